@@ -47,7 +47,9 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
     """Yield (line number from 1, value). Raises AtlasError naming file and line."""
     path = Path(path)
     if not path.exists():
-        raise AtlasError(f"{path}: no such file; run the stage that writes it (dvc repro) or correct the path")
+        raise AtlasError(
+            f"{path}: no such file; run the stage that writes it (dvc repro) or correct the path"
+        )
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -55,7 +57,9 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
-                raise AtlasError(f"{path}: line {number}: not JSON ({error.msg}); write the file anew") from None
+                raise AtlasError(
+                    f"{path}: line {number}: not JSON ({error.msg}); write the file anew"
+                ) from None
 
 
 def sha256(path: str | Path) -> str:

@@ -1,0 +1,205 @@
+"""Scenes and texts: the one format that worlds write and readers of real corpora return.
+
+A data set is a folder with `scenes.jsonl` (image level) and one or more text layers `<layer>.jsonl`
+(text level). See docs/contracts.md for the fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_jsonl, write_jsonl
+
+SPLITS = ("train", "extra", "val", "test")
+RELATION_TYPES = ("region", "direction", "distance")
+PHRASE_KINDS = ("object", "group", "abstract", "pronoun", "vague", "miss")
+
+Span = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+@dataclass
+class SceneObject:
+    """One thing in a scene. `box` is x1,y1,x2,y2 in pixels of the visible part, x2 and y2 exclusive."""
+
+    id: int
+    label: str
+    attributes: list[str]
+    box: Box
+    area: int  # visible pixels
+    occlusion: float = 0.0  # hidden share, 0..1
+    text: str = ""  # words written on it
+
+
+@dataclass
+class Scene:
+    """One image and what is known of it. `objects` is empty for real corpora."""
+
+    image_id: str
+    path: str
+    width: int
+    height: int
+    split: str
+    objects: list[SceneObject] = field(default_factory=list)
+    category: str = ""
+
+    def object(self, object_id: int) -> SceneObject:
+        for item in self.objects:
+            if item.id == object_id:
+                return item
+        raise AtlasError(f"scene {self.image_id}: object {object_id} does not exist; write the layer anew")
+
+
+@dataclass
+class Phrase:
+    """A noun phrase by character offsets, and the scene objects it means (none for 'abstract' or 'miss')."""
+
+    start: int
+    end: int
+    objects: list[int]
+    kind: str = "object"
+
+
+@dataclass
+class Relation:
+    """A target-relation-landmark triple by character spans (Kolomiyets et al. 2013)."""
+
+    target: Span
+    relation: Span
+    landmark: Span
+    type: str
+    target_objects: list[int] = field(default_factory=list)
+    landmark_objects: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Example:
+    """One image-text pair."""
+
+    id: str
+    image_id: str
+    text: str
+    phrases: list[Phrase] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Corpus:
+    """Scenes by image id and the examples of one text layer, both in file order."""
+
+    root: Path
+    scenes: dict[str, Scene]
+    examples: list[Example]
+    name: str = ""
+
+    def split(self, name: str) -> list[Example]:
+        """Examples whose image belongs to the split. Several splits are joined by '+', e.g. 'train+extra'."""
+        wanted = name.split("+")
+        for part in wanted:
+            if part not in SPLITS:
+                raise AtlasError(f"split '{part}' is unknown; known: {', '.join(SPLITS)}")
+        return [e for e in self.examples if self.scenes[e.image_id].split in wanted]
+
+    def scene(self, example: Example) -> Scene:
+        return self.scenes[example.image_id]
+
+    def image_path(self, image_id: str) -> Path:
+        return self.root / self.scenes[image_id].path
+
+
+def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> None:
+    write_jsonl(path, (dataclasses.asdict(s) for s in scenes))
+
+
+def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
+    write_jsonl(path, (dataclasses.asdict(e) for e in examples))
+
+
+def read_corpus(root: str | Path, layer: str = "descriptions", name: str = "") -> Corpus:
+    """Read and validate `scenes.jsonl` and `<layer>.jsonl` under `root`.
+
+    Raises AtlasError for a missing file, a field that is absent or of the wrong kind, a duplicated id,
+    an image id without a scene, a text without words, or a span outside its text.
+    """
+    root = Path(root)
+    scenes_path, layer_path = root / "scenes.jsonl", root / f"{layer}.jsonl"
+    scenes: dict[str, Scene] = {}
+    for line, row in read_jsonl(scenes_path):
+        scene = _build(Scene, row, f"{scenes_path}: line {line}")
+        scene.objects = [
+            _build(SceneObject, o, f"{scenes_path}: line {line}: objects") for o in scene.objects
+        ]
+        if scene.image_id in scenes:
+            raise AtlasError(
+                f"{scenes_path}: line {line}: image_id '{scene.image_id}' occurs twice; keep one of the rows"
+            )
+        check_split(scene.split, f"{scenes_path}: line {line}")
+        scenes[scene.image_id] = scene
+    examples = [_example(row, f"{layer_path}: line {line}") for line, row in read_jsonl(layer_path)]
+    check_examples(examples, scenes, str(layer_path))
+    return Corpus(root, scenes, examples, name or root.name)
+
+
+def check_split(split: str, where: str) -> None:
+    if split not in SPLITS:
+        raise AtlasError(f"{where}: split: '{split}' is not one of {', '.join(SPLITS)}; correct the field")
+
+
+def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where: str) -> None:
+    """The checks every reader shares, whatever the file format."""
+    seen: set[str] = set()
+    for example in examples:
+        at = f"{where}: example '{example.id}'"
+        if example.id in seen:
+            raise AtlasError(f"{at}: id occurs twice; ids must be unique, rename or remove one")
+        seen.add(example.id)
+        if example.image_id not in scenes:
+            raise AtlasError(f"{at}: image_id: no scene '{example.image_id}'; add it or remove the example")
+        if not any(c.isalnum() for c in example.text):
+            raise AtlasError(f"{at}: text: has no words; give a text or remove the row")
+        spans: list[Span] = [(p.start, p.end) for p in example.phrases]
+        spans += [s for r in example.relations for s in (r.target, r.relation, r.landmark)]
+        for start, end in spans:
+            if not 0 <= start < end <= len(example.text):
+                raise AtlasError(
+                    f"{at}: span [{start},{end}] lies outside its text of {len(example.text)} characters;"
+                    " write the layer anew"
+                )
+
+
+def _example(row: Any, where: str) -> Example:
+    example = _build(Example, row, where)
+    example.phrases = [_build(Phrase, p, f"{where}: phrases") for p in example.phrases]
+    relations = [_build(Relation, r, f"{where}: relations") for r in example.relations]
+    for relation in relations:
+        relation.target = (relation.target[0], relation.target[1])
+        relation.relation = (relation.relation[0], relation.relation[1])
+        relation.landmark = (relation.landmark[0], relation.landmark[1])
+        if relation.type not in RELATION_TYPES:
+            raise AtlasError(f"{where}: type: '{relation.type}' is not one of {', '.join(RELATION_TYPES)}")
+    example.relations = relations
+    return example
+
+
+def _build(cls: Any, row: Any, where: str) -> Any:
+    if not isinstance(row, dict):
+        raise AtlasError(f"{where}: not an object with fields; write the file anew")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(row) - set(fields))
+    missing = sorted(
+        n
+        for n, f in fields.items()
+        if n not in row and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    )
+    if missing:
+        raise AtlasError(f"{where}: {missing[0]}: field is missing; add it or write the file anew")
+    if unknown:
+        raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file anew")
+    return cls(**row)
