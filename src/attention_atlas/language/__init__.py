@@ -1,0 +1,1 @@
+"""Words, parses, noun phrases and spatial relations of English descriptions."""
