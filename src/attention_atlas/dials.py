@@ -1,0 +1,73 @@
+"""What params.yaml may hold. A dial that is not declared here is a typing error, and is said to be one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.errors import ConfigError, did_you_mean
+
+PROFILES = ("embedded", "smoke", "paper")
+STAGES = ("world", "features", "train", "generate", "dump", "parse", "link", "table", "metrics", "plot", "report")
+
+# The type of each dial; a nested dict is a section.
+DIALS: dict[str, Any] = {
+    "profile": str,
+    "seed": int,
+    "workers": int,
+    "device": {stage: str for stage in STAGES},
+    "worlds": list,
+    # Any data set by name; each has these two.
+    "corpora": {"*": {"root": str, "features": str}},
+    "grounding": {
+        "data": str,
+        "root": str,
+        "features": str,
+        "captioners": list,
+        "captured": str,
+        "linkers": list,
+        "linker": str,
+    },
+}
+
+
+def check_dials(params: Any, path: Path | str = "params.yaml") -> None:
+    """Raise ConfigError for an unknown dial, a wrong type, a missing dial or an unknown profile."""
+    _check(params, DIALS, "", str(path))
+    if params["profile"] not in PROFILES:
+        raise ConfigError(
+            f"{path}: profile: '{params['profile']}' is unknown{did_you_mean(params['profile'], PROFILES)}"
+        )
+
+
+def _check(values: Any, schema: dict[str, Any], prefix: str, path: str) -> None:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: {prefix.rstrip('.') or 'file'}: must be a section of 'name: value' lines")
+    for name, value in values.items():
+        if name not in schema and "*" not in schema:
+            raise ConfigError(f"{path}: {prefix}{name}: no such dial{did_you_mean(str(name), schema)}")
+        wanted = schema.get(name, schema.get("*"))
+        if isinstance(wanted, dict):
+            _check(value, wanted, f"{prefix}{name}.", path)
+        elif type(value) is not wanted:
+            raise ConfigError(
+                f"{path}: {prefix}{name}: must be of type {wanted.__name__}, not {value!r}; correct the value"
+            )
+    for name in schema:
+        if name not in values and name != "*":
+            raise ConfigError(f"{path}: {prefix}{name}: dial is missing; put it back")
+
+
+def read_dials(path: Path | str = "params.yaml") -> dict[str, Any]:
+    """Read and check params.yaml."""
+    import yaml
+
+    path = Path(path)
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file; run from the repository root")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML ({str(error).splitlines()[0]}); correct the file") from None
+    check_dials(values, path)
+    return values

@@ -1,0 +1,208 @@
+"""What every script in pipeline/ shares: Hydra, one-line errors, device, seeds, work folder, MLflow run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
+from attention_atlas.errors import AtlasError, ConfigError
+
+# Keys that say where or how fast a stage runs, not what it computes.
+MACHINE_KEYS = ("device", "workers")
+
+
+class Stage:
+    """What a stage function gets besides its configuration."""
+
+    def __init__(self, name: str, cfg: DictConfig, run: Any, sweep_dir: Path | None) -> None:
+        from attention_atlas.devices import resolve_device
+
+        self.name, self.cfg, self.run = name, cfg, run
+        self._sweep_dir = sweep_dir
+        self.device = resolve_device(cfg.device[name], name)
+        self._work: Path | None = None
+
+    def out(self, path: str) -> Path:
+        """Where an output goes: `path`, which DVC owns, or the job's folder in a sweep."""
+        return self._sweep_dir / Path(path).name if self._sweep_dir else Path(path)
+
+    def work(self, inputs: Iterable[str | Path]) -> Path:
+        """A folder outside the outputs that survives a kill. Its name is a digest of the configuration, the
+        code and the content of `inputs`, so that only the same work is ever resumed. Removed on success."""
+        digest = hashlib.sha256(config_hash(self.cfg).encode())
+        for path in [*sorted(Path(__file__).parent.rglob("*.py")), *map(Path, inputs)]:
+            digest.update(content_hash(path).encode())
+        self._work = Path(".work") / self.name / digest.hexdigest()[:16]
+        self._work.mkdir(parents=True, exist_ok=True)
+        return self._work
+
+    def input(self, path: str | Path) -> Path:
+        """Check that an input exists and tell MLflow its digest."""
+        path = Path(path)
+        if not path.exists():
+            raise AtlasError(f"{path}: no such file or folder; run the stage that writes it (dvc repro)")
+        self.run.tags({f"input.{path}": content_hash(path)})
+        return path
+
+    def finish(self) -> None:
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Digest of what the configuration asks for, without the machine's keys."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
+    kept = {k: v for k, v in values.items() if k not in MACHINE_KEYS}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def content_hash(path: Path) -> str:
+    """Digest of a file, or of all files in a folder with their names."""
+    from attention_atlas.files import sha256
+
+    if path.is_file():
+        return sha256(path)[:16]
+    digest = hashlib.sha256()
+    for item in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{item.relative_to(path)}:{sha256(item)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def seed_everything(seed: int) -> None:
+    """Python, NumPy and (if a stage has loaded it) torch."""
+    import random
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)
+
+
+def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[[], None]]:
+    """Make `function(cfg, stage)` a Hydra program whose configuration is conf/stage/<name>.yaml."""
+
+    def decorate(function: Callable[[DictConfig, Stage], Any]) -> Callable[[], None]:
+        errors: list[AtlasError] = []
+
+        @functools.wraps(function)
+        def job(cfg: DictConfig) -> Any:
+            try:
+                return run_stage(name, function, cfg)
+            except AtlasError as error:
+                if _is_sweep():
+                    raise
+                # Past Hydra, which would print several lines about it.
+                errors.append(error)
+                return None
+
+        def main() -> None:
+            try:
+                _hydra(name, job)
+                for error in errors:
+                    raise error
+            except AtlasError as error:
+                _end(str(error), error.exit_code)
+            except KeyboardInterrupt:
+                _end("interrupted; run the same command to go on", 130)
+
+        return main
+
+    return decorate
+
+
+def _is_sweep() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: DictConfig) -> Any:
+    from hydra.core.hydra_config import HydraConfig
+
+    from attention_atlas.dials import read_dials
+    from attention_atlas.tracking import stage_run
+
+    # Workers of a parallel launcher import this module without the script's own guard.
+    read_dials()
+    hydra_cfg = HydraConfig.get()
+    sweep_dir = None
+    if _is_sweep():
+        sweep_dir = Path(hydra_cfg.runtime.output_dir)
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except Exception as error:
+        raise _config_error(error) from None
+    choices = hydra_cfg.runtime.choices
+    label = " ".join([name, *(str(choices[g]) for g in ("data", "model", "linker") if g in choices)])
+    tags = {"stage": name}
+    if choices.get("experiment"):
+        tags["study"] = str(choices["experiment"])
+    with stage_run(Path.cwd(), label, config, tags) as run:
+        current = Stage(name, cfg, run, sweep_dir)
+        seed_everything(int(cfg.seed))
+        result = function(cfg, current)
+        current.finish()
+        return result
+
+
+def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
+    import hydra
+    import yaml
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Hydra would print its own several lines and exit; we print one.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    conf = Path.cwd() / "conf"
+    if not conf.is_dir():
+        raise ConfigError("conf/: no such folder here; run from the repository root")
+    _check_params()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _config_error(error) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{' '.join(str(error).split())}; correct the YAML") from None
+
+
+def _check_params() -> None:
+    from attention_atlas.dials import read_dials
+
+    read_dials()
+
+
+def _config_error(error: BaseException) -> AtlasError:
+    cause = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if isinstance(cause, AtlasError):
+        return cause
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    known = ""
+    if "Available options" in str(error) or "available options" in str(error):
+        options = [line for line in lines if line and " " not in line]
+        known = f"; known: {', '.join(options)}"
+    return ConfigError(
+        f"conf: {lines[0] if lines else type(cause).__name__}{known}; correct the command line or conf/"
+    )
+
+
+def _end(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)
