@@ -1,0 +1,25 @@
+"""Words, parts of speech, dependencies, noun phrases and spatial relations (parse.jsonl)."""
+
+from attention_atlas.stage import stage
+
+
+@stage("parse")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+
+    from attention_atlas.language.parse import parse_texts, write_parses
+
+    examples = instantiate(cfg.data.reader).split(cfg.language.split)
+    parses = parse_texts([e.id for e in examples], [e.text for e in examples], model=cfg.language.model)
+    write_parses(stage.out(f"data/language/{cfg.data.name}.jsonl"), parses)
+    stage.run.metrics(
+        {
+            "paragraphs": len(parses),
+            "noun phrases per paragraph": sum(len(p.phrases) for p in parses) / max(len(parses), 1),
+            "relations per paragraph": sum(len(p.relations) for p in parses) / max(len(parses), 1),
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Draw the figures of a study from its metric table (PNG and PDF)."""
+
+from attention_atlas.stage import stage
+
+
+@stage("plot")
+def main(cfg, stage):
+    from attention_atlas.figures.draw import draw_all
+
+    name = cfg.experiment.name
+    out = stage.out(f"results/{name}/figures")
+    for path in draw_all(cfg.figure, stage.input(f"results/{name}/tables/metrics.csv"), out):
+        if path.suffix == ".png":
+            stage.run.artifact(path)
+
+
+if __name__ == "__main__":
+    main()
