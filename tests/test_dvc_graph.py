@@ -1,0 +1,120 @@
+"""dvc.yaml names every conf file that a stage's composition reads, and nothing that is not there."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from attention_atlas import resolvers  # noqa: F401
+
+
+def resolved_stages() -> dict[str, dict[str, Any]]:
+    """The stages of dvc.yaml with params.yaml filled in, as DVC itself does it."""
+    from dvc.repo import Repo
+
+    with Repo(str(ROOT)) as repo:
+        stages = {}
+        for stage in repo.index.stages:
+            params = [dep for dep in stage.deps if type(dep).__name__ == "ParamsDependency"]
+            stages[stage.addressing] = {
+                "cmd": stage.cmd,
+                "deps": [str(d.def_path) for d in stage.deps if type(d).__name__ == "Dependency"],
+                "files": {p.def_path for p in params if p.def_path != "params.yaml"},
+                "dials": [key for p in params if p.def_path == "params.yaml" for key in p.params],
+                "outs": [str(o.def_path) for o in stage.outs],
+            }
+        return stages
+
+
+STAGES = resolved_stages()
+
+
+def composed(cmd: str) -> tuple[Any, set[str]]:
+    """(configuration, conf files read) for a stage's command line, asked of Hydra."""
+    words = shlex.split(cmd)
+    assert words[:2] == ["python", "-m"], cmd
+    name = words[2].removeprefix("pipeline.")
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose(f"stage/{name}", overrides=words[3:], return_hydra_config=True)
+    files = {"conf/config.yaml", f"conf/stage/{name}.yaml"}
+    for group, choice in cfg.hydra.runtime.choices.items():
+        group = group.split("@")[0]
+        if choice and not group.startswith("hydra/"):
+            files.add(f"conf/{group}/{choice}.yaml")
+    OmegaConf.set_readonly(cfg.hydra, False)
+    return cfg, files
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_names_exactly_the_conf_files_it_reads(name: str) -> None:
+    _, files = composed(STAGES[name]["cmd"])
+    assert STAGES[name]["files"] == files
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_is_stale_after_profile_seed_and_its_device(name: str) -> None:
+    stage = STAGES[name]["cmd"].split()[2].removeprefix("pipeline.")
+    assert {"profile", "seed", f"device.{stage}"} <= set(STAGES[name]["dials"])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_named_files_are_there(name: str) -> None:
+    made = {out for stage in STAGES.values() for out in stage["outs"]}
+    for path in STAGES[name]["deps"]:
+        inside = any(o.startswith(f"{path}/") or path.startswith(f"{o}/") for o in made)
+        assert path in made or inside or (ROOT / path).exists(), path
+    for path in STAGES[name]["files"]:
+        assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stage_depends_on_every_package_it_imports(name: str) -> None:
+    """A stage whose script imports attention_atlas.x (a package) lists src/attention_atlas/x."""
+    import re
+
+    script = STAGES[name]["cmd"].split()[2].replace(".", "/") + ".py"
+    packages = set(re.findall(r"from attention_atlas\.(\w+)", (ROOT / script).read_text()))
+    for package in packages:
+        if (ROOT / "src/attention_atlas" / package).is_dir():
+            assert f"src/attention_atlas/{package}" in STAGES[name]["deps"], package
+
+
+@pytest.mark.parametrize("profile", ["embedded", "smoke"])
+@pytest.mark.parametrize("name", STAGES)
+def test_every_value_resolves(name: str, profile: str) -> None:
+    cfg, _ = composed(f"{STAGES[name]['cmd']} profile={profile}")
+    for key, value in cfg.items():
+        if key != "hydra" and OmegaConf.is_config(value):
+            OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+
+
+def conf_files() -> list[Path]:
+    return sorted((ROOT / "conf").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", conf_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_hydra_interpolation_and_every_target_exists(path: Path) -> None:
+    from hydra.utils import get_object
+
+    text = path.read_text()
+    assert "${hydra:" not in text
+    values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+
+    def targets(value: Any) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["_target_"]] if "_target_" in value else []
+            return own + [t for v in value.values() for t in targets(v)]
+        if isinstance(value, list):
+            return [t for v in value for t in targets(v)]
+        return []
+
+    for target in targets(values):
+        get_object(target)

@@ -1,0 +1,170 @@
+"""Every script ends bad input with one clear line, no traceback, exit code 1 or 2; work folders resume only
+the same work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from attention_atlas.dials import check_dials, read_dials
+from attention_atlas.errors import ConfigError
+
+PROBE = """
+from attention_atlas.errors import AtlasError
+from attention_atlas.stage import stage
+
+@stage("world")
+def main(cfg, stage):
+    if cfg.seed == 13:
+        raise AtlasError("some.h5: features: has NaN; write it anew")
+    print("ran with seed", cfg.seed, "on", stage.device, "out", stage.out("data/x"))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the repository's conf/ and a probe script that is the `world` stage."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "params.yaml", folder)
+    (folder / "probe.py").write_text(PROBE)
+    return folder
+
+
+def run(folder: Path, *words: str, params: str | None = None) -> subprocess.CompletedProcess[str]:
+    original = (folder / "params.yaml").read_text()
+    if params is not None:
+        (folder / "params.yaml").write_text(params)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC"))}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    try:
+        return subprocess.run(
+            [sys.executable, "probe.py", *words], cwd=folder, env=environment, capture_output=True, text=True
+        )
+    finally:
+        (folder / "params.yaml").write_text(original)
+
+
+def only_line(result: subprocess.CompletedProcess[str], code: int) -> str:
+    assert result.returncode == code, result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_a_stage_runs_and_writes_nothing_but_the_store(project: Path) -> None:
+    result = run(project)
+    assert result.returncode == 0, result.stderr
+    assert "ran with seed 0 on cpu out data/x" in result.stdout
+    made = {p.name for p in project.iterdir()} - {"conf", "params.yaml", "probe.py", "__pycache__"}
+    assert made <= {"mlflow.db", ".work", "mlartifacts"}
+
+
+def test_command_line_wins_over_params(project: Path) -> None:
+    assert "seed 7" in run(project, "seed=7").stdout
+
+
+def test_bad_input_is_one_line(project: Path) -> None:
+    assert "some.h5: features: has NaN" in only_line(run(project, "seed=13"), 1)
+
+
+def test_absent_device_is_one_line(project: Path) -> None:
+    line = only_line(run(project, "device.world=cuda:7"), 2)
+    assert "device.world" in line and "cuda:7" in line and "auto" in line
+
+
+def test_typo_in_a_dial_is_one_line(project: Path) -> None:
+    params = (project / "params.yaml").read_text().replace("seed: 0", "sed: 0")
+    line = only_line(run(project, params=params), 2)
+    assert "params.yaml: sed: no such dial; did you mean 'seed'?" in line
+
+
+def test_typo_on_the_command_line_is_one_line(project: Path) -> None:
+    assert "sed" in only_line(run(project, "sed=1"), 2)
+
+
+def test_unknown_choice_names_the_known_ones(project: Path) -> None:
+    line = only_line(run(project, "data=roooms"), 2)
+    assert "roooms" in line and "rooms" in line
+
+
+def test_unknown_profile_is_one_line(project: Path) -> None:
+    only_line(run(project, "profile=big"), 2)
+
+
+def test_help_is_fast_and_loads_no_heavy_package(project: Path) -> None:
+    code = (
+        "import sys, runpy; sys.argv=['probe.py', '--help']\n"
+        "try: runpy.run_path('probe.py', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch','mlflow','transformers','spacy','vtk','matplotlib','pandas'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+    )
+    assert "heavy: []" in result.stdout, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("script", sorted(p.stem for p in (ROOT / "pipeline").glob("[a-z]*.py")))
+def test_every_script_composes(script: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", f"pipeline.{script}", "--cfg", "job"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "profile:" in result.stdout
+
+
+def test_dials_of_params_yaml_are_valid() -> None:
+    read_dials(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": "zero"}, "seed: must be of type int"),
+        ({"seed": True}, "seed: must be of type int"),
+        ({"profile": "huge"}, "profile: 'huge' is unknown"),
+        ({"device": {}}, "device.world: dial is missing"),
+        ({"corpora": {"mine": {"root": "x"}}}, "corpora.mine.features: dial is missing"),
+        ({"corpora": {"mine": {"root": "x", "features": "y", "typo": 1}}}, "corpora.mine.typo: no such dial"),
+    ],
+)
+def test_wrong_dials(change: dict[str, object], said: str) -> None:
+    values = {**read_dials(ROOT / "params.yaml"), **change}
+    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+        check_dials(values)
+
+
+def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from omegaconf import OmegaConf
+
+    from attention_atlas.stage import Stage
+
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "in.txt"
+    data.write_text("one")
+
+    def folder(seed: int, **machine: object) -> Path:
+        cfg = OmegaConf.create({"seed": seed, "device": {"world": "cpu"}, **machine})
+        return Stage("world", cfg, None, None).work([data])
+
+    first = folder(0)
+    assert folder(0, workers=4) == first, "a machine setting must not discard work"
+    assert folder(1) != first
+    data.write_text("two")
+    assert folder(0) != first
