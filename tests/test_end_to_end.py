@@ -1,0 +1,190 @@
+"""The whole pipeline in a temporary clone: `dvc repro` with the smoke profile, and what must hold after it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from conftest import ROOT
+
+from attention_atlas.profiles import apply_profile, copy_repository
+
+pytestmark = pytest.mark.e2e
+
+# Killed in each of these, this many seconds after the stage's process has started to work.
+KILLED = {
+    "pipeline.world": 4.0,
+    "pipeline.features": 6.0,
+    "pipeline.train": 7.0,
+    "pipeline.dump": 5.0,
+    "pipeline.metrics": 4.0,
+}
+
+
+def environment() -> dict[str, str]:
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC", "PYTEST", "OMP"))
+    }
+    return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
+
+
+def dvc(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=folder, env=environment(), capture_output=True, text=True
+    )
+
+
+def clone(folder: Path) -> Path:
+    copy_repository(ROOT, folder)
+    apply_profile(folder, "smoke")
+    for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "smoke"]):
+        subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("smoke") / "clone")
+    result = dvc(folder, "repro")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    # Kept aside: some tests run experiments in the clone.
+    shutil.copy(folder / "dvc.lock", folder / "clean.lock")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clean_lock(smoke: Path) -> dict[str, Any]:
+    return yaml.safe_load((smoke / "clean.lock").read_text())["stages"]
+
+
+def lock(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+
+
+def children_running(parent: psutil.Process, module: str) -> psutil.Process | None:
+    for process in parent.children(recursive=True):
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if module in words and Path(words[0]).name.startswith("python"):
+            return process
+    return None
+
+
+def run_until_killed(folder: Path, module: str, after: float) -> bool:
+    """Start `dvc repro` and SIGKILL its whole process group `after` s into `module`; False if it ended."""
+    started = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=folder,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    parent = psutil.Process(started.pid)
+    while started.poll() is None:
+        if children_running(parent, module):
+            time.sleep(after)
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_every_table_and_figure_is_there(smoke: Path) -> None:
+    results = smoke / "results"
+    tables = {p.stem for p in (results / "grounding/tables").glob("*.csv")}
+    assert {"captions", "linkers", "metrics"} <= tables
+    figures = sorted((results / "grounding/figures").glob("*.png"))
+    assert len(figures) >= 4
+    for figure in figures:
+        assert figure.stat().st_size > 5000
+        assert figure.with_suffix(".pdf").exists()
+    report = (results / "report.html").read_text()
+    for number in ("39.68", "14.97", "0.313", "44.39"):
+        assert number in report, f"the paper's {number} is not in the report"
+
+
+def test_a_no_op_repro_ends_within_five_seconds(smoke: Path) -> None:
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        result = dvc(smoke, "repro")
+        times.append(time.perf_counter() - begin)
+        assert "Data and pipelines are up to date" in result.stdout + result.stderr, result.stdout[-800:]
+    assert min(times) < 5, times
+
+
+def test_an_edit_in_a_conf_file_makes_exactly_its_stages_stale(smoke: Path) -> None:
+    users: dict[str, set[str]] = {}
+    for name, stage in lock(smoke).items():
+        for path in stage.get("params", {}):
+            if path != "params.yaml":
+                users.setdefault(path, set()).add(name)
+    assert len(users) > 20
+    for path, expected in users.items():
+        original = (smoke / path).read_text()
+        (smoke / path).write_text(original + "\nedited_by_test: 1\n")
+        try:
+            stale = changed_params(smoke, path)
+        finally:
+            (smoke / path).write_text(original)
+        assert stale == expected, path
+
+
+def changed_params(folder: Path, path: str) -> set[str]:
+    from dvc.repo import Repo
+
+    with Repo(str(folder)) as repo:
+        status = repo.status()
+    return {
+        name
+        for name, changes in status.items()
+        for change in changes
+        if isinstance(change, dict) and path in change.get("changed deps", {})
+    }
+
+
+def test_experiments_keep_their_runs(smoke: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{smoke / 'mlflow.db'}")
+
+    def names() -> list[str]:
+        return [
+            r.info.run_name for r in client.search_runs(["1"], max_results=5000) if "dvc.exp" in r.data.tags
+        ]
+
+    assert names() == []
+    stages = [r for r in client.search_runs(["1"], max_results=5000) if "stage" in r.data.tags]
+    assert len(stages) == len(lock(smoke))
+    assert len({r.data.tags["mlflow.parentRunId"] for r in stages}) == 1
+    for words in (["--temp"], []):
+        before = len(names())
+        result = dvc(smoke, "exp", "run", *words, "-S", f"seed={3 + before}", "report")
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+        assert len(names()) > before, f"dvc exp run {words} lost its MLflow runs"
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_five_stages_completes_to_the_same(
+    clean_lock: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = clone(tmp_path / "killed")
+    for module, after in KILLED.items():
+        assert run_until_killed(folder, module, after), f"{module} was not killed: it had ended"
+    result = dvc(folder, "repro")
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert lock(folder) == clean_lock
+    assert not list((folder / "data").rglob("*.part*"))
