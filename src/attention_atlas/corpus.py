@@ -123,13 +123,14 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
 
 
 def read_corpus(root: str | Path, layer: str = "descriptions", name: str = "") -> Corpus:
-    """Read and validate `scenes.jsonl` and `<layer>.jsonl` under `root`.
+    """Read and validate `scenes.jsonl` and one text layer: `<layer>.jsonl` under `root`, or the path of a
+    `.jsonl` that lies elsewhere.
 
     Raises AtlasError for a missing file, a field that is absent or of the wrong kind, a duplicated id,
     an image id without a scene, a text without words, or a span outside its text.
     """
     root = Path(root)
-    scenes_path, layer_path = root / "scenes.jsonl", root / f"{layer}.jsonl"
+    scenes_path, layer_path = root / "scenes.jsonl", _layer_path(root, layer)
     scenes: dict[str, Scene] = {}
     for line, row in read_jsonl(scenes_path):
         scene = _build(Scene, row, f"{scenes_path}: line {line}")
@@ -145,6 +146,10 @@ def read_corpus(root: str | Path, layer: str = "descriptions", name: str = "") -
     examples = [_example(row, f"{layer_path}: line {line}") for line, row in read_jsonl(layer_path)]
     check_examples(examples, scenes, str(layer_path))
     return Corpus(root, scenes, examples, name or root.name)
+
+
+def _layer_path(root: Path, layer: str) -> Path:
+    return Path(layer) if layer.endswith(".jsonl") else root / f"{layer}.jsonl"
 
 
 def check_split(split: str, where: str) -> None:

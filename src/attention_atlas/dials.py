@@ -8,7 +8,20 @@ from typing import Any
 from attention_atlas.errors import ConfigError, did_you_mean
 
 PROFILES = ("embedded", "smoke", "paper")
-STAGES = ("world", "features", "train", "generate", "dump", "parse", "link", "table", "metrics", "plot", "report")
+STAGES = (
+    "world",
+    "annotate",
+    "features",
+    "train",
+    "generate",
+    "dump",
+    "parse",
+    "link",
+    "table",
+    "metrics",
+    "plot",
+    "report",
+)
 
 # The type of each dial; a nested dict is a section.
 DIALS: dict[str, Any] = {

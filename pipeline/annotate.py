@@ -1,0 +1,17 @@
+"""Write a text layer over a world's pictures: captions, questions, ... (Examples, one per line)."""
+
+from attention_atlas.stage import stage
+
+
+@stage("annotate")
+def main(cfg, stage):
+    from pathlib import Path
+
+    from hydra.utils import instantiate
+
+    annotator = instantiate(cfg.data.annotator)
+    annotator(Path(stage.input(cfg.data.root)), out=stage.out(cfg.data.layer), seed=cfg.seed)
+
+
+if __name__ == "__main__":
+    main()
