@@ -1,0 +1,132 @@
+"""Features of the embedded worlds: boxes from the proposal oracle, all else from a CNN trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from attention_atlas.corpus import Corpus, Scene
+from attention_atlas.errors import AtlasError
+from attention_atlas.progress import progress
+from attention_atlas.vision.features_file import FeaturesWriter
+from attention_atlas.vision.proposals import ProposalOracle
+from attention_atlas.vision.region_cnn import Batch, RegionCNNConfig, predict, train, two_views
+from attention_atlas.vision.source import FeatureSource, ImageRegions, in_blocks, open_image, write_regions
+
+
+@dataclass
+class OracleCNN(FeatureSource):
+    """Proposal oracle and region CNN. Needs a corpus whose scenes list their objects.
+
+    Labels and attributes are those of the train split; the CNN learns on the train split only, from fresh
+    draws of the oracle, and then names draw 0 of every image.
+    """
+
+    proposals: ProposalOracle = field(default_factory=ProposalOracle)
+    net: RegionCNNConfig = field(default_factory=RegionCNNConfig)
+    train_split: str = "train"
+    seed: int = 0
+    block: int = 64  # images per resumable block
+
+    def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
+        scenes = [s for s in corpus.scenes.values() if s.split in self.train_split.split("+") and s.objects]
+        if not scenes:
+            raise AtlasError(
+                f"{corpus.root}/scenes.jsonl: objects: no scene of split '{self.train_split}' has objects to "
+                "learn from; use features=hf or features=bottom_up_tsv"
+            )
+        labels = sorted({o.label for s in scenes for o in s.objects})
+        attributes = sorted({a for s in scenes for o in s.objects for a in o.attributes})
+        teacher = _Teacher(self, corpus, scenes, labels, attributes)
+        net = train(
+            self.net,
+            teacher.batches,
+            teacher.steps_per_epoch,
+            len(labels),
+            len(attributes),
+            work,
+            device,
+            self.seed,
+        )
+
+        def compute(image_ids: list[str]) -> list[ImageRegions]:
+            found = [self.proposals(corpus.scenes[i]) for i in image_ids]
+            crops = [
+                two_views(open_image(corpus, i), p.boxes, self.net.crop) for i, p in zip(image_ids, found)
+            ]
+            rows = []
+            for image_id, proposal, seen in zip(image_ids, found, predict(net, crops, device)):
+                scene = corpus.scenes[image_id]
+                rows.append(
+                    ImageRegions(
+                        boxes=proposal.boxes,
+                        gold=proposal.gold,
+                        size=(scene.width, scene.height),
+                        **vars(seen),
+                    )
+                )
+            return rows
+
+        with FeaturesWriter(
+            out,
+            dim=self.net.dim,
+            regions=self.proposals.regions,
+            labels=labels,
+            attributes=attributes,
+            source="proposal-oracle+region-cnn",
+            config_hash=self.fingerprint(),
+        ) as writer:
+            write_regions(
+                writer, in_blocks(list(corpus.scenes), compute, work, self.block, "region features")
+            )
+
+
+class _Teacher:
+    """Batches of crops with what they show, the same for the same epoch."""
+
+    def __init__(
+        self,
+        source: OracleCNN,
+        corpus: Corpus,
+        scenes: list[Scene],
+        labels: list[str],
+        attributes: list[str],
+    ) -> None:
+        self.source, self.scenes, self.net = source, scenes, source.net
+        self.label_of = {name: i for i, name in enumerate(labels)}
+        self.attribute_of = {name: i for i, name in enumerate(attributes)}
+        self.images = [open_image(corpus, s.image_id) for s in progress(scenes, "read images")]
+        self.steps_per_epoch = -(-len(scenes) // self.net.images_per_step)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng(np.random.SeedSequence([self.source.seed, 1, epoch]))
+        order = rng.permutation(len(self.scenes))
+        starts = range(0, len(order), self.net.images_per_step)
+        what = f"region CNN, epoch {epoch + 1}/{self.net.epochs}"
+        for start in progress(starts, what, total=len(starts)):
+            rows = [self._one(int(i), epoch, rng) for i in order[start : start + self.net.images_per_step]]
+            crops, label, attribute = (np.concatenate(column) for column in zip(*rows))
+            yield Batch(crops, label, attribute)
+
+    def _one(
+        self, index: int, epoch: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        scene = self.scenes[index]
+        # Draw 0 is the one that features.h5 keeps; the CNN learns from others.
+        found = self.source.proposals(scene, draw=epoch + 1)
+        take = rng.permutation(len(found.gold))[: self.net.regions_per_image]
+        objects = {o.id: o for o in scene.objects}
+        label = np.full(len(take), len(self.label_of), dtype=np.int64)
+        attribute = np.zeros((len(take), len(self.attribute_of)), dtype=np.float32)
+        for row, region in enumerate(take):
+            shown = objects.get(int(found.gold[region]))
+            if shown is not None:
+                label[row] = self.label_of[shown.label]
+                attribute[row, [self.attribute_of[a] for a in shown.attributes]] = 1
+        crops = two_views(self.images[index], found.boxes[take], self.net.crop)
+        mirrored = rng.random(len(take)) < 0.5
+        crops[mirrored] = crops[mirrored][..., ::-1]
+        return crops, label, attribute
