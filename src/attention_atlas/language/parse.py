@@ -6,6 +6,7 @@ This is the only module that writes and reads the file.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -115,7 +116,7 @@ def parse_texts(
         if not found:
             raise AtlasError(f"parse: example '{id_}': text: has no words; give a text or remove the row")
         # Given words, not text: the pipeline can then not split words in another way than words() does.
-        spaces = [a.end < b.start for a, b in zip(found, found[1:], strict=False)] + [False]
+        spaces = [a.end < b.start for a, b in itertools.pairwise(found)] + [False]
         doc = Doc(nlp.vocab, words=[w.text for w in found], spaces=spaces)
         doc.user_data["offsets"] = [(w.start, w.end) for w in found]
         docs.append(doc)

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 # Appendix B lists each of these bare and with an article ("a right", "the right", "each side"); a phrase
 # that contains any of them is left out, so the bare words are enough. Exact words: "corners" is kept.
-STOP_WORDS = frozenset(
-    "right left top bottom back front far close side background foreground middle corner".split()
-)
+_STOP_WORDS = "right left top bottom back front far close side background foreground middle corner"
+STOP_WORDS = frozenset(_STOP_WORDS.split())
 NESTING = ("all", "flat", "full")
 _POST_MODIFIERS = ("prep", "acl", "relcl")  # what makes a chunk longer to its right
 

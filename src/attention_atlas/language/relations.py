@@ -111,10 +111,9 @@ def _target(governor: Token, expression: Token) -> Token | None:
             found = _target_of_verb(token, expression)
             if found is not None:
                 return found
-        elif token.pos_ in _NOMINAL:
-            # "to the left, next to the bed": a place word locates nothing itself, climb over it.
-            if token.lower_ not in STOP_WORDS:
-                return token
+        # "to the left, next to the bed": a place word locates nothing itself, climb over it.
+        elif token.pos_ in _NOMINAL and token.lower_ not in STOP_WORDS:
+            return token
         if token.head == token:
             return None
         token = token.head

@@ -15,38 +15,39 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spacy.tokens import Doc
 
-# One expression per line; (a|b) and optional? words are written out by _expand. Longest match wins.
+# Expressions divided by ';'; (a|b) is either word. The longest that matches wins.
 _REGION = """
-on; upon; onto; in; inside; inside of; within; into; at; against; along; around; throughout; through; amid
-over by; up against; all over; all around; surrounded by; flanked by; bordered by; attached to; from
-(on|in) each side of; (on|in) either side of; (on|in) both sides of; on the side of; on the sides of
-in the (middle|center|centre|corner|corners) of; at the (end|edge|foot|head|base|corner|center) of
+on; upon; onto; in; inside; inside of; within; into; at; against; along; around; throughout; through; amid;
+over by; up against; all over; all around; surrounded by; flanked by; bordered by; attached to; from;
+(on|in) each side of; (on|in) either side of; (on|in) both sides of; on the side of; on the sides of;
+in the (middle|center|centre|corner|corners) of; at the (end|edge|foot|head|base|corner|center) of;
 (on|in|at) the (surface|inside|outside|edge|end|wall) of; on top of; on the top of; atop; outside; outside of
 """
 _DIRECTION = """
-above; below; under; underneath; beneath; over; behind; in front of; in the front of; in back of; in the back of
-at the (top|bottom|front|back|rear) of; on the (bottom|front|back|underside) of; ahead of; opposite; across
-across from; opposite to; opposite from; facing; between; in between; among; amongst; past; beyond; toward; towards
-to the (left|right|side|front|back|rear) of; (on|at) the (left|right|other|far|opposite) side of
-(on|at|to) the (left|right) hand side of; on the (left|right) of; (to|on) the (far|immediate) (left|right) of
-left of; right of; to the (left|right) hand side of; on the left and right of
+above; below; under; underneath; beneath; over; behind; across; across from; past; beyond; toward; towards;
+in front of; in the front of; in back of; in the back of; ahead of; facing; between; in between; among;
+amongst; opposite; opposite to; opposite from; left of; right of; on the left and right of;
+at the (top|bottom|front|back|rear) of; on the (bottom|front|back|underside) of;
+to the (left|right|side|front|back|rear) of; (on|to) the (far|immediate) (left|right) of;
+(on|at) the (left|right|other|far|opposite) side of; on the (left|right) of;
+(on|at|to) the (left|right) hand side of
 """
 _DISTANCE = """
-next to; near; near to; close to; close by; beside; besides; by; far from; away from; far away from; adjacent to
-nearby; alongside; along side; side by side with; in the vicinity of; at a distance from
+next to; near; near to; close to; close by; beside; besides; by; far from; away from; far away from; nearby;
+adjacent to; alongside; along side; side by side with; in the vicinity of; at a distance from
 """
 
 # "in red", "in style", "on display": such landmarks are no places.
-NOT_PLACES = frozenset(
-    """color colour colors colours style shape pattern design tone addition general line row rows size
-    total display use theme way case fact order mind nature time day night shade shades pair pairs
-    variety appearance detail direction""".split()
-)
+_NOT_PLACES = """
+color colour colors colours style shape pattern design tone addition general line row rows size total
+display use theme way case fact order mind nature time day night shade shades pair pairs variety
+appearance detail direction
+"""
+NOT_PLACES = frozenset(_NOT_PLACES.split())
 
 # "from" locates only what hangs: "lamps hanging from the ceiling".
-SUSPENDING = frozenset(
-    "hang hangs hanging hung hanged suspended dangling dangles suspends protruding".split()
-)
+_SUSPENDING = "hang hangs hanging hung hanged suspended dangling dangles suspends protruding"
+SUSPENDING = frozenset(_SUSPENDING.split())
 
 
 def _expand(pattern: str) -> list[tuple[str, ...]]:
@@ -62,7 +63,7 @@ def terms() -> dict[tuple[str, ...], str]:
     """Lower-case words of each expression -> its type."""
     table: dict[tuple[str, ...], str] = {}
     for kind, text in (("region", _REGION), ("direction", _DIRECTION), ("distance", _DISTANCE)):
-        for pattern in text.replace("\n", ";").split(";"):
+        for pattern in text.split(";"):
             if pattern.strip():
                 for expression in _expand(pattern):
                     table[expression] = kind

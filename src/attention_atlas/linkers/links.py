@@ -1,0 +1,68 @@
+"""`links.jsonl`: which regions each noun phrase was linked to. The only module that writes and reads it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_jsonl, write_jsonl
+
+
+@dataclass
+class PhraseLink:
+    """Token span [start, end), its words, the linked regions (ascending) and the top similarity."""
+
+    start: int
+    end: int
+    text: str
+    regions: list[int]
+    score: float
+
+
+@dataclass
+class Links:
+    """All links of one example by one method. Phrases that could not be linked are absent."""
+
+    id: str
+    method: str
+    links: list[PhraseLink] = field(default_factory=list)
+
+
+def write_links(path: str | Path, links: Iterable[Links]) -> None:
+    """Write one example per line (a temporary file, then a rename). Scores keep six decimals."""
+    rows = []
+    for item in links:
+        row = dataclasses.asdict(item)
+        for entry in row["links"]:
+            entry["score"] = round(entry["score"], 6)
+        rows.append(row)
+    write_jsonl(path, rows)
+
+
+def read_links(path: str | Path) -> list[Links]:
+    """Read and validate. Raises AtlasError for a missing file or field, a duplicated (id, method), an
+    empty span or a link without regions."""
+    result: list[Links] = []
+    seen: set[tuple[str, str]] = set()
+    for line, row in read_jsonl(path):
+        where = f"{path}: line {line}"
+        try:
+            item = Links(row["id"], row["method"], [PhraseLink(**entry) for entry in row["links"]])
+        except KeyError as error:
+            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file anew") from None
+        except TypeError as error:
+            raise AtlasError(f"{where}: links: wrong fields ({error}); write the file anew") from None
+        if (item.id, item.method) in seen:
+            raise AtlasError(f"{where}: id: '{item.id}' occurs twice for {item.method}; write the file anew")
+        seen.add((item.id, item.method))
+        for entry in item.links:
+            if not 0 <= entry.start < entry.end or not entry.regions or min(entry.regions) < 0:
+                raise AtlasError(
+                    f"{where}: links: '{entry.text}' has span [{entry.start},{entry.end}] and regions "
+                    f"{entry.regions}; write the file anew"
+                )
+        result.append(item)
+    return result
