@@ -7,11 +7,13 @@ from attention_atlas.stage import stage
 def main(cfg, stage):
     from hydra.utils import instantiate
 
+    from attention_atlas.paths import features_path
+
     corpus = instantiate(cfg.data.reader)
     source = instantiate(cfg.features)
     source.extract(
         corpus,
-        out=stage.out(f"data/features/{cfg.data.name}.h5"),
+        out=stage.out(features_path(cfg)),
         work=stage.work([stage.input(corpus.root)]),
         device=stage.device,
     )

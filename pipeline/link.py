@@ -10,14 +10,15 @@ def main(cfg, stage):
     from attention_atlas.language.parse import read_parses
     from attention_atlas.linkers.links import write_links
     from attention_atlas.linkers.run import link_corpus
+    from attention_atlas.paths import features_path, language_path, links_path
     from attention_atlas.vision.features_file import FeaturesFile
 
     corpus = instantiate(cfg.data.reader)
-    parses = read_parses(stage.input(f"data/language/{cfg.data.name}.jsonl"))
+    parses = read_parses(stage.input(language_path(cfg)))
     linker = instantiate(cfg.linker, device=stage.device)
-    with FeaturesFile(stage.input(f"data/features/{cfg.data.name}.h5")) as features:
+    with FeaturesFile(stage.input(features_path(cfg))) as features:
         links = link_corpus(parses, corpus, features, linker)
-    write_links(stage.out(f"data/links/{cfg.data.name}/{cfg.linker.name}.jsonl"), links)
+    write_links(stage.out(links_path(cfg, cfg.linker.name)), links)
     stage.run.metrics({"linked phrases": sum(len(row.links) for row in links)})
 
 

@@ -8,10 +8,11 @@ def main(cfg, stage):
     from hydra.utils import instantiate
 
     from attention_atlas.language.parse import parse_texts, write_parses
+    from attention_atlas.paths import language_path
 
     examples = instantiate(cfg.data.reader).split(cfg.language.split)
     parses = parse_texts([e.id for e in examples], [e.text for e in examples], model=cfg.language.model)
-    write_parses(stage.out(f"data/language/{cfg.data.name}.jsonl"), parses)
+    write_parses(stage.out(language_path(cfg)), parses)
     stage.run.metrics(
         {
             "paragraphs": len(parses),

@@ -7,9 +7,10 @@ from attention_atlas.stage import stage
 def main(cfg, stage):
     from attention_atlas.figures.draw import draw_all
 
-    name = cfg.experiment.name
-    out = stage.out(f"results/{name}/figures")
-    for path in draw_all(cfg.figure, stage.input(f"results/{name}/tables/metrics.csv"), out):
+    from attention_atlas.paths import results_path
+
+    out = stage.out(f"{results_path(cfg)}/figures")
+    for path in draw_all(cfg.figure, stage.input(f"{results_path(cfg)}/tables/metrics.csv"), out):
         if path.suffix == ".png":
             stage.run.artifact(path)
 

@@ -7,9 +7,8 @@ from attention_atlas.stage import stage
 def main(cfg, stage):
     from pathlib import Path
 
-    from omegaconf import OmegaConf
-
     from attention_atlas.report.build import build_report
+    from omegaconf import OmegaConf
 
     out = stage.out("results/report.html")
     build_report(OmegaConf.to_container(cfg.reports, resolve=True), Path("results"), out, profile=cfg.profile)

@@ -7,9 +7,8 @@ from attention_atlas.stage import stage
 
 @stage("world")
 def main(cfg, stage):
-    from hydra.utils import instantiate
-
     from attention_atlas.worlds.build import build_world
+    from hydra.utils import instantiate
 
     build_world(
         instantiate(cfg.data.world),

@@ -1,0 +1,35 @@
+"""Where each artefact lies: the names that dvc.yaml declares as outputs, in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def features_path(cfg: Any) -> str:
+    """Regions of the picture set of `cfg.data`; text layers over one picture set share them."""
+    return f"data/features/{cfg.data.get('images') or cfg.data.name}.h5"
+
+
+def language_path(cfg: Any) -> str:
+    return f"data/language/{cfg.data.name}.jsonl"
+
+
+def links_path(cfg: Any, linker: str) -> str:
+    return f"data/links/{cfg.data.name}/{linker}.jsonl"
+
+
+def model_path(cfg: Any, model: str) -> str:
+    return f"data/models/{cfg.experiment.name}/{model}"
+
+
+def generated_path(cfg: Any, model: str) -> str:
+    return f"data/generated/{cfg.experiment.name}/{model}.jsonl"
+
+
+def attention_path(cfg: Any) -> str:
+    """Folder of attention.h5 and statistics.h5."""
+    return f"data/attention/{cfg.experiment.name}"
+
+
+def results_path(cfg: Any) -> str:
+    return f"results/{cfg.experiment.name}"
