@@ -1,0 +1,51 @@
+"""What a captioning model offers to the training loop, the search and the attention dump."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attention_atlas.training.vocab import PAD
+
+Batch = dict[str, Tensor]
+
+
+def caption_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy per word over the words and the final EOS; padding does not count. Nats."""
+    targets_BT = batch["ids_BT"][:, 1:]
+    return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=PAD)
+
+
+class CaptionModel(nn.Module):
+    """Base class. Memory and state are nested tuples, lists and dicts of tensors whose first axis is the batch.
+
+    A batch: `ids_BT` (BOS, words, EOS, PAD...), `features_BND` float, `boxes_BN4` relative x1,y1,x2,y2,
+    `regions_BN` bool, True where there is a region.
+    """
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Teacher-forced logits (B,T-1,V): row i, given BOS and words 1..i, scores word i+1."""
+        raise NotImplementedError
+
+    def loss(self, batch: Batch) -> Tensor:
+        return caption_loss(self(batch), batch)
+
+    def encode(self, batch: Batch) -> Any:
+        """What the decoder needs of the image, computed once."""
+        raise NotImplementedError
+
+    def decode_step(self, memory: Any, ids_BT: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Logits (B,V) of the word after the prefix `ids_BT` (BOS first) and the state for the next step.
+
+        With `state` from the step before, only the last column of `ids_BT` is computed.
+        """
+        raise NotImplementedError
+
+
+def xavier(model: nn.Module) -> None:
+    """Xavier-uniform for every matrix, as the published transformer code does; vectors stay as they are."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)

@@ -1,0 +1,1 @@
+"""Scores of generated text against references: BLEU, METEOR, CIDEr, Word Mover's Distance."""

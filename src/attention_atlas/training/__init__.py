@@ -1,0 +1,1 @@
+"""One training loop for all models; what differs between studies is a Task (training/tasks/)."""

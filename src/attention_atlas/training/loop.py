@@ -1,0 +1,275 @@
+"""The one training loop. A Task says what is learned; this says when to step, validate, save and resume.
+
+Every random draw of a step comes from a seed of its own (seed, step), so that a run that was killed and
+resumed gives the same bytes as one that was not, without any generator state on disk.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import atomic_path
+from attention_atlas.training.settings import TrainSettings
+
+Metrics = dict[str, float]
+
+
+class Task(Protocol):
+    """What a study trains on. `best` is (metric of `validate`, 'max' or 'min')."""
+
+    best: tuple[str, str]
+
+    def steps_per_epoch(self) -> int:
+        """Number of batches that `batches` yields."""
+        ...
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Batches start, start+1, ... of an epoch; the order depends on nothing but seed and epoch."""
+        ...
+
+    def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        """(optimiser name, loss) one after the other; each is followed by backward and that optimiser's step.
+
+        A model with one optimiser yields ("all", loss); an adversarial one yields one loss per player.
+        """
+        ...
+
+    def validate(self, model: nn.Module) -> Metrics: ...
+
+
+def optimizers_of(task: Any, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
+    """`task.optimizers(model, settings)` if it has one, else Adam over all parameters under the name 'all'."""
+    if hasattr(task, "optimizers"):
+        return task.optimizers(model, settings)
+    return {"all": adam([p for p in model.parameters() if p.requires_grad], settings)}
+
+
+def adam(parameters: Any, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Adam (AdamW if weight_decay > 0) with the settings' constants."""
+    kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
+    return kind(
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def train(
+    task: Task,
+    model: nn.Module,
+    settings: TrainSettings,
+    work: Path,
+    device: str = "cpu",
+    seed: int = 0,
+    on_metrics: Callable[[int, Metrics], None] | None = None,
+) -> tuple[dict[str, Tensor], list[Metrics]]:
+    """Train and return the best state dict (on the CPU) and the history, one row per validation.
+
+    `work` keeps checkpoint.pt and best.safetensors; when they are there, the run goes on from them.
+    Raises AtlasError when a loss is not finite or the checkpoint belongs to another run.
+    """
+    from safetensors.torch import load_file
+
+    run = _Run(task, model, settings, work, device, seed, on_metrics)
+    run.resume()
+    run.epochs()
+    return load_file(run.best_path), run.history
+
+
+class _Run:
+    def __init__(
+        self,
+        task: Task,
+        model: nn.Module,
+        settings: TrainSettings,
+        work: Path,
+        device: str,
+        seed: int,
+        on_metrics: Callable[[int, Metrics], None] | None,
+    ) -> None:
+        self.task, self.settings, self.seed, self.on_metrics = task, settings, seed, on_metrics
+        if settings.threads and device == "cpu":
+            torch.set_num_threads(settings.threads)
+        self.accelerator = _accelerator(device, settings.precision)
+        base = optimizers_of(task, model, settings)
+        for optimizer in base.values():
+            for group in optimizer.param_groups:
+                group["base_lr"] = group["lr"]
+        self.bare = model
+        self.model, *prepared = self.accelerator.prepare(model, *base.values())
+        self.optimizers = dict(zip(base, prepared))
+        work.mkdir(parents=True, exist_ok=True)
+        self.checkpoint_path, self.best_path = work / "checkpoint.pt", work / "best.safetensors"
+        # Under `accelerate launch` each process takes every n-th batch.
+        self.per_epoch = task.steps_per_epoch() // self.accelerator.num_processes
+        total = settings.epochs * self.per_epoch
+        self.total = min(total, settings.max_steps) if settings.max_steps else total
+        self.batch = 0  # batches done, over all epochs
+        self.update = 0  # optimiser updates done
+        self.sums: dict[str, float] = {}
+        self.summed = 0
+        self.best: float | None = None
+        self.history: list[Metrics] = []
+        self.saved_at = time.monotonic()
+
+    def fingerprint(self) -> str:
+        shapes = {name: list(p.shape) for name, p in self.bare.state_dict().items()}
+        return json.dumps([str(self.settings), self.seed, self.per_epoch, shapes], sort_keys=True)
+
+    def resume(self) -> None:
+        if not self.checkpoint_path.exists():
+            return
+        where = self.accelerator.device
+        saved = torch.load(self.checkpoint_path, map_location=where, weights_only=True)
+        if saved["fingerprint"] != self.fingerprint():
+            raise AtlasError(f"{self.checkpoint_path}: is of another run; delete the folder and start again")
+        self.bare.load_state_dict(saved["model"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+        for name in ("batch", "update", "sums", "summed", "best", "history"):
+            setattr(self, name, saved[name])
+
+    def save(self) -> None:
+        self.saved_at = time.monotonic()
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            name: getattr(self, name) for name in ("batch", "update", "sums", "summed", "best", "history")
+        }
+        state["fingerprint"] = self.fingerprint()
+        state["model"] = self.bare.state_dict()
+        if self.accelerator.scaler is not None:
+            state["scaler"] = self.accelerator.scaler.state_dict()
+        state["optimizers"] = {name: o.state_dict() for name, o in self.optimizers.items()}
+        with atomic_path(self.checkpoint_path) as temporary:
+            torch.save(state, temporary)
+
+    def epochs(self) -> None:
+        from tqdm import tqdm
+
+        show = self.accelerator.is_main_process
+        bar = tqdm(total=self.total, initial=self.batch, desc="train", disable=None if show else True)
+        while self.batch < self.total:
+            epoch, start = divmod(self.batch, self.per_epoch)
+            self.model.train()
+            for batch in self.own_batches(epoch, start):
+                self.step(batch)
+                bar.update()
+                if self.batch >= self.total:
+                    break
+                if time.monotonic() - self.saved_at > self.settings.checkpoint_seconds:
+                    self.save()
+            done = self.batch >= self.total
+            if done or (epoch + 1) % self.settings.validate_every == 0:
+                self.validate(epoch + 1)
+                self.save()
+                bar.set_postfix(self.history[-1])
+        bar.close()
+
+    def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
+        rank, count = self.accelerator.process_index, self.accelerator.num_processes
+        every = self.task.batches(epoch, start * count)
+        return itertools.islice(every, rank, (self.per_epoch - start) * count, count)
+
+    def step(self, batch: Any) -> None:
+        torch.manual_seed((self.seed << 32) + self.batch)
+        self.batch += 1
+        closing = self.batch % self.settings.accumulate == 0 or self.batch == self.total
+        if closing:
+            self.update += 1
+        batch = _to(batch, self.accelerator.device)
+        for name, loss in self.task.losses(self.model, batch, self.batch):
+            if not torch.isfinite(loss):
+                raise AtlasError(
+                    f"training: loss '{name}' is {loss.item()} at step {self.batch}; "
+                    "lower the learning rate or clip more (conf/train)"
+                )
+            # With several players a loss must reach its own player's parameters only.
+            own = {"inputs": self.parameters(name)} if len(self.optimizers) > 1 else {}
+            self.accelerator.backward(loss / self.settings.accumulate, **own)
+            self.sums[name] = self.sums.get(name, 0.0) + loss.item()
+            if closing:
+                self.apply(name)
+        self.summed += 1
+
+    def parameters(self, name: str) -> list[Tensor]:
+        return [p for group in self.optimizers[name].param_groups for p in group["params"]]
+
+    def apply(self, name: str) -> None:
+        optimizer, parameters = self.optimizers[name], self.parameters(name)
+        if self.settings.clip_norm:
+            self.accelerator.clip_grad_norm_(parameters, self.settings.clip_norm)
+        if self.settings.clip_value:
+            self.accelerator.clip_grad_value_(parameters, self.settings.clip_value)
+        updates = -(-self.total // self.settings.accumulate)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self.settings.schedule.scale(self.update, updates)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def validate(self, epoch: int) -> None:
+        from safetensors.torch import save_file
+
+        losses = {f"train_loss_{k}" if k != "all" else "train_loss": v for k, v in self.sums.items()}
+        row: Metrics = {"epoch": epoch, "step": self.batch}
+        row |= {k: v / max(self.summed, 1) for k, v in losses.items()}
+        row["lr"] = next(iter(self.optimizers.values())).param_groups[0]["lr"]
+        self.sums, self.summed = {}, 0
+        self.bare.eval()
+        with torch.no_grad():
+            row |= self.task.validate(self.bare)
+        metric, direction = self.task.best
+        if metric not in row:
+            raise AtlasError(f"training: select_on: the task reports no '{metric}'; it reports {sorted(row)}")
+        value = row[metric]
+        better = self.best is None or (value > self.best if direction == "max" else value < self.best)
+        if better:
+            self.best = value
+        if better and self.accelerator.is_main_process:
+            weights = {k: v.detach().cpu().contiguous() for k, v in self.bare.state_dict().items()}
+            with atomic_path(self.best_path) as temporary:
+                save_file(weights, temporary)
+        self.history.append(row)
+        if self.on_metrics is not None and self.accelerator.is_main_process:
+            self.on_metrics(self.batch, {k: v for k, v in row.items() if k != "step"})
+        self.accelerator.wait_for_everyone()
+
+
+def _accelerator(device: str, precision: str) -> Any:
+    """An Accelerator on exactly `device`. Under `accelerate launch` each process keeps its own device."""
+    import os
+
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        # Accelerate keeps its device for the whole process; a second run may ask for another one.
+        AcceleratorState._reset_state(True)
+        PartialState._reset_state()
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
+    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+
+
+def _to(batch: Mapping[str, Any] | Any, device: Any) -> Any:
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: _to(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(_to(value, device) for value in batch)
+    return batch

@@ -1,0 +1,105 @@
+"""Describe an image: cross-entropy on paragraphs, judged by the CIDEr of greedy captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.base import caption_loss
+from attention_atlas.models.search import generate
+from attention_atlas.training.captions import Captions, RegionCache, tokens
+from attention_atlas.training.vocab import Vocabulary
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Corpus
+    from attention_atlas.training.settings import TrainSettings
+    from attention_atlas.vision.features_file import FeaturesFile
+
+
+@dataclass
+class CaptioningTask:
+    """Chosen by `_target_` in conf/train/captioning.yaml.
+
+    split: what is trained on, e.g. train+extra. min_count: rarer words become UNK. max_words: texts are cut
+    there. select_on: val, or test as in "Attention as Grounding" (the choice of checkpoint then has seen the
+    test set). judged: number of captions generated per validation (0: all).
+    """
+
+    split: str = "train"
+    min_count: int = 2
+    max_words: int = 150
+    batch_size: int = 32
+    select_on: str = "val"
+    judged: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.select_on not in ("val", "test"):
+            raise ConfigError(f"conf/train: select_on: must be val or test, not '{self.select_on}'")
+        if self.batch_size < 1:
+            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+        self.best = ("cider", "max")
+
+    def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
+        """Read the texts, build the vocabulary of the training split (unless one is given)."""
+        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
+        if not train or not held_out:
+            empty = self.split if not train else self.select_on
+            raise AtlasError(f"{corpus.root}: split '{empty}' has no example; check data and split names")
+        self.vocab = vocab or Vocabulary.build((tokens(e.text) for e in train), self.min_count)
+        self.feature_dim = features.dim
+        regions = RegionCache(features)
+        self.train = Captions(train, self.vocab, regions, self.max_words)
+        self.held_out = Captions(held_out, self.vocab, regions, self.max_words)
+
+    def model_sizes(self) -> dict[str, int]:
+        """What a model's constructor needs to know of the data."""
+        return {"vocab_size": len(self.vocab), "feature_dim": self.feature_dim}
+
+    def optimizers(self, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
+        from attention_atlas.training.loop import adam
+
+        return {"all": adam(model.parameters(), settings)}
+
+    def steps_per_epoch(self) -> int:
+        return len(self.train.order(self.batch_size, self.seed, 0))
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch)[start:]:
+            yield self.train.batch(indices)
+
+    def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        yield "all", caption_loss(model(batch), batch)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Loss per word on the whole held-out split and CIDEr of greedy captions on `judged` examples."""
+        device = next(model.parameters()).device
+        total, count = 0.0, 0
+        for indices in self.held_out.in_order(self.batch_size):
+            batch = {k: v.to(device) for k, v in self.held_out.batch(indices).items()}
+            number = int((batch["ids_BT"][:, 1:] != 0).sum())
+            total += float(caption_loss(model(batch), batch)) * number
+            count += number
+        return {"loss": total / count, "cider": self._cider(model, device)}
+
+    def _cider(self, model: nn.Module, device: torch.device) -> float:
+        from attention_atlas.text_metrics.cider import cider
+
+        references: dict[str, list[str]] = {}
+        for example in self.held_out.examples:
+            references.setdefault(example.image_id, []).append(" ".join(tokens(example.text)))
+        images = sorted(references)[: self.judged or None]
+        hypotheses: dict[str, str] = {}
+        for start in range(0, len(images), 64):
+            part = images[start : start + 64]
+            batch = {k: v.to(device) for k, v in self.held_out.regions.batch(part).items()}
+            captions = generate(model, batch, beam=1, max_words=self.max_words)
+            for image_id, caption in zip(part, captions):
+                hypotheses[image_id] = " ".join(self.vocab.decode(caption.ids))
+        # Document frequencies come from the whole split, so that `judged` does not change a caption's score.
+        return 100 * cider(references, hypotheses)[0]
