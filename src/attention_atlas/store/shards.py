@@ -1,0 +1,192 @@
+"""A resumable writer of HDF5 files.
+
+HDF5 keeps its metadata in memory and a process killed in the middle of a write can leave a file that no
+longer opens. So every example goes to a small file of its own in the folder `<path>.part/`, written under a
+temporary name and then renamed; `finish` copies them, sorted by id and without decompressing, into one file
+and renames that. The result depends on the examples alone, not on how often the writer was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import h5py
+import numpy as np
+
+from attention_atlas.errors import AtlasError, did_you_mean
+
+FILTERS = ("bitshuffle", "gzip", "none")
+CHUNK_BYTES = 2**20
+HEADER = "header.h5"
+
+
+def filter_options(name: str) -> dict[str, Any]:
+    """Arguments of create_dataset. gzip is slower and larger, but any HDF5 tool reads it."""
+    if name == "bitshuffle":
+        import hdf5plugin
+
+        return dict(hdf5plugin.Bitshuffle(cname="lz4"))
+    if name == "gzip":
+        return {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    if name == "none":
+        return {}
+    raise AtlasError(f"store: filter: unknown filter '{name}'{did_you_mean(name, FILTERS)}")
+
+
+def row_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunk shape for (L,H,Q,...): whole heads and keys, as many query rows, then layers, as fit 1 MiB.
+
+    One query row of all heads is the commonest read, so a chunk must not hold many more rows than it.
+    """
+    layers, heads, queries, *rest = (max(1, n) for n in shape)
+    row = heads * int(np.prod(rest)) * itemsize
+    if row > CHUNK_BYTES:
+        heads = max(1, heads * CHUNK_BYTES // row)
+        return (1, heads, 1, *rest)
+    rows = min(queries, CHUNK_BYTES // row)
+    return (min(layers, max(1, CHUNK_BYTES // (row * rows))), heads, rows, *rest)
+
+
+def create(group: h5py.Group, name: str, data: np.ndarray, filter: str, chunked: bool = True) -> None:
+    """A dataset, chunked and filtered when it is large enough to gain from it."""
+    if chunked and filter != "none" and data.nbytes > 4096 and data.ndim >= 3:
+        options = filter_options(filter)
+        group.create_dataset(name, data=data, chunks=row_chunks(data.shape, data.itemsize), **options)
+    else:
+        group.create_dataset(name, data=data)
+
+
+class ShardWriter:
+    """Base of AttentionWriter and StatisticsWriter. `attrs` and `kinds` are the identity of the file: a
+    half-written file with another identity is refused rather than mixed."""
+
+    schema = ""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        attrs: dict[str, str],
+        kinds: dict[str, tuple[str, str]],
+        groups: dict[str, list[str]] | None = None,
+        filter: str = "bitshuffle",
+    ) -> None:
+        filter_options(filter)
+        self.path, self.part = Path(path), Path(f"{path}.part")
+        self.kinds, self.groups, self.filter = dict(kinds), dict(groups or {}), filter
+        self.attrs = {"schema": self.schema, **attrs}
+        if "axes" in self.kinds or not self.kinds:
+            raise AtlasError(f"{path}: kinds: need at least one kind, none of them named 'axes'")
+        self._finished = False
+        self.done: set[str] = set()
+        if self.path.exists():
+            self._reopen_finished()
+            return
+        self.part.mkdir(parents=True, exist_ok=True)
+        for stray in self.part.glob("*.tmp"):
+            stray.unlink()
+        header = self.part / HEADER
+        if header.exists():
+            self._compare(header, "delete it to start anew")
+        else:
+            self._atomically(header, self._write_header)
+        self.done = {unquote(p.stem) for p in self.part.glob("*.h5") if p.name != HEADER}
+
+    def _identity(self) -> dict[str, str]:
+        values = {**self.attrs, "filter": self.filter}
+        values |= {f"kinds/{kind}": " <- ".join(axes) for kind, axes in self.kinds.items()}
+        return values | {f"groups/{axis}": ", ".join(names) for axis, names in self.groups.items()}
+
+    def _reopen_finished(self) -> None:
+        self._compare(self.path, "delete it to write it anew")
+        with h5py.File(self.path, "r") as file:
+            self.done = set(file["examples"])
+        self._finished = True
+        # The kill came between the rename of the result and the removal of the parts.
+        shutil.rmtree(self.part, ignore_errors=True)
+
+    def _compare(self, path: Path, remedy: str) -> None:
+        try:
+            with h5py.File(path, "r") as file:
+                found = {name: file.attrs[name] for name in file.attrs if name != "complete"}
+                for kind, group in file["kinds"].items():
+                    axes = group.attrs["query_axis"], group.attrs["key_axis"]
+                    found[f"kinds/{kind}"] = " <- ".join(axes)
+                for axis, names in file.get("groups", {}).items():
+                    found[f"groups/{axis}"] = ", ".join(name.decode() for name in names[()])
+        except (OSError, KeyError) as error:
+            raise AtlasError(f"{path}: not readable as {self.schema} ({error}); {remedy}") from None
+        wanted = self._identity()
+        for name in sorted(found.keys() | wanted.keys()):
+            if found.get(name) != wanted.get(name):
+                raise AtlasError(
+                    f"{path}: {name}: written with '{found.get(name)}', "
+                    f"now '{wanted.get(name)}' is asked for; {remedy}"
+                )
+
+    def _write_header(self, file: h5py.File) -> None:
+        for name, value in {**self.attrs, "filter": self.filter}.items():
+            file.attrs[name] = value
+        file.attrs["complete"] = False
+        for kind, (query_axis, key_axis) in sorted(self.kinds.items()):
+            group = file.create_group(f"kinds/{kind}")
+            group.attrs["query_axis"], group.attrs["key_axis"] = query_axis, key_axis
+        for axis, names in sorted(self.groups.items()):
+            file.create_dataset(f"groups/{axis}", data=names, dtype=h5py.string_dtype())
+
+    def _atomically(self, path: Path, fill: Any) -> None:
+        temporary = path.with_name(path.name + ".tmp")
+        with h5py.File(temporary, "w") as file:
+            fill(file)
+        os.replace(temporary, path)
+
+    def _write_example(self, id: str, fill: Any) -> None:
+        name = quote(id, safe="") + ".h5"
+        if not id or "/" in id or id == "." or len(name) > 240 or name == HEADER:
+            raise AtlasError(f"{self.path}: id: '{id}' cannot name an example; use a short id without '/'")
+        if self._finished:
+            if id in self.done:
+                return
+            raise AtlasError(f"{self.path}: complete without '{id}'; delete it to write it anew")
+        self._atomically(self.part / name, fill)
+        self.done.add(id)
+
+    def finish(self) -> None:
+        """Assemble the file, mark it complete, rename it from the parts."""
+        if self._finished:
+            return
+        temporary = self.part / "assembled.tmp"
+        shutil.copyfile(self.part / HEADER, temporary)
+        with h5py.File(temporary, "r+") as file:
+            examples = file.create_group("examples")
+            for id in sorted(self.done):
+                with h5py.File(self.part / (quote(id, safe="") + ".h5"), "r") as shard:
+                    shard.copy(shard, examples, id)
+            file.attrs["complete"] = True
+        os.replace(temporary, self.path)
+        self._finished = True
+        shutil.rmtree(self.part)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self.finish()
+
+
+def first_bad(data: np.ndarray) -> str | None:
+    """Where the first NaN or infinity is, as text, or None."""
+    if data.dtype == np.float16:
+        # All exponent bits set. Integers are compared many times faster than float16 here.
+        exponent = np.uint16(0x7C00)
+        bad = (data.view(np.uint16) & exponent) == exponent
+    elif np.isfinite(data.sum()):  # NaN or infinite if any value is.
+        return None
+    else:
+        bad = ~np.isfinite(data)
+    return str(tuple(int(i) for i in np.argwhere(bad)[0])) if bad.any() else None
