@@ -1,0 +1,89 @@
+"""Profiles: values for the dials of params.yaml."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from attention_atlas.errors import ConfigError
+from attention_atlas.profiles import apply_profile, copy_repository
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "conf" / "profiles", tmp_path / "conf" / "profiles")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "conf/profiles").glob("*.yaml")))
+def test_a_profile_sets_its_dials_and_keeps_the_others(project: Path, name: str) -> None:
+    before = yaml.safe_load((project / "params.yaml").read_text())
+    apply_profile(project, name)
+    text = (project / "params.yaml").read_text()
+    after = yaml.safe_load(text)
+    assert after["profile"] == name
+    assert after["seed"] == before["seed"] and set(after) == set(before)
+    assert text.startswith("# The dials."), "comments are kept"
+
+
+def test_unknown_profile(project: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'smoke'"):
+        apply_profile(project, "smok")
+
+
+def test_a_typo_in_a_profile_changes_nothing(project: Path) -> None:
+    before = (project / "params.yaml").read_text()
+    (project / "conf/profiles/mine.yaml").write_text("profile: smoke\nsede: 1\n")
+    with pytest.raises(ConfigError, match="did you mean 'seed'"):
+        apply_profile(project, "mine")
+    assert (project / "params.yaml").read_text() == before
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)
+
+
+def test_copy_takes_uncommitted_files_and_drops_removed_ones(tmp_path: Path) -> None:
+    source, copy = tmp_path / "source", tmp_path / "copy"
+    source.mkdir()
+    git(source, "init", "-q")
+    for name in ("kept.txt", "removed.txt", "changed.txt"):
+        (source / name).write_text("one")
+    git(source, "add", "-A")
+    git(source, "commit", "-qm", "one")
+    (source / "changed.txt").write_text("two")
+    (source / "new.txt").write_text("new")
+    (source / "removed.txt").unlink()
+    copy_repository(source, copy)
+    assert sorted(p.name for p in copy.glob("*.txt")) == ["changed.txt", "kept.txt", "new.txt"]
+    assert (copy / "changed.txt").read_text() == "two"
+    stamp = (copy / "kept.txt").stat().st_mtime_ns
+    (copy / "output.bin").write_text("made by a run")
+    copy_repository(source, copy)
+    assert (copy / "kept.txt").stat().st_mtime_ns == stamp
+    assert (copy / "output.bin").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "conf/profiles").glob("*.yaml")))
+def test_dvc_reads_the_graph_of_every_profile(tmp_path: Path, name: str) -> None:
+    """Every conf file that a profile's stages name exists, and the graph has no dangling item."""
+    copy_repository(ROOT, tmp_path / "copy")
+    apply_profile(tmp_path / "copy", name)
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "--dry"], cwd=tmp_path / "copy", capture_output=True, text=True
+    )
+    said = result.stdout + result.stderr
+    if name == "paper":
+        # The corpora are the user's to bring: only they may be missing.
+        assert "data/raw" in said or result.returncode == 0, said
+    else:
+        assert result.returncode == 0, said
