@@ -36,7 +36,8 @@ class Linker(ABC):
     """Scores phrases against region descriptions; higher is more similar, NaN is 'cannot say'.
 
     `name` goes into links.jsonl and the tables; `measure` names the score. Similarities that differ by
-    no more than `tolerance` are ties, and every region tied at the top is linked.
+    no more than `tolerance` are ties, and every region tied at the top is linked. Every linker's
+    constructor accepts `device` (a torch device name or 'auto'), because the stage passes it to all.
     """
 
     name: str

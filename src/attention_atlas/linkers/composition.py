@@ -12,11 +12,14 @@ from attention_atlas.linkers.glove import GloveVectors
 
 
 class GloveLinker(Linker):
-    """Composes word vectors into one phrase vector. A string without any known word gives NaN."""
+    """Composes word vectors into one phrase vector. A string without any known word gives NaN.
+
+    `device` is accepted as by every linker, and not needed: this is a table look-up.
+    """
 
     measure = "cos"
 
-    def __init__(self, name: str, vectors: str, tolerance: float = 1e-6) -> None:
+    def __init__(self, name: str, vectors: str, tolerance: float = 1e-6, device: str = "cpu") -> None:
         self.name, self.tolerance = name, tolerance
         self.vectors = GloveVectors(vectors)
         self._composed: dict[str, np.ndarray | None] = {}

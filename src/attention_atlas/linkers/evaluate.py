@@ -78,10 +78,10 @@ class LinkScores:
 
 
 def evaluate(
-    linker: Linker,
     parses: Sequence[Parse],
-    features: FeaturesFile,
     corpus: Corpus,
+    features: FeaturesFile,
+    linker: Linker,
     gold: dict[str, list[GoldSpan]] | None = None,
     threshold: float = 0.1,
 ) -> LinkScores:
@@ -104,7 +104,7 @@ def evaluate(
             "(CSV: example_id,start,end,regions)"
         )
     scores = LinkScores(linker.name, linker.measure)
-    for context, similarity_PN in similarities(chosen, features, linker, corpus, threshold):
+    for context, similarity_PN in similarities(chosen, corpus, features, linker, threshold):
         linked = link(similarity_PN, linker.tolerance)
         row_of = {(p.start, p.end): i for i, p in enumerate(context.phrases)}
         count = context.regions.count

@@ -15,11 +15,12 @@ class GoldLinker(Linker):
     """1 where a region shows an object that the phrase means (`features.gold`), NaN elsewhere.
 
     A phrase that means no detected object gets no link. Needs a corpus with gold phrases.
+    `device` is accepted as by every linker, and not needed.
     """
 
     measure = "gold"
 
-    def __init__(self, name: str = "gold", tolerance: float = 0.0) -> None:
+    def __init__(self, name: str = "gold", tolerance: float = 0.0, device: str = "cpu") -> None:
         self.name, self.tolerance = name, tolerance
 
     def similarity(self, phrases: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:

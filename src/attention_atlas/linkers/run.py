@@ -17,9 +17,9 @@ from attention_atlas.vision.features_file import FeaturesFile
 
 def link_corpus(
     parses: Sequence[Parse],
+    corpus: Corpus,
     features: FeaturesFile,
     linker: Linker,
-    corpus: Corpus,
     threshold: float = 0.1,
 ) -> list[Links]:
     """Links of every parsed example, in the order of `parses`.
@@ -29,7 +29,7 @@ def link_corpus(
     image without features.
     """
     result = []
-    for context, similarity_PN in similarities(parses, features, linker, corpus, threshold):
+    for context, similarity_PN in similarities(parses, corpus, features, linker, threshold):
         item = Links(context.parse.id, linker.name)
         linked = link(similarity_PN, linker.tolerance)
         for phrase, text, row, regions in zip(
@@ -45,13 +45,13 @@ def link_corpus(
 
 def similarities(
     parses: Sequence[Parse],
+    corpus: Corpus,
     features: FeaturesFile,
     linker: Linker,
-    corpus: Corpus,
     threshold: float = 0.1,
 ) -> Iterator[tuple[LinkContext, np.ndarray]]:
     """Each example with its (P, N) similarities; P = phrases that are not stopped, N = real regions."""
-    found = list(contexts(parses, features, corpus, threshold))
+    found = list(contexts(parses, corpus, features, threshold))
     linker.prepare({s for c in found for s in (*c.texts, *c.descriptions)})
     for context in progress(found, f"link {linker.name}", len(found)):
         similarity_PN = linker.similarity_in(context)
@@ -65,7 +65,7 @@ def similarities(
 
 
 def contexts(
-    parses: Sequence[Parse], features: FeaturesFile, corpus: Corpus, threshold: float = 0.1
+    parses: Sequence[Parse], corpus: Corpus, features: FeaturesFile, threshold: float = 0.1
 ) -> Iterator[LinkContext]:
     """What the linkers see of each example."""
     examples = {e.id: e for e in corpus.examples}
