@@ -1,0 +1,1 @@
+"""The embedded data: rendered scenes of which every object, relation and word is known."""
