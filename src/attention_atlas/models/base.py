@@ -19,7 +19,7 @@ def caption_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
 
 
 class CaptionModel(nn.Module):
-    """Base class. Memory and state are nested tuples, lists and dicts of tensors whose first axis is the batch.
+    """Base class. Memory and state are nested tuples, lists and dicts of tensors, first axis the batch.
 
     A batch: `ids_BT` (BOS, words, EOS, PAD...), `features_BND` float, `boxes_BN4` relative x1,y1,x2,y2,
     `regions_BN` bool, True where there is a region.

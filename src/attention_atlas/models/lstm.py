@@ -1,4 +1,4 @@
-"""The CNN + LSTM + LSTM baseline: a hierarchical paragraph model (Krause et al. 2017; Ilinykh and Dobnik 2020).
+"""The CNN + LSTM + LSTM baseline, a paragraph model in two levels (Krause et al. 2017; Ilinykh and Dobnik 2020).
 
 Region features are projected and pooled by maximum; a sentence LSTM turns the pooled vector into one topic
 vector per sentence and the probability that the paragraph has ended; a word LSTM writes each sentence from
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.models.base import Batch, CaptionModel
+from attention_atlas.models.dropout import Dropout
 from attention_atlas.training.vocab import BOS, EOS, PAD, Vocabulary
 
 
@@ -40,7 +41,7 @@ class HierarchicalLSTM(CaptionModel):
         self.word_lstm = nn.LSTM(
             hidden, hidden, word_layers, batch_first=True, dropout=dropout if word_layers > 1 else 0.0
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.generator = nn.Linear(hidden, vocab_size)
         self.sentence_ends = tuple(sentence_ends)
         self.opens_V: Tensor  # True for ids after which a new sentence starts
@@ -85,7 +86,7 @@ class HierarchicalLSTM(CaptionModel):
         return self._scores(hidden_BTD, stop_BT, opens_BT)
 
     def _scores(self, hidden_BTD: Tensor, stop_BT: Tensor, opens_BT: Tensor) -> Tensor:
-        """Log-probabilities. Where a sentence opens, the sentence LSTM decides on the end of the paragraph."""
+        """Log-probabilities. Where a sentence opens, the sentence LSTM decides on the paragraph's end."""
         logits_BTV = self.generator(hidden_BTD)
         end_V = torch.arange(logits_BTV.shape[-1], device=logits_BTV.device) == EOS
         inside_BTV = F.log_softmax(logits_BTV, -1)

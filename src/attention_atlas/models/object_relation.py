@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from attention_atlas.capture.seam import residual_input
 from attention_atlas.models.attention import MultiHeadAttention
 from attention_atlas.models.base import Batch, CaptionModel, xavier
+from attention_atlas.models.dropout import Dropout
 from attention_atlas.models.transformer import Decoder, FeedForward, LayerNorm
 
 GEOMETRY_DIM = 64
@@ -57,7 +58,7 @@ class EncoderLayer(nn.Module):
         self.geometry = nn.Linear(GEOMETRY_DIM, heads)
         self.norm_feed = LayerNorm(dim)
         self.feed_forward = FeedForward(dim, inner, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def bias(self, geometry_BNND: Tensor) -> Tensor:
         """log(max(ReLU(linear(geometry)), 1e-6)) per head, (B,H,N,N)."""
@@ -92,7 +93,7 @@ class ObjectRelationTransformer(CaptionModel):
     ) -> None:
         super().__init__()
         on_weights = dropout if attention_dropout is None else attention_dropout
-        self.project = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), nn.Dropout(feature_dropout))
+        self.project = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), Dropout(feature_dropout))
         self.encoder = nn.ModuleList(
             EncoderLayer(dim, heads, inner, dropout, on_weights, i) for i in range(layers)
         )

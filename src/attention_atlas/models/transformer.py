@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from attention_atlas.capture.seam import residual_input
 from attention_atlas.models.attention import MultiHeadAttention, causal_mask
+from attention_atlas.models.dropout import Dropout
 
 KeyValues = tuple[Tensor, Tensor]
 
@@ -38,7 +39,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.inner = nn.Linear(dim, inner)
         self.outer = nn.Linear(inner, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.outer(self.dropout(F.relu(self.inner(x_BTD))))
@@ -60,7 +61,7 @@ class WordEmbedding(nn.Module):
     def __init__(self, vocab_size: int, dim: int, dropout: float, max_length: int) -> None:
         super().__init__()
         self.words = nn.Embedding(vocab_size, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.scale = math.sqrt(dim)
         self.positions_TD: Tensor
         self.register_buffer("positions_TD", sinusoids(max_length, dim), persistent=False)
@@ -73,7 +74,7 @@ class WordEmbedding(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """x + self-attention, x + cross-attention (unless `cross` is False), x + feed-forward; each of norm(x)."""
+    """x + self-attention, + cross-attention (unless `cross` is False), x + feed-forward, each of norm(x)."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class DecoderLayer(nn.Module):
             self.cross_attention = MultiHeadAttention(dim, heads, "cross", index, attention_dropout)
         self.norm_feed = LayerNorm(dim)
         self.feed_forward = FeedForward(dim, inner, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.cross = cross
 
     def forward(

@@ -35,7 +35,7 @@ class RegionCache:
         self._kept: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
     def get(self, image_id: str) -> tuple[Tensor, Tensor, Tensor]:
-        """features (N,D) float16, boxes (N,4) float32 relative to the image and clipped to 0..1, valid (N,)."""
+        """features (N,D) float16, boxes (N,4) float32 relative to the image within 0..1, valid (N,)."""
         if image_id in self._kept:
             return self._kept[image_id]
         regions = self.features.read(image_id)

@@ -47,7 +47,7 @@ class Task(Protocol):
 
 
 def optimizers_of(task: Any, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
-    """`task.optimizers(model, settings)` if it has one, else Adam over all parameters under the name 'all'."""
+    """`task.optimizers(model, settings)` if it has one, else Adam over all parameters, named 'all'."""
     if hasattr(task, "optimizers"):
         return task.optimizers(model, settings)
     return {"all": adam([p for p in model.parameters() if p.requires_grad], settings)}

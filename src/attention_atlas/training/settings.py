@@ -39,9 +39,9 @@ class Schedule:
 
 @dataclass
 class TrainSettings:
-    """How the loop runs. `clip_norm` bounds the total gradient norm, `clip_value` each element (published: 0.1).
+    """How the loop runs. `clip_norm` bounds the gradient's norm, `clip_value` each of its elements.
 
-    `max_steps` ends the run early (0: never); `validate_every` counts epochs; `precision` is no, bf16 or fp16.
+    `max_steps` ends the run early (0: never), `validate_every` counts epochs, `precision`: no, bf16 or fp16.
     `threads` fixes the CPU threads (0: as many as there are), since sums may differ by their number.
     """
 
