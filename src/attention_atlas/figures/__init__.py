@@ -1,0 +1,1 @@
+"""Figures drawn from metric tables only: one file per study."""

@@ -1,0 +1,154 @@
+"""The metric table: the only module that writes, reads and validates it.
+
+One tidy row per number; columns in the order of `COLUMNS`. `layer` and `head` are 0-based, -1 = all.
+`n` counts the units that were averaged (phrases, words, relations, rows, heads: the metric says which);
+`ci_low`, `ci_high` are a 95 % bootstrap interval over images; `chance` is the value that attention without
+knowledge would have. Empty cells mean "does not apply".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from attention_atlas.errors import AtlasError, did_you_mean
+from attention_atlas.files import atomic_path
+
+COLUMNS = [
+    "experiment",
+    "model",
+    "data",
+    "kind",
+    "layer",
+    "head",
+    "metric",
+    "condition",
+    "value",
+    "ci_low",
+    "ci_high",
+    "n",
+    "chance",
+]
+TEXT = ["experiment", "model", "data", "kind", "metric", "condition"]
+WHOLE = ["layer", "head", "n"]
+NUMBERS = ["value", "ci_low", "ci_high", "chance"]
+KEY = ["experiment", "model", "data", "kind", "layer", "head", "metric", "condition"]
+
+
+def make_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """A table from dicts; absent text is "", absent layer and head are -1, absent n is 0, other numbers
+    NaN."""
+    frame = pd.DataFrame(list(rows))
+    unknown = sorted(set(frame.columns) - set(COLUMNS))
+    if unknown:
+        raise AtlasError(f"metric table: {unknown[0]}: unknown column{did_you_mean(unknown[0], COLUMNS)}")
+    frame = frame.reindex(columns=COLUMNS)
+    for name in TEXT:
+        frame[name] = frame[name].fillna("").astype(str)
+    for name in ("layer", "head"):
+        frame[name] = frame[name].fillna(-1).astype("int64")
+    frame["n"] = frame["n"].fillna(0).astype("int64")
+    for name in NUMBERS:
+        frame[name] = frame[name].astype("float64")
+    return validate(frame)
+
+
+def validate(frame: pd.DataFrame, where: str = "metric table") -> pd.DataFrame:
+    """Return `frame` if it is a metric table; else raise AtlasError naming column and row."""
+    if list(frame.columns) != COLUMNS:
+        missing = [c for c in COLUMNS if c not in frame.columns]
+        extra = [c for c in frame.columns if c not in COLUMNS]
+        fault = (
+            f"column '{missing[0]}' is missing"
+            if missing
+            else f"unknown column '{extra[0]}'"
+            if extra
+            else "columns are in another order"
+        )
+        raise AtlasError(f"{where}: {fault}; expected {', '.join(COLUMNS)}")
+    for name in ("layer", "head"):
+        if (frame[name] < -1).any():
+            raise AtlasError(f"{where}: {name}: below -1; layers and heads count from 0, -1 means all")
+    if (frame["metric"] == "").any():
+        row = int((frame["metric"] == "").to_numpy().argmax())
+        raise AtlasError(f"{where}: metric: row {row} has no name; name it")
+    low = frame["ci_low"] > frame["ci_high"]
+    if low.any():
+        raise AtlasError(f"{where}: ci_low: row {int(low.to_numpy().argmax())} lies above ci_high; recompute")
+    twice = frame.duplicated(KEY)
+    if twice.any():
+        first = frame.loc[twice, KEY].iloc[0]
+        named = ", ".join(f"{k}={first[k]}" for k in KEY)
+        raise AtlasError(f"{where}: two rows for {named}; keep one")
+    return frame
+
+
+def write_table(path: str | Path, frame: pd.DataFrame) -> None:
+    """Write as CSV. Eight significant digits: enough for any figure, and above the noise of summation
+    order."""
+    validate(frame, str(path))
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read and validate a table. Raises AtlasError for a missing file, wrong columns or wrong types."""
+    path = Path(path)
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; run the stage that writes it (dvc repro)")
+    try:
+        # keep_default_na would turn a label that reads "null" or "NA" into a missing value.
+        frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+        raise AtlasError(f"{path}: not a CSV table; write the file anew") from None
+    missing = [c for c in COLUMNS if c not in frame.columns]
+    if missing:
+        raise AtlasError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS)}")
+    for name in WHOLE + NUMBERS:
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        bad = numbers.isna() & (frame[name] != "") & (frame[name].str.lower() != "nan")
+        if name in WHOLE:
+            bad |= numbers.isna() | (numbers % 1 != 0)
+        if bad.any():
+            line = int(bad.to_numpy().argmax())
+            raise AtlasError(
+                f"{path}: {name}: line {line + 2}: '{frame[name].iloc[line]}' is no number; fix it"
+            )
+        frame[name] = numbers.astype("int64" if name in WHOLE else "float64")
+    return validate(frame, str(path))
+
+
+def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """Rows whose columns equal the given values; a list means any of them."""
+    kept = pd.Series(True, index=frame.index)
+    for column, value in where.items():
+        if column not in frame.columns:
+            raise AtlasError(f"metric table: {column}: no such column{did_you_mean(column, COLUMNS)}")
+        kept &= (
+            frame[column].isin(list(value)) if isinstance(value, (list, tuple)) else frame[column] == value
+        )
+    return frame[kept]
+
+
+def head_matrix(frame: pd.DataFrame, column: str = "value") -> Any:
+    """The (L, H) array of `column` from rows that hold one number per layer and head.
+
+    Raises AtlasError when a head is missing or given twice.
+    """
+    import numpy as np
+
+    rows = frame[(frame["layer"] >= 0) & (frame["head"] >= 0)]
+    if rows.empty:
+        raise AtlasError("metric table: no row per layer and head here; run the metric that the figure needs")
+    shape = (int(rows["layer"].max()) + 1, int(rows["head"].max()) + 1)
+    matrix, seen = np.full(shape, np.nan), np.zeros(shape, dtype=int)
+    at = (rows["layer"].to_numpy(), rows["head"].to_numpy())
+    np.add.at(seen, at, 1)
+    if (seen != 1).any():
+        layer, head = np.argwhere(seen != 1)[0]
+        raise AtlasError(f"metric table: layer {layer}, head {head}: {seen[layer, head]} rows, expected 1")
+    matrix[at] = rows[column].to_numpy()
+    return matrix

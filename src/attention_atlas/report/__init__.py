@@ -1,0 +1,1 @@
+"""The HTML report that sets each number of a paper beside ours."""

@@ -1,0 +1,384 @@
+"""Each metric against planted attention with a known answer, a hand-worked example, and a plain loop."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from metrics_naive import (
+    KINDS,
+    POS,
+    WORDS,
+    MemoryStore,
+    attention,
+    axes,
+    naive_entropy,
+    naive_share,
+    parse,
+    random_study,
+)
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.language.parse import SpatialRelation
+from attention_atlas.metrics.entropy import Entropy
+from attention_atlas.metrics.grounding import Grounding
+from attention_atlas.metrics.item import Item, Link
+from attention_atlas.metrics.metric import measure_all
+from attention_atlas.metrics.pos import PosShare
+from attention_atlas.metrics.relations import REGIONS, TEXT, Relations
+from attention_atlas.metrics.study import Study
+from attention_atlas.metrics.table import head_matrix, select
+from attention_atlas.store import AttentionStore, AttentionWriter
+
+SETS = {"DET+ADJ+NOUN": ["DET", "ADJ", "NOUN"], "VERB+ADP": ["VERB", "ADP"]}
+
+
+def one(attn, links=(), words=WORDS, the_parse=None, **settings):
+    """A study of one example; attn {kind: (L,H,Q,K)}."""
+    kinds = {k: KINDS[k] for k in attn}
+    regions = attn["cross"].shape[-1] if "cross" in attn else 1
+    store = MemoryStore(kinds, {"e": attn}, {"e": axes(words, regions)})
+    return Study(store, {"e": the_parse or parse()}, links={"e": list(links)}, resamples=20, **settings)
+
+
+def value(table, layer=-1, head=-1, **where):
+    rows = select(table, layer=layer, head=head, **where)
+    assert len(rows) == 1, rows
+    return float(rows["value"].iloc[0])
+
+
+def test_grounding_recovers_planted_shares_exactly():
+    """Head (l, h) puts share s[l, h] of every phrase row on the linked regions, the rest elsewhere."""
+    share_LH = np.array([[0.1, 0.35], [0.5, 0.9]])
+    cross = np.zeros((2, 2, 8, 4), np.float32)
+    cross[:, :, :3, 0] = share_LH[..., None] / 2  # the red cup -> regions 0, 1
+    cross[:, :, :3, 1] = share_LH[..., None] / 2
+    cross[:, :, :3, 3] = 1 - share_LH[..., None]
+    cross[:, :, 5:7, 2] = share_LH[..., None]  # a table -> region 2
+    cross[:, :, 5:7, 0] = 1 - share_LH[..., None]
+    cross[:, :, 3:5, 3] = 1
+    cross[:, :, 7, 2] = 1  # the row that generates EOS must not count
+    table = Grounding()(one({"cross": cross}, [Link(0, 3, (0, 1)), Link(5, 7, (2,))]))
+    for condition in ("phrases", "ratio_of_sums"):
+        rows = select(table, metric="grounding", condition=condition)
+        np.testing.assert_allclose(head_matrix(rows), share_LH, atol=1e-7)
+        assert value(rows, layer=1) == pytest.approx(0.7, abs=1e-7)
+        assert value(rows) == pytest.approx(share_LH.mean(), abs=1e-7)
+        assert set(rows["n"]) == {2}
+    # Uniform attention: two of four regions, one of four -> mean 3/8; pooled (3*2/4 + 2*1/4) / 5.
+    phrases = select(table, metric="grounding", condition="phrases")
+    assert phrases["chance"].iloc[0] == pytest.approx(3 / 8)
+    pooled = select(table, metric="grounding", condition="ratio_of_sums")
+    assert pooled["chance"].iloc[0] == pytest.approx((3 * 0.5 + 2 * 0.25) / 5)
+
+
+def test_grounding_mean_over_phrases_and_ratio_of_sums_by_hand():
+    """Cross rows of 3 + 2 words, shares 0.2 and 0.7: mean 0.45; pooled (3*0.2 + 2*0.7) / 5 = 0.4."""
+    cross = np.full((1, 1, 8, 2), 0.5, np.float32)
+    cross[0, 0, :3] = [0.2, 0.8]
+    cross[0, 0, 5:7] = [0.3, 0.7]
+    table = Grounding()(one({"cross": cross}, [Link(0, 3, (0,)), Link(5, 7, (1,))]))
+    assert value(table, metric="grounding", condition="phrases") == pytest.approx(0.45)
+    assert value(table, metric="grounding", condition="ratio_of_sums") == pytest.approx(0.4)
+
+
+def test_area_chance_weighs_regions_by_their_boxes():
+    cross = np.full((1, 1, 8, 4), 0.25, np.float32)
+    study = one({"cross": cross}, [Link(0, 3, (0, 3))], areas=lambda image: np.array([10.0, 20, 30, 40]))
+    table = Grounding()(study)
+    assert value(table, metric="grounding_chance", condition="area") == pytest.approx(0.5)
+    assert value(table, metric="grounding_chance", condition="uniform") == pytest.approx(0.5)
+    study = one({"cross": cross}, [Link(0, 3, (0,))], areas=lambda image: np.array([10.0, 20, 30, 40]))
+    assert value(Grounding()(study), metric="grounding_chance", condition="area") == pytest.approx(0.1)
+
+
+def test_entropy_of_uniform_is_one_and_of_a_point_is_zero():
+    n = 8
+    attn = np.zeros((1, 3, n, n), np.float32)
+    attn[0, 0] = np.tri(n) / np.arange(1, n + 1)[:, None]  # uniform over visible
+    attn[0, 1] = np.eye(n)  # one key
+    # Half on BOS, the rest on two words: after dropping BOS and renormalising, log 2 / log(visible words).
+    attn[0, 2, :, 0] = 0.5
+    attn[0, 2, 2:, 1] = attn[0, 2, 2:, 2] = 0.25
+    attn[0, 2, 1, 1] = 0.5
+    table = Entropy(kinds=("decoder_self",))(one({"decoder_self": attn}))
+    values = head_matrix(table)[0]
+    # Rows 2..6 see 2..6 words (row q sees q words without BOS; row 7 generates EOS).
+    expected = np.mean([math.log(2) / math.log(k) for k in range(2, 7)])
+    np.testing.assert_allclose(values, [1, 0, expected], atol=1e-6)
+    assert set(table["n"]) == {5}
+    kept = Entropy(kinds=("decoder_self",), bos="keep")(one({"decoder_self": attn}))
+    # With BOS row q sees q + 1 keys; rows 1..6 count.
+    rows = [math.log(2) / math.log(2)] + [
+        (0.5 * math.log(2) + 0.5 * math.log(4)) / math.log(k) for k in range(3, 8)
+    ]
+    np.testing.assert_allclose(head_matrix(kept)[0], [1, 0, np.mean(rows)], atol=1e-6)
+
+
+def test_entropy_counts_what_is_visible_not_what_survived_float16():
+    """A weight that float16 flushed to 0 is still a visible key."""
+    cross = np.zeros((1, 1, 8, 4), np.float32)
+    cross[..., :2] = 0.5
+    table = Entropy(kinds=("cross",))(one({"cross": cross}))
+    assert value(table) == pytest.approx(math.log(2) / math.log(4))
+
+
+def test_paper_variant_of_the_entropy_mixes_the_bases():
+    cross = np.full((1, 1, 8, 4), 0.25, np.float32)
+    table = Entropy(kinds=("cross",), normaliser="paper")(one({"cross": cross}))
+    assert value(table) == pytest.approx(math.log(4) / math.log2(4))
+    assert table["chance"].iloc[0] == pytest.approx(math.log(2))
+
+
+def test_pos_shares_recover_planted_attention():
+    """Every word's row gives BOS 0.2 and, where it sees both sets, 0.6 to nouns' set and 0.2 to verbs'."""
+    n = 8
+    attn = np.zeros((1, 1, n, n), np.float32)
+    for q in range(n):
+        attn[0, 0, q, 0] = 1.0 if q == 0 else 0.2
+        objects = [k for k in range(1, q + 1) if POS[k - 1] in SETS["DET+ADJ+NOUN"]]
+        relations = [k for k in range(1, q + 1) if POS[k - 1] in SETS["VERB+ADP"]]
+        if objects:
+            attn[0, 0, q, objects[0]] = 0.6 if relations else 0.8
+        if relations:
+            attn[0, 0, q, relations[-1]] = 0.2
+    study = one({"decoder_self": attn})
+    table = PosShare(SETS)(study)
+    # Words 1..6 have rows with an earlier word; words 1..3 see objects only, 4..6 see both: 0.75 / 0.25.
+    assert value(table, condition="DET+ADJ+NOUN") == pytest.approx((3 * 1 + 3 * 0.75) / 6, abs=1e-6)
+    assert value(table, condition="VERB+ADP") == pytest.approx(3 * 0.25 / 6, abs=1e-6)
+    assert set(select(table, condition="VERB+ADP")["n"]) == {6}
+    kept = PosShare(SETS, bos="keep")(study)
+    # The same words, but shares of the whole row.
+    assert value(kept, condition="DET+ADJ+NOUN") == pytest.approx((3 * 0.8 + 3 * 0.6) / 6, abs=1e-6)
+    each = select(table, layer=-1, head=-1, condition=["DET", "ADJ", "NOUN"])["value"].sum()
+    assert each == pytest.approx(value(table, condition="DET+ADJ+NOUN"))
+    assert not len(select(table, condition="PRON"))  # does not occur
+
+
+def test_pos_chance_is_the_share_of_visible_words():
+    uniform = np.tri(8, dtype=np.float32) / np.arange(1, 9, dtype=np.float32)[:, None]
+    table = PosShare(SETS)(one({"decoder_self": uniform[None, None]}))
+    rows = select(table, layer=-1, metric="pos_share")
+    np.testing.assert_allclose(rows["value"], rows["chance"], atol=1e-6)
+    # Words 1..6 see 1..6 words, of which objects: 1,2,3,3,3,4.
+    assert value(table, condition="DET+ADJ+NOUN") == pytest.approx(
+        np.mean([1, 1, 1, 3 / 4, 3 / 5, 4 / 6]), abs=1e-6
+    )
+
+
+def test_pos_correlation_over_heads():
+    """With words of two sets only, what one set gets the other loses: r = -1 over heads."""
+    words, pos = ["cup", "on", "cup", "on"], ["NOUN", "ADP", "NOUN", "ADP"]
+    rng = np.random.default_rng(1)
+    attn = attention(rng, 3, 4, 4, 2, kinds=("decoder_self",))
+    table = PosShare(SETS, correlate=list(SETS))(
+        one(attn, words=words, the_parse=parse("e", words, pos, [0] * 4, []))
+    )
+    assert value(table, metric="pos_correlation") == pytest.approx(-1, abs=1e-6)
+    assert select(table, metric="pos_correlation")["n"].iloc[0] == 12
+    assert value(table, metric="pos_correlation_p") < 1e-10
+
+
+def test_relation_directions_recover_planted_attention():
+    """the red cup [0,3) stands on [4,5) a table [5,7); regions: cup 0, table 1, other 2."""
+    n = 8
+    text = np.zeros((1, 1, n, n), np.float32)
+    text[..., 0] = 1
+    text[0, 0, 4] = 0
+    text[0, 0, 4, [0, 1, 3, 4]] = [0.5, 0.1, 0.15, 0.25]  # "on": BOS, the, cup | stands
+    for q in (5, 6):
+        text[0, 0, q] = 0
+        text[0, 0, q, [0, 2, 5, 4]] = [0.2, 0.32, 0.16, 0.32]  # landmark: red 0.32, on 0.16, stands 0.32
+    cross = np.zeros((1, 1, n, 3), np.float32)
+    cross[0, 0, :3] = [0.6, 0.3, 0.1]  # target words
+    cross[0, 0, 3] = [0, 0, 1]
+    cross[0, 0, 4] = [0.2, 0.7, 0.1]  # relation
+    cross[0, 0, 5:] = [0.25, 0.5, 0.25]  # landmark
+    study = one({"decoder_self": text, "cross": cross}, [Link(0, 3, (0,)), Link(5, 7, (1,))])
+    table = Relations()(study)
+    expected = {
+        "a rel→target": 0.25 / 0.5,
+        "b land→rel": 0.2,
+        "c land→target": 0.4,
+        "d land→target+rel": 0.6,
+        "e rel→target": 0.2,
+        "f rel→land": 0.7,
+        "g land→target": 0.25,
+        "h target→land": 0.3,
+    }
+    for condition, share in expected.items():
+        assert value(table, condition=condition) == pytest.approx(share, abs=1e-6), condition
+    kept = Relations(bos="keep")(study)
+    assert value(kept, condition="a rel→target") == pytest.approx(0.25, abs=1e-6)
+    # Uniform over the visible words: "on" sees the, red, cup, stands -> 3 of 4.
+    assert select(table, condition="a rel→target")["chance"].iloc[0] == pytest.approx(3 / 4)
+    assert select(table, condition="e rel→target")["chance"].iloc[0] == pytest.approx(1 / 3)
+
+
+def test_triples_in_another_order_are_skipped_or_count_as_zero():
+    turned = [
+        SpatialRelation((5, 7), (3, 5), (0, 3), "direction"),
+        SpatialRelation((0, 3), (4, 5), (5, 7), "region"),
+    ]
+    rng = np.random.default_rng(0)
+    study = one(attention(rng, 1, 2, 7, 3), [Link(0, 3, (0,))], the_parse=parse(relations=turned))
+    skip, zero = Relations()(study), Relations(order="zero")(study)
+    a = {"layer": -1, "head": -1, "condition": "a rel→target"}
+    assert select(skip, **a)["n"].iloc[0] == 1 and select(zero, **a)["n"].iloc[0] == 2
+    assert select(zero, **a)["value"].iloc[0] == pytest.approx(
+        select(skip, **a)["value"].iloc[0] / 2, rel=1e-5
+    )
+    only = Relations(types=("direction",), order="zero")(study)
+    assert select(only, **a)["value"].iloc[0] == pytest.approx(0)
+
+
+def test_links_of_relation_parts_match_by_words_then_by_head_word():
+    item = Item("e", 0, parse(), [Link(1, 3, (4,)), Link(5, 7, (2,))])
+    assert item.link_of((5, 7)).regions == (2,)
+    assert item.link_of((0, 3)).regions == (4,)  # "the red cup" ~ "red cup": same head word "cup"
+    assert item.link_of((3, 4)) is None
+
+
+@pytest.mark.parametrize("bos", ["drop", "keep"])
+def test_every_metric_equals_a_plain_loop(bos):
+    study = random_study()
+    table = measure_all({"g": Grounding(bos=bos), "e": Entropy(bos=bos), "p": PosShare(SETS, bos=bos)}, study)
+    relations = Relations(bos=bos)(study)
+    for layer in range(2):
+        for head in range(3):
+            expected = naive(study, layer, head, bos)
+            for (metric, kind, condition), wanted in expected.items():
+                source = relations if metric == "relations" else table
+                got = value(source, layer, head, metric=metric, kind=kind, condition=condition)
+                assert got == pytest.approx(wanted, rel=2e-5), (metric, kind, condition)
+            assert len(expected) == 6 + len(TEXT) + len(REGIONS)
+
+
+def naive(study, layer, head, bos):
+    """All metrics of one head by loops over examples, phrases, words and keys."""
+    found = {}
+
+    def put(key, num, den):
+        a, b = found.get(key, (0.0, 0.0))
+        found[key] = (a + num, b + den)
+
+    for id_ in study.ids:
+        item, store = study.item(id_), study.store
+        target, source, region = (store.axis(id_, a) for a in ("target", "source", "region"))
+        text = store.read(id_, "decoder_self")[layer, head]
+        cross = store.read(id_, "cross")[layer, head]
+        for link in item.links:
+            words = range(link.start, link.end)
+            num, den = naive_share(cross, target, region, words, link.regions, bos, False)
+            put(("grounding", "cross", "phrases"), num / den, 1)
+            put(("grounding", "cross", "ratio_of_sums"), num, den)
+        put(("entropy", "decoder_self", "visible"), *naive_entropy(text, target, source, bos, True))
+        put(("entropy", "cross", "visible"), *naive_entropy(cross, target, region, bos, False))
+        for word in range(item.words):
+            for name, tags in SETS.items():
+                keys = [k for k, w in enumerate(source.word) if w >= 0 and item.parse.tokens[w].pos in tags]
+                num, den = naive_share(text, target, source, [word], keys, bos, True)
+                if word > 0:
+                    put(("pos_share", "decoder_self", name), num / den, 1)
+        for relation in item.parse.relations:
+            for condition, (generated, attended) in TEXT.items():
+                span = getattr(relation, generated)
+                if any(getattr(relation, part)[1] > span[0] for part in attended):
+                    continue
+                words = {w for part in attended for w in range(*getattr(relation, part))}
+                keys = [k for k, w in enumerate(source.word) if w in words]
+                num, den = naive_share(text, target, source, range(*span), keys, bos, True)
+                if den:
+                    put(("relations", "decoder_self", condition), num / den, 1)
+            for condition, (generated, attended) in REGIONS.items():
+                link = item.link_of(getattr(relation, attended))
+                if link:
+                    words = range(*getattr(relation, generated))
+                    num, den = naive_share(cross, target, region, words, link.regions, bos, False)
+                    put(("relations", "cross", condition), num / den, 1)
+    return {key: num / den for key, (num, den) in found.items()}
+
+
+def test_word_pieces_average_over_rows_and_sum_over_keys():
+    """A word of two pieces: its row is the mean of both rows; attention to it is the sum over both keys."""
+    words = ["cup", "on"]
+    tokens = ["cu", "##p", "on"]
+    from attention_atlas.store import Axis
+
+    axis = {
+        "target": Axis([*tokens, "<eos>"], ["text"] * 3 + ["eos"], [0, 0, 1, -1]),
+        "source": Axis(["<bos>", *tokens], ["bos"] + ["text"] * 3, [-1, 0, 0, 1]),
+    }
+    attn = np.zeros((1, 1, 4, 4), np.float32)
+    attn[0, 0, 0, 0] = 1
+    attn[0, 0, 1, :2] = [0.5, 0.5]
+    attn[0, 0, 2, :3] = [0.2, 0.3, 0.5]
+    attn[0, 0, 3, 0] = 1
+    store = MemoryStore({"decoder_self": KINDS["decoder_self"]}, {"e": {"decoder_self": attn}}, {"e": axis})
+    study = Study(store, {"e": parse("e", words, ["NOUN", "ADP"], [0, 0], [])}, resamples=5)
+    table = PosShare({"N": ["NOUN"]}, bos="keep", each=False)(study)
+    # Word 0: mean of its rows = (0 + 0.5) / 2 on its own first piece; word 1: 0.3 + 0.5.
+    assert value(table, condition="N") == pytest.approx((0.25 + 0.8) / 2)
+    item, kind, _ = next(iter(study.stream(["decoder_self"])))
+    np.testing.assert_allclose(item.kinds[kind].rows_WQ.sum(1), [1, 1])
+
+
+def test_the_same_numbers_come_from_the_file(tmp_path):
+    study = random_study()
+    path = tmp_path / "attention.h5"
+    writer = AttentionWriter(path, model="m", config_hash="abc", kinds=KINDS)
+    for id_ in study.ids:
+        writer.write(id_, study.store._attn[id_], study.store._axes[id_])
+    writer.finish()
+    memory = Grounding()(study)
+    study.store = AttentionStore(path)
+    stored = Grounding()(study)
+    np.testing.assert_allclose(stored["value"], memory["value"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.store._attn["e0"]["cross"].__setitem__((0, 0, 0, 0), np.nan), "NaN"),
+        (lambda s: s.store._attn["e0"]["decoder_self"].__setitem__((0, 0, 0, 5), 0.5), "later words"),
+        (lambda s: s.links.__setitem__("e0", [Link(0, 3, (9,))]), "9 but attention has 5 regions"),
+        (
+            lambda s: s.store._axes["e0"].__setitem__("region", axes(WORDS, 4)["region"]),
+            "does not fit its axes",
+        ),
+        (lambda s: s.parses.__setitem__("e0", parse("e0", ["x"] * 7)), "not those of the parse"),
+        (lambda s: s.parses.__setitem__("e0", parse("e0", WORDS[:3], POS[:3], [2, 2, 2], [])), "has 3 words"),
+    ],
+)
+def test_bad_input_is_named_in_one_line(change, message):
+    study = random_study()
+    change(study)
+    with pytest.raises(AtlasError, match=message) as error:
+        measure_all({"g": Grounding(), "e": Entropy()}, study)
+    assert "\n" not in str(error.value) and ";" in str(error.value)
+
+
+def test_bad_settings_and_empty_studies_are_named():
+    with pytest.raises(AtlasError, match="bos: 'maybe'"):
+        Grounding(bos="maybe")
+    with pytest.raises(AtlasError, match="normaliser"):
+        Entropy(normaliser="log3")
+    with pytest.raises(AtlasError, match="no universal POS tag"):
+        PosShare({"x": ["NOUNS"]})
+    with pytest.raises(AtlasError, match="order"):
+        Relations(order="later")
+    with pytest.raises(AtlasError, match="found nothing to measure"):
+        Grounding()(_unlinked())
+    study = random_study()
+    with pytest.raises(AtlasError, match="was not parsed"):
+        Study(study.store, {})
+    with pytest.raises(AtlasError, match="no attention of kind"):
+        Entropy(kinds=("crss",))(study)
+
+
+def _unlinked():
+    study = random_study()
+    study.links = {}
+    return study
