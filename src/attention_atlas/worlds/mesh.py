@@ -132,7 +132,9 @@ def ellipsoid(
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     scale = material.scale or 1.0
     girth = np.pi * (size[0] + size[1]) / 2
-    uv = np.stack([phi.ravel() / (2 * np.pi) * girth / scale, -theta.ravel() / np.pi * size[2] / scale], axis=1)
+    uv = np.stack(
+        [phi.ravel() / (2 * np.pi) * girth / scale, -theta.ravel() / np.pi * size[2] / scale], axis=1
+    )
     n = rings + 1
     triangles = [
         tri
@@ -146,12 +148,12 @@ def ellipsoid(
     return Part(unit * half + np.array(center), normals, uv, np.array(triangles), material)
 
 
-def panel(
-    width: float, height: float, center: tuple[float, float, float], material: Material
-) -> Part:
+def panel(width: float, height: float, center: tuple[float, float, float], material: Material) -> Part:
     """An upright rectangle that looks at the viewer (-y)."""
     x, y, z = center
-    points = np.array([[sx * width / 2, 0, sz * height / 2] for sx, sz in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+    points = np.array(
+        [[sx * width / 2, 0, sz * height / 2] for sx, sz in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    )
     uv = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     if material.scale:
         uv = uv * np.array([width, height]) / material.scale

@@ -208,8 +208,16 @@ def spines(m: Material) -> NDArray[np.float64]:
     left = 0
     while left < SIDE:
         wide = int(rng.integers(8, 13))
-        color = np.array([(0.75, 0.2, 0.2), (0.2, 0.4, 0.7), (0.25, 0.55, 0.3), (0.85, 0.7, 0.3), (0.9, 0.88, 0.8),
-                          (0.45, 0.25, 0.5)][int(rng.integers(6))])
+        color = np.array(
+            [
+                (0.75, 0.2, 0.2),
+                (0.2, 0.4, 0.7),
+                (0.25, 0.55, 0.3),
+                (0.85, 0.7, 0.3),
+                (0.9, 0.88, 0.8),
+                (0.45, 0.25, 0.5),
+            ][int(rng.integers(6))]
+        )
         image[:, left : left + wide] = color
         image[12:16, left : left + wide] = color * 0.5
         image[:, left : left + 1] = 0.1
@@ -247,11 +255,21 @@ def sign(m: Material) -> NDArray[np.float64]:
     size = 110.0
     while size > 12:
         font = ImageFont.load_default(size)
-        if draw.multiline_textbbox((0, 0), m.words, font=font, spacing=2)[2] < wide - 24 and size * len(lines) < 118:
+        if (
+            draw.multiline_textbbox((0, 0), m.words, font=font, spacing=2)[2] < wide - 24
+            and size * len(lines) < 118
+        ):
             break
         size -= 4
     draw.multiline_text(
-        (wide / 2, high / 2), m.words, fill=255, font=font, anchor="mm", align="center", spacing=2, stroke_width=3
+        (wide / 2, high / 2),
+        m.words,
+        fill=255,
+        font=font,
+        anchor="mm",
+        align="center",
+        spacing=2,
+        stroke_width=3,
     )
     ink = np.asarray(mask, dtype=float) / 255
     image = _mix(1 - ink, m)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attention_atlas.worlds.mesh import Material, Part, box, cylinder, ellipsoid, panel
-from attention_atlas.worlds.rooms.kinds import CLOTH, DARK, METAL, OAK, PAINT, TIMBER, WHITE, Look, Size, kind, shade
+from attention_atlas.worlds.rooms.kinds import (
+    CLOTH,
+    DARK,
+    METAL,
+    PAINT,
+    TIMBER,
+    Look,
+    Size,
+    kind,
+    shade,
+)
 
 GLOW = Material(color=(1.0, 0.95, 0.75))
 
@@ -53,7 +63,9 @@ def curtains(size: Size, look: Look) -> list[Part]:
     for side in (-1, 1):
         for i in range(4):
             x = side * (w / 2 - wide * (i + 0.5) / 4)
-            parts.append(box((wide / 4, d * (0.5 + 0.4 * (i % 2)), h - 0.04), (x, 0, h / 2 - 0.02), look.main))
+            parts.append(
+                box((wide / 4, d * (0.5 + 0.4 * (i % 2)), h - 0.04), (x, 0, h / 2 - 0.02), look.main)
+            )
     return parts
 
 
@@ -65,7 +77,12 @@ def painting(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     return [
         box((w, d, h), (0, 0, h / 2), look.main),
-        panel(w - 0.12, h - 0.12, (0, -d / 2 - 0.005, h / 2), Material(pattern="painting", scale=0, seed=look.seed)),
+        panel(
+            w - 0.12,
+            h - 0.12,
+            (0, -d / 2 - 0.005, h / 2),
+            Material(pattern="painting", scale=0, seed=look.seed),
+        ),
     ]
 
 
@@ -88,7 +105,10 @@ def sign(size: Size, look: Look) -> list[Part]:
 def mirror(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     glass = Material(pattern="mirror", scale=0, shine=0.3)
-    return [box((w, d, h), (0, 0, h / 2), look.main), panel(w - 0.1, h - 0.1, (0, -d / 2 - 0.005, h / 2), glass)]
+    return [
+        box((w, d, h), (0, 0, h / 2), look.main),
+        panel(w - 0.1, h - 0.1, (0, -d / 2 - 0.005, h / 2), glass),
+    ]
 
 
 @kind(
@@ -97,7 +117,9 @@ def mirror(size: Size, look: Look) -> list[Part]:
 )  # fmt: skip
 def clock(size: Size, look: Look) -> list[Part]:
     w, d, _ = size
-    front = Material(pattern="face", scale=0, color=(0.05, 0.05, 0.05), second=(0.97, 0.97, 0.95), seed=look.seed)
+    front = Material(
+        pattern="face", scale=0, color=(0.05, 0.05, 0.05), second=(0.97, 0.97, 0.95), seed=look.seed
+    )
     return [
         cylinder(w / 2, d, (0, 0, w / 2), look.main, axis="y", sides=24),
         cylinder(w / 2 - 0.04, 0.02, (0, -d / 2, w / 2), front, axis="y", sides=24),
@@ -110,7 +132,9 @@ def clock(size: Size, look: Look) -> list[Part]:
 )  # fmt: skip
 def shelf(size: Size, look: Look) -> list[Part]:
     w, d, h = size
-    brackets = [box((0.04, d * 0.8, h - 0.05), (sx * w * 0.35, d * 0.1, (h - 0.05) / 2), DARK) for sx in (-1, 1)]
+    brackets = [
+        box((0.04, d * 0.8, h - 0.05), (sx * w * 0.35, d * 0.1, (h - 0.05) / 2), DARK) for sx in (-1, 1)
+    ]
     return [box((w, d, 0.05), (0, 0, h - 0.025), look.main), *brackets]
 
 
@@ -161,5 +185,3 @@ def chandelier(size: Size, look: Look) -> list[Part]:
         parts.append(cylinder(0.07, 0.03, (x, y, 0.11), m, sides=8))
         parts.append(box((abs(x) + 0.03, abs(y) + 0.03, 0.03), (x / 2, y / 2, 0.09), m))
     return parts
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from attention_atlas.worlds.mesh import Color, Material, Part
+from attention_atlas.worlds.mesh import Color, Material, Part, box
 
 COLORS: dict[str, Color] = {
     "white": (0.93, 0.93, 0.91),
@@ -36,6 +36,8 @@ EARTH = Material(color=(0.25, 0.17, 0.1))
 OAK = Material(color=(0.58, 0.38, 0.2), pattern="wood", scale=0.5)
 
 Size = tuple[float, float, float]
+SOFT = ("plain", "plain", "plain", "striped", "checkered", "floral")
+
 Range = tuple[float, float]
 
 
@@ -93,3 +95,13 @@ def shade(material: Material, factor: float) -> Material:
 def stretched(material: Material) -> Material:
     """The same material with one tile per face."""
     return replace(material, scale=0.0)
+
+
+def legs(w: float, d: float, h: float, material: Material, thick: float = 0.05) -> list[Part]:
+    """Four legs at the corners of a w × d footprint."""
+    x, y = w / 2 - thick / 2, d / 2 - thick / 2
+    return [box((thick, thick, h), (sx * x, sy * y, h / 2), material) for sx in (-1, 1) for sy in (-1, 1)]
+
+
+def spread(width: float, n: int) -> list[float]:
+    return [-width / 2 + width * (i + 1) / (n + 1) for i in range(n)]

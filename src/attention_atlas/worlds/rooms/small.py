@@ -58,20 +58,34 @@ def plant(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     pots = [Material(color=COLORS[c], shine=0.3) for c in ("orange", "white", "blue", "brown")]
     pot = pots[look.seed % 4]
-    parts = [cylinder(w * 0.24, 0.3, (0, 0, 0.15), pot, top=w * 0.32), cylinder(w * 0.29, 0.02, (0, 0, 0.3), EARTH)]
+    parts = [
+        cylinder(w * 0.24, 0.3, (0, 0, 0.15), pot, top=w * 0.32),
+        cylinder(w * 0.29, 0.02, (0, 0, 0.3), EARTH),
+    ]
     if look.variant:  # a little tree
         parts.append(cylinder(0.03, h * 0.5, (0, 0, 0.3 + h * 0.2), Material(color=COLORS["brown"]), sides=8))
         for i in range(5):
             a = 2 * math.pi * i / 5 + look.seed
             parts.append(
-                ellipsoid((w * 0.5, w * 0.5, h * 0.28), (w * 0.22 * math.cos(a), w * 0.22 * math.sin(a), h * 0.68), shade(LEAF, 0.9 + 0.1 * i))
+                ellipsoid(
+                    (w * 0.5, w * 0.5, h * 0.28),
+                    (w * 0.22 * math.cos(a), w * 0.22 * math.sin(a), h * 0.68),
+                    shade(LEAF, 0.9 + 0.1 * i),
+                )
             )
         parts.append(ellipsoid((w * 0.5, w * 0.5, h * 0.3), (0, 0, h * 0.84), shade(LEAF, 1.3)))
         return parts
     for i in range(9):  # long leaves
         lean, around = 12 + 14 * (i % 3), 40.0 * i + look.seed
         tall = (h - 0.3) * (1.0 - 0.12 * (i % 3))
-        leaf = turned(moved(ellipsoid((w * 0.2, 0.03, tall), (0, 0, 0), shade(LEAF, 0.8 + 0.08 * (i % 5)), 8), (0, 0, tall / 2)), lean, "x")
+        leaf = turned(
+            moved(
+                ellipsoid((w * 0.2, 0.03, tall), (0, 0, 0), shade(LEAF, 0.8 + 0.08 * (i % 5)), 8),
+                (0, 0, tall / 2),
+            ),
+            lean,
+            "x",
+        )
         parts.append(moved(turned(leaf, around), (0, 0, 0.28)))
     return parts
 
@@ -209,11 +223,19 @@ def laptop(size: Size, look: Look) -> list[Part]:
 def bowl(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     inside = shade(look.main, 0.6)
-    parts = [cylinder(w * 0.25, h, (0, 0, h / 2), look.main, top=w / 2, sides=20), cylinder(w * 0.45, 0.01, (0, 0, h), inside, sides=20)]
+    parts = [
+        cylinder(w * 0.25, h, (0, 0, h / 2), look.main, top=w / 2, sides=20),
+        cylinder(w * 0.45, 0.01, (0, 0, h), inside, sides=20),
+    ]
     if look.variant:
         fruit = [COLORS[c] for c in ("red", "yellow", "green", "orange")]
         parts += [
-            ellipsoid((w * 0.36,) * 3, (w * 0.2 * math.cos(i * 1.57), w * 0.2 * math.sin(i * 1.57), h), Material(color=fruit[i], shine=0.4), 8)
+            ellipsoid(
+                (w * 0.36,) * 3,
+                (w * 0.2 * math.cos(i * 1.57), w * 0.2 * math.sin(i * 1.57), h),
+                Material(color=fruit[i], shine=0.4),
+                8,
+            )
             for i in range(4)
         ]
     return parts
@@ -281,5 +303,3 @@ def rug(size: Size, look: Look) -> list[Part]:
         m = plain(m) if m.pattern == "bordered" else m
         return [cylinder(min(w, d) / 2, h, (0, 0, h / 2), m, sides=32)]
     return [box((w, d, h), (0, 0, h / 2), m)]
-
-

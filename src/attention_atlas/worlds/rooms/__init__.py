@@ -1,0 +1,3 @@
+"""Furnished rooms."""
+
+from attention_atlas.worlds.rooms import appliances, fittings, seats, small, storage
