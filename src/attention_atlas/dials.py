@@ -38,7 +38,6 @@ DIALS: dict[str, Any] = {
         "features": str,
         "captioners": list,
         "captured": str,
-        "linkers": list,
         "linker": str,
     },
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.text_metrics.bleu import bleu_counts
 from attention_atlas.text_metrics.cider import cider
 from attention_atlas.text_metrics.tokenize import package_folder, plain, treebank, why_no_java
 from attention_atlas.text_metrics.wmd import load_vectors, wmd
@@ -22,7 +23,8 @@ def score(references: References, hypotheses: Hypotheses) -> dict[str, Any]:
 
 
 def score_models(references: References, models: Mapping[str, Hypotheses]) -> dict[str, dict[str, Any]]:
-    """Per model: `scores` {metric: value or None}, `per_example` {metric: {id: value}}, `n`, `notes`.
+    """Per model: `scores` {metric: value or None}, `per_example` {metric: {id: value}}, `n`, `notes`,
+    and `bleu_counts` {id: n-gram counts} (text_metrics/bleu.py).
 
     All values are per cent as in the paper's Table 1 (CIDEr 26.38 is 0.2638 of the implementation's scale).
     BLEU-n is the corpus score with the closest reference length; its per-example values are the sentence
@@ -77,7 +79,7 @@ def _one(tokens: References, said: Hypotheses, meteor: Any, vectors: Any) -> dic
     scores["WMD"] = sum(per_example["WMD"].values()) / len(ids)
     finite = [d for d in distance.values() if d != float("inf")]
     scores["WMD distance"] = sum(finite) / len(finite) if finite else None
-    return {"scores": scores, "per_example": per_example}
+    return {"scores": scores, "per_example": per_example, "bleu_counts": bleu_counts(tokens, said)}
 
 
 def _meteor(tokens: References, said: Mapping[str, Hypotheses]) -> dict[str, tuple[float, list[float]]]:

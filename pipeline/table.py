@@ -1,0 +1,20 @@
+"""One table of a study (captions, linkers, ...) as metric rows with intervals."""
+
+from attention_atlas.stage import stage
+
+
+@stage("table")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+
+    from attention_atlas.metrics.table import write_table
+    from attention_atlas.paths import results_path
+
+    table = instantiate(cfg.table)(cfg, stage)
+    write_table(stage.out(f"{results_path(cfg)}/tables/{cfg.table.name}.csv"), table)
+    rows = table.dropna(subset=["value"]).itertuples()
+    stage.run.metrics({f"{r.model} {r.metric} {r.condition}".strip(): r.value for r in rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tables of the studies that are no attention metrics: each builds metric-table rows (metrics/table.py)."""

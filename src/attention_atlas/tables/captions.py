@@ -1,0 +1,122 @@
+"""Table 1 of "Attention as Grounding": how good the generated texts are, per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.corpus import Corpus
+from attention_atlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attention_atlas.stage import Stage
+
+SHOWN = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "WMD")
+
+
+class Captions:
+    """BLEU-1..4, METEOR, CIDEr and WMD of each model in `models` (run names under data/generated).
+
+    `drop_unknown`: remove the word `<unk>` from a generated text before scoring.
+    """
+
+    def __init__(self, models: list[str], drop_unknown: bool = False) -> None:
+        if not models:
+            raise AtlasError("conf: table: models: the list is empty; name at least one model")
+        self.models = list(models)
+        self.drop_unknown = drop_unknown
+
+    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+        from hydra.utils import instantiate
+
+        from attention_atlas.paths import generated_path
+
+        corpus = instantiate(cfg.data.reader)
+        texts = {m: read_generated(stage.input(generated_path(cfg, m))) for m in self.models}
+        if self.drop_unknown:
+            texts = {
+                m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}
+                for m, rows in texts.items()
+            }
+        return caption_table(corpus, cfg.experiment.split, texts, cfg.experiment.name, int(cfg.seed))
+
+
+def read_generated(path: Any) -> dict[str, str]:
+    """{example id: generated text} of a `generate` stage. Raises AtlasError naming file and line."""
+    from attention_atlas.files import read_jsonl
+
+    texts: dict[str, str] = {}
+    for line, row in read_jsonl(path):
+        for name in ("id", "text"):
+            if not isinstance(row, dict) or not isinstance(row.get(name), str):
+                raise AtlasError(f"{path}: line {line}: {name}: missing; run the generate stage anew")
+        if row["id"] in texts:
+            raise AtlasError(
+                f"{path}: line {line}: id '{row['id']}' occurs twice; run the generate stage anew"
+            )
+        texts[row["id"]] = row["text"]
+    return texts
+
+
+def caption_table(
+    corpus: Corpus, split: str, texts: Mapping[str, Mapping[str, str]], experiment: str, seed: int = 0
+) -> pd.DataFrame:
+    """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
+
+    Examples of one image are its references: a model says one text per example, scored against all of them.
+    """
+    from attention_atlas.metrics.table import make_table
+    from attention_atlas.text_metrics.score import score_models
+
+    examples = corpus.split(split)
+    by_image: dict[str, list[str]] = {}
+    for example in examples:
+        by_image.setdefault(example.image_id, []).append(example.text)
+    references = {e.id: by_image[e.image_id] for e in examples}
+    image_of = {e.id: e.image_id for e in examples}
+    rows = []
+    for model, result in score_models(references, texts).items():
+        for metric in SHOWN:
+            value = result["scores"].get(metric)
+            row: dict[str, Any] = {"experiment": experiment, "model": model, "data": corpus.name, "kind": "text"}
+            row |= {"metric": metric, "n": result["n"], "value": value}
+            if value is None:
+                row["condition"] = "not computed: needs Java"
+            else:
+                low, high = _interval(metric, float(value), result, image_of, seed)
+                row |= {"ci_low": low, "ci_high": high}
+            rows.append(row)
+    return make_table(rows)
+
+
+def _interval(
+    metric: str, value: float, result: Mapping[str, Any], image_of: Mapping[str, str], seed: int
+) -> tuple[float, float]:
+    """BLEU is recomputed from the n-gram counts of each resample. METEOR aggregates its own statistics, so
+    its interval is that of the mean over examples, moved onto the corpus value; CIDEr and WMD are means."""
+    from attention_atlas.metrics.bootstrap import interval, resampled_ratio, resampling_matrix
+
+    ids = sorted(image_of)
+    images = sorted(set(image_of.values()))
+    row_of = {image: i for i, image in enumerate(images)}
+    at = np.array([row_of[image_of[i]] for i in ids])
+    counts_BI = resampling_matrix(len(images), seed=seed)
+    if metric.startswith("BLEU"):
+        from attention_atlas.text_metrics.bleu import corpus_bleu
+
+        stats_EC = np.asarray([result["bleu_counts"][i] for i in ids], float)
+        sums_IC = np.zeros((len(images), stats_EC.shape[1]))
+        np.add.at(sums_IC, at, stats_EC)
+        order = int(metric[-1])
+        low, high = interval(100 * corpus_bleu(counts_BI @ sums_IC, order)[:, None])
+        return float(low[0]), float(high[0])
+    per_example = np.array([result["per_example"][metric][i] for i in ids])
+    num_I = np.bincount(at, per_example, minlength=len(images))
+    den_I = np.bincount(at, minlength=len(images)).astype(float)
+    low, high = interval(resampled_ratio(num_I[:, None], den_I[:, None], counts_BI))
+    moved = value - float(per_example.mean())
+    return float(low[0]) + moved, float(high[0]) + moved

@@ -1,0 +1,63 @@
+"""Table 1: values are those of the scorer, intervals hold them, mistakes are named."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from attention_atlas.corpus import Corpus, Example, Scene
+from attention_atlas.errors import AtlasError
+from attention_atlas.tables.captions import SHOWN, caption_table, read_generated
+
+TEXTS = [
+    "there is a red chair near the window",
+    "a small lamp stands on the wooden table",
+    "the bed is against the wall",
+    "two pictures hang above the sofa",
+]
+
+
+def corpus() -> Corpus:
+    scenes = {f"i{n}": Scene(f"i{n}", "x.png", 10, 10, "test") for n in range(4)}
+    return Corpus(Path("."), scenes, [Example(f"e{n}", f"i{n}", text) for n, text in enumerate(TEXTS)], "toy")
+
+
+def test_perfect_and_wrong_models_are_told_apart() -> None:
+    right = {f"e{n}": text for n, text in enumerate(TEXTS)}
+    wrong = {f"e{n}": TEXTS[(n + 1) % 4] for n in range(4)}
+    table = caption_table(corpus(), "test", {"right": right, "wrong": wrong}, "toy")
+    value = table.set_index(["model", "metric"])["value"]
+    assert list(table["metric"]) == [*SHOWN, *SHOWN]
+    for metric in ("BLEU-1", "BLEU-4", "WMD"):
+        assert value["right", metric] == pytest.approx(100, abs=1e-4)
+        assert value["wrong", metric] < 70
+    assert value["right", "CIDEr"] > 5 * value["wrong", "CIDEr"]
+    scored = table[table["value"].notna()]
+    assert (scored["ci_low"] <= scored["value"] + 1e-6).all()
+    assert (scored["value"] <= scored["ci_high"] + 1e-6).all()
+    assert (table["n"] == 4).all()
+
+
+def test_without_java_the_rest_still_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    right = {f"e{n}": text for n, text in enumerate(TEXTS)}
+    table = caption_table(corpus(), "test", {"right": right}, "toy").set_index("metric")
+    assert math.isnan(table.loc["METEOR", "value"])
+    assert "Java" in table.loc["METEOR", "condition"]
+    assert table.loc["BLEU-4", "value"] == pytest.approx(100, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"id": "a"}], "line 1: text"),
+        ([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], "line 2: id 'a' occurs twice"),
+    ],
+)
+def test_bad_generated_files(tmp_path: Path, rows: list[dict[str, str]], said: str) -> None:
+    path = tmp_path / "model.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    with pytest.raises(AtlasError, match=said):
+        read_generated(path)
