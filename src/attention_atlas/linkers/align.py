@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attention_atlas.corpus import Phrase
+from attention_atlas.language.heads import head_of, tokens_of
 from attention_atlas.language.parse import NounPhrase, Parse
 
 
@@ -50,27 +51,6 @@ def _shortest(candidates: list[int], spans: Sequence[tuple[int, int]]) -> list[i
     if not candidates:
         return []
     return [min(candidates, key=lambda i: (spans[i][1] - spans[i][0], i))]
-
-
-def tokens_of(parse: Parse, start: int, end: int) -> tuple[int, int] | None:
-    """The token span [first, last) that the characters [start, end) touch; None if they touch none."""
-    touched = [i for i, t in enumerate(parse.tokens) if t.start < end and t.end > start]
-    return (touched[0], touched[-1] + 1) if touched else None
-
-
-def head_of(parse: Parse, start: int, end: int) -> int:
-    """The token of [start, end) whose head lies outside: the head word of the span.
-
-    Where the parser made no constituent of the span there are several; the first noun among them is
-    taken, or the first of all.
-    """
-    tops = [i for i in range(start, end) if not start <= parse.tokens[i].head < end or _is_root(parse, i)]
-    nominal = [i for i in tops if parse.tokens[i].pos in ("NOUN", "PROPN", "PRON", "NUM")]
-    return (nominal or tops or [start])[0]
-
-
-def _is_root(parse: Parse, i: int) -> bool:
-    return parse.tokens[i].head == i
 
 
 def _conjuncts(parse: Parse, phrase: NounPhrase) -> list[int]:
