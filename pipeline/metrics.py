@@ -5,11 +5,12 @@ from attention_atlas.stage import stage
 
 @stage("metrics")
 def main(cfg, stage):
+    from hydra.utils import instantiate
+
     from attention_atlas.metrics.run import headline, run_metrics
     from attention_atlas.metrics.study import read_study
     from attention_atlas.paths import attention_path, features_path, language_path, links_path, results_path
     from attention_atlas.vision.features_file import FeaturesFile
-    from hydra.utils import instantiate
 
     metrics = {str(name): instantiate(entry) for name, entry in cfg.metrics.items()}
     with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:

@@ -1,0 +1,125 @@
+"""The metric table: round trip, order, faults by line; the stage's summary."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from metrics_naive import random_study
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.metrics.entropy import Entropy
+from attention_atlas.metrics.grounding import Grounding
+from attention_atlas.metrics.metric import measure_all
+from attention_atlas.metrics.run import headline, run_metrics
+from attention_atlas.metrics.table import COLUMNS, head_matrix, make_table, read_table, select, write_table
+
+
+def rows():
+    return [
+        {"metric": "p", "layer": layer, "head": head, "value": layer + head / 10, "n": 3}
+        for layer in range(2)
+        for head in range(3)
+    ]
+
+
+def test_round_trip_keeps_types_order_and_empty_cells(tmp_path):
+    table = make_table([*rows(), {"metric": "q", "condition": "NA", "value": 1 / 3}])
+    write_table(tmp_path / "m.csv", table)
+    back = read_table(tmp_path / "m.csv")
+    assert list(back.columns) == COLUMNS
+    assert back["condition"].iloc[-1] == "NA" and back["layer"].iloc[-1] == -1
+    assert back["value"].iloc[-1] == pytest.approx(1 / 3, rel=1e-7) and np.isnan(back["ci_low"].iloc[-1])
+    write_table(tmp_path / "again.csv", back)
+    assert (tmp_path / "m.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
+
+
+def test_head_matrix_needs_every_head_once():
+    matrix = head_matrix(make_table(rows()))
+    np.testing.assert_allclose(matrix, [[0, 0.1, 0.2], [1, 1.1, 1.2]])
+    with pytest.raises(AtlasError, match="layer 1, head 2: 0 rows"):
+        head_matrix(make_table(rows()[:-1]))
+    with pytest.raises(AtlasError, match="layer 0, head 0: 2 rows"):
+        head_matrix(make_table([*rows(), {"metric": "q", "layer": 0, "head": 0}]))
+    with pytest.raises(AtlasError, match="no row per layer and head"):
+        head_matrix(make_table([{"metric": "q"}]))
+
+
+def test_faults_are_named():
+    with pytest.raises(AtlasError, match="valeu: unknown column"):
+        make_table([{"metric": "p", "valeu": 1}])
+    with pytest.raises(AtlasError, match="two rows for"):
+        make_table([*rows(), rows()[0]])
+    with pytest.raises(AtlasError, match="row 0 lies above"):
+        make_table([{"metric": "p", "ci_low": 2, "ci_high": 1}])
+    with pytest.raises(AtlasError, match="below -1"):
+        make_table([{"metric": "p", "layer": -2}])
+    with pytest.raises(AtlasError, match="row 0 has no name"):
+        make_table([{"value": 1}])
+    with pytest.raises(AtlasError, match="no such column"):
+        select(make_table(rows()), layers=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("ci_low", "ci_lo", "column 'ci_low' is missing"),
+        (",0.1,", ",much,", "value: line 3: 'much' is no number"),
+        (",0,1,p,", ",0,1.5,p,", "head: line 3: '1.5' is no number"),
+        (",0,1,p,", ",0,,p,", "head: line 3: '' is no number"),
+    ],
+)
+def test_bad_files_are_named_by_line(tmp_path, old, new, message):
+    path = tmp_path / "m.csv"
+    write_table(path, make_table(rows()))
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(AtlasError, match=message) as error:
+        read_table(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_missing_and_binary_files(tmp_path):
+    with pytest.raises(AtlasError, match="no such file"):
+        read_table(tmp_path / "none.csv")
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AtlasError, match="not a CSV table"):
+        read_table(tmp_path / "x.csv")
+
+
+def test_the_stage_writes_the_same_bytes_twice_and_a_summary(tmp_path):
+    def run(folder):
+        metrics = {"grounding": Grounding(), "entropy": Entropy()}
+        return run_metrics(metrics, random_study(), folder / "m.csv", folder / "m.json")
+
+    table = run(tmp_path / "a")
+    run(tmp_path / "b")
+    for name in ("m.csv", "m.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    summary = json.loads((tmp_path / "a" / "m.json").read_text())
+    assert summary["about"]["images"] == 3 and summary["about"]["capture"] == "used"
+    found = summary["metrics"]["grounding"]["cross"]["phrases"]
+    best = select(table, metric="grounding", condition="phrases")
+    best = best[best["head"] >= 0]
+    assert found["best_head"]["value"] == pytest.approx(best["value"].max(), rel=1e-5)
+    assert found["ci_low"] <= found["value"] <= found["ci_high"]
+    heads = headline(table)
+    assert heads["cross grounding phrases highest head"] == pytest.approx(best["value"].max())
+
+
+def test_one_pass_gives_what_each_metric_gives_alone():
+    study = random_study()
+    both = measure_all({"g": Grounding(), "e": Entropy()}, study)
+    alone = Entropy()(study)
+    np.testing.assert_array_equal(select(both, metric="entropy")["value"], alone["value"])
+
+
+def test_intervals_resample_images_not_examples():
+    """Examples e0 and e1 share an image: three images, and the interval of one image alone is a point."""
+    study = random_study()
+    assert study.images == 3
+    single = random_study(examples=2)
+    assert single.images == 1
+    rows = select(Grounding()(single), condition="phrases")
+    np.testing.assert_allclose(rows["ci_low"], rows["value"], atol=1e-12)
+    np.testing.assert_allclose(rows["ci_high"], rows["value"], atol=1e-12)
