@@ -105,7 +105,7 @@ class AttentionStore(StoreReader):
             data = data[layer_order]
         if row_order is not None:
             data = data[:, :, row_order]
-        return self._checked(data, f"examples/{id}/{kind}").astype(np.float32)
+        return self._checked(data.astype(np.float32), f"examples/{id}/{kind}")
 
     def validate(self, tolerance: float = 5e-3) -> None:
         """Read everything: shapes fit the axes, no NaN, rows sum to 1 (or 0 where nothing is visible)."""

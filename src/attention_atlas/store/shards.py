@@ -181,12 +181,17 @@ class ShardWriter:
 
 def first_bad(data: np.ndarray) -> str | None:
     """Where the first NaN or infinity is, as text, or None."""
-    if data.dtype == np.float16:
-        # All exponent bits set. Integers are compared many times faster than float16 here.
-        exponent = np.uint16(0x7C00)
-        bad = (data.view(np.uint16) & exponent) == exponent
-    elif np.isfinite(data.sum()):  # NaN or infinite if any value is.
-        return None
-    else:
-        bad = ~np.isfinite(data)
-    return str(tuple(int(i) for i in np.argwhere(bad)[0])) if bad.any() else None
+    # Block by block: a temporary as large as the data costs more than the comparison.
+    for first, block in enumerate(data if data.ndim > 1 else data[None]):
+        if block.dtype == np.float16:
+            # All exponent bits set. Integers are compared many times faster than float16 here.
+            exponent = np.uint16(0x7C00)
+            bad = (np.ascontiguousarray(block).view(np.uint16) & exponent) == exponent
+        elif np.isfinite(block.sum()):  # NaN or infinite if any value is.
+            continue
+        else:
+            bad = ~np.isfinite(block)
+        if bad.any():
+            place = tuple(int(i) for i in np.argwhere(bad)[0])
+            return str((first, *place) if data.ndim > 1 else place)
+    return None
