@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -77,7 +78,7 @@ def test_failure_leaves_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-GOOD = {"features": [[1.0, 2.0]], "boxes": [[0, 0, 1, 1]], "size": (2, 2), "label": [0]}
+GOOD: dict[str, Any] = {"features": [[1.0, 2.0]], "boxes": [[0, 0, 1, 1]], "size": (2, 2), "label": [0]}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ GOOD = {"features": [[1.0, 2.0]], "boxes": [[0, 0, 1, 1]], "size": (2, 2), "labe
         ({"label_confidence": [1.5]}, "label_confidence: not within"),
     ],
 )
-def test_writer_refuses(tmp_path: Path, change: dict, message: str) -> None:
+def test_writer_refuses(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with FeaturesWriter(tmp_path / "f.h5", dim=2, regions=2, labels=["x"], source="t") as writer:
         writer.add("fine", **GOOD)
         with pytest.raises(AtlasError, match=message) as caught:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class HFDetector(FeatureSource):
-    """`model`: hub id or folder. The `regions` surest queries of each image are kept, all of them if the model
-    has fewer. Attributes: none, as detectors of this kind name objects only."""
+    """`model`: hub id or folder. The `regions` surest queries of each image are kept, all of them if the
+    model has fewer. Attributes: none, as detectors of this kind name objects only."""
 
     model: str
     revision: str | None = None

@@ -121,6 +121,10 @@ class ImportedFeatures(FeatureSource):
                 f"{at}: boxes: shape {boxes.shape} for {len(record.features)} features; make the archive anew"
             )
         size = record.size or (scene.width, scene.height)
+        if min(size) < 1:
+            raise AtlasError(
+                f"{at}: size: {size[0]}x{size[1]}; neither archive nor picture says how large the image is"
+            )
         boxes = clean_boxes(boxes * (np.array([*size, *size]) if self.boxes_are == "relative" else 1), size)
         # More regions than asked for: keep the surest, or the first where no confidence is given.
         keep = np.arange(len(boxes))
