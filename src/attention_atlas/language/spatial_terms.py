@@ -41,7 +41,7 @@ adjacent to; alongside; along side; side by side with; in the vicinity of; at a 
 _NOT_PLACES = """
 color colour colors colours style shape pattern design tone addition general line row rows size total
 display use theme way case fact order mind nature time day night shade shades pair pairs variety
-appearance detail direction
+appearance detail direction red blue green white black brown yellow grey gray beige pink purple orange
 """
 NOT_PLACES = frozenset(_NOT_PLACES.split())
 

@@ -1,0 +1,146 @@
+"""Sub-words: a byte-level BPE trained here or loaded, and attention over pieces brought back to words.
+
+From pieces to words we sum over the source pieces of a word (a word receives what its pieces receive) and take
+the mean over its target pieces (each piece is generated from one distribution). Which piece belongs to which
+word is decided by character offsets, never by comparing strings, so repeated words stay apart.
+
+Axes: L layers, H heads, Q rows, K keys, T target words, S source words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.language.words import Word, words
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token: it opens and closes every text
+SCHEMA = "atlas.subwords/1"
+Span = tuple[int, int]
+
+
+class Subwords:
+    """A byte-level BPE with the interface of a vocabulary: `len`, `save`, `load`. `end` is GPT-2's one marker."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        end = tokenizer.token_to_id(END_OF_TEXT)
+        if end is None:
+            raise AtlasError(f"tokenizer: has no '{END_OF_TEXT}'; give a GPT-2 tokenizer")
+        self.tokenizer = tokenizer
+        self.end = int(end)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int) -> Subwords:
+        """Learn merges from `texts` up to `size` pieces (256 bytes and the marker included)."""
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+        if size < 257:
+            raise AtlasError(f"conf/train: pieces: {size} is below the 257 that bytes and the marker need")
+        tokenizer = Tokenizer(models.BPE())
+        # As GPT-2: words carry their leading space, and offsets do not include it.
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def pretrained(cls, name: str) -> Subwords:
+        """The tokenizer of a hub id or of a folder with tokenizer.json."""
+        from transformers import AutoTokenizer
+
+        try:
+            fast = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise AtlasError(f"tokenizer '{name}': {first}; give a hub id or a folder with it") from None
+        return cls(fast.backend_tokenizer)
+
+    def __len__(self) -> int:
+        return int(self.tokenizer.get_vocab_size())
+
+    def encode(self, text: str) -> tuple[list[int], list[str], list[Span]]:
+        """Ids, the pieces as they read in the text, and their character offsets; no marker."""
+        coded = self.tokenizer.encode(text, add_special_tokens=False)
+        spans = [trimmed(text, start, end) for start, end in coded.offsets]
+        return list(coded.ids), [text[a:b] for a, b in spans], spans
+
+    def save(self, path: str | Path) -> None:
+        from attention_atlas.files import write_json
+
+        write_json(path, {"schema": SCHEMA, "tokenizer": json.loads(self.tokenizer.to_str())})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Subwords:
+        from tokenizers import Tokenizer
+
+        path = Path(path)
+        if not path.exists():
+            raise AtlasError(f"{path}: no such file; train the model (dvc repro)")
+        try:
+            value: Any = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise AtlasError(f"{path}: not JSON ({error}); train the model anew") from None
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            raise AtlasError(f"{path}: schema: is not {SCHEMA}; train the model anew")
+        return cls(Tokenizer.from_str(json.dumps(value["tokenizer"])))
+
+
+def trimmed(text: str, start: int, end: int) -> Span:
+    """The offsets without white space at either side (GPT-2's pieces carry the space before a word)."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def piece_words(text: str, offsets: Sequence[Span], found: Sequence[Word] | None = None) -> list[int]:
+    """The index of the word (of `words(text)`) that each piece belongs to, −1 for white space alone.
+
+    A piece that reaches over two words belongs to the one it shares most characters with, the first of equals:
+    GPT-2 cuts "don't" into "don" and "'t", spaCy into "do" and "n't", so "don" goes to "do". A character of
+    several bytes may be cut into pieces with the same offsets; each belongs to the character's word.
+    """
+    found = words(text) if found is None else found
+    result = []
+    for start, end in offsets:
+        start, end = trimmed(text, start, end)
+        best, most = -1, 0
+        for i, word in enumerate(found):
+            shared = min(end, word.end) - max(start, word.start)
+            if shared > most:
+                best, most = i, shared
+        result.append(best)
+    return result
+
+
+def to_words(
+    attn_LHQK: np.ndarray, row_of_Q: Sequence[int], key_of_K: Sequence[int], rows: int, keys: int
+) -> np.ndarray:
+    """(L, H, rows, keys): summed over the keys of each group, averaged over the rows of each group.
+
+    row_of_Q, key_of_K: the group each row and key belongs to, −1 for none. A group without rows is all zero.
+    """
+    row_of_Q, key_of_K = np.asarray(row_of_Q), np.asarray(key_of_K)
+    if attn_LHQK.shape[2:] != (len(row_of_Q), len(key_of_K)):
+        raise AtlasError(
+            f"sub-words: attention {attn_LHQK.shape} does not fit {len(row_of_Q)} rows and {len(key_of_K)} keys"
+        )
+    key_KS = (key_of_K[:, None] == np.arange(keys)).astype(np.float32)
+    row_TQ = (np.arange(rows)[:, None] == row_of_Q).astype(np.float32)
+    row_TQ /= np.maximum(row_TQ.sum(1, keepdims=True), 1)
+    return row_TQ @ (attn_LHQK.astype(np.float32) @ key_KS)
