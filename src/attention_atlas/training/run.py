@@ -1,4 +1,11 @@
-"""From a configuration to a run folder (model.safetensors, config.yaml, vocab.json, history.csv) and back."""
+"""From a configuration to a run folder (model.safetensors, config.yaml, history.csv and the task's own files,
+as vocab.json) and back.
+
+A task that a stage can train (conf/train/<name>.yaml, `task._target_`) is a `loop.Task` that also has
+`prepare(corpus, features)`, `model_sizes() -> dict` (what the model's constructor needs of the data) and
+`save(folder)`. It may have `uses_features` (False: `prepare` gets None), `inputs` (paths it reads besides, as
+the run it starts from), `start(model)` (called once on the fresh model, e.g. to load weights) and `vocab`.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +29,10 @@ if TYPE_CHECKING:
 # Keys of conf/model/<name>.yaml that describe the model instead of being given to its class.
 DESCRIPTION = ("name", "title", "task", "training")
 
+OnMetrics = Callable[[int, dict[str, float]], None]
 
-def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: int) -> nn.Module:
+
+def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: Any) -> nn.Module:
     """The model of conf/model/<name>.yaml for the given sizes. Raises ConfigError for a wrong argument."""
     from hydra.errors import HydraException
     from hydra.utils import instantiate
@@ -32,11 +41,53 @@ def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **siz
     try:
         built = instantiate(arguments, **sizes)
     except HydraException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, AtlasError):
+            raise cause from None
         name = model.get("name", arguments.get("_target_"))
-        raise ConfigError(f"conf/model: {name}: {str(error).splitlines()[0]}; correct the file") from None
+        raise ConfigError(f"conf/model: {name}: {str(cause).splitlines()[0]}; correct the file") from None
     if vocab is not None and hasattr(built, "set_vocabulary"):
         built.set_vocabulary(vocab)
     return built
+
+
+def build_task(cfg: DictConfig) -> Any:
+    """The task of `cfg.train`, what stands under `cfg.model.training` merged over it."""
+    from hydra.utils import instantiate
+
+    _, training, seed = run_config(cfg)
+    return instantiate(training["task"], seed=seed)
+
+
+def train_task(
+    cfg: DictConfig,
+    task: Any,
+    out: Path,
+    work: Path,
+    device: str = "cpu",
+    on_metrics: OnMetrics | None = None,
+) -> dict[str, float]:
+    """Train `cfg.model` on a prepared task as `cfg.train` says and write the run folder `out`.
+
+    Goes on from `work` after a kill. Returns the metrics of the checkpoint that was kept.
+    """
+    import torch
+
+    model_config, training, seed = run_config(cfg)
+    settings = TrainSettings.read(training["loop"], "conf/train: loop")
+    sizes = task.model_sizes()
+    torch.manual_seed(seed)
+    model = build_model(model_config, getattr(task, "vocab", None), **sizes)
+    if hasattr(task, "start"):
+        task.start(model)
+    weights, history = train(task, model, settings, Path(work), device, seed, on_metrics)
+    config = {"model": model_config, "train": training, "seed": seed, "sizes": sizes}
+    save_run(Path(out), weights, config, history)
+    task.save(Path(out))
+    metric, direction = task.best
+    return (max if direction == "max" else min)(history, key=lambda row: row[metric])
 
 
 def train_captioner(
@@ -46,26 +97,12 @@ def train_captioner(
     out: Path,
     work: Path,
     device: str = "cpu",
-    on_metrics: Callable[[int, dict[str, float]], None] | None = None,
+    on_metrics: OnMetrics | None = None,
 ) -> dict[str, float]:
-    """Train `cfg.model` as `cfg.train` says (what stands under `cfg.model.training` wins) and write `out`.
-
-    Goes on from `work` after a kill. Returns the metrics of the checkpoint that was kept.
-    """
-    import torch
-    from hydra.utils import instantiate
-
-    model_config, train_config, seed = run_config(cfg)
-    task = instantiate(train_config["task"], seed=seed)
+    """build_task, prepare and train_task in one call."""
+    task = build_task(cfg)
     task.prepare(corpus, features)
-    settings = TrainSettings.read(train_config["loop"], "conf/train: loop")
-    torch.manual_seed(seed)
-    model = build_model(model_config, task.vocab, **task.model_sizes())
-    weights, history = train(task, model, settings, Path(work), device, seed, on_metrics)
-    config = {"model": model_config, "train": train_config, "seed": seed, "sizes": task.model_sizes()}
-    save_run(Path(out), weights, task.vocab, config, history)
-    metric, direction = task.best
-    return (max if direction == "max" else min)(history, key=lambda row: row[metric])
+    return train_task(cfg, task, out, work, device, on_metrics)
 
 
 def run_config(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any], int]:
@@ -81,11 +118,7 @@ def run_config(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any], int]:
 
 
 def save_run(
-    folder: Path,
-    weights: dict[str, Any],
-    vocab: Vocabulary,
-    config: dict[str, Any],
-    history: list[dict[str, float]],
+    folder: Path, weights: dict[str, Any], config: dict[str, Any], history: list[dict[str, float]]
 ) -> None:
     import csv
 
@@ -95,7 +128,6 @@ def save_run(
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_path(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
-    vocab.save(folder / "vocab.json")
     with atomic_path(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
     with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
@@ -104,8 +136,8 @@ def save_run(
         writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in history)
 
 
-def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Vocabulary, dict[str, Any]]:
-    """(model in evaluation mode on `device`, vocabulary, configuration) of a run folder.
+def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, dict[str, Any]]:
+    """(model in evaluation mode on `device`, its Vocabulary or None, configuration) of a run folder.
 
     Raises AtlasError for a missing or broken file, or weights that do not fit the configuration.
     """
@@ -114,19 +146,28 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Vocabu
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    for name in ("config.yaml", "vocab.json", "model.safetensors"):
+    for name in ("config.yaml", "model.safetensors"):
         if not (folder / name).exists():
             raise AtlasError(f"{folder / name}: no such file; train the model (dvc repro)")
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    vocab = Vocabulary.load(folder / "vocab.json")
-    if len(vocab) != config["sizes"].get("vocab_size", len(vocab)):
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        sizes = config["sizes"]
+    except (yaml.YAMLError, KeyError, TypeError):
         raise AtlasError(
-            f"{folder / 'vocab.json'}: has {len(vocab)} ids, config.yaml says otherwise; train anew"
-        )
-    model = build_model(config["model"], **config["sizes"])
+            f"{folder / 'config.yaml'}: not the configuration of a run; train the model anew"
+        ) from None
+    vocab = None
+    if "vocab_size" in sizes:
+        vocab = Vocabulary.load(folder / "vocab.json")
+        if len(vocab) != sizes["vocab_size"]:
+            raise AtlasError(
+                f"{folder / 'vocab.json'}: has {len(vocab)} ids, config.yaml says {sizes['vocab_size']}; "
+                "train the model anew"
+            )
+    model = build_model(config["model"], **sizes)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
+        first = " ".join(str(error).split())[:200]
         raise AtlasError(f"{folder / 'model.safetensors'}: {first}; train the model anew") from None
     return model.to(device).eval(), vocab, config

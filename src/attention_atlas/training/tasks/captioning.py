@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +18,6 @@ from attention_atlas.training.vocab import Vocabulary
 
 if TYPE_CHECKING:
     from attention_atlas.corpus import Corpus
-    from attention_atlas.training.settings import TrainSettings
     from attention_atlas.vision.features_file import FeaturesFile
 
 
@@ -61,10 +61,9 @@ class CaptioningTask:
         """What a model's constructor needs to know of the data."""
         return {"vocab_size": len(self.vocab), "feature_dim": self.feature_dim}
 
-    def optimizers(self, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
-        from attention_atlas.training.loop import adam
-
-        return {"all": adam(model.parameters(), settings)}
+    def save(self, folder: Path) -> None:
+        """What a run folder needs besides the weights: vocab.json."""
+        self.vocab.save(folder / "vocab.json")
 
     def steps_per_epoch(self) -> int:
         return len(self.train.order(self.batch_size, self.seed, 0))

@@ -1,0 +1,25 @@
+"""Let a trained model write: one text per picture of the analysed split (JSON lines)."""
+
+from attention_atlas.stage import stage
+
+
+@stage("generate")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+
+    from attention_atlas.files import write_jsonl
+    from attention_atlas.paths import features_path, generated_path, model_path
+    from attention_atlas.training.run import load_run
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    model, vocab, _ = load_run(stage.input(model_path(cfg, cfg.model.name)), stage.device)
+    examples = instantiate(cfg.data.reader).split(cfg.experiment.split)
+    decoder = instantiate({k: v for k, v in cfg.decode.items() if k != "name"})
+    with FeaturesFile(stage.input(features_path(cfg))) as features:
+        rows = list(decoder.rows(model, vocab, examples, features, stage.device))
+    write_jsonl(stage.out(generated_path(cfg, cfg.model.name)), rows)
+    stage.run.metrics({"words per text": sum(row["words"] for row in rows) / len(rows)})
+
+
+if __name__ == "__main__":
+    main()

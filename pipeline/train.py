@@ -1,0 +1,36 @@
+"""Train a model on a task: weights, vocabulary, configuration and history in one folder."""
+
+from attention_atlas.stage import stage
+
+
+@stage("train")
+def main(cfg, stage):
+    from contextlib import nullcontext
+
+    from hydra.utils import instantiate
+
+    from attention_atlas.paths import features_path, model_path
+    from attention_atlas.training.run import build_task, train_task
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    task = build_task(cfg)
+    corpus = instantiate(cfg.data.reader)
+    inputs = [stage.input(corpus.root), *map(stage.input, getattr(task, "inputs", []))]
+    wants_features = getattr(task, "uses_features", True)
+    if wants_features:
+        inputs.append(stage.input(features_path(cfg)))
+    with FeaturesFile(inputs[-1]) if wants_features else nullcontext() as features:
+        task.prepare(corpus, features)
+        best = train_task(
+            cfg,
+            task,
+            out=stage.out(model_path(cfg, cfg.model.name)),
+            work=stage.work(inputs),
+            device=stage.device,
+            on_metrics=lambda step, values: stage.run.metrics(values, step),
+        )
+    stage.run.metrics({f"best.{name}": value for name, value in best.items()})
+
+
+if __name__ == "__main__":
+    main()
