@@ -17,9 +17,13 @@ from attention_atlas.worlds.rooms.kinds import (
 
 
 @kind(
-    "toilet", size=((0.38, 0.42), (0.62, 0.7), (0.78, 0.85)), mount="floor", colors=("white",), salience=1.5,
+    "toilet",
+    size=((0.38, 0.42), (0.62, 0.7), (0.78, 0.85)),
+    mount="floor",
+    colors=("white",),
+    salience=1.5,
     sizes=("", ""),
-)  # fmt: skip
+)
 def toilet(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -34,9 +38,13 @@ def toilet(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "bathtub", size=((1.5, 1.75), (0.7, 0.8), (0.52, 0.6)), mount="floor", colors=("white", "white", "gray", "beige"),
-    words=("tub",), salience=1.7,
-)  # fmt: skip
+    "bathtub",
+    size=((1.5, 1.75), (0.7, 0.8), (0.52, 0.6)),
+    mount="floor",
+    colors=("white", "white", "gray", "beige"),
+    words=("tub",),
+    salience=1.7,
+)
 def bathtub(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m, t = look.main, 0.08
@@ -53,9 +61,14 @@ def bathtub(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "sink", size=((0.55, 0.75), (0.45, 0.52), (0.84, 0.9)), mount="floor", colors=("white", "white", "beige"),
-    salience=1.4, words=("washbasin", "basin"), variants=2,
-)  # fmt: skip
+    "sink",
+    size=((0.55, 0.75), (0.45, 0.52), (0.84, 0.9)),
+    mount="floor",
+    colors=("white", "white", "beige"),
+    salience=1.4,
+    words=("washbasin", "basin"),
+    variants=2,
+)
 def sink(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     base = h - 0.16
@@ -73,9 +86,15 @@ def sink(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "fridge", size=((0.65, 0.8), (0.62, 0.7), (1.6, 1.85)), mount="floor", colors=("white", "gray", "black", "red"),
-    materials=("", "metal"), words=("refrigerator",), salience=1.5, sizes=("narrow", "large"),
-)  # fmt: skip
+    "fridge",
+    size=((0.65, 0.8), (0.62, 0.7), (1.6, 1.85)),
+    mount="floor",
+    colors=("white", "gray", "black", "red"),
+    materials=("", "metal"),
+    words=("refrigerator",),
+    salience=1.5,
+    sizes=("narrow", "large"),
+)
 def fridge(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     split = h * 0.62
@@ -91,9 +110,15 @@ def fridge(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "stove", size=((0.6, 0.72), (0.58, 0.64), (0.86, 0.92)), mount="floor", colors=("white", "black", "gray", "red"),
-    materials=("", "metal"), words=("oven",), salience=1.5, top=1.0,
-)  # fmt: skip
+    "stove",
+    size=((0.6, 0.72), (0.58, 0.64), (0.86, 0.92)),
+    mount="floor",
+    colors=("white", "black", "gray", "red"),
+    materials=("", "metal"),
+    words=("oven",),
+    salience=1.5,
+    top=1.0,
+)
 def stove(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     glass = Material(color=(0.06, 0.06, 0.08), shine=0.9)
@@ -113,9 +138,14 @@ def stove(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "fireplace", size=((1.1, 1.4), (0.34, 0.42), (1.0, 1.2)), mount="floor", colors=("red", "gray", "white", "brown"),
-    materials=("brick",), salience=1.7, top=1.0,
-)  # fmt: skip
+    "fireplace",
+    size=((1.1, 1.4), (0.34, 0.42), (1.0, 1.2)),
+    mount="floor",
+    colors=("red", "gray", "white", "brown"),
+    materials=("brick",),
+    salience=1.7,
+    top=1.0,
+)
 def fireplace(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main

@@ -21,9 +21,13 @@ GLOW = Material(color=(1.0, 0.95, 0.75))
 
 
 @kind(
-    "window", size=((0.8, 1.7), (0.06, 0.06), (0.9, 1.3)), mount="wall", colors=("white", "white", "brown", "black"),
-    salience=1.4, variants=2,
-)  # fmt: skip
+    "window",
+    size=((0.8, 1.7), (0.06, 0.06), (0.9, 1.3)),
+    mount="wall",
+    colors=("white", "white", "brown", "black"),
+    salience=1.4,
+    variants=2,
+)
 def window(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -37,9 +41,14 @@ def window(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "door", size=((0.85, 1.0), (0.07, 0.07), (1.95, 2.1)), mount="wall", colors=(*TIMBER, *PAINT),
-    materials=("wooden", "wooden", ""), salience=1.3, sizes=("", ""),
-)  # fmt: skip
+    "door",
+    size=((0.85, 1.0), (0.07, 0.07), (1.95, 2.1)),
+    mount="wall",
+    colors=(*TIMBER, *PAINT),
+    materials=("wooden", "wooden", ""),
+    salience=1.3,
+    sizes=("", ""),
+)
 def door(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -52,9 +61,15 @@ def door(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "curtains", size=((1.2, 2.2), (0.1, 0.1), (1.3, 1.7)), mount="wall", colors=CLOTH,
-    patterns=("plain", "plain", "striped", "floral", "dotted"), words=("drapes",), plural=True, sizes=("", ""),
-)  # fmt: skip
+    "curtains",
+    size=((1.2, 2.2), (0.1, 0.1), (1.3, 1.7)),
+    mount="wall",
+    colors=CLOTH,
+    patterns=("plain", "plain", "striped", "floral", "dotted"),
+    words=("drapes",),
+    plural=True,
+    sizes=("", ""),
+)
 def curtains(size: Size, look: Look) -> list[Part]:
     """Two panels at the sides of a window, under a rod."""
     w, d, h = size
@@ -70,9 +85,13 @@ def curtains(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "painting", size=((0.5, 1.1), (0.04, 0.04), (0.45, 0.8)), mount="wall", colors=("brown", "black", "white", "yellow"),
-    words=("picture", "framed picture"), salience=1.2,
-)  # fmt: skip
+    "painting",
+    size=((0.5, 1.1), (0.04, 0.04), (0.45, 0.8)),
+    mount="wall",
+    colors=("brown", "black", "white", "yellow"),
+    words=("picture", "framed picture"),
+    salience=1.2,
+)
 def painting(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     return [
@@ -87,9 +106,13 @@ def painting(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "sign", size=((0.9, 1.3), (0.04, 0.04), (0.45, 0.65)), mount="wall",
-    colors=("white", "black", "red", "green", "blue", "yellow"), salience=1.8, sizes=("small", "big"),
-)  # fmt: skip
+    "sign",
+    size=((0.9, 1.3), (0.04, 0.04), (0.45, 0.65)),
+    mount="wall",
+    colors=("white", "black", "red", "green", "blue", "yellow"),
+    salience=1.8,
+    sizes=("small", "big"),
+)
 def sign(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -99,9 +122,12 @@ def sign(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "mirror", size=((0.5, 0.9), (0.04, 0.04), (0.7, 1.1)), mount="wall", colors=("brown", "black", "white", "yellow"),
+    "mirror",
+    size=((0.5, 0.9), (0.04, 0.04), (0.7, 1.1)),
+    mount="wall",
+    colors=("brown", "black", "white", "yellow"),
     salience=1.2,
-)  # fmt: skip
+)
 def mirror(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     glass = Material(pattern="mirror", scale=0, shine=0.3)
@@ -112,9 +138,14 @@ def mirror(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "clock", size=((0.36, 0.5), (0.05, 0.05), (0.36, 0.5)), mount="wall", colors=("black", "brown", "red", "blue", "white"),
-    salience=1.1, variants=1, round_variant=0,
-)  # fmt: skip
+    "clock",
+    size=((0.36, 0.5), (0.05, 0.05), (0.36, 0.5)),
+    mount="wall",
+    colors=("black", "brown", "red", "blue", "white"),
+    salience=1.1,
+    variants=1,
+    round_variant=0,
+)
 def clock(size: Size, look: Look) -> list[Part]:
     w, d, _ = size
     front = Material(
@@ -127,9 +158,15 @@ def clock(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "shelf", size=((0.8, 1.2), (0.24, 0.28), (0.1, 0.12)), mount="wall", colors=TIMBER, materials=("wooden",),
-    top=1.0, words=("wall shelf",), sizes=("small", "long"),
-)  # fmt: skip
+    "shelf",
+    size=((0.8, 1.2), (0.24, 0.28), (0.1, 0.12)),
+    mount="wall",
+    colors=TIMBER,
+    materials=("wooden",),
+    top=1.0,
+    words=("wall shelf",),
+    sizes=("small", "long"),
+)
 def shelf(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     brackets = [
@@ -139,9 +176,13 @@ def shelf(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "towel", size=((0.4, 0.6), (0.06, 0.06), (0.6, 0.8)), mount="wall", colors=CLOTH,
-    patterns=("plain", "plain", "striped"), sizes=("", ""),
-)  # fmt: skip
+    "towel",
+    size=((0.4, 0.6), (0.06, 0.06), (0.6, 0.8)),
+    mount="wall",
+    colors=CLOTH,
+    patterns=("plain", "plain", "striped"),
+    sizes=("", ""),
+)
 def towel(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     return [
@@ -151,9 +192,14 @@ def towel(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "ceiling lamp", size=((0.45, 0.65), (0.45, 0.65), (0.6, 0.9)), mount="ceiling", colors=("white", "red", "yellow", "black", "green"),
-    words=("hanging lamp", "ceiling light"), salience=1.1, variants=2,
-)  # fmt: skip
+    "ceiling lamp",
+    size=((0.45, 0.65), (0.45, 0.65), (0.6, 0.9)),
+    mount="ceiling",
+    colors=("white", "red", "yellow", "black", "green"),
+    words=("hanging lamp", "ceiling light"),
+    salience=1.1,
+    variants=2,
+)
 def ceiling_lamp(size: Size, look: Look) -> list[Part]:
     """Hangs from its cord: the upper end of the cord is at the full height."""
     w, _, h = size
@@ -170,9 +216,13 @@ def ceiling_lamp(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "chandelier", size=((0.6, 0.9), (0.6, 0.9), (0.6, 0.85)), mount="ceiling", colors=("yellow", "black", "brown"),
-    materials=("metal", ""), salience=1.3,
-)  # fmt: skip
+    "chandelier",
+    size=((0.6, 0.9), (0.6, 0.9), (0.6, 0.85)),
+    mount="ceiling",
+    colors=("yellow", "black", "brown"),
+    materials=("metal", ""),
+    salience=1.3,
+)
 def chandelier(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     m = look.main

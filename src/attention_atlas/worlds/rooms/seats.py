@@ -22,9 +22,16 @@ from attention_atlas.worlds.rooms.kinds import (
 
 
 @kind(
-    "sofa", size=((1.6, 2.3), (0.8, 0.95), (0.75, 0.9)), mount="floor", colors=(*CLOTH, "black"),
-    materials=("", "", "leather"), patterns=SOFT, words=("couch",), top=0.0, salience=2.0,
-)  # fmt: skip
+    "sofa",
+    size=((1.6, 2.3), (0.8, 0.95), (0.75, 0.9)),
+    mount="floor",
+    colors=(*CLOTH, "black"),
+    materials=("", "", "leather"),
+    patterns=SOFT,
+    words=("couch",),
+    top=0.0,
+    salience=2.0,
+)
 def sofa(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     arm, seat = 0.2, 0.42
@@ -48,9 +55,15 @@ def sofa(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "armchair", size=((0.8, 1.0), (0.8, 0.9), (0.8, 1.0)), mount="floor", colors=(*CLOTH, "black"),
-    materials=("", "leather"), patterns=SOFT, words=("chair", "easy chair"), salience=1.4,
-)  # fmt: skip
+    "armchair",
+    size=((0.8, 1.0), (0.8, 0.9), (0.8, 1.0)),
+    mount="floor",
+    colors=(*CLOTH, "black"),
+    materials=("", "leather"),
+    patterns=SOFT,
+    words=("chair", "easy chair"),
+    salience=1.4,
+)
 def armchair(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     cushion = shade(look.main, 1.12)
@@ -65,9 +78,14 @@ def armchair(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "chair", size=((0.42, 0.52), (0.42, 0.52), (0.85, 1.05)), mount="floor", colors=(*TIMBER, *PAINT),
-    materials=("wooden", "", "metal"), salience=1.2, variants=2,
-)  # fmt: skip
+    "chair",
+    size=((0.42, 0.52), (0.42, 0.52), (0.85, 1.05)),
+    mount="floor",
+    colors=(*TIMBER, *PAINT),
+    materials=("wooden", "", "metal"),
+    salience=1.2,
+    variants=2,
+)
 def chair(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -85,9 +103,14 @@ def chair(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "stool", size=((0.35, 0.45), (0.35, 0.45), (0.5, 0.75)), mount="floor", colors=(*TIMBER, *PAINT),
-    materials=("wooden", "", "metal"), variants=2, round_variant=1,
-)  # fmt: skip
+    "stool",
+    size=((0.35, 0.45), (0.35, 0.45), (0.5, 0.75)),
+    mount="floor",
+    colors=(*TIMBER, *PAINT),
+    materials=("wooden", "", "metal"),
+    variants=2,
+    round_variant=1,
+)
 def stool(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     if look.variant:
@@ -98,9 +121,13 @@ def stool(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "bench", size=((1.0, 1.5), (0.38, 0.48), (0.44, 0.5)), mount="floor", colors=(*TIMBER, *PAINT),
-    materials=("wooden", ""), sizes=("small", "long"),
-)  # fmt: skip
+    "bench",
+    size=((1.0, 1.5), (0.38, 0.48), (0.44, 0.5)),
+    mount="floor",
+    colors=(*TIMBER, *PAINT),
+    materials=("wooden", ""),
+    sizes=("small", "long"),
+)
 def bench(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     sides = [box((0.07, d, h - 0.08), (sx * (w / 2 - 0.12), 0, (h - 0.08) / 2), look.main) for sx in (-1, 1)]
@@ -108,9 +135,16 @@ def bench(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "bed", size=((1.0, 1.8), (1.9, 2.1), (0.9, 1.15)), mount="floor", colors=CLOTH, patterns=SOFT,
-    salience=2.2, top=0.5, sizes=("small", "large"), variants=2,
-)  # fmt: skip
+    "bed",
+    size=((1.0, 1.8), (1.9, 2.1), (0.9, 1.15)),
+    mount="floor",
+    colors=CLOTH,
+    patterns=SOFT,
+    salience=2.2,
+    top=0.5,
+    sizes=("small", "large"),
+    variants=2,
+)
 def bed(size: Size, look: Look) -> list[Part]:
     """The head is at the back (+y); the cover carries the colour and the pattern."""
     w, d, h = size
@@ -126,9 +160,14 @@ def bed(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "crib", size=((0.7, 0.8), (1.1, 1.3), (0.85, 0.95)), mount="floor", colors=("white", "brown", "beige"),
-    materials=("wooden",), words=("cot",), salience=1.6,
-)  # fmt: skip
+    "crib",
+    size=((0.7, 0.8), (1.1, 1.3), (0.85, 0.95)),
+    mount="floor",
+    colors=("white", "brown", "beige"),
+    materials=("wooden",),
+    words=("cot",),
+    salience=1.6,
+)
 def crib(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main

@@ -24,9 +24,15 @@ BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 
 
 @kind(
-    "lamp", size=((0.3, 0.4), (0.3, 0.4), (0.45, 0.6)), mount="top", colors=(*BRIGHT, "beige"), words=("table lamp",),
-    salience=1.4, variants=2, sizes=("", ""),
-)  # fmt: skip
+    "lamp",
+    size=((0.3, 0.4), (0.3, 0.4), (0.45, 0.6)),
+    mount="top",
+    colors=(*BRIGHT, "beige"),
+    words=("table lamp",),
+    salience=1.4,
+    variants=2,
+    sizes=("", ""),
+)
 def lamp(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     foot = METAL if look.variant else Material(color=COLORS["brown"], shine=0.3)
@@ -38,9 +44,14 @@ def lamp(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "floor lamp", size=((0.38, 0.48), (0.38, 0.48), (1.45, 1.75)), mount="floor", colors=(*BRIGHT, "beige"),
-    words=("standing lamp", "lamp"), salience=1.4, sizes=("", "tall"),
-)  # fmt: skip
+    "floor lamp",
+    size=((0.38, 0.48), (0.38, 0.48), (1.45, 1.75)),
+    mount="floor",
+    colors=(*BRIGHT, "beige"),
+    words=("standing lamp", "lamp"),
+    salience=1.4,
+    sizes=("", "tall"),
+)
 def floor_lamp(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -51,9 +62,15 @@ def floor_lamp(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "plant", size=((0.5, 0.75), (0.5, 0.75), (0.9, 1.5)), mount="floor", colors=("green",), words=("potted plant",),
-    salience=1.4, variants=2, sizes=("", "tall"),
-)  # fmt: skip
+    "plant",
+    size=((0.5, 0.75), (0.5, 0.75), (0.9, 1.5)),
+    mount="floor",
+    colors=("green",),
+    words=("potted plant",),
+    salience=1.4,
+    variants=2,
+    sizes=("", "tall"),
+)
 def plant(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     pots = [Material(color=COLORS[c], shine=0.3) for c in ("orange", "white", "blue", "brown")]
@@ -91,9 +108,14 @@ def plant(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "flowers", size=((0.26, 0.34), (0.26, 0.34), (0.4, 0.52)), mount="top", colors=("red", "yellow", "pink", "purple", "orange", "white"),
-    plural=True, salience=1.2, sizes=("", ""),
-)  # fmt: skip
+    "flowers",
+    size=((0.26, 0.34), (0.26, 0.34), (0.4, 0.52)),
+    mount="top",
+    colors=("red", "yellow", "pink", "purple", "orange", "white"),
+    plural=True,
+    salience=1.2,
+    sizes=("", ""),
+)
 def flowers(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     glass = Material(color=(0.75, 0.85, 0.9), shine=0.8)
@@ -107,9 +129,14 @@ def flowers(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "vase", size=((0.2, 0.28), (0.2, 0.28), (0.32, 0.45)), mount="top", colors=BRIGHT, salience=1.1, sizes=("", "tall"),
+    "vase",
+    size=((0.2, 0.28), (0.2, 0.28), (0.32, 0.45)),
+    mount="top",
+    colors=BRIGHT,
+    salience=1.1,
+    sizes=("", "tall"),
     patterns=("plain", "plain", "striped"),
-)  # fmt: skip
+)
 def vase(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -120,17 +147,27 @@ def vase(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "books", size=((0.4, 0.65), (0.18, 0.2), (0.2, 0.26)), mount="top", colors=("",), plural=True, salience=1.1,
+    "books",
+    size=((0.4, 0.65), (0.18, 0.2), (0.2, 0.26)),
+    mount="top",
+    colors=("",),
+    plural=True,
+    salience=1.1,
     sizes=("", ""),
-)  # fmt: skip
+)
 def books(size: Size, look: Look) -> list[Part]:
     return [box(size, (0, 0, size[2] / 2), Material(pattern="spines", scale=0, seed=look.seed))]
 
 
 @kind(
-    "box", size=((0.32, 0.6), (0.3, 0.5), (0.28, 0.45)), mount="floor", colors=("brown", "brown", *BRIGHT),
-    words=("crate",), holds=0.55, patterns=("plain", "plain", "plain", "striped", "dotted"),
-)  # fmt: skip
+    "box",
+    size=((0.32, 0.6), (0.3, 0.5), (0.28, 0.45)),
+    mount="floor",
+    colors=("brown", "brown", *BRIGHT),
+    words=("crate",),
+    holds=0.55,
+    patterns=("plain", "plain", "plain", "striped", "dotted"),
+)
 def open_box(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m, t = look.main, 0.03
@@ -144,9 +181,14 @@ def open_box(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "basket", size=((0.36, 0.52), (0.36, 0.52), (0.3, 0.42)), mount="floor", colors=("brown", "beige", "white"),
-    materials=("wicker",), holds=0.6, round_variant=0,
-)  # fmt: skip
+    "basket",
+    size=((0.36, 0.52), (0.36, 0.52), (0.3, 0.42)),
+    mount="floor",
+    colors=("brown", "beige", "white"),
+    materials=("wicker",),
+    holds=0.6,
+    round_variant=0,
+)
 def basket(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -156,9 +198,14 @@ def basket(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "bin", size=((0.26, 0.34), (0.26, 0.34), (0.34, 0.5)), mount="floor", colors=("black", "gray", "blue", "red", "green", "white"),
-    materials=("", "metal"), words=("trash can", "waste basket"), sizes=("", ""),
-)  # fmt: skip
+    "bin",
+    size=((0.26, 0.34), (0.26, 0.34), (0.34, 0.5)),
+    mount="floor",
+    colors=("black", "gray", "blue", "red", "green", "white"),
+    materials=("", "metal"),
+    words=("trash can", "waste basket"),
+    sizes=("", ""),
+)
 def waste_bin(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -168,18 +215,27 @@ def waste_bin(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "ball", size=((0.22, 0.42), (0.22, 0.42), (0.22, 0.42)), mount="floor", colors=BRIGHT,
-    patterns=("plain", "plain", "striped", "dotted"), salience=1.2,
-)  # fmt: skip
+    "ball",
+    size=((0.22, 0.42), (0.22, 0.42), (0.22, 0.42)),
+    mount="floor",
+    colors=BRIGHT,
+    patterns=("plain", "plain", "striped", "dotted"),
+    salience=1.2,
+)
 def ball(size: Size, look: Look) -> list[Part]:
     w = size[0]
     return [ellipsoid((w, w, w), (0, 0, w / 2), look.main, 18)]
 
 
 @kind(
-    "pillow", size=((0.42, 0.5), (0.16, 0.18), (0.34, 0.4)), mount="top", colors=CLOTH, words=("cushion",),
-    patterns=("plain", "plain", "striped", "dotted", "checkered"), sizes=("", ""),
-)  # fmt: skip
+    "pillow",
+    size=((0.42, 0.5), (0.16, 0.18), (0.34, 0.4)),
+    mount="top",
+    colors=CLOTH,
+    words=("cushion",),
+    patterns=("plain", "plain", "striped", "dotted", "checkered"),
+    sizes=("", ""),
+)
 def pillow(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     soft = ellipsoid((w * 1.15, d, h * 1.15), (0, 0, 0), look.main, 16)
@@ -188,9 +244,13 @@ def pillow(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "tv", size=((0.9, 1.3), (0.16, 0.2), (0.6, 0.8)), mount="top", colors=("black",), words=("television", "flat screen tv"),
+    "tv",
+    size=((0.9, 1.3), (0.16, 0.2), (0.6, 0.8)),
+    mount="top",
+    colors=("black",),
+    words=("television", "flat screen tv"),
     salience=1.6,
-)  # fmt: skip
+)
 def tv(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     screen = Material(color=(0.1, 0.14, 0.22), shine=1.0)
@@ -203,9 +263,14 @@ def tv(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "laptop", size=((0.36, 0.44), (0.3, 0.34), (0.26, 0.3)), mount="top", colors=("gray", "black", "white"),
-    words=("computer",), salience=1.3, sizes=("", ""),
-)  # fmt: skip
+    "laptop",
+    size=((0.36, 0.44), (0.3, 0.34), (0.26, 0.3)),
+    mount="top",
+    colors=("gray", "black", "white"),
+    words=("computer",),
+    salience=1.3,
+    sizes=("", ""),
+)
 def laptop(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     screen = Material(color=(0.35, 0.6, 0.9), shine=0.4)
@@ -218,8 +283,13 @@ def laptop(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "bowl", size=((0.28, 0.38), (0.28, 0.38), (0.12, 0.16)), mount="top", colors=BRIGHT, sizes=("", ""), variants=2,
-)  # fmt: skip
+    "bowl",
+    size=((0.28, 0.38), (0.28, 0.38), (0.12, 0.16)),
+    mount="top",
+    colors=BRIGHT,
+    sizes=("", ""),
+    variants=2,
+)
 def bowl(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     inside = shade(look.main, 0.6)
@@ -242,9 +312,12 @@ def bowl(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "bottle", size=((0.1, 0.13), (0.1, 0.13), (0.34, 0.42)), mount="top", colors=("green", "brown", "blue", "white"),
+    "bottle",
+    size=((0.1, 0.13), (0.1, 0.13), (0.34, 0.42)),
+    mount="top",
+    colors=("green", "brown", "blue", "white"),
     sizes=("", ""),
-)  # fmt: skip
+)
 def bottle(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -255,9 +328,14 @@ def bottle(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "pot", size=((0.26, 0.34), (0.26, 0.34), (0.18, 0.24)), mount="top", colors=("gray", "red", "blue", "black"),
-    materials=("metal",), words=("cooking pot",), sizes=("", ""),
-)  # fmt: skip
+    "pot",
+    size=((0.26, 0.34), (0.26, 0.34), (0.18, 0.24)),
+    mount="top",
+    colors=("gray", "red", "blue", "black"),
+    materials=("metal",),
+    words=("cooking pot",),
+    sizes=("", ""),
+)
 def pot(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -269,9 +347,14 @@ def pot(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "teddy bear", size=((0.3, 0.42), (0.26, 0.34), (0.42, 0.58)), mount="floor", colors=("brown", "brown", "beige", "pink", "white"),
-    words=("stuffed bear", "toy bear"), salience=1.4, sizes=("small", "big"),
-)  # fmt: skip
+    "teddy bear",
+    size=((0.3, 0.42), (0.26, 0.34), (0.42, 0.58)),
+    mount="floor",
+    colors=("brown", "brown", "beige", "pink", "white"),
+    words=("stuffed bear", "toy bear"),
+    salience=1.4,
+    sizes=("small", "big"),
+)
 def teddy(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m, light = look.main, shade(look.main, 1.4)
@@ -292,10 +375,16 @@ def teddy(size: Size, look: Look) -> list[Part]:
 
 
 @kind(
-    "rug", size=((1.4, 2.4), (1.1, 1.7), (0.02, 0.02)), mount="floor", colors=CLOTH,
-    patterns=("plain", "striped", "checkered", "bordered", "bordered", "floral"), words=("carpet", "area rug"), salience=1.4,
-    variants=3, round_variant=2,
-)  # fmt: skip
+    "rug",
+    size=((1.4, 2.4), (1.1, 1.7), (0.02, 0.02)),
+    mount="floor",
+    colors=CLOTH,
+    patterns=("plain", "striped", "checkered", "bordered", "bordered", "floral"),
+    words=("carpet", "area rug"),
+    salience=1.4,
+    variants=3,
+    round_variant=2,
+)
 def rug(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = stretched(look.main) if look.main.pattern == "bordered" else look.main
