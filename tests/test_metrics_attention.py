@@ -321,7 +321,7 @@ def test_word_pieces_average_over_rows_and_sum_over_keys():
     table = PosShare({"N": ["NOUN"]}, bos="keep", each=False)(study)
     # Word 0: mean of its rows = (0 + 0.5) / 2 on its own first piece; word 1: 0.3 + 0.5.
     assert value(table, condition="N") == pytest.approx((0.25 + 0.8) / 2)
-    item, kind, _ = next(iter(study.stream(["decoder_self"])))
+    item, kind = next(iter(study.stream(["decoder_self"])))
     np.testing.assert_allclose(item.kinds[kind].rows_WQ.sum(1), [1, 1])
 
 

@@ -38,13 +38,13 @@ class Entropy(Metric):
         self.kinds = tuple(kinds)
         self.bos, self.normaliser = check_bos(bos), normaliser
 
-    def measure(self, item: Item, kind: str, attn_LHQK: np.ndarray, tally: Tally) -> None:
+    def measure(self, item: Item, kind: str, tally: Tally) -> None:
         index = item.kinds[kind]
         counted_QK = index.counted_QK(self.bos)
         rows = np.flatnonzero(index.query_counts & (counted_QK.sum(axis=1) > 1))
         if not len(rows):
             return
-        entropy_LHQ, seen_LHQ = row_entropy(attn_LHQK[:, :, rows], counted_QK[rows])
+        entropy_LHQ, seen_LHQ = row_entropy(_rows(index.counted_LHQK(self.bos), rows))
         if self.normaliser == "visible":
             maximum_Q = np.log(counted_QK[rows].sum(axis=1))
             uniform = float(len(rows))
@@ -63,16 +63,23 @@ class Entropy(Metric):
         )
 
 
-def row_entropy(attn_LHQK: np.ndarray, counted_QK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(L, H, Q) natural entropy of each row renormalised over its counted keys, and whether it has any mass.
+def _rows(attn_LHQK: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The chosen rows; a view where they are neighbours, as they nearly always are."""
+    first, last = int(rows[0]), int(rows[-1])
+    return attn_LHQK[:, :, first : last + 1] if len(rows) == last - first + 1 else attn_LHQK[:, :, rows]
+
+
+def row_entropy(counted_LHQK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(L, H, Q) natural entropy of each row renormalised over its keys, and whether it has any mass.
 
     With p = a / s: -sum p log p = log s - (sum a log a) / s, which needs no normalised copy of the attention.
     """
-    masked_LHQK = attn_LHQK * counted_QK
-    total_LHQ = masked_LHQK.sum(axis=-1)
-    logs_LHQK = np.log(np.where(masked_LHQK > 0, masked_LHQK, np.float32(1)))
-    np.multiply(logs_LHQK, masked_LHQK, out=logs_LHQK)
+    total_LHQ = counted_LHQK.sum(axis=-1)
+    # The smallest number instead of a test for 0: its logarithm is finite, and 0 times it is 0.
+    logs_LHQK = np.maximum(counted_LHQK, np.finfo(np.float32).tiny)
+    np.log(logs_LHQK, out=logs_LHQK)
+    weighted_LHQ = np.einsum("lhqk,lhqk->lhq", logs_LHQK, counted_LHQK)
     seen_LHQ = total_LHQ > 1e-9
     safe_LHQ = np.where(seen_LHQ, total_LHQ, 1)
-    entropy_LHQ = np.log(safe_LHQ) - logs_LHQK.sum(axis=-1) / safe_LHQ
+    entropy_LHQ = np.log(safe_LHQ) - weighted_LHQ / safe_LHQ
     return np.where(seen_LHQ, np.maximum(entropy_LHQ, 0), 0), seen_LHQ

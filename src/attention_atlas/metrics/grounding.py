@@ -41,7 +41,7 @@ class Grounding(Metric):
         self.kinds = tuple(kinds)
         self.bos = check_bos(bos)
 
-    def measure(self, item: Item, kind: str, attn_LHQK: np.ndarray, tally: Tally) -> None:
+    def measure(self, item: Item, kind: str, tally: Tally) -> None:
         index = item.kinds[kind]
         spans = [(link.start, link.end) for link in item.links]
         target_PQ = index.target_PQ(spans)
@@ -52,7 +52,7 @@ class Grounding(Metric):
             return
         target_PQ, source_PK = target_PQ[kept], item.regions_PK(links, len(index.keys))
         counted_QK = index.counted_QK(self.bos)
-        num_LHP, den_LHP = proportion(attn_LHQK, target_PQ, source_PK, counted_QK)
+        num_LHP, den_LHP = proportion(index.counted_LHQK(self.bos), target_PQ, source_PK)
         uniform = baseline_proportion(np.ones(len(index.keys)), target_PQ, source_PK, counted_QK)
         add_proportions(tally, item.image, "phrases", num_LHP, den_LHP, uniform)
         tally.add(
@@ -112,7 +112,7 @@ def baseline_proportion(
     attn_QK = counted_QK * weights_K
     total_Q1 = attn_QK.sum(axis=1, keepdims=True)
     attn_QK = np.divide(attn_QK, total_Q1, out=np.zeros_like(attn_QK, dtype=np.float64), where=total_Q1 > 0)
-    num, den = proportion(attn_QK[None, None], target_PQ, source_PK, counted_QK)
+    num, den = proportion(attn_QK[None, None], target_PQ, source_PK)
     return num[0, 0], den[0, 0]
 
 

@@ -32,12 +32,14 @@ class Link:
 class KindIndex:
     """How the rows and keys of one attention kind belong to the words and regions of one example.
 
-    query_word (Q,) and key_word (K,): word of each row and key, -1 for none (for regions: -1). A row belongs
-    to the word it generates. query_counts, keys (K,) bool: neither padding nor marker. markers (K,) bool.
-    visible_QK bool: what the mask lets a row see (padding excluded, markers included).
+    attn_LHQK float32: the attention itself. query_word (Q,) and key_word (K,): word of each row and key, -1
+    for none (for regions: -1). A row belongs to the word it generates. query_counts, keys (K,) bool: neither
+    padding nor marker. markers (K,) bool. visible_QK bool: what the mask lets a row see (padding excluded,
+    markers included).
     """
 
     kind: str
+    attn_LHQK: np.ndarray
     query_word: np.ndarray
     key_word: np.ndarray
     query_counts: np.ndarray
@@ -67,6 +69,18 @@ class KindIndex:
         """bool (Q, K): visible keys that enter a denominator. `bos` drop: words and regions only; keep:
         markers (BOS, EOS, special tokens) too."""
         return self.visible_QK if bos == "keep" else self.visible_QK & self.keys
+
+    def counted_LHQK(self, bos: str) -> np.ndarray:
+        """The attention with 0 at all keys that do not count. Shared by all metrics: not to be changed."""
+        if bos not in self._counted:
+            counted_QK = self.counted_QK(bos)
+            whole = bool(counted_QK.all())
+            self._counted[bos] = self.attn_LHQK if whole else self.attn_LHQK * counted_QK
+        return self._counted[bos]
+
+    @cached_property
+    def _counted(self) -> dict[str, np.ndarray]:
+        return {}
 
     def target_PQ(self, spans: Sequence[Span]) -> np.ndarray:
         """(P, Q) row weights of word spans [start, end)."""
@@ -135,13 +149,14 @@ def span_matrix(spans: Sequence[Span], words: int) -> np.ndarray:
 
 
 def proportion(
-    attn_LHQK: np.ndarray, target_PQ: np.ndarray, source_PK: np.ndarray, counted_QK: np.ndarray
+    counted_LHQK: np.ndarray, target_PQ: np.ndarray, source_PK: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Numerator and denominator of Eq. 3 of "Attention as Grounding", each (L, H, P).
 
-    num = sum over the span's rows and the source's keys of attention; den = sum over the span's rows and all
-    counted keys. Their ratio is the share of the attention, from the generated span, that reaches the source.
+    `counted_LHQK`: attention with 0 at keys that do not count. num = sum over the span's rows and the
+    source's keys; den = sum over the span's rows and all keys. Their ratio is the share of the attention,
+    from the generated span, that reaches the source.
     """
-    # One matrix product for all heads: rows of the span first, then only P rows remain to be masked.
-    spread_LHPK = np.matmul(target_PQ, attn_LHQK * counted_QK)
-    return (spread_LHPK * source_PK).sum(axis=-1), spread_LHPK.sum(axis=-1)
+    # One matrix product for all heads: rows of the span first, then only P rows remain.
+    spread_LHPK = np.matmul(target_PQ, counted_LHQK)
+    return np.einsum("lhpk,pk->lhp", spread_LHPK, source_PK), spread_LHPK.sum(axis=-1)

@@ -2,7 +2,7 @@
 
 Axes: I images, L layers, H heads, Q query rows, K keys, B resamples.
 
-A metric implements `measure(item, kind, attn_LHQK, tally)`, which adds one example's numerators and
+A metric implements `measure(item, kind, tally)`, which adds one example's numerators and
 denominators to a `Tally`. Everything else (streaming, means over heads and layers, intervals, chance, rows)
 is shared. Adding a metric is one class here plus one entry in a file of conf/metrics/.
 """
@@ -74,8 +74,8 @@ class Metric(ABC):
     kinds: Sequence[str]
 
     @abstractmethod
-    def measure(self, item: Item, kind: str, attn_LHQK: np.ndarray, tally: Tally) -> None:
-        """Add what one example's attention of one kind contributes."""
+    def measure(self, item: Item, kind: str, tally: Tally) -> None:
+        """Add what one example's attention of one kind, `item.kinds[kind]`, contributes."""
 
     def conditions(self, tally: Tally) -> list[str]:
         """Order of the conditions in the table: as they were first met, unless a metric says otherwise."""
@@ -148,10 +148,10 @@ def measure_all(metrics: Mapping[str, Metric], study: Study) -> pd.DataFrame:
     """
     kinds = sorted({kind for metric in metrics.values() for kind in metric.kinds})
     tallies = {(name, kind): Tally(study.images) for name, m in metrics.items() for kind in m.kinds}
-    for item, kind, attn_LHQK in study.stream(kinds):
+    for item, kind in study.stream(kinds):
         for name, metric in metrics.items():
             if kind in metric.kinds:
-                metric.measure(item, kind, attn_LHQK, tallies[name, kind])
+                metric.measure(item, kind, tallies[name, kind])
     rows: list[dict[str, Any]] = []
     for name, metric in metrics.items():
         for kind in metric.kinds:

@@ -63,7 +63,7 @@ class PosShare(Metric):
         self.correlate, self.each = tuple(correlate), each
         self.average, self.bos = average, check_bos(bos)
 
-    def measure(self, item: Item, kind: str, attn_LHQK: np.ndarray, tally: Tally) -> None:
+    def measure(self, item: Item, kind: str, tally: Tally) -> None:
         index = item.kinds[kind]
         counted_QK = index.counted_QK(self.bos)
         # Words that see no earlier word (the first one, without BOS) have no shares.
@@ -77,7 +77,7 @@ class PosShare(Metric):
         member_KG = np.concatenate(
             [index.keys_WK.T @ member_WG, np.ones((len(index.keys), 1), np.float32)], axis=1
         )
-        mass_LHWG = rows_WQ @ ((attn_LHQK * counted_QK) @ member_KG)
+        mass_LHWG = rows_WQ @ (index.counted_LHQK(self.bos) @ member_KG)
         total_LHW1 = mass_LHWG[..., -1:]
         valid_LHW = total_LHW1[..., 0] > 1e-9
         share_LHWG = np.divide(

@@ -63,24 +63,19 @@ class Relations(Metric):
         self.kinds = (text_kind, region_kind)
         self.order, self.types, self.bos = order, tuple(types), check_bos(bos)
 
-    def measure(self, item: Item, kind: str, attn_LHQK: np.ndarray, tally: Tally) -> None:
+    def measure(self, item: Item, kind: str, tally: Tally) -> None:
         relations = [r for r in item.parse.relations if not self.types or r.type in self.types]
         if kind == self.text_kind:
             for condition, (generated, attended) in TEXT.items():
-                self._text(
-                    item, item.kinds[kind], attn_LHQK, tally, relations, condition, generated, attended
-                )
+                self._text(item, item.kinds[kind], tally, relations, condition, generated, attended)
         if kind == self.region_kind:
             for condition, (generated, attended_part) in REGIONS.items():
-                self._regions(
-                    item, item.kinds[kind], attn_LHQK, tally, relations, condition, generated, attended_part
-                )
+                self._regions(item, item.kinds[kind], tally, relations, condition, generated, attended_part)
 
     def _text(
         self,
         item: Item,
         index: KindIndex,
-        attn_LHQK: np.ndarray,
         tally: Tally,
         relations: list[SpatialRelation],
         condition: str,
@@ -100,13 +95,12 @@ class Relations(Metric):
             # A word that belongs to both parts counts once.
             source_PW = np.maximum(source_PW, span_matrix([getattr(r, part) for r in relations], item.words))
         target_PQ = index.target_PQ([getattr(r, generated) for r in relations])
-        self._add(item, index, attn_LHQK, tally, condition, target_PQ, source_PW @ index.keys_WK)
+        self._add(item, index, tally, condition, target_PQ, source_PW @ index.keys_WK)
 
     def _regions(
         self,
         item: Item,
         index: KindIndex,
-        attn_LHQK: np.ndarray,
         tally: Tally,
         relations: list[SpatialRelation],
         condition: str,
@@ -119,20 +113,19 @@ class Relations(Metric):
             return
         target_PQ = index.target_PQ([span for span, _ in found])
         source_PK = item.regions_PK([link for _, link in found], len(index.keys))
-        self._add(item, index, attn_LHQK, tally, condition, target_PQ, source_PK)
+        self._add(item, index, tally, condition, target_PQ, source_PK)
 
     def _add(
         self,
         item: Item,
         index: KindIndex,
-        attn_LHQK: np.ndarray,
         tally: Tally,
         condition: str,
         target_PQ: np.ndarray,
         source_PK: np.ndarray,
     ) -> None:
         counted_QK = index.counted_QK(self.bos)
-        sums = proportion(attn_LHQK, target_PQ, source_PK, counted_QK)
+        sums = proportion(index.counted_LHQK(self.bos), target_PQ, source_PK)
         uniform = baseline_proportion(np.ones(len(index.keys)), target_PQ, source_PK, counted_QK)
         add_proportions(tally, item.image, condition, *sums, uniform)
 

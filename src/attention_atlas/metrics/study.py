@@ -103,8 +103,8 @@ class Study:
         areas = None if self.areas is None else self.areas(self.image_ids.get(id_, id_))
         return Item(id_, self.image_of[id_], self.parses[id_], self.links.get(id_, ()), areas)
 
-    def stream(self, kinds: Sequence[str]) -> Iterator[tuple[Item, str, np.ndarray]]:
-        """(item, kind, attn_LHQK float32) for every example and kind, each read once."""
+    def stream(self, kinds: Sequence[str]) -> Iterator[tuple[Item, str]]:
+        """(item, kind) for every example and kind, each read once; `item.kinds[kind]` holds the attention."""
         for kind in kinds:
             if kind not in self.store.kinds:
                 raise AtlasError(
@@ -112,18 +112,21 @@ class Study:
                 )
         for id_ in progress(self.ids, "metrics"):
             item = self.item(id_)
+            axes: dict[str, Axis] = {}
             for kind in kinds:
+                for name in self.store.kinds[kind]:
+                    axes[name] = axes[name] if name in axes else self.store.axis(id_, name)
                 attn_LHQK = np.asarray(self.store.read(id_, kind), dtype=np.float32)
-                item.kinds = {**item.kinds, kind: self.index(item, kind, attn_LHQK)}
-                yield item, kind, attn_LHQK
+                item.kinds = {**item.kinds, kind: self.index(item, kind, attn_LHQK, axes)}
+                yield item, kind
 
-    def index(self, item: Item, kind: str, attn_LHQK: np.ndarray) -> KindIndex:
+    def index(self, item: Item, kind: str, attn_LHQK: np.ndarray, axes: Mapping[str, Axis]) -> KindIndex:
         """Index of one kind, checked against the attention: finite, of the axes' shape, nothing masked."""
-        query, key = (self.store.axis(item.id, name) for name in self.store.kinds[kind])
+        query, key = (axes[name] for name in self.store.kinds[kind])
         where = f"attention store: example '{item.id}': {kind}"
         if attn_LHQK.shape[2:] != (len(query.roles), len(key.roles)):
             raise AtlasError(f"{where}: shape {attn_LHQK.shape} does not fit its axes; dump the example anew")
-        if not np.isfinite(attn_LHQK).all():
+        if not np.isfinite(attn_LHQK.sum()):
             raise AtlasError(f"{where}: holds NaN or infinite attention; dump the example anew")
         query_roles, key_roles = np.asarray(query.roles, dtype=str), np.asarray(key.roles, dtype=str)
         query_word = _words(query, query_roles, item.parse, where)
@@ -134,10 +137,11 @@ class Study:
         if kind in self.causal:
             visible_QK = visible_QK & np.tri(*attn_LHQK.shape[2:]).astype(bool)
             # Where the mask is not as declared, every "number visible" and chance level would be wrong.
-            if (np.abs(attn_LHQK).max(axis=(0, 1)) * ~visible_QK > 1e-3).any():
+            if (attn_LHQK.max(axis=(0, 1)) * ~visible_QK > 1e-3).any():
                 raise AtlasError(f"{where}: attends to later words; take the kind out of `causal`")
         return KindIndex(
             kind=kind,
+            attn_LHQK=attn_LHQK,
             query_word=query_word,
             key_word=key_word,
             query_counts=~np.isin(query_roles, (*MARKERS, "pad")),
