@@ -111,7 +111,7 @@ class BertScoreLinker(Linker):
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(self.path)
             self._encoder = AutoModel.from_pretrained(self.path).eval()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a folder without a tokenizer or model type
             reason = str(error).strip().splitlines()[0]
             raise AtlasError(
                 f"linker.model: '{self.path}' cannot be loaded ({reason}); give a folder or hub id"

@@ -36,7 +36,7 @@ class SentenceTransformerLinker(Linker):
 
             try:
                 self._model = SentenceTransformer(self.path, device=resolve_device(self.device, "link"))
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a folder without a tokenizer or model type
                 reason = str(error).strip().splitlines()[0]
                 raise AtlasError(
                     f"linker.model: '{self.path}' cannot be loaded ({reason}); give a folder or hub id"
