@@ -63,7 +63,7 @@ class CaptionDecoder:
 
 
 def read_generated(path: str | Path) -> dict[str, str]:
-    """Generated text by image id. Raises AtlasError naming the line that lacks a field or repeats an image."""
+    """Generated text by image id. Raises AtlasError for a field that is missing, an image that repeats."""
     texts: dict[str, str] = {}
     for line, row in read_jsonl(path):
         for name in ("image_id", "text"):

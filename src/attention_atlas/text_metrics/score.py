@@ -29,8 +29,8 @@ def score_models(references: References, models: Mapping[str, Hypotheses]) -> di
     All values are per cent as in the paper's Table 1 (CIDEr 26.38 is 0.2638 of the implementation's scale).
     BLEU-n is the corpus score with the closest reference length; its per-example values are the sentence
     scores, whose mean is another number. METEOR 1.5 and CIDEr-D come from pycocoevalcap; WMD is the
-    similarity 100 · exp(−distance), and `WMD distance` is beside it. Without Java the tokens come from our own rules,
-    METEOR is None, and `notes` says so.
+    similarity 100 · exp(−distance), and `WMD distance` is beside it. Without Java the tokens come from our
+    own rules, METEOR is None, and `notes` says so.
 
     Raises AtlasError when a model's hypotheses and the references have different ids.
     """

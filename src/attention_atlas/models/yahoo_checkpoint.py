@@ -1,0 +1,201 @@
+"""Read the released Object Relation Transformer: weights under the public code's names, words from its JSON.
+
+    python -m attention_atlas.models.yahoo_checkpoint model-best.pth cocotalk.json data/models/modality/released
+
+writes a run folder like that of an own training. The words come from the JSON of the public code's data
+preparation (`ix_to_word`); the `infos_*.pkl` beside the weights is a pickle and is not opened. Id 0 is PAD, BOS
+and EOS in one there, and UNK is a word like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.training.vocab import EOS, SPECIALS, UNK, Vocabulary
+
+# A token that must never be generated: its score, far below any word's, leaves the softmax as it was.
+NEVER = -1e9
+_NORM = {"gain": "a_2", "bias": "b_2"}
+_ATTENTION = {"query": "linears.0", "key": "linears.1", "value": "linears.2", "output": "linears.3"}
+_FEED = {"inner": "w_1", "outer": "w_2"}
+
+
+def read_released(weights: str | Path, words: str | Path) -> tuple[dict[str, Tensor], Vocabulary, dict[str, Any]]:
+    """(state dict of ReleasedObjectRelation, vocabulary, its sizes).
+
+    weights: .pth (read without pickled code) or .safetensors. Raises AtlasError naming the first key that is
+    missing, unknown or of another shape.
+    """
+    released = read_weights(weights)
+    ids = read_words(words)
+    vocabulary = Vocabulary([ids[i] for i in sorted(ids) if ids[i] != "UNK"])
+    sizes = sizes_of(released, str(weights))
+    theirs = released["model.tgt_embed.0.lut.weight"].shape[0]
+    if theirs != len(ids) + 1:
+        raise AtlasError(
+            f"{words}: ix_to_word: has {len(ids)} words, the weights have {theirs - 1}; give the JSON of this model"
+        )
+    names = key_map(sizes["layers"], sizes["heads"])
+    state: dict[str, Tensor] = {}
+    used = set()
+    for ours, sources in names.items():
+        parts = [_take(released, name, str(weights)) for name in sources]
+        used.update(sources)
+        state[ours] = torch.cat(parts) if len(parts) > 1 else parts[0].clone()
+    for name in sorted(set(released) - used - _VOCABULARY - {"model.tgt_embed.1.pe"}):
+        raise AtlasError(f"{weights}: {name}: is not part of the released layout; check the file's model type")
+    rows = row_map(ids, vocabulary)
+    embedding = released["model.tgt_embed.0.lut.weight"]
+    weight, bias = released["model.generator.proj.weight"], released["model.generator.proj.bias"]
+    generated = torch.tensor([r if i in (EOS, UNK) or i >= len(SPECIALS) else -1 for i, r in enumerate(rows)])
+    state["decoder.embedding.words.weight"] = embedding[torch.tensor(rows).clamp(min=0)]
+    state["decoder.generator.weight"] = weight[generated.clamp(min=0)] * (generated >= 0)[:, None]
+    state["decoder.generator.bias"] = torch.where(generated >= 0, bias[generated.clamp(min=0)], NEVER)
+    return state, vocabulary, {**sizes, "vocab_size": len(vocabulary)}
+
+
+_VOCABULARY = {"model.tgt_embed.0.lut.weight", "model.generator.proj.weight", "model.generator.proj.bias"}
+
+
+def key_map(layers: int, heads: int) -> dict[str, list[str]]:
+    """Our name -> released names (several are concatenated along the first axis), vocabulary matrices apart."""
+    names: dict[str, list[str]] = {}
+    for kind in ("weight", "bias"):
+        names[f"project.0.{kind}"] = [f"att_embed.0.{kind}"]
+    for i in range(layers):
+        ours, theirs = f"encoder.{i}", f"model.encoder.layers.{i}"
+        _block(names, f"{ours}.self_attention", f"{theirs}.self_attn", _ATTENTION)
+        _block(names, f"{ours}.feed_forward", f"{theirs}.feed_forward", _FEED)
+        for kind in ("weight", "bias"):
+            names[f"{ours}.geometry.{kind}"] = [f"{theirs}.self_attn.WGs.{h}.{kind}" for h in range(heads)]
+        _norm(names, f"{ours}.norm_self", f"{theirs}.sublayer.0.norm")
+        _norm(names, f"{ours}.norm_feed", f"{theirs}.sublayer.1.norm")
+        ours, theirs = f"decoder.layers.{i}", f"model.decoder.layers.{i}"
+        _block(names, f"{ours}.self_attention", f"{theirs}.self_attn", _ATTENTION)
+        _block(names, f"{ours}.cross_attention", f"{theirs}.src_attn", _ATTENTION)
+        _block(names, f"{ours}.feed_forward", f"{theirs}.feed_forward", _FEED)
+        for n, part in enumerate(("norm_self", "norm_cross", "norm_feed")):
+            _norm(names, f"{ours}.{part}", f"{theirs}.sublayer.{n}.norm")
+    _norm(names, "encoder_norm", "model.encoder.norm")
+    _norm(names, "decoder.norm", "model.decoder.norm")
+    return names
+
+
+def _block(names: dict[str, list[str]], ours: str, theirs: str, parts: Mapping[str, str]) -> None:
+    for mine, other in parts.items():
+        for kind in ("weight", "bias"):
+            names[f"{ours}.{mine}.{kind}"] = [f"{theirs}.{other}.{kind}"]
+
+
+def _norm(names: dict[str, list[str]], ours: str, theirs: str) -> None:
+    for mine, other in _NORM.items():
+        names[f"{ours}.{mine}"] = [f"{theirs}.{other}"]
+
+
+def sizes_of(released: Mapping[str, Tensor], where: str) -> dict[str, int]:
+    """Layers, heads, dim, inner and feature_dim, read off the shapes."""
+
+    def count(prefix: str) -> int:
+        found = {int(k[len(prefix) :].split(".")[0]) for k in released if k.startswith(prefix)}
+        if found != set(range(len(found))) or not found:
+            raise AtlasError(f"{where}: {prefix}*: keys are missing; this is no released ORT checkpoint")
+        return len(found)
+
+    project = _take(released, "att_embed.0.weight", where)
+    return {
+        "layers": count("model.decoder.layers."),
+        "heads": count("model.encoder.layers.0.self_attn.WGs."),
+        "dim": project.shape[0],
+        "inner": _take(released, "model.encoder.layers.0.feed_forward.w_1.weight", where).shape[0],
+        "feature_dim": project.shape[1],
+    }
+
+
+def row_map(ids: Mapping[int, str], vocabulary: Vocabulary) -> list[int]:
+    """For each of our ids the row of the released matrices: PAD, BOS and EOS share row 0; −1 where there is none
+    (UNK of a vocabulary that has none)."""
+    row_of = {word: i for i, word in ids.items()}
+    return [0, 0, 0, row_of.get("UNK", -1), *(row_of[word] for word in vocabulary.words)]
+
+
+def read_words(path: str | Path) -> dict[int, str]:
+    """`ix_to_word` of the public code's data JSON: ids from 1 without gaps."""
+    path = Path(path)
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))["ix_to_word"]
+        ids = {int(i): str(word) for i, word in table.items()}
+    except FileNotFoundError:
+        raise AtlasError(f"{path}: no such file; it is written by the public code's prepro_labels.py") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise AtlasError(f"{path}: ix_to_word: no table of ids and words; give the data JSON") from None
+    if sorted(ids) != list(range(1, len(ids) + 1)):
+        raise AtlasError(f"{path}: ix_to_word: ids are not 1..{len(ids)}; give the data JSON of this model")
+    return ids
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    path = Path(path)
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; download the released checkpoint (make paper-check names it)")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise AtlasError(f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it anew") from None
+    if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
+        raise AtlasError(f"{path}: holds no state dict; give the model's .pth, not its infos or optimizer")
+    return value
+
+
+def _take(released: Mapping[str, Tensor], name: str, where: str) -> Tensor:
+    if name not in released:
+        raise AtlasError(f"{where}: {name}: is missing; this is no released ORT checkpoint")
+    return released[name]
+
+
+def import_released(
+    weights: str | Path, words: str | Path, out: str | Path, legacy_extra_skip: bool = True, max_length: int = 18
+) -> None:
+    """Write the run folder `out` from a released checkpoint. legacy_extra_skip: as the release was trained."""
+    from attention_atlas.models.released_object_relation import ReleasedObjectRelation
+    from attention_atlas.training.run import save_run
+
+    state, vocabulary, sizes = read_released(weights, words)
+    given = {k: v for k, v in sizes.items() if k not in ("vocab_size", "feature_dim")}
+    model = {
+        "_target_": "attention_atlas.models.released_object_relation.ReleasedObjectRelation",
+        "name": Path(out).name,
+        "title": "Object Relation Transformer (released)",
+        "task": "captioning",
+        **given,
+        "legacy_extra_skip": legacy_extra_skip,
+        "max_length": max_length,
+    }
+    kept = {k: sizes[k] for k in ("vocab_size", "feature_dim")}
+    built = ReleasedObjectRelation(**kept, **given, legacy_extra_skip=legacy_extra_skip, max_length=max_length)
+    wrong = [(n, tuple(p.shape)) for n, p in built.state_dict().items() if state[n].shape != p.shape]
+    if wrong:
+        raise AtlasError(f"{weights}: {wrong[0][0]}: its shape is not {wrong[0][1]}; check the file")
+    config = {"model": model, "train": {}, "seed": 0, "sizes": kept}
+    save_run(Path(out), state, config, [{"epoch": 0.0}])
+    vocabulary.save(Path(out) / "vocab.json")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: python -m attention_atlas.models.yahoo_checkpoint WEIGHTS WORDS.json OUT_FOLDER")
+    try:
+        import_released(*sys.argv[1:])
+    except AtlasError as failure:
+        sys.exit(f"error: {failure}")
