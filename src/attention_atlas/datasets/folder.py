@@ -41,6 +41,8 @@ def read_folder(images: str | Path, texts: str | Path, name: str = "folder", spl
                     f"{where}: not as many fields as the header; put texts with commas in quotation marks"
                 )
             picture = row["image"].strip()
+            if not picture:
+                raise AtlasError(f"{where}: image: is empty; give the path of a picture below {images}")
             image_id = picture.replace("/", "--").replace("\\", "--")
             own_split = (row.get("split") or "").strip() or split
             check_split(own_split, where)
@@ -49,6 +51,11 @@ def read_folder(images: str | Path, texts: str | Path, name: str = "folder", spl
                 width, height = picture_size(images / picture)
                 category = (row.get("category") or "").strip()
                 scenes[image_id] = Scene(image_id, picture, width, height, own_split, [], category)
+            elif known.path != picture:
+                raise AtlasError(
+                    f"{texts}: image: '{picture}' and '{known.path}' would share the id '{image_id}'; "
+                    "rename one of the files"
+                )
             elif known.split != own_split:
                 raise AtlasError(
                     f"{where}: split: '{picture}' is in {known.split} and {own_split}; choose one"
