@@ -1,0 +1,175 @@
+"""Sentences that add to what was said, or speak of the room as a whole; and those that are vague or wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attention_atlas.worlds.rooms.text.facts import Fact
+from attention_atlas.worlds.rooms.text.lexicon import PARTS, VAGUE_ON, VAGUE_ROOM, absent_names, article
+from attention_atlas.worlds.rooms.text.sentences import be, child_groups
+from attention_atlas.worlds.rooms.text.teller import Teller
+from attention_atlas.worlds.rooms.text.tree import Claim, Node, Sentence, phrase
+
+Detail = Callable[[Teller], Sentence | None]
+
+
+def more_of_it(teller: Teller) -> Sentence | None:
+    """'It is next to the window.' 'There are two pillows on it.' 'It has a red shade.'"""
+    if not teller.focus:
+        return None
+    things = teller.focus
+    children = child_groups(teller, things)
+    if children and teller.chance(0.6):
+        group = teller.pick(children)
+        inner = teller.some(group)
+        teller.told.update(t.id for t in group)
+        fact = Fact(tuple(t.id for t in group), group[0].support, (things[0].id,))
+        words, landmark, claim = teller.relate(inner, fact, teller.pronoun(things, subject=False))
+        if teller.chance(0.5):
+            whole = Node([inner, " ", words, " ", landmark], inner.objects, inner.kind, inner.plural, inner)
+            return Sentence([f"there {be(inner)} ", whole], [claim])
+        subject = teller.pronoun(things)
+        claim.landmark = landmark = teller.pronoun(things, subject=False)
+        has = " have " if subject.plural else " has "
+        return Sentence([subject, has, inner, " ", words, " ", landmark], [claim])
+    thing = things[0]
+    fresh = len(things) == 1 and thing.id not in teller.described
+    if fresh and thing.label in PARTS and thing.color and teller.chance(0.6):
+        look = [w for w in (thing.color, thing.pattern) if w]
+        part = phrase(
+            f"{article(look[0])} {' '.join(look)} {teller.pick(PARTS[thing.label])}", objects=(thing.id,)
+        )
+        teller.described.add(thing.id)
+        return Sentence([teller.pronoun(things), " has ", part])
+    if fresh and thing.look and teller.chance(0.6):
+        teller.described.add(thing.id)
+        subject = teller.pronoun(things)
+        said = teller.look([thing], 1.5) or [thing.look[-1]]
+        return Sentence([subject, f" {be(subject)} {' and '.join(said)}"])
+    chosen = teller.choose_fact(things)
+    if chosen is None:
+        return None
+    subject = teller.pronoun(things)
+    words, landmark, claim = teller.relate(subject, chosen)
+    hang = " hanging " if chosen.relation == "hanging" else " "
+    return Sentence([subject, f" {be(subject)}{hang}", words, " ", landmark], [claim])
+
+
+def surfaces(teller: Teller) -> Sentence | None:
+    """'The walls are blue.' 'The room has white walls and a wooden floor.'"""
+    parts: list[tuple[Node, str]] = []
+    walls = [t for t in teller.view.shell if t.label == "wall" and t.id not in teller.described]
+    alike = [t for t in walls if t.look == walls[0].look] if walls else []
+    floor, ceiling = teller.view.part("floor"), teller.view.part("ceiling")
+    forms: list[Callable[[], tuple[Node, str] | None]] = []
+    if alike and alike[0].look:
+        forms.append(lambda: _surface(teller, [t.id for t in alike], "walls", alike[0].look, len(alike) > 1))
+    if floor and floor.look and floor.id not in teller.described:
+        forms.append(lambda: _surface(teller, [floor.id], "floor", floor.look, False))
+    if ceiling and ceiling.look and ceiling.id not in teller.described and teller.chance(0.3):
+        forms.append(lambda: _surface(teller, [ceiling.id], "ceiling", ceiling.look, False))
+    if not forms:
+        return None
+    order = [forms[i] for i in teller.rng.permutation(len(forms))]
+    two = len(order) > 1 and teller.chance(0.4)
+    for make in order[: 2 if two else 1]:
+        made = make()
+        if made is not None:
+            parts.append(made)
+    if not parts:
+        return None
+    return _say_surfaces(teller, parts)
+
+
+def _surface(
+    teller: Teller, ids: list[int], name: str, look: tuple[str, ...], plural: bool
+) -> tuple[Node, str] | None:
+    """The bare noun phrase without article, and words for its look."""
+    teller.described.update(ids)
+    teller.mentioned.update(ids)
+    words = list(look)
+    if len(words) > 1 and teller.chance(0.5):
+        words = [teller.pick(words)]
+    name = name if plural or name != "walls" else "wall"
+    kind = "group" if plural else "object"
+    return phrase(name, objects=ids, kind=kind, plural=plural), " ".join(words)
+
+
+def _say_surfaces(teller: Teller, parts: list[tuple[Node, str]]) -> Sentence:
+    if teller.chance(0.55):
+        items: list[str | Node] = []
+        for number, (node, look) in enumerate(parts):
+            if number:
+                items.append(" and ")
+            node.items = [f"the {node.items[0]}"]
+            items += [node, f" {be(node)} {look}"]
+        return Sentence(items)
+    nodes = []
+    for node, look in parts:
+        before = "" if node.plural else f"{article(look)} "
+        node.items = [f"{before}{look} {node.items[0]}"]
+        nodes.append(node)
+    inside: Node = nodes[0]
+    if len(nodes) == 2:
+        objects = (*nodes[0].objects, *nodes[1].objects)
+        inside = phrase(nodes[0], " and ", nodes[1], objects=objects, kind="group", plural=True)
+    if teller.chance(0.7):
+        return Sentence([phrase(teller.pick(("the room", "this room")), kind="abstract"), " has ", inside])
+    return Sentence([f"there {be(nodes[0])} ", inside])
+
+
+def vague(teller: Teller) -> Sentence | None:
+    """'There are some things on the table.' 'There is a lot of furniture in the room.'"""
+    owners = [t for t in teller.view.things if child_groups(teller, [t])]
+    if owners and teller.chance(0.7):
+        owner = teller.pick(owners)
+        children = [t for group in child_groups(teller, [owner]) for t in group]
+        landmark = teller.those([owner])
+        if landmark is None:
+            return None
+        many = len(children) > 1
+        words = teller.pick(VAGUE_ON[:-1]) if many else VAGUE_ON[-1]
+        node = phrase(words, objects=(t.id for t in children), kind="vague", plural=many)
+        word = Node(["in" if children[0].support == "in" else "on"])
+        teller.told.update(t.id for t in children)
+        teller.used.update(frozenset((t.id, owner.id)) for t in children)
+        whole = Node([node, " ", word, " ", landmark], node.objects, "vague", many, node)
+        return Sentence([f"there {be(node)} ", whole], [Claim(node, word, landmark, "region")])
+    room = teller.room()
+    if len(teller.view.things) < 9:
+        node = phrase("not much furniture", kind="vague")
+    else:
+        node = phrase(teller.pick(VAGUE_ROOM[:-1]), kind="vague")
+    word = Node(["in"])
+    plural = "things" in str(node.items[0])
+    whole = Node([node, " ", word, " ", room], (), "vague", plural, node)
+    return Sentence([f"there {'are' if plural else 'is'} ", whole], [Claim(node, word, room, "region")])
+
+
+def miss(teller: Teller) -> Sentence | None:
+    """A thing that is not there, as a describer may think to see it: 'There is a candle on the table.'"""
+    present = {n for t in teller.view.things for n in t.names}
+    name = teller.pick([n for n in absent_names(teller.view.category) if n not in present])
+    color = teller.pick(("white ", "black ", "", "", "small "))
+    node = phrase(f"{article(color or name)} {color}{name}", kind="miss")
+    holders = [t for t in teller.view.things if t.support == "floor" and t.label != "rug"]
+    if holders and teller.chance(0.6):
+        landmark = teller.any(teller.pick(holders[:4]))
+        words, type_ = teller.pick(
+            (("next to", "distance"), ("near", "distance"), ("in front of", "direction"))
+        )
+        word = Node([words])
+        whole = Node([node, " ", word, " ", landmark], (), "miss", False, node)
+        return Sentence(["there is ", whole], [Claim(node, word, landmark, type_)])
+    return Sentence(["there is ", node])
+
+
+def impression(teller: Teller) -> Sentence:
+    """'The room looks clean.' 'It looks like a cozy room.'"""
+    how = teller.pick(
+        ("clean", "very clean", "cozy", "tidy", "bright", "comfortable", "modern", "nice", "empty")
+    )
+    if how == "empty" and len(teller.view.things) > 8:
+        how = "busy"
+    room = phrase(teller.pick(("the room", "this room", "the whole room", "everything")), kind="abstract")
+    return Sentence([room, f" {teller.pick(('looks', 'looks', 'is'))} {how}"])

@@ -1,0 +1,281 @@
+"""Sentences that bring something new: one maker per form, chosen by weight.
+
+A maker takes the teller and the things it is about (one, or all visible ones of a kind) and returns a
+sentence, or None when the form does not fit them. To add a form, write a maker with `@form(weight)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attention_atlas.worlds.rooms.text.facts import Fact
+from attention_atlas.worlds.rooms.text.teller import Teller
+from attention_atlas.worlds.rooms.text.things import Thing
+from attention_atlas.worlds.rooms.text.tree import Claim, Node, Sentence, phrase
+
+Maker = Callable[[Teller, Sequence[Thing]], Sentence | None]
+FORMS: list[tuple[float, Maker]] = []
+AGAIN: list[tuple[float, Maker]] = []  # forms that also suit things referred to before
+CENTRE = (0.36, 0.64)  # of the picture's width
+
+
+def form(weight: float, again: bool = False) -> Callable[[Maker], Maker]:
+    """Register a maker; `again`: it also suits things that have been referred to."""
+
+    def register(maker: Maker) -> Maker:
+        FORMS.append((weight, maker))
+        if again:
+            AGAIN.append((weight, maker))
+        return maker
+
+    return register
+
+
+def be(node: Node) -> str:
+    return "are" if node.plural else "is"
+
+
+def participle(teller: Teller, thing: Thing, fact: Fact) -> str:
+    """'hanging', 'sitting', ... before a preposition, now and then."""
+    support = thing.support
+    if fact.relation == "hanging":
+        return "hanging"
+    if support == "wall" and fact.relation in ("on wall", "above"):
+        return "hanging" if teller.chance(0.45) and thing.label not in ("window", "door", "shelf") else ""
+    if fact.relation in ("on", "under", "on floor", "against") and teller.chance(0.2):
+        return teller.pick(("sitting", "standing", "sitting"))
+    return ""
+
+
+def verb(teller: Teller, thing: Thing, plural: bool) -> str:
+    """A verb of place that fits how a thing is held."""
+    support = thing.support
+    if support in ("wall", "ceiling") and thing.label not in ("window", "door", "shelf"):
+        options: tuple[str, ...] = ("hang", "be", "be")
+    elif thing.label == "rug":
+        options = ("lie", "be", "be")
+    elif support in ("on", "floor"):
+        options = ("stand", "sit", "be", "be", "be")
+    else:
+        options = ("be", "be", "be")
+    word = teller.pick(options)
+    if word == "be":
+        return "are" if plural else "is"
+    return word if plural else word + "s"
+
+
+def with_children(teller: Teller, things: Sequence[Thing], node: Node) -> Node | None:
+    """'a bed with two pillows': what lies on a thing, or is in it."""
+    children = child_groups(teller, things)
+    if len(things) != 1 or not children:
+        return None
+    group = teller.pick(children)
+    inner = teller.some(group, 0.8)
+    teller.told.update(t.id for t in group)
+    return Node([node, " with ", inner], node.objects, node.kind, node.plural, node)
+
+
+def child_groups(teller: Teller, things: Sequence[Thing]) -> list[list[Thing]]:
+    """What stands on or in the one thing, by kind, if not spoken of before."""
+    if len(things) != 1:
+        return []
+    groups: dict[str, list[Thing]] = {}
+    for t in teller.view.things:
+        if t.parent == things[0].id and t.support in ("on", "in") and t.id not in teller.told:
+            groups.setdefault(t.label, []).append(t)
+    return list(groups.values())
+
+
+def first_mention(teller: Teller, things: Sequence[Thing], claims: list[Claim], fact: float) -> Node:
+    """'a red lamp on the table', 'a bed with two pillows', 'a lamp with a red shade', 'three chairs'."""
+    if len(things) == 1 and teller.chance(0.12):
+        part = teller.with_part(things[0])
+        if part is not None:
+            return part
+    node = teller.some(things)
+    if teller.chance(fact):
+        chosen = teller.choose_fact(things)
+        if chosen is not None:
+            located, claim = teller.located(node, chosen, participle(teller, things[0], chosen))
+            claims.append(claim)
+            return located
+    if teller.chance(0.25):
+        return with_children(teller, things, node) or node
+    return node
+
+
+@form(5.0)
+def there_is(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'There is a lamp on the table.'"""
+    claims: list[Claim] = []
+    node = first_mention(teller, things, claims, 0.72)
+    also = "also " if teller.told and teller.chance(0.06) else ""
+    return Sentence([f"there {be(node)} {also}", node], claims)
+
+
+@form(0.8)
+def there_is_that(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'There is a lamp that is on the table.'"""
+    fact = teller.choose_fact(things)
+    if fact is None:
+        return None
+    node = teller.some(things)
+    words, landmark, claim = teller.relate(node, fact)
+    link = f" that {be(node)} {participle(teller, things[0], fact)}".rstrip() + " "
+    whole = Node([node, link, words, " ", landmark], node.objects, node.kind, node.plural, node)
+    return Sentence([f"there {be(node)} ", whole], [claim])
+
+
+@form(1.3, again=True)
+def subject_first(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'A painting hangs above the bed.'"""
+    fact = teller.choose_fact(things)
+    if fact is None:
+        return None
+    known = all(t.id in teller.mentioned for t in things)
+    definite = teller.those(things) if known or teller.chance(0.55) else None
+    if known and definite is None:
+        return None
+    node = definite or teller.some(things)
+    word = verb(teller, things[0], node.plural)
+    words, landmark, claim = teller.relate(node, fact)
+    return Sentence([node, f" {word} ", words, " ", landmark], [claim])
+
+
+@form(0.7)
+def place_first(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'On the table there is a lamp.'"""
+    fact = teller.choose_fact(things)
+    if fact is None or fact.relation in ("far", "near", "hanging"):
+        return None
+    target = teller.some(things)
+    words, landmark, claim = teller.relate(target, fact)
+    there = teller.pick((" there", ", there", ""))
+    return Sentence([words, " ", landmark, f"{there} {be(target)} ", target], [claim])
+
+
+@form(0.7)
+def in_the_picture(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'On the left there is a lamp.'"""
+    centre = sum(t.u[0] + t.u[1] for t in things) / (2 * len(things))
+    spread = max(t.u[1] for t in things) - min(t.u[0] for t in things)
+    if CENTRE[0] < centre < CENTRE[1] or spread > 0.6:
+        return None
+    side = "left" if centre < CENTRE[0] else "right"
+    place = phrase(teller.pick((f"the {side}", f"the {side} side", f"the {side}")), kind="abstract")
+    items: list[str | Node] = [
+        teller.pick(("on ", "to ")) if str(place.items[0]).endswith(side) else "on ",
+        place,
+    ]
+    if teller.chance(0.35):
+        of = phrase(teller.pick(("the room", "the picture", "the image")), kind="abstract")
+        items = ["on ", Node([place, " of ", of], (), "abstract", False, place)]
+    claims: list[Claim] = []
+    node = first_mention(teller, things, claims, 0.15)
+    if teller.chance(0.5):
+        return Sentence([*items, f" there {be(node)} ", node], claims)
+    return Sentence([f"there {be(node)} ", node, " ", *items], claims)
+
+
+@form(0.5)
+def you_see(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'You can see a lamp on the table.'"""
+    who = phrase(teller.pick(("you", "you", "I")), kind="pronoun")
+    how = teller.pick((" can see ", " can also see ", " will see ", " see "))
+    claims: list[Claim] = []
+    return Sentence([who, how, first_mention(teller, things, claims, 0.6)], claims)
+
+
+@form(0.9, again=True)
+def the_thing_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'The bed has two pillows on it.'"""
+    children = child_groups(teller, things)
+    owner = teller.those(things) if children else None
+    if owner is None:
+        return None
+    group = teller.pick(children)
+    inner = teller.some(group)
+    teller.told.update(t.id for t in group)
+    fact = Fact(tuple(t.id for t in group), group[0].support, (things[0].id,))
+    if not teller.chance(0.7):
+        return Sentence([owner, " has ", inner])
+    words, landmark, claim = teller.relate(inner, fact, teller.pronoun(things, subject=False))
+    return Sentence([owner, " has ", inner, " ", words, " ", landmark], [claim])
+
+
+@form(1.1)
+def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'There is a lamp and a plant next to the sofa.'"""
+    others = [t for t in teller.view.things if t.id not in teller.told and t.label != things[0].label]
+    if not others:
+        return None
+    other = teller.weighted(others, [t.salience for t in others])
+    claims: list[Claim] = []
+    first = teller.some(things)
+    second = first_mention(teller, [other], claims, 0.65)
+    teller.told.add(other.id)
+    both = phrase(
+        first, " and ", second, objects=(*first.objects, *second.objects), kind="group", plural=True
+    )
+    lead = teller.pick((f"there {be(first)} ", f"there {be(first)} ", "the room has "))
+    if lead.startswith("the room"):
+        return Sentence([teller.room(), " has ", both], claims)
+    return Sentence([lead, both], claims)
+
+
+@form(0.9, again=True)
+def looks(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'The sofa is red.'"""
+    said = [
+        w for w in ((things[0].color, things[0].pattern, things[0].material) if len(things) == 1 else ()) if w
+    ]
+    if len(things) > 1:
+        colors = {t.color for t in things}
+        said = [c for c in colors if c] if len(colors) == 1 else []
+    if not said or things[0].label in ("plant", "books"):
+        return None
+    node = teller.those(things)
+    if node is None:
+        return None
+    teller.described.update(t.id for t in things)
+    text = said[0] if len(said) == 1 or teller.chance(0.6) else f"{said[0]} and {said[1]}"
+    return Sentence([node, f" {be(node)} {text}"])
+
+
+@form(0.5)
+def the_room_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'The room has a sofa in front of the window.'"""
+    claims: list[Claim] = []
+    return Sentence([teller.room(), " has ", first_mention(teller, things, claims, 0.5)], claims)
+
+
+@form(0.35)
+def fragment(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'A red lamp on the table.'"""
+    claims: list[Claim] = []
+    return Sentence([first_mention(teller, things, claims, 0.8)], claims)
+
+
+@form(2.0, again=True)
+def says(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+    """'There is a red sign that says "OPEN" on the wall.'"""
+    if len(things) != 1 or not things[0].placed.text:
+        return None
+    words = things[0].placed.text
+    if teller.chance(0.3):
+        node = teller.the(things[0])
+        if node is not None:
+            return Sentence([node, f' says "{words}"'])
+    flat = teller.a(things[0])
+    said = teller.pick((f' that says "{words}"', f' with the word "{words}" on it', f' saying "{words}"'))
+    if "on it" in said:
+        it = teller.pronoun(things, subject=False)
+        head = f' with the words "{words}"' if " " in words else f' with the word "{words}"'
+        on = Node([" on "])
+        return Sentence(["there is ", Node([flat, head, on, it], flat.objects, "object", False, flat)])
+    node = Node([flat, said], flat.objects, "object", False, flat)
+    fact = next((f for f in teller.facts_of(things) if f.relation in ("on wall", "above")), None)
+    if fact is None or not teller.chance(0.6):
+        return Sentence(["there is ", node])
+    rel, landmark, claim = teller.relate(node, fact)
+    return Sentence(["there is ", node, " ", rel, " ", landmark], [claim])
