@@ -127,11 +127,12 @@ def _machine(root: str | Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the report; the exit code is 0 when nothing is missing, 1 otherwise."""
+    """Print the report; with --strict the exit code is 1 when something is missing or wrong."""
     parser = argparse.ArgumentParser(prog="papercheck", description="What the papers' own set-up needs.")
     parser.add_argument("--list", default=str(LIST), help="the list of files")
     parser.add_argument("--root", default=".", help="the folder that paths start from")
     parser.add_argument("--no-hash", action="store_true", help="do not read files to compare hashes")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a file is missing or wrong")
     options = parser.parse_args(arguments)
     try:
         text, complete = report(options.list, options.root, not options.no_hash)
@@ -139,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(text)
-    return 0 if complete else 1
+    return 1 if options.strict and not complete else 0
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.datasets.csv_rows import csv_rows
 from attention_atlas.datasets.pictures import picture_size
 from attention_atlas.errors import AtlasError
 
@@ -29,46 +29,43 @@ def read_folder(images: str | Path, texts: str | Path, name: str = "folder", spl
         raise AtlasError(f"{texts}: no such file; set data.texts to a CSV with the columns image,text")
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
-    with texts.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        for column in REQUIRED:
-            if column not in (reader.fieldnames or []):
-                raise AtlasError(f"{texts}: {column}: column is missing; the first line must name image,text")
-        for number, row in enumerate(reader):
-            where = f"{texts}: row {number + 1}"
-            if None in row or None in row.values():
-                raise AtlasError(
-                    f"{where}: not as many fields as the header; put texts with commas in quotation marks"
-                )
-            picture = row["image"].strip()
-            if not picture:
-                raise AtlasError(f"{where}: image: is empty; give the path of a picture below {images}")
-            image_id = picture.replace("/", "--").replace("\\", "--")
-            own_split = (row.get("split") or "").strip() or split
-            check_split(own_split, where)
-            known = scenes.get(image_id)
-            if known is None:
-                width, height = picture_size(images / picture)
-                category = (row.get("category") or "").strip()
-                scenes[image_id] = Scene(image_id, picture, width, height, own_split, [], category)
-            elif known.path != picture:
-                raise AtlasError(
-                    f"{texts}: image: '{picture}' and '{known.path}' would share the id '{image_id}'; "
-                    "rename one of the files"
-                )
-            elif known.split != own_split:
-                raise AtlasError(
-                    f"{where}: split: '{picture}' is in {known.split} and {own_split}; choose one"
-                )
-            extra = {k: v for k, v in row.items() if k not in ("image", "text", "id", "split", "category")}
-            examples.append(
-                Example(
-                    id=(row.get("id") or "").strip() or f"row{number}",
-                    image_id=image_id,
-                    text=row["text"],
-                    extra=extra,
-                )
+    columns, rows = csv_rows(texts)
+    for column in REQUIRED:
+        if column not in columns:
+            raise AtlasError(f"{texts}: {column}: column is missing; the first line must name image,text")
+    for number, row in enumerate(rows):
+        where = f"{texts}: row {number + 1}"
+        if None in row or None in row.values():
+            raise AtlasError(
+                f"{where}: not as many fields as the header; put texts with commas in quotation marks"
             )
+        picture = row["image"].strip()
+        if not picture:
+            raise AtlasError(f"{where}: image: is empty; give the path of a picture below {images}")
+        image_id = picture.replace("/", "--").replace("\\", "--")
+        own_split = (row.get("split") or "").strip() or split
+        check_split(own_split, where)
+        known = scenes.get(image_id)
+        if known is None:
+            width, height = picture_size(images / picture)
+            category = (row.get("category") or "").strip()
+            scenes[image_id] = Scene(image_id, picture, width, height, own_split, [], category)
+        elif known.path != picture:
+            raise AtlasError(
+                f"{texts}: image: '{picture}' and '{known.path}' would share the id '{image_id}'; "
+                "rename one of the files"
+            )
+        elif known.split != own_split:
+            raise AtlasError(f"{where}: split: '{picture}' is in {known.split} and {own_split}; choose one")
+        extra = {k: v for k, v in row.items() if k not in ("image", "text", "id", "split", "category")}
+        examples.append(
+            Example(
+                id=(row.get("id") or "").strip() or f"row{number}",
+                image_id=image_id,
+                text=row["text"],
+                extra=extra,
+            )
+        )
     if not examples:
         raise AtlasError(f"{texts}: has no rows; add one per picture and text")
     check_examples(examples, scenes, str(texts))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from attention_atlas.corpus import Phrase
+from attention_atlas.datasets.csv_rows import csv_rows
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parse import NounPhrase
 from attention_atlas.linkers.align import match_phrases
@@ -45,25 +45,23 @@ def read_gold_csv(path: str | Path) -> dict[str, list[GoldSpan]]:
     if not path.exists():
         raise AtlasError(f"{path}: no such file; give a CSV with example_id,start,end,regions")
     gold: dict[str, list[GoldSpan]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = set(reader.fieldnames or [])
-        for name in ("example_id", "start", "end"):
-            if name not in columns:
-                raise AtlasError(f"{path}: {name}: column is missing; want example_id,start,end,regions")
-        if not columns & {"regions", "objects"}:
-            raise AtlasError(f"{path}: regions: column is missing; add it, or a column objects")
-        for line, row in enumerate(reader, start=2):
-            where = f"{path}: line {line}"
-            span = GoldSpan(
-                _numbers(row["start"], f"{where}: start", 1)[0],
-                _numbers(row["end"], f"{where}: end", 1)[0],
-                frozenset(_numbers(row.get("regions"), f"{where}: regions")),
-                frozenset(_numbers(row.get("objects"), f"{where}: objects")),
-            )
-            if not span.start < span.end:
-                raise AtlasError(f"{where}: end: {span.end} is not after start {span.start}; correct it")
-            gold.setdefault(row["example_id"], []).append(span)
+    columns, rows = csv_rows(path)
+    for name in ("example_id", "start", "end"):
+        if name not in columns:
+            raise AtlasError(f"{path}: {name}: column is missing; want example_id,start,end,regions")
+    if not {"regions", "objects"} & set(columns):
+        raise AtlasError(f"{path}: regions: column is missing; add it, or a column objects")
+    for line, row in enumerate(rows, start=2):
+        where = f"{path}: line {line}"
+        span = GoldSpan(
+            _numbers(row["start"], f"{where}: start", 1)[0],
+            _numbers(row["end"], f"{where}: end", 1)[0],
+            frozenset(_numbers(row.get("regions"), f"{where}: regions")),
+            frozenset(_numbers(row.get("objects"), f"{where}: objects")),
+        )
+        if not span.start < span.end:
+            raise AtlasError(f"{where}: end: {span.end} is not after start {span.start}; correct it")
+        gold.setdefault(row["example_id"], []).append(span)
     if not gold:
         raise AtlasError(f"{path}: has no rows; add one per phrase")
     return gold
