@@ -32,22 +32,26 @@ DESCRIPTION = ("name", "title", "task", "training")
 OnMetrics = Callable[[int, dict[str, float]], None]
 
 
-def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: Any) -> nn.Module:
-    """The model of conf/model/<name>.yaml for the given sizes. Raises ConfigError for a wrong argument."""
+def _instantiate(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
+    """Hydra's instantiate, whose several lines of error become one."""
     from hydra.errors import HydraException
     from hydra.utils import instantiate
 
-    arguments = {k: v for k, v in model.items() if k not in DESCRIPTION}
     try:
-        built = instantiate(arguments, **sizes)
+        return instantiate(arguments, **more)
     except HydraException as error:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, AtlasError):
             raise cause from None
-        name = model.get("name", arguments.get("_target_"))
-        raise ConfigError(f"conf/model: {name}: {str(cause).splitlines()[0]}; correct the file") from None
+        raise ConfigError(f"{where}: {str(cause).splitlines()[0]}; correct the file") from None
+
+
+def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: Any) -> nn.Module:
+    """The model of conf/model/<name>.yaml for the given sizes. Raises ConfigError for a wrong argument."""
+    arguments = {k: v for k, v in model.items() if k not in DESCRIPTION}
+    built = _instantiate(arguments, f"conf/model: {model.get('name', arguments.get('_target_'))}", **sizes)
     if vocab is not None and hasattr(built, "set_vocabulary"):
         built.set_vocabulary(vocab)
     return built
@@ -55,10 +59,8 @@ def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **siz
 
 def build_task(cfg: DictConfig) -> Any:
     """The task of `cfg.train`, what stands under `cfg.model.training` merged over it."""
-    from hydra.utils import instantiate
-
     _, training, seed = run_config(cfg)
-    return instantiate(training["task"], seed=seed)
+    return _instantiate(training["task"], "conf/train: task", seed=seed)
 
 
 def train_task(

@@ -75,6 +75,7 @@ class CaptioningTask:
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         yield "all", caption_loss(model(batch), batch)
 
+    @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Loss per word on the whole held-out split and CIDEr of greedy captions on `judged` examples."""
         device = next(model.parameters()).device

@@ -1,0 +1,145 @@
+"""Vocabulary, batches, schedules and settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from captioning_world import corpus, write_features
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.training.captions import Captions, RegionCache, tokens
+from attention_atlas.training.settings import Schedule, TrainSettings
+from attention_atlas.training.vocab import BOS, EOS, PAD, UNK, Vocabulary
+from attention_atlas.vision.features_file import FeaturesFile, FeaturesWriter
+
+
+def test_vocabulary_by_hand() -> None:
+    vocab = Vocabulary.build([["b", "a", "b", "c"], ["a", "b", "d"]], min_count=2)
+    assert vocab.words == ["b", "a"]  # by frequency, then alphabetically
+    assert len(vocab) == 6
+    assert vocab.encode(["a", "c", "b"]) == [5, UNK, 4]
+    assert vocab.decode([BOS, 5, UNK, PAD, 4, EOS, 4]) == ["a", "<unk>", "b"]
+    assert Vocabulary.build([["z", "y"]]).words == ["y", "z"]
+
+
+def test_vocabulary_file(tmp_path: Path) -> None:
+    vocab = Vocabulary(["a", "é", "it's"])
+    vocab.save(tmp_path / "vocab.json")
+    assert Vocabulary.load(tmp_path / "vocab.json").words == vocab.words
+    with pytest.raises(AtlasError, match=r"none.json: no such file"):
+        Vocabulary.load(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(AtlasError, match=r"bad.json: not JSON"):
+        Vocabulary.load(tmp_path / "bad.json")
+    (tmp_path / "other.json").write_text('{"words": []}')
+    with pytest.raises(AtlasError, match="schema"):
+        Vocabulary.load(tmp_path / "other.json")
+    with pytest.raises(AtlasError, match="'a' occurs twice"):
+        Vocabulary(["a", "b", "a"])
+    with pytest.raises(AtlasError, match="no word occurs 3 times"):
+        Vocabulary.build([["a"]], min_count=3)
+
+
+def test_noam_by_hand() -> None:
+    noam = Schedule("noam", warmup=100, factor=2.0, dim=64)
+    # 2 · 64^-0.5 = 0.25; the peak is at the end of the warm-up: 0.25 · 100^-0.5.
+    assert noam.scale(100, 0) == pytest.approx(0.025)
+    assert noam.scale(25, 0) == pytest.approx(0.025 / 4)
+    assert noam.scale(400, 0) == pytest.approx(0.025 / 2)
+    # The published run: dim 512, warm-up 10,000, peak 4.4e-4.
+    assert Schedule("noam", 10_000, 1.0, 512).scale(10_000, 0) == pytest.approx(4.4e-4, rel=0.01)
+
+
+def test_linear_and_constant_by_hand() -> None:
+    linear = Schedule("linear", warmup=2)
+    assert [linear.scale(s, 6) for s in range(1, 7)] == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25])
+    assert [Schedule("constant", 4).scale(s, 9) for s in (1, 4, 9)] == [0.25, 1.0, 1.0]
+
+
+def test_settings_name_what_is_wrong() -> None:
+    good = TrainSettings.read({"epochs": 3, "betas": [0.9, 0.99], "schedule": {"name": "noam", "dim": 4}})
+    assert (good.epochs, good.betas, good.schedule.dim) == (3, (0.9, 0.99), 4)
+    with pytest.raises(ConfigError, match="epoch: no such setting; did you mean 'epochs'"):
+        TrainSettings.read({"epoch": 3})
+    with pytest.raises(ConfigError, match=r"schedule: warm_up: .*'warmup'"):
+        TrainSettings.read({"schedule": {"warm_up": 3}})
+    with pytest.raises(ConfigError, match="'cosine' is unknown"):
+        TrainSettings.read({"schedule": {"name": "cosine"}})
+    with pytest.raises(ConfigError, match="accumulate: must be at least 1"):
+        TrainSettings.read({"accumulate": 0})
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Captions:
+    data = corpus()
+    features = FeaturesFile(write_features(tmp_path / "f.h5", data))
+    train = data.split("train")
+    vocab = Vocabulary.build(tokens(e.text) for e in train)
+    return Captions(train, vocab, RegionCache(features), max_words=20)
+
+
+def test_a_batch_holds_words_between_bos_and_eos_and_relative_boxes(captions: Captions) -> None:
+    batch = captions.batch([1, 0])
+    # Text 1 has 13 words, full stops included, and text 0 four more.
+    ids = batch["ids_BT"]
+    assert ids.shape == (2, 19)
+    assert ids[:, 0].tolist() == [BOS, BOS]
+    assert ids[0, 14:].tolist() == [EOS] + [PAD] * 4
+    for row, i in zip(ids.tolist(), [1, 0]):
+        n = len(captions.ids[i])
+        assert row[1 : n + 1] == captions.ids[i]
+        assert row[n + 1] == EOS
+        assert set(row[n + 2 :]) <= {PAD}
+    assert batch["features_BND"].dtype == torch.float32
+    assert torch.allclose(batch["boxes_BN4"][0, 1], torch.tensor([0.45, 0.125, 0.8, 0.75]))
+    assert batch["regions_BN"].tolist() == [[True, True, False]] * 2
+
+
+def test_an_epoch_has_every_example_once_in_a_reproducible_order(captions: Captions) -> None:
+    order = captions.order(5, seed=1, epoch=0)
+    assert sorted(i for part in order for i in part) == list(range(24))
+    assert order == captions.order(5, seed=1, epoch=0)
+    assert order != captions.order(5, seed=1, epoch=1)
+    assert order != captions.order(5, seed=2, epoch=0)
+
+
+def test_batches_hold_texts_of_like_length(captions: Captions) -> None:
+    def padding(batches: list[list[int]]) -> int:
+        sizes = [[len(captions.ids[i]) for i in part] for part in batches]
+        return sum(max(part) * len(part) - sum(part) for part in sizes)
+
+    assert padding(captions.order(4, 0, 0)) < padding(captions.order(4, 0, 0, pool=1)) / 3
+
+
+def test_bad_regions_are_named(tmp_path: Path) -> None:
+    data = corpus()
+    path = write_features(tmp_path / "f.h5", data)
+    features = FeaturesFile(path)
+    vocab = Vocabulary.build([["a"]])
+    with pytest.raises(AtlasError, match="no example"):
+        Captions([], vocab, RegionCache(features), 5)
+    with FeaturesWriter(tmp_path / "g.h5", dim=8, regions=3, labels=["x"], source="s") as writer:
+        writer.add("room000", features=[[0.0] * 8], boxes=[[0, 0, 1, 1]], size=(5, 5), label=[0])
+    with pytest.raises(AtlasError, match="image 'room001' is missing"):
+        Captions(data.examples, vocab, RegionCache(FeaturesFile(tmp_path / "g.h5")), 5)
+    regions = features.read("room000")
+    regions.features[0, 0] = float("nan")
+
+    class Broken:
+        def read(self, image_id: str) -> object:
+            return regions
+
+    with pytest.raises(AtlasError, match="'room000': features are not finite"):
+        RegionCache(Broken()).get("room000")  # type: ignore[arg-type]
+
+
+def test_the_cache_keeps_no_more_than_told(tmp_path: Path) -> None:
+    data = corpus()
+    features = FeaturesFile(write_features(tmp_path / "f.h5", data))
+    ids = [e.image_id for e in data.examples[:4]]
+    none, one = RegionCache(features, keep_bytes=0), RegionCache(features, keep_bytes=150)
+    for cache in (none, one):
+        assert torch.equal(cache.batch(ids)["features_BND"], RegionCache(features).batch(ids)["features_BND"])
+    assert (len(none._kept), len(one._kept)) == (0, 1)
