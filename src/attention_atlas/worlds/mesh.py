@@ -27,6 +27,7 @@ class Material:
     pattern: str = "plain"
     scale: float = 0.4
     shine: float = 0.0  # strength of the specular highlight, 0..1
+    glow: float = 0.0  # light of its own, added to the ambient share
     seed: int = 0  # of random textures (paintings, books)
     words: str = ""  # letters to draw ("sign" pattern)
 
@@ -42,14 +43,15 @@ class Part:
 
 # The eight corners by (x, y, z) sign; each face lists four of them, counter-clockwise from outside.
 _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-_FACES: tuple[tuple[tuple[int, int, int, int], tuple[int, int, int], int, int], ...] = (
-    ((0, 4, 5, 1), (0, -1, 0), 0, 2),  # front
-    ((6, 2, 3, 7), (0, 1, 0), 0, 2),  # back
-    ((2, 0, 1, 3), (-1, 0, 0), 1, 2),  # left
-    ((4, 6, 7, 5), (1, 0, 0), 1, 2),  # right
-    ((1, 5, 7, 3), (0, 0, 1), 0, 1),  # top
-    ((2, 6, 4, 0), (0, 0, -1), 0, 1),  # bottom
+_FACE_CORNERS = np.array(
+    [[0, 4, 5, 1], [6, 2, 3, 7], [2, 0, 1, 3], [4, 6, 7, 5], [1, 5, 7, 3], [2, 6, 4, 0]]
+).ravel()  # front, back, left, right, top, bottom
+_FACE_NORMALS = np.repeat(
+    np.array([[0, -1, 0], [0, 1, 0], [-1, 0, 0], [1, 0, 0], [0, 0, 1], [0, 0, -1]], dtype=float), 4, axis=0
 )
+_FACE_AXES = np.repeat(np.array([[0, 2], [0, 2], [1, 2], [1, 2], [0, 1], [0, 1]]), 4, axis=0)  # of u and v
+_FACE_TRIANGLES = np.array([[4 * f + a for a in t] for f in range(6) for t in ((0, 1, 2), (0, 2, 3))])
+_SQUARE = np.tile([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], (6, 1))
 
 
 def box(
@@ -60,20 +62,14 @@ def box(
     bottom: float = 1.0,
 ) -> Part:
     """A box by size (width, depth, height) and centre; `top` and `bottom` scale those faces (a taper)."""
-    points, normals, uv, triangles = [], [], [], []
-    extent = np.array(size, dtype=float)
-    taper = np.where(_CORNERS[:, 2] > 0, top, bottom)
-    corners = _CORNERS * extent * np.stack([taper, taper, np.ones(8)], axis=1)
-    for face, (ids, normal, u, v) in enumerate(_FACES):
-        square = corners[list(ids)]
-        points.append(square + np.array(center))
-        normals.append(np.tile(np.array(normal, dtype=float), (4, 1)))
-        if material.scale == 0:
-            uv.append(np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]))
-        else:
-            uv.append(square[:, [u, v]] / material.scale + 0.5)
-        triangles.append(np.array([[0, 1, 2], [0, 2, 3]]) + 4 * face)
-    return Part(np.vstack(points), np.vstack(normals), np.vstack(uv), np.vstack(triangles), material)
+    corners = _CORNERS * np.array(size)
+    if top != 1.0 or bottom != 1.0:
+        corners[:, :2] *= np.where(_CORNERS[:, 2:] > 0, top, bottom)
+    points = corners[_FACE_CORNERS]
+    uv = _SQUARE
+    if material.scale:
+        uv = np.take_along_axis(points, _FACE_AXES, axis=1) / material.scale + 0.5
+    return Part(points + np.array(center), _FACE_NORMALS, uv, _FACE_TRIANGLES, material)
 
 
 def cylinder(
@@ -146,6 +142,22 @@ def ellipsoid(
         )
     ]
     return Part(unit * half + np.array(center), normals, uv, np.array(triangles), material)
+
+
+def cushion(
+    size: tuple[float, float, float], center: tuple[float, float, float], material: Material, sides: int = 16
+) -> Part:
+    """A pillow: an ellipsoid whose outline, seen from the front, is drawn out to a rounded square."""
+    part = ellipsoid((2.0, 2.0, 2.0), (0, 0, 0), material, sides)
+    x, y, z = part.normals.T
+    square = np.hypot(x, z) / np.maximum(np.abs(x), np.abs(z)).clip(1e-9)  # 1 to the sides, √2 to the corners
+    square = np.maximum(square, 1.0)
+    points = np.stack([x * square**0.8, np.sign(y) * np.abs(y) ** 0.8, z * square**0.8], axis=1)
+    half = np.array(size) / 2
+    normals = np.stack([x, y * 2, z], axis=1) / half
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    uv = points[:, [0, 2]] * half[[0, 2]] / (material.scale or 1.0) + 0.5
+    return Part(points * half + np.array(center), normals, uv, part.triangles, material)
 
 
 def panel(width: float, height: float, center: tuple[float, float, float], material: Material) -> Part:

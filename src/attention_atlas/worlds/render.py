@@ -91,7 +91,7 @@ class Renderer:
             renderer.AddLight(lamp)
         fill = vtkLight()  # softens the shadows; a headlight casts none
         fill.SetLightTypeToHeadlight()
-        fill.SetIntensity(0.3)
+        fill.SetIntensity(0.38)
         renderer.AddLight(fill)
         for actor in _painted(view):
             renderer.AddActor(actor)
@@ -181,7 +181,8 @@ def _painted(view: View) -> list[Any]:
     for _, parts in view.solids:
         for part in parts:
             plain = part.material.pattern == "plain"
-            groups[part.material.shine if plain else part.material].append(part)
+            material = part.material
+            groups[(material.shine, material.glow) if plain else material].append(part)
     actors = []
     for key, parts in groups.items():
         points, normals, triangles, uv = *_joined(parts), np.vstack([p.uv for p in parts])
@@ -189,10 +190,10 @@ def _painted(view: View) -> list[Any]:
         if not isinstance(key, Material):
             colors = np.vstack([np.tile(p.material.color, (len(p.points), 1)) for p in parts])
         actor = _actor(points, normals, triangles, uv, colors)
-        shine = key.shine if isinstance(key, Material) else key
+        shine, glow = (key.shine, key.glow) if isinstance(key, Material) else key
         surface = actor.GetProperty()
         surface.SetInterpolationToPhong()
-        surface.SetAmbient(view.ambient)
+        surface.SetAmbient(min(view.ambient + glow, 1.0))
         surface.SetDiffuse(0.8)
         surface.SetSpecular(0.7 * shine)
         surface.SetSpecularPower(12 + 30 * shine)

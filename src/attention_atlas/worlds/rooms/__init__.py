@@ -1,3 +1,9 @@
-"""Furnished rooms."""
+"""The world `rooms`: furnished rooms in perspective, described in paragraphs.
 
-from attention_atlas.worlds.rooms import appliances, fittings, seats, small, storage
+Importing this package fills the registry of kinds (kinds.KINDS).
+"""
+
+from attention_atlas.worlds.rooms import furniture as furniture
+from attention_atlas.worlds.rooms.world import Rooms
+
+__all__ = ["Rooms"]

@@ -13,7 +13,7 @@ from attention_atlas.worlds.mesh import Color, Material, Part, box
 
 COLORS: dict[str, Color] = {
     "white": (0.93, 0.93, 0.91),
-    "black": (0.10, 0.10, 0.11),
+    "black": (0.13, 0.13, 0.14),
     "gray": (0.52, 0.53, 0.55),
     "brown": (0.46, 0.29, 0.16),
     "beige": (0.85, 0.76, 0.58),

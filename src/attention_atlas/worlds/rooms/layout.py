@@ -55,6 +55,7 @@ class Layout:
     first_id: int
     things: list[Thing] = field(default_factory=list)
     kept_free: list[Bounds] = field(default_factory=list)  # before doors
+    _built: tuple[Chosen | None, list[Part]] = (None, [])
 
     def of_kind(self, label: str) -> list[Thing]:
         return [t for t in self.things if t.kind.label == label]
@@ -65,11 +66,13 @@ class Layout:
 
     def shape(self, label: str, chosen: Chosen, turn: float = 0.0) -> Shape:
         kind = KINDS[label]
-        parts = [turned(p, turn) for p in kind.build(chosen.size, chosen.look)]
+        if self._built[0] is not chosen:  # the same thing is tried at several places
+            self._built = (chosen, kind.build(chosen.size, chosen.look))
+        parts = [turned(p, turn) for p in self._built[1]] if turn else self._built[1]
         return Shape(kind, chosen, turn, parts, *bounds(parts))
 
     def fits(
-        self, low: NDArray[np.float64], high: NDArray[np.float64], ignored: tuple[int, ...] = ()
+        self, label: str, low: NDArray[np.float64], high: NDArray[np.float64], ignored: tuple[int, ...] = ()
     ) -> bool:
         """Within the room, in the picture, and clear of everything that is not ignored."""
         width, depth, height = self.size
@@ -89,8 +92,16 @@ class Layout:
                 continue
             if np.all(corner_low < thing.high + GAP / 2) and np.all(corner_high > thing.low - GAP / 2):
                 return False
-        x, y, away = project(self.camera, ((low + high) / 2)[None])[0]
-        return away > 0.8 and abs(x) < 0.95 and abs(y) < 0.95
+        return self._in_picture(label, low, high)
+
+    def _in_picture(self, label: str, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
+        """The middle is seen; of a sign every corner, so that its words can be read."""
+        points = ((low + high) / 2)[None]
+        if label == "sign":
+            points = np.array([[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])])
+        x, y, away = project(self.camera, points).T
+        near = 1.5 if high[2] > 0.6 else 1.0  # nothing tall right before the viewer
+        return bool(np.all(away > near) and np.all(np.abs(x) < 0.95) and np.all(np.abs(y) < 0.95))
 
     def put(
         self,
@@ -106,7 +117,7 @@ class Layout:
         """
         offset = np.array(at) - np.array([*(shape.low[:2] + shape.high[:2]) / 2, shape.low[2]])
         low, high = shape.low + offset, shape.high + offset
-        if not self.fits(low, high, (*ignored, parent)):
+        if not self.fits(shape.kind.label, low, high, (*ignored, parent)):
             return None
         middle, extent, chosen = (low + high) / 2, high - low, shape.chosen
         placed = Placed(

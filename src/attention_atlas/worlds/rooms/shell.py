@@ -63,7 +63,7 @@ def _wall(style: str, rng: np.random.Generator) -> tuple[Material, str, str, str
         if word == "white":
             look = Material(look.color, (0.6, 0.62, 0.64), "tiled", 0.5, 0.2)
         return look, word, "", "tiled"
-    share = {"white": 0.0, "gray": 0.25, "beige": 0.2, "brown": 0.2}.get(style, 0.4)
+    share = {"white": -0.06, "gray": 0.25, "beige": 0.2, "brown": 0.2}.get(style, 0.4)
     return Material(jittered(_pale(COLORS[style], share), rng)), style, "", ""
 
 
@@ -79,7 +79,7 @@ def build_shell(
     back_look, *back_words = wall_look, *wall_words
     if rng.random() < 0.2:  # one wall in another colour
         back_look, *back_words = _wall(str(rng.choice(category.walls)), rng)
-    top_look = Material(_pale(jittered(COLORS["white"], rng), 0.3))
+    top_look = Material(_pale(jittered(COLORS["white"], rng), 0.3), glow=0.35)
     surfaces = [
         ("floor", (0, middle, 0), (width, long, 0), "", floor_look, floor_words),
         ("ceiling", (0, middle, height), (width, long, 0), "", top_look, ["white", "", ""]),

@@ -13,7 +13,7 @@ import numpy as np
 from attention_atlas.worlds.rooms.categories import Step
 from attention_atlas.worlds.rooms.layout import Layout, Shape, Thing
 from attention_atlas.worlds.rooms.looks import Chosen
-from attention_atlas.worlds.rooms.storage import shelf_levels
+from attention_atlas.worlds.rooms.furniture.storage import shelf_levels
 
 Way = Callable[[Layout, Step, Chosen], Thing | None]
 WAYS: dict[str, Way] = {}
@@ -127,7 +127,7 @@ def free(room: Layout, step: Step, chosen: Chosen) -> Thing | None:
 def angled(room: Layout, step: Step, chosen: Chosen) -> Thing | None:
     """On the floor, away from the middle, looking towards it."""
     width, depth, _ = room.size
-    x, y = room.rng.uniform(-0.42, 0.42) * width, room.rng.uniform(0.3, 0.85) * depth
+    x, y = room.rng.uniform(-0.42, 0.42) * width, room.rng.uniform(0.4, 0.85) * depth
     towards = math.degrees(math.atan2(-x, -(depth * 0.4 - y)))
     turn = towards + room.rng.uniform(-25, 25)
     return room.put(room.shape(step.kind, chosen, float(turn)), (float(x), float(y), 0.0))
