@@ -27,7 +27,9 @@ VERBS: dict[str, tuple[str, ...]] = {
     "wall": ("", "hanging", "mounted"),
     "ceiling": ("hanging",),
 }
-LYING = ("rug", "books", "laptop", "pillow", "towel")
+LYING = ("rug", "books", "pillow")
+# Parts of the room do nothing.
+STILL = ("door", "window", "curtains", "fireplace", "shelf")
 SMALL_LOOKS = ("size", "shape", "color", "pattern", "material")
 # Things one can say a room's name before: "a kitchen table".
 OF_ROOM = ("table", "chair", "cabinet", "counter", "sink", "mirror", "window", "door", "rug", "bed", "desk")
@@ -97,6 +99,8 @@ class Writer:
         return len(values) == 1 and values != {""}
 
     def verb(self, thing: Thing) -> str:
+        if thing.label in STILL:
+            return ""
         if thing.label in LYING and thing.support != "wall":
             return self.pick(("", "lying", "lying"))
         return self.pick(VERBS.get(thing.support, ("",)))
@@ -129,7 +133,11 @@ class Writer:
         if landmarks:
             shell = landmarks[0].shell
             said = f"{self.pick(('the', 'a' if landmarks[0].label == 'wall' else 'the'))} {landmarks[0].label}"
-            landmark = out.name(landmarks, said if shell else self.phrase(landmarks))
+            if not shell:
+                said = self.phrase(landmarks)
+                if said == out.text[target[0] : target[1]] and said.startswith(("a ", "an ")):
+                    said = f"another {said.split(' ', 1)[1]}"
+            landmark = out.name(landmarks, said)
         else:
             landmark = self.room(out, "the" if self.chance(0.4) else "")
         out.relations.append(
@@ -182,7 +190,8 @@ def room_with(w: Writer, out: Telling) -> bool:
     groups = w.salient(int(w.rng.integers(1, 4)))
     if groups:
         w.room(out)
-        out.say(w.pick(("with", "with", "with", "containing", "featuring", "that has", "filled with")))
+        full = ("filled with",) if len(groups) > 1 else ()
+        out.say(w.pick(("with", "with", "with", "containing", "featuring", "that has", *full)))
         w.list_of(out, groups)
     return bool(groups)
 

@@ -1,0 +1,101 @@
+"""Text-only language models of GPT-2's architecture, trained here or loaded (distilgpt2 by hub id or path)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attention_atlas.errors import AtlasError, ConfigError
+
+if TYPE_CHECKING:
+    from attention_atlas.language.subwords import Subwords
+
+IGNORED = -100  # label of a position that does not count
+
+
+class TextOnlyTransformer(nn.Module):
+    """GPT-2 over sub-word pieces. `pieces`: size of the vocabulary; the output matrix is the embedding matrix.
+
+    weights: "" for a fresh model of the sizes given, else a hub id or a folder in the form of the transformers
+    library, which decides all sizes. tokenizer: where its tokenizer is, if not beside the weights.
+    """
+
+    def __init__(
+        self,
+        pieces: int,
+        layers: int = 6,
+        heads: int = 12,
+        dim: int = 768,
+        dropout: float = 0.1,
+        max_length: int = 1024,
+        weights: str = "",
+        tokenizer: str = "",
+    ) -> None:
+        super().__init__()
+        from transformers import GPT2Config, GPT2Model
+
+        if dim % heads:
+            raise ConfigError(f"conf/model: dim: {dim} is not a multiple of heads {heads}; change one of them")
+        if weights:
+            self.gpt2 = self._loaded(weights)
+            known = self.gpt2.config.vocab_size
+            if known != pieces:
+                raise AtlasError(f"{weights}: has {known} pieces, its tokenizer {pieces}; give both of one model")
+        else:
+            self.gpt2 = GPT2Model(
+                GPT2Config(
+                    vocab_size=pieces,
+                    n_positions=max_length,
+                    n_embd=dim,
+                    n_layer=layers,
+                    n_head=heads,
+                    resid_pdrop=dropout,
+                    embd_pdrop=dropout,
+                    attn_pdrop=0.0,
+                    bos_token_id=0,
+                    eos_token_id=0,
+                )
+            )
+
+    @staticmethod
+    def _loaded(weights: str) -> Any:
+        from transformers import GPT2Model
+
+        try:
+            return GPT2Model.from_pretrained(weights)
+        except (OSError, ValueError) as error:
+            first = str(error).splitlines()[0]
+            raise AtlasError(f"{weights}: {first}; give a hub id or a folder with a GPT-2 model") from None
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """Logits (B,T,V): row i, given pieces 0..i, scores piece i+1. Padding stands at the right, where the
+        causal mask keeps it out of sight."""
+        hidden_BTD = self.gpt2(input_ids=ids_BT, use_cache=False).last_hidden_state
+        return F.linear(hidden_BTD, self.gpt2.wte.weight)
+
+    def loss(self, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
+        """Mean cross-entropy per counted piece, nats."""
+        return F.cross_entropy(self(ids_BT).flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED)
+
+
+def load_text_only(folder: str | Path, device: str = "cpu") -> tuple[TextOnlyTransformer, Subwords, dict[str, Any]]:
+    """(model in evaluation mode, its sub-words, configuration) of a run folder."""
+    from attention_atlas.language.subwords import Subwords
+    from attention_atlas.training.run import load_run
+
+    folder = Path(folder)
+    model, _, config = load_run(folder, device)
+    if not isinstance(model, TextOnlyTransformer):
+        raise AtlasError(f"{folder / 'config.yaml'}: model: is no text-only model; name one that was trained so")
+    subwords = Subwords.load(folder / "subwords.json")
+    if len(subwords) != config["sizes"]["pieces"]:
+        raise AtlasError(f"{folder / 'subwords.json'}: has {len(subwords)} pieces, the model expects others")
+    return model, subwords, config
+
+
+def is_text_only(folder: str | Path) -> bool:
+    """Whether a run folder holds a text-only model (its words are in subwords.json)."""
+    return (Path(folder) / "subwords.json").exists()

@@ -1,0 +1,55 @@
+"""Captions in batches of whole images, so that an image is encoded once for all its captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attention_atlas.training.captions import Captions, RegionCache
+from attention_atlas.training.vocab import BOS, EOS, PAD, Vocabulary
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Example
+
+
+def padded(rows: Sequence[Sequence[int]]) -> Tensor:
+    """`ids_BT`: BOS, words, EOS, PAD..."""
+    ids_BT = torch.full((len(rows), max(map(len, rows)) + 2), PAD)
+    for b, row in enumerate(rows):
+        full = [BOS, *row, EOS]
+        ids_BT[b, : len(full)] = torch.tensor(full)
+    return ids_BT
+
+
+class ImageCaptions(Captions):
+    """Captions whose batches are lists of image numbers; `images[i]` is the id of image i."""
+
+    def __init__(
+        self, examples: Sequence[Example], vocab: Vocabulary, regions: RegionCache, max_words: int
+    ) -> None:
+        super().__init__(examples, vocab, regions, max_words)
+        self.of_image: dict[str, list[int]] = {}
+        for i, example in enumerate(self.examples):
+            self.of_image.setdefault(example.image_id, []).append(i)
+        self.images = list(self.of_image)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """All captions of the images `indices`, image by image: `ids_BT`, `image_B`, the images' regions."""
+        names = [self.images[i] for i in indices]
+        rows = [self.ids[e] for name in names for e in self.of_image[name]]
+        image_B = [k for k, name in enumerate(names) for _ in self.of_image[name]]
+        return {"ids_BT": padded(rows), "image_B": torch.tensor(image_B), **self.regions.batch(names)}
+
+    def order(self, batch_size: int, seed: int, epoch: int, pool: int = 0) -> list[list[int]]:
+        """A shuffled epoch as lists of image numbers, `batch_size` images each. Captions are about equally
+        long, so nothing is sorted (`pool` is not used)."""
+        shuffled = np.random.default_rng([seed, epoch]).permutation(len(self.images)).tolist()
+        return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
+
+    def in_order(self, batch_size: int) -> Iterator[list[int]]:
+        for start in range(0, len(self.images), batch_size):
+            yield list(range(start, min(start + batch_size, len(self.images))))

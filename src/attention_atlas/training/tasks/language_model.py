@@ -1,0 +1,127 @@
+"""Learn to continue texts: next-piece cross-entropy over a byte-level BPE, or a ready model taken as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.subwords import Subwords
+from attention_atlas.language.words import words
+from attention_atlas.models.text_only import IGNORED
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Corpus
+
+
+@dataclass
+class LanguageModelTask:
+    """Texts of `split`, lower-cased as captions are; each is <|endoftext|>, its pieces, <|endoftext|>.
+
+    pieces: size of the BPE learned from the training texts. tokenizer: a hub id or folder to take it from
+    instead. train: False takes the model's own weights as they are (a hub model) and only judges them.
+    """
+
+    split: str = "train"
+    select_on: str = "val"
+    pieces: int = 600
+    tokenizer: str = ""
+    max_pieces: int = 256
+    batch_size: int = 50
+    train: bool = True
+    lower: bool = True
+    seed: int = 0
+
+    uses_features = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.max_pieces < 2:
+            raise ConfigError("conf/train: batch_size must be at least 1 and max_pieces at least 2")
+        self.best = ("loss", "min")
+
+    def prepare(self, corpus: Corpus, features: None = None) -> None:
+        texts = {
+            name: [self._plain(e.text) for e in corpus.split(name)] for name in (self.split, self.select_on)
+        }
+        for name, found in texts.items():
+            if not found:
+                raise AtlasError(f"{corpus.root}: split '{name}' has no example; check data and split names")
+        if self.tokenizer:
+            self.subwords = Subwords.pretrained(self.tokenizer)
+        else:
+            self.subwords = Subwords.train(texts[self.split], self.pieces)
+        self.rows = [self._row(t) for t in texts[self.split]]
+        self.held_out = [self._row(t) for t in texts[self.select_on]]
+        self.held_out_words = sum(len(words(t)) for t in texts[self.select_on])
+
+    def _plain(self, text: str) -> str:
+        return text.lower() if self.lower else text
+
+    def _row(self, text: str) -> list[int]:
+        return [self.subwords.end, *self.subwords.encode(text)[0][: self.max_pieces], self.subwords.end]
+
+    def model_sizes(self) -> dict[str, int]:
+        return {"pieces": len(self.subwords)}
+
+    def save(self, folder: Path) -> None:
+        self.subwords.save(folder / "subwords.json")
+
+    def order(self, epoch: int) -> list[list[int]]:
+        """A shuffled epoch: lists of row numbers of similar length, the lists shuffled."""
+        rng = np.random.default_rng([self.seed, epoch])
+        shuffled = rng.permutation(len(self.rows)).tolist()
+        pool, batches = 20 * self.batch_size, []
+        for start in range(0, len(shuffled), pool):
+            part = sorted(shuffled[start : start + pool], key=lambda i: len(self.rows[i]))
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def steps_per_epoch(self) -> int:
+        return len(self.order(0)) if self.train else 1
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        if not self.train:
+            yield from [{}][start:]
+            return
+        for indices in self.order(epoch)[start:]:
+            yield batch_of([self.rows[i] for i in indices], self.subwords.end)
+
+    def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        if self.train:
+            yield "all", loss_of(model, batch)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Cross-entropy per piece, and perplexity per word, which does not depend on how words are cut."""
+        device = next(model.parameters()).device
+        total, count = 0.0, 0
+        for start in range(0, len(self.held_out), self.batch_size):
+            batch = batch_of(self.held_out[start : start + self.batch_size], self.subwords.end)
+            number = int((batch["labels_BT"] != IGNORED).sum())
+            total += float(loss_of(model, {k: v.to(device) for k, v in batch.items()})) * number
+            count += number
+        ends = len(self.held_out)
+        return {"loss": total / count, "word_perplexity": float(np.exp(total / (self.held_out_words + ends)))}
+
+
+def batch_of(rows: Sequence[Sequence[int]], end: int) -> dict[str, Tensor]:
+    """`ids_BT`: all but the last piece, padded at the right; `labels_BT`: what each should be followed by."""
+    longest = max(map(len, rows)) - 1
+    ids_BT = torch.full((len(rows), longest), end)
+    labels_BT = torch.full((len(rows), longest), IGNORED)
+    for b, row in enumerate(rows):
+        ids_BT[b, : len(row) - 1] = torch.tensor(row[:-1])
+        labels_BT[b, : len(row) - 1] = torch.tensor(row[1:])
+    return {"ids_BT": ids_BT, "labels_BT": labels_BT}
+
+
+def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    return F.cross_entropy(
+        model(batch["ids_BT"]).flatten(0, 1), batch["labels_BT"].flatten(), ignore_index=IGNORED
+    )
