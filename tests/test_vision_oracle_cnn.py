@@ -7,16 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from PIL import Image
 from vision_world import draw_world
 
-from attention_atlas.corpus import Corpus
+from attention_atlas.corpus import Corpus, write_examples, write_scenes
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import sha256
+from attention_atlas.resolvers import register
 from attention_atlas.vision import region_cnn
 from attention_atlas.vision.features_file import FeaturesFile
 from attention_atlas.vision.oracle_cnn import OracleCNN
 from attention_atlas.vision.proposals import ProposalOracle
+from attention_atlas.vision.quality import main as quality_main
 from attention_atlas.vision.quality import measure_features
 from attention_atlas.vision.region_cnn import RegionCNNConfig, build_net, predict, two_views
 
@@ -156,3 +160,29 @@ def test_quality_by_hand(world: Corpus, features: Path) -> None:
     assert quality["recall"] == len(seen) / len(wanted)
     with pytest.raises(AtlasError, match="no region of split 'test'"):
         measure_features(file, world, "test")
+
+
+def test_quality_prints_or_says_what_is_wrong(
+    world: Corpus, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scenes(world.root / "scenes.jsonl", world.scenes.values())
+    write_examples(world.root / "descriptions.jsonl", [])
+    assert quality_main([str(features), str(world.root)]) == 0
+    said = capsys.readouterr().out
+    expected = measure_features(FeaturesFile(features), world, "val")
+    assert f"label_accuracy       {expected['label_accuracy']:.3f}" in said
+    assert f"regions              {expected['regions']}" in said
+    assert quality_main([str(tmp_path / "none.h5"), str(world.root)]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_shipped_config_gives_this_source() -> None:
+    register()
+    conf = Path(__file__).parent.parent / "conf"
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        for profile, epochs in (("embedded", 6), ("smoke", 20)):
+            config = compose(None, ["+features=rooms_cnn", "+seed=3", f"+profile={profile}"])
+            made = instantiate(config.features)
+            assert isinstance(made, OracleCNN) and made.seed == made.proposals.seed == 3
+            assert made.net.epochs == epochs and made.net.channels == (32, 64, 128)
+            assert made.proposals == ProposalOracle(seed=3)

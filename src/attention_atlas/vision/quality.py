@@ -67,3 +67,35 @@ def measure_features(features: FeaturesFile, corpus: Corpus, split: str = "val")
         "background": 1 - regions / everything,
         "confused": [(*pair, count) for pair, count in confused.most_common(10)],
     }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m attention_atlas.vision.quality FEATURES CORPUS [--split val]` prints what was measured."""
+    import argparse
+    import sys
+
+    from attention_atlas.corpus import read_corpus
+
+    parser = argparse.ArgumentParser(
+        prog="python -m attention_atlas.vision.quality", description="Measure a features file of a world."
+    )
+    parser.add_argument("features", help="features.h5")
+    parser.add_argument("corpus", help="folder with scenes.jsonl")
+    parser.add_argument("--split", default="val")
+    given = parser.parse_args(arguments)
+    try:
+        with FeaturesFile(given.features) as features:
+            quality = measure_features(features, read_corpus(given.corpus), given.split)
+    except AtlasError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    confused = quality.pop("confused")
+    for name, value in quality.items():
+        print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
+    for true, said, count in confused:
+        print(f"{count:6} x {true} called {said}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
