@@ -1,1 +1,30 @@
 """How attention leaves a model: the seam that own models call, routes into other models, statistics."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attention_atlas.capture.checks import validate
+    from attention_atlas.capture.engine import Capture
+    from attention_atlas.capture.groups import Groups, role_groups, roles_of_ids, word_of_tokens
+    from attention_atlas.capture.result import Captured
+
+_WHERE = {
+    "Capture": "engine",
+    "Captured": "result",
+    "Groups": "groups",
+    "role_groups": "groups",
+    "roles_of_ids": "groups",
+    "word_of_tokens": "groups",
+    "validate": "checks",
+}
+__all__ = ["Capture", "Captured", "Groups", "role_groups", "roles_of_ids", "validate", "word_of_tokens"]
+
+
+def __getattr__(name: str) -> Any:
+    # Models import the seam from here; the rest is loaded when it is asked for.
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"attention_atlas.capture.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'attention_atlas.capture' has no attribute '{name}'")

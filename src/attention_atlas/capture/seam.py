@@ -44,7 +44,8 @@ class AttentionCall:
     mask: bool, broadcastable to (B,H,Q,K), True = may attend. bias: float, added to the scaled score.
     scale: None means 1/sqrt(D). alignment: None for the dot product, else an object with either
     `factor(q, k) -> (q', k', scale)`, which keeps the score a scaled dot product, or
-    `score(q, k) -> score_BHQK`, which replaces q·k·scale.
+    `score(q, k) -> score_BHQK`, which replaces q·k·scale and treats every (query, key) pair by itself.
+    own_BHQE: what the module computed itself, where a route knows it; the check at load time compares.
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class AttentionCall:
     dropout: float = 0.0
     alignment: Any = None
     is_causal: bool = False
+    own: Tensor | None = None
 
     def factored(self) -> AttentionCall:
         """The same call with `alignment.factor` applied and heads of k and v repeated to those of q."""

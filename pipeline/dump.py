@@ -1,0 +1,37 @@
+"""Run a trained model over the examples and keep where it attends (attention.h5, statistics.h5)."""
+
+from attention_atlas.stage import stage
+
+
+@stage("dump")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+
+    from attention_atlas.capture.dump import dump, read_settings
+    from attention_atlas.paths import attention_path, features_path, model_path
+    from attention_atlas.stage import config_hash
+    from attention_atlas.training.run import load_run
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    corpus = instantiate(cfg.data.reader)
+    features_file = stage.input(features_path(cfg))
+    run_folder = stage.input(model_path(cfg, cfg.model.name))
+    model, vocab, config = load_run(run_folder, stage.device)
+    task = instantiate(cfg.capture.dump)
+    with FeaturesFile(features_file) as features:
+        task.prepare(corpus, features, vocab, config)
+        found = dump(
+            task,
+            model,
+            read_settings(cfg.capture.settings),
+            stage.out(attention_path(cfg)),
+            stage.work([stage.input(corpus.root), features_file, run_folder]),
+            model_name=cfg.model.name,
+            config_hash=config_hash(cfg),
+            device=stage.device,
+        )
+    stage.run.metrics(found)
+
+
+if __name__ == "__main__":
+    main()

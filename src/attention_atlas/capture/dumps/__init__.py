@@ -1,0 +1,1 @@
+"""How the examples of each task are run through a model for a dump; one file per task."""

@@ -1,0 +1,148 @@
+"""What each position of an axis is (roles), and groups of source positions whose attention is summed.
+
+Roles come from the ids themselves (`input_ids == config.image_token_id`), never from fixed offsets: the
+number of image tokens differs between images, and padding may be left or right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.store.axis import ROLES
+
+
+@dataclass
+class Groups:
+    """names: G strings; member_BKG: bool, whether a key belongs to a group (it may belong to several)."""
+
+    names: list[str]
+    member_BKG: Tensor
+
+    def __post_init__(self) -> None:
+        self.names = [str(name) for name in self.names]
+        self.member_BKG = torch.as_tensor(self.member_BKG).bool()
+        if self.member_BKG.ndim != 3 or self.member_BKG.shape[-1] != len(self.names):
+            raise AtlasError(
+                f"groups: shape {tuple(self.member_BKG.shape)} for {len(self.names)} names; give (B, K, G)"
+            )
+        if len(set(self.names)) != len(self.names):
+            raise AtlasError(f"groups: names repeat ({', '.join(self.names)}); make them differ")
+
+    @classmethod
+    def of(cls, labels_BK: Sequence[Sequence[str | None]], names: Iterable[str] | None = None) -> Groups:
+        """One group per label; None belongs to none. `names` fixes their order (default: sorted)."""
+        rows = [list(row) for row in labels_BK]
+        if len({len(row) for row in rows}) > 1:
+            raise AtlasError("groups: rows of different length; pad them with None")
+        found = sorted({label for row in rows for label in row if label is not None})
+        ordered = list(names) if names is not None else found
+        unknown = set(found) - set(ordered)
+        if unknown:
+            raise AtlasError(f"groups: labels {sorted(unknown)} are not among the names {ordered}")
+        member = [[[label == name for name in ordered] for label in row] for row in rows]
+        return cls(ordered, torch.tensor(member, dtype=torch.bool).reshape(len(rows), -1, len(ordered)))
+
+    @classmethod
+    def of_spans(cls, spans: Mapping[str, Sequence[Sequence[tuple[int, int]]]], keys: int) -> Groups:
+        """Named spans of positions, e.g. phrases: {name: per batch element a list of [start, end)}."""
+        batch = len(next(iter(spans.values())))
+        member = torch.zeros(batch, keys, len(spans), dtype=torch.bool)
+        for g, (name, rows) in enumerate(spans.items()):
+            if len(rows) != batch:
+                raise AtlasError(
+                    f"groups: '{name}' has {len(rows)} rows, others {batch}; give one per element"
+                )
+            for b, row in enumerate(rows):
+                for start, end in row:
+                    if not 0 <= start <= end <= keys:
+                        raise AtlasError(f"groups: '{name}': span [{start}, {end}) lies outside 0..{keys}")
+                    member[b, start:end, g] = True
+        return cls(list(spans), member)
+
+    def __add__(self, other: Groups) -> Groups:
+        return Groups(self.names + other.names, torch.cat([self.member_BKG, other.member_BKG], -1))
+
+
+def role_groups(roles_BK: Sequence[Sequence[str]]) -> Groups:
+    """One group per role that occurs; padding belongs to none."""
+    present = {role for row in roles_BK for role in row}
+    names = [role for role in ROLES if role in present and role != "pad"]
+    return Groups.of([[None if r == "pad" else r for r in row] for row in roles_BK], names)
+
+
+def roles_of_ids(
+    input_ids: Tensor,
+    config: Any,
+    attention_mask: Tensor | None = None,
+    special_ids: Iterable[int] = (),
+) -> list[list[str]]:
+    """Role of every position of (B,K) ids, from a transformers config.
+
+    pad: attention_mask 0, on whichever side (without a mask: the pad id, unless it is also the EOS id).
+    image: config.image_token_id (image_token_index in older files). bos, eos: the config's. special:
+    `special_ids`, for example tokenizer.all_special_ids. The rest is text.
+    """
+    image = _id(config, "image_token_id", "image_token_index")
+    bos, eos = _ids(config, "bos_token_id"), _ids(config, "eos_token_id")
+    pad = _ids(config, "pad_token_id") - eos - bos
+    special = set(map(int, special_ids))
+    ids = torch.as_tensor(input_ids).tolist()
+    mask = None if attention_mask is None else torch.as_tensor(attention_mask).tolist()
+    if mask is not None and [len(r) for r in mask] != [len(r) for r in ids]:
+        raise AtlasError(
+            "roles: attention_mask and input_ids differ in shape; pass both from one processor call"
+        )
+
+    def role(token: int, visible: bool) -> str:
+        if not visible:
+            return "pad"
+        if image is not None and token == image:
+            return "image"
+        for name, known in (("bos", bos), ("eos", eos), ("special", special)):
+            if token in known:
+                return name
+        return "text"
+
+    return [
+        [role(t, bool(mask[b][i]) if mask is not None else t not in pad) for i, t in enumerate(row)]
+        for b, row in enumerate(ids)
+    ]
+
+
+def _id(config: Any, *names: str) -> int | None:
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None:
+            return int(value)
+    return None
+
+
+def _ids(config: Any, name: str) -> set[int]:
+    """Ids of the config and its text part; a config may hold one, a list, or none."""
+    found: set[int] = set()
+    for part in (config, getattr(config, "text_config", None)):
+        value = getattr(part, name, None)
+        if value is not None:
+            found |= set(map(int, value)) if isinstance(value, list | tuple) else {int(value)}
+    return found
+
+
+def word_of_tokens(offsets_T2: Sequence[tuple[int, int]], words_W2: Sequence[tuple[int, int]]) -> list[int]:
+    """Index of the word that each sub-word token lies in, from character offsets; −1 for none.
+
+    Offsets are those of a fast tokenizer for the text that the words come from; special tokens have (0, 0).
+    A token over several words belongs to the one it shares most characters with, the first of equals.
+    """
+    out = []
+    for start, end in offsets_T2:
+        shared = [min(end, b) - max(start, a) for a, b in words_W2]
+        best = int(np.argmax(shared)) if shared else -1
+        out.append(best if best >= 0 and shared[best] > 0 else -1)
+    return out

@@ -1,0 +1,81 @@
+"""Where the output projection W_O of an attention module is, by heads, and norms of f_h(x) through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError
+
+# Names under which model families keep it: on the attention module itself, else on its parent.
+OWN = ("output_projection", "o_proj", "out_proj", "c_proj", "projection", "proj", "dense", "output")
+PARENT = ("output.dense", "o_proj", "out_proj", "dense")
+
+
+def output_weight_HDM(
+    modules: Mapping[str, nn.Module], name: str, heads: int, size: int, override: str | None = None
+) -> Tensor:
+    """W_O of the attention module `name` as (H, D, model dim), without its bias.
+
+    `override` is a dotted path relative to the module. Raises AtlasError when nothing fits.
+    """
+    module, parent = modules[name], modules.get(name.rpartition(".")[0])
+    tried = [(module, path) for path in ([override] if override else OWN)]
+    if parent is not None and not override:
+        tried += [(parent, path) for path in PARENT]
+    for owner, path in tried:
+        weight_IM = _weight(owner, path)
+        if weight_IM is not None and weight_IM.shape[0] == heads * size:
+            return weight_IM.reshape(heads, size, -1)
+    raise AtlasError(
+        f"capture: {name}: found no output projection with {heads * size} inputs; "
+        "name it, for example projections={'*self_attn': 'o_proj'}, or do not ask for norms"
+    )
+
+
+def _weight(owner: nn.Module, path: str) -> Tensor | None:
+    """The weight as (inputs, outputs), or None when there is no such linear layer."""
+    try:
+        layer = owner.get_submodule(path)
+    except AttributeError:
+        return None
+    if isinstance(layer, nn.Linear):
+        return layer.weight.T
+    weight = getattr(layer, "weight", None)
+    # transformers' Conv1D keeps (inputs, outputs).
+    is_conv1d = type(layer).__name__ == "Conv1D" and isinstance(weight, Tensor)
+    return weight if is_conv1d else None
+
+
+def projected_norm(x_BHTD: Tensor, weight_HDM: Tensor) -> Tensor:
+    """‖x_h W_O^h‖ per position, (B,H,T), through the D×D Gram matrix: never forms (B,H,T,model dim)."""
+    gram_HDD = torch.einsum("hdm,hem->hde", weight_HDM, weight_HDM)
+    square_BHT = torch.einsum("bhtd,hde,bhte->bht", x_BHTD, gram_HDD, x_BHTD)
+    # Rounding may leave −1e-9 for a vector that the projection maps to 0.
+    return square_BHT.clamp(min=0).sqrt()
+
+
+def summed_norm(rows_BHRK: Tensor, v_BHKD: Tensor, weight_HDM: Tensor) -> Tensor:
+    """‖Σ_h α_h f_h(x_j)‖ for each chosen row and key, (B,R,K). `v` has as many heads as `rows`.
+
+    One row: α goes into the values and one matrix product gives the sum. More rows: per key the H×H matrix
+    of ⟨f_h, f_g⟩ serves all of them, in blocks of keys, so that (K, H, model dim) is never whole in memory.
+    """
+    batch, heads, rows, keys = rows_BHRK.shape
+    if rows == 1:
+        weighted_BHKD = rows_BHRK[:, :, 0, :, None] * v_BHKD
+        total_BKM = torch.einsum("bhkd,hdm->bkm", weighted_BHKD, weight_HDM)
+        return total_BKM.norm(dim=-1)[:, None]
+    out_BRK = rows_BHRK.new_empty(batch, rows, keys)
+    block = max(1, 2**24 // (heads * weight_HDM.shape[-1]))
+    for b in range(batch):
+        for start in range(0, keys, block):
+            at = slice(start, start + block)
+            f_KHM = torch.einsum("hkd,hdm->khm", v_BHKD[b, :, at], weight_HDM)
+            gram_KHH = f_KHM @ f_KHM.transpose(1, 2)
+            alpha_KRH = rows_BHRK[b, :, :, at].permute(2, 1, 0)
+            square_KR = ((alpha_KRH @ gram_KHH) * alpha_KRH).sum(-1)
+            out_BRK[b, :, at] = square_KR.clamp(min=0).sqrt().T
+    return out_BRK

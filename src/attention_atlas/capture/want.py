@@ -1,0 +1,110 @@
+"""What a capture is asked for: names of statistics, and the rows, columns and pairs some of them need.
+
+Per attention call (B batch, H head, Q query, K key, G group, R chosen rows, S chosen columns, P pairs):
+
+mass         (B,H,Q,G)  Σ over the keys of a group of α
+entropy      (B,H,Q)    −Σ α ln α, in nats
+lse          (B,H,Q)    ln Σ exp(score), −inf where a query sees nothing
+received     (B,H,K)    Σ over queries of α: the attention a key receives
+attn         (B,H,Q,K)  α itself
+rows         (B,H,R,K)  α of chosen queries
+columns      (B,H,Q,S)  α towards chosen keys
+pairs        (B,H,P)    α of chosen (query, key) pairs
+head_norm    (B,H,Q)    ‖Σ_j α f(x_j)‖, the size of what a head adds to the residual stream
+norm_mass    (B,H,Q,G)  Σ over the keys of a group of α·‖f(x_j)‖
+norm_rows    (B,H,R,K)  α·‖f(x_j)‖ of chosen queries
+norm_summed  (B,R,K)    ‖Σ_h α_h f_h(x_j)‖ of chosen queries: summed over heads before the norm
+
+f_h(x) = (x W_V + b_V) W_O^h without the output bias (Kobayashi et al. 2020, eq. 6 and §4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+
+# Axes after batch (and head, except for norm_summed).
+AXES = {
+    "mass": "QG",
+    "entropy": "Q",
+    "lse": "Q",
+    "received": "K",
+    "attn": "QK",
+    "rows": "RK",
+    "columns": "QS",
+    "pairs": "P",
+    "head_norm": "Q",
+    "norm_mass": "QG",
+    "norm_rows": "RK",
+    "norm_summed": "RK",
+}
+STATISTICS = tuple(AXES)
+NEEDS_PROJECTION = frozenset({"head_norm", "norm_mass", "norm_rows", "norm_summed"})
+NEEDS_GROUPS = frozenset({"mass", "norm_mass"})
+NEEDS_ROWS = frozenset({"rows", "norm_rows", "norm_summed"})
+
+
+@dataclass(frozen=True)
+class Want:
+    """The names of statistics, and for one attention call the resolved indices (rows_BR, columns_BS,
+    pairs_BP2), group membership (member_BKG bool) and the queries that count in `received` (queries_BQ bool,
+    None: all)."""
+
+    names: frozenset[str]
+    rows_BR: Tensor | None = None
+    columns_BS: Tensor | None = None
+    pairs_BP2: Tensor | None = None
+    member_BKG: Tensor | None = None
+    queries_BQ: Tensor | None = None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def any(self, *names: str) -> bool:
+        return not self.names.isdisjoint(names)
+
+
+def check_names(names: Sequence[str]) -> frozenset[str]:
+    """The names as a set. Raises ConfigError for one that does not exist."""
+    for name in names:
+        if name not in STATISTICS:
+            raise ConfigError(f"capture: statistics: '{name}' is unknown{did_you_mean(name, STATISTICS)}")
+    if not names:
+        raise ConfigError("capture: statistics: none asked for; name at least one, for example mass")
+    return frozenset(names)
+
+
+def for_kind(value: Any, kind: str) -> Any:
+    """`value`, or when it is a mapping {kind glob: value} the entry whose glob matches `kind`, else None."""
+    if not isinstance(value, Mapping):
+        return value
+    for pattern, item in value.items():
+        if kind == pattern or fnmatchcase(kind, pattern):
+            return item
+    return None
+
+
+def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: torch.device) -> Tensor:
+    """Chosen positions as (B, n) for one size, or (B, n, 2) for two; negative ones count from the end.
+
+    `value` holds them per batch element, or once for all. Raises AtlasError for a position outside.
+    """
+    index = torch.as_tensor(value, dtype=torch.long, device=device)
+    dims = len(sizes)
+    index = index.reshape(1) if index.ndim == 0 else index
+    if index.ndim == dims:
+        index = index.expand(batch, *index.shape)
+    if index.ndim != dims + 1 or len(index) != batch or (dims == 2 and index.shape[-1] != 2):
+        shape = "(n, 2) or (B, n, 2)" if dims == 2 else "(n,) or (B, n)"
+        raise AtlasError(f"capture: {what}: shape {tuple(index.shape)}; give {shape} positions")
+    limit = torch.tensor(sizes, device=device) if dims == 2 else sizes[0]
+    if bool(((index >= limit) | (index < -limit)).any()):
+        raise AtlasError(f"capture: {what}: a position lies outside {' × '.join(map(str, sizes))}")
+    return torch.where(index < 0, index + limit, index)
