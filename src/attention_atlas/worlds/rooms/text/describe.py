@@ -23,7 +23,9 @@ OPENING = 0.8
 # or something new.
 NEXT = (more_of_it, surfaces, vague, miss, impression, None)
 NEXT_WEIGHTS = (0.15, 0.12, 0.03, 0.04, 0.025, 0.635)
+MOST = {more_of_it: 3, surfaces: 2}  # times in one text; 1 for the others
 FOCUS_ON_SALIENT = 1.5  # exponent of salience in the choice of what to speak of
+COMPOUND = 0.12  # chance that two sentences are joined
 TRIES = 8  # topics tried before the sentence becomes a general one
 TOGETHER = 0.75  # chance that several of a kind are spoken of together
 
@@ -45,10 +47,23 @@ def describe(
     count = teller.weighted(LENGTHS, LENGTH_WEIGHTS)
     sentences: list[Sentence] = []
     if teller.chance(OPENING):
-        sentences.append(opening(teller, _leading(teller)))
+        sentences.append(_complete(teller, opening(teller, _leading(teller))))
     while len(sentences) < count:
-        sentences.append(_next(teller))
+        sentence = _next(teller)
+        if sentence.clause and teller.chance(COMPOUND):
+            more = _next(teller, joined=True)
+            link = teller.pick((" and ", " and ", ", and "))
+            sentence = Sentence([*sentence.items, link, *more.items], [*sentence.claims, *more.claims])
+            teller.focus = ()
+        sentences.append(sentence)
     return render(sentences)
+
+
+def _complete(teller: Teller, sentence: Sentence) -> Sentence:
+    """Give a sentence the claims about its landmarks."""
+    sentence.claims += teller.further
+    teller.further.clear()
+    return sentence
 
 
 def _leading(teller: Teller) -> list[list[Thing]]:
@@ -66,22 +81,26 @@ def _topic(teller: Teller) -> list[Thing]:
     return same if len(same) > 1 and untold and teller.chance(TOGETHER) else [thing]
 
 
-def _next(teller: Teller) -> Sentence:
+def _next(teller: Teller, joined: bool = False) -> Sentence:
+    """The next sentence; `joined`: one that can follow "and"."""
     detail = teller.weighted(NEXT, NEXT_WEIGHTS)
-    if detail is not None:
+    if detail is not None and teller.details.count(detail) < MOST.get(detail, 1):
         sentence = detail(teller)
+        teller.details.append(detail)
         if sentence is not None:
             teller.focus = ()
-            return sentence
+            return _complete(teller, sentence)
+        teller.further.clear()
     for _ in range(TRIES):
         things = _topic(teller)
         known = any(t.id in teller.mentioned for t in things)
         for maker in _shuffled(teller, AGAIN if known else FORMS):
             sentence = maker(teller, things)
-            if sentence is not None:
+            if sentence is not None and (sentence.clause or not joined):
                 teller.told.update(t.id for t in things)
                 teller.focus = tuple(things)
-                return sentence
+                return _complete(teller, sentence)
+            teller.further.clear()
         teller.told.update(t.id for t in things)
     return impression(teller)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from attention_atlas.worlds.rooms.kinds import COLORS
 from attention_atlas.worlds.rooms.text.facts import Fact
-from attention_atlas.worlds.rooms.text.lexicon import PARTS, VAGUE_ON, VAGUE_ROOM, absent_names, article
+from attention_atlas.worlds.rooms.text.lexicon import PARTS, VAGUE_ON, absent_names, article
 from attention_atlas.worlds.rooms.text.sentences import be, child_groups
-from attention_atlas.worlds.rooms.text.teller import Teller
-from attention_atlas.worlds.rooms.text.tree import Claim, Node, Sentence, phrase
+from attention_atlas.worlds.rooms.text.teller import Teller, locate
+from attention_atlas.worlds.rooms.text.tree import Node, Sentence, phrase
 
+TOPS = ("table", "coffee table", "desk", "cabinet", "dresser", "nightstand", "shelf", "stove", "bed")
+MADE_OF = {"wooden": "wood", "tiled": "tiles", "brick": "bricks"}
 Detail = Callable[[Teller], Sentence | None]
 
 
@@ -24,14 +27,13 @@ def more_of_it(teller: Teller) -> Sentence | None:
         inner = teller.some(group)
         teller.told.update(t.id for t in group)
         fact = Fact(tuple(t.id for t in group), group[0].support, (things[0].id,))
-        words, landmark, claim = teller.relate(inner, fact, teller.pronoun(things, subject=False))
+        place, claim = teller.place(inner, fact, teller.pronoun(things, subject=False))
         if teller.chance(0.5):
-            whole = Node([inner, " ", words, " ", landmark], inner.objects, inner.kind, inner.plural, inner)
+            whole = Node([inner, " ", place], inner.objects, inner.kind, inner.plural, inner)
             return Sentence([f"there {be(inner)} ", whole], [claim])
         subject = teller.pronoun(things)
-        claim.landmark = landmark = teller.pronoun(things, subject=False)
         has = " have " if subject.plural else " has "
-        return Sentence([subject, has, inner, " ", words, " ", landmark], [claim])
+        return Sentence([subject, has, inner, " ", place], [claim])
     thing = things[0]
     fresh = len(things) == 1 and thing.id not in teller.described
     if fresh and thing.label in PARTS and thing.color and teller.chance(0.6):
@@ -50,18 +52,18 @@ def more_of_it(teller: Teller) -> Sentence | None:
     if chosen is None:
         return None
     subject = teller.pronoun(things)
-    words, landmark, claim = teller.relate(subject, chosen)
+    place, claim = teller.place(subject, chosen)
     hang = " hanging " if chosen.relation == "hanging" else " "
-    return Sentence([subject, f" {be(subject)}{hang}", words, " ", landmark], [claim])
+    return Sentence([subject, f" {be(subject)}{hang}", place], [claim])
 
 
 def surfaces(teller: Teller) -> Sentence | None:
     """'The walls are blue.' 'The room has white walls and a wooden floor.'"""
-    parts: list[tuple[Node, str]] = []
+    parts: list[tuple[Node, list[str]]] = []
     walls = [t for t in teller.view.shell if t.label == "wall" and t.id not in teller.described]
     alike = [t for t in walls if t.look == walls[0].look] if walls else []
     floor, ceiling = teller.view.part("floor"), teller.view.part("ceiling")
-    forms: list[Callable[[], tuple[Node, str] | None]] = []
+    forms: list[Callable[[], tuple[Node, list[str]] | None]] = []
     if alike and alike[0].look:
         forms.append(lambda: _surface(teller, [t.id for t in alike], "walls", alike[0].look, len(alike) > 1))
     if floor and floor.look and floor.id not in teller.described:
@@ -83,7 +85,7 @@ def surfaces(teller: Teller) -> Sentence | None:
 
 def _surface(
     teller: Teller, ids: list[int], name: str, look: tuple[str, ...], plural: bool
-) -> tuple[Node, str] | None:
+) -> tuple[Node, list[str]] | None:
     """The bare noun phrase without article, and words for its look."""
     teller.described.update(ids)
     teller.mentioned.update(ids)
@@ -92,22 +94,21 @@ def _surface(
         words = [teller.pick(words)]
     name = name if plural or name != "walls" else "wall"
     kind = "group" if plural else "object"
-    return phrase(name, objects=ids, kind=kind, plural=plural), " ".join(words)
+    return phrase(name, objects=ids, kind=kind, plural=plural), words
 
 
-def _say_surfaces(teller: Teller, parts: list[tuple[Node, str]]) -> Sentence:
+def _say_surfaces(teller: Teller, parts: list[tuple[Node, list[str]]]) -> Sentence:
     if teller.chance(0.55):
         items: list[str | Node] = []
         for number, (node, look) in enumerate(parts):
             if number:
                 items.append(" and ")
-            node.items = [f"the {node.items[0]}"]
-            items += [node, f" {be(node)} {look}"]
+            items += _surface_is(teller, node, look)
         return Sentence(items)
     nodes = []
     for node, look in parts:
-        before = "" if node.plural else f"{article(look)} "
-        node.items = [f"{before}{look} {node.items[0]}"]
+        before = "" if node.plural else f"{article(look[0])} "
+        node.items = [f"{before}{' '.join(look)} {node.items[0]}"]
         nodes.append(node)
     inside: Node = nodes[0]
     if len(nodes) == 2:
@@ -116,6 +117,24 @@ def _say_surfaces(teller: Teller, parts: list[tuple[Node, str]]) -> Sentence:
     if teller.chance(0.7):
         return Sentence([phrase(teller.pick(("the room", "this room")), kind="abstract"), " has ", inside])
     return Sentence([f"there {be(nodes[0])} ", inside])
+
+
+def _surface_is(teller: Teller, node: Node, look: list[str]) -> list[str | Node]:
+    """'the walls are blue', 'the walls of the room are painted blue', 'the color of the floor is gray'."""
+    name = str(node.items[0])
+    node.items = [f"the {name}"]
+    word, colored = look[0], look[0] in COLORS and len(look) == 1
+    if colored and teller.chance(0.12):
+        color = phrase("the color", kind="abstract")
+        return [Node([color, " of ", node], (), "abstract", False, color), f" is {word}"]
+    painted = "painted " if name in ("wall", "walls") and colored and teller.chance(0.12) else ""
+    said: str | Node = painted + " and ".join(look)
+    if look[-1] in MADE_OF and teller.chance(0.5):
+        said = Node(["made of ", phrase(MADE_OF[look[-1]], kind="abstract")])
+    subject = node
+    if teller.chance(0.25):
+        subject = Node([node, " of ", teller.room()], node.objects, node.kind, node.plural, node)
+    return [subject, f" {be(node)} ", said]
 
 
 def vague(teller: Teller) -> Sentence | None:
@@ -130,20 +149,23 @@ def vague(teller: Teller) -> Sentence | None:
         many = len(children) > 1
         words = teller.pick(VAGUE_ON[:-1]) if many else VAGUE_ON[-1]
         node = phrase(words, objects=(t.id for t in children), kind="vague", plural=many)
-        word = Node(["in" if children[0].support == "in" else "on"])
+        said = "in" if children[0].support == "in" else "on"
+        place, claim = locate(node, said, landmark, "region")
         teller.told.update(t.id for t in children)
         teller.used.update(frozenset((t.id, owner.id)) for t in children)
-        whole = Node([node, " ", word, " ", landmark], node.objects, "vague", many, node)
-        return Sentence([f"there {be(node)} ", whole], [Claim(node, word, landmark, "region")])
+        whole = Node([node, " ", place], node.objects, "vague", many, node)
+        return Sentence([f"there {be(node)} ", whole], [claim])
     room = teller.room()
+    what = teller.pick(("furniture", "things"))
+    inner = phrase(what, kind="vague")
     if len(teller.view.things) < 9:
         node = phrase("not much furniture", kind="vague")
     else:
-        node = phrase(teller.pick(VAGUE_ROOM[:-1]), kind="vague")
-    word = Node(["in"])
-    plural = "things" in str(node.items[0])
-    whole = Node([node, " ", word, " ", room], (), "vague", plural, node)
-    return Sentence([f"there {'are' if plural else 'is'} ", whole], [Claim(node, word, room, "region")])
+        node = phrase("a lot of ", inner, kind="vague")
+    place, claim = locate(node, "in", room, "region")
+    plural = what == "things" and node.items[0] == "a lot of "
+    whole = Node([node, " ", place], (), "vague", plural, node)
+    return Sentence([f"there {be(whole)} ", whole], [claim])
 
 
 def miss(teller: Teller) -> Sentence | None:
@@ -154,13 +176,14 @@ def miss(teller: Teller) -> Sentence | None:
     node = phrase(f"{article(color or name)} {color}{name}", kind="miss")
     holders = [t for t in teller.view.things if t.support == "floor" and t.label != "rug"]
     if holders and teller.chance(0.6):
-        landmark = teller.any(teller.pick(holders[:4]))
-        words, type_ = teller.pick(
-            (("next to", "distance"), ("near", "distance"), ("in front of", "direction"))
-        )
-        word = Node([words])
-        whole = Node([node, " ", word, " ", landmark], (), "miss", False, node)
-        return Sentence(["there is ", whole], [Claim(node, word, landmark, type_)])
+        landmark_thing = teller.pick(holders[:4])
+        landmark = teller.any(landmark_thing)
+        words, type_ = "next to", "distance"
+        if landmark_thing.label in TOPS:
+            words, type_ = "on", "region"
+        place, claim = locate(node, words, landmark, type_)
+        whole = Node([node, " ", place], (), "miss", False, node)
+        return Sentence(["there is ", whole], [claim])
     return Sentence(["there is ", node])
 
 

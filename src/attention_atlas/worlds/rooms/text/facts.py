@@ -28,17 +28,17 @@ RELATION_WORDS: dict[str, tuple[str, float, tuple[str, ...]]] = {
     "around": ("region", 3.0, ("around",)),
     "each side": ("region", 3.0, ("on each side of", "on either side of")),
     "above": ("direction", 1.6, ("above", "above", "over")),
-    "below": ("direction", 0.5, ("under", "below")),
+    "below": ("direction", 0.35, ("under", "below")),
     "under": ("direction", 2.0, ("under", "under", "underneath", "below")),
-    "left": ("direction", 0.4, ("to the left of", "to the left of", "on the left side of", "left of")),
-    "right": ("direction", 0.4, ("to the right of", "to the right of", "on the right side of", "right of")),
-    "front": ("direction", 0.9, ("in front of",)),
+    "left": ("direction", 0.3, ("to the left of", "to the left of", "on the left side of", "left of")),
+    "right": ("direction", 0.3, ("to the right of", "to the right of", "on the right side of", "right of")),
+    "front": ("direction", 0.75, ("in front of",)),
     "behind": ("direction", 0.6, ("behind",)),
     "between": ("direction", 1.5, ("between", "in between")),
     "across": ("direction", 0.8, ("across from", "opposite")),
-    "next to": ("distance", 0.9, ("next to", "next to", "beside", "by")),
-    "near": ("distance", 0.35, ("near", "near", "close to")),
-    "far": ("distance", 0.12, ("far from", "far away from")),
+    "next to": ("distance", 0.25, ("next to", "next to", "beside", "by")),
+    "near": ("distance", 0.1, ("near", "near", "close to")),
+    "far": ("distance", 0.06, ("far from", "far away from")),
 }
 FLAT = ("rug",)  # no landmark for sides and distances: one says on it
 HANGING_ON = ("painting", "sign", "mirror", "clock", "towel", "curtains")
@@ -125,9 +125,7 @@ def _of_two(a: Thing, b: Thing, view: View) -> Iterator[Fact]:
     if a.parent == b.id:
         yield Fact((a.id,), "in" if a.support == "in" else "on", (b.id,))
         return
-    if b.parent == a.id:
-        if b.support == "on" and a.support == "floor" and length(a.z) < 1.2:
-            yield Fact((a.id,), "below", (b.id,))
+    if b.parent == a.id:  # a bed is not said to be below its pillow
         return
     if b.label in FLAT:
         if a.rug == b.id:

@@ -11,7 +11,7 @@ _MORE_NAMES: dict[str, tuple[str, ...]] = {
     "lamp": ("lamp", "table lamp"),
     "floor lamp": ("floor lamp", "lamp", "standing lamp"),
     "tv": ("tv", "television"),
-    "ceiling lamp": ("lamp", "hanging lamp", "ceiling lamp"),
+    "ceiling lamp": ("lamp", "ceiling lamp"),
 }
 
 _PLURALS = {
@@ -67,7 +67,6 @@ MISSES: dict[str, tuple[str, ...]] = {
 }
 
 VAGUE_ON = ("some things", "some small things", "various items", "a few objects", "some stuff", "something")
-VAGUE_ROOM = ("a lot of furniture", "a lot of things", "some furniture", "not much furniture")
 
 
 def names_of(label: str, words: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -76,6 +75,8 @@ def names_of(label: str, words: tuple[str, ...] = ()) -> tuple[str, ...]:
     >>> names_of("sofa", ("couch",))
     ('sofa', 'couch')
     """
+    # A "hanging lamp" would hang once more: "hanging from the ceiling".
+    words = tuple(w for w in words if not w.startswith("hanging"))
     return tuple(dict.fromkeys((*_MORE_NAMES.get(label, (label,)), *words)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attention_atlas.worlds.rooms.text.facts import Fact
-from attention_atlas.worlds.rooms.text.teller import Teller
+from attention_atlas.worlds.rooms.text.teller import Teller, locate
 from attention_atlas.worlds.rooms.text.things import Thing
 from attention_atlas.worlds.rooms.text.tree import Claim, Node, Sentence, phrase
 
@@ -47,7 +47,7 @@ def participle(teller: Teller, thing: Thing, fact: Fact) -> str:
     return ""
 
 
-def verb(teller: Teller, thing: Thing, plural: bool) -> str:
+def verb(teller: Teller, thing: Thing, plural: bool, fact: Fact) -> str:
     """A verb of place that fits how a thing is held."""
     support = thing.support
     if support in ("wall", "ceiling") and thing.label not in ("window", "door", "shelf"):
@@ -58,7 +58,7 @@ def verb(teller: Teller, thing: Thing, plural: bool) -> str:
         options = ("stand", "sit", "be", "be", "be")
     else:
         options = ("be", "be", "be")
-    word = teller.pick(options)
+    word = "hang" if fact.relation == "hanging" else teller.pick(options)
     if word == "be":
         return "are" if plural else "is"
     return word if plural else word + "s"
@@ -72,6 +72,13 @@ def with_children(teller: Teller, things: Sequence[Thing], node: Node) -> Node |
     group = teller.pick(children)
     inner = teller.some(group, 0.8)
     teller.told.update(t.id for t in group)
+    others = [g for g in children if g is not group]
+    if others and teller.chance(0.4):
+        more = teller.pick(others)
+        second = teller.some(more, 0.8)
+        teller.told.update(t.id for t in more)
+        both = (*inner.objects, *second.objects)
+        inner = phrase(inner, " and ", second, objects=both, kind="group", plural=True)
     return Node([node, " with ", inner], node.objects, node.kind, node.plural, node)
 
 
@@ -99,7 +106,7 @@ def first_mention(teller: Teller, things: Sequence[Thing], claims: list[Claim], 
             located, claim = teller.located(node, chosen, participle(teller, things[0], chosen))
             claims.append(claim)
             return located
-    if teller.chance(0.25):
+    if teller.chance(0.5):
         return with_children(teller, things, node) or node
     return node
 
@@ -108,21 +115,26 @@ def first_mention(teller: Teller, things: Sequence[Thing], claims: list[Claim], 
 def there_is(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp on the table.'"""
     claims: list[Claim] = []
-    node = first_mention(teller, things, claims, 0.72)
-    also = "also " if teller.told and teller.chance(0.06) else ""
-    return Sentence([f"there {be(node)} {also}", node], claims)
+    node = first_mention(teller, things, claims, 0.66)
+    also = "also " if teller.told and teller.chance(0.2) else ""
+    tail: list[str | Node] = []
+    if not claims and teller.chance(0.15):
+        place, claim = locate(node, "in", teller.this_room(), "region")
+        tail, claims = [" ", place], [claim]
+    return Sentence([f"there {be(node)} {also}", node, *tail], claims)
 
 
-@form(0.8)
+@form(0.5)
 def there_is_that(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp that is on the table.'"""
     fact = teller.choose_fact(things)
     if fact is None:
         return None
     node = teller.some(things)
-    words, landmark, claim = teller.relate(node, fact)
-    link = f" that {be(node)} {participle(teller, things[0], fact)}".rstrip() + " "
-    whole = Node([node, link, words, " ", landmark], node.objects, node.kind, node.plural, node)
+    place, claim = teller.place(node, fact)
+    that = phrase("that", objects=node.objects, kind="pronoun")
+    link = f" {be(node)} {participle(teller, things[0], fact)}".rstrip() + " "
+    whole = Node([node, " ", that, link, place], node.objects, node.kind, node.plural, node)
     return Sentence([f"there {be(node)} ", whole], [claim])
 
 
@@ -137,9 +149,9 @@ def subject_first(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     if known and definite is None:
         return None
     node = definite or teller.some(things)
-    word = verb(teller, things[0], node.plural)
-    words, landmark, claim = teller.relate(node, fact)
-    return Sentence([node, f" {word} ", words, " ", landmark], [claim])
+    word = verb(teller, things[0], node.plural, fact)
+    place, claim = teller.place(node, fact)
+    return Sentence([node, f" {word} ", place], [claim])
 
 
 @form(0.7)
@@ -149,12 +161,12 @@ def place_first(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     if fact is None or fact.relation in ("far", "near", "hanging"):
         return None
     target = teller.some(things)
-    words, landmark, claim = teller.relate(target, fact)
+    place, claim = teller.place(target, fact)
     there = teller.pick((" there", ", there", ""))
-    return Sentence([words, " ", landmark, f"{there} {be(target)} ", target], [claim])
+    return Sentence([place, f"{there} {be(target)} ", target], [claim])
 
 
-@form(0.7)
+@form(1.1)
 def in_the_picture(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'On the left there is a lamp.'"""
     centre = sum(t.u[0] + t.u[1] for t in things) / (2 * len(things))
@@ -162,19 +174,24 @@ def in_the_picture(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     if CENTRE[0] < centre < CENTRE[1] or spread > 0.6:
         return None
     side = "left" if centre < CENTRE[0] else "right"
-    place = phrase(teller.pick((f"the {side}", f"the {side} side", f"the {side}")), kind="abstract")
-    items: list[str | Node] = [
-        teller.pick(("on ", "to ")) if str(place.items[0]).endswith(side) else "on ",
-        place,
-    ]
-    if teller.chance(0.35):
-        of = phrase(teller.pick(("the room", "the picture", "the image")), kind="abstract")
-        items = ["on ", Node([place, " of ", of], (), "abstract", False, place)]
     claims: list[Claim] = []
     node = first_mention(teller, things, claims, 0.15)
-    if teller.chance(0.5):
-        return Sentence([*items, f" there {be(node)} ", node], claims)
-    return Sentence([f"there {be(node)} ", node, " ", *items], claims)
+    if teller.chance(0.35):
+        whole = phrase(teller.pick(("the room", "the picture", "the image", "the photo")), kind="abstract")
+        words = teller.pick(
+            (f"on the {side} side of", f"on the {side} side of", f"to the {side} of", f"on the {side} of")
+        )
+        place, claim = locate(node, words, whole, "direction")
+        claims.append(claim)
+    else:
+        words = teller.pick((f"the {side}", f"the {side} side"))
+        place = Node(
+            [teller.pick(("on ", "to ")) if words.endswith(side) else "on ", phrase(words, kind="abstract")]
+        )
+    # "a lamp on the table on the left" would leave open what is on the left.
+    if teller.chance(0.5) or node.core is not None:
+        return Sentence([place, f" there {be(node)} ", node], claims)
+    return Sentence([f"there {be(node)} ", node, " ", place], claims)
 
 
 @form(0.5)
@@ -199,8 +216,8 @@ def the_thing_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     fact = Fact(tuple(t.id for t in group), group[0].support, (things[0].id,))
     if not teller.chance(0.7):
         return Sentence([owner, " has ", inner])
-    words, landmark, claim = teller.relate(inner, fact, teller.pronoun(things, subject=False))
-    return Sentence([owner, " has ", inner, " ", words, " ", landmark], [claim])
+    place, claim = teller.place(inner, fact, teller.pronoun(things, subject=False))
+    return Sentence([owner, " has ", inner, " ", place], [claim])
 
 
 @form(1.1)
@@ -238,6 +255,8 @@ def looks(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     if node is None:
         return None
     teller.described.update(t.id for t in things)
+    if things[0].material == "wooden" and len(things) == 1 and teller.chance(0.4):
+        return Sentence([node, f" {be(node)} made of ", phrase("wood", kind="abstract")])
     text = said[0] if len(said) == 1 or teller.chance(0.6) else f"{said[0]} and {said[1]}"
     return Sentence([node, f" {be(node)} {text}"])
 
@@ -253,7 +272,7 @@ def the_room_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
 def fragment(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'A red lamp on the table.'"""
     claims: list[Claim] = []
-    return Sentence([first_mention(teller, things, claims, 0.8)], claims)
+    return Sentence([first_mention(teller, things, claims, 0.8)], claims, clause=False)
 
 
 @form(2.0, again=True)
@@ -277,5 +296,5 @@ def says(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     fact = next((f for f in teller.facts_of(things) if f.relation in ("on wall", "above")), None)
     if fact is None or not teller.chance(0.6):
         return Sentence(["there is ", node])
-    rel, landmark, claim = teller.relate(node, fact)
-    return Sentence(["there is ", node, " ", rel, " ", landmark], [claim])
+    place, claim = teller.place(node, fact)
+    return Sentence(["there is ", node, " ", place], [claim])

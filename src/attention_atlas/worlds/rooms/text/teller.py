@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 # How often a visible word is said of a thing: not everything that is seen is worth a word.
 SAID = {"size": 0.3, "shape": 0.5, "color": 0.62, "pattern": 0.6, "material": 0.4}
 PLAIN_COLOR = {"plant": 0.2, "tv": 0.25, "toilet": 0.4, "bathtub": 0.5, "basket": 0.3}
+CHAIN = 0.2  # chance that a landmark is located itself
+CHAINED = ("on", "in", "on rug", "left", "right", "front", "next to", "under")
+VERY = 0.2  # chance that 'large' is 'very large'
 MORE_THAN_FEW = 4  # from here on people stop counting now and then
 
 
@@ -32,6 +36,8 @@ class Teller:
         self.mentioned: set[int] = set()  # things referred to
         self.told: set[int] = set()  # things that had a sentence
         self.described: set[int] = set()  # things whose look has been said
+        self.further: list[Claim] = []  # of landmarks that are located themselves; read by `describe`
+        self.details: list[object] = []  # makers of details.py used so far
         self.used: set[frozenset[int]] = set()  # pairs already related
         self.focus: tuple[Thing, ...] = ()  # what "it" or "they" would mean
         self._nouns: dict[int, str] = {}
@@ -76,6 +82,8 @@ class Teller:
             words.pop(0 if self.chance(0.7) else len(words) - 1)
         if words:
             self.described.update(t.id for t in things)
+        if words[:1] == [things[0].size] and words[0] and self.chance(VERY):
+            words[0] = f"very {words[0]}"
         return words
 
     # -- noun phrases
@@ -86,7 +94,7 @@ class Teller:
         if thing.plural:
             words = [*self.weighted(((), ("some",), ("several",)), (0.55, 0.35, 0.1)), *words]
         else:
-            words = [article(words[0]), *words]
+            words = ["one" if self.chance(0.05) else article(words[0]), *words]
         return self._node(words, [thing], thing.plural, mention)
 
     def the(self, thing: Thing) -> Node | None:
@@ -112,7 +120,7 @@ class Teller:
         if node is not None:
             return node
         same = self.view.same(thing)
-        if len(same) > 1 and not thing.plural and self.chance(0.3):
+        if len(same) > 1 and not thing.plural and self.chance(0.12):
             inner = self.the_group(same)
             self.mentioned.add(thing.id)
             return phrase("one of ", inner, objects=(thing.id,))
@@ -168,6 +176,9 @@ class Teller:
     def room(self) -> Node:
         return phrase("the room", kind="abstract")
 
+    def this_room(self) -> Node:
+        return phrase(self.pick(("the room", "this room", "the picture", "the image")), kind="abstract")
+
     def shell(self, thing: Thing) -> Node:
         """'the floor', 'the left wall', 'the blue wall'."""
         words = []
@@ -199,7 +210,7 @@ class Teller:
         return [f for f in self.by_targets.get(ids, []) if frozenset((*ids, *f.landmarks)) not in self.used]
 
     def choose_fact(self, things: Sequence[Thing]) -> Fact | None:
-        facts = self.facts_of(things)
+        facts = [f for f in self.facts_of(things) if self._interest(f) > 0]
         if not facts:
             return None
         return self.weighted(facts, [self._interest(f) for f in facts])
@@ -213,6 +224,8 @@ class Teller:
         if fact.relation in ("on wall", "hanging", "against", "corner", "middle"):
             return weight
         landmark = self.view.by_id[fact.landmarks[0]]
+        if landmark.label == self.view.by_id[fact.targets[0]].label:
+            return 0.0  # "a chair next to a chair" tells nobody which
         known = 1.6 if landmark.id in self.mentioned else 1.0
         return weight * known * min(1.0, landmark.salience * 3.0)
 
@@ -224,17 +237,51 @@ class Teller:
             return self.shell(things[0])
         return self.any(things[0]) if len(things) == 1 else self.the_group(things)
 
-    def relate(self, target: Node, fact: Fact, landmark: Node | None = None) -> tuple[Node, Node, Claim]:
-        """Words and landmark of a fact about `target`, and the claim they make."""
-        words = Node([self.pick(RELATION_WORDS[fact.relation][2])])
-        landmark = landmark or self.landmark(fact)
+    def place(
+        self, target: Node, fact: Fact, landmark: Node | None = None, chain: float = CHAIN
+    ) -> tuple[Node, Claim]:
+        """'on the table', 'in the corner of the room': what a fact says of `target`, and its claim."""
+        said = self.pick(RELATION_WORDS[fact.relation][2])
         self.used.add(frozenset((*fact.targets, *fact.landmarks)))
-        return words, landmark, Claim(target, words, landmark, fact.type)
+        further: list[Claim] = []
+        if landmark is None:
+            landmark = self.landmark(fact)
+            if len(fact.landmarks) == 1 and self.chance(chain):
+                landmark, further = self._chained(landmark, fact)
+        place, claim = locate(target, said, landmark, fact.type)
+        self.further += further
+        return place, claim
 
-    def located(self, target: Node, fact: Fact, verb: str = "") -> tuple[Node, Claim]:
+    def _chained(self, landmark: Node, fact: Fact) -> tuple[Node, list[Claim]]:
+        """'the table next to the bed': a landmark that is itself located."""
+        thing = self.view.by_id[fact.landmarks[0]]
+        shell = {t.id for t in self.view.shell}
+        facts = [
+            f for f in self.facts_of([thing]) if f.landmarks and not {*fact.targets, *shell} & {*f.landmarks}
+        ]
+        facts = [f for f in facts if f.relation in CHAINED and self._interest(f) > 0]
+        if not facts:
+            return landmark, []
+        chosen = self.weighted(facts, [self._interest(f) for f in facts])
+        node, claim = self.located(landmark, chosen, chain=0.0)
+        return node, [claim]
+
+    def located(self, target: Node, fact: Fact, verb: str = "", chain: float = CHAIN) -> tuple[Node, Claim]:
         """'a lamp on the table', 'a lamp standing on the table': one longer phrase of the same things."""
-        words, landmark, claim = self.relate(target, fact)
+        place, claim = self.place(target, fact, chain=chain)
         between = f" {verb} " if verb else " "
-        return Node(
-            [target, between, words, " ", landmark], target.objects, target.kind, target.plural, target
-        ), claim
+        return Node([target, between, place], target.objects, target.kind, target.plural, target), claim
+
+
+def locate(target: Node, said: str, landmark: Node, type_: str) -> tuple[Node, Claim]:
+    """The words `said` before a landmark. A noun among them ("in the corner of") heads a phrase of its own,
+    which contains the landmark.
+    """
+    inner = re.fullmatch(r"(.*\b(?:in|on|at|to) )(the (?:\w+ )?\w+)( of)", said)
+    if inner is None:
+        words = Node([said])
+        return Node([words, " ", landmark]), Claim(target, words, words, landmark, type_)
+    first, last = Node([inner[1]]), Node([inner[3]])
+    spot = phrase(inner[2], kind="abstract")
+    whole = Node([spot, last, " ", landmark], (), "abstract", False, spot)
+    return Node([first, whole]), Claim(target, first, last, landmark, type_)

@@ -31,10 +31,12 @@ class Node:
 
 @dataclass(eq=False)
 class Claim:
-    """A relation said in a sentence."""
+    """A relation said in a sentence. Its words run from `first` to `last`: in "in the corner of the room"
+    they are "in the corner of", which crosses the noun phrase "the corner of the room"."""
 
     target: Node
-    words: Node
+    first: Node
+    last: Node
     landmark: Node
     type: str
 
@@ -45,6 +47,7 @@ class Sentence:
 
     items: list[str | Node]
     claims: list[Claim] = field(default_factory=list)
+    clause: bool = True  # it has a verb, so that another sentence can be joined to it
 
 
 def phrase(
@@ -92,7 +95,7 @@ def render(sentences: Sequence[Sentence]) -> tuple[str, list[Phrase], list[Relat
             relations.append(
                 Relation(
                     spans[id(target)],
-                    spans[id(claim.words)],
+                    (spans[id(claim.first)][0], spans[id(claim.last)][1]),
                     spans[id(landmark)],
                     claim.type,
                     sorted(set(target.objects)),
