@@ -59,23 +59,28 @@ class BertScoreLinker(Linker):
 
     def similarity(self, phrases: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
         self.prepare([*phrases, *descriptions])
-        f1 = np.full((len(phrases), len(descriptions)), np.nan)
-        # Each distinct description once: identical labels then have identical scores, bit for bit.
-        distinct = {text: i for i, text in enumerate(dict.fromkeys(descriptions))}
-        if not distinct or not phrases:
-            return f1
-        y_MSD, weight_MS, real_MS = self._pad(list(distinct))
-        column_N = np.array([distinct[text] for text in descriptions])
-        for p, phrase in enumerate(phrases):
-            x_TD, weight_T = self._vectors[phrase], self._weigh(phrase)
-            cosine_MTS = np.einsum("td,msd->mts", x_TD, y_MSD, optimize=True)
-            cosine_MTS = np.where(real_MS[:, None, :], cosine_MTS, -np.inf)
-            best_for_y_MS = np.where(real_MS, cosine_MTS.max(axis=1, initial=-np.inf), 0.0)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                precision_M = (weight_MS * best_for_y_MS).sum(1) / weight_MS.sum(1)
-                recall_M = (weight_T * cosine_MTS.max(axis=2)).sum(1) / weight_T.sum()
-                f1[p] = (2 * precision_M * recall_M / (precision_M + recall_M))[column_N]
-        return f1
+        if not phrases or not descriptions:
+            return np.zeros((len(phrases), len(descriptions)))
+        # Each distinct string once: identical labels then have identical scores, bit for bit.
+        rows, columns = list(dict.fromkeys(phrases)), list(dict.fromkeys(descriptions))
+        row_P = np.array([rows.index(text) for text in phrases])
+        column_N = np.array([columns.index(text) for text in descriptions])
+        x_RTD, weight_RT, real_RT = self._pad(rows)
+        y_MSD, weight_MS, real_MS = self._pad(columns)
+        (R, T, D), (M, S, _) = x_RTD.shape, y_MSD.shape
+        cosine_RTMS = (x_RTD.reshape(R * T, D) @ y_MSD.reshape(M * S, D).T).reshape(R, T, M, S)
+        cosine_RTMS[~real_RT] = -np.inf
+        cosine_RTMS[:, :, ~real_MS] = -np.inf
+        with np.errstate(invalid="ignore", divide="ignore"):
+            best_RTM = np.where(real_RT[:, :, None], cosine_RTMS.max(axis=3), 0.0)
+            best_RMS = np.where(real_MS, cosine_RTMS.max(axis=1), 0.0)
+            recall_RM = np.einsum("rt,rtm->rm", weight_RT, best_RTM) / weight_RT.sum(1)[:, None]
+            precision_RM = np.einsum("ms,rms->rm", weight_MS, best_RMS) / weight_MS.sum(1)
+            score_RM = 2 * precision_RM * recall_RM / (precision_RM + recall_RM)
+        # A string without word pieces matches nothing.
+        score_RM[~real_RT.any(1)] = np.nan
+        score_RM[:, ~real_MS.any(1)] = np.nan
+        return score_RM[row_P][:, column_N]
 
     def _weigh(self, text: str) -> np.ndarray:
         weights = self._weights
