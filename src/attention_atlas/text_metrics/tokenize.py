@@ -14,9 +14,11 @@ from pathlib import Path
 
 from attention_atlas.errors import AtlasError
 
-# The marks of the COCO caption evaluation.
-_MARKS = "'' ' `` ` -lrb- -rrb- -lcb- -rcb- . ? ! , : - -- ... ;"
+# The marks that the COCO caption evaluation drops. It means to drop brackets too, but knows them in capitals
+# only ("-LRB-") after lower-casing, so that they stay; kept, to have its numbers.
+_MARKS = "'' ' `` ` . ? ! , : - -- ... ;"
 DROPPED = frozenset(_MARKS.split())
+BRACKETS = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-"}
 
 # Words with inner hyphens, numbers with inner points, clitics ('s, n't) and single marks.
 _CLITIC = re.compile(r"(?i)(?<=\w)(n't|'(?:s|m|d|ll|re|ve))\b")
@@ -39,11 +41,17 @@ def why_no_java() -> str:
     if java is None:
         return "no java on the PATH (install a Java runtime, 8 or later)"
     done = subprocess.run([java, "-version"], capture_output=True, text=True)
-    return "" if done.returncode == 0 else f"java does not start: {done.stderr.strip().splitlines()[:1]}"
+    return (
+        ""
+        if done.returncode == 0
+        else f"java does not start: {(done.stderr.strip() or 'no message').splitlines()[0]}"
+    )
 
 
 def treebank(texts: Sequence[str]) -> list[str]:
-    """Tokens joined by spaces, one Java start for all texts."""
+    """Tokens joined by spaces, one Java start for all texts. Raises AtlasError without Java."""
+    if missing := why_no_java():
+        raise AtlasError(f"text metrics: Treebank tokens need Java: {missing}")
     folder = package_folder() / "tokenizer"
     lines = "\n".join(" ".join(text.split()) for text in texts) + "\n"
     command = ["java", "-Dfile.encoding=UTF-8", "-cp", str(folder / "stanford-corenlp-3.4.1.jar")]
@@ -60,4 +68,4 @@ def treebank(texts: Sequence[str]) -> list[str]:
 def plain(texts: Sequence[str]) -> list[str]:
     """Near to the same without Java: words with their inner hyphens, numbers, clitics split off."""
     found = (_TOKEN.findall(_CLITIC.sub(r" \1", text.lower())) for text in texts)
-    return [" ".join(t for t in row if t not in DROPPED and t not in '()[]{}"') for row in found]
+    return [" ".join(BRACKETS.get(t, t) for t in row if t not in DROPPED and t != '"') for row in found]
