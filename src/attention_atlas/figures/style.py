@@ -73,6 +73,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` and `<stem>.pdf`; the same figure gives the same bytes."""
+    # The layout is the same for both files; matplotlib would compute it twice for each.
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
     paths = []
     for suffix, metadata in NO_METADATA.items():
         path = stem.with_name(stem.name + suffix)
