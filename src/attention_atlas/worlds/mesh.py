@@ -152,7 +152,7 @@ def cushion(
     x, y, z = part.normals.T
     square = np.hypot(x, z) / np.maximum(np.abs(x), np.abs(z)).clip(1e-9)  # 1 to the sides, √2 to the corners
     square = np.maximum(square, 1.0)
-    points = np.stack([x * square**0.8, np.sign(y) * np.abs(y) ** 0.8, z * square**0.8], axis=1)
+    points = np.stack([x * square**0.8, np.sign(y) * np.abs(y) ** 1.3, z * square**0.8], axis=1)
     half = np.array(size) / 2
     normals = np.stack([x, y * 2, z], axis=1) / half
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Procedural textures: each pattern is a function Material -> uint8 image (S, S, 3), the same for the same seed.
+"""Procedural textures: each pattern is a function Material -> uint8 image (S, S, 3), same for the same seed.
 
 Row 0 of an image is its upper edge. To add a pattern, write one more function and put `@pattern` on it.
 """
@@ -124,6 +124,27 @@ def planks(m: Material) -> NDArray[np.float64]:
 
 
 @pattern
+def metal(m: Material) -> NDArray[np.float64]:
+    """Polished metal: bright bands that run aslant."""
+    row, column = _grid()
+    band = np.sin(np.pi * (column + row)) ** 2
+    gray = np.mean(m.color)
+    color = 0.75 * np.array(m.color) + 0.25 * gray
+    return color * (0.8 + 0.2 * band)[..., None] + 0.25 * (band**8)[..., None]
+
+
+@pattern
+def leather(m: Material) -> NDArray[np.float64]:
+    """Tufted leather: seams in a lozenge grid, a button where they meet."""
+    row, column = _grid()
+    up, down = (column + row) * 2 % 1, (column - row) * 2 % 1
+    seam = np.minimum(np.minimum(up, 1 - up), np.minimum(down, 1 - down))
+    tone = 0.7 + 0.35 * np.clip(seam / 0.2, 0, 1)
+    button = np.hypot(np.minimum(up, 1 - up), np.minimum(down, 1 - down)) < 0.12
+    return np.array(m.color) * np.where(button, 0.4, tone)[..., None]
+
+
+@pattern
 def wicker(m: Material) -> NDArray[np.float64]:
     row, column = _grid()
     over = ((row * 6).astype(int) + (column * 6).astype(int)) % 2 == 0
@@ -149,7 +170,7 @@ def bordered(m: Material) -> NDArray[np.float64]:
 def sky(m: Material) -> NDArray[np.float64]:
     """The view through a window: sky above, trees below."""
     rng = np.random.default_rng(m.seed)
-    row, column = _grid()
+    row, _ = _grid()
     image = np.array([0.45, 0.68, 0.95]) * (1 - row[..., None]) + np.array([0.9, 0.95, 1.0]) * row[..., None]
     skyline = 0.68 + 0.1 * (_smooth_noise(rng, 1, 6)[0] - 0.5)
     image[row > skyline[None, :]] = (0.42, 0.62, 0.36)

@@ -1,7 +1,7 @@
-"""What a kind of object is, and the registry the other files of this folder fill.
+"""What a kind of object is, and the registry that the files of furniture/ fill.
 
 A kind is one function that builds its parts: `build(size, look)` returns parts whose footprint is centred on
-the origin, standing on z = 0, looking at the viewer (-y). To add a kind, write one function with `@kind(...)`.
+the origin, standing on z = 0, looking at the viewer (-y). To add a kind: one function with `@kind(...)`.
 """
 
 from __future__ import annotations

@@ -36,9 +36,12 @@ def choose(kind: Kind, rng: np.random.Generator, words: str = "") -> Chosen:
     )
     pattern = str(rng.choice(kind.patterns))
     material = "" if pattern != "plain" else str(rng.choice(kind.materials))
+    variant = int(rng.integers(kind.variants))
+    if pattern == "bordered" and variant == kind.round_variant:
+        pattern = "plain"
     named = [c for c in kind.colors if pattern == "plain" or c not in PALE] or list(kind.colors)
     color = str(rng.choice(named))
-    variant, seed = int(rng.integers(kind.variants)), int(rng.integers(10_000))
+    seed = int(rng.integers(10_000))
     main = _surface(color, pattern, material, seed, rng)
     look = Look(main=main, variant=variant, seed=seed, words=words.replace(" ", "\n"))
     return Chosen(
@@ -63,11 +66,12 @@ def _size_word(kind: Kind, share: np.ndarray) -> str:
 def _surface(color: str, pattern: str, material: str, seed: int, rng: np.random.Generator) -> Material:
     rgb = jittered(COLORS[color] if color else COLORS["white"], rng)
     second = COLORS["black"] if pattern == "checkered" and rng.random() < 0.25 else COLORS["white"]
-    drawn = {"wooden": "wood", "wicker": "wicker", "brick": "brick"}.get(material, pattern)
+    drawn = {"wooden": "wood"}.get(material, material or pattern)
     if drawn == "brick":
         second = (0.8, 0.78, 0.75)
     shine = {"leather": 0.6, "metal": 1.0}.get(material, 0.1)
-    return Material(color=rgb, second=second, pattern=drawn, scale=0.4, shine=shine, seed=seed % 8)
+    scale = 1.0 if material == "metal" else 0.4
+    return Material(color=rgb, second=second, pattern=drawn, scale=scale, shine=shine, seed=seed % 8)
 
 
 def jittered(color: Color, rng: np.random.Generator, amount: float = 0.06) -> Color:

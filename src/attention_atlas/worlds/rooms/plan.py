@@ -47,7 +47,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Plan:
-    """A room of one category (kitchen, bedroom, ...) with its shell (walls, floor, ceiling) among `objects`."""
+    """A room of one category (kitchen, ...) with its shell (walls, floor, ceiling) among `objects`."""
 
     category: str
     size: Vector  # width (x), depth (y), height (z)

@@ -1,4 +1,4 @@
-"""`plans.jsonl`: the plan of every room beside its picture, so that later text layers need not sample again."""
+"""`plans.jsonl`: the plan of every room beside its picture, so that later text layers need no sampling."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def plan_row(image_id: str, plan: Plan) -> dict[str, Any]:
 
 
 def read_plans(path: str | Path) -> dict[str, Plan]:
-    """Plans by image id, in file order. Raises AtlasError for a missing file, a duplicated id or a bad row."""
+    """Plans by image id, in file order. Raises AtlasError for a missing file, a duplicated id, a bad row."""
     plans: dict[str, Plan] = {}
     for line, row in read_jsonl(path):
         where = f"{path}: line {line}"
@@ -38,7 +38,8 @@ def _plan(row: dict[str, Any]) -> Plan:
         size=_vector(row["size"]),
         camera=Camera(_vector(camera["eye"]), _vector(camera["target"]), float(camera["angle"])),
         objects=[
-            Placed(**{**o, "center": _vector(o["center"]), "size": _vector(o["size"])}) for o in row["objects"]
+            Placed(**{**o, "center": _vector(o["center"]), "size": _vector(o["size"])})
+            for o in row["objects"]
         ],
     )
 

@@ -30,7 +30,7 @@ def project(camera: Camera, points: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Points behind the eye have a depth <= 0 and no meaningful x and y.
     """
-    eye = np.array(camera.eye)
+    eye = np.array(camera.eye, dtype=float)
     ahead = np.array(camera.target) - eye
     ahead /= np.linalg.norm(ahead)
     right = np.cross(ahead, [0.0, 0.0, 1.0])

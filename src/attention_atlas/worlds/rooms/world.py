@@ -22,9 +22,9 @@ REDRAWS = 20
 
 
 class Rooms:
-    """`image_size` in pixels (square); a room with fewer visible things than `least_objects` is drawn anew."""
+    """`image_size` in pixels (square); a room with fewer visible things than `least_objects` is redrawn."""
 
-    def __init__(self, image_size: int = 144, least_objects: int = 6) -> None:
+    def __init__(self, image_size: int = 144, least_objects: int = 7) -> None:
         if not 32 <= image_size <= 1024:
             raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
         self.image_size = image_size
