@@ -98,7 +98,7 @@ def _next(teller: Teller, joined: bool = False) -> Sentence:
             sentence = maker(teller, things)
             if sentence is not None and (sentence.clause or not joined):
                 teller.told.update(t.id for t in things)
-                teller.focus = tuple(things)
+                teller.focus = tuple(things) if sentence.focused else ()
                 return _complete(teller, sentence)
             teller.further.clear()
         teller.told.update(t.id for t in things)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attention_atlas.worlds.rooms.kinds import COLORS
 from attention_atlas.worlds.rooms.text.facts import Fact
 from attention_atlas.worlds.rooms.text.lexicon import PARTS, VAGUE_ON, absent_names, article
-from attention_atlas.worlds.rooms.text.sentences import be, child_groups
+from attention_atlas.worlds.rooms.text.mentions import be, child_groups
 from attention_atlas.worlds.rooms.text.teller import Teller, locate
 from attention_atlas.worlds.rooms.text.tree import Node, Sentence, phrase
 

@@ -36,12 +36,12 @@ RELATION_WORDS: dict[str, tuple[str, float, tuple[str, ...]]] = {
     "behind": ("direction", 0.6, ("behind",)),
     "between": ("direction", 1.5, ("between", "in between")),
     "across": ("direction", 0.8, ("across from", "opposite")),
-    "next to": ("distance", 0.25, ("next to", "next to", "beside", "by")),
-    "near": ("distance", 0.1, ("near", "near", "close to")),
+    "next to": ("distance", 0.17, ("next to", "next to", "beside", "by")),
+    "near": ("distance", 0.07, ("near", "near", "close to")),
     "far": ("distance", 0.06, ("far from", "far away from")),
 }
 FLAT = ("rug",)  # no landmark for sides and distances: one says on it
-HANGING_ON = ("painting", "sign", "mirror", "clock", "towel", "curtains")
+STANDS_OVER = ("table", "coffee table", "desk", "bed", "sofa")  # what a rug is said to be under
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,26 @@ def _of_two(a: Thing, b: Thing, view: View) -> Iterator[Fact]:
             yield Fact((a.id,), "on rug", (b.id,))
         return
     if a.label in FLAT:
-        if common(a.x, b.x) > 0.6 and common(a.y, b.y) > 0.6 and b.support == "floor":
+        if b.label in STANDS_OVER and common(a.x, b.x) > 0.6 and common(a.y, b.y) > 0.6:
             yield Fact((a.id,), "under", (b.id,))
         elif b.support == "floor" and _before(a, b) and -overlap(a.depth, b.depth) < 0.8:
             yield Fact((a.id,), "front", (b.id,))
         return
+    if b.label == "bed" and a.support == "floor" and _at_foot(a, b):
+        yield Fact((a.id,), "foot", (b.id,))
     yield from _heights(a, b)
     yield from _sides(a, b)
     yield from _nearness(a, b, view)
+
+
+def _at_foot(a: Thing, bed: Thing) -> bool:
+    """Whether `a` stands just beyond the end of a bed; the head of a bed that is not turned is at +y."""
+    angle = math.radians(bed.placed.turn)
+    fx, fy = math.sin(angle), -math.cos(angle)
+    (ax, ay), (bx, by) = a.middle, bed.middle
+    along, aside = (ax - bx) * fx + (ay - by) * fy, abs((ax - bx) * fy - (ay - by) * fx)
+    long, wide = (length(bed.y), length(bed.x)) if abs(fy) > abs(fx) else (length(bed.x), length(bed.y))
+    return long / 2 < along < long / 2 + 1.0 and aside < wide / 2 and gap(a, bed) < 0.7
 
 
 def _heights(a: Thing, b: Thing) -> Iterator[Fact]:

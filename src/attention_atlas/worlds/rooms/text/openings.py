@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attention_atlas.worlds.rooms.text.lexicon import article, room_names
-from attention_atlas.worlds.rooms.text.sentences import first_mention
+from attention_atlas.worlds.rooms.text.mentions import first_mention
 from attention_atlas.worlds.rooms.text.teller import Teller
 from attention_atlas.worlds.rooms.text.things import Thing
 from attention_atlas.worlds.rooms.text.tree import Claim, Node, Sentence, phrase
@@ -31,12 +31,12 @@ def opening(teller: Teller, leading: list[list[Thing]]) -> Sentence:
         walls = phrase(f"{look} walls", objects=alike, kind="group", plural=True)
         if len(alike) > 1:
             room = Node([room, " with ", walls], (), "abstract", False, room)
-    elif leading and teller.chance(0.4):
-        first = first_mention(teller, leading[0], claims, 0.25)
+    elif leading and teller.chance(0.5):
+        first = first_mention(teller, leading[0], claims, 0.25, chain=0.0)
         teller.told.update(t.id for t in leading[0])
         inside = first
         if len(leading) > 1 and teller.chance(0.5):
-            second = first_mention(teller, leading[1], claims, 0.1)
+            second = first_mention(teller, leading[1], claims, 0.1, chain=0.0)
             teller.told.update(t.id for t in leading[1])
             both = (*first.objects, *second.objects)
             inside = phrase(first, " and ", second, objects=both, kind="group", plural=True)

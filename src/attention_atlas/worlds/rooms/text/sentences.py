@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attention_atlas.worlds.rooms.text.facts import Fact
+from attention_atlas.worlds.rooms.text.mentions import be, child_groups, first_mention, participle, verb
 from attention_atlas.worlds.rooms.text.teller import Teller, locate
 from attention_atlas.worlds.rooms.text.things import Thing
 from attention_atlas.worlds.rooms.text.tree import Claim, Node, Sentence, phrase
@@ -31,92 +32,12 @@ def form(weight: float, again: bool = False) -> Callable[[Maker], Maker]:
     return register
 
 
-def be(node: Node) -> str:
-    return "are" if node.plural else "is"
-
-
-def participle(teller: Teller, thing: Thing, fact: Fact) -> str:
-    """'hanging', 'sitting', ... before a preposition, now and then."""
-    support = thing.support
-    if fact.relation == "hanging":
-        return "hanging"
-    if support == "wall" and fact.relation in ("on wall", "above"):
-        return "hanging" if teller.chance(0.45) and thing.label not in ("window", "door", "shelf") else ""
-    if fact.relation in ("on", "under", "on floor", "against") and teller.chance(0.2):
-        return teller.pick(("sitting", "standing", "sitting"))
-    return ""
-
-
-def verb(teller: Teller, thing: Thing, plural: bool, fact: Fact) -> str:
-    """A verb of place that fits how a thing is held."""
-    support = thing.support
-    if support in ("wall", "ceiling") and thing.label not in ("window", "door", "shelf"):
-        options: tuple[str, ...] = ("hang", "be", "be")
-    elif thing.label == "rug":
-        options = ("lie", "be", "be")
-    elif support in ("on", "floor"):
-        options = ("stand", "sit", "be", "be", "be")
-    else:
-        options = ("be", "be", "be")
-    word = "hang" if fact.relation == "hanging" else teller.pick(options)
-    if word == "be":
-        return "are" if plural else "is"
-    return word if plural else word + "s"
-
-
-def with_children(teller: Teller, things: Sequence[Thing], node: Node) -> Node | None:
-    """'a bed with two pillows': what lies on a thing, or is in it."""
-    children = child_groups(teller, things)
-    if len(things) != 1 or not children:
-        return None
-    group = teller.pick(children)
-    inner = teller.some(group, 0.8)
-    teller.told.update(t.id for t in group)
-    others = [g for g in children if g is not group]
-    if others and teller.chance(0.4):
-        more = teller.pick(others)
-        second = teller.some(more, 0.8)
-        teller.told.update(t.id for t in more)
-        both = (*inner.objects, *second.objects)
-        inner = phrase(inner, " and ", second, objects=both, kind="group", plural=True)
-    return Node([node, " with ", inner], node.objects, node.kind, node.plural, node)
-
-
-def child_groups(teller: Teller, things: Sequence[Thing]) -> list[list[Thing]]:
-    """What stands on or in the one thing, by kind, if not spoken of before."""
-    if len(things) != 1:
-        return []
-    groups: dict[str, list[Thing]] = {}
-    for t in teller.view.things:
-        if t.parent == things[0].id and t.support in ("on", "in") and t.id not in teller.told:
-            groups.setdefault(t.label, []).append(t)
-    return list(groups.values())
-
-
-def first_mention(teller: Teller, things: Sequence[Thing], claims: list[Claim], fact: float) -> Node:
-    """'a red lamp on the table', 'a bed with two pillows', 'a lamp with a red shade', 'three chairs'."""
-    if len(things) == 1 and teller.chance(0.12):
-        part = teller.with_part(things[0])
-        if part is not None:
-            return part
-    node = teller.some(things)
-    if teller.chance(fact):
-        chosen = teller.choose_fact(things)
-        if chosen is not None:
-            located, claim = teller.located(node, chosen, participle(teller, things[0], chosen))
-            claims.append(claim)
-            return located
-    if teller.chance(0.5):
-        return with_children(teller, things, node) or node
-    return node
-
-
 @form(5.0)
 def there_is(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp on the table.'"""
     claims: list[Claim] = []
     node = first_mention(teller, things, claims, 0.66)
-    also = "also " if teller.told and teller.chance(0.2) else ""
+    also = "also " if teller.told and teller.chance(0.28) else ""
     tail: list[str | Node] = []
     if not claims and teller.chance(0.15):
         place, claim = locate(node, "in", teller.this_room(), "region")
@@ -161,7 +82,7 @@ def place_first(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     if fact is None or fact.relation in ("far", "near", "hanging"):
         return None
     target = teller.some(things)
-    place, claim = teller.place(target, fact)
+    place, claim = teller.place(target, fact, chain=0.0)
     there = teller.pick((" there", ", there", ""))
     return Sentence([place, f"{there} {be(target)} ", target], [claim])
 
@@ -220,7 +141,7 @@ def the_thing_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     return Sentence([owner, " has ", inner, " ", place], [claim])
 
 
-@form(1.1)
+@form(1.5)
 def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp and a plant next to the sofa.'"""
     others = [t for t in teller.view.things if t.id not in teller.told and t.label != things[0].label]
@@ -229,15 +150,15 @@ def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     other = teller.weighted(others, [t.salience for t in others])
     claims: list[Claim] = []
     first = teller.some(things)
-    second = first_mention(teller, [other], claims, 0.65)
+    second = first_mention(teller, [other], claims, 0.65, chain=0.0)
     teller.told.add(other.id)
     both = phrase(
         first, " and ", second, objects=(*first.objects, *second.objects), kind="group", plural=True
     )
     lead = teller.pick((f"there {be(first)} ", f"there {be(first)} ", "the room has "))
     if lead.startswith("the room"):
-        return Sentence([teller.room(), " has ", both], claims)
-    return Sentence([lead, both], claims)
+        return Sentence([teller.room(), " has ", both], claims, focused=False)
+    return Sentence([lead, both], claims, focused=False)
 
 
 @form(0.9, again=True)

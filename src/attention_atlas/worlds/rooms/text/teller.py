@@ -18,8 +18,8 @@ T = TypeVar("T")
 SAID = {"size": 0.3, "shape": 0.5, "color": 0.62, "pattern": 0.6, "material": 0.4}
 PLAIN_COLOR = {"plant": 0.2, "tv": 0.25, "toilet": 0.4, "bathtub": 0.5, "basket": 0.3}
 CHAIN = 0.2  # chance that a landmark is located itself
-CHAINED = ("on", "in", "on rug", "left", "right", "front", "next to", "under")
-VERY = 0.2  # chance that 'large' is 'very large'
+CHAINED = ("on", "in", "on rug", "left", "right", "front", "under")
+VERY = 0.25  # chance that 'large' is 'very large'
 MORE_THAN_FEW = 4  # from here on people stop counting now and then
 
 
@@ -220,7 +220,7 @@ class Teller:
         weight = fact.weight
         if fact.relation == "on floor":
             extent = self.view.by_id[fact.targets[0]].placed.size
-            return weight * (1.0 if max(extent) < 0.6 else 0.1)
+            return weight * (1.0 if max(extent) < 0.6 else 0.04)
         if fact.relation in ("on wall", "hanging", "against", "corner", "middle"):
             return weight
         landmark = self.view.by_id[fact.landmarks[0]]

@@ -48,6 +48,7 @@ class Sentence:
     items: list[str | Node]
     claims: list[Claim] = field(default_factory=list)
     clause: bool = True  # it has a verb, so that another sentence can be joined to it
+    focused: bool = True  # it is about one thing or one group, so that "it" or "they" can follow
 
 
 def phrase(
