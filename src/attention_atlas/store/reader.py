@@ -66,6 +66,10 @@ class StoreReader:
             raise AtlasError(f"{self.path}: id: no example '{id}'{did_you_mean(id, self.ids)}")
         return self._file["examples"][id]
 
+    def kinds_of(self, id: str) -> list[str]:
+        """The kinds that this example has."""
+        return [kind for kind in self.kinds if kind in self._example(id)]
+
     def _kind(self, id: str, kind: str) -> Any:
         group = self._example(id)
         if kind not in self.kinds:
