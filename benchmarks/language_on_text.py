@@ -4,7 +4,7 @@
 
 Prints counts beside the paper's ("Attention as Grounding": 1,015 region, 239 direction and 6 distance
 relations in 441 paragraphs; 196 noun phrases in ten) and, for rooms, precision and recall against gold.
-A corpus whose folder is absent is left out. `make paper-check` says where Tell-Me-More comes from.
+A corpus whose folder is absent is left out; compare_text.py compares the style of both texts. `make paper-check` says where Tell-Me-More comes from.
 """
 
 from __future__ import annotations
@@ -30,24 +30,18 @@ PAPER: dict[str, float] = {
     "  direction": 239 / 1260,
     "  distance": 6 / 1260,
 }
-POS = ("NOUN", "DET", "ADJ", "ADP", "VERB", "AUX", "PRON", "ADV", "NUM", "PROPN", "CCONJ", "PUNCT")
 
 
-def counts(parses: Sequence[Parse], ratio_tokens: int) -> dict[str, float]:
-    """The measured numbers; the type-token ratio is over the first `ratio_tokens` words, as it falls
-    with length."""
+def counts(parses: Sequence[Parse]) -> dict[str, float]:
+    """The measured numbers, under the names of PAPER where the paper has them."""
     n = len(parses)
     tokens = [t for p in parses for t in p.tokens]
     phrases = [q for p in parses for q in p.phrases]
     relations = [r for p in parses for r in p.relations]
-    kinds, pos = Counter(r.type for r in relations), Counter(t.pos for t in tokens)
-    first = [t.text.lower() for t in tokens if any(c.isalpha() for c in t.text)][:ratio_tokens]
+    kinds = Counter(r.type for r in relations)
     row: dict[str, float] = {
         "paragraphs": n,
-        "sentences / paragraph": sum(p.tokens[-1].sent + 1 for p in parses) / n,
         "tokens / paragraph": len(tokens) / n,
-        "distinct words": len({t.text.lower() for t in tokens}),
-        f"type-token ratio ({len(first)})": len(set(first)) / max(1, len(first)),
         "noun phrases / paragraph": len(phrases) / n,
         "  not stopped": sum(not q.stop for q in phrases) / n,
         "  level 0": sum(q.level == 0 for q in phrases) / n,
@@ -58,8 +52,6 @@ def counts(parses: Sequence[Parse], ratio_tokens: int) -> dict[str, float]:
     row["  order target-relation-landmark"] = sum(
         r.order == "target-relation-landmark" for r in relations
     ) / max(1, len(relations))
-    for tag in POS:
-        row[f"POS {tag}"] = pos[tag] / len(tokens)
     return row
 
 
@@ -120,10 +112,8 @@ def main() -> int:
     if not parsed:
         print("no corpus found; give --rooms or --tell-me-more", file=sys.stderr)
         return 1
-    # One length for both, so that the ratios can be compared.
-    shortest = min(sum(len(p.tokens) for p in parses) for parses, _ in parsed.values())
     for name, (parses, _) in parsed.items():
-        columns[name] = counts(parses, min(10_000, shortest * 8 // 10))
+        columns[name] = counts(parses)
     columns["paper"] = PAPER
     print(f"\n{'':<34}" + "".join(f"{name:>14}" for name in columns))
     for row in next(iter(columns.values())):

@@ -56,6 +56,11 @@ def triples(text: str) -> list[tuple[str, str, str, str, str]]:
             "The lamp is between the bed and the door.",
             ("The lamp", "between", "the bed and the door", "direction", TRL),
         ),
+        (
+            "There are books inside one of the shelves.",
+            ("books", "inside", "one of the shelves", "region", TRL),
+        ),
+        ("A lot of books lie on the floor.", ("A lot of books", "on", "the floor", "region", TRL)),
         ("Lamps are hanging from the ceiling.", ("Lamps", "from", "the ceiling", "region", TRL)),
     ],
 )

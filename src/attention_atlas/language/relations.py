@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 _NOMINAL = ("NOUN", "PROPN", "PRON", "NUM")
 _PRENOMINAL = ("det", "amod", "compound", "nummod", "poss", "nmod", "predet", "quantmod", "advmod")
 _RELATIVE = ("that", "which", "who")
+# "a lot of books", "one of the chairs", "a chest of drawers": what stands after "of" is what is meant.
+_QUANTITIES = """
+lot lots couple pair pairs set sets number row bunch group piece pieces plenty variety one two three four some
+few many most all both each several chest chests
+"""
+_PARTITIVE = frozenset(_QUANTITIES.split())
 _DUMMY = ("this", "that", "it", "these", "those", "they", "there")
 
 
@@ -74,13 +80,19 @@ def _triple(
 
 
 def noun_span(head: Token, joined: bool = False) -> tuple[int, int]:
-    """The flat noun phrase of `head`; with `joined` all members of a coordination that it opens."""
+    """The flat noun phrase of `head`, with "of ..." after a word of quantity.
+
+    With `joined` it reaches over all members of a coordination that it opens.
+    """
     start = head.i
     for child in sorted(head.lefts, key=lambda t: -t.i):
         if child.dep_ not in _PRENOMINAL:
             break
         start = child.left_edge.i
     end = head.i + 1
+    if head.lower_ in _PARTITIVE and end < len(head.doc) and head.doc[end].lower_ == "of":
+        whole = [t for t in head.doc[end].rights if t.dep_ == "pobj"]
+        end = noun_span(whole[0])[1] if whole else end
     if joined:
         members = [t for t in head.conjuncts if t.pos_ in _NOMINAL and t.i > head.i]
         end = max([end, *(t.i + 1 for t in members)])
