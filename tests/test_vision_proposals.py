@@ -83,14 +83,16 @@ def test_shares_of_background_duplicates_and_jitter() -> None:
     assert 0.65 < mean < 0.95
 
 
-def test_hidden_objects_are_missed_more() -> None:
-    def recall(occlusion: float) -> float:
-        worlds = [scene((10, 10, 60, 50), image_id=str(i), occlusion=occlusion) for i in range(300)]
+def test_hidden_objects_are_missed_more_unless_large() -> None:
+    def recall(box: tuple[float, float, float, float], occlusion: float) -> float:
+        worlds = [scene(box, image_id=str(i), occlusion=occlusion) for i in range(300)]
         return float(np.mean([(ProposalOracle()(w).gold == 100).any() for w in worlds]))
 
-    # Expected 1 - (0.02 + 0.25 e^(-0.096/0.004) + 0.4 x hidden) = 0.98 and 0.62.
-    assert abs(recall(0.0) - 0.98) < 0.04
-    assert abs(recall(0.9) - 0.62) < 0.1
+    # Expected 1 - (0.02 + 0.25 e^(-s/0.004) + 0.4 x hidden x e^(-s/0.1)), s the share of 144 x 144 pixels.
+    small, large = (10, 10, 34, 34), (0, 72, 144, 144)  # s = 0.028, 0.5
+    assert abs(recall(small, 0.0) - 0.98) < 0.03
+    assert abs(recall(small, 0.9) - 0.707) < 0.08
+    assert abs(recall(large, 0.9) - 0.978) < 0.03
 
 
 def test_background_avoids_objects_and_no_jitter_gives_the_objects() -> None:

@@ -36,7 +36,8 @@ class ProposalOracle:
     miss: float = 0.02  # chance to miss a plain object
     miss_small: float = 0.25  # added for an object of no area, falls to 1/e at `small` of the image
     small: float = 0.004
-    miss_hidden: float = 0.4  # added for a wholly hidden object, proportional to the hidden share
+    miss_hidden: float = 0.4  # added for a small hidden object, times the hidden share; falls to 1/e at `large`
+    large: float = 0.1  # of the image: a floor is found although furniture hides most of it
     background: float = 0.2  # share of the N boxes that show no object in particular
     min_side: float = 3.0  # pixels; no box is smaller
 
@@ -70,8 +71,8 @@ class ProposalOracle:
     def _miss_chance(self, item: SceneObject, scene: Scene) -> float:
         x1, y1, x2, y2 = item.box
         share = (x2 - x1) * (y2 - y1) / (scene.width * scene.height)
-        chance = self.miss + self.miss_small * np.exp(-share / self.small) + self.miss_hidden * item.occlusion
-        return float(min(chance, 0.95))
+        hidden = self.miss_hidden * item.occlusion * np.exp(-share / self.large)
+        return float(min(self.miss + self.miss_small * np.exp(-share / self.small) + hidden, 0.95))
 
     def _which(self, target: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
         """Object of each proposal: every object once (the largest when there are too many), then more of
