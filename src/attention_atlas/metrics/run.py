@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,24 @@ def summarise(frame: pd.DataFrame, study: Study) -> dict[str, Any]:
         "capture": str(study.store.attrs.get("convention", "")),
         "linker": study.linker,
         "model": study.model,
+        "regions": study.regions,
         "resamples": study.resamples,
-    }
+    } | _language(study)
     return {"about": about, "metrics": values}
+
+
+def _language(study: Study) -> dict[str, Any]:
+    """Means per text of words, noun phrases (all nesting levels), linked phrases and relations, by type."""
+    n = len(study.ids)
+    parses = [study.parses[id_] for id_ in study.ids]
+    types = Counter(relation.type for parse in parses for relation in parse.relations)
+    return {
+        "words_per_text": _short(sum(len(p.tokens) for p in parses) / n),
+        "phrases_per_text": _short(sum(len(p.phrases) for p in parses) / n),
+        "linked_phrases_per_text": _short(sum(len(study.links.get(id_, ())) for id_ in study.ids) / n),
+        "relations": dict(sorted(types.items())),
+        "relations_per_text": _short(sum(types.values()) / n),
+    }
 
 
 def headline(frame: pd.DataFrame) -> dict[str, float]:

@@ -47,7 +47,8 @@ class Study:
     """A store with the language, links and regions of its examples.
 
     `causal` names the kinds whose row i sees keys 0..i only. `image_ids` maps example id -> image id; without
-    it every example is its own image. Intervals resample images `resamples` times from `seed`.
+    it every example is its own image. `linker` and `regions` (where they come from) are names for the
+    summary. Intervals resample images `resamples` times from `seed`.
     Raises AtlasError when the store holds an example that another file lacks, or was dumped from other words.
     """
 
@@ -60,6 +61,7 @@ class Study:
     model: str = ""
     data: str = ""
     linker: str = ""
+    regions: str = ""
     causal: Sequence[str] = ("decoder_self",)
     resamples: int = RESAMPLES
     seed: int = 0
@@ -192,6 +194,7 @@ def read_study(
         links=read_linked(links) if links is not None else {},
         image_ids={e.id: e.image_id for e in corpus.examples},
         areas=None if features is None else RegionAreas(features),
+        regions="" if features is None else features.source,
         **names,
     )
 

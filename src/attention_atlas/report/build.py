@@ -1,0 +1,189 @@
+"""results/report.html: each number of a paper beside ours, tables and figures of every study, in one file.
+
+A study is one file of conf/report/ (see conf/report/grounding.yaml); nothing here knows any study. The page
+needs no network: figures are inside it. It holds no time, host or path, so that the same results give the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+from attention_atlas.files import write_text
+from attention_atlas.report.numbers import Quote, Tables, pick, quote
+from attention_atlas.report.template import PAGE
+
+SECTIONS = ("experiment", "title", "paper", "intro", "notes", "headlines", "tables", "summaries", "figures")
+
+
+def build_report(
+    reports: Mapping[str, Mapping[str, Any]], results: str | Path, out: str | Path, profile: str = ""
+) -> None:
+    """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists.
+
+    Raises AtlasError for a study whose results are absent or lack a quoted row or figure, ConfigError for a
+    YAML that names an unknown key, table or column.
+    """
+    import jinja2
+
+    if not reports:
+        raise ConfigError("conf/report: no study to report; name at least one in conf/stage/report.yaml")
+    studies = [study(name, dict(spec), Path(results), profile) for name, spec in reports.items()]
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    write_text(out, environment.from_string(PAGE).render(studies=studies, profile=profile))
+
+
+def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[str, Any]:
+    """All that the page shows of one study."""
+    for key in spec:
+        if key not in SECTIONS:
+            raise ConfigError(f"conf/report/{name}.yaml: {key}: unknown key{did_you_mean(key, SECTIONS)}")
+    folder = results / str(spec.get("experiment", name))
+    if not folder.is_dir():
+        raise AtlasError(f"{folder}: no such folder; run the study's stages (dvc repro)")
+    tables = Tables(folder)
+    return {
+        "name": name,
+        "folder": folder.name,
+        "title": spec.get("title", name),
+        "paper": spec.get("paper", ""),
+        "intro": spec.get("intro", ""),
+        "notes": notes(spec.get("notes") or [], profile),
+        "about": about(folder / "metrics.json"),
+        "headlines": [headline(tables, entry) for entry in spec.get("headlines") or []],
+        "tables": [table(tables, entry) for entry in spec.get("tables") or []],
+        "summaries": [summary(tables, entry) for entry in spec.get("summaries") or []],
+        "figures": [figure(folder, entry) for entry in spec.get("figures") or []],
+        "files": sorted(tables.frames),
+    }
+
+
+def notes(entries: list[Any], profile: str) -> list[str]:
+    """Texts, or {text, profiles} shown only in those profiles."""
+    found = []
+    for entry in entries:
+        if isinstance(entry, str):
+            found.append(entry)
+        elif profile in entry.get("profiles", [profile]):
+            found.append(str(entry["text"]))
+    return found
+
+
+def about(path: Path) -> list[tuple[str, str]]:
+    """The `about` part of metrics.json as label and text."""
+    if not path.exists():
+        return []
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")).get("about", {})
+    except (json.JSONDecodeError, AttributeError):
+        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage anew") from None
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{v:,} {k}" for k, v in value.items())
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        elif isinstance(value, float):
+            value = f"{value:.2f}"
+        if value not in ("", None):
+            rows.append((key.replace("_", " "), str(value)))
+    return rows
+
+
+def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """{name, paper, table, where, pick, factor, digits, unit, convention} -> one line of the comparison."""
+    what = str(_needed(entry, "name", "headlines"))
+    rows = tables.rows(str(_needed(entry, "table", what)), entry.get("where") or {})
+    row = pick(rows, str(entry.get("pick", "overall")), what)
+    return {
+        "name": what,
+        "paper": str(entry.get("paper", "")),
+        "unit": str(entry.get("unit", "")),
+        "convention": str(entry.get("convention", "")),
+        "ours": quote(row, float(entry.get("factor", 1)), int(entry.get("digits", 2))),
+    }
+
+
+def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of the paper: its number and ours in each cell, one row per model.
+
+    {title, table, caption, factor, digits, where, columns: [{label, where, factor, digits}],
+    rows: [{label, models, paper: {column label: number}}]}
+    """
+    title = str(_needed(entry, "title", "tables"))
+    name = str(_needed(entry, "table", title))
+    columns = list(_needed(entry, "columns", title))
+    rows, footnotes = [], []
+    for spec in _needed(entry, "rows", title):
+        models = list(_needed(spec, "models", title))
+        label = str(spec.get("label", models[0]))
+        paper = {str(k): str(v) for k, v in (spec.get("paper") or {}).items()}
+        unknown = sorted(set(paper) - {str(c["label"]) for c in columns})
+        if unknown:
+            raise ConfigError(f"conf/report: {title}: row '{label}': paper: no column '{unknown[0]}'")
+        present = bool(len(tables.rows(name, {"model": models})))
+        cells: list[dict[str, Any]] = []
+        for column in columns:
+            ours = Quote(value="")
+            if present:
+                where = {"model": models} | dict(entry.get("where") or {}) | dict(column["where"])
+                row = pick(tables.rows(name, where), "overall", f"{title}, {label}, {column['label']}")
+                factor = float(column.get("factor", entry.get("factor", 1)))
+                ours = quote(row, factor, int(column.get("digits", entry.get("digits", 2))))
+            if ours.note and ours.note not in footnotes:
+                footnotes.append(ours.note)
+            cells.append({"paper": paper.get(str(column["label"]), ""), "ours": ours})
+        rows.append({"label": label, "cells": cells, "n": cells[0]["ours"].n, "present": present})
+    return {
+        "title": title,
+        "caption": str(entry.get("caption", "")),
+        "columns": [str(c["label"]) for c in columns],
+        "rows": rows,
+        "footnotes": footnotes,
+    }
+
+
+def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Every condition of a metric: mean over heads, highest head, chance. {title, table, where, ...}"""
+    title = str(_needed(entry, "title", "summaries"))
+    rows = tables.rows(str(_needed(entry, "table", title)), entry.get("where") or {})
+    if rows.empty:
+        raise AtlasError(f"report: {title}: no rows fit; correct `where` in conf/report")
+    factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
+    lines = []
+    for key, part in rows.groupby(["kind", "condition"], sort=False):
+        kind, condition = (str(k) for k in key)  # type: ignore[union-attr]
+        overall = quote(pick(part, "overall", title), factor, digits)
+        heads = part[part["head"] >= 0]
+        best = (
+            quote(pick(part, "highest head", title), factor, digits) if heads["value"].notna().any() else None
+        )
+        lines.append({"kind": kind, "condition": condition, "overall": overall, "best": best})
+    return {"title": title, "caption": str(entry.get("caption", "")), "lines": lines}
+
+
+def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """{file, title, caption} with the PNG as text, and the PDF's name beside the page."""
+    name = str(_needed(entry, "file", "figures"))
+    png = folder / "figures" / f"{name}.png"
+    if not png.exists():
+        raise AtlasError(f"{png}: no such figure; run the plot stage, or correct conf/report")
+    return {
+        "title": str(entry.get("title", name)),
+        "caption": str(entry.get("caption", "")),
+        "data": base64.b64encode(png.read_bytes()).decode("ascii"),
+        "pdf": f"{folder.name}/figures/{name}.pdf",
+    }
+
+
+def _needed(entry: Mapping[str, Any], key: str, what: str) -> Any:
+    if key not in entry:
+        raise ConfigError(f"conf/report: {what}: {key}: missing; add it")
+    return entry[key]
