@@ -4,7 +4,8 @@
 
 Prints counts beside the paper's ("Attention as Grounding": 1,015 region, 239 direction and 6 distance
 relations in 441 paragraphs; 196 noun phrases in ten) and, for rooms, precision and recall against gold.
-A corpus whose folder is absent is left out; compare_text.py compares the style of both texts. `make paper-check` says where Tell-Me-More comes from.
+A corpus whose folder is absent is left out; `make paper-check` says where Tell-Me-More comes from.
+compare_text.py compares the style of both texts.
 """
 
 from __future__ import annotations
