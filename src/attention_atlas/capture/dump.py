@@ -142,7 +142,7 @@ def dump(
                 writers[ATTENTION].write(id, attn, axes)
             if STATISTICS in writers and id not in writers[STATISTICS].done:
                 writers[STATISTICS].write(id, values, axes)
-            seen += 1
+            seen += id not in done
     for writer in writers.values():
         writer.finish()
     out.mkdir(parents=True, exist_ok=True)

@@ -59,10 +59,12 @@ class CaptioningDump:
         self.captions = Captions(chosen, vocab, RegionCache(features), self.max_words)
 
     def _batches(self, done: Collection[str]) -> list[list[int]]:
-        # By length, so that little is padding; the store sorts by id anyway.
-        left = [i for i, e in enumerate(self.captions.examples) if e.id not in done]
-        left.sort(key=lambda i: (len(self.captions.ids[i]), self.captions.examples[i].id))
-        return [left[i : i + self.batch_size] for i in range(0, len(left), self.batch_size)]
+        # By length, so that little is padding; the store sorts by id anyway. Batches are the same whatever is
+        # done already: a resumed dump gives the same bytes, though rounding depends on the batch.
+        examples, ids = self.captions.examples, self.captions.ids
+        order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), examples[i].id))
+        cut = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [batch for batch in cut if any(examples[i].id not in done for i in batch)]
 
     def count(self, done: Collection[str]) -> int:
         return len(self._batches(done))

@@ -1,0 +1,262 @@
+"""The dump of a captioning model: the right rows, resumable to the same bytes; both conventions."""
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from attention_atlas.capture import Capture, validate
+from attention_atlas.capture.dump import DumpSettings, dump, read_settings
+from attention_atlas.capture.dumps.captioning import CaptioningDump
+from attention_atlas.corpus import Corpus, Example, Scene
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.blind import BlindTransformer
+from attention_atlas.models.lstm import HierarchicalLSTM
+from attention_atlas.models.object_relation import ObjectRelationTransformer
+from attention_atlas.store import AttentionStore, StatisticsStore
+from attention_atlas.training.vocab import Vocabulary
+from attention_atlas.vision.features_file import FeaturesFile
+from attention_atlas.vision.features_writer import FeaturesWriter
+
+TEXTS = [
+    "A red chair stands left of the table. It is old.",
+    "The lamp is on.",
+    "There is a small brown table in the middle of this room, and a lamp.",
+    "A zebra!",
+    "Nothing here but a chair.",
+]
+# Of the texts all but "zebra".
+WORDS = [
+    *(
+        "a",
+        "red",
+        "chair",
+        "stands",
+        "left",
+        "of",
+        "the",
+        "table",
+        ".",
+        "it",
+        "is",
+        "old",
+        "lamp",
+        "on",
+        "there",
+    ),
+    *("small", "brown", "in", "middle", "this", "room", ",", "and", "nothing", "here", "but"),
+]
+STATISTICS = ["attn", "mass", "entropy", "lse", "received", "head_norm", "norm_mass"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    rng = np.random.default_rng(0)
+    scenes, examples = {}, []
+    with FeaturesWriter(
+        root / "features.h5", dim=6, regions=5, labels=["chair", "lamp"], source="test"
+    ) as file:
+        for i, text in enumerate(TEXTS):
+            count = 2 + i % 4
+            boxes = np.sort(rng.random((count, 2, 2)) * 60, axis=1).reshape(count, 4)
+            file.add(
+                f"image{i}",
+                features=rng.standard_normal((count, 6)),
+                boxes=boxes + np.array([0, 0, 2, 2]),
+                size=(64, 64),
+                label=np.arange(count) % 2,
+                label_confidence=np.ones(count),
+            )
+            scenes[f"image{i}"] = Scene(f"image{i}", f"images/{i}.png", 64, 64, "test")
+            examples.append(Example(f"text{i}", f"image{i}", text))
+    with FeaturesFile(root / "features.h5") as features:
+        yield Corpus(root, scenes, examples, "drawn"), features, Vocabulary(WORDS)
+
+
+def captioner(**more):
+    torch.manual_seed(0)
+    sizes = {"layers": 2, "heads": 2, "dim": 8, "inner": 16, **more}
+    model = ObjectRelationTransformer(vocab_size=4 + len(WORDS), feature_dim=6, **sizes)
+    return model.eval()
+
+
+def run_dump(world, folder, task=None, model=None, name="captioner", **settings):
+    corpus, features, vocab = world
+    task = task or CaptioningDump(batch_size=2)
+    task.prepare(corpus, features, vocab, {})
+    (folder / "work").mkdir(parents=True, exist_ok=True)
+    return dump(
+        task,
+        model or captioner(),
+        DumpSettings(**{"statistics": STATISTICS, "backend": "materialised", **settings}),
+        folder / "out",
+        folder / "work",
+        model_name=name,
+        config_hash="hash",
+    )
+
+
+@pytest.fixture(scope="module")
+def dumped(world, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dumped")
+    assert run_dump(world, folder)["examples"] == len(TEXTS)
+    return folder / "out"
+
+
+def digests(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
+
+
+def test_rows_columns_and_axes(world, dumped):
+    with AttentionStore(dumped / "attention.h5", config_hash="hash") as store:
+        store.validate()
+        assert store.ids == [f"text{i}" for i in range(5)]
+        assert store.kinds == {
+            "cross": ("target", "region"),
+            "decoder_self": ("target", "source"),
+            "encoder_self": ("region", "region"),
+        }
+        target, source = store.axis("text3", "target"), store.axis("text3", "source")
+        assert target.tokens == ["a", "zebra", "!", "<eos>"] and target.roles[-1] == "eos"
+        assert source.tokens == ["<bos>", "a", "zebra", "!"] and source.word == [-1, 0, 1, 2]
+        assert store.axis("text1", "region").tokens == ["chair", "lamp", "chair"]
+        assert store.shape("text3", "cross") == (2, 2, 4, 5)
+        self_attn = store.read("text3", "decoder_self")
+        assert (self_attn[:, :, 0, 0] == 1).all() and (np.triu(np.ones((4, 4)), 1) * self_attn == 0).all()
+        assert (self_attn[:, :, 3] > 0).all()
+
+
+def test_a_batch_gives_what_each_example_gives_alone(world, dumped, tmp_path):
+    one = CaptioningDump(batch_size=1)
+    run_dump(world, tmp_path, one, backend="fused", check=False, statistics=STATISTICS[1:])
+    assert not (tmp_path / "out" / "attention.h5").exists()
+    with (
+        StatisticsStore(dumped / "statistics.h5") as batched,
+        StatisticsStore(tmp_path / "out" / "statistics.h5") as alone,
+    ):
+        assert batched.groups == {"region": ["image"], "source": ["bos", "text"]}
+        for id in batched.ids:
+            for kind in batched.kinds:
+                assert batched.names(id, kind) == sorted(STATISTICS[1:])
+                for name in batched.names(id, kind):
+                    a, b = batched.read(id, kind, name), alone.read(id, kind, name)
+                    assert a.shape == b.shape, (id, kind, name)
+                    np.testing.assert_allclose(a, b, atol=2e-5, err_msg=f"{id} {kind} {name}")
+
+
+def test_statistics_are_those_of_the_matrices(dumped):
+    with (
+        AttentionStore(dumped / "attention.h5") as attention,
+        StatisticsStore(dumped / "statistics.h5") as statistics,
+    ):
+        attn = attention.read("text0", "decoder_self")
+        mass = statistics.read("text0", "decoder_self", "mass")
+        np.testing.assert_allclose(mass[..., 0], attn[..., 0], atol=1e-3)
+        np.testing.assert_allclose(mass[..., 1], attn[..., 1:].sum(-1), atol=1e-3)
+        received = statistics.read("text0", "decoder_self", "received")
+        np.testing.assert_allclose(received, attn.sum(2), atol=5e-3)
+
+
+def test_a_stopped_dump_goes_on_to_the_same_bytes(world, dumped, tmp_path):
+    class Stops(CaptioningDump):
+        def forward(self, model, inputs):
+            if inputs["ids_BT"].shape[1] > 8:
+                raise KeyboardInterrupt
+            return super().forward(model, inputs)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_dump(world, tmp_path, Stops(batch_size=2), check=False)
+    assert len(list((tmp_path / "work" / "attention.h5.part").glob("text*"))) in (2, 4)
+    assert not (tmp_path / "out").exists()
+    run_dump(world, tmp_path)
+    assert digests(dumped) == digests(tmp_path / "out")
+
+
+def test_unnormalised_attends_with_the_residual_input(world):
+    """Against the formula, layer by layer, with x taken from the model itself."""
+    corpus, features, vocab = world
+    task = CaptioningDump(batch_size=5)
+    task.prepare(corpus, features, vocab, {})
+    (batch,) = task.batches(())
+    model = captioner()
+    x_of = {}
+    for name, norm in model.named_modules():
+        if name.endswith(("norm_self", "norm_cross")):
+            norm.register_forward_pre_hook(lambda _, args, name=name: x_of.__setitem__(name, args[0]))
+    with torch.no_grad():
+        plain = model(batch.inputs)
+    used = Capture(model, ["attn"], convention="used").run(lambda: model(batch.inputs))
+    other = Capture(model, ["attn"], convention="unnormalised").run(lambda: model(batch.inputs))
+    assert torch.equal(other.output, plain)
+    assert sorted(other) == ["cross", "decoder_self", "encoder_self"]
+    with torch.no_grad():
+        memory = model.encode_regions(batch.inputs)
+    for layer in range(2):
+        block = model.decoder.layers[layer]
+        x = x_of[f"decoder.layers.{layer}.norm_self"]
+        attention = block.self_attention
+        score = _scores(attention, x, x)
+        score = score.masked_fill(torch.ones(score.shape[-2:]).triu(1).bool(), -math.inf)
+        _close(other["decoder_self"].attn[:, layer], score.softmax(-1))
+        assert not torch.allclose(used["decoder_self"].attn[:, layer], score.softmax(-1), atol=1e-2)
+        x = x_of[f"decoder.layers.{layer}.norm_cross"]
+        score = _scores(block.cross_attention, x, memory)
+        score = score.masked_fill(~batch.inputs["regions_BN"][:, None, None], -math.inf)
+        _close(other["cross"].attn[:, layer], score.softmax(-1))
+
+
+def _scores(attention, x, y):
+    q, k = (
+        w(z).unflatten(-1, (2, -1)).transpose(1, 2) for w, z in ((attention.query, x), (attention.key, y))
+    )
+    return q @ k.mT / math.sqrt(q.shape[-1])
+
+
+def _close(a, b):
+    assert float((a - b).detach().abs().max()) <= 1e-5
+
+
+def test_unnormalised_refuses_what_it_cannot_do(world):
+    corpus, features, vocab = world
+    task = CaptioningDump(batch_size=5)
+    task.prepare(corpus, features, vocab, {})
+    (batch,) = task.batches(())
+    model = captioner()
+    capture = Capture(model, ["attn"], convention="unnormalised", layers="decoder_self.*")
+    with pytest.raises(AtlasError, match="self_attention: keys and values were made before the call"):
+        capture.run(lambda: model.decode_step(model.encode(batch.inputs), batch.inputs["ids_BT"]))
+    with pytest.raises(AtlasError, match="needs a model that attends by the seam"):
+        Capture(torch.nn.Linear(2, 2), ["attn"], convention="unnormalised")(torch.ones(2))
+    attention = model.decoder.layers[0].self_attention
+    with pytest.raises(AtlasError, match="its block did not call residual_input"):
+        Capture(attention, ["attn"], convention="unnormalised")(torch.ones(1, 2, 8))
+
+
+def test_own_models_pass_the_checks(world):
+    corpus, features, vocab = world
+    task = CaptioningDump(batch_size=3)
+    task.prepare(corpus, features, vocab, {})
+    batch = next(iter(task.batches(())))
+    torch.manual_seed(0)
+    blind = BlindTransformer(len(vocab), layers=2, heads=2, dim=8, inner=16).eval()
+    model = captioner()
+    assert len(validate(model, lambda: model(batch.inputs))) == 6
+    assert len(validate(blind, lambda: blind(batch.inputs))) == 2
+
+
+def test_wrong_dumps_are_one_line(world, tmp_path):
+    with pytest.raises(ConfigError, match="gives no kind of lstm"):
+        lstm = HierarchicalLSTM(4 + len(WORDS), 6, pooled=8, hidden=8)
+        run_dump(world, tmp_path / "a", model=lstm.eval(), name="lstm")
+    with pytest.raises(ConfigError, match=r"layers: 'cros.\*'"):
+        run_dump(world, tmp_path / "b", layers="cros.*")
+    with pytest.raises(ConfigError, match="settings: backends: no such setting; did you mean 'backend'"):
+        read_settings({"backends": "fused", "statistics": ["lse"]})
+    with pytest.raises(AtlasError, match="split 'val' has no example"):
+        run_dump(world, tmp_path / "c", CaptioningDump(split="val"))
+    run_dump(world, tmp_path / "d", CaptioningDump(examples=2), layers=["cross.*"], check=False)
+    with AttentionStore(tmp_path / "d/out/attention.h5") as store:
+        assert store.ids == ["text0", "text1"] and list(store.kinds) == ["cross"]
