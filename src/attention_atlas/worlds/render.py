@@ -91,7 +91,7 @@ class Renderer:
             renderer.AddLight(lamp)
         fill = vtkLight()  # softens the shadows; a headlight casts none
         fill.SetLightTypeToHeadlight()
-        fill.SetIntensity(0.38)
+        fill.SetIntensity(0.34)
         renderer.AddLight(fill)
         for actor in _painted(view):
             renderer.AddActor(actor)
@@ -132,7 +132,7 @@ class Renderer:
 
     def _shadows(self) -> Any:
         shadows = self._gl.vtkShadowMapPass()
-        shadows.GetShadowMapBakerPass().SetResolution(1024)
+        shadows.GetShadowMapBakerPass().SetResolution(512)
         passes = self._gl.vtkRenderPassCollection()
         passes.AddItem(shadows.GetShadowMapBakerPass())
         passes.AddItem(shadows)

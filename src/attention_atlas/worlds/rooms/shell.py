@@ -39,7 +39,7 @@ def _floor(style: str, rng: np.random.Generator) -> tuple[Material, str, str, st
         rgb: Color = (0.66, 0.46, 0.28) if style == "planks" else (0.36, 0.22, 0.13)
     elif style == "carpet":
         word = str(rng.choice(CARPETS))
-        rgb = _pale(COLORS[word], 0.0 if word == "brown" else 0.15)
+        rgb = _pale(COLORS[word], 0.0 if word in ("brown", "red") else 0.1)
     elif style == "tiles":
         word = str(rng.choice(TILES))
         rgb = _pale(COLORS[word], 0.3)

@@ -48,5 +48,5 @@ def choose_lights(size: Vector, rng: np.random.Generator) -> tuple[list[Light], 
     side = rng.uniform(-1.1, 1.1) * width
     position = (side, rng.uniform(-4.0, -1.0), height + rng.uniform(0.8, 3.0))
     tint = TINTS[int(rng.integers(len(TINTS)))]
-    light = Light(_vector(position), (0.0, depth * 0.6, 0.5), tint, float(rng.uniform(0.42, 0.72)))
+    light = Light(_vector(position), (0.0, depth * 0.6, 0.5), tint, float(rng.uniform(0.4, 0.68)))
     return [light], float(rng.uniform(0.36, 0.48))
