@@ -25,7 +25,7 @@ NEXT = (more_of_it, surfaces, vague, miss, impression, None)
 NEXT_WEIGHTS = (0.15, 0.12, 0.03, 0.04, 0.025, 0.635)
 MOST = {more_of_it: 3, surfaces: 2}  # times in one text; 1 for the others
 FOCUS_ON_SALIENT = 1.5  # exponent of salience in the choice of what to speak of
-COMPOUND = 0.12  # chance that two sentences are joined
+COMPOUND = 0.11  # chance that two sentences are joined
 TRIES = 8  # topics tried before the sentence becomes a general one
 TOGETHER = 0.75  # chance that several of a kind are spoken of together
 

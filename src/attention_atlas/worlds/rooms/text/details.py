@@ -190,9 +190,12 @@ def miss(teller: Teller) -> Sentence | None:
 def impression(teller: Teller) -> Sentence:
     """'The room looks clean.' 'It looks like a cozy room.'"""
     how = teller.pick(
-        ("clean", "very clean", "cozy", "tidy", "bright", "comfortable", "modern", "nice", "empty")
+        ("clean", "very clean", "cozy", "tidy", "bright", "comfortable", "modern", "nice", "full")
     )
-    if how == "empty" and len(teller.view.things) > 8:
-        how = "busy"
-    room = phrase(teller.pick(("the room", "this room", "the whole room", "everything")), kind="abstract")
+    if how == "full":
+        how = "full" if len(teller.view.things) > 12 else "rather empty"
+    subjects: tuple[str, ...] = ("the room", "this room", "the whole room")
+    if how in ("clean", "very clean", "tidy"):
+        subjects = (*subjects, "everything")
+    room = phrase(teller.pick(subjects), kind="abstract")
     return Sentence([room, f" {teller.pick(('looks', 'looks', 'is'))} {how}"])

@@ -19,6 +19,7 @@ RELATION_WORDS: dict[str, tuple[str, float, tuple[str, ...]]] = {
     "on wall": ("region", 1.6, ("on",)),
     "on floor": ("region", 1.0, ("on",)),
     "on rug": ("region", 1.3, ("on",)),
+    "draped": ("region", 1.6, ("on", "on", "around")),
     "in": ("region", 3.0, ("in", "in", "inside")),
     "hanging": ("region", 1.8, ("from",)),
     "against": ("region", 0.5, ("against", "against", "along")),
@@ -36,7 +37,7 @@ RELATION_WORDS: dict[str, tuple[str, float, tuple[str, ...]]] = {
     "behind": ("direction", 0.6, ("behind",)),
     "between": ("direction", 1.5, ("between", "in between")),
     "across": ("direction", 0.8, ("across from", "opposite")),
-    "next to": ("distance", 0.17, ("next to", "next to", "beside", "by")),
+    "next to": ("distance", 0.15, ("next to", "next to", "beside", "by")),
     "near": ("distance", 0.07, ("near", "near", "close to")),
     "far": ("distance", 0.06, ("far from", "far away from")),
 }
@@ -123,7 +124,8 @@ def _of_one(t: Thing, view: View) -> Iterator[Fact]:
 def _of_two(a: Thing, b: Thing, view: View) -> Iterator[Fact]:
     """Relations of `a` to `b`."""
     if a.parent == b.id:
-        yield Fact((a.id,), "in" if a.support == "in" else "on", (b.id,))
+        relation = {"in": "in", "wall": "draped"}.get(a.support, "on")
+        yield Fact((a.id,), relation, (b.id,))
         return
     if b.parent == a.id:  # a bed is not said to be below its pillow
         return
@@ -222,7 +224,7 @@ def _nearness(a: Thing, b: Thing, view: View) -> Iterator[Fact]:
             yield Fact((a.id,), "next to", (b.id,))
     elif between < 0.9 and not small:
         yield Fact((a.id,), "near", (b.id,))
-    elif between > 0.6 * math.hypot(view.room[0], view.room[1]):
+    elif between > 0.55 * math.hypot(view.room[0], view.room[1]):
         yield Fact((a.id,), "far", (b.id,))
     walls = {a.placed.wall, b.placed.wall}
     facing = a.support == b.support == "floor" and walls == {"left", "right"}

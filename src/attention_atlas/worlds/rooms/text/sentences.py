@@ -17,6 +17,7 @@ from attention_atlas.worlds.rooms.text.tree import Claim, Node, Sentence, phrase
 Maker = Callable[[Teller, Sequence[Thing]], Sentence | None]
 FORMS: list[tuple[float, Maker]] = []
 AGAIN: list[tuple[float, Maker]] = []  # forms that also suit things referred to before
+APART = ("corner", "middle", "against", "far", "near", "on floor")  # seldom meant of two things at once
 CENTRE = (0.36, 0.64)  # of the picture's width
 
 
@@ -150,15 +151,31 @@ def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     other = teller.weighted(others, [t.salience for t in others])
     claims: list[Claim] = []
     first = teller.some(things)
-    second = first_mention(teller, [other], claims, 0.65, chain=0.0)
+    shared = _shared(teller, things, other)
+    second = first_mention(teller, [other], claims, 0.0 if shared else 0.35, chain=0.0)
     teller.told.add(other.id)
     both = phrase(
         first, " and ", second, objects=(*first.objects, *second.objects), kind="group", plural=True
     )
-    lead = teller.pick((f"there {be(first)} ", f"there {be(first)} ", "the room has "))
-    if lead.startswith("the room"):
+    if shared:
+        place, claim = teller.place(both, shared, chain=0.0)
+        claims.append(claim)
+        both = Node([both, " ", place], both.objects, "group", True, both)
+    if teller.chance(0.3):
         return Sentence([teller.room(), " has ", both], claims, focused=False)
-    return Sentence([lead, both], claims, focused=False)
+    return Sentence([f"there {be(first)} ", both], claims, focused=False)
+
+
+def _shared(teller: Teller, things: Sequence[Thing], other: Thing) -> Fact | None:
+    """What is true of the things and of the other one alike, as a fact about all of them."""
+    said = {(f.relation, f.landmarks) for f in teller.facts_of([other])}
+    facts = [
+        f for f in teller.facts_of(things) if (f.relation, f.landmarks) in said and f.relation not in APART
+    ]
+    if not facts or not teller.chance(0.75):
+        return None
+    fact = teller.weighted(facts, [teller.interest(f) for f in facts])
+    return Fact((*fact.targets, other.id), fact.relation, fact.landmarks)
 
 
 @form(0.9, again=True)
@@ -196,7 +213,7 @@ def fragment(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     return Sentence([first_mention(teller, things, claims, 0.8)], claims, clause=False)
 
 
-@form(2.0, again=True)
+@form(12.0, again=True)
 def says(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a red sign that says "OPEN" on the wall.'"""
     if len(things) != 1 or not things[0].placed.text:

@@ -88,14 +88,14 @@ class Teller:
 
     # -- noun phrases
 
-    def a(self, thing: Thing, share: float = 1.0, mention: bool = True) -> Node:
+    def a(self, thing: Thing, share: float = 1.0, one: bool = True) -> Node:
         """'a red lamp', 'some books', 'curtains'."""
         words = [*self.look([thing], share), self.noun(thing)]
         if thing.plural:
             words = [*self.weighted(((), ("some",), ("several",)), (0.55, 0.35, 0.1)), *words]
         else:
-            words = ["one" if self.chance(0.05) else article(words[0]), *words]
-        return self._node(words, [thing], thing.plural, mention)
+            words = ["one" if one and self.chance(0.06) else article(words[0]), *words]
+        return self._node(words, [thing], thing.plural)
 
     def the(self, thing: Thing) -> Node | None:
         """'the lamp', 'the red lamp'; None when no words tell it from others of the same name."""
@@ -124,7 +124,7 @@ class Teller:
             inner = self.the_group(same)
             self.mentioned.add(thing.id)
             return phrase("one of ", inner, objects=(thing.id,))
-        return self.a(thing, 0.6)
+        return self.a(thing, 0.6, one=False)
 
     def group(self, things: Sequence[Thing], share: float = 1.0) -> Node:
         """'two white chairs', 'several books', 'chairs'."""
@@ -210,12 +210,12 @@ class Teller:
         return [f for f in self.by_targets.get(ids, []) if frozenset((*ids, *f.landmarks)) not in self.used]
 
     def choose_fact(self, things: Sequence[Thing]) -> Fact | None:
-        facts = [f for f in self.facts_of(things) if self._interest(f) > 0]
+        facts = [f for f in self.facts_of(things) if self.interest(f) > 0]
         if not facts:
             return None
-        return self.weighted(facts, [self._interest(f) for f in facts])
+        return self.weighted(facts, [self.interest(f) for f in facts])
 
-    def _interest(self, fact: Fact) -> float:
+    def interest(self, fact: Fact) -> float:
         """How much a fact asks to be said: by its relation, by how salient or how known its landmark is."""
         weight = fact.weight
         if fact.relation == "on floor":
@@ -259,10 +259,10 @@ class Teller:
         facts = [
             f for f in self.facts_of([thing]) if f.landmarks and not {*fact.targets, *shell} & {*f.landmarks}
         ]
-        facts = [f for f in facts if f.relation in CHAINED and self._interest(f) > 0]
+        facts = [f for f in facts if f.relation in CHAINED and self.interest(f) > 0]
         if not facts:
             return landmark, []
-        chosen = self.weighted(facts, [self._interest(f) for f in facts])
+        chosen = self.weighted(facts, [self.interest(f) for f in facts])
         node, claim = self.located(landmark, chosen, chain=0.0)
         return node, [claim]
 
