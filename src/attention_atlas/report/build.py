@@ -18,6 +18,7 @@ from attention_atlas.files import write_text
 from attention_atlas.report.numbers import Quote, Tables, pick, quote
 from attention_atlas.report.template import PAGE
 
+SCREEN = 0.57  # points on the screen per pixel of a figure
 SECTIONS = ("experiment", "title", "paper", "intro", "notes", "headlines", "tables", "summaries", "figures")
 
 
@@ -175,10 +176,15 @@ def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     png = folder / "figures" / f"{name}.png"
     if not png.exists():
         raise AtlasError(f"{png}: no such figure; run the plot stage, or correct conf/report")
+    content = png.read_bytes()
+    if content[:8] != b"\x89PNG\r\n\x1a\n":
+        raise AtlasError(f"{png}: not a PNG picture; run the plot stage anew")
     return {
         "title": str(entry.get("title", name)),
         "caption": str(entry.get("caption", "")),
-        "data": base64.b64encode(png.read_bytes()).decode("ascii"),
+        "data": base64.b64encode(content).decode("ascii"),
+        # The PNG's header holds its width; all figures are then shown at one scale.
+        "width": round(int.from_bytes(content[16:20], "big") * SCREEN),
         "pdf": f"{folder.name}/figures/{name}.pdf",
     }
 

@@ -115,7 +115,9 @@ def quote(row: pd.Series, factor: float = 1.0, digits: int = 2) -> Quote:
 def number(value: float, digits: int) -> str:
     """Fixed digits; what would read 0.00 is written as a power of ten instead."""
     if value != 0 and abs(value) < 0.5 * 10.0**-digits:
-        return f"{value:.1e}".replace("-", "−")
+        mantissa, exponent = f"{value:.1e}".split("e")
+        raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{mantissa} × 10{raised}".replace("-", "−")
     return f"{value:.{digits}f}".replace("-", "−")
 
 

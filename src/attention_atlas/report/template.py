@@ -75,7 +75,7 @@ does not include the picking.</p>
 {% endfor %}
 {% for f in s.figures %}
 <figure><h3>{{ f.title }}</h3>
-<img alt="{{ f.title }}" src="data:image/png;base64,{{ f.data }}">
+<img alt="{{ f.title }}" width="{{ f.width }}" src="data:image/png;base64,{{ f.data }}">
 <figcaption>{{ f.caption }} <a href="{{ f.pdf }}">PDF</a></figcaption></figure>
 {% endfor %}
 {% for t in s.summaries %}
