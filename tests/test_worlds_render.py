@@ -142,6 +142,15 @@ def test_drawing_again_after_other_scenes_gives_the_same_bytes(renderer):
     assert np.array_equal(first.rgb, second.rgb) and np.array_equal(first.ids, second.ids)
 
 
+def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("VTK_DEFAULT_OPENGL_WINDOW", raising=False)
+    monkeypatch.setattr("attention_atlas.worlds.render._loads", lambda library: False)
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(AtlasError, match="libegl1"):
+        Renderer(32)
+
+
 def test_ids_that_do_not_fit_the_picture_are_refused(renderer):
     with pytest.raises(AtlasError, match="65534"):
         renderer.draw(looking_ahead((70000, card(1, 1, 0, 2))))

@@ -6,7 +6,9 @@ down (anti-aliasing that does not depend on the driver); masks come from a secon
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +53,32 @@ class Picture:
     whole: dict[int, int]  # pixels each object would cover if nothing stood before it, within the frame
 
 
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _choose_window() -> None:
+    """Have VTK draw off-screen through EGL, which saves it a search for an X server, and its warning.
+
+    Raises AtlasError where nothing can draw: VTK itself would end the process without a word.
+    """
+    if os.environ.get("DISPLAY") or os.environ.get("VTK_DEFAULT_OPENGL_WINDOW"):
+        return
+    if _loads("libEGL.so.1"):
+        os.environ["VTK_DEFAULT_OPENGL_WINDOW"] = "vtkEGLRenderWindow"
+    elif sys.platform == "linux" and not any(
+        map(_loads, ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"))
+    ):
+        raise AtlasError(
+            "worlds: no OpenGL to draw with (no libEGL.so.1, no libOSMesa, no DISPLAY);"
+            " install Mesa, e.g. apt-get install libegl1 libgl1-mesa-dri"
+        )
+
+
 class Renderer:
     def __init__(self, size: int) -> None:
         try:
@@ -61,8 +89,7 @@ class Renderer:
                 "worlds: VTK is not installed; install the extra: pip install 'attention-atlas[worlds]'"
             ) from None
         self.size = size
-        if not os.environ.get("DISPLAY"):  # saves VTK a search for an X server, and its warning
-            os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
+        _choose_window()
         self._gl = opengl
         self._windows: list[Any] = []
         for pixels in (size * SUPERSAMPLE, size):
