@@ -115,7 +115,7 @@ class _Checker:
         if not self.sites._wanted(call.module):
             return call.context()
         factored = call.factored()
-        weights, context = factored.weights(), call.context()
+        weights = factored.weights()
         expected = (*call.q.shape[:3], call.k.shape[2])
         if weights.shape != expected:
             _fail(name, "shape", f"weights are {tuple(weights.shape)}, expected (B,H,Q,K) = {expected}")
@@ -124,7 +124,7 @@ class _Checker:
         if not bool((off <= 1e-3).all()) or not bool((weights >= 0).all()):
             _fail(name, "rows", "do not sum to 1")
         made = weights @ factored.v
-        own = context if call.own is None else call.own
+        own = call.context() if call.own is None else call.own
         if made.shape != own.shape or distance([own.float()], [made.float()]) > self.tolerance:
             _fail(name, "weights times values", "are not what the module computed")
         if name not in self.checked:

@@ -1,0 +1,179 @@
+"""The silent ways in which attention tools go wrong, each seen to be caught."""
+
+import capture_models
+import pytest
+import torch
+from torch import nn
+
+from attention_atlas.capture import Capture, validate
+from attention_atlas.capture.patches import patch_order
+from attention_atlas.capture.routes import hooks
+from attention_atlas.capture.routes.interface import attention_forward, split_mask
+from attention_atlas.capture.seam import attend
+from attention_atlas.errors import AtlasError
+
+
+def test_sdpa_gives_no_attentions_but_a_capture_does():
+    model, inputs = capture_models.tiny("bert")
+    assert model.config._attn_implementation == "sdpa"
+    with torch.no_grad():
+        output = model(**inputs, output_attentions=True)
+    assert not [a for a in output.attentions or () if a is not None]
+    (kind,) = Capture(model, ["attn"])(**inputs).values()
+    assert kind.attn.shape == (2, 2, 4, 7, 7)
+
+
+def test_a_mask_function_of_the_wrong_form_fails_the_check(monkeypatch):
+    model, inputs = capture_models.tiny("bert")
+    monkeypatch.setattr("transformers.masking_utils.sdpa_mask", lambda *_, **__: None)
+    with pytest.raises(AtlasError, match=r"encoder\.layer\.0.*check 'same output': differs from the plain"):
+        validate(model, lambda: model(**inputs))
+
+
+def test_hooks_on_the_wrong_tensor_fail_the_check(monkeypatch):
+    model, inputs = capture_models.tiny("vilt")
+    monkeypatch.setitem(hooks.KNOWN, "ViltSelfAttention", hooks.Hooked(mask_position=1, query="key"))
+    with pytest.raises(AtlasError, match=r"layer\.0\.attention\.attention: check 'weights times values'"):
+        validate(model, lambda: capture_models.run(model, inputs))
+
+
+def test_a_forgotten_mask_fails_the_check(monkeypatch):
+    model, inputs = capture_models.tiny("vilt")
+    monkeypatch.setitem(hooks.KNOWN, "ViltSelfAttention", hooks.Hooked(mask_position=7, mask="mask"))
+    with pytest.raises(AtlasError, match="check 'weights times values'"):
+        validate(model, lambda: capture_models.run(model, inputs))
+
+
+def test_attention_without_effect_on_the_output_fails_the_check():
+    # LLaVA takes the last but one layer of its vision tower: what the last attends to is seen by nobody.
+    import transformers as T
+
+    torch.manual_seed(0)
+    config = T.LlavaConfig(
+        text_config=T.LlamaConfig(**capture_models.LLAMA),
+        vision_config=T.CLIPVisionConfig(**capture_models.VISION),
+        image_token_id=capture_models.IMAGE,
+        vision_feature_layer=-2,
+    )
+    model = T.LlavaForConditionalGeneration(config).eval()
+    _, inputs = capture_models.tiny("llava")
+    with pytest.raises(
+        AtlasError, match=r"vision_tower\.encoder\.layers\.1\.self_attn: check 'random weights'"
+    ):
+        validate(model, lambda: model(**inputs))
+    assert len(validate(model, lambda: model(**inputs), layers="*language_model*")) == 2
+
+
+def test_rows_that_do_not_sum_to_one_fail_the_check():
+    class Odd(nn.Module):
+        attention_kind, layer_index = "odd", 0
+
+        def forward(self, x):
+            return attend(self, x, x, x, alignment=self)
+
+        def score(self, q, k):
+            return (q @ k.mT) * float("nan")
+
+    with pytest.raises(AtlasError, match="check 'plain output': is not finite"):
+        validate(Odd(), lambda: Odd()(torch.ones(1, 1, 2, 2)))
+    model = Odd()
+    # Plain runs do not call it, so that only the check inside can fail.
+    with pytest.raises(AtlasError, match="check 'rows': do not sum to 1"):
+        validate(model, lambda: model(torch.ones(1, 1, 2, 2)) if _recording() else torch.zeros(1))
+    model.score = lambda q, k: torch.zeros(1, 1, 3, 3)
+    with pytest.raises(AtlasError, match=r"check 'shape': weights are \(1, 1, 3, 3\), expected"):
+        validate(model, lambda: model(torch.ones(1, 1, 2, 2)) if _recording() else torch.zeros(1))
+
+
+def _recording():
+    from attention_atlas.capture import seam
+
+    return bool(seam._active)
+
+
+def test_no_attention_seen_and_changed_scores_are_errors():
+    with pytest.raises(AtlasError, match="Linear: no attention passed through the capture"):
+        Capture(nn.Linear(2, 2), ["lse"])(torch.ones(1, 2))
+    x = torch.ones(1, 1, 2, 2)
+    with pytest.raises(AtlasError, match="Linear: its attention uses 'softcap'"):
+        attention_forward(nn.Linear(1, 1), x, x, x, None, softcap=30.0)
+
+
+def test_additive_masks_are_split_exactly():
+    low = torch.finfo(torch.float32).min
+    additive = torch.tensor([[0.0, low, 0.5], [low, low, low], [0.0, 0.0, 0.0]])[None, None]
+    mask, bias = split_mask(additive)
+    # A row where everything is hidden by the lowest number attends uniformly in eager code.
+    assert mask[0, 0].tolist() == [[True, False, True], [True] * 3, [True] * 3]
+    score = torch.randn(3, 3)
+    eager = (score + additive).softmax(-1)
+    ours = (score + bias).masked_fill(~mask, float("-inf")).softmax(-1)
+    assert torch.allclose(eager, ours)
+    plain, none = split_mask(torch.tensor([[[[0.0, low]]]]))
+    assert none is None and plain.tolist() == [[[[True, False]]]]
+
+
+def test_an_error_inside_leaves_the_model_as_it_was():
+    model, _ = capture_models.tiny("bert")
+    with pytest.raises(RuntimeError), Capture(model, ["lse"]):
+        raise RuntimeError
+    assert model.config._attn_implementation == "sdpa" and not _recording()
+    assert not any(m._forward_pre_hooks for m in model.modules() if not hasattr(m, "config"))
+
+
+def test_a_new_forward_pass_starts_anew():
+    model, inputs = capture_models.tiny("gpt2")
+    with torch.no_grad(), Capture(model, ["lse"]) as capture:
+        model(**inputs)
+        model(input_ids=inputs["input_ids"][:, :3])
+    captured = capture.result()
+    assert list(captured) == ["transformer.h.*.attn"]
+    assert captured["transformer.h.*.attn"].lse.shape == (2, 2, 4, 3)
+
+
+def test_vilt_patches_come_in_random_order_and_are_put_back():
+    model, inputs = capture_models.tiny("vilt")
+    taken = []
+    handle = model.embeddings.register_forward_hook(lambda _, __, output: taken.append(output[0]))
+    try:
+        with torch.no_grad():
+            torch.manual_seed(1)
+            model(**inputs)
+            torch.manual_seed(2)
+            model(**inputs)
+            assert not torch.allclose(taken[0], taken[1])  # the trap
+            state = torch.random.get_rng_state()
+            with patch_order(model, seed=5) as patches:
+                model(**inputs)
+            assert torch.equal(state, torch.random.get_rng_state())
+            with patch_order(model, seed=5):
+                model(**inputs)
+            assert torch.equal(taken[2], taken[3])
+    finally:
+        handle.remove()
+    assert "visual_embed" not in vars(model.embeddings)
+    # Each patch's embedding is its projection plus a constant (position embeddings are 0 before training).
+    with torch.no_grad():
+        projected_BDHW = model.embeddings.patch_embeddings(inputs["pixel_values"])
+        constant_D = model.embeddings.token_type_embeddings.weight[1]
+    found = patches.grid(taken[2][:, 8:].transpose(1, 2))
+    expected = projected_BDHW + constant_D[:, None, None]
+    assert torch.allclose(found[0], expected[0], atol=1e-6)
+    assert torch.allclose(found[1, :, :2], expected[1, :, :2], atol=1e-6)
+    assert found[1, :, 2].isnan().all()  # pixel_mask hides the third row of the second picture
+    roles = patches.roles([["text"] * 7] * 2)
+    assert roles[0] == ["text"] * 7 + ["special"] + ["image"] * 9
+    assert roles[1].count("image") == 6 and roles[1].count("pad") == 3
+    with pytest.raises(AtlasError, match="leave out the text"):
+        patches.grid(taken[2][:, 7:].transpose(1, 2))
+
+
+def test_patch_order_says_when_it_does_not_apply():
+    with (
+        pytest.raises(AtlasError, match="other models keep their patches in order"),
+        patch_order(nn.Linear(1, 1)),
+    ):
+        pass
+    model, _ = capture_models.tiny("vilt")
+    with patch_order(model) as patches, pytest.raises(AtlasError, match="has not been run"):
+        patches.grid(torch.zeros(1, 1))
