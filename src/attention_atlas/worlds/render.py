@@ -21,6 +21,7 @@ from attention_atlas.worlds.mesh import Array, Material, Part
 from attention_atlas.worlds.textures import texture
 
 SUPERSAMPLE = 2
+OSMESA = ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")
 
 
 @dataclass
