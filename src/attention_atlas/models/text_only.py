@@ -59,6 +59,9 @@ class TextOnlyTransformer(nn.Module):
                     eos_token_id=0,
                 )
             )
+        for index, block in enumerate(self.gpt2.h):
+            # What a capture reads off an attention module; see capture/seam.py.
+            block.attn.attention_kind, block.attn.layer_index = "decoder_self", index
 
     @staticmethod
     def _loaded(weights: str) -> Any:
