@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from worlds_toy import Squares
 
@@ -76,7 +77,7 @@ def test_an_older_result_is_replaced_whole(tmp_path):
 def test_killed_work_goes_on_to_the_same_bytes(tmp_path):
     script = (
         "import sys; from attention_atlas.worlds.build import build_world; from worlds_toy import Squares\n"
-        f"build_world(Squares(pause=0.05), sys.argv[1], sys.argv[1] + '.work', {SIZES}, 5, 1)"
+        f"build_world(Squares(pause=0.15), sys.argv[1], sys.argv[1] + '.work', {SIZES}, 5, 2)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "a")], env=environment)
@@ -84,8 +85,11 @@ def test_killed_work_goes_on_to_the_same_bytes(tmp_path):
     deadline = time.time() + 30
     while time.time() < deadline and (not rows.exists() or len(list(rows.glob("*.json"))) < 4):
         time.sleep(0.01)
+    workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert len(workers) >= 2 and not alive  # they leave with their parent
     done = sorted(rows.glob("[!.]*.json"))
     assert 4 <= len(done) < 25 and not (tmp_path / "a").exists()
     kept = (tmp_path / "a.work" / "corpus" / "images" / f"{done[0].stem}.png").stat().st_mtime_ns
