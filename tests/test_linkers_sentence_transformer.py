@@ -23,6 +23,9 @@ def test_paraphrases_are_near_and_equal_strings_tie() -> None:
     again = SentenceTransformerLinker("st", MODEL, batch=1, device="cpu").similarity(["a sofa"], names)
     assert np.abs(again[0] - found[0]).max() < 1e-6
     assert linker.similarity([], names).shape == (0, 4)
+    # A region without a name is like nothing.
+    nameless = linker.similarity(["a sofa"], ["couch", ""])[0]
+    assert nameless[0] == found[0, 0] and np.isnan(nameless[1])
 
 
 def test_a_model_that_is_absent(tmp_path: Path) -> None:

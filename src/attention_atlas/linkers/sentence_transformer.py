@@ -48,6 +48,10 @@ class SentenceTransformerLinker(Linker):
         self.prepare([*phrases, *descriptions])
         if not phrases or not descriptions:
             return np.zeros((len(phrases), len(descriptions)))
-        return cosine(
-            np.stack([self._vectors[s] for s in phrases]), np.stack([self._vectors[s] for s in descriptions])
-        )
+        vectors = [np.stack([self._vector(s) for s in strings]) for strings in (phrases, descriptions)]
+        return cosine(*vectors)
+
+    def _vector(self, text: str) -> np.ndarray:
+        """NaN for a text without words, such as a region without a name: the model would answer anyway."""
+        vector = self._vectors[text]
+        return vector if any(c.isalnum() for c in text) else np.full_like(vector, np.nan)
