@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from attention_atlas.worlds.rooms.kinds import COLORS
 from attention_atlas.worlds.rooms.text.facts import Fact
-from attention_atlas.worlds.rooms.text.lexicon import PARTS, VAGUE_ON, absent_names, article
+from attention_atlas.worlds.rooms.text.lexicon import LARGE_MISSES, PARTS, VAGUE_ON, absent_names, article
 from attention_atlas.worlds.rooms.text.mentions import be, child_groups
 from attention_atlas.worlds.rooms.text.teller import Teller, locate
 from attention_atlas.worlds.rooms.text.tree import Node, Sentence, phrase
@@ -92,6 +92,8 @@ def _surface(
     words = list(look)
     if len(words) > 1 and teller.chance(0.5):
         words = [teller.pick(words)]
+    elif len(words) > 2:
+        words.remove(teller.pick(words))
     name = name if plural or name != "walls" else "wall"
     kind = "group" if plural else "object"
     return phrase(name, objects=ids, kind=kind, plural=plural), words
@@ -179,7 +181,7 @@ def miss(teller: Teller) -> Sentence | None:
         landmark_thing = teller.pick(holders[:4])
         landmark = teller.any(landmark_thing)
         words, type_ = "next to", "distance"
-        if landmark_thing.label in TOPS:
+        if landmark_thing.label in TOPS and name not in LARGE_MISSES:
             words, type_ = "on", "region"
         place, claim = locate(node, words, landmark, type_)
         whole = Node([node, " ", place], (), "miss", False, node)
@@ -193,7 +195,8 @@ def impression(teller: Teller) -> Sentence:
         ("clean", "very clean", "cozy", "tidy", "bright", "comfortable", "modern", "nice", "full")
     )
     if how == "full":
-        how = "full" if len(teller.view.things) > 12 else "rather empty"
+        count = len(teller.view.things)
+        how = "full" if count > 13 else "rather empty" if count < 8 else "lived in"
     subjects: tuple[str, ...] = ("the room", "this room", "the whole room")
     if how in ("clean", "very clean", "tidy"):
         subjects = (*subjects, "everything")

@@ -66,6 +66,10 @@ MISSES: dict[str, tuple[str, ...]] = {
     "office": ("printer", "keyboard", "phone", "pencil holder", "file"),
 }
 
+# Of these, what nobody would see standing on furniture.
+LARGE_MISSES = ("closet door", "dishwasher", "shower", "shower curtain", "fan", "heater", "outlet", "coat")
+LARGE_MISSES += ("light switch", "guitar", "scale", "faucet")
+
 VAGUE_ON = ("some things", "some small things", "various items", "a few objects", "some stuff", "something")
 
 

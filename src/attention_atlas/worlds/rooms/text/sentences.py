@@ -120,7 +120,9 @@ def in_the_picture(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
 def you_see(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'You can see a lamp on the table.'"""
     who = phrase(teller.pick(("you", "you", "I")), kind="pronoun")
-    how = teller.pick((" can see ", " can also see ", " will see ", " see "))
+    how = teller.pick((" can see ", " can also see ", " see "))
+    if who.items[0] == "you" and teller.chance(0.3):
+        how = " will see "
     claims: list[Claim] = []
     return Sentence([who, how, first_mention(teller, things, claims, 0.6)], claims)
 
@@ -190,8 +192,8 @@ def looks(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     if not said or things[0].label in ("plant", "books"):
         return None
     node = teller.those(things)
-    if node is None:
-        return None
+    if node is None or set(said) & set(str(node.items[0]).split()):
+        return None  # "the red sofa is red"
     teller.described.update(t.id for t in things)
     if things[0].material == "wooden" and len(things) == 1 and teller.chance(0.4):
         return Sentence([node, f" {be(node)} made of ", phrase("wood", kind="abstract")])

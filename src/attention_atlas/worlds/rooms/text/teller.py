@@ -220,7 +220,7 @@ class Teller:
         weight = fact.weight
         if fact.relation == "on floor":
             extent = self.view.by_id[fact.targets[0]].placed.size
-            return weight * (1.0 if max(extent) < 0.6 else 0.04)
+            return weight * (1.0 if max(extent) < 0.6 else 0.01)
         if fact.relation in ("on wall", "hanging", "against", "corner", "middle"):
             return weight
         landmark = self.view.by_id[fact.landmarks[0]]
