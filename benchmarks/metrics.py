@@ -94,7 +94,7 @@ def metrics() -> dict[str, Any]:
     return {
         "grounding": Grounding(),
         "entropy": Entropy(),
-        "pos": PosShare(SETS),
+        "pos": PosShare(list(SETS.values())),
         "relations": Relations(),
     }
 

@@ -144,12 +144,12 @@ def test_pos_shares_recover_planted_attention():
         if relations:
             attn[0, 0, q, relations[-1]] = 0.2
     study = one({"decoder_self": attn})
-    table = PosShare(SETS)(study)
+    table = PosShare(list(SETS.values()))(study)
     # Words 1..6 have rows with an earlier word; words 1..3 see objects only, 4..6 see both: 0.75 / 0.25.
     assert value(table, condition="DET+ADJ+NOUN") == pytest.approx((3 * 1 + 3 * 0.75) / 6, abs=1e-6)
     assert value(table, condition="VERB+ADP") == pytest.approx(3 * 0.25 / 6, abs=1e-6)
     assert set(select(table, condition="VERB+ADP")["n"]) == {6}
-    kept = PosShare(SETS, bos="keep")(study)
+    kept = PosShare(list(SETS.values()), bos="keep")(study)
     # The same words, but shares of the whole row.
     assert value(kept, condition="DET+ADJ+NOUN") == pytest.approx((3 * 0.8 + 3 * 0.6) / 6, abs=1e-6)
     each = select(table, layer=-1, head=-1, condition=["DET", "ADJ", "NOUN"])["value"].sum()
@@ -159,7 +159,7 @@ def test_pos_shares_recover_planted_attention():
 
 def test_pos_chance_is_the_share_of_visible_words():
     uniform = np.tri(8, dtype=np.float32) / np.arange(1, 9, dtype=np.float32)[:, None]
-    table = PosShare(SETS)(one({"decoder_self": uniform[None, None]}))
+    table = PosShare(list(SETS.values()))(one({"decoder_self": uniform[None, None]}))
     rows = select(table, layer=-1, metric="pos_share")
     np.testing.assert_allclose(rows["value"], rows["chance"], atol=1e-6)
     # Words 1..6 see 1..6 words, of which objects: 1,2,3,3,3,4.
@@ -173,7 +173,7 @@ def test_pos_correlation_over_heads():
     words, pos = ["cup", "on", "cup", "on"], ["NOUN", "ADP", "NOUN", "ADP"]
     rng = np.random.default_rng(1)
     attn = attention(rng, 3, 4, 4, 2, kinds=("decoder_self",))
-    table = PosShare(SETS, correlate=list(SETS))(
+    table = PosShare(list(SETS.values()), correlate=list(SETS))(
         one(attn, words=words, the_parse=parse("e", words, pos, [0] * 4, []))
     )
     assert value(table, metric="pos_correlation") == pytest.approx(-1, abs=1e-6)
@@ -244,7 +244,9 @@ def test_links_of_relation_parts_match_by_words_then_by_head_word():
 @pytest.mark.parametrize("bos", ["drop", "keep"])
 def test_every_metric_equals_a_plain_loop(bos):
     study = random_study()
-    table = measure_all({"g": Grounding(bos=bos), "e": Entropy(bos=bos), "p": PosShare(SETS, bos=bos)}, study)
+    table = measure_all(
+        {"g": Grounding(bos=bos), "e": Entropy(bos=bos), "p": PosShare(list(SETS.values()), bos=bos)}, study
+    )
     relations = Relations(bos=bos)(study)
     for layer in range(2):
         for head in range(3):
@@ -318,9 +320,9 @@ def test_word_pieces_average_over_rows_and_sum_over_keys():
     attn[0, 0, 3, 0] = 1
     store = MemoryStore({"decoder_self": KINDS["decoder_self"]}, {"e": {"decoder_self": attn}}, {"e": axis})
     study = Study(store, {"e": parse("e", words, ["NOUN", "ADP"], [0, 0], [])}, resamples=5)
-    table = PosShare({"N": ["NOUN"]}, bos="keep", each=False)(study)
+    table = PosShare([["NOUN"]], bos="keep", each=False)(study)
     # Word 0: mean of its rows = (0 + 0.5) / 2 on its own first piece; word 1: 0.3 + 0.5.
-    assert value(table, condition="N") == pytest.approx((0.25 + 0.8) / 2)
+    assert value(table, condition="NOUN") == pytest.approx((0.25 + 0.8) / 2)
     item, kind = next(iter(study.stream(["decoder_self"])))
     np.testing.assert_allclose(item.kinds[kind].rows_WQ.sum(1), [1, 1])
 
@@ -366,7 +368,7 @@ def test_bad_settings_and_empty_studies_are_named():
     with pytest.raises(AtlasError, match="normaliser"):
         Entropy(normaliser="log3")
     with pytest.raises(AtlasError, match="no universal POS tag"):
-        PosShare({"x": ["NOUNS"]})
+        PosShare([["NOUNS"]])
     with pytest.raises(AtlasError, match="order"):
         Relations(order="later")
     with pytest.raises(AtlasError, match="found nothing to measure"):

@@ -228,9 +228,9 @@ def test_faults_are_named_in_one_line(results, change, message):
 def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
     table = {
         "title": "T", "table": "captions", "columns": [{"label": "B", "where": {"metric": "BLEU-1"}}],
-        "rows": [{"models": ["blind"], "paper": {"C": "1"}}],
+        "rows": [{"models": ["blind"], "paper": ["1", "2"]}],
     }  # fmt: skip
-    with pytest.raises(ConfigError, match="paper: no column 'C'"):
+    with pytest.raises(ConfigError, match="paper: 2 numbers for 1 columns"):
         build_report({"g": {"experiment": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
     with pytest.raises(ConfigError, match="no study"):
         build_report({}, results, tmp_path / "r.html")

@@ -7,7 +7,7 @@ shows both, averaged over the samples of the test set, and correlates them over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,18 +27,18 @@ UNIVERSAL = (
 class PosShare(Metric):
     """Share of attention on sets of POS tags, and on each tag alone.
 
-    `sets`: condition -> tags. `each`: also every tag that occurs. `average`: words (every generated word
-    counts once; n = words) or examples (words averaged within an example first; n = examples). `bos`: drop
-    (shares of the attention on words) or keep (BOS stays in the denominator). `correlate`: two conditions
-    whose values are correlated over heads; rows `pos_correlation` (r with a bootstrap interval over images)
-    and `pos_correlation_p` (Student's t), n = heads.
+    `sets`: lists of tags; a condition is named by its tags, "DET+ADJ+NOUN". `each`: also every tag that
+    occurs. `average`: words (every generated word counts once; n = words) or examples (words averaged within
+    an example first; n = examples). `bos`: drop (shares of the attention on words) or keep (BOS stays in the
+    denominator). `correlate`: two conditions whose values are correlated over heads; rows `pos_correlation`
+    (r with a bootstrap interval over images) and `pos_correlation_p` (Student's t), n = heads.
     """
 
     name = "pos_share"
 
     def __init__(
         self,
-        sets: Mapping[str, Sequence[str]],
+        sets: Sequence[Sequence[str]],
         kinds: Sequence[str] = ("decoder_self",),
         correlate: Sequence[str] = (),
         each: bool = True,
@@ -49,17 +49,17 @@ class PosShare(Metric):
             raise AtlasError(
                 f"metric pos_share: average: '{average}' is not 'words' or 'examples'; correct it"
             )
-        for name, tags in sets.items():
+        self.sets = {"+".join(tags): tuple(tags) for tags in sets}
+        for name, tags in self.sets.items():
             for tag in tags:
                 if tag not in UNIVERSAL:
                     raise AtlasError(
-                        f"metric pos_share: sets.{name}: '{tag}' is no universal POS tag; correct it"
+                        f"metric pos_share: sets: {name}: '{tag}' is no universal POS tag; correct it"
                     )
-        unknown = [name for name in correlate if name not in sets]
+        unknown = [name for name in correlate if name not in self.sets]
         if unknown or len(correlate) not in (0, 2):
             raise AtlasError("metric pos_share: correlate: must name two of `sets`; correct the YAML")
         self.kinds = tuple(kinds)
-        self.sets = {name: tuple(tags) for name, tags in sets.items()}
         self.correlate, self.each = tuple(correlate), each
         self.average, self.bos = average, check_bos(bos)
 

@@ -116,7 +116,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: its number and ours in each cell, one row per model.
 
     {title, table, caption, factor, digits, where, columns: [{label, where, factor, digits}],
-    rows: [{label, models, paper: {column label: number}}]}
+    rows: [{label, models, paper: [numbers in the order of the columns]}]}
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
@@ -125,13 +125,15 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     for spec in _needed(entry, "rows", title):
         models = list(_needed(spec, "models", title))
         label = str(spec.get("label", models[0]))
-        paper = {str(k): str(v) for k, v in (spec.get("paper") or {}).items()}
-        unknown = sorted(set(paper) - {str(c["label"]) for c in columns})
-        if unknown:
-            raise ConfigError(f"conf/report: {title}: row '{label}': paper: no column '{unknown[0]}'")
+        paper = [str(value) for value in spec.get("paper") or []]
+        if len(paper) > len(columns):
+            raise ConfigError(
+                f"conf/report: {title}: row '{label}': paper: {len(paper)} numbers for {len(columns)} columns"
+            )
+        paper += [""] * (len(columns) - len(paper))
         present = bool(len(tables.rows(name, {"model": models})))
         cells: list[dict[str, Any]] = []
-        for column in columns:
+        for column, papers in zip(columns, paper, strict=True):
             ours = Quote(value="")
             if present:
                 where = {"model": models} | dict(entry.get("where") or {}) | dict(column["where"])
@@ -140,7 +142,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
                 ours = quote(row, factor, int(column.get("digits", entry.get("digits", 2))))
             if ours.note and ours.note not in footnotes:
                 footnotes.append(ours.note)
-            cells.append({"paper": paper.get(str(column["label"]), ""), "ours": ours})
+            cells.append({"paper": papers, "ours": ours})
         rows.append({"label": label, "cells": cells, "n": cells[0]["ours"].n, "present": present})
     return {
         "title": title,
