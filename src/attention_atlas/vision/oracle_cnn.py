@@ -13,7 +13,15 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.progress import progress
 from attention_atlas.vision.features_file import FeaturesWriter
 from attention_atlas.vision.proposals import ProposalOracle
-from attention_atlas.vision.region_cnn import Batch, RegionCNNConfig, predict, train, two_views
+from attention_atlas.vision.region_cnn import (
+    Batch,
+    RegionCNNConfig,
+    mirror,
+    places,
+    predict,
+    train,
+    two_views,
+)
 from attention_atlas.vision.source import FeatureSource, ImageRegions, in_blocks, open_image, write_regions
 
 
@@ -57,9 +65,10 @@ class OracleCNN(FeatureSource):
             crops = [
                 two_views(open_image(corpus, i), p.boxes, self.net.crop) for i, p in zip(image_ids, found)
             ]
+            scenes = [corpus.scenes[i] for i in image_ids]
+            where = [places(p.boxes, (s.width, s.height)) for s, p in zip(scenes, found)]
             rows = []
-            for image_id, proposal, seen in zip(image_ids, found, predict(net, crops, device)):
-                scene = corpus.scenes[image_id]
+            for scene, proposal, seen in zip(scenes, found, predict(net, crops, where, device)):
                 rows.append(
                     ImageRegions(
                         boxes=proposal.boxes,
@@ -108,12 +117,12 @@ class _Teacher:
         what = f"region CNN, epoch {epoch + 1}/{self.net.epochs}"
         for start in progress(starts, what, total=len(starts)):
             rows = [self._one(int(i), epoch, rng) for i in order[start : start + self.net.images_per_step]]
-            crops, label, attribute = (np.concatenate(column) for column in zip(*rows))
-            yield Batch(crops, label, attribute)
+            yield Batch(*(np.concatenate(column) for column in zip(*rows)))
 
     def _one(
         self, index: int, epoch: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """crops, places, label, attributes of some proposals of one image, as in Batch."""
         scene = self.scenes[index]
         # Draw 0 is the one that features.h5 keeps; the CNN learns from others.
         found = self.source.proposals(scene, draw=epoch + 1)
@@ -127,6 +136,7 @@ class _Teacher:
                 label[row] = self.label_of[shown.label]
                 attribute[row, [self.attribute_of[a] for a in shown.attributes]] = 1
         crops = two_views(self.images[index], found.boxes[take], self.net.crop)
+        where = places(found.boxes[take], (scene.width, scene.height))
         mirrored = rng.random(len(take)) < 0.5
-        crops[mirrored] = crops[mirrored][..., ::-1]
-        return crops, label, attribute
+        crops[mirrored], where[mirrored] = mirror(crops[mirrored], where[mirrored])
+        return crops, where, label, attribute

@@ -36,7 +36,7 @@ class ProposalOracle:
     miss: float = 0.02  # chance to miss a plain object
     miss_small: float = 0.25  # added for an object of no area, falls to 1/e at `small` of the image
     small: float = 0.004
-    miss_hidden: float = 0.4  # added for a small hidden object, times the hidden share; falls to 1/e at `large`
+    miss_hidden: float = 0.4  # added for a small hidden object, times the hidden share; 1/e at `large`
     large: float = 0.1  # of the image: a floor is found although furniture hides most of it
     background: float = 0.2  # share of the N boxes that show no object in particular
     min_side: float = 3.0  # pixels; no box is smaller

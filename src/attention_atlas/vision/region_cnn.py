@@ -3,7 +3,8 @@
 Trained from scratch on the proposals of the train split. Its penultimate layer is the region feature, as
 the pooled layer of a detector is in bottom-up attention (Anderson et al. 2018, section 3.1). Like there, a
 label head has a background class and an attribute head runs beside it; unlike there, attributes are
-independent (sigmoid), because an object of the worlds has several at once.
+independent (sigmoid), because an object of the worlds has several at once; and the net is told where in the
+picture the box is and how large, which crops of one size hide ("small" and "rug" need it).
 
 Axes: B regions in a batch, D feature, C classes, A attributes.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CONTEXT = 2.0  # the second view is this many times as wide and high as the box
+PLACE = 32  # units that encode where the box is
 BATCH_AT_EXTRACTION = 1152  # regions per forward pass when no gradients are kept
 
 
@@ -51,9 +53,11 @@ class RegionCNNConfig:
 
 @dataclass
 class Batch:
-    """crops (B,6,crop,crop) uint8; label (B,) with `background` = number of labels; attributes (B,A) 0/1."""
+    """crops (B,6,crop,crop) uint8; places (B,6); label (B,), the number of labels standing for background;
+    attributes (B,A) 0/1."""
 
     crops: np.ndarray
+    places: np.ndarray
     label: np.ndarray
     attributes: np.ndarray
 
@@ -75,8 +79,21 @@ def two_views(image: Image, boxes: np.ndarray, crop: int) -> np.ndarray:
     return views.transpose(0, 1, 4, 2, 3).reshape(len(boxes), 6, crop, crop)
 
 
+def places(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(n,6) float32: x1, y1, x2, y2, width, height of each box, relative to the picture."""
+    relative = np.asarray(boxes, dtype=np.float64) / np.array([*size, *size])
+    return np.concatenate([relative, relative[:, 2:] - relative[:, :2]], axis=1).astype(np.float32)
+
+
+def mirror(crops: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same regions of the picture with left and right exchanged."""
+    x1, y1, x2, y2, width, height = places.T
+    return crops[..., ::-1], np.stack([1 - x2, y1, 1 - x1, y2, width, height], axis=1)
+
+
 def build_net(config: RegionCNNConfig, labels: int, attributes: int) -> nn.Module:
-    """forward(crops_B6HW float 0..1) -> (features_BD >= 0, label logits (B, labels + 1), logits (B, A))."""
+    """forward(crops_B6HW float 0..1, places_B6) -> (features_BD >= 0, label logits (B, labels + 1), attribute
+    logits (B, A))."""
     import torch
     from torch import nn
 
@@ -96,10 +113,10 @@ def build_net(config: RegionCNNConfig, labels: int, attributes: int) -> nn.Modul
                 *conv(6, first, 2), *conv(first, first, 1), *conv(first, second, 2), *conv(second, third, 2)
             )
             side = math.ceil(config.crop / 8)
+            self.place = nn.Sequential(nn.Linear(6, PLACE), nn.ReLU())
             self.penultimate = nn.Sequential(
-                nn.Flatten(),
                 nn.Dropout(config.dropout),
-                nn.Linear(third * side * side, config.dim, bias=False),
+                nn.Linear(third * side * side + PLACE, config.dim, bias=False),
                 nn.BatchNorm1d(config.dim),
                 nn.ReLU(),
             )
@@ -107,8 +124,9 @@ def build_net(config: RegionCNNConfig, labels: int, attributes: int) -> nn.Modul
             self.label = nn.Linear(config.dim, labels + 1)
             self.attribute = nn.Linear(config.dim, attributes)
 
-        def forward(self, crops_B6HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            features_BD = self.penultimate(self.body(crops_B6HW - 0.5))
+        def forward(self, crops_B6HW: Tensor, places_B6: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            seen = self.body(crops_B6HW - 0.5).flatten(1)
+            features_BD = self.penultimate(torch.cat([seen, self.place(places_B6)], dim=1))
             dropped = self.drop(features_BD)
             return features_BD, self.label(dropped), self.attribute(dropped)
 
@@ -153,7 +171,8 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * _schedule(step, total, config.warmup)
             label_B = torch.from_numpy(batch.label).to(device)
-            _, label_BC, attribute_BA = net(_to_float(batch.crops, device))
+            places_B6 = torch.from_numpy(batch.places).to(device)
+            _, label_BC, attribute_BA = net(_to_float(batch.crops, device), places_B6)
             loss = F.cross_entropy(label_BC, label_B)
             shown_B = label_B < labels  # the background has no attributes to learn from
             if attributes and bool(shown_B.any()):
@@ -187,18 +206,21 @@ class Prediction:
     attribute_confidence: np.ndarray
 
 
-def predict(net: Any, crops: Sequence[np.ndarray], device: str) -> list[Prediction]:
-    """One Prediction per array of crops (one image's regions). Only argmax and probabilities leave."""
+def predict(
+    net: Any, crops: Sequence[np.ndarray], places: Sequence[np.ndarray], device: str
+) -> list[Prediction]:
+    """One Prediction per array of crops (n,6,crop,crop) and places (n,6), those of one image's regions."""
     import torch
 
     net.eval()
     sizes = [len(c) for c in crops]
-    together = np.concatenate(list(crops))
+    together, where = np.concatenate(list(crops)), np.concatenate(list(places))
     parts: list[list[np.ndarray]] = []
     with torch.inference_mode():
         for start in range(0, len(together), BATCH_AT_EXTRACTION):
+            some = slice(start, start + BATCH_AT_EXTRACTION)
             features_BD, label_BC, attribute_BA = net(
-                _to_float(together[start : start + BATCH_AT_EXTRACTION], device)
+                _to_float(together[some], device), torch.from_numpy(where[some]).to(device)
             )
             chance, label = label_BC.softmax(-1)[:, :-1].max(-1)
             if attribute_BA.shape[1]:
