@@ -1,0 +1,98 @@
+"""attention.h5: write and read speed, size, and one query row, for filters and chunk shapes.
+
+python benchmarks/store.py
+Data: six layers of synthetic causal attention, 32 heads, S = 640, float16 (157 MB), softmax of noise.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import torch
+
+from attention_atlas.store import AttentionStore, AttentionWriter, Axis
+
+LAYERS, HEADS, LENGTH = 6, 32, 640
+ROUNDS = 5
+
+
+def data() -> np.ndarray:
+    score = 2 * torch.randn(LAYERS, HEADS, LENGTH, LENGTH, generator=torch.Generator().manual_seed(0))
+    hidden = torch.ones(LENGTH, LENGTH, dtype=torch.bool).triu(1)
+    return score.masked_fill(hidden, float("-inf")).softmax(-1).half().numpy()
+
+
+def plain_ways() -> dict[str, dict[str, Any]]:
+    one = (1, 1, LENGTH, LENGTH)
+    return {
+        "none, contiguous": {},
+        "gzip-4, automatic chunks": {"compression": "gzip", "compression_opts": 4, "chunks": True},
+        "Bitshuffle-LZ4, (1,1,S,S)": {"chunks": one, **hdf5plugin.Bitshuffle(cname="lz4")},
+    }
+
+
+def median(function: Callable[[], Any]) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def row(name: str, size: int, write: float, read: float, last: float, megabytes: float) -> None:
+    ratio = 2 * megabytes * 1e6 / size
+    cells = f"{ratio:.1f}× | {megabytes / write:.0f} | {megabytes / read:.0f} | {1000 * last:.1f}"
+    print(f"| {name} | {cells} |", flush=True)
+
+
+def main() -> None:
+    attn = data()
+    megabytes = attn.nbytes / 1e6
+    axes = {"position": Axis([str(i) for i in range(LENGTH)])}
+    print("\n| way | size vs float32 | write MB/s | read MB/s | last query row, all heads, ms |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "attention.h5"
+        for name, options in plain_ways().items():
+
+            def write(options: dict[str, Any] = options) -> None:
+                with h5py.File(path, "w") as file:
+                    file.create_dataset("x", data=attn, **options)
+
+            def read() -> Any:
+                with h5py.File(path, "r") as file:
+                    return file["x"][()]
+
+            def last() -> Any:
+                with h5py.File(path, "r") as file:
+                    return file["x"][:, :, -1]
+
+            seconds = median(write)
+            row(name, path.stat().st_size, seconds, median(read), median(last), megabytes)
+        for filter in ("bitshuffle", "gzip"):
+
+            def store(filter: str = filter) -> None:
+                path.unlink(missing_ok=True)
+                kinds = {"self": ("position", "position")}
+                with AttentionWriter(path, model="m", config_hash="h", kinds=kinds, filter=filter) as writer:
+                    writer.write("x", {"self": attn}, axes)
+
+            seconds = median(store)
+            with AttentionStore(path) as opened:
+                whole = median(lambda: opened.read("x", "self"))
+                one = median(lambda: opened.read("x", "self", rows=-1))
+            name = f"the store, {filter} (write: shard, check, assemble; read: check, to float32)"
+            row(name, path.stat().st_size, seconds, whole, one, megabytes)
+
+
+if __name__ == "__main__":
+    main()
