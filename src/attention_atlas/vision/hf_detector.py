@@ -79,7 +79,7 @@ def load_detector(model: str, revision: str | None = None) -> tuple[Any, Any]:
             (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
         )
         raise ConfigError(
-            f"features.model: '{model}' is no object detector that can be loaded ({reason[:160]}); "
+            f"features.model: '{model}' is no object detector that can be loaded ({reason.split('. ')[0][:160]}); "
             "give a folder with its weights and preprocessor, or a hub id that can be reached"
         ) from None
     return net, processor
