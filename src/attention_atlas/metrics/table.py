@@ -87,11 +87,10 @@ def validate(frame: pd.DataFrame, where: str = "metric table") -> pd.DataFrame:
 
 
 def write_table(path: str | Path, frame: pd.DataFrame) -> None:
-    """Write as CSV. Eight significant digits: enough for any figure, and above the noise of summation
-    order."""
+    """Write as CSV. Six significant digits: enough for any figure, and above the noise of float32 sums."""
     validate(frame, str(path))
     with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.8g", lineterminator="\n")
+        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
