@@ -25,7 +25,7 @@ NEXT = (more_of_it, surfaces, vague, miss, impression, None)
 NEXT_WEIGHTS = (0.15, 0.12, 0.03, 0.04, 0.025, 0.635)
 MOST = {more_of_it: 3, surfaces: 2}  # times in one text; 1 for the others
 FOCUS_ON_SALIENT = 1.5  # exponent of salience in the choice of what to speak of
-COMPOUND = 0.11  # chance that two sentences are joined
+COMPOUND = 0.095  # chance that two sentences are joined
 TRIES = 8  # topics tried before the sentence becomes a general one
 TOGETHER = 0.75  # chance that several of a kind are spoken of together
 
@@ -49,7 +49,7 @@ def describe(
     if teller.chance(OPENING):
         sentences.append(_complete(teller, opening(teller, _leading(teller))))
     while len(sentences) < count:
-        sentence = _next(teller)
+        sentence = _next(teller, first=not sentences)
         if sentence.clause and teller.chance(COMPOUND):
             more = _next(teller, joined=True)
             link = teller.pick((" and ", " and ", ", and "))
@@ -81,10 +81,10 @@ def _topic(teller: Teller) -> list[Thing]:
     return same if len(same) > 1 and untold and teller.chance(TOGETHER) else [thing]
 
 
-def _next(teller: Teller, joined: bool = False) -> Sentence:
-    """The next sentence; `joined`: one that can follow "and"."""
+def _next(teller: Teller, joined: bool = False, first: bool = False) -> Sentence:
+    """The next sentence. `joined`: one that can follow "and"; `first`: one that can open a text."""
     detail = teller.weighted(NEXT, NEXT_WEIGHTS)
-    if detail is not None and teller.details.count(detail) < MOST.get(detail, 1):
+    if detail is not None and not first and teller.details.count(detail) < MOST.get(detail, 1):
         sentence = detail(teller)
         teller.details.append(detail)
         if sentence is not None:

@@ -59,13 +59,15 @@ def more_of_it(teller: Teller) -> Sentence | None:
 
 def surfaces(teller: Teller) -> Sentence | None:
     """'The walls are blue.' 'The room has white walls and a wooden floor.'"""
-    parts: list[tuple[Node, list[str]]] = []
     walls = [t for t in teller.view.shell if t.label == "wall" and t.id not in teller.described]
     alike = [t for t in walls if t.look == walls[0].look] if walls else []
     floor, ceiling = teller.view.part("floor"), teller.view.part("ceiling")
-    forms: list[Callable[[], tuple[Node, list[str]] | None]] = []
+    forms: list[Callable[[], tuple[Node, list[str]]]] = []
     if alike and alike[0].look:
-        forms.append(lambda: _surface(teller, [t.id for t in alike], "walls", alike[0].look, len(alike) > 1))
+        several = len({t.look for t in teller.view.shell if t.label == "wall"}) > 1
+        one = f"{alike[0].placed.wall} wall" if several else "wall"
+        name = "walls" if len(alike) > 1 else one
+        forms.append(lambda: _surface(teller, [t.id for t in alike], name, alike[0].look, len(alike) > 1))
     if floor and floor.look and floor.id not in teller.described:
         forms.append(lambda: _surface(teller, [floor.id], "floor", floor.look, False))
     if ceiling and ceiling.look and ceiling.id not in teller.described and teller.chance(0.3):
@@ -74,18 +76,13 @@ def surfaces(teller: Teller) -> Sentence | None:
         return None
     order = [forms[i] for i in teller.rng.permutation(len(forms))]
     two = len(order) > 1 and teller.chance(0.4)
-    for make in order[: 2 if two else 1]:
-        made = make()
-        if made is not None:
-            parts.append(made)
-    if not parts:
-        return None
+    parts = [make() for make in order[: 2 if two else 1]]
     return _say_surfaces(teller, parts)
 
 
 def _surface(
     teller: Teller, ids: list[int], name: str, look: tuple[str, ...], plural: bool
-) -> tuple[Node, list[str]] | None:
+) -> tuple[Node, list[str]]:
     """The bare noun phrase without article, and words for its look."""
     teller.described.update(ids)
     teller.mentioned.update(ids)
@@ -94,7 +91,6 @@ def _surface(
         words = [teller.pick(words)]
     elif len(words) > 2:
         words.remove(teller.pick(words))
-    name = name if plural or name != "walls" else "wall"
     kind = "group" if plural else "object"
     return phrase(name, objects=ids, kind=kind, plural=plural), words
 
@@ -129,7 +125,7 @@ def _surface_is(teller: Teller, node: Node, look: list[str]) -> list[str | Node]
     if colored and teller.chance(0.12):
         color = phrase("the color", kind="abstract")
         return [Node([color, " of ", node], (), "abstract", False, color), f" is {word}"]
-    painted = "painted " if name in ("wall", "walls") and colored and teller.chance(0.12) else ""
+    painted = "painted " if name.endswith(("wall", "walls")) and colored and teller.chance(0.12) else ""
     said: str | Node = painted + " and ".join(look)
     if look[-1] in MADE_OF and teller.chance(0.5):
         said = Node(["made of ", phrase(MADE_OF[look[-1]], kind="abstract")])

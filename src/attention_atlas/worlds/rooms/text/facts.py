@@ -37,7 +37,7 @@ RELATION_WORDS: dict[str, tuple[str, float, tuple[str, ...]]] = {
     "behind": ("direction", 0.6, ("behind",)),
     "between": ("direction", 1.5, ("between", "in between")),
     "across": ("direction", 0.8, ("across from", "opposite")),
-    "next to": ("distance", 0.15, ("next to", "next to", "beside", "by")),
+    "next to": ("distance", 0.13, ("next to", "next to", "beside", "by")),
     "near": ("distance", 0.07, ("near", "near", "close to")),
     "far": ("distance", 0.06, ("far from", "far away from")),
 }
@@ -158,6 +158,8 @@ def _at_foot(a: Thing, bed: Thing) -> bool:
 
 def _heights(a: Thing, b: Thing) -> Iterator[Fact]:
     over = common(a.x, b.x) > 0.6 and common(a.y, b.y) > 0.6
+    if a.label == "curtains":
+        return  # they are told by their window
     if a.support == "wall" and a.placed.wall == b.placed.wall and a.z[0] > b.z[1] - 0.02:
         along = (a.x, b.x) if a.placed.wall == "back" else (a.y, b.y)
         if common(*along) > 0.6 and a.z[0] - b.z[1] < 1.3 and b.support in ("floor", "wall"):

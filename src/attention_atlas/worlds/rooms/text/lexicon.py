@@ -58,7 +58,7 @@ MISSES: dict[str, tuple[str, ...]] = {
         "light switch",
         "heater",
     ),
-    "bathroom": ("shower", "toothbrush", "soap dispenser", "scale", "faucet", "shower curtain"),
+    "bathroom": ("shower", "toothbrush", "soap dispenser", "faucet", "shower curtain"),
     "kitchen": ("microwave", "dishwasher", "kettle", "toaster", "coffee maker", "faucet"),
     "bedroom": ("blanket", "alarm clock", "fan", "phone", "closet door"),
     "living room": ("remote control", "fan", "blanket", "candle", "guitar"),
@@ -67,8 +67,9 @@ MISSES: dict[str, tuple[str, ...]] = {
 }
 
 # Of these, what nobody would see standing on furniture.
-LARGE_MISSES = ("closet door", "dishwasher", "shower", "shower curtain", "fan", "heater", "outlet", "coat")
-LARGE_MISSES += ("light switch", "guitar", "scale", "faucet")
+LARGE_MISSES = """
+closet door; dishwasher; shower; shower curtain; fan; heater; outlet; coat; light switch; guitar; faucet
+""".strip().split("; ")
 
 VAGUE_ON = ("some things", "some small things", "various items", "a few objects", "some stuff", "something")
 

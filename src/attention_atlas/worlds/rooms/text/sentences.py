@@ -33,12 +33,12 @@ def form(weight: float, again: bool = False) -> Callable[[Maker], Maker]:
     return register
 
 
-@form(5.0)
+@form(4.3)
 def there_is(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp on the table.'"""
     claims: list[Claim] = []
     node = first_mention(teller, things, claims, 0.66)
-    also = "also " if teller.told and teller.chance(0.28) else ""
+    also = "also " if teller.told and teller.chance(0.36) else ""
     tail: list[str | Node] = []
     if not claims and teller.chance(0.15):
         place, claim = locate(node, "in", teller.this_room(), "region")
@@ -60,7 +60,7 @@ def there_is_that(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     return Sentence([f"there {be(node)} ", whole], [claim])
 
 
-@form(1.3, again=True)
+@form(1.7, again=True)
 def subject_first(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'A painting hangs above the bed.'"""
     fact = teller.choose_fact(things)
@@ -144,7 +144,7 @@ def the_thing_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     return Sentence([owner, " has ", inner, " ", place], [claim])
 
 
-@form(1.5)
+@form(1.35)
 def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp and a plant next to the sofa.'"""
     others = [t for t in teller.view.things if t.id not in teller.told and t.label != things[0].label]
@@ -180,7 +180,7 @@ def _shared(teller: Teller, things: Sequence[Thing], other: Thing) -> Fact | Non
     return Fact((*fact.targets, other.id), fact.relation, fact.landmarks)
 
 
-@form(0.9, again=True)
+@form(1.1, again=True)
 def looks(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'The sofa is red.'"""
     said = [
@@ -201,7 +201,7 @@ def looks(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     return Sentence([node, f" {be(node)} {text}"])
 
 
-@form(0.5)
+@form(0.8)
 def the_room_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'The room has a sofa in front of the window.'"""
     claims: list[Claim] = []

@@ -19,7 +19,7 @@ SAID = {"size": 0.3, "shape": 0.5, "color": 0.62, "pattern": 0.6, "material": 0.
 PLAIN_COLOR = {"plant": 0.2, "tv": 0.25, "toilet": 0.4, "bathtub": 0.5, "basket": 0.3}
 CHAIN = 0.2  # chance that a landmark is located itself
 CHAINED = ("on", "in", "on rug", "left", "right", "front", "under")
-VERY = 0.25  # chance that 'large' is 'very large'
+VERY = 0.3  # chance that 'large' is 'very large'
 MORE_THAN_FEW = 4  # from here on people stop counting now and then
 
 
