@@ -83,6 +83,41 @@ def test_grounding_mean_over_phrases_and_ratio_of_sums_by_hand():
     assert value(table, metric="grounding", condition="ratio_of_sums") == pytest.approx(0.4)
 
 
+def held_out_study(share_IH):
+    """One phrase per image; head h puts share_IH[i, h] of it on region 0."""
+    kinds = {"cross": KINDS["cross"]}
+    attn, axis, parses, links = {}, {}, {}, {}
+    for i, share_H in enumerate(share_IH):
+        id_ = f"e{i:03d}"
+        cross = np.zeros((1, len(share_H), 8, 2), np.float32)
+        cross[0, :, :, 0] = np.asarray(share_H)[:, None]
+        cross[0, :, :, 1] = 1 - cross[0, :, :, 0]
+        attn[id_], axis[id_], parses[id_] = {"cross": cross}, axes(WORDS, 2), parse(id_)
+        links[id_] = [Link(0, 3, (0,))]
+    return Study(MemoryStore(kinds, attn, axis), parses, links=links, resamples=200)
+
+
+def test_held_out_head_is_picked_on_the_other_images():
+    """Even images prefer head 0, odd ones head 1: each half picks the head that fails on the other."""
+    table = Grounding()(held_out_study([[0.9, 0.2], [0.1, 0.8], [0.7, 0.4], [0.3, 0.6]]))
+    held = select(table, metric="grounding_held_out", condition="phrases")
+    # Head 1 (best on images 1 and 3) on images 0 and 2: 0.2, 0.4; head 0 on images 1 and 3: 0.1, 0.3.
+    assert len(held) == 1 and value(held) == pytest.approx(0.25, abs=1e-6)
+    assert held["n"].iloc[0] == 4 and held["chance"].iloc[0] == pytest.approx(0.5)
+    assert value(table, 0, 0, metric="grounding", condition="phrases") == pytest.approx(0.5, abs=1e-6)
+
+
+def test_held_out_head_does_not_beat_chance_by_picking():
+    """400 heads of noise: the highest lies above chance by its own interval, the held-out one does not."""
+    share_IH = np.random.default_rng(0).random((60, 400))
+    table = Grounding()(held_out_study(share_IH))
+    heads = select(table, metric="grounding", condition="phrases", layer=0)
+    best = heads.loc[heads[heads["head"] >= 0]["value"].idxmax()]
+    held = select(table, metric="grounding_held_out", condition="phrases").iloc[0]
+    assert best["ci_low"] > best["chance"]
+    assert held["ci_low"] < held["chance"] < held["ci_high"]
+
+
 def test_area_chance_weighs_regions_by_their_boxes():
     cross = np.full((1, 1, 8, 4), 0.25, np.float32)
     study = one({"cross": cross}, [Link(0, 3, (0, 3))], areas=lambda image: np.array([10.0, 20, 30, 40]))

@@ -71,6 +71,7 @@ def results(tmp_path_factory):
     rows = heads("grounding", "cross", "phrases", P_LH) + heads(
         "grounding", "cross", "ratio_of_sums", P_LH - 0.01
     )
+    rows.append({"metric": "grounding_held_out", "kind": "cross", "condition": "phrases", "value": 0.31})
     rows.append({"metric": "grounding_chance", "kind": "cross", "condition": "area", "value": 0.09, "n": 720})
     for kind in ("decoder_self", "cross"):
         rows += heads("entropy", kind, "visible", 1 - P_LH, chance=1.0)
@@ -132,7 +133,7 @@ def test_headlines_quote_the_paper_and_the_right_row(page):
     assert text.row("Grounding of nouns, deeper")[1:4] == ["29 %", "27.0 %", "[26.0, 28.0]"]
     best = text.row("Grounding of nouns, best head")
     assert best[1:3] == ["33 % (layer 6, head 2)", "33.0 %"] and best[6] == "layer 2, head 2"
-    assert text.row("the same, phrases pooled")[1:3] == ["—", "32.0 %"]
+    assert text.row("the best head, phrases pooled")[1:3] == ["—", "32.0 %"]
     correlation = text.row("Correlation of the two sets")
     assert correlation[1:4] == ["−0.71", "−0.51", "[−0.60, −0.40]"] and correlation[5] == "6"
     assert text.row("its p value")[1:3] == ["1.7 × 10⁻⁸", "1.2 × 10⁻⁴"]
@@ -201,7 +202,8 @@ def test_picks(results):
     assert (found["lowest head"].value, found["lowest head"].where) == ("5.0", "layer 1, head 1")
     assert (found["overall"].value, found["overall"].where) == ("19.8", "")
     assert pick(rows, "lowest layer", "x")["layer"] == 0
-    assert number(-1234.5, 1) == "−1234.5" and number(0.0, 2) == "0.00" and number(0.004, 2) == "4.0 × 10⁻³"
+    assert number(-1234.5, 1) == "−1234.5" and number(0.0, 2) == "0.00" and number(0.004, 2) == "0.00"
+    assert number(0.004, 2, powers=True) == "4.0 × 10⁻³"
 
 
 @pytest.mark.parametrize(

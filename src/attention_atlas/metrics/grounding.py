@@ -11,6 +11,10 @@ Both are given, as conditions:
 Chance is the same formula over attention that knows nothing: uniform over the regions, which is the share of
 linked regions (column `chance`), and proportional to the regions' area (metric `grounding_chance`, condition
 `area`; `uniform` repeats the column with an interval).
+
+The highest of 48 heads is above chance by luck alone, and its interval does not know that it was picked. So
+metric `grounding_held_out` picks the head on every other image and measures it on the images between, and the
+other way round: attention without knowledge then stays at chance.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from attention_atlas.metrics.bootstrap import ratio
 from attention_atlas.metrics.item import Item, proportion
-from attention_atlas.metrics.metric import Metric, Sums, Tally, check_bos, head_rows
+from attention_atlas.metrics.metric import Metric, Sums, Tally, chance_of, check_bos, head_rows
 from attention_atlas.metrics.study import Study
 
 # The heads whose span got no attention at all (nothing visible) have no proportion.
@@ -78,7 +83,10 @@ class Grounding(Metric):
     def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
         rows = super().rows(study, kind, tally)
         for condition, sums in tally.sums.items():
-            if condition.startswith("chance:"):
+            if not condition.startswith("chance:"):
+                base = {"kind": kind, "metric": "grounding_held_out", "condition": condition}
+                rows += held_out(sums, study.counts_BI, base)
+            else:
                 base = {"kind": kind, "metric": "grounding_chance", "condition": condition.split(":")[1]}
                 rows += _overall(sums, study.counts_BI, base)
         return rows
@@ -114,6 +122,27 @@ def baseline_proportion(
     attn_QK = np.divide(attn_QK, total_Q1, out=np.zeros_like(attn_QK, dtype=np.float64), where=total_Q1 > 0)
     num, den = proportion(attn_QK[None, None], target_PQ, source_PK)
     return num[0, 0], den[0, 0]
+
+
+def held_out(sums: Sums, counts_BI: np.ndarray, base: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row: the head that is highest on one half of the images, measured on the other half, both ways.
+
+    Halves alternate in the order of image ids. No row for a single image or a half without phrases.
+    """
+    images = len(sums.num_ILH)
+    half_I = np.arange(images) % 2
+    num_I, den_I = np.zeros(images), np.zeros(images)
+    for half in (0, 1):
+        value_LH = ratio(sums.num_ILH[half_I != half], sums.den_ILH[half_I != half])
+        if np.isnan(value_LH).all():
+            return []
+        layer, head = np.unravel_index(np.nanargmax(value_LH), value_LH.shape)
+        here_I = half_I == half
+        num_I[here_I] = sums.num_ILH[here_I, layer, head]
+        den_I[here_I] = sums.den_ILH[here_I, layer, head]
+    shape = (images, 1, 1)
+    base = base | {"n": sums.n}
+    return head_rows(num_I.reshape(shape), den_I.reshape(shape), counts_BI, chance_of(sums), base)[:1]
 
 
 def _add_chance(tally: Tally, image: int, name: str, sums: tuple[np.ndarray, np.ndarray]) -> None:

@@ -108,7 +108,7 @@ def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         "paper": str(entry.get("paper", "")),
         "unit": str(entry.get("unit", "")),
         "convention": str(entry.get("convention", "")),
-        "ours": quote(row, float(entry.get("factor", 1)), int(entry.get("digits", 2))),
+        "ours": quote(row, float(entry.get("factor", 1)), int(entry.get("digits", 2)), powers=True),
     }
 
 

@@ -98,8 +98,9 @@ def _extreme(rows: pd.DataFrame, which: str) -> pd.DataFrame:
     return rows.head(1)
 
 
-def quote(row: pd.Series, factor: float = 1.0, digits: int = 2) -> Quote:
-    """How a row is written: value, interval, n, chance and place (counted from 1)."""
+def quote(row: pd.Series, factor: float = 1.0, digits: int = 2, powers: bool = False) -> Quote:
+    """How a row is written: value, interval, n, chance and place (counted from 1). `powers`: a value that
+    would read 0.00 is written as a power of ten (p values)."""
     if math.isnan(row["value"]):
         return Quote(n=count(row["n"]), note=str(row["condition"]))
     interval = ""
@@ -109,12 +110,12 @@ def quote(row: pd.Series, factor: float = 1.0, digits: int = 2) -> Quote:
     chance = "" if math.isnan(row["chance"]) else number(factor * row["chance"], digits)
     layer, head = int(row["layer"]), int(row["head"])
     where = "" if layer < 0 else f"layer {layer + 1}" + ("" if head < 0 else f", head {head + 1}")
-    return Quote(number(factor * row["value"], digits), interval, count(row["n"]), chance, where)
+    return Quote(number(factor * row["value"], digits, powers), interval, count(row["n"]), chance, where)
 
 
-def number(value: float, digits: int) -> str:
-    """Fixed digits; what would read 0.00 is written as a power of ten instead."""
-    if value != 0 and abs(value) < 0.5 * 10.0**-digits:
+def number(value: float, digits: int, powers: bool = False) -> str:
+    """Fixed digits and a true minus sign."""
+    if powers and value != 0 and abs(value) < 0.5 * 10.0**-digits:
         mantissa, exponent = f"{value:.1e}".split("e")
         raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
         return f"{mantissa} × 10{raised}".replace("-", "−")
