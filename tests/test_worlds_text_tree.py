@@ -1,5 +1,8 @@
 """Spans of a sentence tree against offsets counted by hand."""
 
+import doctest
+
+from attention_atlas.worlds.rooms.text import lexicon
 from attention_atlas.worlds.rooms.text.teller import locate
 from attention_atlas.worlds.rooms.text.tree import Node, Sentence, phrase, render
 
@@ -54,3 +57,8 @@ def test_sentences_are_joined_and_capitalised_also_before_a_nested_phrase():
         ("One of the chairs", [2], "object"),
         ("the chairs", [1, 2], "group"),
     ]
+
+
+def test_the_examples_in_the_lexicon():
+    done = doctest.testmod(lexicon)
+    assert done.attempted >= 4 and done.failed == 0
