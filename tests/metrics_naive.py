@@ -9,6 +9,7 @@ import numpy as np
 from attention_atlas.language.parse import NounPhrase, Parse, SpatialRelation, Token
 from attention_atlas.metrics.item import Link
 from attention_atlas.metrics.study import Study
+from attention_atlas.metrics.table import select
 from attention_atlas.store import Axis
 
 
@@ -30,6 +31,7 @@ class MemoryStore:
 KINDS = {"decoder_self": ("target", "source"), "cross": ("target", "region")}
 # "the red cup stands on a table" twice; target [0,3), relation [4,5), landmark [5,7).
 WORDS = ["the", "red", "cup", "stands", "on", "a", "table"]
+SETS = {"DET+ADJ+NOUN": ["DET", "ADJ", "NOUN"], "VERB+ADP": ["VERB", "ADP"]}
 POS = ["DET", "ADJ", "NOUN", "VERB", "ADP", "DET", "NOUN"]
 HEADS = [2, 2, 3, 3, 3, 6, 4]
 
@@ -125,3 +127,17 @@ def naive_entropy(attn_QK, axis_q, axis_k, bos, causal):
         total += -sum(a / mass * math.log(a / mass) for a in row if a > 0) / math.log(len(row))
         rows += 1
     return total, rows
+
+
+def one(attn, links=(), words=WORDS, the_parse=None, **settings):
+    """A study of one example; attn {kind: (L,H,Q,K)}."""
+    kinds = {k: KINDS[k] for k in attn}
+    regions = attn["cross"].shape[-1] if "cross" in attn else 1
+    store = MemoryStore(kinds, {"e": attn}, {"e": axes(words, regions)})
+    return Study(store, {"e": the_parse or parse()}, links={"e": list(links)}, resamples=20, **settings)
+
+
+def value(table, layer=-1, head=-1, **where):
+    rows = select(table, layer=layer, head=head, **where)
+    assert len(rows) == 1, rows
+    return float(rows["value"].iloc[0])
