@@ -23,6 +23,10 @@ from attention_atlas.stage import stage
 def main(cfg, stage):
     if cfg.seed == 13:
         raise AtlasError("some.h5: features: has NaN; write it anew")
+    if cfg.seed == 14:
+        from hydra.utils import instantiate
+
+        instantiate({"_target_": "attention_atlas.corpus.read_corpus", "root": "nowhere"})
     print("ran with seed", cfg.seed, "on", stage.device, "out", stage.out("data/x"))
 
 if __name__ == "__main__":
@@ -76,6 +80,10 @@ def test_command_line_wins_over_params(project: Path) -> None:
 
 def test_bad_input_is_one_line(project: Path) -> None:
     assert "some.h5: features: has NaN" in only_line(run(project, "seed=13"), 1)
+
+
+def test_bad_input_inside_instantiate_is_one_line(project: Path) -> None:
+    assert "nowhere/scenes.jsonl: no such file" in only_line(run(project, "seed=14"), 1)
 
 
 def test_absent_device_is_one_line(project: Path) -> None:

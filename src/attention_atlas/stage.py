@@ -102,9 +102,12 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[
         def job(cfg: DictConfig) -> Any:
             try:
                 return run_stage(name, function, cfg)
-            except AtlasError as error:
-                if _is_sweep():
+            except Exception as raised:
+                error = _atlas_error(raised)
+                if error is None:
                     raise
+                if _is_sweep():
+                    raise error from None
                 # Past Hydra, which would print several lines about it.
                 errors.append(error)
                 return None
@@ -122,6 +125,14 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[
         return main
 
     return decorate
+
+
+def _atlas_error(raised: BaseException) -> AtlasError | None:
+    """The AtlasError that `raised` is or wraps: Hydra's instantiate wraps what a constructor raises."""
+    seen: BaseException | None = raised
+    while seen is not None and not isinstance(seen, AtlasError):
+        seen = seen.__cause__
+    return seen
 
 
 def _is_sweep() -> bool:
