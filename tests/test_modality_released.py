@@ -54,7 +54,9 @@ def files(tmp_path):
     state["model.tgt_embed.1.pe"] = pe[None]
     linear(state, "model.generator.proj", len(WORDS) + 1, DIM)
     torch.save(state, tmp_path / "model.pth")
-    (tmp_path / "words.json").write_text(json.dumps({"ix_to_word": {str(i + 1): w for i, w in enumerate(WORDS)}}))
+    (tmp_path / "words.json").write_text(
+        json.dumps({"ix_to_word": {str(i + 1): w for i, w in enumerate(WORDS)}})
+    )
     return state, tmp_path
 
 
@@ -65,9 +67,10 @@ def reference(state, features, boxes, ids, extra_skip=True):
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 
     def ln(name, x):
-        return state[f"{name}.a_2"] * (x - x.mean(-1, keepdim=True)) / (
-            x.std(-1, keepdim=True) + 1e-6
-        ) + state[f"{name}.b_2"]
+        return (
+            state[f"{name}.a_2"] * (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-6)
+            + state[f"{name}.b_2"]
+        )
 
     def heads(x):
         return x.view(len(x), HEADS, -1).transpose(0, 1)
@@ -95,7 +98,10 @@ def reference(state, features, boxes, ids, extra_skip=True):
         x = x + attention(f"{at}.self_attn", y, y, bias, skip=extra_skip)
         x = x + feed(f"{at}.feed_forward", ln(f"{at}.sublayer.1.norm", x))
     memory = ln("model.encoder.norm", x)
-    x = state["model.tgt_embed.0.lut.weight"][ids] * math.sqrt(DIM) + state["model.tgt_embed.1.pe"][0, : len(ids)]
+    x = (
+        state["model.tgt_embed.0.lut.weight"][ids] * math.sqrt(DIM)
+        + state["model.tgt_embed.1.pe"][0, : len(ids)]
+    )
     mask = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
     for i in range(LAYERS):
         at = f"model.decoder.layers.{i}"
@@ -126,9 +132,7 @@ def test_same_scores_as_the_public_arithmetic(files, skip):
     order = [EOS, *vocab.encode(WORDS[:-1]), UNK]
     torch.testing.assert_close(ours[:, order], theirs, atol=1e-4, rtol=1e-4)
     # PAD and BOS take no probability: the softmax is that of the released vocabulary.
-    torch.testing.assert_close(
-        ours.softmax(-1)[:, order], theirs.softmax(-1), atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(ours.softmax(-1)[:, order], theirs.softmax(-1), atol=1e-5, rtol=1e-4)
     assert generate(model, batch, beam=5, max_words=6)[0].score < 0
 
 
@@ -168,4 +172,6 @@ def test_safetensors_too(files):
     save_file(state, folder / "model.safetensors")
     ours, _, sizes = read_released(folder / "model.safetensors", folder / "words.json")
     assert sizes == {"layers": 2, "heads": 4, "dim": 16, "inner": 24, "feature_dim": 10, "vocab_size": 8}
-    torch.testing.assert_close(ours["encoder.0.geometry.weight"][2], state["model.encoder.layers.0.self_attn.WGs.2.weight"][0])
+    torch.testing.assert_close(
+        ours["encoder.0.geometry.weight"][2], state["model.encoder.layers.0.self_attn.WGs.2.weight"][0]
+    )

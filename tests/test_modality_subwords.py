@@ -1,4 +1,5 @@
-"""Sub-words to words: hyphens, contractions, unicode, repeated words; the matrix form against a plain loop."""
+"""Sub-words to words: hyphens, contractions, unicode, repeated words; the matrix form against a plain
+loop."""
 
 import numpy as np
 import pytest
@@ -70,7 +71,9 @@ def test_sum_over_source_mean_over_target_by_hand():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(-1, 4), min_size=1, max_size=9), st.lists(st.integers(-1, 5), min_size=1, max_size=9))
+@given(
+    st.lists(st.integers(-1, 4), min_size=1, max_size=9), st.lists(st.integers(-1, 5), min_size=1, max_size=9)
+)
 def test_matrix_form_is_the_loop(rows, keys):
     rng = np.random.default_rng(len(rows) * 10 + len(keys))
     attn = rng.random((2, 3, len(rows), len(keys))).astype(np.float32)
@@ -99,7 +102,9 @@ def test_saved_and_loaded_alike(bpe, tmp_path):
 def test_pretrained_tokenizer_from_a_folder(bpe, tmp_path):
     from transformers import PreTrainedTokenizerFast
 
-    PreTrainedTokenizerFast(tokenizer_object=bpe.tokenizer, eos_token="<|endoftext|>").save_pretrained(tmp_path)
+    PreTrainedTokenizerFast(tokenizer_object=bpe.tokenizer, eos_token="<|endoftext|>").save_pretrained(
+        tmp_path
+    )
     assert Subwords.pretrained(str(tmp_path)).encode(TEXTS[0])[0] == bpe.encode(TEXTS[0])[0]
     with pytest.raises(AtlasError, match="tokenizer"):
         Subwords.pretrained(str(tmp_path / "absent"))

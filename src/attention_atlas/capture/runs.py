@@ -37,8 +37,8 @@ def dump_runs(
 ) -> dict[str, float]:
     """Write `out`/<run>/attention.h5 for every run of conf/experiment: {model, image, convention, kinds}.
 
-    folder_of: run folder of a model by name. Runs on their own picture keep cross-attention too (`kinds`: globs
-    "kind.layer" to keep instead). Returns the number of examples by run.
+    folder_of: run folder of a model by name. Runs on their own picture keep cross-attention too (`kinds`:
+    globs "kind.layer" to keep instead). Returns the number of examples by run.
     """
     found: dict[str, float] = {}
     for name, run in runs.items():
@@ -51,6 +51,8 @@ def dump_runs(
         folder = folder_of(run["model"])
         image, convention = run.get("image", "own"), run.get("convention", "used")
         task: Any
+        model: Any
+        vocab: Any
         if is_text_only(folder):
             model, vocab, config = load_text_only(folder, device)
             task, layers = TextOnlyDump(split=split), [TEXT_ONLY_LAYERS]

@@ -1,4 +1,5 @@
-"""Captions that a model wrote, as a corpus: one example per picture, so that they can be parsed and dumped."""
+"""Captions that a model wrote, as a corpus: one example per picture, so that they can be parsed and
+dumped."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ from attention_atlas.corpus import Corpus, Example, check_examples, read_corpus
 from attention_atlas.errors import AtlasError
 
 
-def read_generated_corpus(root: str | Path, layer: str | Path, generated: str | Path, name: str = "") -> Corpus:
-    """root, layer: the corpus whose pictures were captioned (folder, text layer); generated: what the generate
-    stage wrote. The id of an example is its image id. A picture whose caption has no word is left out.
+def read_generated_corpus(
+    root: str | Path, layer: str | Path, generated: str | Path, name: str = ""
+) -> Corpus:
+    """root, layer: the corpus whose pictures were captioned (folder, text layer); generated: what the
+    generate stage wrote. The id of an example is its image id. A picture whose caption has no word is left
+    out.
 
     Raises AtlasError for a caption of an unknown picture, or when no caption has a word.
     """

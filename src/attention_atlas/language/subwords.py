@@ -1,8 +1,8 @@
 """Sub-words: a byte-level BPE trained here or loaded, and attention over pieces brought back to words.
 
-From pieces to words we sum over the source pieces of a word (a word receives what its pieces receive) and take
-the mean over its target pieces (each piece is generated from one distribution). Which piece belongs to which
-word is decided by character offsets, never by comparing strings, so repeated words stay apart.
+From pieces to words we sum over the source pieces of a word (a word receives what its pieces receive) and
+take the mean over its target pieces (each piece is generated from one distribution). Which piece belongs to
+which word is decided by character offsets, never by comparing strings, so repeated words stay apart.
 
 Axes: L layers, H heads, Q rows, K keys, T target words, S source words.
 """
@@ -28,7 +28,8 @@ Span = tuple[int, int]
 
 
 class Subwords:
-    """A byte-level BPE with the interface of a vocabulary: `len`, `save`, `load`. `end` is GPT-2's one marker."""
+    """A byte-level BPE with the interface of a vocabulary: `len`, `save`, `load`. `end` is GPT-2's one
+    marker."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         end = tokenizer.token_to_id(END_OF_TEXT)
@@ -111,9 +112,10 @@ def trimmed(text: str, start: int, end: int) -> Span:
 def piece_words(text: str, offsets: Sequence[Span], found: Sequence[Word] | None = None) -> list[int]:
     """The index of the word (of `words(text)`) that each piece belongs to, −1 for white space alone.
 
-    A piece that reaches over two words belongs to the one it shares most characters with, the first of equals:
-    GPT-2 cuts "don't" into "don" and "'t", spaCy into "do" and "n't", so "don" goes to "do". A character of
-    several bytes may be cut into pieces with the same offsets; each belongs to the character's word.
+    A piece that reaches over two words belongs to the one it shares most characters with, the first of
+    equals: GPT-2 cuts "don't" into "don" and "'t", spaCy into "do" and "n't", so "don" goes to "do". A
+    character of several bytes may be cut into pieces with the same offsets; each belongs to the character's
+    word.
     """
     found = words(text) if found is None else found
     result = []
@@ -135,12 +137,12 @@ def to_words(
 
     row_of_Q, key_of_K: the group each row and key belongs to, −1 for none. A group without rows is all zero.
     """
-    row_of_Q, key_of_K = np.asarray(row_of_Q), np.asarray(key_of_K)
     if attn_LHQK.shape[2:] != (len(row_of_Q), len(key_of_K)):
         raise AtlasError(
-            f"sub-words: attention {attn_LHQK.shape} does not fit {len(row_of_Q)} rows and {len(key_of_K)} keys"
+            f"sub-words: attention {attn_LHQK.shape} does not fit {len(row_of_Q)} rows and "
+            f"{len(key_of_K)} keys; give one group per row and key"
         )
-    key_KS = (key_of_K[:, None] == np.arange(keys)).astype(np.float32)
-    row_TQ = (np.arange(rows)[:, None] == row_of_Q).astype(np.float32)
+    key_KS = (np.asarray(key_of_K)[:, None] == np.arange(keys)).astype(np.float32)
+    row_TQ = (np.arange(rows)[:, None] == np.asarray(row_of_Q)).astype(np.float32)
     row_TQ /= np.maximum(row_TQ.sum(1, keepdims=True), 1)
     return row_TQ @ (attn_LHQK.astype(np.float32) @ key_KS)

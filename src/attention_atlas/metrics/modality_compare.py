@@ -23,17 +23,18 @@ if TYPE_CHECKING:
 def compare(
     metrics: Mapping[str, Metric], studies: Mapping[str, Study], pairs: Sequence[tuple[str, str]] = ()
 ) -> pd.DataFrame:
-    """Rows of every metric for every study (column model), then for each pair (a, b) the rows of model "a − b":
-    metric "<name> difference" with its interval, and "<name> difference p".
+    """Rows of every metric for every study (column model), then for each pair (a, b) the rows of model "a −
+    b": metric "<name> difference" with its interval, and "<name> difference p".
 
-    Differences are between means over heads: overall and per layer where both have as many layers, and per head
-    where both have the same heads. Raises AtlasError when two studies are not of the same captions.
+    Differences are between means over heads: overall and per layer where both have as many layers, and per
+    head where both have the same heads. Raises AtlasError when two studies are not of the same captions.
     """
     first = next(iter(studies.values()))
     for name, study in studies.items():
         if study.ids != first.ids:
             raise AtlasError(
-                f"attention of '{name}': {len(study.ids)} captions, others {len(first.ids)}; dump the same captions"
+                f"attention of '{name}': {len(study.ids)} captions, others {len(first.ids)}; "
+                "dump the same captions"
             )
     tallies = {name: _tally(metrics, study) for name, study in studies.items()}
     rows: list[dict[str, Any]] = []
@@ -42,7 +43,9 @@ def compare(
         for (metric, kind), tally in tallies[name].items():
             found = metrics[metric].rows(study, kind, tally)
             if not found:
-                raise AtlasError(f"metric '{metric}': {name}: found nothing to measure in {len(study.ids)} captions")
+                raise AtlasError(
+                    f"metric '{metric}': {name}: found nothing to measure in {len(study.ids)} captions"
+                )
             rows += [told | row for row in found]
     for a, b in pairs:
         for wanted in (a, b):
@@ -52,7 +55,11 @@ def compare(
         for (metric, kind), tally in tallies[a].items():
             other = tallies[b].get((metric, kind))
             for condition, sums in tally.sums.items():
-                if other is not None and condition in other.sums and condition in metrics[metric].conditions(tally):
+                if (
+                    other is not None
+                    and condition in other.sums
+                    and condition in metrics[metric].conditions(tally)
+                ):
                     base = {"kind": kind, "condition": condition, "n": sums.n}
                     rows += [
                         told | row
@@ -77,7 +84,8 @@ def _tally(metrics: Mapping[str, Metric], study: Study) -> dict[tuple[str, str],
 def differences(
     name: str, first: Sums, second: Sums, counts_BI: np.ndarray, base: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Rows of first − second; p is twice the smaller share of resamples on one side of 0, one added on top."""
+    """Rows of first − second; p is twice the smaller share of resamples on one side of 0, one added on
+    top."""
     value_a, value_b = (ratio(s.num_ILH, s.den_ILH) for s in (first, second))
     drawn_a, drawn_b = (resampled_ratio(s.num_ILH, s.den_ILH, counts_BI) for s in (first, second))
     found = [(-1, -1, value_a.mean() - value_b.mean(), drawn_a.mean((1, 2)) - drawn_b.mean((1, 2)))]
@@ -93,7 +101,12 @@ def differences(
         at = dict(base) | {"layer": layer, "head": head}
         rows.append(
             at
-            | {"metric": f"{name} difference", "value": float(value), "ci_low": float(low), "ci_high": float(high)}
+            | {
+                "metric": f"{name} difference",
+                "value": float(value),
+                "ci_low": float(low),
+                "ci_high": float(high),
+            }
             | {"chance": 0.0}
         )
         rows.append(at | {"metric": f"{name} difference p", "value": two_sided(drawn_B)})

@@ -1,8 +1,8 @@
 """Attention along syntactic dependencies ("How Vision Affects Language", Figs. 3 and 4).
 
-For det, compound and nummod: from the head to the dependent before it ("man" → "a"). For pobj and prep: from the
-dependent to the head before it ("table" → "on", "with" → "bathroom"). The arrow reads generated → attended, so the
-attended word always stands earlier; where it does not, the pair is left out.
+For det, compound and nummod: from the head to the dependent before it ("man" → "a"). For pobj and prep:
+from the dependent to the head before it ("table" → "on", "with" → "bathroom"). The arrow reads generated →
+attended, so the attended word always stands earlier; where it does not, the pair is left out.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ HEADS = {"NOUN": NOMINAL, "VERB": VERBAL}
 class Dependencies(Metric):
     """Share of the generated word's attention on words that goes to its partner; n = pairs.
 
-    `relations`: dependency -> "to dependent" or "to head". `by_head`: dependencies also split by the head's part
-    of speech, conditions "prep, NOUN" and "prep, VERB" (Fig. 4). A ratio of sums over pairs, as the paper's Eq. 3;
-    `average: pairs` gives each pair the same weight. `bos`: drop or keep.
+    `relations`: dependency -> "to dependent" or "to head". `by_head`: dependencies also split by the head's
+    part of speech, conditions "prep, NOUN" and "prep, VERB" (Fig. 4). A ratio of sums over pairs, as the
+    paper's Eq. 3; `average: pairs` gives each pair the same weight. `bos`: drop or keep.
     """
 
     name = "dependency"
@@ -41,7 +41,8 @@ class Dependencies(Metric):
         for name, direction in relations.items():
             if direction not in DIRECTIONS:
                 raise AtlasError(
-                    f"metric dependency: relations.{name}: '{direction}' is not one of {', '.join(DIRECTIONS)}"
+                    f"metric dependency: relations.{name}: '{direction}' is not one of "
+                    f"{', '.join(DIRECTIONS)}; correct the YAML"
                 )
         unknown = [name for name in by_head if name not in relations]
         if unknown:

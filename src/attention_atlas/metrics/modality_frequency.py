@@ -1,13 +1,13 @@
-"""Does attention follow how frequent nouns are? ("How Vision Affects Language", §5: r = 0.49, p = 0.056 in the
-captioner; r = 0.60, p = 0.014 in the text-only model.)
+"""Does attention follow how frequent nouns are? ("How Vision Affects Language", §5: r = 0.49, p = 0.056 in
+the captioner; r = 0.60, p = 0.014 in the text-only model.)
 
-The paper does not say what is correlated over. Both of its p values fit n = 16, the longest caption, so probably
-positions. `unit` chooses:
+The paper does not say what is correlated over. Both of its p values fit n = 16, the longest caption, so
+probably positions. `unit` chooses:
 
 - positions: for each place in the caption, how many captions have a noun there, against the share of all
   attention that goes to that place;
-- words: for each noun, how often it occurs, against the attention that one occurrence receives per generated word
-  after it (the total would grow with the frequency by itself).
+- words: for each noun, how often it occurs, against the attention that one occurrence receives per
+  generated word after it (the total would grow with the frequency by itself).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ UNITS = ("positions", "words")
 
 
 class NounFrequency(Metric):
-    """Pearson r between noun frequency and attention (mean over heads), rows `noun_frequency` (r with a bootstrap
-    interval over images) and `noun_frequency_p`; condition = unit, n = positions or nouns.
+    """Pearson r between noun frequency and attention (mean over heads), rows `noun_frequency` (r with a
+    bootstrap interval over images) and `noun_frequency_p`; condition = unit, n = positions or nouns.
 
     `units`: which of positions, words. `least`: nouns seen less often are left out of `words`.
     """
@@ -60,14 +60,15 @@ class NounFrequency(Metric):
         seen = vars(tally).get("seen", [])
         found: list[dict[str, Any]] = []
         for unit in self.units:
-            tables = _positions(seen, study.images) if unit == "positions" else self._words(seen, study.images)
+            tables = (
+                _positions(seen, study.images) if unit == "positions" else self._words(seen, study.images)
+            )
             if tables is None:
                 continue
-            frequency_IX, attention_IX, readers_IX = tables
             value = _correlate(*(t.sum(0)[None] for t in tables))[0]
             resampled = _correlate(*(study.counts_BI @ t for t in tables))
             low, high = interval(resampled) if np.isfinite(resampled).any() else (np.nan, np.nan)
-            n = frequency_IX.shape[1]
+            n = tables[0].shape[1]
             base = {"kind": kind, "condition": unit, "n": n}
             found.append(
                 base
@@ -86,7 +87,9 @@ class NounFrequency(Metric):
         if len(names) < 3:
             return None
         column = {noun: i for i, noun in enumerate(names)}
-        return _tables(((i, column[n], 1, a, r) for i, _, n, a, r in seen if n in column and r), images, len(names))
+        return _tables(
+            ((i, column[n], 1, a, r) for i, _, n, a, r in seen if n in column and r), images, len(names)
+        )
 
 
 def _positions(seen: list[Any], images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

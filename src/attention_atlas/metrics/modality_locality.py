@@ -1,4 +1,5 @@
-"""How far back attention looks: text-only attention is said to be diagonal, the captioner's to stay on nouns."""
+"""How far back attention looks: text-only attention is said to be diagonal, the captioner's to stay on
+nouns."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from attention_atlas.metrics.metric import Metric, Tally
 class Locality(Metric):
     """Distance in words between the generated and the attended word, over attention on words (START dropped).
 
-    Conditions: `distance`: Σ α · (t − s) / Σ α over all rows, in words, at least 1; `previous word`: the share of
-    the word just before. Words that see two words or more; n = those. Chance: uniform attention.
+    Conditions: `distance`: Σ α · (t − s) / Σ α over all rows, in words, at least 1; `previous word`: the
+    share of the word just before. Words that see two words or more; n = those. Chance: uniform attention.
     """
 
     name = "locality"

@@ -2,8 +2,8 @@
 
     P(α | tag) = Σ_captions Σ_i Σ_{j≤i} α(i, j) [pos(j) = tag]  /  Σ_captions Σ_i Σ_{j≤i} α(i, j)
 
-A ratio of sums over all rows and captions; attention on START is ignored on both sides. (The metric `pos_share`
-of study 1 gives every generated word the same weight instead.)
+A ratio of sums over all rows and captions; attention on START is ignored on both sides. (The metric
+`pos_share` of study 1 gives every generated word the same weight instead.)
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from attention_atlas.metrics.study import Study
 class PosMass(Metric):
     """P(α | tag) per head for every tag that occurs; n = generated words that see a word.
 
-    `above`: tag -> thresholds; rows `heads_above` count the heads whose share is higher (the paper: 17 of 48 above
-    0.4 on NOUN, 33 above 0.3; 3 above 0.3 on VERB), with a bootstrap interval over images; n = heads.
-    `bos`: drop, as in the paper, or keep (START stays in the denominator).
+    `above`: tag -> thresholds; rows `heads_above` count the heads whose share is higher (the paper: 17 of
+    48 above 0.4 on NOUN, 33 above 0.3; 3 above 0.3 on VERB), with a bootstrap interval over images; n =
+    heads. `bos`: drop, as in the paper, or keep (START stays in the denominator).
     """
 
     name = "pos_mass"
@@ -80,7 +80,11 @@ class PosMass(Metric):
                 low, high = interval((value_BLH > threshold).sum(axis=(1, 2)).astype(float))
                 rows.append(
                     {"kind": kind, "metric": "heads_above", "condition": f"{tag} > {threshold:g}"}
-                    | {"value": int((value_LH > threshold).sum()), "ci_low": float(low), "ci_high": float(high)}
+                    | {
+                        "value": int((value_LH > threshold).sum()),
+                        "ci_low": float(low),
+                        "ci_high": float(high),
+                    }
                     | {"n": value_LH.size}
                 )
         return rows

@@ -1,4 +1,5 @@
-"""How much attention goes to START, which is there before any word (paper: about 26 % on average per caption)."""
+"""How much attention goes to START, which is there before any word (paper: about 26 % on average per
+caption)."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from attention_atlas.metrics.metric import Metric, Tally
 class StartShare(Metric):
     """Share of attention on START per head: averaged over a caption's rows, then over captions; n = captions.
 
-    Conditions: `all rows`; `without the first row`, which sees nothing but START and has share 1 by force. The
-    row that generates EOS does not count.
+    Conditions: `all rows`; `without the first row`, which sees nothing but START and has share 1 by force.
+    The row that generates EOS does not count.
     """
 
     name = "start_share"

@@ -1,4 +1,5 @@
-"""An attention store seen word by word, whatever pieces its model reads: what metrics over two models share."""
+"""An attention store seen word by word, whatever pieces its model reads: what metrics over two models
+share."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from attention_atlas.store.axis import Axis
 class WordStore:
     """Wraps an AttentionStore: `ids`, `kinds`, `attrs`, `read`, `axis`, with one position per word.
 
-    Attention is summed over a word's pieces as source and averaged over its pieces as target. A later piece of a
-    word also attends to the word's own earlier pieces, which no word-level model could: that mass is set to 0, as
-    everything a word-level mask hides (`own` says how much it was); metrics that renormalise are not touched by
-    it. A store of a word-level model is passed through as it is.
+    Attention is summed over a word's pieces as source and averaged over its pieces as target. A later piece
+    of a word also attends to the word's own earlier pieces, which no word-level model could: that mass is
+    set to 0, as everything a word-level mask hides (`own` says how much it was); metrics that renormalise
+    are not touched by it. A store of a word-level model is passed through as it is.
     """
 
     def __init__(self, store: Any) -> None:

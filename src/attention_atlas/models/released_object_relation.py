@@ -20,7 +20,7 @@ class SkipAttention(MultiHeadAttention):
     """Self-attention with output(heads + x) in place of output(heads)."""
 
     def forward(self, target_BQD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        # output is linear, so what it makes of x can be added afterwards: the heads stay where captures see them.
+        # output is linear, so what it makes of x can be added afterwards: captures still see the heads alone.
         return super().forward(target_BQD, *args, **kwargs) + F.linear(target_BQD, self.output.weight)
 
 

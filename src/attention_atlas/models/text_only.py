@@ -1,4 +1,5 @@
-"""Text-only language models of GPT-2's architecture, trained here or loaded (distilgpt2 by hub id or path)."""
+"""Text-only language models of GPT-2's architecture, trained here or loaded (distilgpt2 by hub id or
+path)."""
 
 from __future__ import annotations
 
@@ -17,10 +18,12 @@ IGNORED = -100  # label of a position that does not count
 
 
 class TextOnlyTransformer(nn.Module):
-    """GPT-2 over sub-word pieces. `pieces`: size of the vocabulary; the output matrix is the embedding matrix.
+    """GPT-2 over sub-word pieces. `pieces`: size of the vocabulary; the output matrix is the embedding
+    matrix.
 
-    weights: "" for a fresh model of the sizes given, else a hub id or a folder in the form of the transformers
-    library, which decides all sizes. tokenizer: where its tokenizer is, if not beside the weights.
+    weights: "" for a fresh model of the sizes given, else a hub id or a folder in the form of the
+    transformers library, which decides all sizes. tokenizer: where its tokenizer is, if not beside the
+    weights.
     """
 
     def __init__(
@@ -38,12 +41,16 @@ class TextOnlyTransformer(nn.Module):
         from transformers import GPT2Config, GPT2Model
 
         if dim % heads:
-            raise ConfigError(f"conf/model: dim: {dim} is not a multiple of heads {heads}; change one of them")
+            raise ConfigError(
+                f"conf/model: dim: {dim} is not a multiple of heads {heads}; change one of them"
+            )
         if weights:
             self.gpt2 = self._loaded(weights)
             known = self.gpt2.config.vocab_size
             if known != pieces:
-                raise AtlasError(f"{weights}: has {known} pieces, its tokenizer {pieces}; give both of one model")
+                raise AtlasError(
+                    f"{weights}: has {known} pieces, its tokenizer {pieces}; give both of one model"
+                )
         else:
             self.gpt2 = GPT2Model(
                 GPT2Config(
@@ -84,7 +91,9 @@ class TextOnlyTransformer(nn.Module):
         return F.cross_entropy(self(ids_BT).flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED)
 
 
-def load_text_only(folder: str | Path, device: str = "cpu") -> tuple[TextOnlyTransformer, Subwords, dict[str, Any]]:
+def load_text_only(
+    folder: str | Path, device: str = "cpu"
+) -> tuple[TextOnlyTransformer, Subwords, dict[str, Any]]:
     """(model in evaluation mode, its sub-words, configuration) of a run folder."""
     from attention_atlas.language.subwords import Subwords
     from attention_atlas.training.run import load_run
@@ -92,7 +101,9 @@ def load_text_only(folder: str | Path, device: str = "cpu") -> tuple[TextOnlyTra
     folder = Path(folder)
     model, _, config = load_run(folder, device)
     if not isinstance(model, TextOnlyTransformer):
-        raise AtlasError(f"{folder / 'config.yaml'}: model: is no text-only model; name one that was trained so")
+        raise AtlasError(
+            f"{folder / 'config.yaml'}: model: is no text-only model; name one that was trained so"
+        )
     subwords = Subwords.load(folder / "subwords.json")
     if len(subwords) != config["sizes"]["pieces"]:
         raise AtlasError(f"{folder / 'subwords.json'}: has {len(subwords)} pieces, the model expects others")

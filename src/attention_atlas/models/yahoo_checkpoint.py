@@ -1,10 +1,11 @@
 """Read the released Object Relation Transformer: weights under the public code's names, words from its JSON.
 
-    python -m attention_atlas.models.yahoo_checkpoint model-best.pth cocotalk.json data/models/modality/released
+    python -m attention_atlas.models.yahoo_checkpoint model-best.pth cocotalk.json
+    data/models/modality/released
 
 writes a run folder like that of an own training. The words come from the JSON of the public code's data
-preparation (`ix_to_word`); the `infos_*.pkl` beside the weights is a pickle and is not opened. Id 0 is PAD, BOS
-and EOS in one there, and UNK is a word like any other.
+preparation (`ix_to_word`); the `infos_*.pkl` beside the weights is a pickle and is not opened. Id 0 is PAD,
+BOS and EOS in one there, and UNK is a word like any other.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _ATTENTION = {"query": "linears.0", "key": "linears.1", "value": "linears.2", "o
 _FEED = {"inner": "w_1", "outer": "w_2"}
 
 
-def read_released(weights: str | Path, words: str | Path) -> tuple[dict[str, Tensor], Vocabulary, dict[str, Any]]:
+def read_released(
+    weights: str | Path, words: str | Path
+) -> tuple[dict[str, Tensor], Vocabulary, dict[str, Any]]:
     """(state dict of ReleasedObjectRelation, vocabulary, its sizes).
 
     weights: .pth (read without pickled code) or .safetensors. Raises AtlasError naming the first key that is
@@ -41,7 +44,8 @@ def read_released(weights: str | Path, words: str | Path) -> tuple[dict[str, Ten
     theirs = released["model.tgt_embed.0.lut.weight"].shape[0]
     if theirs != len(ids) + 1:
         raise AtlasError(
-            f"{words}: ix_to_word: has {len(ids)} words, the weights have {theirs - 1}; give the JSON of this model"
+            f"{words}: ix_to_word: has {len(ids)} words, the weights have {theirs - 1}; "
+            "give the JSON of this model"
         )
     names = key_map(sizes["layers"], sizes["heads"])
     state: dict[str, Tensor] = {}
@@ -51,7 +55,9 @@ def read_released(weights: str | Path, words: str | Path) -> tuple[dict[str, Ten
         used.update(sources)
         state[ours] = torch.cat(parts) if len(parts) > 1 else parts[0].clone()
     for name in sorted(set(released) - used - _VOCABULARY - {"model.tgt_embed.1.pe"}):
-        raise AtlasError(f"{weights}: {name}: is not part of the released layout; check the file's model type")
+        raise AtlasError(
+            f"{weights}: {name}: is not part of the released layout; check the file's model type"
+        )
     rows = row_map(ids, vocabulary)
     embedding = released["model.tgt_embed.0.lut.weight"]
     weight, bias = released["model.generator.proj.weight"], released["model.generator.proj.bias"]
@@ -66,7 +72,8 @@ _VOCABULARY = {"model.tgt_embed.0.lut.weight", "model.generator.proj.weight", "m
 
 
 def key_map(layers: int, heads: int) -> dict[str, list[str]]:
-    """Our name -> released names (several are concatenated along the first axis), vocabulary matrices apart."""
+    """Our name -> released names (several are concatenated along the first axis), vocabulary matrices
+    apart."""
     names: dict[str, list[str]] = {}
     for kind in ("weight", "bias"):
         names[f"project.0.{kind}"] = [f"att_embed.0.{kind}"]
@@ -120,8 +127,8 @@ def sizes_of(released: Mapping[str, Tensor], where: str) -> dict[str, int]:
 
 
 def row_map(ids: Mapping[int, str], vocabulary: Vocabulary) -> list[int]:
-    """For each of our ids the row of the released matrices: PAD, BOS and EOS share row 0; −1 where there is none
-    (UNK of a vocabulary that has none)."""
+    """For each of our ids the row of the released matrices: PAD, BOS and EOS share row 0; −1 where there is
+    none (UNK of a vocabulary that has none)."""
     row_of = {word: i for i, word in ids.items()}
     return [0, 0, 0, row_of.get("UNK", -1), *(row_of[word] for word in vocabulary.words)]
 
@@ -133,7 +140,9 @@ def read_words(path: str | Path) -> dict[int, str]:
         table = json.loads(path.read_text(encoding="utf-8"))["ix_to_word"]
         ids = {int(i): str(word) for i, word in table.items()}
     except FileNotFoundError:
-        raise AtlasError(f"{path}: no such file; it is written by the public code's prepro_labels.py") from None
+        raise AtlasError(
+            f"{path}: no such file; it is written by the public code's prepro_labels.py"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AtlasError(f"{path}: ix_to_word: no table of ids and words; give the data JSON") from None
     if sorted(ids) != list(range(1, len(ids) + 1)):
@@ -144,7 +153,9 @@ def read_words(path: str | Path) -> dict[int, str]:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.exists():
-        raise AtlasError(f"{path}: no such file; download the released checkpoint (make paper-check names it)")
+        raise AtlasError(
+            f"{path}: no such file; download the released checkpoint (make paper-check names it)"
+        )
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -152,7 +163,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise AtlasError(f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it anew") from None
+        raise AtlasError(
+            f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it anew"
+        ) from None
     if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
         raise AtlasError(f"{path}: holds no state dict; give the model's .pth, not its infos or optimizer")
     return value
@@ -165,9 +178,14 @@ def _take(released: Mapping[str, Tensor], name: str, where: str) -> Tensor:
 
 
 def import_released(
-    weights: str | Path, words: str | Path, out: str | Path, legacy_extra_skip: bool = True, max_length: int = 18
+    weights: str | Path,
+    words: str | Path,
+    out: str | Path,
+    legacy_extra_skip: bool = True,
+    max_length: int = 18,
 ) -> None:
-    """Write the run folder `out` from a released checkpoint. legacy_extra_skip: as the release was trained."""
+    """Write the run folder `out` from a released checkpoint. legacy_extra_skip: as the release was
+    trained."""
     from attention_atlas.models.released_object_relation import ReleasedObjectRelation
     from attention_atlas.training.run import save_run
 
@@ -183,7 +201,9 @@ def import_released(
         "max_length": max_length,
     }
     kept = {k: sizes[k] for k in ("vocab_size", "feature_dim")}
-    built = ReleasedObjectRelation(**kept, **given, legacy_extra_skip=legacy_extra_skip, max_length=max_length)
+    built = ReleasedObjectRelation(
+        **kept, **given, legacy_extra_skip=legacy_extra_skip, max_length=max_length
+    )
     wrong = [(n, tuple(p.shape)) for n, p in built.state_dict().items() if state[n].shape != p.shape]
     if wrong:
         raise AtlasError(f"{weights}: {wrong[0][0]}: its shape is not {wrong[0][1]}; check the file")
@@ -196,6 +216,6 @@ if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit("usage: python -m attention_atlas.models.yahoo_checkpoint WEIGHTS WORDS.json OUT_FOLDER")
     try:
-        import_released(*sys.argv[1:])
+        import_released(sys.argv[1], sys.argv[2], sys.argv[3])
     except AtlasError as failure:
         sys.exit(f"error: {failure}")

@@ -1,7 +1,8 @@
-"""CIDEr-D as a reward: the document frequencies of a whole split, counted once, then scores of single captions.
+"""CIDEr-D as a reward: the document frequencies of a whole split, counted once, then scores of single
+captions.
 
-pycocoevalcap's own scorer counts document frequencies anew over the captions it is given; self-critical training
-needs those of the training split for every small batch (Rennie et al. 2017).
+pycocoevalcap's own scorer counts document frequencies anew over the captions it is given; self-critical
+training needs those of the training split for every small batch (Rennie et al. 2017).
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class CiderReward:
 
 
 class _Padded(list):
-    """A list that says it has the whole split's length, which the scorer uses as the number of documents; `zip`
-    still ends with the captions."""
+    """A list that says it has the whole split's length, which the scorer uses as the number of documents;
+    `zip` still ends with the captions."""
 
     def __init__(self, items: Sequence[Any], length: int) -> None:
         super().__init__(items)

@@ -1,4 +1,5 @@
-"""Text-only models, teacher-forced on the same captions: row i generates piece i+1, as in a captioner's decoder."""
+"""Text-only models, teacher-forced on the same captions: row i generates piece i+1, as in a captioner's
+decoder."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class TextOnlyDump:
-    """split, examples, batch_size: as in CaptioningDump. Axes: target [pieces, end], source [end, pieces] with the
-    end-of-text marker where a captioner has EOS and BOS, so that rows and keys correspond. lower: texts are
-    lower-cased, as captioners see them."""
+    """split, examples, batch_size: as in CaptioningDump. Axes: target [pieces, end], source [end, pieces]
+    with the end-of-text marker where a captioner has EOS and BOS, so that rows and keys correspond. lower:
+    texts are lower-cased, as captioners see them."""
 
     split: str = "test"
     examples: int = 0
@@ -60,8 +61,10 @@ class TextOnlyDump:
         }
 
     def _batches(self, done: Collection[str]) -> list[list[str]]:
-        left = sorted((i for i in self.coded if i not in done), key=lambda i: (len(self.coded[i][0]), i))
-        return [left[i : i + self.batch_size] for i in range(0, len(left), self.batch_size)]
+        # Batches are the same whatever is done already, so that a resumed dump gives the same bytes.
+        order = sorted(self.coded, key=lambda i: (len(self.coded[i][0]), i))
+        cut = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [batch for batch in cut if any(i not in done for i in batch)]
 
     def count(self, done: Collection[str]) -> int:
         return len(self._batches(done))
@@ -73,11 +76,12 @@ class TextOnlyDump:
             for b, i in enumerate(ids):
                 coded = self.coded[i][0]
                 ids_BT[b, 1 : len(coded) + 1] = torch.tensor(coded)
-            yield DumpBatch(ids, {"ids_BT": ids_BT}, [self.coded[i][1] for i in ids])
+            axes = [self.coded[i][1] for i in ids]
+            yield DumpBatch(ids, {"ids_BT": ids_BT}, axes, {"target": longest, "source": longest})
 
     def group(self, batch: DumpBatch, axis: str) -> Groups:
         """Roles of the padded axis; padding is in no group."""
-        longest = batch.inputs["ids_BT"].shape[1]
+        longest = batch.lengths[axis]
         labels = [[*a[axis].roles, *[None] * (longest - len(a[axis]))] for a in batch.axes]
         return Groups.of(labels, self.groups[axis])
 

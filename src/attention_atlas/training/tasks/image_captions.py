@@ -1,4 +1,5 @@
-"""Caption an image in one sentence: cross-entropy on all its captions at once; a control trains on wrong images."""
+"""Caption an image in one sentence: cross-entropy on all its captions at once; a control trains on wrong
+images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Learn to continue texts: next-piece cross-entropy over a byte-level BPE, or a ready model taken as it is."""
+"""Learn to continue texts: next-piece cross-entropy over a byte-level BPE, or a ready model taken as it
+is."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class ReleasedTask(CaptioningTask):
-    """weights: the released .pth (or .safetensors); words: the JSON with `ix_to_word` (see yahoo_checkpoint)."""
+    """weights: the released .pth (or .safetensors); words: the JSON with `ix_to_word` (see
+    yahoo_checkpoint)."""
 
     weights: str = ""
     words: str = ""
@@ -34,8 +35,8 @@ class ReleasedTask(CaptioningTask):
         self.state, released, self.sizes = read_released(self.weights, self.words)
         if features.dim != self.sizes["feature_dim"]:
             raise AtlasError(
-                f"{self.weights}: wants features of {self.sizes['feature_dim']} numbers, {features.dim} are there; "
-                "use bottom-up features"
+                f"{self.weights}: wants features of {self.sizes['feature_dim']} numbers, "
+                f"{features.dim} are there; use bottom-up features"
             )
         super().prepare(corpus, features, released)
 

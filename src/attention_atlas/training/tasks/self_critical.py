@@ -1,5 +1,5 @@
-"""Self-critical sequence training (Rennie et al. 2017): captions are sampled, rewarded by CIDEr-D, and made more
-likely by how much they beat the model's own greedy caption (or the mean of the image's other samples).
+"""Self-critical sequence training (Rennie et al. 2017): captions are sampled, rewarded by CIDEr-D, and made
+more likely by how much they beat the model's own greedy caption (or the mean of the image's other samples).
 
     loss = − mean_b (reward(sample_b) − baseline_b) · sum_t log p(word_t | words before, image)
 """
@@ -37,9 +37,9 @@ END = "<eos>"
 class SelfCriticalTask(ImageCaptioningTask):
     """initial: the run folder to start from (its weights and words). samples: captions drawn per image.
 
-    baseline: greedy (Rennie et al. 2017) or mean, the mean reward of the image's other samples (Luo 2020), which
-    needs no greedy decoding and at least 2 samples. Samples are drawn, and the loss computed, without dropout: so
-    the gradient is that of the policy that drew them.
+    baseline: greedy (Rennie et al. 2017) or mean, the mean reward of the image's other samples (Luo 2020),
+    which needs no greedy decoding and at least 2 samples. Samples are drawn, and the loss computed, without
+    dropout: so the gradient is that of the policy that drew them.
     """
 
     initial: str = ""

@@ -1,5 +1,5 @@
-"""Five one-sentence captions per room, as people caption photographs: one salient thing or fact each, 16 words at
-most, no full stop. Every caption is true of the room; its phrases know which objects they mean.
+"""Five one-sentence captions per room, as people caption photographs: one salient thing or fact each, 16
+words at most, no full stop. Every caption is true of the room; its phrases know which objects they mean.
 """
 
 from __future__ import annotations
@@ -76,13 +76,22 @@ class Writer:
     def phrase(self, things: Sequence[Thing], plain: bool = False) -> str:
         """A noun phrase for one thing or several of one label: "a small wooden table", "two red chairs"."""
         first = things[0]
-        names = [n for n in first.names if not any(n in t.names for t in self.view.things if t.label != first.label)]
+        names = [
+            n
+            for n in first.names
+            if not any(n in t.names for t in self.view.things if t.label != first.label)
+        ]
         noun = (names or list(first.names))[0] if self.chance(0.75) else self.pick(names or list(first.names))
         looks = [] if plain else [getattr(first, slot) for slot in SMALL_LOOKS if self._same(things, slot)]
         keep = min(len(looks), int(self.rng.choice([0, 1, 2], p=[0.3, 0.55, 0.15])))
         chosen = sorted(self.rng.choice(len(looks), size=keep, replace=False).tolist()) if keep else []
         adjectives = [looks[i] for i in chosen]
-        if first.label in OF_ROOM and " " not in self.view.category and not first.plural and self.chance(0.12):
+        if (
+            first.label in OF_ROOM
+            and " " not in self.view.category
+            and not first.plural
+            and self.chance(0.12)
+        ):
             noun = f"{self.view.category} {noun}"
         rest = " ".join([*adjectives, noun])
         if len(things) > 1:
@@ -124,7 +133,8 @@ class Writer:
         return targets + 0.6 * max(landmarks, default=0.1)
 
     def tell(self, out: Telling, fact: Fact, target: tuple[int, int] | None = None) -> None:
-        """Say "<target> <verb> <relation> <landmark>"; a target that was said already is given by its span."""
+        """Say "<target> <verb> <relation> <landmark>"; a target that was said already is given by its
+        span."""
         targets, landmarks = self.things_of(fact.targets), self.things_of(fact.landmarks)
         if target is None:
             target = out.name(targets, self.phrase(targets))
@@ -132,7 +142,9 @@ class Writer:
         relation = out.say(self.pick(RELATION_WORDS[fact.relation][2]))
         if landmarks:
             shell = landmarks[0].shell
-            said = f"{self.pick(('the', 'a' if landmarks[0].label == 'wall' else 'the'))} {landmarks[0].label}"
+            said = (
+                f"{self.pick(('the', 'a' if landmarks[0].label == 'wall' else 'the'))} {landmarks[0].label}"
+            )
             if not shell:
                 said = self.phrase(landmarks)
                 if said == out.text[target[0] : target[1]] and said.startswith(("a ", "an ")):
@@ -222,7 +234,11 @@ def two_facts(w: Writer, out: Telling) -> bool:
     if first is None:
         return False
     middle = first.landmarks[0]
-    more = [f for f in w.facts if f.targets == (middle,) and f.landmarks and not set(f.landmarks) & set(first.targets)]
+    more = [
+        f
+        for f in w.facts
+        if f.targets == (middle,) and f.landmarks and not set(f.landmarks) & set(first.targets)
+    ]
     second = w.fact(more)
     if second is None:
         return False
@@ -238,7 +254,9 @@ def holding(w: Writer, out: Telling) -> bool:
         return False
     landmarks, targets = w.things_of(fact.landmarks), w.things_of(fact.targets)
     out.name(landmarks, w.phrase(landmarks))
-    options = ("holding", "with", "containing") if fact.relation == "in" else ("holding", "with", "displaying")
+    options = (
+        ("holding", "with", "containing") if fact.relation == "in" else ("holding", "with", "displaying")
+    )
     out.say(w.pick(options))
     out.name(targets, w.phrase(targets))
     if fact.relation == "on" and w.chance(0.5):
@@ -326,7 +344,9 @@ class Captions:
         examples = []
         for number, (image_id, scene) in enumerate(scenes.items()):
             if image_id not in plans:
-                raise AtlasError(f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world anew")
+                raise AtlasError(
+                    f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world anew"
+                )
             rng = np.random.default_rng(np.random.SeedSequence([seed, number, 5]))
             for n, told in enumerate(self.of_room(plans[image_id], scene.objects, rng)):
                 examples.append(

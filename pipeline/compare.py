@@ -1,0 +1,31 @@
+"""Metrics of several runs over the same texts and their differences: tables, examples, page of head views."""
+
+from attention_atlas.stage import stage
+
+
+@stage("compare")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from attention_atlas.metrics.modality_run import run_modality
+    from attention_atlas.paths import attention_path, features_path, language_path, results_path
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+        numbers = run_modality(
+            {str(name): instantiate(entry) for name, entry in cfg.metrics.items()},
+            OmegaConf.to_container(cfg.experiment, resolve=True),
+            stage.input(attention_path(cfg)),
+            stage.input(language_path(cfg)),
+            instantiate(cfg.data.reader),
+            features,
+            out=stage.out(results_path(cfg)),
+            data=cfg.data.name,
+            seed=cfg.seed,
+        )
+    stage.run.metrics(numbers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Capture attention of several runs over the same texts (data/attention/<experiment>/<run>/attention.h5)."""
+
+from attention_atlas.stage import stage
+
+
+@stage("dump_runs")
+def main(cfg, stage):
+    from pathlib import Path
+
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from attention_atlas.capture.runs import dump_runs
+    from attention_atlas.paths import attention_path, features_path, model_path
+    from attention_atlas.stage import config_hash
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    runs = OmegaConf.to_container(cfg.experiment.runs, resolve=True)
+    models = {run["model"]: stage.input(model_path(cfg, run["model"])) for run in runs.values()}
+    corpus = instantiate(cfg.data.reader)
+    generated = stage.input(cfg.data.reader.generated)
+    features_file = stage.input(features_path(cfg))
+    with FeaturesFile(features_file, check_values=False) as features:
+        numbers = dump_runs(
+            runs,
+            lambda name: Path(models[name]),
+            corpus,
+            features,
+            out=stage.out(attention_path(cfg)),
+            work=stage.work([generated, features_file, *models.values()]),
+            split=cfg.experiment.split,
+            config_hash=config_hash(cfg),
+            seed=cfg.seed,
+            device=stage.device,
+        )
+    stage.run.metrics(numbers)
+
+
+if __name__ == "__main__":
+    main()
