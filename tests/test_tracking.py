@@ -94,3 +94,16 @@ def test_a_joblib_sweep_of_six_on_a_fresh_store_loses_no_run(tmp_path: Path) -> 
     assert sorted(r.data.metrics["seed squared"] for r in children) == [1, 4, 9, 16, 25, 36]
     assert all(r.info.status == "FINISHED" and "undefined" not in r.data.metrics for r in children)
     assert not (tmp_path / "data").exists(), "a sweep must not touch what DVC owns"
+
+
+def test_names_mlflow_would_refuse_are_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    from attention_atlas.tracking import stage_run
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    with stage_run(tmp_path, "probe", {"sets": {"DET+ADJ": 1}}, {"stage": "probe"}) as run:
+        run.metrics({"mAP@36 all": 0.5, "undefined": float("nan")})
+    stored = MlflowClient(f"sqlite:///{tmp_path}/store.db").get_run(run.run_id)
+    assert stored.data.metrics == {"mAP_36 all": 0.5}
+    assert stored.data.params["sets.DET_ADJ"] == "1"

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import math
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -112,7 +113,7 @@ class Run:
     def params(self, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        rows = [Param(k, _short(str(v))) for k, v in values.items()]
+        rows = [Param(_name(k), _short(str(v))) for k, v in values.items()]
         for i in range(0, len(rows), MAX_BATCH):
             self._client.log_batch(self.run_id, params=rows[i : i + MAX_BATCH])
 
@@ -123,7 +124,7 @@ class Run:
 
         now = int(time.time() * 1000)
         # SQLite keeps no NaN: what is undefined is not logged.
-        rows = [Metric(k, float(v), now, step) for k, v in values.items() if math.isfinite(float(v))]
+        rows = [Metric(_name(k), float(v), now, step) for k, v in values.items() if math.isfinite(float(v))]
         for i in range(0, len(rows), 1000):
             self._client.log_batch(self.run_id, metrics=rows[i : i + 1000])
 
@@ -133,6 +134,11 @@ class Run:
 
     def artifact(self, path: str | Path) -> None:
         self._client.log_artifact(self.run_id, str(path))
+
+
+def _name(key: str) -> str:
+    """MLflow refuses other characters in the name of a metric or parameter (mAP@36, DET+ADJ)."""
+    return re.sub(r"[^\w\-. :/]", "_", key)
 
 
 def _short(value: str) -> str:

@@ -24,10 +24,10 @@ class Captions:
     `drop_unknown`: remove the word `<unk>` from a generated text before scoring.
     """
 
-    def __init__(self, models: list[str], drop_unknown: bool = False) -> None:
+    def __init__(self, models: list[str], drop_unknown: bool = False, name: str = "captions") -> None:
         if not models:
             raise AtlasError("conf: table: models: the list is empty; name at least one model")
-        self.models = list(models)
+        self.name, self.models = name, list(models)
         self.drop_unknown = drop_unknown
 
     def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:

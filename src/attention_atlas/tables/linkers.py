@@ -19,10 +19,12 @@ class LinkerTable:
     `gold`: a CSV of the user's own (docs/linking.md), or null for what a rendered world knows.
     """
 
-    def __init__(self, linkers: Mapping[str, Any], gold: str | None = None) -> None:
+    def __init__(
+        self, linkers: Mapping[str, Any], gold: str | None = None, name: str = "linkers"
+    ) -> None:
         if not linkers:
             raise AtlasError("conf: table: linkers: there are none; name at least one in the defaults list")
-        self.linkers, self.gold = dict(linkers), gold
+        self.name, self.linkers, self.gold = name, dict(linkers), gold
 
     def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
         from hydra.utils import instantiate
