@@ -13,7 +13,7 @@ import os
 from typing import Any
 
 import torch
-from capture_timing import alternate, peak_extra, print_table
+from capture_timing import alternate, print_table
 
 from attention_atlas.capture import Capture, Groups
 
@@ -29,7 +29,8 @@ GROUPS = 8
 def build(shape: str, layers: int, device: str, dtype: torch.dtype) -> Any:
     from transformers import LlamaConfig, LlamaModel
 
-    config = LlamaConfig(vocab_size=1000, num_hidden_layers=layers, use_cache=False, **SHAPES[shape])
+    sizes: dict[str, Any] = {"vocab_size": 1000, "num_hidden_layers": layers, **SHAPES[shape]}
+    config = LlamaConfig(use_cache=False, **sizes)
     torch.manual_seed(0)
     with torch.device(device):
         before = torch.get_default_dtype()
@@ -88,16 +89,16 @@ def nnsight_way(model: Any, ids: torch.Tensor, member: torch.Tensor, implementat
         from nnsight import NNsight
     except ImportError:
         return None
-    traced = NNsight(model)
+    traced: Any = NNsight(model)
 
     def run() -> None:
+        kept: list[Any] = []
         implementation("eager")
         with torch.no_grad(), traced.trace(input_ids=ids, output_attentions=True):
-            kept = []
             for layer in traced.layers:
-                attn = layer.self_attn.output[1].float()
-                kept.append((attn @ member.float()).save())
-                kept.append((-torch.xlogy(attn, attn).sum(-1)).save())
+                attn: Any = layer.self_attn.output[1].float()
+                entropy: Any = -torch.xlogy(attn, attn).sum(-1)
+                kept += [(attn @ member.float()).save(), entropy.save()]
 
     return run
 
@@ -123,20 +124,20 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--lengths", type=int, nargs="+", default=[640, 2048])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--largest", action="store_true")
     args = parser.parse_args()
     dtype = getattr(torch, args.dtype)
-    print(f"torch {torch.__version__}, {args.device}, {os.cpu_count()} cores, {args.dtype}")
+    torch.set_num_threads(args.threads)
+    print(f"torch {torch.__version__}, {args.device}, {args.threads} thread(s), {args.dtype}")
     for layers in args.layers:
         model = build(args.shape, layers, args.device, dtype)
         for length in args.lengths:
             found = ways(model, length)
-            memory = {name: peak_extra(run, args.device) for name, run in found.items()}
-            seconds = alternate(found, args.rounds, args.device)
             title = f"{args.shape} shape, {layers} layer(s), S = {length}"
-            print_table(title, [(name, seconds[name], memory[name]) for name in found])
+            print_table(title, alternate(found, args.rounds, args.device))
         del model
     if args.largest:
         largest(args.shape, args.device, dtype)

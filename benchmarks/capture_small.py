@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 import torch
-from capture_timing import alternate, peak_extra, print_table
+from capture_timing import alternate, print_table
 
 from attention_atlas.capture import Capture, Groups
 
@@ -49,8 +49,10 @@ def eighths(length: int) -> Groups:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
-    print(f"torch {torch.__version__}, cpu, {os.cpu_count()} cores, float32")
+    torch.set_num_threads(args.threads)
+    print(f"torch {torch.__version__}, cpu, {args.threads} thread(s), float32")
     for build in (vilt, captioner):
         model, inputs, groups = build()
 
@@ -62,10 +64,7 @@ def main() -> None:
         for backend in ("auto", "fused", "materialised"):
             capture = Capture(model, ["mass", "entropy"], groups=groups, backend=backend)
             ways[f"{backend} capture"] = lambda capture=capture, inputs=inputs: capture(**inputs)
-        memory = {name: peak_extra(run, "cpu") for name, run in ways.items()}
-        seconds = alternate(ways, args.rounds, "cpu")
-        title = (build.__doc__ or "").strip()
-        print_table(title, [(name, seconds[name], max(memory[name], 0.1)) for name in ways])
+        print_table((build.__doc__ or "").strip(), alternate(ways, args.rounds, "cpu"))
 
 
 if __name__ == "__main__":

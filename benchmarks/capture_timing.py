@@ -1,60 +1,73 @@
-"""Timing and memory of whole forward passes: one process, alternating, medians."""
+"""Time and memory of whole forward passes: one process, alternating, medians.
+
+On a machine that others use, wall time says little; the CPU time of one thread (`--threads 1`) is what counts.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 
-def alternate(ways: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Median seconds of each way; the order turns by one each round, after one warm-up of all."""
-    times: dict[str, list[float]] = {name: [] for name in ways}
+@dataclass
+class Cost:
+    """Medians: wall seconds, CPU seconds of all threads, MiB above what was held before the call."""
+
+    wall: float
+    cpu: float
+    extra: float
+
+
+def alternate(ways: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, Cost]:
+    """Every way once per round, the order turning by one, after one warm-up of all."""
+    found: dict[str, list[Cost]] = {name: [] for name in ways}
     names = list(ways)
     for turn in range(rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            _wait(device)
-            start = time.perf_counter()
-            ways[name]()
-            _wait(device)
+            cost = _measure(ways[name], device)
             if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in times.items()}
+                found[name].append(cost)
+    return {
+        name: Cost(*(statistics.median(getattr(c, f) for c in costs) for f in ("wall", "cpu", "extra")))
+        for name, costs in found.items()
+    }
 
 
-def peak_extra(function: Callable[[], object], device: str) -> float:
-    """MiB above what was held before, at the highest point of one call."""
-    function()
-    if device.startswith("cuda"):
-        _wait(device)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        _wait(device)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    # Linux: writing 5 resets the high-water mark of resident memory.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    function()
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1])
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
+def _measure(function: Callable[[], object], device: str) -> Cost:
+    cuda = device.startswith("cuda")
+    if cuda:
         torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated() / 2**20
+    else:
+        # Linux: writing 5 resets the high-water mark of resident memory.
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    if cuda:
+        torch.cuda.synchronize()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = torch.cuda.max_memory_allocated() / 2**20 if cuda else _status("VmHWM")
+    return Cost(wall, cpu, peak - before)
 
 
-def print_table(title: str, rows: list[tuple[str, float, float]]) -> None:
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+
+def print_table(title: str, costs: dict[str, Cost]) -> None:
     """Markdown; the first row is what others are compared with."""
-    print(f"\n{title}\n\n| way | median s | × plain | peak extra MiB | × plain |\n|---|---|---|---|---|")
-    _, seconds, memory = rows[0]
-    for name, s, m in rows:
-        print(f"| {name} | {s:.3f} | {s / seconds:.2f} | {m:.0f} | {m / memory:.2f} |", flush=True)
+    print(f"\n{title}\n")
+    print("| way | CPU s | × plain | wall s | peak extra MiB | × plain |\n|---|---|---|---|---|---|")
+    plain = next(iter(costs.values()))
+    for name, cost in costs.items():
+        memory = f"{cost.extra / plain.extra:.2f}" if plain.extra >= 1 else "–"
+        times = f"{cost.cpu:.3f} | {cost.cpu / plain.cpu:.2f} | {cost.wall:.3f}"
+        print(f"| {name} | {times} | {cost.extra:.0f} | {memory} |", flush=True)

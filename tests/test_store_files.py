@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.store import AttentionStore, AttentionWriter, Axis, StatisticsStore, StatisticsWriter
+from attention_atlas.store.attention import as_float32
 from attention_atlas.store.shards import CHUNK_BYTES, row_chunks
 
 KINDS = {"cross": ("target", "region"), "decoder_self": ("target", "source")}
@@ -215,6 +216,12 @@ def test_bad_examples_are_refused(tmp_path):
         Axis(["a"], ["text"], [0, 1])
     with pytest.raises(AtlasError, match="did you mean 'bitshuffle'"):
         AttentionWriter(tmp_path / "b.h5", **IDENTITY, filter="bitshufle")
+
+
+def test_float32_of_every_half_value():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(4, -1)
+    np.testing.assert_array_equal(as_float32(every), every.astype(np.float32))
+    np.testing.assert_array_equal(as_float32(every[:, ::3]), every[:, ::3].astype(np.float32))
 
 
 def test_axis_defaults_make_every_text_token_a_word():

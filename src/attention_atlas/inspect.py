@@ -145,10 +145,12 @@ def _draw(path: Path, values: np.ndarray, rows: list[str], columns: list[str], t
     plt.close("all")
     size = (2.5 + 0.17 * len(columns), 1.8 + 0.17 * len(rows))
     figure, axes = plt.subplots(figsize=size, layout="constrained")
-    image = axes.imshow(values, cmap="viridis", vmin=0, aspect="auto")
+    # A first word can only look at BOS: without a limit that one 1.0 leaves all else dark.
+    limit = float(np.nanpercentile(np.abs(values), 99)) or None
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=limit, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
     axes.set_yticks(range(len(rows)), rows, fontsize=7)
-    axes.set_title(title, fontsize=8)
+    axes.set_title(f"{title}\n(colours end at the 99th percentile)", fontsize=8)
     figure.colorbar(image)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, metadata={"Software": None})
