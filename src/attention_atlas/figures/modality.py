@@ -37,13 +37,20 @@ def parts_of_speech(
 ) -> Figure:
     """Figure 2: share of each head's attention that goes to a part of speech. `scaled`: every panel stretched
     linearly to 0..1, as the paper's method section says; else raw per cent, as its text quotes."""
-    panels, counts = [], []
+    panels, n, absent = [], 0, []
     for letter, tag in zip("abcdefgh", tags, strict=False):
-        rows = _rows(table, metric="pos_mass", kind=KIND, model=model, condition=tag)
+        rows = select(table, metric="pos_mass", kind=KIND, model=model, condition=tag)
+        if rows.empty:
+            # A few captions of a small test split may lack a tag; the others are still worth drawing.
+            absent.append(tag)
+            continue
         panels.append(_panel(rows, f"({letter}) {tag}", scaled))
-        counts.append(_count(rows))
-    note = f"n = {max(counts):,} generated words; START left out; frame: highest head"
+        n = max(n, _count(rows))
+    if not panels:
+        raise AtlasError(f"no rows with metric = pos_mass, model = {model}; run that metric")
+    note = f"n = {n:,} generated words; START left out; frame: highest head"
     note += "; each panel scaled to 0–1" if scaled else "; line on the bar: chance"
+    note += f"; absent: {', '.join(absent)}" if absent else ""
     label = "share, scaled" if scaled else "share (%)"
     return heatmaps(
         panels, width=PAGE * 1.12, columns=3, label=label, scale=scale, note=note, digits=2 if scaled else 0
@@ -139,7 +146,10 @@ def runs(
         factor = float(str(quantity.get("factor", 1)))
         where = {"metric": quantity["metric"], "condition": quantity["condition"], "kind": KIND}
         for y, model in enumerate(models):
-            row = _rows(table, **where, model=model, layer=-1, head=-1).iloc[0]
+            found = select(table, **where, model=model, layer=-1, head=-1)
+            if found.empty or not np.isfinite(found["value"].iloc[0]):
+                continue  # as a tag that no caption has
+            row = found.iloc[0]
             low, value, high = (factor * row[c] for c in ("ci_low", "value", "ci_high"))
             colour = LINES[0] if model == first else LINES[1]
             ax.plot([low, high], [y, y], color=colour, linewidth=1.5)

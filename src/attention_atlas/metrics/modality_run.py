@@ -69,7 +69,8 @@ def run_modality(
     values: dict[str, Any] = {}
     for row in overall.to_dict("records"):
         key = f"{row['kind']} {row['metric']}" + (f": {row['condition']}" if row["condition"] else "")
-        values.setdefault(str(row["model"]), {})[key] = float(f"{row['value']:.{ROUNDED}g}")
+        if row["value"] == row["value"]:  # JSON has no NaN
+            values.setdefault(str(row["model"]), {})[key] = float(f"{row['value']:.{ROUNDED}g}")
     own = {name: round(study.store.own(study.ids[0], "decoder_self"), 4) for name, study in studies.items()}  # type: ignore[attr-defined]
     about = {
         "captions": len(first.ids),
