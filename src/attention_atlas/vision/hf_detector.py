@@ -75,11 +75,10 @@ def load_detector(model: str, revision: str | None = None) -> tuple[Any, Any]:
         processor = AutoImageProcessor.from_pretrained(model, revision=revision)
         net = AutoModelForObjectDetection.from_pretrained(model, revision=revision)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
-        )
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = (lines or [type(error).__name__])[0].split(". ")[0][:160]
         raise ConfigError(
-            f"features.model: '{model}' is no object detector that can be loaded ({reason.split('. ')[0][:160]}); "
+            f"features.model: '{model}' is no object detector that can be loaded ({reason}); "
             "give a folder with its weights and preprocessor, or a hub id that can be reached"
         ) from None
     return net, processor

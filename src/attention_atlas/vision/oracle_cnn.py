@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,9 @@ class _Teacher:
         self.source, self.scenes, self.net = source, scenes, source.net
         self.label_of = {name: i for i, name in enumerate(labels)}
         self.attribute_of = {name: i for i, name in enumerate(attributes)}
+        # Walls and floors fill every picture and are learnt at once; what is rarer is shown more.
+        seen = Counter(o.label for s in scenes for o in s.objects)
+        self.weight_of = {name: (len(scenes) / count) ** 0.5 for name, count in seen.items()}
         self.images = [open_image(corpus, s.image_id) for s in progress(scenes, "read images")]
         self.steps_per_epoch = -(-len(scenes) // self.net.images_per_step)
 
@@ -126,8 +130,10 @@ class _Teacher:
         scene = self.scenes[index]
         # Draw 0 is the one that features.h5 keeps; the CNN learns from others.
         found = self.source.proposals(scene, draw=epoch + 1)
-        take = rng.permutation(len(found.gold))[: self.net.regions_per_image]
         objects = {o.id: o for o in scene.objects}
+        weight = [self.weight_of[objects[g].label] if g in objects else 1.0 for g in found.gold.tolist()]
+        # The largest of log weight + Gumbel noise are a weighted draw without replacement.
+        take = np.argsort(-(np.log(weight) + rng.gumbel(size=len(weight))))[: self.net.regions_per_image]
         label = np.full(len(take), len(self.label_of), dtype=np.int64)
         attribute = np.zeros((len(take), len(self.attribute_of)), dtype=np.float32)
         for row, region in enumerate(take):

@@ -36,7 +36,7 @@ class RegionCNNConfig:
 
     dim: int = 256  # D
     channels: tuple[int, int, int] = (32, 64, 128)
-    crop: int = 32  # pixels of a view
+    crop: int = 24  # pixels of a view
     dropout: float = 0.2
     epochs: int = 6
     images_per_step: int = 8
