@@ -5,6 +5,8 @@ from attention_atlas.stage import stage
 
 @stage("dump")
 def main(cfg, stage):
+    import logging
+
     from hydra.utils import instantiate
 
     from attention_atlas.capture.dump import dump, read_settings
@@ -13,6 +15,9 @@ def main(cfg, stage):
     from attention_atlas.training.run import load_run
     from attention_atlas.vision.features_file import FeaturesFile
 
+    # Which back end a kind got, and why.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
     corpus = instantiate(cfg.data.reader)
     features_file = stage.input(features_path(cfg))
     run_folder = stage.input(model_path(cfg, cfg.model.name))

@@ -116,21 +116,23 @@ def dump(
     if set(names) - {"attn"}:
         writers[STATISTICS] = StatisticsWriter(work / STATISTICS, **identity, groups=groups)
     done = set.intersection(*(writer.done for writer in writers.values()))
+    # Groups and queries are another for every batch.
+    capture = Capture(
+        model,
+        names,
+        groups={},
+        backend=settings.backend,
+        layers=settings.layers,
+        convention=settings.convention,
+    )
     seen = 0
     for batch in progress(task.batches(done), "dump", total=task.count(done)):
         inputs = {key: value.to(device) for key, value in batch.inputs.items()}
         if settings.check and not seen:
             few = {key: value[:2] for key, value in inputs.items()}
             validate(model, partial(task.forward, model, few), layers=settings.layers)
-        capture = Capture(
-            model,
-            names,
-            groups={kind: task.group(batch, key) for kind, (_, key) in kinds.items()},
-            queries={kind: counted(batch, query) for kind, (query, _) in kinds.items()},
-            backend=settings.backend,
-            layers=settings.layers,
-            convention=settings.convention,
-        )
+        capture.groups = {kind: task.group(batch, key) for kind, (_, key) in kinds.items()}
+        capture.queries = {kind: counted(batch, query) for kind, (query, _) in kinds.items()}
         captured = capture.run(partial(task.forward, model, inputs))
         for row, (id, axes) in enumerate(zip(batch.ids, batch.axes)):
             values = {
