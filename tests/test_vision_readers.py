@@ -1,11 +1,9 @@
-"""Readers of bottom-up features: archives of each published layout, written here, come out as features.h5."""
+"""Readers of bottom-up features: archives of each published layout come out as features.h5."""
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +12,26 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from vision_archives import (
+    FULL,
+    WITH_CLASSES,
+    D,
+    archive,
+    check,
+    convert,
+    detected,
+    write_tsv,
+    write_vocabularies,
+)
 from vision_world import draw_world
 
 from attention_atlas.corpus import Corpus
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError
 from attention_atlas.vision.archives import BottomUpH5, BottomUpNpz
 from attention_atlas.vision.bottom_up_tsv import BottomUpTSV
-from attention_atlas.vision.features_file import FeaturesFile
-from attention_atlas.vision.imported import ImportedFeatures, clean_boxes, read_vocabulary
+from attention_atlas.vision.imported import clean_boxes
 
 CONF = Path(__file__).parent.parent / "conf"
-OBJECTS = ["chair,armchair", "lamp", "sofa,couch", "rug"]
-ATTRIBUTES = ["gray,grey", "red"]
-D = 6
-WITH_CLASSES = ["image_id", "image_h", "image_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf"]
-WITH_CLASSES += ["num_boxes", "boxes", "features"]
-FULL = {name: name for name in ("features", "boxes", "objects_id", "objects_conf", "attrs_id", "attrs_conf")}
 
 
 @pytest.fixture(scope="module")
@@ -39,75 +41,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 @pytest.fixture
 def vocab(tmp_path: Path) -> dict[str, Any]:
-    (tmp_path / "objects.txt").write_text("\n".join(OBJECTS) + "\n")
-    (tmp_path / "attributes.txt").write_text("\n".join(ATTRIBUTES))
-    return {
-        "objects_vocab": str(tmp_path / "objects.txt"),
-        "attributes_vocab": str(tmp_path / "attributes.txt"),
-        "objects": 4,
-        "attributes": 2,
-        "dim": D,
-        "regions": 3,
-    }
-
-
-def detected(image: int, count: int) -> dict[str, np.ndarray]:
-    """What a detector may have said; confidences differ, so which regions are surest is plain."""
-    rng = np.random.default_rng(image)
-    low = rng.uniform(0, 20, (count, 2))
-    return {
-        "boxes": np.concatenate([low, low + rng.uniform(5, 20, (count, 2))], 1).astype("<f4"),
-        "features": rng.normal(size=(count, D)).astype("<f4"),
-        "objects_id": rng.integers(0, 4, count).astype("<i8"),
-        "objects_conf": ((rng.permutation(count) + 1) / 10).astype("<f4"),
-        "attrs_id": rng.integers(0, 2, count).astype("<i8"),
-        "attrs_conf": np.array([0.1, 0.11, 0.9, 0.05, 0.3][:count], dtype="<f4"),
-    }
-
-
-def archive(world: Corpus, counts: tuple[int, ...] = (3, 2, 5)) -> dict[str, dict[str, np.ndarray]]:
-    return {image_id: detected(i, counts[i]) for i, image_id in enumerate(world.scenes)}
-
-
-def write_tsv(path: Path, images: dict[str, dict[str, np.ndarray]], columns: list[str]) -> Path:
-    with path.open("w") as file:
-        for image_id, arrays in images.items():
-            cells: dict[str, Any] = {"image_id": image_id, "image_w": 48, "image_h": 48}
-            cells["num_boxes"] = len(arrays["boxes"])
-            cells |= {k: base64.b64encode(np.ascontiguousarray(v)).decode() for k, v in arrays.items()}
-            file.write("\t".join(str(cells[name]) for name in columns) + "\n")
-    return path
-
-
-def convert(source: ImportedFeatures, world: Corpus, tmp_path: Path) -> FeaturesFile:
-    source.extract(world, tmp_path / "out.h5", tmp_path / "work", "cpu")
-    return FeaturesFile(tmp_path / "out.h5")
-
-
-def check(file: FeaturesFile, images: dict[str, dict[str, np.ndarray]], classes: bool = True) -> None:
-    """Every field of every image, region by region."""
-    assert sorted(file.image_ids) == sorted(images) and (file.dim, file.regions) == (D, 3)
-    for image_id, arrays in images.items():
-        row, n = file.read(image_id), min(3, len(arrays["boxes"]))
-        keep = list(range(n))
-        if len(arrays["boxes"]) > 3 and classes:  # the surest, in the archive's order
-            floor = sorted(arrays["objects_conf"])[-3]
-            keep = [i for i, c in enumerate(arrays["objects_conf"]) if c >= floor]
-        assert row.count == n and row.size == (48, 48)
-        for r, i in enumerate(keep):
-            assert np.array_equal(row.features[r], arrays["features"][i].astype("float16"))
-            assert np.allclose(row.boxes[r], arrays["boxes"][i], atol=1e-4)
-            if classes:
-                assert row.label[r] == arrays["objects_id"][i]
-                assert row.attribute[r] == arrays["attrs_id"][i]
-                assert np.isclose(row.label_confidence[r], arrays["objects_conf"][i], atol=1e-3)
-        if classes:
-            words = []
-            for i in keep:
-                name = OBJECTS[arrays["objects_id"][i]].split(",")[0]
-                attribute = ATTRIBUTES[arrays["attrs_id"][i]].split(",")[0]
-                words.append(f"{attribute} {name}" if float(arrays["attrs_conf"][i]) > 0.101 else name)
-            assert file.descriptions(image_id) == words
+    return write_vocabularies(tmp_path)
 
 
 def test_tsv_with_classes(world: Corpus, vocab: dict[str, Any], tmp_path: Path) -> None:
@@ -192,19 +126,6 @@ def test_npz_per_image(world: Corpus, vocab: dict[str, Any], tmp_path: Path, apa
     check(convert(source, world, tmp_path), images)
 
 
-def test_npz_of_objects_is_refused_and_not_run(world: Corpus, tmp_path: Path) -> None:
-    folder = tmp_path / "att"
-    folder.mkdir()
-    for image_id, arrays in archive(world).items():
-        objects = np.array([None, arrays["features"]], dtype=object)
-        np.savez(folder / f"{image_id}.npz", feat=objects, bbox=arrays["boxes"])
-    with pytest.raises(AtlasError, match=r"train000.npz: holds pickled objects, which are not read"):
-        convert(BottomUpNpz(folder=str(folder), dim=D, regions=3), world, tmp_path)
-    (folder / "train000.npz").write_bytes(b"PK\x03\x04 not a zip")
-    with pytest.raises(AtlasError, match=r"train000.npz: damaged"):
-        convert(BottomUpNpz(folder=str(folder), dim=D, regions=3), world, tmp_path)
-
-
 def test_relative_boxes_and_a_kept_background_class(
     world: Corpus, vocab: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -225,107 +146,6 @@ def test_boxes_are_cut_at_the_border_and_never_flat() -> None:
     boxes = np.array([[-5, 2, 30, 99], [10, 10, 10, 10], [40, 40, 39, 60], [1, 2, 3, 4.5]])
     expected = [[0, 2, 30, 50], [10, 10, 11, 11], [39, 40, 40, 50], [1, 2, 3, 4.5]]
     assert clean_boxes(boxes, (40, 50)).tolist() == expected
-
-
-def damage(
-    images: dict[str, dict[str, np.ndarray]], edit: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-) -> dict[str, dict[str, np.ndarray]]:
-    return {k: (edit(a) if k == "train001" else a) for k, a in images.items()}
-
-
-@pytest.mark.parametrize(
-    ("edit", "message"),
-    [
-        (lambda a: {**a, "features": a["features"] * np.float32(np.nan)}, "'train001': features: not finite"),
-        (lambda a: {**a, "boxes": a["boxes"] * np.float32(np.nan)}, "'train001': boxes: not finite"),
-        (lambda a: {**a, "objects_id": a["objects_id"] + 4}, "'train001': label: index outside .* 4 labels"),
-        (lambda a: {**a, "attrs_conf": a["attrs_conf"] * 19}, "attribute_confidence: not within 0..1"),
-        (lambda a: {k: v[:0] for k, v in a.items()}, "line 2: num_boxes: 0 objects"),
-        (lambda a: {**a, "features": a["features"].ravel()[:-1]}, "line 2: features: 44 bytes do not make 2"),
-        (lambda a: {**a, "boxes": a["boxes"][:, :3]}, r"'train001': boxes: shape \(2, 3\)"),
-        (lambda a: {**a, "objects_conf": np.tile(a["objects_conf"], 2)}, "objects_conf: 2 numbers per box"),
-        (lambda a: {**a, "features": a["features"][:, :5]}, r"features: shape \(2, 5\), expected \(2, 6\)"),
-    ],
-)
-def test_bad_tsv_values(
-    world: Corpus, vocab: dict[str, Any], tmp_path: Path, edit: Any, message: str
-) -> None:
-    path = write_tsv(tmp_path / "f.tsv", damage(archive(world), edit), WITH_CLASSES)
-    with pytest.raises(AtlasError, match=message) as caught:
-        convert(BottomUpTSV(paths=[str(path)], columns=WITH_CLASSES, **vocab), world, tmp_path)
-    assert "\n" not in str(caught.value) and not (tmp_path / "out.h5").exists()
-
-
-def test_bad_tsv_files(world: Corpus, vocab: dict[str, Any], tmp_path: Path) -> None:
-    images = archive(world)
-    path = write_tsv(tmp_path / "f.tsv", images, WITH_CLASSES)
-    text = path.read_text()
-
-    def attempt(message: str, kind: type[AtlasError] = AtlasError, **settings: Any) -> None:
-        settings = {"paths": [str(path)], "columns": WITH_CLASSES, **vocab, **settings}
-        with pytest.raises(kind, match=message):
-            convert(BottomUpTSV(**settings), world, tmp_path)
-
-    attempt(r"no such file", paths=[str(tmp_path / "none.tsv")])
-    attempt(r"'colour' is unknown", ConfigError, columns=["colour"])
-    attempt(r"'boxes' is missing", ConfigError, columns=["image_id", "num_boxes", "features"])
-    attempt(
-        r"line 1: has 10 columns, expected 6", columns=["image_id", *WITH_CLASSES[-3:], "image_w", "image_h"]
-    )
-    attempt(r"objects_vocab: has 4 names, expected 1600", objects=1600)
-    attempt(r"boxes_are: 'feet' is unknown", ConfigError, boxes_are="feet")
-    attempt(r"image 'xtrain000': not in the archive \(3 of 3", image_key="x{image_id}")
-    path.write_text(text[: len(text) - 400])  # the last line has lost its end
-    attempt(r"line 3: (has \d+ columns|features)")
-    path.write_text(text + text.split("\n")[0] + "\n")
-    attempt(r"image 'train000': image_id: occurs twice")
-    path.write_text(text.replace("\t3\t", "\tthree\t"))
-    attempt("line 1: num_boxes, image_w, image_h: not whole numbers")
-    path.write_text(text.replace("=", "!"))
-    attempt("not base64")
-    path.write_bytes(bytes(range(128, 256)))
-    attempt("not a text file")
-
-
-def test_bad_h5(world: Corpus, vocab: dict[str, Any], tmp_path: Path) -> None:
-    images = archive(world)
-    path = tmp_path / "a.h5"
-
-    def attempt(message: str, kind: type[AtlasError] = AtlasError, **settings: Any) -> None:
-        with pytest.raises(kind, match=message):
-            convert(BottomUpH5(**{"path": str(path), "names": FULL, **vocab, **settings}), world, tmp_path)
-
-    attempt("no such file")
-    path.write_bytes(b"not hdf5")
-    attempt("not an HDF5 file")
-    with h5py.File(path, "w") as h5:
-        for name in FULL:
-            h5[name] = np.concatenate([a[name] for a in images.values()])
-    attempt("pos_boxes: missing", ids="image_id")
-    with h5py.File(path, "a") as h5:
-        h5["pos_boxes"] = [[0, 3], [3, 5]]
-    attempt("features.ids: give the data set of image ids", ConfigError)
-    attempt("image_id: missing; correct features.ids", ids="image_id")
-    (tmp_path / "ids.json").write_text(json.dumps(list(images)))
-    attempt("image 'train002': row 2 of 2 images", ids_file=str(tmp_path / "ids.json"))
-    attempt("'boxen' is unknown", ConfigError, names={"boxen": "b"})
-    with h5py.File(path, "w") as h5:
-        for image_id, arrays in images.items():
-            h5[f"{image_id}/features"], h5[f"{image_id}/boxes"] = arrays["features"], arrays["boxes"]
-    attempt("objects_id: missing, but a vocabulary is given")
-
-
-def test_vocabulary(tmp_path: Path) -> None:
-    path = tmp_path / "v.txt"
-    path.write_text("chair\n\nlamp\n")
-    with pytest.raises(AtlasError, match="line 2: is empty"):
-        read_vocabulary(path, None, "objects_vocab")
-    path.write_text("chair,seat\nlamp")  # the published lists end without a newline
-    assert read_vocabulary(path, 2, "objects_vocab") == ["chair,seat", "lamp"]
-    assert read_vocabulary(None, 1600, "objects_vocab") == []
-    path.unlink()
-    with pytest.raises(AtlasError, match="objects_vocab: no such file"):
-        read_vocabulary(path, None, "objects_vocab")
 
 
 @pytest.mark.parametrize("name", ["bottom_up_tsv", "bottom_up_h5", "bottom_up_npz"])

@@ -184,7 +184,7 @@ class BottomUpNpz(ImportedFeatures):
 
     def _load(self, path: Path) -> Any:
         try:
-            loaded = np.load(path, allow_pickle=False)
+            loaded = np.load(path)
             if isinstance(loaded, np.ndarray):
                 return loaded
             wanted = set(self.names.values())

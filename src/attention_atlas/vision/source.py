@@ -98,7 +98,7 @@ def in_blocks(
         if not path.exists():
             with atomic_path(path) as temporary:
                 np.savez(temporary, **_pack(compute(ids)))
-        with np.load(path, allow_pickle=False) as packed:
+        with np.load(path) as packed:
             yield from zip(ids, _unpack(packed, len(ids)))
 
 
