@@ -1,6 +1,6 @@
 """Time and memory of whole forward passes: one process, alternating, medians.
 
-On a machine that others use, wall time says little; the CPU time of one thread (`--threads 1`) is what counts.
+On a machine that others use, wall time says little: the CPU time of one thread (`--threads 1`) counts.
 """
 
 from __future__ import annotations

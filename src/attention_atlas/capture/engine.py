@@ -95,13 +95,13 @@ class Capture:
         self._weights: dict[str, Tensor] = {}
         self._told: set[tuple[str, str]] = set()
         self._exit: contextlib.ExitStack | None = None
+        self._residual: ResidualInputs | None = None
         self._reset()
 
     def _reset(self) -> None:
         self._records: list[Record] = []
         self._seen: list[str] = []
         self._calls: dict[str, int] = {}
-        self._residual: ResidualInputs | None = getattr(self, "_residual", None)
 
     # Use ---------------------------------------------------------------------------------------------
 
@@ -153,6 +153,7 @@ class Capture:
 
     def attend(self, call: AttentionCall) -> Tensor:
         if self._residual is not None:
+            self._seen.append(self.site(call.module)[0])
             return self._residual.attend(call)
         return self._record(call)
 

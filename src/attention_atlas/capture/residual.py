@@ -35,9 +35,10 @@ class ResidualInputs:
                 "capture: convention: 'unnormalised' needs a model that attends by the seam and says its "
                 "residual input; use convention 'used'"
             )
-        # Modules outside `layers` are called again too: the second call then notes that they were seen.
         handles = [
-            module.register_forward_hook(self._hook(name), with_kwargs=True) for name, module in found.items()
+            module.register_forward_hook(self._hook(name), with_kwargs=True)
+            for name, module in found.items()
+            if wanted(module)
         ]
         try:
             yield
