@@ -33,9 +33,11 @@ def test_every_piece_lies_in_its_word(bpe):
         assert set(owners) - {-1} == set(range(len(found)))  # every word has a piece
         assert [i for i in owners if i >= 0] == sorted(i for i in owners if i >= 0)
         for piece, owner, (start, end) in zip(pieces, owners, offsets):
-            assert piece == text[start:end]
-            if owner >= 0:
+            assert piece == text[start:end].strip()
+            if piece:
                 assert start < found[owner].end and end > found[owner].start
+            else:  # the space before a word is that word's, other white space is no one's
+                assert owner < 0 or end == found[owner].start
 
 
 def test_contraction_goes_to_the_word_it_shares_most_with():
@@ -59,8 +61,9 @@ def test_bytes_of_one_character_share_its_word(bpe):
     assert owners[0] == 0
 
 
-def test_white_space_belongs_to_no_word():
+def test_white_space_belongs_to_the_word_right_after_it():
     assert piece_words("a  b", [(0, 1), (1, 2), (2, 4)]) == [0, -1, 1]
+    assert piece_words("a bc", [(0, 1), (1, 2), (2, 3), (3, 4)]) == [0, 1, 1, 1]
 
 
 def test_sum_over_source_mean_over_target_by_hand():

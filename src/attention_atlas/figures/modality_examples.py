@@ -37,7 +37,7 @@ def maps(table: pd.DataFrame, examples: str, models: Sequence[str], start: str =
     figure = new_figure(PAGE * 1.25, 1.35 + 1.85 * len(models) + 1.0 * len(models))
     ratios = [1.1, *[1.75] * len(models), *[1.0] * len(models)]
     axes = figure.subplots(len(ratios), len(captions), squeeze=False, height_ratios=ratios)
-    spread = [[dispersion(c["models"][m]) for c in captions] for m in models]
+    spread = [[dispersion(_attention(c, m)) for c in captions] for m in models]
     images: dict[str, Any] = {}
     for i, caption in enumerate(captions):
         _picture(axes[0, i], caption["image"])

@@ -76,8 +76,8 @@ class Subwords:
     def encode(self, text: str) -> tuple[list[int], list[str], list[Span]]:
         """Ids, the pieces as they read in the text, and their character offsets; no marker."""
         coded = self.tokenizer.encode(text, add_special_tokens=False)
-        spans = [trimmed(text, start, end) for start, end in coded.offsets]
-        return list(coded.ids), [text[a:b] for a, b in spans], spans
+        spans = [(int(start), int(end)) for start, end in coded.offsets]
+        return list(coded.ids), [text[slice(*trimmed(text, *span))] for span in spans], spans
 
     def save(self, path: str | Path) -> None:
         from attention_atlas.files import write_json
@@ -110,17 +110,22 @@ def trimmed(text: str, start: int, end: int) -> Span:
 
 
 def piece_words(text: str, offsets: Sequence[Span], found: Sequence[Word] | None = None) -> list[int]:
-    """The index of the word (of `words(text)`) that each piece belongs to, −1 for white space alone.
+    """The index of the word (of `words(text)`) that each piece belongs to, −1 for none.
 
     A piece that reaches over two words belongs to the one it shares most characters with, the first of
     equals: GPT-2 cuts "don't" into "don" and "'t", spaCy into "do" and "n't", so "don" goes to "do". A
     character of several bytes may be cut into pieces with the same offsets; each belongs to the character's
-    word.
+    word. A piece that is nothing but the space before a word belongs to that word, as in GPT-2's longer
+    pieces; other white space belongs to none.
     """
     found = words(text) if found is None else found
+    starts = {word.start: i for i, word in enumerate(found)}
     result = []
-    for start, end in offsets:
-        start, end = trimmed(text, start, end)
+    for left, right in offsets:
+        start, end = trimmed(text, left, right)
+        if start == end:
+            result.append(starts.get(right, -1))
+            continue
         best, most = -1, 0
         for i, word in enumerate(found):
             shared = min(end, word.end) - max(start, word.start)

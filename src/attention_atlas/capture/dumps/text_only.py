@@ -34,7 +34,7 @@ class TextOnlyDump:
     batch_size: int = 32
     lower: bool = True
     kinds: dict[str, tuple[str, str]] = field(default_factory=lambda: {"decoder_self": ("target", "source")})
-    groups: dict[str, list[str]] = field(default_factory=lambda: {"source": ["bos", "text"]})
+    groups: dict[str, list[str]] = field(default_factory=lambda: {"source": ["bos", "special", "text"]})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
