@@ -1,0 +1,244 @@
+"""ViLT for visual question answering (Kim et al. 2021): transformers' model, words and patches together.
+
+Differences from transformers' own class, all switchable: patches are put back into raster order behind the
+embedding, which draws them at random; a small stack of convolutions may stand before the patch projection, so
+that it can be learned from few pictures (Xiao et al. 2021); heads on the patches learn what a patch shows and
+whether the question is about it, where scenes are annotated. Patches are a set to the encoder: their order
+changes no output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.training.vocab import PAD
+
+Batch = dict[str, Tensor]
+
+
+class ConvolutionalPatches(nn.Module):
+    """Stands for transformers' patch embedding: 3 × 3 convolutions with stride 2, then the projection to one
+    vector per patch. `channels` empty: the projection alone, as published."""
+
+    def __init__(self, config: Any, channels: Sequence[int]) -> None:
+        super().__init__()
+        rest, inside = config.patch_size, config.num_channels
+        layers: list[nn.Module] = []
+        for outside in channels:
+            if rest % 2:
+                raise ConfigError(
+                    f"conf/model: stem: {len(channels)} layers halve a patch of {config.patch_size} pixels "
+                    "too often; shorten the list or enlarge patch_size"
+                )
+            layers += [nn.Conv2d(inside, outside, 3, 2, 1), nn.GroupNorm(1, outside), nn.ReLU(inplace=True)]
+            inside, rest = outside, rest // 2
+        self.stem = nn.Sequential(*layers)
+        self.projection = nn.Conv2d(inside, config.hidden_size, rest, rest)
+        self.num_patches = (config.image_size // config.patch_size) ** 2
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        return self.projection(self.stem(pixels_BCHW))
+
+
+def sinusoids_2d(rows: int, columns: int, dim: int) -> Tensor:
+    """Fixed places (rows · columns, dim): half of the units for the row, half for the column."""
+    from attention_atlas.models.transformer import sinusoids
+
+    half = dim // 2
+    down, across = 8 * sinusoids(rows, half), 8 * sinusoids(columns, dim - half)
+    grid = torch.cat(
+        [down[:, None].expand(rows, columns, half), across[None].expand(rows, columns, dim - half)], -1
+    )
+    return grid.flatten(0, 1) / 8
+
+
+class Vilt(nn.Module):
+    """forward(batch) -> answer scores (B,A). A batch: `ids_BT` (CLS words SEP PAD...), `pixels_BCHW` within
+    -1..1, optional `pixel_mask_BHW` (1 where there is picture).
+
+    stem: channels of the convolutions before the projection. blind: the picture is left out (a question-only
+    model: text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, whose sizes
+    are then used. patch_words: number of words (labels, colours) of the auxiliary head on the patches, 0
+    without scene annotation.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        answers: int,
+        patch_words: int = 0,
+        layers: int = 12,
+        heads: int = 4,
+        dim: int = 64,
+        inner: int = 128,
+        image_size: int = 144,
+        patch_size: int = 16,
+        max_text: int = 40,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        initial_std: float = 0.02,
+        stem: Sequence[int] = (),
+        blind: bool = False,
+        pretrained: str | None = None,
+    ) -> None:
+        super().__init__()
+        from transformers import ViltConfig, ViltModel
+
+        if dim % heads:
+            raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
+        self.blind = blind
+        if pretrained:
+            self.vilt = _pretrained(pretrained)
+        else:
+            config = ViltConfig(
+                vocab_size=vocab_size,
+                hidden_size=dim,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                intermediate_size=inner,
+                image_size=image_size,
+                patch_size=patch_size,
+                max_position_embeddings=max_text,
+                hidden_dropout_prob=dropout,
+                attention_probs_dropout_prob=attention_dropout,
+                initializer_range=initial_std,
+                layer_norm_eps=1e-6,
+                max_image_length=-1,
+            )
+            self.vilt = ViltModel(config)
+            side = image_size // patch_size
+            if stem:
+                self.vilt.embeddings.patch_embeddings = ConvolutionalPatches(config, list(stem))
+            places = torch.cat([torch.zeros(1, dim), sinusoids_2d(side, side, dim)])
+            self.vilt.embeddings.position_embeddings.data.copy_(places[None])
+        for index, layer in enumerate(self.vilt.encoder.layer):
+            attention = layer.attention.attention
+            attention.attention_kind, attention.layer_index = "joint", index
+        width = self.vilt.config.hidden_size
+        # As transformers' ViltForQuestionAnswering.
+        self.answer = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, answers)
+        )
+        self.patch_words = nn.Linear(width, patch_words) if patch_words else None
+        self.patch_asked = nn.Linear(width, 1) if patch_words else None
+
+    @property
+    def attention_modules(self) -> list[nn.Module]:
+        """The attention of each layer, first to last."""
+        return [layer.attention.attention for layer in self.vilt.encoder.layer]
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Embedded sequence (B,S,D) [text | picture's CLS | patches in raster order], bool mask (B,S) and the
+        grid's rows and columns. Patches of padding come last and are masked."""
+        ids_BT = batch["ids_BT"]
+        longest = self.vilt.config.max_position_embeddings
+        if ids_BT.shape[1] > longest:
+            raise AtlasError(f"ViLT: a question of {ids_BT.shape[1]} tokens, at most {longest}; cut it")
+        text_mask_BT = ids_BT != PAD
+        pixels = batch["pixels_BCHW"]
+        embeddings = self.vilt.embeddings
+        text_BTD = embeddings.text_embeddings(ids_BT)
+        if self.blind:
+            image_BPD = (embeddings.cls_token + embeddings.position_embeddings[:, :1]).expand(
+                len(ids_BT), -1, -1
+            )
+            image_mask_BP, shape = text_mask_BT.new_ones(len(ids_BT), 1), (0, 0)
+        else:
+            pixel_mask = batch.get("pixel_mask_BHW")
+            if pixel_mask is None:
+                pixel_mask = torch.ones_like(pixels[:, 0])
+            image_BPD, mask, (index_BP2, shape) = embeddings.visual_embed(pixels, pixel_mask, -1)
+            image_BPD, image_mask_BP = in_raster_order(image_BPD, mask.bool(), index_BP2, int(shape[1]))
+        kinds = embeddings.token_type_embeddings.weight
+        sequence = torch.cat([text_BTD + kinds[0], image_BPD + kinds[1]], 1)
+        return sequence, torch.cat([text_mask_BT, image_mask_BP], 1), (int(shape[0]), int(shape[1]))
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Last hidden states (B,S,D) behind the final norm."""
+        x_BSD, mask_BS, _ = self.embed(batch)
+        return self.run_layers(x_BSD, mask_BS)
+
+    def run_layer(self, x_BSD: Tensor, mask_BS: Tensor, layer: int) -> Tensor:
+        """One layer alone, without the final norm."""
+        return self.vilt.encoder.layer[layer](x_BSD, additive_mask(mask_BS, x_BSD.dtype))[0]
+
+    def run_layers(self, x_BSD: Tensor, mask_BS: Tensor, first: int = 0) -> Tensor:
+        """Layers `first` to the last and the final norm; x is what enters layer `first`."""
+        additive = additive_mask(mask_BS, x_BSD.dtype)
+        for layer in self.vilt.encoder.layer[first:]:
+            x_BSD = layer(x_BSD, additive)[0]
+        return self.vilt.layernorm(x_BSD)
+
+    def score(self, hidden_BSD: Tensor) -> Tensor:
+        return self.answer(self.vilt.pooler(hidden_BSD))
+
+    def forward(self, batch: Batch, weights: tuple[float, float] | None = None) -> Any:
+        """Scores (B,A); with `weights` (of the losses on patches) the losses instead."""
+        if weights is not None:
+            return self.losses(batch, *weights)
+        return self.score(self.encode(batch))
+
+    def losses(self, batch: Batch, patch_weight: float = 0.0, asked_weight: float = 0.0) -> dict[str, Tensor]:
+        """`answer`: binary cross-entropy summed over the answers, mean over questions (as ViLT).
+
+        Where the batch has `shown_BPW` and `asked_BP` (0/1, -1 unknown): `shown`, the same for the words
+        that are true of a patch, and `asked`, of whether the question is about it, both weighted, mean over
+        patches.
+        """
+        hidden = self.encode(batch)
+        target_BA = batch["target_BA"]
+        scores = self.score(hidden)
+        found = {"answer": F.binary_cross_entropy_with_logits(scores, target_BA) * target_BA.shape[1]}
+        if self.patch_words is None or self.patch_asked is None or "shown_BPW" not in batch:
+            return found
+        shown_BPW, asked_BP = batch["shown_BPW"], batch["asked_BP"]
+        patches = hidden[:, -shown_BPW.shape[1] :]
+        if patch_weight:
+            there = shown_BPW >= 0
+            logits, wanted = self.patch_words(patches)[there], shown_BPW[there]
+            loss = F.binary_cross_entropy_with_logits(logits, wanted) * shown_BPW.shape[2]
+            found["shown"] = patch_weight * loss
+        known = asked_BP >= 0
+        if asked_weight and bool(known.any()):
+            logits = self.patch_asked(patches)[..., 0]
+            loss = F.binary_cross_entropy_with_logits(logits[known], asked_BP[known].float())
+            found["asked"] = asked_weight * loss
+        return found
+
+
+def additive_mask(mask_BS: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """(B,1,1,S): 0 where a key may be seen, the lowest number where not; None when all may."""
+    if bool(mask_BS.all()):
+        return None
+    lowest = torch.finfo(dtype).min
+    return torch.zeros_like(mask_BS, dtype=dtype).masked_fill(~mask_BS, lowest)[:, None, None]
+
+
+def in_raster_order(
+    image_BPD: Tensor, mask_BP: Tensor, index_BP2: Tensor, columns: int
+) -> tuple[Tensor, Tensor]:
+    """[CLS | patches], the patches by row and column, padding last. `index_BP2` is of the patches alone."""
+    place = index_BP2[..., 0] * columns + index_BP2[..., 1]
+    place = place.masked_fill(~mask_BP[:, 1:], int(place.max()) + 1)
+    order = torch.argsort(place, dim=1, stable=True)
+    order = torch.cat([torch.zeros_like(order[:, :1]), order + 1], 1)
+    image = image_BPD.gather(1, order[..., None].expand(-1, -1, image_BPD.shape[-1]))
+    return image, mask_BP.gather(1, order)
+
+
+def _pretrained(where: str) -> Any:
+    from transformers import ViltModel
+
+    try:
+        return ViltModel.from_pretrained(where)
+    except OSError as error:
+        first = " ".join(str(error).split())[:160]
+        raise AtlasError(
+            f"conf/model: pretrained: '{where}' cannot be loaded ({first}); give a folder"
+        ) from None

@@ -1,0 +1,1 @@
+"""Visual question answering: official accuracy, answer normalisation, question types, soft targets."""
