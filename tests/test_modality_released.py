@@ -13,7 +13,7 @@ from attention_atlas.models.yahoo_checkpoint import import_released, read_releas
 from attention_atlas.training.run import load_run
 from attention_atlas.training.vocab import BOS, EOS, UNK
 
-LAYERS, HEADS, DIM, INNER, FEATURES = 2, 4, 16, 24, 10
+LAYERS, HEADS, DIM, INNER, FEATURES = 2, 4, 16, 24, 8
 WORDS = ["a", "lamp", "on", "table", "UNK"]
 
 
@@ -171,7 +171,34 @@ def test_safetensors_too(files):
     state, folder = files
     save_file(state, folder / "model.safetensors")
     ours, _, sizes = read_released(folder / "model.safetensors", folder / "words.json")
-    assert sizes == {"layers": 2, "heads": 4, "dim": 16, "inner": 24, "feature_dim": 10, "vocab_size": 8}
+    assert sizes == {"layers": 2, "heads": 4, "dim": 16, "inner": 24, "feature_dim": 8, "vocab_size": 8}
     torch.testing.assert_close(
         ours["encoder.0.geometry.weight"][2], state["model.encoder.layers.0.self_attn.WGs.2.weight"][0]
     )
+
+
+def test_released_task_learns_nothing_and_is_judged(files, tmp_path):
+    import captioning_world as world
+
+    from attention_atlas.models.released_object_relation import ReleasedObjectRelation
+    from attention_atlas.training.loop import train
+    from attention_atlas.training.settings import TrainSettings
+    from attention_atlas.training.tasks.released import ReleasedTask
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    _, folder = files
+    corpus = world.corpus(train=4, held=3)
+    task = ReleasedTask(
+        weights=str(folder / "model.pth"), words=str(folder / "words.json"), max_words=16, judged=2
+    )
+    assert task.inputs == [str(folder / "model.pth"), str(folder / "words.json")]
+    with FeaturesFile(world.write_features(tmp_path / "f.h5", corpus)) as features:
+        task.prepare(corpus, features)
+        sizes = {"layers": LAYERS, "heads": HEADS, "dim": DIM, "inner": INNER, "max_length": 18}
+        model = ReleasedObjectRelation(**task.model_sizes(), **sizes)
+        task.start(model)
+        weights, history = train(task, model, TrainSettings(epochs=1, threads=1), tmp_path / "work")
+    torch.testing.assert_close(weights, {k: v for k, v in task.state.items() if k in weights})
+    assert len(history) == 1 and history[0]["loss"] > 0 and task.vocab.words == WORDS[:-1]
+    with pytest.raises(AtlasError, match="set layers, heads"):
+        task.start(ReleasedObjectRelation(**task.model_sizes(), **(sizes | {"dim": 32})))
