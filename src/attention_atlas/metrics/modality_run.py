@@ -71,14 +71,21 @@ def run_modality(
         key = f"{row['kind']} {row['metric']}" + (f": {row['condition']}" if row["condition"] else "")
         if row["value"] == row["value"]:  # JSON has no NaN
             values.setdefault(str(row["model"]), {})[key] = float(f"{row['value']:.{ROUNDED}g}")
-    own = {name: round(study.store.own(study.ids[0], "decoder_self"), 4) for name, study in studies.items()}  # type: ignore[attr-defined]
+    own = {name: _own_share(study) for name, study in studies.items()}
     about = {
         "captions": len(first.ids),
         "runs": len(studies),
         "resamples": first.resamples,
-        "share on own earlier pieces, first caption": {k: v for k, v in own.items() if v},
+        "share on own earlier pieces": {k: v for k, v in own.items() if v},
     }
     write_json(out / "metrics.json", {"about": about, "metrics": values})
     for study in studies.values():
         study.store.close()  # type: ignore[attr-defined]
     return {"captions": float(len(first.ids)), "rows": float(len(frame))}
+
+
+def _own_share(study: Study) -> float:
+    """What a generated word's later pieces gave to its earlier ones, which no metric counts: mean over
+    captions."""
+    store: Any = study.store
+    return round(sum(store.own(i, "decoder_self") for i in study.ids) / len(study.ids), 4)

@@ -39,6 +39,8 @@ class WordStore:
     def own(self, id: str, kind: str) -> float:
         """Mean share of a row that went to earlier pieces of the word being generated (0 for words)."""
         (query, rows_Q), (key, keys_K) = (word_axis(self.store.axis(id, name)) for name in self.kinds[kind])
+        if len(query) == len(rows_Q) and len(key) == len(keys_K):
+            return 0.0
         attn_LHQK = np.asarray(self.store.read(id, kind), dtype=np.float32)
         merged = to_words(attn_LHQK, rows_Q, keys_K, len(query), len(key))
         return float((merged * ~own_hidden(query, key)).sum(-1).mean())
