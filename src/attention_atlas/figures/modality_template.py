@@ -64,12 +64,12 @@ function view() {
   const attention = m.attention[state.layer][state.head], step = 24, left = 130, right = 330;
   const first = pick("start").checked ? 0 : 1, sources = ["START", ...c.words].slice(0, attention[0].length);
   svg.replaceChildren();
-  svg.setAttribute("width", 460); svg.setAttribute("height", (Math.max(attention.length, sources.length) + 1) * step);
-  const y = i => (i + 1) * step;
+  svg.setAttribute("width", 460); svg.setAttribute("height", (Math.max(attention.length, sources.length) + 2) * step);
+  const y = i => (i + 2) * step;  // START is one line above the first word
   attention.forEach((row, t) => row.forEach((weight, s) => {
     if (s < first || weight < 0.005) return;
     const dim = state.over && !(state.over[0] === "t" ? state.over[1] === t : state.over[1] === s);
-    make(svg, "line", { x1: left, y1: y(t) - 5, x2: right, y2: y(s) - 5, stroke: "#0072B2",
+    make(svg, "line", { x1: left, y1: y(t) - 5, x2: right, y2: y(s - 1) - 5, stroke: "#0072B2",
       "stroke-width": 0.6 + 2.6 * weight, opacity: dim ? 0.03 : Math.max(0.05, weight) });
   }));
   const over = (element, where) => {
@@ -78,7 +78,7 @@ function view() {
   c.words.slice(0, attention.length).forEach((w, t) =>
     over(make(svg, "text", { class: "word", x: left - 6, y: y(t), "text-anchor": "end" }, w), ["t", t]));
   sources.forEach((w, s) => { if (s >= first)
-    over(make(svg, "text", { class: "word", x: right + 6, y: y(s) }, w), ["s", s]); });
+    over(make(svg, "text", { class: "word", x: right + 6, y: y(s - 1) }, w), ["s", s]); });
   pick("which").textContent = `${data.models[state.model]}: layer ${state.layer + 1}, head ${state.head + 1}, ` +
     `normalised entropy ${m.entropy[state.layer][state.head]}`;
 }
