@@ -315,3 +315,24 @@ def test_weight_decay_chooses_adamw() -> None:
     parameters = [nn.Parameter(torch.zeros(1))]
     assert type(adam(parameters, TrainSettings(weight_decay=0.1))) is torch.optim.AdamW
     assert type(adam(parameters, TrainSettings())) is torch.optim.Adam
+
+
+def test_learning_rates_scale_by_the_longest_prefix(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"a": nn.Linear(1, 1, bias=False), "ab": nn.Linear(1, 1, bias=False)})
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+
+    class Both(Line):
+        def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+            yield "all", sum(((layer(batch["x"]) - 1) ** 2).mean() for layer in model.values())
+
+        def validate(self, model: Any) -> dict[str, float]:
+            return {"loss": 0.0}
+
+    settings = TrainSettings(max_steps=1, lr=0.1, lr_scales={"a": 0.5, "ab": 0.25})
+    weights, _ = train(Both(), model, settings, tmp_path)
+    # Adam's first step is the rate itself.
+    assert float(weights["a.weight"]) == pytest.approx(0.05, rel=1e-4)
+    assert float(weights["ab.weight"]) == pytest.approx(0.025, rel=1e-4)
+    with pytest.raises(ConfigError, match="lr_scales: no parameter's name begins with 'encoder'"):
+        train(Both(), model, TrainSettings(lr_scales={"encoder": 0.1}), tmp_path / "x")

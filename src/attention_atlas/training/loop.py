@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
 from attention_atlas.training.settings import TrainSettings
 
@@ -53,7 +53,23 @@ def optimizers_of(task: Any, model: nn.Module, settings: TrainSettings) -> dict[
     """`task.optimizers(model, settings)` if it has one, else Adam over all parameters, named 'all'."""
     if hasattr(task, "optimizers"):
         return task.optimizers(model, settings)
-    return {"all": adam([p for p in model.parameters() if p.requires_grad], settings)}
+    return {"all": adam(parameter_groups(model, settings), settings)}
+
+
+def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
+    """The trainable parameters, grouped by the longest prefix of their name in `settings.lr_scales`.
+
+    Raises ConfigError for a prefix that no parameter has.
+    """
+    groups: dict[str, list[Tensor]] = {"": [], **{prefix: [] for prefix in settings.lr_scales}}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[max((p for p in groups if name.startswith(p)), key=len)].append(parameter)
+    for prefix in settings.lr_scales:
+        if not groups[prefix]:
+            raise ConfigError(f"conf/train: lr_scales: no parameter's name begins with '{prefix}'")
+    scales = {"": 1.0, **settings.lr_scales}
+    return [{"params": ps, "lr": settings.lr * scales[prefix]} for prefix, ps in groups.items() if ps]
 
 
 def adam(parameters: Any, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -42,6 +42,7 @@ class TrainSettings:
     """How the loop runs. `clip_norm` bounds the gradient's norm, `clip_value` each of its elements.
 
     `max_steps` ends the run early (0: never), `validate_every` counts epochs, `precision`: no, bf16 or fp16.
+    `lr_scales` multiplies the rate of the parameters whose names begin with a prefix, e.g. {encoder.: 0.1}.
     `threads` fixes the CPU threads (0: as many as there are), since sums may differ by their number.
     """
 
@@ -52,6 +53,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9
     weight_decay: float = 0.0
+    lr_scales: dict[str, float] = field(default_factory=dict)
     schedule: Schedule = field(default_factory=Schedule)
     clip_norm: float = 0.0
     clip_value: float = 0.0
@@ -67,6 +69,7 @@ class TrainSettings:
         _known(given, cls, where)
         schedule = dict(given.pop("schedule", {}) or {})
         _known(schedule, Schedule, f"{where}: schedule")
+        given["lr_scales"] = dict(given.get("lr_scales") or {})
         if "betas" in given:
             given["betas"] = tuple(given["betas"])
         settings = cls(**given, schedule=Schedule(**schedule))
