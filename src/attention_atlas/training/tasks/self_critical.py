@@ -76,15 +76,17 @@ class SelfCriticalTask(ImageCaptioningTask):
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         model.eval()
+        # Decoding steps around a wrapper for several processes; the loss below goes through it.
+        bare = getattr(model, "module", model)
         images = [self.train.images[i] for i in batch.pop("number_B").tolist()]
         many = batch | {
             "image_B": torch.arange(len(images), device=device_of(batch)).repeat_interleave(self.samples)
         }
-        drawn = sample(model, many, self.max_words)
+        drawn = sample(bare, many, self.max_words)
         names = [name for name in images for _ in range(self.samples)]
         reward_B = self.reward(names, [self._text(ids) for ids in drawn])
         if self.baseline == "greedy":
-            greedy = generate(model, batch, beam=1, max_words=self.max_words)
+            greedy = generate(bare, batch, beam=1, max_words=self.max_words)
             own = self.reward(images, [self._text([*c.ids, EOS] if c.ended else c.ids) for c in greedy])
             baseline_B = np.repeat(own, self.samples)
         else:
