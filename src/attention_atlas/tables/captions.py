@@ -46,19 +46,18 @@ class Captions:
 
 
 def read_generated(path: Any) -> dict[str, str]:
-    """{example id: generated text} of a `generate` stage. Raises AtlasError naming file and line."""
+    """{image id: generated text} of a `generate` stage. Raises AtlasError naming file and line."""
     from attention_atlas.files import read_jsonl
 
     texts: dict[str, str] = {}
     for line, row in read_jsonl(path):
-        for name in ("id", "text"):
+        for name in ("image_id", "text"):
             if not isinstance(row, dict) or not isinstance(row.get(name), str):
                 raise AtlasError(f"{path}: line {line}: {name}: missing; run the generate stage anew")
-        if row["id"] in texts:
-            raise AtlasError(
-                f"{path}: line {line}: id '{row['id']}' occurs twice; run the generate stage anew"
-            )
-        texts[row["id"]] = row["text"]
+        image = row["image_id"]
+        if image in texts:
+            raise AtlasError(f"{path}: line {line}: image_id '{image}' occurs twice; generate anew")
+        texts[image] = row["text"]
     return texts
 
 
@@ -67,56 +66,49 @@ def caption_table(
 ) -> pd.DataFrame:
     """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
 
-    Examples of one image are its references: a model says one text per example, scored against all of them.
+    All texts about an image are its references.
     """
     from attention_atlas.metrics.table import make_table
     from attention_atlas.text_metrics.score import score_models
 
-    examples = corpus.split(split)
-    by_image: dict[str, list[str]] = {}
-    for example in examples:
-        by_image.setdefault(example.image_id, []).append(example.text)
-    references = {e.id: by_image[e.image_id] for e in examples}
-    image_of = {e.id: e.image_id for e in examples}
+    references: dict[str, list[str]] = {}
+    for example in corpus.split(split):
+        references.setdefault(example.image_id, []).append(example.text)
     rows = []
     for model, result in score_models(references, texts).items():
         for metric in SHOWN:
             value = result["scores"].get(metric)
-            row: dict[str, Any] = {"experiment": experiment, "model": model, "data": corpus.name, "kind": "text"}
+            row: dict[str, Any] = {
+                "experiment": experiment,
+                "model": model,
+                "data": corpus.name,
+                "kind": "text",
+            }
             row |= {"metric": metric, "n": result["n"], "value": value}
             if value is None:
                 row["condition"] = "not computed: needs Java"
             else:
-                low, high = _interval(metric, float(value), result, image_of, seed)
+                low, high = _interval(metric, float(value), result, sorted(references), seed)
                 row |= {"ci_low": low, "ci_high": high}
             rows.append(row)
     return make_table(rows)
 
 
 def _interval(
-    metric: str, value: float, result: Mapping[str, Any], image_of: Mapping[str, str], seed: int
+    metric: str, value: float, result: Mapping[str, Any], images: list[str], seed: int
 ) -> tuple[float, float]:
     """BLEU is recomputed from the n-gram counts of each resample. METEOR aggregates its own statistics, so
-    its interval is that of the mean over examples, moved onto the corpus value; CIDEr and WMD are means."""
-    from attention_atlas.metrics.bootstrap import interval, resampled_ratio, resampling_matrix
+    its interval is that of the mean over images, moved onto the corpus value; CIDEr and WMD are means."""
+    from attention_atlas.metrics.bootstrap import interval, resampling_matrix
 
-    ids = sorted(image_of)
-    images = sorted(set(image_of.values()))
-    row_of = {image: i for i, image in enumerate(images)}
-    at = np.array([row_of[image_of[i]] for i in ids])
     counts_BI = resampling_matrix(len(images), seed=seed)
     if metric.startswith("BLEU"):
         from attention_atlas.text_metrics.bleu import corpus_bleu
 
-        stats_EC = np.asarray([result["bleu_counts"][i] for i in ids], float)
-        sums_IC = np.zeros((len(images), stats_EC.shape[1]))
-        np.add.at(sums_IC, at, stats_EC)
-        order = int(metric[-1])
-        low, high = interval(100 * corpus_bleu(counts_BI @ sums_IC, order)[:, None])
+        stats_IC = np.array([result["bleu_counts"][i] for i in images], float)
+        low, high = interval(100 * corpus_bleu(counts_BI @ stats_IC, int(metric[-1]))[:, None])
         return float(low[0]), float(high[0])
-    per_example = np.array([result["per_example"][metric][i] for i in ids])
-    num_I = np.bincount(at, per_example, minlength=len(images))
-    den_I = np.bincount(at, minlength=len(images)).astype(float)
-    low, high = interval(resampled_ratio(num_I[:, None], den_I[:, None], counts_BI))
-    moved = value - float(per_example.mean())
+    per_image = np.array([result["per_example"][metric][i] for i in images])
+    low, high = interval((counts_BI @ per_image / len(images))[:, None])
+    moved = value - float(per_image.mean())
     return float(low[0]) + moved, float(high[0]) + moved

@@ -19,9 +19,7 @@ class LinkerTable:
     `gold`: a CSV of the user's own (docs/linking.md), or null for what a rendered world knows.
     """
 
-    def __init__(
-        self, linkers: Mapping[str, Any], gold: str | None = None, name: str = "linkers"
-    ) -> None:
+    def __init__(self, linkers: Mapping[str, Any], gold: str | None = None, name: str = "linkers") -> None:
         if not linkers:
             raise AtlasError("conf: table: linkers: there are none; name at least one in the defaults list")
         self.name, self.linkers, self.gold = name, dict(linkers), gold
