@@ -75,7 +75,9 @@ class ObjectRelationTransformer(CaptionModel):
     """Region features and boxes to words.
 
     Published sizes: 6 layers, 8 heads, dim 512, inner 2048, dropout 0.1 (0.5 after the features' projection).
-    `attention_dropout` None means `dropout`; 0 lets a CPU use its fused attention in training.
+    `attention_dropout` None means `dropout`; 0 lets a CPU use its fused attention in training. `encoder_init`
+    multiplies, at the start, the matrices by which the encoder adds to its regions; 1 as published. Below 1
+    the encoder starts near the identity, and regions stay distinct under a high learning rate.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class ObjectRelationTransformer(CaptionModel):
         feature_dropout: float = 0.5,
         attention_dropout: float | None = None,
         max_length: int = 152,
+        encoder_init: float = 1.0,
     ) -> None:
         super().__init__()
         on_weights = dropout if attention_dropout is None else attention_dropout
@@ -100,6 +103,10 @@ class ObjectRelationTransformer(CaptionModel):
         self.encoder_norm = LayerNorm(dim)
         self.decoder = Decoder(vocab_size, layers, heads, dim, inner, dropout, on_weights, max_length)
         xavier(self)
+        with torch.no_grad():
+            for layer in self.encoder:
+                layer.self_attention.output.weight.mul_(encoder_init)  # type: ignore[union-attr, operator]
+                layer.feed_forward.outer.weight.mul_(encoder_init)  # type: ignore[union-attr, operator]
 
     def encode_regions(self, batch: Batch) -> Tensor:
         """Encoded regions (B,N,D)."""
