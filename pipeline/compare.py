@@ -1,5 +1,7 @@
 """Metrics of several runs over the same texts and their differences: tables, examples, page of head views."""
 
+from typing import Any
+
 from attention_atlas.stage import stage
 
 
@@ -12,10 +14,11 @@ def main(cfg, stage):
     from attention_atlas.paths import attention_path, features_path, language_path, results_path
     from attention_atlas.vision.features_file import FeaturesFile
 
+    experiment: Any = OmegaConf.to_container(cfg.experiment, resolve=True)
     with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
         numbers = run_modality(
             {str(name): instantiate(entry) for name, entry in cfg.metrics.items()},
-            OmegaConf.to_container(cfg.experiment, resolve=True),
+            experiment,
             stage.input(attention_path(cfg)),
             stage.input(language_path(cfg)),
             instantiate(cfg.data.reader),

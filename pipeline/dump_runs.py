@@ -1,5 +1,7 @@
 """Capture attention of several runs over the same texts (data/attention/<experiment>/<run>/attention.h5)."""
 
+from typing import Any
+
 from attention_atlas.stage import stage
 
 
@@ -15,7 +17,7 @@ def main(cfg, stage):
     from attention_atlas.stage import config_hash
     from attention_atlas.vision.features_file import FeaturesFile
 
-    runs = OmegaConf.to_container(cfg.experiment.runs, resolve=True)
+    runs: Any = OmegaConf.to_container(cfg.experiment.runs, resolve=True)
     models = {run["model"]: stage.input(model_path(cfg, run["model"])) for run in runs.values()}
     corpus = instantiate(cfg.data.reader)
     generated = stage.input(cfg.data.reader.generated)

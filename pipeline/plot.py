@@ -6,7 +6,6 @@ from attention_atlas.stage import stage
 @stage("plot")
 def main(cfg, stage):
     from attention_atlas.figures.draw import draw_all
-
     from attention_atlas.paths import results_path
 
     out = stage.out(f"{results_path(cfg)}/figures")

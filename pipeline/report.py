@@ -1,5 +1,7 @@
 """One page for all studies: each paper number beside ours, tables, figures."""
 
+from typing import Any
+
 from attention_atlas.stage import stage
 
 
@@ -7,11 +9,13 @@ from attention_atlas.stage import stage
 def main(cfg, stage):
     from pathlib import Path
 
-    from attention_atlas.report.build import build_report
     from omegaconf import OmegaConf
 
+    from attention_atlas.report.build import build_report
+
     out = stage.out("results/report.html")
-    build_report(OmegaConf.to_container(cfg.reports, resolve=True), Path("results"), out, profile=cfg.profile)
+    reports: Any = OmegaConf.to_container(cfg.reports, resolve=True)
+    build_report(reports, Path("results"), out, profile=cfg.profile)
     stage.run.artifact(out)
 
 

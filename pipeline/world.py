@@ -7,8 +7,9 @@ from attention_atlas.stage import stage
 
 @stage("world")
 def main(cfg, stage):
-    from attention_atlas.worlds.build import build_world
     from hydra.utils import instantiate
+
+    from attention_atlas.worlds.build import build_world
 
     build_world(
         instantiate(cfg.data.world),
@@ -16,7 +17,7 @@ def main(cfg, stage):
         work=stage.work([]),
         sizes=dict(cfg.data.sizes),
         seed=cfg.seed,
-        workers=cfg.workers or os.cpu_count(),
+        workers=cfg.workers or os.cpu_count() or 1,
     )
 
 

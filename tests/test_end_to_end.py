@@ -1,4 +1,4 @@
-"""The whole pipeline in a temporary clone: `dvc repro` with the smoke profile, and what must hold after it."""
+"""The whole pipeline in a temporary clone: `dvc repro` with the smoke profile, and what must hold then."""
 
 from __future__ import annotations
 

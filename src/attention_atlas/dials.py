@@ -62,7 +62,7 @@ def _check(values: Any, schema: dict[str, Any], prefix: str, path: str) -> None:
     for name, value in values.items():
         if name not in schema and "*" not in schema:
             raise ConfigError(f"{path}: {prefix}{name}: no such dial{did_you_mean(str(name), schema)}")
-        wanted = schema.get(name, schema.get("*"))
+        wanted: Any = schema.get(name, schema.get("*"))
         if isinstance(wanted, dict):
             _check(value, wanted, f"{prefix}{name}.", path)
         elif type(value) is not wanted:

@@ -20,7 +20,6 @@ from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
 from attention_atlas.tracking import tracking_uri
 
-
 # Tables of a profile that stand for the whole table.
 REPLACED = ("corpora", "layers")
 

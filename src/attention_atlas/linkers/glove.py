@@ -75,7 +75,7 @@ class GloveVectors:
                     f"{self.path}: want one *_emb.npy and one *_index.parquet, found {len(matrices)} and "
                     f"{len(indices)}; give the folder of a GloVe package or a GloVe text file"
                 )
-            self._matrix = np.load(matrices[0], mmap_mode="r", allow_pickle=False)
+            self._matrix = np.load(matrices[0], mmap_mode="r")
             self._rows = {w: i for i, w in enumerate(pd.read_parquet(indices[0])["index"])}
             if len(self._rows) != len(self._matrix):
                 raise AtlasError(
