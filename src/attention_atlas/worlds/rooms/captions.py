@@ -34,7 +34,10 @@ SMALL_LOOKS = ("size", "shape", "color", "pattern", "material")
 # Things one can say a room's name before: "a kitchen table".
 OF_ROOM = ("table", "chair", "cabinet", "counter", "sink", "mirror", "window", "door", "rug", "bed", "desk")
 # Facts seldom worth a caption, or awkward as one.
-UNSAID = ("far", "near", "on floor", "below", "left", "right", "middle")
+UNSAID = ("far", "near", "on floor", "on wall", "against", "hanging", "below", "left", "right", "middle")
+# People caption the same few things of a picture: so many facts and kinds of things are up for choice.
+FACTS, LABELS = 8, 6
+PLAIN = 0.35  # how much less a part of the room (a window, a door) is looked at
 
 
 class Telling:
@@ -81,10 +84,12 @@ class Writer:
             for n in first.names
             if not any(n in t.names for t in self.view.things if t.label != first.label)
         ]
-        noun = (names or list(first.names))[0] if self.chance(0.75) else self.pick(names or list(first.names))
+        noun = (names or list(first.names))[0] if self.chance(0.85) else self.pick(names or list(first.names))
         looks = [] if plain else [getattr(first, slot) for slot in SMALL_LOOKS if self._same(things, slot)]
         keep = min(len(looks), int(self.rng.choice([0, 1, 2], p=[0.3, 0.55, 0.15])))
         chosen = sorted(self.rng.choice(len(looks), size=keep, replace=False).tolist()) if keep else []
+        if keep == 1 and first.color in looks and self.chance(0.6):
+            chosen = [looks.index(first.color)]  # what people name first
         adjectives = [looks[i] for i in chosen]
         if (
             first.label in OF_ROOM
@@ -122,15 +127,15 @@ class Writer:
         facts = list(self.facts if among is None else among)
         if not facts:
             return None
-        weights = np.array([f.weight * self._salience(f) for f in facts])
+        weights = np.array([self.worth(f) for f in facts])
         if weights.sum() <= 0:
             return None
         return facts[int(self.rng.choice(len(facts), p=weights / weights.sum()))]
 
-    def _salience(self, fact: Fact) -> float:
-        targets = max(t.salience for t in self.things_of(fact.targets))
-        landmarks = [t.salience for t in self.things_of(fact.landmarks)]
-        return targets + 0.6 * max(landmarks, default=0.1)
+    def worth(self, fact: Fact) -> float:
+        targets = max(salience(t) for t in self.things_of(fact.targets))
+        landmarks = [salience(t) for t in self.things_of(fact.landmarks)]
+        return fact.weight * (targets + max(landmarks, default=0.05)) ** 2
 
     def tell(self, out: Telling, fact: Fact, target: tuple[int, int] | None = None) -> None:
         """Say "<target> <verb> <relation> <landmark>"; a target that was said already is given by its
@@ -164,11 +169,15 @@ class Writer:
 
     def salient(self, count: int) -> list[list[Thing]]:
         """Up to `count` kinds of things with all their members, drawn by salience."""
-        labels = list(dict.fromkeys(t.label for t in self.view.things))
-        weights = np.array([max(t.salience for t in self.view.things if t.label == x) for x in labels]) ** 1.5
+        by_label: dict[str, float] = {}
+        for thing in self.view.things:
+            by_label[thing.label] = max(by_label.get(thing.label, 0.0), salience(thing))
+        labels = sorted(by_label, key=lambda x: (-by_label[x], x))[:LABELS]
+        weights = np.array([by_label[x] for x in labels]) ** 2
         count = min(count, len(labels))
         drawn = self.rng.choice(len(labels), size=count, replace=False, p=weights / weights.sum())
-        return [[t for t in self.view.things if t.label == labels[i]] for i in drawn]
+        # The most salient first, as people tell.
+        return [[t for t in self.view.things if t.label == labels[i]] for i in sorted(drawn)]
 
     def list_of(self, out: Telling, groups: Sequence[Sequence[Thing]]) -> None:
         for n, group in enumerate(groups):
@@ -177,6 +186,10 @@ class Writer:
             if n and n < len(groups) - 1:
                 out.text = out.text.replace(" ,", ",")
             out.name(group, self.phrase(group))
+
+
+def salience(thing: Thing) -> float:
+    return thing.salience * (PLAIN if thing.label in STILL else 1.0)
 
 
 def a_fact(w: Writer, out: Telling) -> bool:
@@ -199,7 +212,7 @@ def there_is(w: Writer, out: Telling) -> bool:
 
 def room_with(w: Writer, out: Telling) -> bool:
     """A kitchen with a table and two chairs."""
-    groups = w.salient(int(w.rng.integers(1, 4)))
+    groups = w.salient(int(w.rng.choice([1, 2, 3], p=[0.15, 0.5, 0.35])))
     if groups:
         w.room(out)
         full = ("filled with",) if len(groups) > 1 else ()
@@ -291,15 +304,15 @@ def a_view(w: Writer, out: Telling) -> bool:
 
 
 WAYS: tuple[tuple[Callable[[Writer, Telling], bool], float], ...] = (
-    (a_fact, 5.0),
-    (there_is, 1.0),
-    (room_with, 3.0),
-    (room_with_fact, 2.0),
-    (thing_in_room, 2.0),
+    (a_fact, 4.0),
+    (there_is, 0.6),
+    (room_with, 5.0),
+    (room_with_fact, 2.5),
+    (thing_in_room, 1.5),
     (two_facts, 2.5),
-    (holding, 1.2),
-    (a_sign, 0.7),
-    (a_view, 0.8),
+    (holding, 1.0),
+    (a_sign, 0.4),
+    (a_view, 0.6),
 )
 
 
@@ -324,8 +337,8 @@ class Captions:
 
     def of_room(self, plan: Plan, objects: Sequence[SceneObject], rng: np.random.Generator) -> list[Telling]:
         view = look_at(plan, objects)
-        facts = [f for f in find_facts(view) if f.relation not in UNSAID]
-        writer = Writer(view, facts, rng)
+        writer = Writer(view, [f for f in find_facts(view) if f.relation not in UNSAID], rng)
+        writer.facts = sorted(writer.facts, key=lambda f: (-writer.worth(f), str(f)))[:FACTS]
         told: dict[str, Telling] = {}
         for _ in range(TRIES):
             new = caption(writer, self.max_words)
