@@ -52,9 +52,8 @@ def parts_of_speech(
     note += "; each panel scaled to 0–1" if scaled else "; line on the bar: chance"
     note += f"; absent: {', '.join(absent)}" if absent else ""
     label = "share, scaled" if scaled else "share (%)"
-    return heatmaps(
-        panels, width=PAGE * 1.12, columns=3, label=label, scale=scale, note=note, digits=2 if scaled else 0
-    )
+    digits = 2 if scaled else None
+    return heatmaps(panels, width=PAGE * 1.12, columns=3, label=label, scale=scale, note=note, digits=digits)
 
 
 def dependencies(table: pd.DataFrame, model: str, relations: Sequence[str], scale: str = "own") -> Figure:
@@ -72,9 +71,7 @@ def dependencies(table: pd.DataFrame, model: str, relations: Sequence[str], scal
         raise AtlasError(f"no rows with metric = dependency, model = {model}; run that metric")
     note = "P (%), generated → attended; pairs: " + ", ".join(counts) + "; line on the bar: chance"
     columns = 3 if len(panels) > 2 else 2
-    return heatmaps(
-        panels, width=PAGE * 1.12, columns=columns, label="P (%)", scale=scale, note=note, digits=0
-    )
+    return heatmaps(panels, width=PAGE * 1.12, columns=columns, label="P (%)", scale=scale, note=note)
 
 
 def entropies(table: pd.DataFrame, models: Mapping[str, str], scale: str = "shared") -> Figure:
@@ -166,7 +163,7 @@ def runs(
                 ax.text(high, y, " *", va="center", size=8)
             if y == 0 and np.isfinite(row["chance"]):
                 ax.axvline(factor * row["chance"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
-        ax.set_title(str(quantity["title"]), size=7.5)
+        ax.set_title(str(quantity["title"]), size=7)
         ax.margins(x=0.15)
         ax.set_ylim(len(models) - 0.5, -0.5)
         ax.set_yticks(range(len(models)), list(models.values()))
