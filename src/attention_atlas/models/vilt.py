@@ -64,8 +64,9 @@ class Vilt(nn.Module):
 
     stem: channels of the convolutions before the projection. blind: the picture is left out (a question-only
     model: text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, whose sizes
-    are then used. patch_words: number of words (labels, colours) of the auxiliary head on the patches, 0
-    without scene annotation.
+    are then used. patch_words: number of words (labels, colours) of the auxiliary head on the
+    patches, 0 without scene annotation; patch_layer: the layer (from 1) behind which the auxiliary heads
+    read, 0 the last.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Vilt(nn.Module):
         vocab_size: int,
         answers: int,
         patch_words: int = 0,
+        patch_layer: int = 0,
         layers: int = 12,
         heads: int = 4,
         dim: int = 64,
@@ -92,7 +94,7 @@ class Vilt(nn.Module):
 
         if dim % heads:
             raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
-        self.blind = blind
+        self.blind, self.has_stem = blind, bool(stem)
         if pretrained:
             self.vilt = _pretrained(pretrained)
         else:
@@ -125,6 +127,10 @@ class Vilt(nn.Module):
         self.answer = nn.Sequential(
             nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, answers)
         )
+        if not 0 <= patch_layer <= len(self.attention_modules):
+            raise ConfigError(f"conf/model: patch_layer: {patch_layer}: no such layer; 0 is the last")
+        self.patch_layer = patch_layer or len(self.attention_modules)
+        self.patch_norm = nn.LayerNorm(width) if patch_words else None
         self.patch_words = nn.Linear(width, patch_words) if patch_words else None
         self.patch_asked = nn.Linear(width, 1) if patch_words else None
 
@@ -153,6 +159,10 @@ class Vilt(nn.Module):
             pixel_mask = batch.get("pixel_mask_BHW")
             if pixel_mask is None:
                 pixel_mask = torch.ones_like(pixels[:, 0])
+            elif self.has_stem and not bool(pixel_mask.all()):
+                raise AtlasError(
+                    "ViLT: stem: is for pictures of one size, it would see their padding; set it to []"
+                )
             image_BPD, mask, (index_BP2, shape) = embeddings.visual_embed(pixels, pixel_mask, -1)
             image_BPD, image_mask_BP = in_raster_order(image_BPD, mask.bool(), index_BP2, int(shape[1]))
         kinds = embeddings.token_type_embeddings.weight
@@ -191,14 +201,19 @@ class Vilt(nn.Module):
         that are true of a patch, and `asked`, of whether the question is about it, both weighted, mean over
         patches.
         """
-        hidden = self.encode(batch)
+        x_BSD, mask_BS, _ = self.embed(batch)
+        for layer in range(self.patch_layer):
+            x_BSD = self.run_layer(x_BSD, mask_BS, layer)
+        hidden = self.run_layers(x_BSD, mask_BS, self.patch_layer)
         target_BA = batch["target_BA"]
         scores = self.score(hidden)
         found = {"answer": F.binary_cross_entropy_with_logits(scores, target_BA) * target_BA.shape[1]}
-        if self.patch_words is None or self.patch_asked is None or "shown_BPW" not in batch:
+        if "shown_BPW" not in batch:
+            return found
+        if self.patch_words is None or self.patch_asked is None or self.patch_norm is None:
             return found
         shown_BPW, asked_BP = batch["shown_BPW"], batch["asked_BP"]
-        patches = hidden[:, -shown_BPW.shape[1] :]
+        patches = self.patch_norm(x_BSD[:, -shown_BPW.shape[1] :])
         if patch_weight:
             there = shown_BPW >= 0
             logits, wanted = self.patch_words(patches)[there], shown_BPW[there]

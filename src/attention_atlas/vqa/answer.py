@@ -16,7 +16,7 @@ from attention_atlas.vqa.accuracy import consensus
 from attention_atlas.vqa.types import group_of
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Example
+    from attention_atlas.corpus import Corpus, Example
     from attention_atlas.vqa.batches import QuestionBatches
 
 
@@ -89,3 +89,35 @@ def majority(train: Sequence[Example], asked: Sequence[Example], by: str = "ques
 def most_common(counts: Mapping[str, int]) -> str:
     """The most frequent, of equals the first in the alphabet."""
     return min(counts, key=lambda a: (-counts[a], a))
+
+
+def answer_split(
+    model: Any,
+    corpus: Corpus,
+    split: str,
+    vocab: Any,
+    config: Mapping[str, Any],
+    folder: str | Path,
+    device: str,
+    batch_size: int = 64,
+) -> list[dict[str, Any]]:
+    """Answers of a run (its configuration and folder) to all questions of a split, by id."""
+    from attention_atlas.vqa.batches import of_run
+
+    examples = sorted(corpus.split(split), key=lambda e: e.id)
+    data = of_run(corpus, examples, vocab, config, read_answers(folder))
+    return answer_questions(model, data, batch_size, device)
+
+
+def score(rows: Sequence[Mapping[str, Any]], corpus: Corpus) -> dict[str, float]:
+    """Official accuracy in per cent, over all and by group, for the tracker."""
+    from attention_atlas.vqa.accuracy import vqa_accuracy
+
+    known = {e.id: e for e in corpus.examples}
+    found: dict[str, list[float]] = {"accuracy": []}
+    for row in rows:
+        example = known[row["id"]]
+        value = 100 * vqa_accuracy(row["answer"], example.answers)
+        found["accuracy"].append(value)
+        found.setdefault(f"accuracy {group(example)}", []).append(value)
+    return {name: sum(values) / len(values) for name, values in sorted(found.items())}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -104,3 +104,23 @@ class QuestionBatches:
 
     def in_order(self, batch_size: int) -> list[list[int]]:
         return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
+
+
+def of_run(
+    corpus: Corpus, examples: Sequence[Example], vocab: Any, config: Mapping[str, Any], answers: Sequence[str]
+) -> QuestionBatches:
+    """The examples as the configuration of a run reads them: its tokenizer, its pictures."""
+    from attention_atlas.vqa.pictures import Pictures
+    from attention_atlas.vqa.text import question_text
+
+    task = config.get("train", {}).get("task", {})
+    pictures = Pictures(corpus, int(task.get("patch", 16)), task.get("shorter"))
+    text = question_text(task.get("tokenizer"), vocab)
+    return QuestionBatches(corpus, examples, text, pictures, answers, int(task.get("longest", 40)))
+
+
+def spread(examples: Sequence[Example], count: int) -> list[Example]:
+    """`count` of them at even distances (0: all)."""
+    if not count or count >= len(examples):
+        return list(examples)
+    return [examples[i * len(examples) // count] for i in range(count)]

@@ -17,28 +17,14 @@ from attention_atlas.capture.dump import DumpBatch
 from attention_atlas.capture.groups import Groups
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.store import Axis
+from attention_atlas.vqa.batches import of_run, spread
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from attention_atlas.corpus import Corpus, Example
-    from attention_atlas.vqa.batches import QuestionBatches
+    from attention_atlas.corpus import Corpus
 
 GROUPS = ["cls", "text", "sep", "image_cls", "image", "asked"]
-
-
-def question_batches(
-    corpus: Corpus, examples: list[Example], vocab: Any, config: dict[str, Any], answers: list[str]
-) -> QuestionBatches:
-    """The examples as a run's own configuration reads them."""
-    from attention_atlas.vqa.batches import QuestionBatches
-    from attention_atlas.vqa.pictures import Pictures
-    from attention_atlas.vqa.text import question_text
-
-    task = config.get("train", {}).get("task", {})
-    pictures = Pictures(corpus, int(task.get("patch", 16)), task.get("shorter"))
-    text = question_text(task.get("tokenizer"), vocab)
-    return QuestionBatches(corpus, examples, text, pictures, answers, int(task.get("longest", 40)))
 
 
 @dataclass
@@ -68,7 +54,8 @@ class VqaDump:
             raise AtlasError(
                 f"{corpus.root}: split '{self.split}' has no question; check data and split names"
             )
-        self.data = question_batches(corpus, spread(chosen, self.examples), vocab, config, [])
+        self.vocab, self.config = vocab, config
+        self.data = of_run(corpus, spread(chosen, self.examples), vocab, config, [])
 
     def _batches(self, done: Collection[str]) -> list[list[int]]:
         # Questions of one length together: no padding between text and picture. Pictures of one size
@@ -126,14 +113,3 @@ class VqaDump:
 
     def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Any:
         return model(inputs)
-
-
-def spread(examples: list[Any], count: int) -> list[Any]:
-    """`count` of them at even distances (0: all).
-
-    >>> spread(list(range(10)), 4)
-    [0, 2, 5, 7]
-    """
-    if not count or count >= len(examples):
-        return examples
-    return [examples[i * len(examples) // count] for i in range(count)]

@@ -1,0 +1,41 @@
+"""Capture attention over questions: statistics of many (statistics.h5), whole matrices of a few
+(attention.h5).
+"""
+
+from attention_atlas.stage import stage
+
+
+@stage("dump_questions")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from attention_atlas.capture.dump import read_settings
+    from attention_atlas.capture.dump_questions import dump_questions
+    from attention_atlas.paths import attention_path, generated_path, model_path
+    from attention_atlas.stage import config_hash
+    from attention_atlas.training.run import load_run
+
+    corpus = instantiate(cfg.data.reader)
+    folder = stage.input(model_path(cfg, cfg.model.name))
+    given = stage.input(generated_path(cfg, cfg.model.name))
+    model, vocab, config = load_run(folder, stage.device)
+    task = instantiate(cfg.capture.dump)
+    task.prepare(corpus, None, vocab, config)
+    found = dump_questions(
+        task,
+        model,
+        read_settings(cfg.capture.settings),
+        OmegaConf.to_container(cfg.experiment.shown),
+        given,
+        stage.out(attention_path(cfg)),
+        stage.work([stage.input(corpus.root), folder, given]),
+        model_name=cfg.model.name,
+        config_hash=config_hash(cfg),
+        device=stage.device,
+    )
+    stage.run.metrics(found)
+
+
+if __name__ == "__main__":
+    main()

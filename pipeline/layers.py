@@ -1,0 +1,41 @@
+"""Tables of the layer-wise study: attention by layer and question type, accuracy, importance of heads."""
+
+from attention_atlas.stage import stage
+
+
+@stage("layers")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+
+    from attention_atlas.metrics.vilt_layers import write_study
+    from attention_atlas.metrics.vilt_shown import write_distribution, write_shown
+    from attention_atlas.paths import attention_path, generated_path, results_path
+    from attention_atlas.vqa.answer import majority, read_given
+    from attention_atlas.vqa.head_file import read_heads
+
+    corpus = instantiate(cfg.data.reader)
+    stage.input(corpus.root)
+    experiment, attention = cfg.experiment, stage.input(attention_path(cfg))
+    answers = {name: read_given(stage.input(generated_path(cfg, name))) for name in experiment.models}
+    questions = corpus.split(experiment.split)
+    for by in experiment.baselines:
+        answers[f"majority ({by})"] = majority(corpus.split("train"), questions, by)
+    metrics = instantiate(cfg.metrics, names={"experiment": experiment.name, "data": cfg.data.name})
+    model = experiment.models[0]
+    frame = metrics(
+        attention / "statistics.h5",
+        answers,
+        read_heads(stage.input(f"data/generated/{experiment.name}/heads.npz")),
+        corpus,
+        model=model,
+        split=experiment.split,
+        seed=cfg.seed,
+    )
+    out = stage.out(results_path(cfg))
+    stage.run.metrics(write_study(frame, out))
+    write_distribution(metrics.distribution, out / "tables" / "distribution.json")
+    write_shown(attention / "attention.h5", corpus, answers[model], out / "tables")
+
+
+if __name__ == "__main__":
+    main()

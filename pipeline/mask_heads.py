@@ -1,0 +1,34 @@
+"""What the answers lose without each head, and as more and more heads are pruned (<experiment>/heads.npz)."""
+
+from attention_atlas.stage import stage
+
+
+@stage("mask_heads")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+
+    from attention_atlas.paths import model_path
+    from attention_atlas.training.run import load_run
+    from attention_atlas.vqa.head_file import mask_heads, save_heads
+
+    corpus = instantiate(cfg.data.reader)
+    stage.input(corpus.root)
+    folder = stage.input(model_path(cfg, cfg.model.name))
+    model, vocab, config = load_run(folder, stage.device)
+    found = mask_heads(
+        model,
+        corpus,
+        vocab,
+        config,
+        folder,
+        splits=(cfg.experiment.importance_split, cfg.experiment.split),
+        examples=(cfg.experiment.importance_examples, cfg.experiment.pruned_examples),
+        device=stage.device,
+        seed=cfg.seed,
+    )
+    save_heads(stage.out(f"data/generated/{cfg.experiment.name}/heads.npz"), found)
+    stage.run.metrics({"accuracy": 100 * float(found["whole"][..., 0].mean())})
+
+
+if __name__ == "__main__":
+    main()

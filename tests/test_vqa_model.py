@@ -1,0 +1,156 @@
+"""ViLT: patches in order, padding without effect, the blind model blind, soft targets and the losses by
+hand.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from vqa_world import COLOURS, blocks
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.vilt import Vilt
+from attention_atlas.training.loop import train
+from attention_atlas.training.settings import TrainSettings
+from attention_atlas.training.tasks.vqa import VqaTask
+
+SMALL = {"layers": 3, "heads": 2, "dim": 16, "inner": 24, "image_size": 48, "patch_size": 16, "max_text": 12}
+
+
+def small(**more):
+    torch.manual_seed(0)
+    return Vilt(30, 5, **(SMALL | {"initial_std": 0.2} | more)).eval()
+
+
+def batch(size=(48, 48), number=2):
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "ids_BT": torch.tensor([[1, 5, 6, 7, 2]] * number),
+        "pixels_BCHW": torch.rand(number, 3, *size, generator=generator) * 2 - 1,
+    }
+
+
+@torch.no_grad()
+def test_patches_are_in_raster_order_whatever_the_shuffle():
+    model, inputs = small(), batch()
+    embeddings = model.vilt.embeddings
+    plain = embeddings.patch_embeddings(inputs["pixels_BCHW"]).flatten(2).transpose(1, 2)
+    expected = plain + embeddings.position_embeddings[:, 1:] + embeddings.token_type_embeddings.weight[1]
+    orders = set()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        _, _, (index, _) = embeddings.visual_embed(inputs["pixels_BCHW"], torch.ones(2, 48, 48), -1)
+        orders.add(str(index.tolist()))
+        torch.manual_seed(seed)
+        sequence, mask, shape = model.embed(inputs)
+        assert shape == (3, 3) and bool(mask.all())
+        assert torch.allclose(sequence[:, -9:], expected, atol=1e-5)
+    assert len(orders) == 3  # transformers did shuffle
+
+
+@torch.no_grad()
+def test_output_equals_transformers_own_forward():
+    model, inputs = small(), batch()
+    own = model.vilt(
+        input_ids=inputs["ids_BT"], pixel_values=inputs["pixels_BCHW"], pixel_mask=torch.ones(2, 48, 48)
+    )
+    assert torch.allclose(model.vilt.pooler(model.encode(inputs)), own.pooler_output, atol=1e-5)
+
+
+@torch.no_grad()
+def test_padding_of_text_and_picture_changes_nothing():
+    model, inputs = small(), batch(number=1)
+    alone = model(inputs)
+    padded = {
+        "ids_BT": torch.nn.functional.pad(inputs["ids_BT"], (0, 4)),
+        # A picture in a larger batch: grey at the right and below, and a mask that says so.
+        "pixels_BCHW": torch.nn.functional.pad(inputs["pixels_BCHW"], (0, 32, 0, 16)),
+        "pixel_mask_BHW": torch.nn.functional.pad(torch.ones(1, 48, 48), (0, 32, 0, 16)),
+    }
+    sequence, mask, shape = model.embed(padded)
+    assert shape == (4, 5) and mask.sum() == 5 + 1 + 9
+    assert torch.allclose(model.embed(inputs)[0][:, 5:], sequence[:, 9 : 9 + 10], atol=1e-4)
+    assert torch.allclose(model(padded), alone, atol=1e-4)
+    with pytest.raises(AtlasError, match="pictures of one size"):
+        small(stem=[4, 6])(padded)
+
+
+@torch.no_grad()
+def test_the_blind_model_is_blind_and_the_other_is_not():
+    inputs = batch()
+    other = inputs | {"pixels_BCHW": -inputs["pixels_BCHW"]}
+    assert torch.equal(small(blind=True)(inputs), small(blind=True)(other))
+    assert not torch.allclose(small()(inputs), small()(other))
+
+
+@torch.no_grad()
+def test_running_from_a_layer_on_equals_the_whole():
+    model, inputs = small(), batch()
+    x, mask, _ = model.embed(inputs)
+    first = model.run_layer(x, mask, 0)
+    assert torch.allclose(model.run_layers(first, mask, 1), model.encode(inputs), atol=1e-6)
+
+
+@torch.no_grad()
+def test_losses_by_hand():
+    model = small(patch_words=2)
+    for parameter in model.parameters():
+        parameter.zero_()
+    inputs = batch() | {
+        "target_BA": torch.tensor([[1.0, 0, 0, 0, 0], [0.3, 0, 0, 0, 0]]),
+        "shown_BPW": torch.tensor([[[1.0, 0]] * 9, [[-1.0, -1]] * 9]),
+        "asked_BP": torch.tensor([[1, 0, 0, 0, 0, 0, 0, 0, 0], [-1] * 9]),
+    }
+    found = model(inputs, (0.5, 2.0))
+    ln2 = math.log(2)  # every logit is 0, so each decision costs ln 2, whatever the target
+    assert found["answer"].item() == pytest.approx(5 * ln2)
+    assert found["shown"].item() == pytest.approx(0.5 * 2 * ln2)
+    assert found["asked"].item() == pytest.approx(2.0 * ln2)
+
+
+def test_wrong_sizes_are_named():
+    with pytest.raises(ConfigError, match="do not divide"):
+        small(heads=3)
+    with pytest.raises(ConfigError, match="too often"):
+        small(stem=[4, 4, 4, 4, 4])
+    with pytest.raises(AtlasError, match="at most 12"):
+        small()({"ids_BT": torch.ones(1, 13, dtype=torch.long), "pixels_BCHW": torch.zeros(1, 3, 48, 48)})
+    with pytest.raises(AtlasError, match="give a folder"):
+        small(pretrained="/nowhere/vilt")
+
+
+def test_training_learns_and_the_task_reports_by_group(tmp_path):
+    corpus = blocks(tmp_path / "world", 48)
+    task = VqaTask(patch=16, min_count=1, batch_size=24, longest=12, patch_weight=0.3, asked_weight=1.0)
+    task.prepare(corpus)
+    assert {*COLOURS, "left", "right", "yes", "no"} == set(task.answers)
+    torch.manual_seed(0)
+    sizes = {
+        "layers": 2,
+        "heads": 2,
+        "dim": 32,
+        "inner": 48,
+        "image_size": 48,
+        "patch_size": 16,
+        "max_text": 12,
+    }
+    model = Vilt(**task.model_sizes(), **sizes, initial_std=0.15, stem=[8])
+    task.start(model)
+    settings = TrainSettings.read(
+        {"epochs": 16, "validate_every": 16, "lr": 4e-3, "eps": 1e-8, "clip_norm": 1.0, "threads": 1}
+    )
+    _, history = train(task, model, settings, tmp_path / "work")
+    assert history[-1]["accuracy_what_color"] > 80
+    assert {"accuracy", "accuracy_where", "accuracy_is"} <= set(history[-1])
+
+
+def test_start_sets_the_prior(tmp_path):
+    task = VqaTask(patch=16, min_count=1, longest=12)
+    task.prepare(blocks(tmp_path / "world", 24))
+    model = Vilt(**task.model_sizes(), **SMALL)
+    task.start(model)
+    share = torch.sigmoid(model.answer[-1].bias)[task.answers.index("red")].item()
+    # Four of twelve pictures are red, one question in three asks for it: 4 of 36.
+    assert share == pytest.approx((4 + 0.5) / 37, abs=1e-6)
