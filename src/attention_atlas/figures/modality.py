@@ -118,7 +118,13 @@ def frequency(table: pd.DataFrame, models: Mapping[str, str], units: Sequence[st
             r, low, high, p, n = values
             ax.plot([low, high], [y, y], color=LINES[0], linewidth=1.5)
             ax.plot(r, y, "o", color=LINES[0], markersize=4)
-            ax.text(r, y - 0.28, f"r = {number(r)}, {p_value(p)}, n = {int(n)}", ha="center", size=6.5)
+            ax.text(
+                float(np.clip(r, -0.45, 0.45)),
+                y - 0.28,
+                f"r = {number(r)}, {p_value(p)}, n = {int(n)}",
+                ha="center",
+                size=6.5,
+            )
         ax.axvline(0, color=GREY, linewidth=0.6)
         ax.set_xlim(-1.05, 1.05)
         ax.set_ylim(len(models) - 0.5, -0.7)
