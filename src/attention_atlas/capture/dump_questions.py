@@ -50,20 +50,21 @@ def dump_questions(
 
 def choose(task: VqaDump, given: dict[str, str], groups: Sequence[str]) -> list[Example]:
     """The first question by id of each group that is answered quite right and names things neither tiny nor
-    as large as the room. Raises AtlasError when no group has one."""
+    as large as the room; failing that, the first of the group. Raises AtlasError when no group has a
+    question."""
     found: dict[str, Example] = {}
+    any_of: dict[str, Example] = {}
     for example in task.data.examples:
         name = group(example)
         if name not in groups or name in found or example.id not in given:
             continue
+        any_of.setdefault(name, example)
         asked = task.data.asked(example)
         if asked is None or not SMALLEST <= asked.mean() <= LARGEST:
             continue
         if vqa_accuracy(given[example.id], example.answers) >= 0.9:
             found[name] = example
-    if not found:
-        # Early in training, or without annotated scenes: show something all the same.
-        found = {group(e): e for e in reversed(task.data.examples) if group(e) in groups}
+    found = any_of | found
     if not found:
         raise AtlasError(
             f"conf/experiment: shown: no question of {', '.join(groups)}; name other groups of questions"

@@ -12,6 +12,7 @@ import numpy as np
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.style import PAGE, new_figure
 from attention_atlas.figures.vilt_layers import read_json
+from attention_atlas.vqa.accuracy import consensus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,5 +85,7 @@ def words_by_layers(
             if row == 0:
                 ax.set_title(f"layer {layer}")
         axes[row, 1].set_ylabel(entry["word"], fontsize=7)
-    figure.suptitle(f"{item['question']}  –  {item['answer']}", fontsize=8)
+    said = consensus(item["people"])
+    verdict = "" if said == item["answer"] else f" (people: {said})"
+    figure.suptitle(f"{item['question']}  –  {item['answer']}{verdict}", fontsize=8)
     return figure
