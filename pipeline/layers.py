@@ -16,12 +16,15 @@ def main(cfg, stage):
     corpus = instantiate(cfg.data.reader)
     stage.input(corpus.root)
     experiment, attention = cfg.experiment, stage.input(attention_path(cfg))
-    answers = {name: read_given(stage.input(generated_path(cfg, name))) for name in experiment.models}
+    answers = {
+        name: read_given(stage.input(generated_path(cfg, name)))
+        for name in (cfg.model.name, experiment.blind)
+    }
     questions = corpus.split(experiment.split)
     for by in experiment.baselines:
         answers[f"majority ({by})"] = majority(corpus.split("train"), questions, by)
     metrics = instantiate(cfg.metrics, names={"experiment": experiment.name, "data": cfg.data.name})
-    model = experiment.models[0]
+    model = cfg.model.name
     frame = metrics(
         attention / "statistics.h5",
         answers,

@@ -113,6 +113,9 @@ def test_losses_by_hand():
 def test_wrong_sizes_are_named():
     with pytest.raises(ConfigError, match="do not divide"):
         small(heads=3)
+    with pytest.raises(ConfigError, match="share of the layers"):
+        small(patch_depth=0.0)
+    assert [small(layers=n, patch_depth=0.5).patch_layer for n in (1, 3, 4, 12)] == [1, 2, 2, 6]
     with pytest.raises(ConfigError, match="too often"):
         small(stem=[4, 4, 4, 4, 4])
     with pytest.raises(AtlasError, match="at most 12"):

@@ -22,19 +22,19 @@ def accuracy(
     table: pd.DataFrame, models: Mapping[str, str], groups: Sequence[str], metric: str = "accuracy"
 ) -> Figure:
     """Bars of official accuracy by group of questions with 95 % intervals. models: {name in the table:
-    title}.
-    """
+    title}; those that are not in the table are left out."""
     rows = select(table, kind="answer", metric=metric)
     shown = [g for g in groups if (rows["condition"] == g).any()]
     if not shown:
         raise AtlasError(f"no '{metric}' of these groups in the table; run the layers stage again")
     figure = new_figure(PAGE, 2.5)
     ax = figure.subplots()
+    models = {name: title for name, title in models.items() if (rows["model"] == name).any()}
+    if not models:
+        raise AtlasError(f"no '{metric}' of these models in the table; run the answer stage for them")
     width = 0.8 / len(models)
     for i, (name, title) in enumerate(models.items()):
         found = select(rows, model=name).set_index("condition").reindex(shown)
-        if found["value"].isna().all():
-            raise AtlasError(f"no '{metric}' of '{name}' in the table; run the answer stage for it")
         x = np.arange(len(shown)) + (i - (len(models) - 1) / 2) * width
         errors = np.abs([found["value"] - found["ci_low"], found["ci_high"] - found["value"]])
         ax.bar(x, found["value"], width * 0.92, color=LINES[i], label=title)

@@ -65,8 +65,8 @@ class Vilt(nn.Module):
     stem: channels of the convolutions before the projection. blind: the picture is left out (a question-only
     model: text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, whose sizes
     are then used. patch_words: number of words (labels, colours) of the auxiliary head on the
-    patches, 0 without scene annotation; patch_layer: the layer (from 1) behind which the auxiliary heads
-    read, 0 the last.
+    patches, 0 without scene annotation; patch_depth: after which share of the layers the auxiliary
+    heads read (1: the last).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Vilt(nn.Module):
         vocab_size: int,
         answers: int,
         patch_words: int = 0,
-        patch_layer: int = 0,
+        patch_depth: float = 1.0,
         layers: int = 12,
         heads: int = 4,
         dim: int = 64,
@@ -127,9 +127,9 @@ class Vilt(nn.Module):
         self.answer = nn.Sequential(
             nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, answers)
         )
-        if not 0 <= patch_layer <= len(self.attention_modules):
-            raise ConfigError(f"conf/model: patch_layer: {patch_layer}: no such layer; 0 is the last")
-        self.patch_layer = patch_layer or len(self.attention_modules)
+        if not 0 < patch_depth <= 1:
+            raise ConfigError(f"conf/model: patch_depth: {patch_depth} is not a share of the layers above 0")
+        self.patch_layer = max(1, round(patch_depth * len(self.attention_modules)))
         self.patch_norm = nn.LayerNorm(width) if patch_words else None
         self.patch_words = nn.Linear(width, patch_words) if patch_words else None
         self.patch_asked = nn.Linear(width, 1) if patch_words else None

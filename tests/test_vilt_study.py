@@ -1,0 +1,186 @@
+"""The study's tables and figures from planted statistics, answers and heads, end to end without a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from vqa_world import blocks
+
+from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
+from attention_atlas.capture.dumps.vqa import GROUPS
+from attention_atlas.errors import AtlasError
+from attention_atlas.figures import vilt_heads, vilt_layers
+from attention_atlas.figures.vilt_shown import words_by_layers
+from attention_atlas.metrics.table import read_table, select
+from attention_atlas.metrics.vilt_answers import accuracy_rows
+from attention_atlas.metrics.vilt_layers import LayerStudy, write_study
+from attention_atlas.metrics.vilt_shown import write_distribution
+from attention_atlas.store import Axis, StatisticsWriter
+
+LAYERS, HEADS = 2, 3
+COMPARE = [("mass", "text → image"), ("asked", "content words")]
+
+
+def answer_of(example):
+    return example.answers[0]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Head (1, 0) sends "where" questions to the picture; head (0, 1) matters most; answers are right but for
+    every sixth."""
+    folder = tmp_path_factory.mktemp("study")
+    corpus = blocks(folder / "world", 120)
+    asked = sorted(corpus.split("test"), key=lambda e: e.id)
+    rng = np.random.default_rng(0)
+    writer = StatisticsWriter(
+        folder / "s.h5",
+        model="vilt",
+        config_hash="h",
+        kinds={"joint": ("sequence", "sequence")},
+        groups={"sequence": GROUPS},
+    )
+    for example in asked:
+        words = example.text.lower().rstrip("?").split()
+        roles = ["bos", *["text"] * len(words), "eos", "special", *["image"] * 9]
+        patches = [f"{r + 1},{c + 1}" for r in range(3) for c in range(3)]
+        axis = Axis(["[CLS]", *words, "[SEP]", "[IMG]", *patches], roles)
+        mass = np.full((LAYERS, HEADS, len(roles), 6), 0.1)
+        mass[..., 4] = 0.5 + rng.normal(0, 0.01, (LAYERS, HEADS, 1))
+        mass[1, 0, :, 4] += 0.2 * example.text.startswith("Where")
+        mass[..., 5] = mass[..., 4] / 2
+        entropy = np.full(mass.shape[:3], 1.0)
+        values = {"mass": mass, "entropy": entropy, "head_norm": entropy * np.arange(1, 4)[:, None]}
+        writer.write(example.id, {"joint": values}, {"sequence": axis})
+    writer.finish()
+    given = {e.id: answer_of(e) if n % 6 else "nothing" for n, e in enumerate(asked)}
+    blind = {e.id: "red" for e in asked}
+    val = sorted(corpus.split("val"), key=lambda e: e.id)
+    whole = np.tile([1.0, 0.5], (len(val), 1))
+    without = np.tile(whole[:, None, None], (1, LAYERS, HEADS, 1))
+    without[:, 0, 1] = [0.25, 2.5]
+    steps = np.array([0, 3, 6])
+    heads = {
+        "ids": np.array([e.id for e in val]),
+        "whole": whole,
+        "without": without,
+        "pruned_ids": np.array([e.id for e in asked]),
+        "steps": steps,
+        "pruned_importance": np.tile([0.9, 0.8, 0.1], (len(asked), 1)),
+        "pruned_random": np.tile([0.9, 0.4, 0.1], (len(asked), 1)),
+    }
+    made = LayerStudy(
+        COMPARE,
+        [("mass", "text → image"), ("norm", "all")],
+        permutations=200,
+        resamples=200,
+        names={"experiment": "vilt_layers", "data": "blocks"},
+    )
+    frame = made(
+        folder / "s.h5", {"vilt": given, "vqa_blind": blind}, heads, corpus, model="vilt", split="test"
+    )
+    write_study(frame, folder)
+    write_distribution(made.distribution, folder / "distribution.json")
+    return folder, frame, corpus
+
+
+def one(frame, **where):
+    rows = select(frame, **({"layer": -1, "head": -1} | where))
+    assert len(rows) == 1, where
+    return rows.iloc[0]
+
+
+def test_planted_head_differs_for_its_type_and_no_other(study):
+    _, frame, _ = study
+    condition = "text → image | where − others"
+    p = select(frame, metric="mass difference p Holm", condition=condition)
+    low = p[p["value"] < 0.05]
+    assert list(zip(low["layer"], low["head"])) == [(1, 0)]
+    seen = one(frame, metric="mass difference", condition=condition, layer=1, head=0)
+    assert seen["value"] == pytest.approx(0.2, abs=0.02) and seen["ci_low"] > 0.15
+    assert one(frame, metric="mass", condition="text → image", layer=0)["value"] == pytest.approx(
+        0.5, abs=0.01
+    )
+    # The block covers 4 of 9 patches at least half, or fewer where it lies between rows.
+    assert 0.2 < one(frame, metric="asked", condition="cls")["chance"] < 0.7
+    assert one(frame, metric="asked", condition="cls")["value"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_accuracies_and_their_differences(study):
+    _, frame, corpus = study
+    asked = sorted(corpus.split("test"), key=lambda e: e.id)
+    right = [100.0 if n % 6 else 0.0 for n in range(len(asked))]
+    assert one(frame, metric="accuracy", model="vilt", condition="all")["value"] == pytest.approx(
+        np.mean(right)
+    )
+    red = np.mean([answer_of(e) == "red" for e in asked if e.text.startswith("What")])
+    assert one(frame, metric="accuracy", model="vqa_blind", condition="what color")["value"] == pytest.approx(
+        100 * red
+    )
+    where = {"metric": "accuracy difference", "model": "vilt − vqa_blind", "condition": "where"}
+    assert one(frame, **where)["ci_low"] > 50
+    assert one(frame, **where | {"metric": "accuracy difference p"})["value"] < 0.05
+
+
+def test_pairs_need_both():
+    from attention_atlas.corpus import Example
+
+    questions = [Example(f"q{n}", f"i{n}", "Is it?", answers=[a] * 10) for n, a in enumerate(("yes", "no"))]
+    questions[0].extra["pair"], questions[1].extra["pair"] = "q1", "q0"
+    for given, expected in (({"q0": "yes", "q1": "no"}, 100.0), ({"q0": "yes", "q1": "yes"}, 0.0)):
+        rows = accuracy_rows(questions, {"vilt": given}, "vilt", 50, 0)
+        found = [r for r in rows if r["metric"] == "pair accuracy" and r["condition"] == "all"]
+        assert found[0]["value"] == expected
+    with pytest.raises(AtlasError, match="none to question 'q1'"):
+        accuracy_rows(questions, {"vilt": {"q0": "yes"}}, "vilt", 50, 0)
+
+
+def test_importance_and_pruning(study):
+    _, frame, _ = study
+    assert one(frame, metric="importance", condition="loss", layer=0, head=1)["value"] == pytest.approx(2.0)
+    assert one(frame, metric="importance", condition="accuracy", layer=0, head=1)["value"] == pytest.approx(
+        75.0
+    )
+    assert one(frame, metric="importance", condition="loss", layer=1, head=1)["value"] == pytest.approx(0.0)
+    assert one(frame, metric="pruned", condition="importance | 3")["value"] == pytest.approx(80.0)
+    assert one(frame, metric="pruned", condition="random | 3 | where")["value"] == pytest.approx(40.0)
+    assert -1 <= one(frame, metric="importance correlation", condition="norm: all")["value"] <= 1
+
+
+def test_the_table_is_read_back_and_summarised(study):
+    folder, frame, _ = study
+    assert len(read_table(folder / "tables/metrics.csv")) == len(frame)
+    values = json.loads((folder / "metrics.json").read_text())["metrics"]
+    assert values["vilt"]["accuracy: all"] == pytest.approx(83.3333, abs=1e-3)
+
+
+def test_statistics_without_answers_are_refused(study):
+    folder, _, corpus = study
+    with pytest.raises(AtlasError, match="has no answers"):
+        LayerStudy().attention_rows(folder / "s.h5", {}, corpus, 0)
+
+
+def test_every_figure_is_drawn_from_the_table(study, tmp_path):
+    """The YAML's own figures, except overlays, which need attention.h5."""
+    from hydra.utils import instantiate
+
+    folder, _, _ = study
+    table = read_table(folder / "tables/metrics.csv")
+    spec = OmegaConf.load(Path(__file__).parents[1] / "conf/figure/vilt_layers.yaml")
+    for name, entry in spec.items():
+        if str(name).startswith("overlay") or name in ("importance_statistics", "pairs"):
+            continue
+        if name == "distribution":
+            entry.values = str(folder / "distribution.json")
+        figure = instantiate(entry, _partial_=True)(table)
+        assert figure.axes, name
+    shown = vilt_heads.against(table, {"norm": ["norm", "all"]})
+    assert "ρ" in shown.axes[0].get_title()
+    with pytest.raises(AtlasError, match="layers stage"):
+        vilt_layers.rows_of(table, "mass", "nowhere")
+    with pytest.raises(AtlasError, match="no such file"):
+        words_by_layers(table, str(tmp_path / "shown.json"))
