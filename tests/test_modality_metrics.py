@@ -14,7 +14,6 @@ from attention_atlas.figures.modality_page import dispersion
 from attention_atlas.language.parse import Parse, Token
 from attention_atlas.metrics.bootstrap import paired_difference
 from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.metric import Tally
 from attention_atlas.metrics.modality_compare import compare, two_sided
 from attention_atlas.metrics.modality_dependencies import Dependencies
 from attention_atlas.metrics.modality_examples import choose
@@ -367,17 +366,18 @@ def test_planted_difference_is_found():
     )
 
 
-def test_captions_to_show_have_many_nouns_and_no_text_twice():
+def test_captions_to_show_differ_and_have_many_nouns():
     nouns = lambda i, *words: sentence(i, [(w, "NOUN", "dep", 0) for w in words])  # noqa: E731
     parses = {
         p.id: p
         for p in (
             nouns("a", *"abcdefgh"),
-            nouns("b", *"abcdefgh"),
-            nouns("c", *"aaaaaaaaa"),
-            nouns("d", *"ab"),
+            nouns("b", *"abcdefgh"),  # the same text again
+            nouns("c", *"stuvwxyy"),
+            nouns("d", *"mn"),  # too short
             nouns("e", *"abcdefghi"),
         )
     }
-    assert choose(parses, 4) == ["e", "a", "c", "d"]
-    assert Tally(3).images == 3
+    assert choose(parses, 1) == ["e"]  # most nouns
+    assert choose(parses, 4) == ["e", "c", "a", "d"]  # then new nouns, then the rest, the short one last
+    assert choose(parses, 9) == ["e", "c", "a", "d"]

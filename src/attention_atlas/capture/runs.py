@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Only the run with the caption's own picture needs more than the decoder's attention to words.
 TEXT_ONLY_LAYERS = "decoder_self.*"
+BATCH = 50  # captions are short
 
 
 def dump_runs(
@@ -55,10 +56,10 @@ def dump_runs(
         vocab: Any
         if is_text_only(folder):
             model, vocab, config = load_text_only(folder, device)
-            task, layers = TextOnlyDump(split=split), [TEXT_ONLY_LAYERS]
+            task, layers = TextOnlyDump(split=split, batch_size=BATCH), [TEXT_ONLY_LAYERS]
         else:
             model, vocab, config = load_run(folder, device)
-            task = ImageDump(split=split, image=image, seed=seed)
+            task = ImageDump(split=split, image=image, seed=seed, batch_size=BATCH)
             layers = [TEXT_ONLY_LAYERS, "cross.*"] if image == "own" else [TEXT_ONLY_LAYERS]
         task.prepare(corpus, features, vocab, config)
         settings = DumpSettings(

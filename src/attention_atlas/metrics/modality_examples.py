@@ -24,21 +24,22 @@ SCHEMA = "atlas.modality_examples/1"
 
 
 def choose(parses: Mapping[str, Parse], count: int = 4, least_words: int = 8) -> list[str]:
-    """Ids of captions worth showing: those with most different nouns, of `least_words` words or more where
-    there are enough, no text twice; ties by id."""
-
-    def rank(parse: Parse) -> tuple[bool, int, str]:
-        nouns = {t.text.lower() for t in parse.tokens if t.pos == "NOUN"}
-        return (len(parse.tokens) < least_words, -len(nouns), parse.id)
-
+    """Ids of captions worth showing: of `least_words` words or more where there are enough, each with as few
+    nouns as possible that were shown before, then with most different nouns; no text twice; ties by id."""
+    nouns = {i: {t.text.lower() for t in p.tokens if t.pos == "NOUN"} for i, p in parses.items()}
+    text = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
     chosen: list[str] = []
-    texts: set[str] = set()
-    for parse in sorted(parses.values(), key=rank):
-        text = parse.text(0, len(parse.tokens))
-        if text not in texts:
-            texts.add(text)
-            chosen.append(parse.id)
-    return chosen[:count]
+    while len(chosen) < count:
+        shown = set().union(*(nouns[i] for i in chosen))
+        left = [i for i in parses if text[i] not in {text[c] for c in chosen}]
+        if not left:
+            break
+
+        def rank(i: str, shown: set[str] = shown) -> tuple[bool, int, int, str]:
+            return (len(parses[i].tokens) < least_words, len(nouns[i] & shown), -len(nouns[i]), i)
+
+        chosen.append(min(left, key=rank))
+    return chosen
 
 
 def collect(
