@@ -21,7 +21,7 @@ from attention_atlas.store import Axis
 
 
 def pieces_store(seed=0):
-    """The text "a redwood lamp" read in pieces a | red | wood | lamp, and the same attention over words by loops."""
+    """The text "a redwood lamp" in pieces a | red | wood | lamp, with random attention."""
     target = Axis(["a", "red", "wood", "lamp", "<end>"], ["text"] * 4 + ["eos"], [0, 1, 1, 2, -1])
     source = Axis(["<end>", "a", "red", "wood", "lamp"], ["bos"] + ["text"] * 4, [-1, 0, 1, 1, 2])
     attn = attention(np.random.default_rng(seed), 2, 2, 4, 1, kinds=KIND)["decoder_self"]
