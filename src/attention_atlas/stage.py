@@ -17,6 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
 from attention_atlas.errors import AtlasError, ConfigError
 
+# Read when torch loads its OpenMP: threads that spin while they wait make a step up to 25 times slower as soon as
+# anything else runs on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Keys that say where or how fast a stage runs, not what it computes.
 MACHINE_KEYS = ("device", "workers")
 
