@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
 from attention_atlas.errors import AtlasError, ConfigError
 
-# Read when torch loads its OpenMP: threads that spin while they wait make a step up to 25 times slower as soon as
+# Read when torch loads its OpenMP: threads that spin while they wait make a step ten times slower as soon as
 # anything else runs on the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
