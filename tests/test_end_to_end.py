@@ -150,8 +150,9 @@ def changed_params(folder: Path, path: str) -> set[str]:
 
     with Repo(str(folder)) as repo:
         status = repo.status()
+    # Outside the repository's folder DVC puts the path of dvc.yaml before a stage's name.
     return {
-        name
+        name.rsplit("dvc.yaml:", 1)[-1]
         for name, changes in status.items()
         for change in changes
         if isinstance(change, dict) and path in change.get("changed deps", {})
