@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +108,19 @@ def test_names_mlflow_would_refuse_are_cleaned(tmp_path: Path, monkeypatch: pyte
     stored = MlflowClient(f"sqlite:///{tmp_path}/store.db").get_run(run.run_id)
     assert stored.data.metrics == {"mAP_36 all": 0.5}
     assert stored.data.params["sets.DET_ADJ"] == "1"
+
+
+def test_a_store_that_a_kill_left_half_made_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    from attention_atlas.tracking import stage_run
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    with sqlite3.connect(tmp_path / "store.db.new") as half:
+        half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    with stage_run(tmp_path, "probe", {}, {"stage": "probe"}) as run:
+        run.metrics({"m": 1.0})
+    assert MlflowClient(f"sqlite:///{tmp_path}/store.db").get_run(run.run_id).data.metrics == {"m": 1.0}
+    assert not (tmp_path / "store.db.new").exists()

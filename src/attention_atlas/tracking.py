@@ -60,7 +60,15 @@ def _client(root: Path) -> Any:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=tracking_uri(root))
+    uri = tracking_uri(root)
+    store = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    if store is not None and not store.exists():
+        # MLflow builds its schema step by step: killed in between, it could never open the file again.
+        new = store.with_name(f"{store.name}.new")
+        new.unlink(missing_ok=True)
+        MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
+        os.replace(new, store)
+    return MlflowClient(tracking_uri=uri)
 
 
 def _experiment_id(client: Any, root: Path) -> str:
