@@ -333,21 +333,3 @@ def test_each_attention_is_told_its_residual_input_before_the_norm() -> None:
         assert torch.allclose(normed, call.q, atol=1e-5)
         raw = layer.self_attention.split(layer.self_attention.query(x))
         assert not torch.allclose(raw, call.q, atol=1e-2)
-
-
-def test_xavier_bounds_every_matrix() -> None:
-    model = build("object_relation")
-    weight = model.decoder.layers[0].feed_forward.inner.weight  # 32 × 16
-    bound = math.sqrt(6 / (32 + 16))
-    assert 0.9 * bound < float(weight.detach().abs().max()) <= bound
-
-
-def test_encoder_init_scales_what_the_encoder_adds_and_nothing_else() -> None:
-    torch.manual_seed(0)
-    whole = ObjectRelationTransformer(len(VOCAB), 5, **SMALL).state_dict()
-    torch.manual_seed(0)
-    near = ObjectRelationTransformer(len(VOCAB), 5, **SMALL, encoder_init=0.25).state_dict()
-    changed = {name for name in whole if not torch.equal(whole[name], near[name])}
-    parts = ("self_attention.output.weight", "feed_forward.outer.weight")
-    assert changed == {f"encoder.{i}.{part}" for i in range(2) for part in parts}
-    assert all(torch.allclose(near[name], 0.25 * whole[name]) for name in changed)
