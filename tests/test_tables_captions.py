@@ -1,14 +1,12 @@
 """Table 1: values are those of the scorer, intervals hold them, mistakes are named."""
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 
 from attention_atlas.corpus import Corpus, Example, Scene
-from attention_atlas.errors import AtlasError
-from attention_atlas.tables.captions import SHOWN, caption_table, read_generated
+from attention_atlas.tables.captions import SHOWN, caption_table
 
 TEXTS = [
     "there is a red chair near the window",
@@ -47,20 +45,3 @@ def test_without_java_the_rest_still_comes(monkeypatch: pytest.MonkeyPatch) -> N
     assert math.isnan(table.loc["METEOR", "value"])
     assert "Java" in table.loc["METEOR", "condition"]
     assert table.loc["BLEU-4", "value"] == pytest.approx(100, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        ([{"image_id": "a"}], "line 1: text"),
-        (
-            [{"image_id": "a", "text": "x"}, {"image_id": "a", "text": "y"}],
-            "line 2: image_id 'a' occurs twice",
-        ),
-    ],
-)
-def test_bad_generated_files(tmp_path: Path, rows: list[dict[str, str]], said: str) -> None:
-    path = tmp_path / "model.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    with pytest.raises(AtlasError, match=said):
-        read_generated(path)

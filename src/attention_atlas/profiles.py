@@ -36,15 +36,15 @@ def apply_profile(root: Path, name: str) -> None:
         raise ConfigError(
             f"{path}: no such profile{did_you_mean(name, [p.stem for p in folder.glob('*.yaml')])}"
         )
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 200
+    round_trip = YAML()  # keeps comments; builds plain values only
+    round_trip.preserve_quotes = True
+    round_trip.width = 200
     params_path = root / "params.yaml"
-    params = yaml.load(params_path.read_text(encoding="utf-8"))
+    params = round_trip.load(params_path.read_text(encoding="utf-8"))
     _merge(params, YAML(typ="safe").load(path.read_text(encoding="utf-8")))
     check_dials(_plain(params), params_path)
     buffer = io.StringIO()
-    yaml.dump(params, buffer)
+    round_trip.dump(params, buffer)
     write_text(params_path, buffer.getvalue())
 
 

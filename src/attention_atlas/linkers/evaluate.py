@@ -41,7 +41,7 @@ class LinkScores:
     how: list[str] = field(default_factory=list)  # alignment of each phrase with gold
     regions: int = 0  # K: the most regions of an image
 
-    def rows(self, draws: int = 1000, seed: int = 0) -> list[dict[str, object]]:
+    def rows(self, draws: int = 2000, seed: int = 0) -> list[dict[str, object]]:
         """Tidy rows: metric, condition (all | linkable), value, ci_low, ci_high, n, chance.
 
         Values are shares (0..1); the interval is a 95 % bootstrap over images.
@@ -168,14 +168,14 @@ def chance_average_precision(relevant: int, regions: int) -> float:
 
 
 def bootstrap_mean(
-    values: np.ndarray, groups: np.ndarray, draws: int = 1000, seed: int = 0
+    values: np.ndarray, images: np.ndarray, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % percentile interval of the mean of `values`, resampling whole groups (images)."""
+    """95 % interval of the mean of `values`, resampling images."""
+    from attention_atlas.metrics.bootstrap import interval, resampled_ratio, resampling_matrix
+
     if len(values) == 0:
         return float("nan"), float("nan")
-    _, index = np.unique(groups.astype(str), return_inverse=True)
-    sums, counts = np.bincount(index, values), np.bincount(index)
-    picks = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
-    means = sums[picks].sum(1) / counts[picks].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+    _, index = np.unique(images.astype(str), return_inverse=True)
+    sums_IC, counts_IC = np.bincount(index, values)[:, None], np.bincount(index)[:, None].astype(float)
+    low, high = interval(resampled_ratio(sums_IC, counts_IC, resampling_matrix(len(sums_IC), draws, seed)))
+    return float(low[0]), float(high[0])

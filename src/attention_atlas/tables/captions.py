@@ -33,6 +33,7 @@ class Captions:
     def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
         from hydra.utils import instantiate
 
+        from attention_atlas.models.decode import read_generated
         from attention_atlas.paths import generated_path
 
         corpus = instantiate(cfg.data.reader)
@@ -43,22 +44,6 @@ class Captions:
                 for m, rows in texts.items()
             }
         return caption_table(corpus, cfg.experiment.split, texts, cfg.experiment.name, int(cfg.seed))
-
-
-def read_generated(path: Any) -> dict[str, str]:
-    """{image id: generated text} of a `generate` stage. Raises AtlasError naming file and line."""
-    from attention_atlas.files import read_jsonl
-
-    texts: dict[str, str] = {}
-    for line, row in read_jsonl(path):
-        for name in ("image_id", "text"):
-            if not isinstance(row, dict) or not isinstance(row.get(name), str):
-                raise AtlasError(f"{path}: line {line}: {name}: missing; run the generate stage anew")
-        image = row["image_id"]
-        if image in texts:
-            raise AtlasError(f"{path}: line {line}: image_id '{image}' occurs twice; generate anew")
-        texts[image] = row["text"]
-    return texts
 
 
 def caption_table(
