@@ -1,4 +1,4 @@
-"""What one cell of the study (model, data, alignment, seed) found: numbers, per-example rows, pictures to show.
+"""What one cell (model, data, alignment, seed) found: numbers, per-example rows, pictures to show.
 
 On disk a folder: `scores.json`, `examples.jsonl`, `grounding.jsonl`, `shown.json` and `shown.safetensors`.
 """
@@ -26,8 +26,8 @@ class Shown:
     """One example whose attention is drawn.
 
     `image` is the picture's path relative to the corpus root, or "" when `picture` (H,W,3) uint8 holds it;
-    `size` is (width, height) in pixels, to which `boxes_N4` (x1,y1,x2,y2) refer. Attention is over N boxes, or
-    over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w belongs to
+    `size` is (width, height) in pixels, to which `boxes_N4` (x1,y1,x2,y2) refer. Attention is over N boxes,
+    or over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w belongs to
     `words[w]` (a word, a step or an answer), rows sum to at most 1. `text` is the caption, or the question
     and what was answered.
     """
@@ -49,8 +49,8 @@ class CellResult:
     examples: rows {"example", "metric", "value", **groups}; a group is a string or whole number ("type",
     "category", "nouns", ...). An example that is in several groups of one kind has one row for each.
     The group "image", where given, is what intervals resample; else the example is.
-    grounding: rows {"example", "word", "mass", "chance", "top1"}: what share of a word's attention lies on the
-    region(s) it means, what a uniform attention would give, and whether its peak lies there.
+    grounding: rows {"example", "word", "mass", "chance", "top1"}: what share of a word's attention lies on
+    the region(s) it means, what a uniform attention would give, and whether its peak lies there.
     shown: the same examples for every alignment.
     """
 
@@ -175,7 +175,7 @@ def _rows(rows: Iterable[Mapping[str, Any]], known: tuple[str, ...], more: bool,
             if isinstance(value, bool) or not isinstance(value, (str, int)):
                 raise AtlasError(f"{at}: {name}: {value!r} is neither text nor a whole number; correct it")
             key.append((name, value))
-        # A word may occur twice in a sentence, so its rows may too; an example has one value per metric and group.
+        # A word may occur twice in a sentence; an example has one value per metric and group.
         if more and tuple(key) in seen:
             raise AtlasError(f"{at}: example {row['example']}, {row['metric']}: occurs twice; keep one row")
         seen.add(tuple(key))
