@@ -10,6 +10,8 @@ def resolve_device(wanted: str, stage: str = "") -> str:
 
     Returns a name for torch.device. Raises ConfigError naming the dial when the device is absent.
     """
+    if wanted == "cpu":
+        return wanted  # always there; the import below takes two seconds
     import torch
 
     dial = f"device.{stage}" if stage else "device"

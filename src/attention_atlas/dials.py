@@ -48,6 +48,7 @@ DIALS: dict[str, Any] = {
         "linker": str,
     },
     "modality": {"data": str, "texts": str, "generated": str, "paragraphs": str, "images": str, "root": str},
+    "vilt_layers": {"data": str, "texts": str, "root": str, "model": str, "blind": str},
 }
 
 
