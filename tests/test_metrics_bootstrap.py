@@ -23,6 +23,7 @@ from attention_atlas.metrics.bootstrap import (
     resampling_matrix,
     two_sample_permutation,
 )
+from attention_atlas.metrics.metric import head_rows
 
 
 def test_resampling_draws_as_many_images_as_there_are():
@@ -122,3 +123,16 @@ def test_pearson_and_its_p_agree_with_scipy_and_with_the_paper():
     # "Attention as Grounding": r = -0.71, p = 1.7e-8 belongs to n = 48 heads (r given to two digits).
     assert pearson_p(-0.715, 48) < 1.7e-8 < pearson_p(-0.705, 48)
     assert pearson_p(1.0, 48) == 0.0 and np.isnan(pearson_p(0.5, 2))
+
+
+def test_a_head_without_a_value_is_left_out_of_the_means():
+    """Two images, one layer, two heads; head 1 never has a denominator: the layer's mean is head 0's."""
+    num = np.array([[[1.0, 0.0]], [[2.0, 0.0]]])
+    den = np.array([[[2.0, 0.0]], [[4.0, 0.0]]])
+    counts = resampling_matrix(2, 50)
+    rows = head_rows(num, den, counts, 0.25, {"n": 2})
+    values = {(r["layer"], r["head"]): (r["value"], r["ci_low"], r["ci_high"]) for r in rows}
+    assert values[-1, -1] == values[0, -1] == values[0, 0] == (0.5, 0.5, 0.5)
+    assert np.isnan(values[0, 1]).all()
+    nothing = head_rows(0 * num, 0 * den, counts, 0.25, {"n": 2})
+    assert all(np.isnan(r["value"]) for r in nothing)

@@ -107,14 +107,15 @@ def head_rows(
 ) -> list[dict[str, Any]]:
     """Rows for every head, every layer (mean of its heads) and overall (mean of all heads), with intervals.
 
-    A single value (L = H = 1 from a quantity without heads) gives the overall row alone.
+    A head without a value (its denominator is 0: it never attends to what is counted) is left out of means.
     """
     value_LH = ratio(num_ILH, den_ILH)
     value_BLH = resampled_ratio(num_ILH, den_ILH, counts_BI)
     layers, heads = value_LH.shape
-    rows = [_row(base, -1, -1, value_LH.mean(), value_BLH.mean(axis=(1, 2)), chance)]
+    rows = [_row(base, -1, -1, _mean(value_LH[None])[0], _mean(value_BLH), chance)]
     for layer in range(layers):
-        rows.append(_row(base, layer, -1, value_LH[layer].mean(), value_BLH[:, layer].mean(axis=1), chance))
+        mean = _mean(value_LH[None, layer])[0]
+        rows.append(_row(base, layer, -1, mean, _mean(value_BLH[:, layer]), chance))
     low_LH, high_LH = interval(value_BLH)
     for layer in range(layers):
         for head in range(heads):
@@ -125,6 +126,15 @@ def head_rows(
                 | {"ci_low": low_LH[at], "ci_high": high_LH[at]}
             )
     return rows
+
+
+def _mean(values_BC: np.ndarray) -> np.ndarray:
+    """(B,) mean over the cells that have a value; NaN where none has."""
+    flat = values_BC.reshape(len(values_BC), -1)
+    there = ~np.isnan(flat)
+    count = there.sum(axis=1)
+    total = np.where(there, flat, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(flat), np.nan), where=count > 0)
 
 
 def _row(
