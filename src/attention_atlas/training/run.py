@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from attention_atlas.vision.features_file import FeaturesFile
 
 # Keys of conf/model/<name>.yaml that describe the model instead of being given to its class.
-DESCRIPTION = ("name", "title", "task", "training")
+DESCRIPTION = ("name", "title", "task", "training", "evaluator")
 
 OnMetrics = Callable[[int, dict[str, float]], None]
 
