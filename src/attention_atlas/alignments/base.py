@@ -1,0 +1,177 @@
+"""What every alignment function offers, and how a model gets one from its configuration.
+
+An alignment turns queries and keys into scores, each pair by itself, for cross-attention, for self-attention
+(leading axes B and H) and in MAC's element-wise form. Axis letters: Q queries, K keys, D size of a query,
+E size of a key.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError, ConfigError
+
+LAYOUTS = ("correct", "published")
+INITS = ("linear", "identity")
+
+
+class Alignment(nn.Module, ABC):
+    """Base of all alignments, constructed for one attention: `dim` units of a query, `key_dim` of a key (as
+    many if None).
+
+    layout: `published` asks for the order of axes that the code published with the paper gives, where that
+    differs from what its next line expects: `swaps_axes` says in which of its models.
+    """
+
+    # Models of the published code (scan, m4c) in which this score has queries and keys swapped.
+    swapped_in: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, dim: int, key_dim: int | None = None, layout: str = "correct") -> None:
+        super().__init__()
+        if layout not in LAYOUTS:
+            raise ConfigError(f"conf/alignment: layout: '{layout}' is not one of {', '.join(LAYOUTS)}")
+        self.dim, self.key_dim, self.layout = dim, dim if key_dim is None else key_dim, layout
+
+    def swaps_axes(self, model: str) -> bool:
+        """Whether `model` ("scan", "m4c") has to treat the scores as the published code does by mistake."""
+        return self.layout == "published" and model in self.swapped_in
+
+    @abstractmethod
+    def score(self, q: Tensor, k: Tensor) -> Tensor:
+        """q (...,Q,D), k (...,K,E) with equal leading axes -> scores (...,Q,K).
+
+        Raises AtlasError naming the axis that does not fit.
+        """
+
+    @abstractmethod
+    def elementwise(self, q: Tensor, k: Tensor) -> Tensor:
+        """MAC's form: q (...,1,D) or (...,K,D), k (...,K,E) -> (...,K,D or E), not yet summed over units."""
+
+    def forward(self, q: Tensor, k: Tensor) -> Tensor:
+        return self.score(q, k)
+
+    def check(self, q: Tensor, k: Tensor, elementwise: bool = False, leading: bool = True) -> None:
+        """Raise AtlasError, naming the axis, unless q and k fit each other and this alignment."""
+        name = type(self).__name__
+        for what, value, size, letter in (("query", q, self.dim, "D"), ("key", k, self.key_dim, "E")):
+            if value.ndim < 2 or value.shape[-1] != size:
+                axes = "(...,Q,D)" if what == "query" else "(...,K,E)"
+                raise AtlasError(
+                    f"{name}: {what}: {axes} with {letter}={size} is wanted, not {tuple(value.shape)}; "
+                    "give the alignment the model's sizes (dim, key_dim)"
+                )
+        if leading and q.shape[:-2] != k.shape[:-2]:
+            raise AtlasError(
+                f"{name}: leading axes of query {tuple(q.shape[:-2])} and key {tuple(k.shape[:-2])} differ; "
+                "expand the smaller one"
+            )
+        if elementwise and q.shape[-2] not in (1, k.shape[-2]):
+            raise AtlasError(
+                f"{name}: query axis Q={q.shape[-2]} must be 1 or the number of keys K={k.shape[-2]} "
+                "in the element-wise form"
+            )
+
+
+class Bilinear(Alignment):
+    """An alignment that is a dot product of transformed queries and keys, so that attention stays fused."""
+
+    @abstractmethod
+    def transform(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
+        """(q', k', scale): the score is q'·k' · scale."""
+
+    def factor(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
+        """For `capture.seam`: as `transform`, with the sizes checked. Keys may have fewer heads."""
+        self.check(q, k, leading=False)
+        return self.transform(q, k)
+
+    def score(self, q: Tensor, k: Tensor) -> Tensor:
+        self.check(q, k)
+        q, k, scale = self.transform(q, k)
+        return q @ k.transpose(-1, -2) * scale
+
+    def elementwise(self, q: Tensor, k: Tensor) -> Tensor:
+        self.check(q, k, elementwise=True)
+        q, k, scale = self.transform(q, k)
+        return q * k * scale
+
+
+class SwappedSelf(nn.Module):
+    """Scores of a self-attention with queries and keys exchanged: entry (i,j) is the score of query j and
+    key i. What M4C's published code does for f(K,Q), whose product is never transposed back."""
+
+    def __init__(self, inner: Alignment) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def score(self, q: Tensor, k: Tensor) -> Tensor:
+        if q.shape[-2] != k.shape[-2]:
+            raise AtlasError(
+                f"layout published: needs as many queries as keys, not Q={q.shape[-2]} and K={k.shape[-2]}; "
+                "take layout=correct"
+            )
+        return self.inner.score(q, k).transpose(-1, -2)
+
+
+def same_size(alignment: Alignment) -> None:
+    """Raise ConfigError unless queries and keys have the same number of units."""
+    if alignment.dim != alignment.key_dim:
+        raise ConfigError(
+            f"conf/alignment: {type(alignment).__name__}: queries have {alignment.dim} units and keys "
+            f"{alignment.key_dim}; project one of them, or take a general alignment"
+        )
+
+
+def matrix(inputs: int, outputs: int, bias: bool, init: str) -> nn.Linear:
+    """W (and b). init: `linear` as torch starts a linear layer (and the published code), or `identity`, which
+    starts as the dot product with b = 0."""
+    if init not in INITS:
+        raise ConfigError(f"conf/alignment: init: '{init}' is not one of {', '.join(INITS)}")
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    if init == "identity":
+        with torch.no_grad():
+            layer.weight.copy_(torch.eye(outputs, inputs))
+            if bias:
+                layer.bias.zero_()
+    return layer
+
+
+def build_alignment(
+    config: Mapping[str, Any] | Alignment | None, dim: int, key_dim: int | None = None
+) -> Alignment:
+    """The alignment of conf/alignment/<name>.yaml for one attention of these sizes, with weights of its own.
+
+    None means the scaled dot product; an Alignment is returned as it is. Raises ConfigError for a wrong
+    configuration.
+    """
+    if isinstance(config, Alignment):
+        return config
+    if config is None:
+        from attention_atlas.alignments.scaled_dot import ScaledDot
+
+        return ScaledDot(dim, key_dim)
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    arguments = {k: v for k, v in config.items() if k not in ("name", "title")}
+    where = f"conf/alignment: {config.get('name', config.get('_target_'))}"
+    if "_target_" not in arguments:
+        raise ConfigError(f"{where}: _target_: is missing; name the alignment's class")
+    try:
+        built = instantiate(arguments, dim=dim, key_dim=key_dim)
+    except HydraException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, AtlasError):
+            raise cause from None
+        raise ConfigError(f"{where}: {str(cause).splitlines()[0]}; correct the file") from None
+    if not isinstance(built, Alignment):
+        raise ConfigError(
+            f"{where}: _target_: {type(built).__name__} is no Alignment; see alignments/base.py"
+        )
+    return built
