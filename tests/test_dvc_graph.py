@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 from attention_atlas import resolvers  # noqa: F401
 
 
-def resolved_stages() -> dict[str, dict[str, Any]]:
+def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
     """The stages of dvc.yaml with params.yaml filled in, as DVC itself does it."""
     from dvc.repo import Repo
 
-    with Repo(str(ROOT)) as repo:
+    with Repo(str(root)) as repo:
         stages = {}
         for stage in repo.index.stages:
             params = [dep for dep in stage.deps if type(dep).__name__ == "ParamsDependency"]
@@ -36,13 +36,13 @@ def resolved_stages() -> dict[str, dict[str, Any]]:
 STAGES = resolved_stages()
 
 
-def composed(cmd: str) -> tuple[Any, set[str]]:
+def composed(cmd: str, root: Path = ROOT) -> tuple[Any, set[str]]:
     """(configuration, conf files read) for a stage's command line, asked of Hydra."""
     words = shlex.split(cmd)
     assert words[:2] == ["python", "-m"], cmd
     name = words[2].removeprefix("pipeline.")
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
         cfg = compose(f"stage/{name}", overrides=words[3:], return_hydra_config=True)
     files = {"conf/config.yaml", f"conf/stage/{name}.yaml"}
     for group, choice in cfg.hydra.runtime.choices.items():
@@ -94,6 +94,30 @@ def test_every_value_resolves(name: str, profile: str) -> None:
     for key, value in cfg.items():
         if key != "hydra" and OmegaConf.is_config(value):
             OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+
+
+def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its dials name data sets and models that exist, and every stage's values resolve."""
+    import shutil
+
+    from dvc.repo import Repo
+
+    from attention_atlas.profiles import apply_profile
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    apply_profile(tmp_path, "paper")
+    Repo.init(str(tmp_path), no_scm=True).close()
+    monkeypatch.chdir(tmp_path)  # params.yaml is read from where one stands
+    stages = resolved_stages(tmp_path)
+    assert not any(name.startswith(("world", "annotate")) for name in stages)
+    for name, stage in stages.items():
+        cfg, files = composed(stage["cmd"], tmp_path)
+        assert stage["files"] == files, name
+        for key, value in cfg.items():
+            if key != "hydra" and OmegaConf.is_config(value):
+                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
 
 
 def conf_files() -> list[Path]:

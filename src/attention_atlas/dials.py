@@ -47,7 +47,18 @@ DIALS: dict[str, Any] = {
         "captured": str,
         "linker": str,
     },
-    "modality": {"data": str, "texts": str, "generated": str, "paragraphs": str, "images": str, "root": str},
+    "modality": {
+        "data": str,
+        "texts": str,
+        "generated": str,
+        "images": str,
+        "root": str,
+        "trained": list,
+        "captioner": str,
+        "finish": str,
+        "initial": str,
+        "text_only": {"*": {"data": str, "layer": str}},
+    },
     "vilt_layers": {"data": str, "texts": str, "root": str, "model": str, "blind": str},
 }
 
