@@ -1,0 +1,1 @@
+"""Study 5: multi-modal interaction in vision LLMs."""
