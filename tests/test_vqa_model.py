@@ -157,3 +157,19 @@ def test_start_sets_the_prior(tmp_path):
     share = torch.sigmoid(model.answer[-1].bias)[task.answers.index("red")].item()
     # Four of twelve pictures are red, one question in three asks for it: 4 of 36.
     assert share == pytest.approx((4 + 0.5) / 37, abs=1e-6)
+
+
+@torch.no_grad()
+def test_a_picture_shared_by_questions_gives_the_same_answers_as_its_copies(tmp_path):
+    task = VqaTask(patch=16, min_count=1, batch_size=6, longest=12, by_picture=True)
+    task.prepare(blocks(tmp_path / "world", 24))
+    together = next(task.batches(0))
+    assert len(together["pixels_BCHW"]) == 2 and together["picture_B"].tolist() == [0, 0, 0, 1, 1, 1]
+    orders = [task.train.order(6, 0, epoch, by_picture=True) for epoch in (0, 1)]
+    assert orders[0] != orders[1]
+    assert sorted(i for part in orders[0] for i in part) == list(range(len(task.train)))
+    model = Vilt(**task.model_sizes(), **(SMALL | {"initial_std": 0.2}), stem=[8]).eval()
+    picture_B = together.pop("picture_B")
+    copies = together | {name: together[name][picture_B] for name in ("pixels_BCHW", "pixel_mask_BHW")}
+    torch.testing.assert_close(model(together | {"picture_B": picture_B}), model(copies))
+    assert not torch.allclose(model(copies)[0], model(copies)[3])

@@ -61,7 +61,8 @@ def sinusoids_2d(rows: int, columns: int, dim: int) -> Tensor:
 
 class Vilt(nn.Module):
     """forward(batch) -> answer scores (B,A). A batch: `ids_BT` (CLS words SEP PAD...), `pixels_BCHW` within
-    -1..1, optional `pixel_mask_BHW` (1 where there is picture).
+    -1..1, optional `pixel_mask_BHW` (1 where there is picture), optional `picture_B`: which of the pictures is
+    a question's, where several are about one.
 
     stem: channels of the convolutions before the projection. blind: the picture is left out (a question-only
     model: text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, whose sizes
@@ -166,6 +167,9 @@ class Vilt(nn.Module):
                 )
             image_BPD, mask, (index_BP2, shape) = embeddings.visual_embed(pixels, pixel_mask, -1)
             image_BPD, image_mask_BP = in_raster_order(image_BPD, mask.bool(), index_BP2, int(shape[1]))
+            if "picture_B" in batch:
+                picture_B = batch["picture_B"]
+                image_BPD, image_mask_BP = image_BPD[picture_B], image_mask_BP[picture_B]
         kinds = embeddings.token_type_embeddings.weight
         sequence = torch.cat([text_BTD + kinds[0], image_BPD + kinds[1]], 1)
         return sequence, torch.cat([text_mask_BT, image_mask_BP], 1), (int(shape[0]), int(shape[1]))

@@ -50,7 +50,7 @@ class QuestionBatches:
         return len(self.examples)
 
     def batch(self, indices: Sequence[int], patches: bool = False) -> dict[str, Tensor]:
-        """`ids_BT`, pictures, `target_BA`; with `patches` also `shown_BPW` and `asked_BP`, whose P is that
+        """`ids_BT`, pictures (each once: `picture_B` says which is a question's), `target_BA`; with `patches` also `shown_BPW` and `asked_BP`, whose P is that
         of the largest picture, -1 where unknown."""
         longest = max(len(self.encoded[i].ids) for i in indices)
         ids_BT = torch.full((len(indices), longest), PAD)
@@ -61,7 +61,10 @@ class QuestionBatches:
             for answer, score in self.targets[i].items():
                 target_BA[row, answer] = score
         names = [self.examples[i].image_id for i in indices]
-        out = {"ids_BT": ids_BT, "target_BA": target_BA, **self.pictures.batch(names)}
+        once = {name: k for k, name in enumerate(dict.fromkeys(names))}
+        out = {"ids_BT": ids_BT, "target_BA": target_BA, **self.pictures.batch(list(once))}
+        if len(once) < len(names):
+            out["picture_B"] = torch.tensor([once[name] for name in names])
         if patches and self.words:
             out |= self._patches(indices)
         return out
@@ -97,9 +100,15 @@ class QuestionBatches:
             [o.box for o in objects], (scene.width, scene.height), self.pictures.shape(example.image_id)
         )
 
-    def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """A shuffled epoch as lists of indices; questions are short, so that nothing is sorted by length."""
+    def order(self, batch_size: int, seed: int, epoch: int, by_picture: bool = False) -> list[list[int]]:
+        """A shuffled epoch as lists of indices; questions are short, so that nothing is sorted by length.
+        `by_picture` keeps the questions about a picture together, which then is embedded once for them."""
         shuffled = np.random.default_rng([seed, epoch]).permutation(len(self)).tolist()
+        if by_picture:
+            together: dict[str, list[int]] = {}
+            for i in shuffled:
+                together.setdefault(self.examples[i].image_id, []).append(i)
+            shuffled = [i for part in together.values() for i in part]
         return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
 
     def in_order(self, batch_size: int) -> list[list[int]]:

@@ -47,10 +47,11 @@ class VqaTask:
     """Chosen by `_target_` in conf/train/vqa.yaml.
 
     min_count: rarer words become UNK. answers_min, answers_size: the answer list (ViLT: 9, 3,129). longest:
-    tokens of a question. patch, shorter: size of a patch and of a picture's shorter side (null: as it is).
-    tokenizer: hub id or folder (null: own vocabulary). patch_weight, asked_weight: of the auxiliary losses on
-    the patches of annotated scenes (what a patch shows; whether the question is about it), 0 leaves them out.
-    head_lr: factor of the learning rate of the answer head (ViLT: 10). judged: held-out questions (0: all).
+    tokens of a question. by_picture: a batch holds all questions of a few pictures, which are embedded once.
+    patch, shorter: size of a patch and of a picture's shorter side (null: as it is). tokenizer: hub id or
+    folder (null: own vocabulary). patch_weight, asked_weight: of the auxiliary losses on the patches of
+    annotated scenes (what a patch shows; whether the question is about it), 0 leaves them out. head_lr:
+    factor of the learning rate of the answer head (ViLT: 10). judged: held-out questions (0: all).
     """
 
     split: str = "train"
@@ -59,6 +60,7 @@ class VqaTask:
     answers_min: int = 1
     answers_size: int | None = None
     batch_size: int = 32
+    by_picture: bool = False
     longest: int = 40
     patch: int = 16
     shorter: int | None = None
@@ -159,7 +161,7 @@ class VqaTask:
         return -(-len(self.train) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        for indices in self.train.order(self.batch_size, self.seed, epoch)[start:]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch, self.by_picture)[start:]:
             yield self.train.batch(indices, patches=True)
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
