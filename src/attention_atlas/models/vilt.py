@@ -61,8 +61,8 @@ def sinusoids_2d(rows: int, columns: int, dim: int) -> Tensor:
 
 class Vilt(nn.Module):
     """forward(batch) -> answer scores (B,A). A batch: `ids_BT` (CLS words SEP PAD...), `pixels_BCHW` within
-    -1..1, optional `pixel_mask_BHW` (1 where there is picture), optional `picture_B`: which of the pictures is
-    a question's, where several are about one.
+    -1..1, optional `pixel_mask_BHW` (1 where there is picture), optional `picture_B`: which of the pictures
+    is a question's, where several are about one.
 
     stem: channels of the convolutions before the projection. blind: the picture is left out (a question-only
     model: text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, whose sizes

@@ -50,8 +50,8 @@ class QuestionBatches:
         return len(self.examples)
 
     def batch(self, indices: Sequence[int], patches: bool = False) -> dict[str, Tensor]:
-        """`ids_BT`, pictures (each once: `picture_B` says which is a question's), `target_BA`; with `patches` also `shown_BPW` and `asked_BP`, whose P is that
-        of the largest picture, -1 where unknown."""
+        """`ids_BT`, `target_BA`, pictures (each once; `picture_B` says which is a question's). With `patches`
+        also `shown_BPW` and `asked_BP`, whose P is that of the largest picture, -1 where unknown."""
         longest = max(len(self.encoded[i].ids) for i in indices)
         ids_BT = torch.full((len(indices), longest), PAD)
         target_BA = torch.zeros(len(indices), len(self.answers))
