@@ -1,0 +1,67 @@
+"""Sweeps over models and alignments: which jobs make no sense, and which are done already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import ConfigError
+from attention_atlas.files import write_text
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+DONE = "job.txt"
+
+
+def uses_alignment(model: DictConfig) -> bool:
+    """Whether conf/model/<name>.yaml takes the alignment that is chosen (`${alignment}`)."""
+    from omegaconf import OmegaConf
+
+    def mentions(value: Any) -> bool:
+        if isinstance(value, dict):
+            return any(mentions(v) for v in value.values())
+        if isinstance(value, list):
+            return any(mentions(v) for v in value)
+        return isinstance(value, str) and "${alignment" in value
+
+    return mentions(OmegaConf.to_container(model, resolve=False))
+
+
+def skip_reason(cfg: DictConfig) -> str:
+    """Why a job over models and alignments is senseless, or "". A model that looks at no alignment is trained
+    with the experiment's reference only."""
+    if cfg.get("alignment") is None:
+        return ""
+    name, chosen = cfg.model.name, cfg.alignment.name
+    if "train" not in cfg or "data" not in cfg:
+        return f"model {name}: no part of this study; conf/trained/alignment/ has no {name}.yaml"
+    reference = cfg.experiment.get("reference")
+    if uses_alignment(cfg.model) or reference in (None, chosen):
+        return ""
+    return f"model {name} with alignment {chosen}: it takes no alignment; trained once, with {reference}"
+
+
+def passed_over(cfg: DictConfig, in_sweep: bool) -> bool:
+    """Print why a senseless job of a sweep is left out. A single command gets the model it asks for; raises
+    ConfigError when there is nothing to train it on."""
+    why = skip_reason(cfg)
+    if why and ("train" not in cfg or "data" not in cfg) and not in_sweep:
+        raise ConfigError(f"{why}; choose another model, or give data= and train=")
+    if why and in_sweep:
+        print(f"passed over: {why}")
+    return bool(why) and in_sweep
+
+
+def is_done(out: Path, work: Path) -> bool:
+    """Whether `out` was written by a job with the same configuration, code and inputs: `work` is the job's
+    work folder, whose name is their digest. Says so."""
+    mark = out / DONE
+    done = mark.exists() and mark.read_text(encoding="utf-8") == work.name
+    if done:
+        print(f"passed over: {out}: trained already")
+    return done
+
+
+def mark_done(out: Path, work: Path) -> None:
+    write_text(out / DONE, work.name)

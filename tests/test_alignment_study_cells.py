@@ -1,0 +1,112 @@
+"""Cells: every alignment and seed is trained once, goes on after a kill, and gives the same bytes however many
+processes there are; functions that are the same are found by their predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alignment_world import ALIGNMENTS, TinyTask, configuration
+from conftest import ROOT
+
+from attention_atlas.alignment_study.cells import Cell, cell_config, plan, read_history, run_cells
+from attention_atlas.alignment_study.result import CellResult
+from attention_atlas.alignment_study.same import groups, read_same
+from attention_atlas.errors import ConfigError
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    folder, told = tmp_path_factory.mktemp("cells"), []
+    cfg = configuration(ROOT)
+    cells, said = plan(cfg)
+    assert said == ""
+    run_cells(cfg, cells, folder / "work", folder / "out", on_cell=lambda *found: told.append(found))
+    return folder / "out", told
+
+
+def test_every_cell_is_there_and_told(made: tuple[Path, list[Any]]) -> None:
+    out, told = made
+    wanted = {f"{a}/seed0" for a in ALIGNMENTS}
+    assert {cell.folder for cell, *_ in told} == wanted
+    for folder in wanted:
+        assert CellResult.load(out / folder).scores["accuracy"] > 100 / 6
+        assert (out / folder / "model" / "model.safetensors").exists()
+        assert [row["epoch"] for row in read_history(out / folder / "model")] == [1, 2, 3]
+    assert not (out.parent / "work" / "done").exists()
+
+
+def test_same_functions_are_found_by_their_predictions(made: tuple[Path, list[Any]]) -> None:
+    """Unit vectors: cosine is dot. The bias of f(Q,K) cancels in the softmax. A transposed matrix turns f(K,Q)
+    into f(Q,K). Scaling is another function here."""
+    pairs = read_same(made[0])
+    same = {frozenset(g) for g in groups(pairs)}
+    assert same == {frozenset({"dot", "cosine"}), frozenset({"general_qk", "biased_general_qk"})}
+    family = groups(pairs, ("same weights", "matrix transposed"))
+    assert {frozenset(g) for g in family} == {
+        frozenset({"dot", "cosine"}),
+        frozenset({"general_kq", "general_qk", "biased_general_qk"}),
+    }
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_bytes(
+    made: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = configuration(ROOT)
+    cells, _ = plan(cfg)
+    # Three epochs of eight steps a cell: killed in the second epoch of the fifth one.
+    monkeypatch.setattr(TinyTask, "steps_left", 4 * 24 + 12)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells(cfg, cells, tmp_path / "work", tmp_path / "out")
+    finished = [c for c in cells if (tmp_path / "work/done" / c.folder).is_dir()]
+    assert len(finished) == 4 and not (tmp_path / "out").exists()
+    assert (tmp_path / "work/training" / cells[4].folder / "checkpoint.pt").exists()
+    told: list[Any] = []
+    monkeypatch.setattr(TinyTask, "steps_left", 10**9)
+    run_cells(cfg, cells, tmp_path / "work", tmp_path / "out", on_cell=lambda *found: told.append(found[0]))
+    assert len(told) == 2
+    assert content(tmp_path / "out") == content(made[0])
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bytes(made: tuple[Path, list[Any]], tmp_path: Path) -> None:
+    cfg = configuration(ROOT)
+    run_cells(cfg, plan(cfg)[0], tmp_path / "work", tmp_path / "out", processes=2)
+    assert content(tmp_path / "out") == content(made[0])
+
+
+def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> None:
+    cfg = configuration(ROOT, seeds=2, model={"alignment": None, "blind": True, "name": "tiny_blind"})
+    cells, said = plan(cfg)
+    assert cells == [Cell("none", 0), Cell("none", 1)]
+    assert said == "model tiny_blind takes no alignment: trained once per seed, not 6 times"
+    run_cells(cfg, cells, tmp_path / "work", tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["none"]
+    first, second = (tmp_path / f"out/none/seed{k}/model/model.safetensors" for k in (0, 1))
+    assert first.read_bytes() != second.read_bytes(), "another seed, another model"
+    assert read_same(tmp_path / "out") == []
+
+
+def test_effort_and_threads() -> None:
+    cfg = configuration(ROOT, experiment={"effort": 2.0})
+    made = cell_config(cfg, Cell("general_kq", 5), "cpu")
+    assert (made.train.loop.epochs, made.train.loop.threads, made.seed) == (6, 1, 5)
+    assert made.model.alignment.name == "general_kq"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"experiment": {"alignments": ["dott"]}}, "'dott' is not in conf/alignments; did you mean 'dot'"),
+        ({"model": {"evaluator": None}}, "conf/model/tiny.yaml: evaluator: missing"),
+        ({"experiment": {"seeds": {"default": 0}}}, "no seeds or alignments for model tiny"),
+    ],
+)
+def test_wrong_experiments(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        plan(configuration(ROOT, **changes))
