@@ -1,0 +1,232 @@
+"""MAC: a chain of control, read and write units that answers a question in steps (Hudson and Manning 2018).
+
+One step t of the chain, d-dimensional throughout (numbers of the paper's equations):
+
+    control  q_t = tanh(W_t q + b_t); cq = W[c, q_t]; a = softmax over words of w·f(cq, cw); c = Σ a cw  c1-c3
+    read     I = ELU(W[(W m) ∘ (W k), W k]); a = softmax over regions of w·ELU(f(c, I)); r = Σ a k     r1-r3
+    write    m = W[r, m]                                                                                w1
+
+f is the element-wise form of an alignment (`Alignment.elementwise`): with the dot product it is c ∘ I, MAC's
+own. "Understanding Attention for Vision-and-Language Tasks" (eq. 10) replaces it in the read unit; with
+`control_alignment` the control unit gets an alignment of its own of the same kind, as the public code has it.
+
+Axis letters: B batch, T words, N regions or cells of a grid, D dim, C channels, A answers. Attention has one
+head and one query; its layers are the steps, its kinds `control` (over words) and `read` (over regions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attention_atlas.alignments.base import build_alignment
+from attention_atlas.alignments.dot import Dot
+from attention_atlas.capture.seam import attend
+from attention_atlas.errors import ConfigError
+from attention_atlas.training.vocab import PAD
+
+KNOWLEDGE = ("regions", "grid")
+Batch = Mapping[str, Tensor]
+
+
+class Scorer(nn.Module):
+    """score(q, k) = w · g(f(q, k)): the element-wise alignment f and a linear map to one number.
+
+    g is ELU (`bend`) or nothing. A bias of the linear map would be the same for all keys, and is left out.
+    """
+
+    def __init__(self, alignment: Any, dim: int, bend: bool) -> None:
+        super().__init__()
+        self.align = build_alignment(Dot(dim) if alignment is None else alignment, dim)
+        self.to_score = nn.Linear(dim, 1, bias=False)
+        self.bend = bend
+
+    def score(self, q: Tensor, k: Tensor) -> Tensor:
+        """q (...,Q,D), k (...,K,D) -> (...,Q,K); each pair by itself."""
+        pairs = (*k.shape[:-2], q.shape[-2], *k.shape[-2:])
+        joined = self.align.elementwise(q[..., None, :], k[..., None, :, :].expand(pairs))
+        return self.to_score(F.elu(joined) if self.bend else joined)[..., 0]
+
+    forward = score
+
+
+class Step(nn.Module):
+    """Where the attention of one step happens; all weights are shared by the steps."""
+
+    def __init__(self, kind: str, index: int) -> None:
+        super().__init__()
+        self.attention_kind, self.layer_index = kind, index
+
+    def forward(self, q_BD: Tensor, k_BKD: Tensor, v_BKD: Tensor, mask_BK: Tensor, scorer: Scorer) -> Tensor:
+        mask = mask_BK[:, None, None]
+        q, k, v = q_BD[:, None, None], k_BKD[:, None], v_BKD[:, None]
+        return attend(self, q, k, v, mask, alignment=scorer)[:, 0, 0]
+
+
+class Regions(nn.Module):
+    """Knowledge of detected regions: feature, and a box relative to the picture, -> (B,N,D)."""
+
+    def __init__(self, feature_dim: int, dim: int) -> None:
+        super().__init__()
+        self.look, self.place = nn.Linear(feature_dim, dim), nn.Linear(7, dim)
+        self.join = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(feature_dim)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        x1, y1, x2, y2 = batch["boxes_BN4"].unbind(-1)
+        # The foot of a box tells how far away a thing stands; centres lie around 0.
+        place = torch.stack(
+            [x1 + x2 - 1, y1 + y2 - 1, x2 - x1, y2 - y1, 2 * y2 - 1, 2 * x1 - 1, 2 * x2 - 1], -1
+        )
+        seen = self.look(self.norm(batch["features_BND"])) + self.place(2 * place)
+        return self.join(F.elu(seen)), batch["regions_BN"]
+
+
+class Grid(nn.Module):
+    """Knowledge of a picture's cells by convolutions over `grid_BCHW` (pixels, or a network's channels).
+
+    `stem`: channels of each convolution; `strides`: its stride s, its kernel 2s - 1 (at least 3), so that no
+    pixel is passed over. The last one is 3×3; two more channels tell it each cell's place.
+    """
+
+    def __init__(self, channels: int, stem: Sequence[int], strides: Sequence[int], dim: int) -> None:
+        super().__init__()
+        if len(stem) != len(strides):
+            raise ConfigError(
+                f"conf/model: strides: {len(strides)} of them for {len(stem)} convolutions; give as many"
+            )
+        sizes, layers = [channels, *stem, dim], []
+        for i, stride in enumerate([*strides, 1]):
+            extra = 2 if i == len(strides) else 0
+            kernel = max(3, 2 * stride - 1)
+            layers.append(nn.Conv2d(sizes[i] + extra, sizes[i + 1], kernel, stride, kernel // 2))
+        self.convolutions = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, size) for size in stem)
+
+    def shape(self, grid_BCHW: Tensor) -> tuple[int, int]:
+        """(rows, columns) of the cells: a convolution of stride s with half its kernel as margin leaves
+        ceil(n / s)."""
+        rows, columns = grid_BCHW.shape[2:]
+        for convolution in self.convolutions:
+            stride = convolution.stride[0]
+            rows, columns = -(-rows // stride), -(-columns // stride)
+        return rows, columns
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        x = batch["grid_BCHW"]
+        for convolution, norm in zip(self.convolutions, self.norms):
+            x = F.elu(norm(convolution(x)))
+        rows, columns = (torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in x.shape[2:])
+        place = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(x), -1, -1, -1)
+        x = self.convolutions[-1](torch.cat([x, place], 1)).flatten(2).transpose(1, 2)
+        return x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+
+
+class Mac(nn.Module):
+    """MAC network. `forward(batch) -> scores_BA`.
+
+    batch: `ids_BT` (words, then PAD), and `features_BND`, `boxes_BN4` relative 0..1, `regions_BN` bool, or
+    with `knowledge: grid` `grid_BCHW`. alignment: node of conf/alignment, None for the dot product;
+    control_alignment: the same kind in the control unit too. steps: length of the chain (4 in the study).
+    blind: one learned vector stands in place of all that is seen.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        answers: int,
+        feature_dim: int = 0,
+        channels: int = 3,
+        *,
+        alignment: Any = None,
+        control_alignment: bool = False,
+        knowledge: str = "regions",
+        dim: int = 512,
+        word_dim: int = 300,
+        steps: int = 4,
+        dropout: float = 0.15,
+        stem: Sequence[int] = (32, 48, 64),
+        strides: Sequence[int] = (2, 2, 2),
+        blind: bool = False,
+    ) -> None:
+        super().__init__()
+        if knowledge not in KNOWLEDGE:
+            raise ConfigError(f"conf/model: knowledge: '{knowledge}' is neither {' nor '.join(KNOWLEDGE)}")
+        if dim < 2 or dim % 2 or steps < 1:
+            raise ConfigError(f"conf/model: dim must be even and steps at least 1, not {dim} and {steps}")
+        self.knowledge, self.steps = knowledge, steps
+        self.embed = nn.Embedding(vocab_size, word_dim, padding_idx=PAD)
+        self.lstm = nn.LSTM(word_dim, dim // 2, batch_first=True, bidirectional=True)
+        self.word, self.blank = nn.Linear(dim, dim), nn.Parameter(torch.zeros(1, 1, dim)) if blind else None
+        self.see: nn.Module | None = None
+        if not blind:
+            if knowledge == "regions":
+                self.see = Regions(feature_dim, dim)
+            else:
+                self.see = Grid(channels, stem, strides, dim)
+        self.asked = nn.ModuleList(nn.Linear(dim, dim) for _ in range(steps))
+        self.control = nn.Linear(2 * dim, dim)
+        self.control_score = Scorer(alignment if control_alignment else None, dim, bend=False)
+        self.remember, self.know, self.relate = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, dim),
+            nn.Linear(2 * dim, dim),
+        )
+        self.read_score = Scorer(alignment, dim, bend=True)
+        self.write = nn.Linear(2 * dim, dim)
+        self.control_steps = nn.ModuleList(Step("control", t) for t in range(steps))
+        self.read_steps = nn.ModuleList(Step("read", t) for t in range(steps))
+        self.first_control, self.first_memory = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
+        self.answer = nn.Sequential(nn.Linear(2 * dim, dim), nn.ELU(), nn.Linear(dim, answers))
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.first_control)
+        nn.init.normal_(self.first_memory)
+        if self.blank is not None:
+            nn.init.normal_(self.blank)
+
+    def read_question(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Words in context (B,T,D), zero where padded, and the whole question (B,D)."""
+        lengths = (ids_BT != PAD).sum(1).clamp(min=1).cpu()
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.dropout(self.embed(ids_BT)), lengths, batch_first=True, enforce_sorted=False
+        )
+        out, (last, _) = self.lstm(packed)
+        words, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=ids_BT.shape[1])
+        return self.word(words), self.dropout(torch.cat([last[0], last[1]], -1))
+
+    def look(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The knowledge base (B,N,D) and which of its entries are real (B,N)."""
+        if self.see is None:
+            assert self.blank is not None
+            known = self.blank.expand(len(batch["ids_BT"]), -1, -1)
+            return known, torch.ones(known.shape[:2], dtype=torch.bool, device=known.device)
+        return self.see(batch)
+
+    def grid_shape(self, batch: Batch) -> tuple[int, int] | None:
+        """(rows, columns) that read attention is over, None for regions."""
+        return self.see.shape(batch["grid_BCHW"]) if isinstance(self.see, Grid) else None
+
+    def forward(self, batch: Batch) -> Tensor:
+        ids_BT = batch["ids_BT"]
+        words_BTD, question_BD = self.read_question(ids_BT)
+        known_BND, real_BN = self.look(batch)
+        known_BND = self.dropout(known_BND)
+        projected_BND = self.know(known_BND)
+        spoken_BT = ids_BT != PAD
+        control_BD = self.first_control.expand(len(ids_BT), -1)
+        memory_BD = self.first_memory.expand(len(ids_BT), -1)
+        # One dropout mask for the memory of all steps (Gal and Ghahramani 2016), as the authors' code.
+        kept_BD = self.dropout(torch.ones_like(memory_BD))
+        for t in range(self.steps):
+            asked_BD = torch.tanh(self.asked[t](question_BD))
+            sought_BD = self.control(torch.cat([control_BD, asked_BD], -1))
+            control_BD = self.control_steps[t](sought_BD, words_BTD, words_BTD, spoken_BT, self.control_score)
+            shared_BND = self.remember(memory_BD * kept_BD)[:, None] * projected_BND
+            related_BND = F.elu(self.relate(torch.cat([shared_BND, projected_BND], -1)))
+            found_BD = self.read_steps[t](control_BD, related_BND, known_BND, real_BN, self.read_score)
+            memory_BD = self.write(torch.cat([self.dropout(found_BD), memory_BD], -1))
+        return self.answer(torch.cat([memory_BD, question_BD], -1))

@@ -1,0 +1,220 @@
+"""Answer compositional questions about scenes: one answer each, judged by exact match, by type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import write_json
+from attention_atlas.training.captions import RegionCache, tokens
+from attention_atlas.training.vocab import PAD, Vocabulary
+from attention_atlas.vqa.batches import spread
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Corpus, Example
+    from attention_atlas.vision.features_file import FeaturesFile
+
+SCHEMA = "atlas.compositional/1"
+KNOWLEDGE = ("regions", "grid")
+# The five types of the paper's Table 5, in its order.
+TYPES = ("Exist", "Count", "Compare Integer", "Query Attribute", "Compare Attribute")
+UNSEEN = -1  # an answer that no training question has: never right
+
+
+@dataclass
+class CompositionalTask:
+    """Chosen by `_target_` in conf/train/compositional.yaml.
+
+    min_count: rarer words become UNK. longest: words of a question that are read. judged: held-out questions
+    that select the checkpoint (0: all). knowledge: `regions` of features.h5, or a `grid`: what `grid` reads
+    (an object with `channels` and `read(image_id) -> (C,H,W)`, as datasets/clevr_grid.py), else pixels,
+    `picture` a side.
+    """
+
+    split: str = "train"
+    select_on: str = "val"
+    min_count: int = 1
+    batch_size: int = 64
+    longest: int = 45
+    judged: int = 0
+    knowledge: str = "regions"
+    grid: Any = None
+    picture: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+        if self.knowledge not in KNOWLEDGE:
+            raise ConfigError(
+                f"conf/train: knowledge: '{self.knowledge}' is neither {' nor '.join(KNOWLEDGE)}"
+            )
+        self.uses_features = self.knowledge == "regions"
+        self.best = ("accuracy", "max")
+
+    def prepare(self, corpus: Corpus, features: FeaturesFile | None = None) -> None:
+        """Read the questions; vocabulary and answers come from the training split."""
+        self.corpus, self.features = corpus, features
+        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
+        for name, examples in ((self.split, train), (self.select_on, held_out)):
+            if not examples:
+                raise AtlasError(f"{corpus.root}: split '{name}' has no question; check data and split names")
+        self.vocab = Vocabulary.build((tokens(e.text) for e in train), self.min_count)
+        self.answers = sorted({_answer(e, corpus) for e in train})
+        self.seen: RegionCache | Cells
+        if self.knowledge == "regions":
+            if features is None:
+                raise AtlasError("compositional questions: no region features; give them, or knowledge=grid")
+            self.seen = RegionCache(features)
+        else:
+            self.seen = Cells(corpus, self.picture, self.grid)
+        self.train = self.questions(train)
+        self.held_out = self.questions(spread(sorted(held_out, key=lambda e: e.id), self.judged))
+
+    def questions(self, examples: Sequence[Example]) -> Questions:
+        """Batches of these questions as this task reads them."""
+        return Questions(self.corpus, examples, self.vocab, self.answers, self.seen, self.longest)
+
+    def model_sizes(self) -> dict[str, Any]:
+        sizes: dict[str, Any] = {"vocab_size": len(self.vocab), "answers": len(self.answers)}
+        if isinstance(self.seen, Cells):
+            return sizes | {"channels": self.seen.channels}
+        return sizes | {"feature_dim": self.seen.features.dim}
+
+    def save(self, folder: Path) -> None:
+        self.vocab.save(folder / "vocab.json")
+        write_json(folder / "answers.json", {"schema": SCHEMA, "answers": self.answers})
+
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.train) // self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch)[start:]:
+            yield self.train.batch(indices)
+
+    def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        yield "all", F.cross_entropy(model(batch), batch["answer_B"])
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Accuracy in per cent over `judged` held-out questions (0: all), and by type."""
+        device = next(model.parameters()).device
+        right: dict[str, list[bool]] = {"accuracy": []}
+        for indices in self.held_out.in_order(4 * self.batch_size):
+            batch = {k: v.to(device) for k, v in self.held_out.batch(indices).items()}
+            hits = model(batch).argmax(-1) == batch["answer_B"]
+            for i, hit in zip(indices, hits.tolist()):
+                kind = question_type(self.held_out.examples[i])
+                right["accuracy"].append(hit)
+                right.setdefault(f"accuracy_{kind.replace(' ', '_')}", []).append(hit)
+        return {name: 100 * sum(hits) / len(hits) for name, hits in sorted(right.items())}
+
+
+def question_type(example: Example) -> str:
+    """One of TYPES. Raises AtlasError when the question does not say which it is."""
+    kind = str(example.extra.get("type", ""))
+    if kind not in TYPES:
+        raise AtlasError(
+            f"question '{example.id}': extra.type: '{kind}' is none of {', '.join(TYPES)}; correct the layer"
+        )
+    return kind
+
+
+def _answer(example: Example, corpus: Corpus) -> str:
+    if len(example.answers) != 1:
+        raise AtlasError(
+            f"{corpus.root}: question '{example.id}': answers: {len(example.answers)} of them; "
+            "a compositional question has exactly one"
+        )
+    return example.answers[0]
+
+
+class Questions:
+    """Questions in batches: `ids_BT` (words, PAD), `answer_B`, and what is seen of their pictures."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        examples: Sequence[Example],
+        vocab: Vocabulary,
+        answers: Sequence[str],
+        seen: RegionCache | Cells,
+        longest: int,
+    ) -> None:
+        if not examples:
+            raise AtlasError(f"{corpus.root}: no question; check data and split names")
+        self.examples, self.seen = list(examples), seen
+        self.words = [tokens(e.text)[:longest] for e in self.examples]
+        self.ids = [vocab.encode(row) for row in self.words]
+        index = {answer: i for i, answer in enumerate(answers)}
+        self.answer = [index.get(_answer(e, corpus), UNSEEN) for e in self.examples]
+        if isinstance(seen, RegionCache):
+            for example in self.examples:
+                if example.image_id not in seen.features:
+                    raise AtlasError(
+                        f"features: image '{example.image_id}' is missing; run the features stage anew"
+                    )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        ids_BT = torch.full((len(indices), max(len(self.ids[i]) for i in indices)), PAD)
+        for row, i in enumerate(indices):
+            ids_BT[row, : len(self.ids[i])] = torch.tensor(self.ids[i])
+        seen = self.seen.batch([self.examples[i].image_id for i in indices])
+        if "regions_BN" in seen:  # no padding beyond the longest list of regions
+            most = int(seen["regions_BN"].sum(1).max())
+            seen = {name: value[:, :most] for name, value in seen.items()}
+        return {"ids_BT": ids_BT, "answer_B": torch.tensor([self.answer[i] for i in indices]), **seen}
+
+    def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """A shuffled epoch; questions of about one length come together, so that there is little padding."""
+        rng = np.random.default_rng([seed, epoch])
+        shuffled, batches = rng.permutation(len(self)).tolist(), []
+        for start in range(0, len(shuffled), 20 * batch_size):
+            part = sorted(shuffled[start : start + 20 * batch_size], key=lambda i: len(self.ids[i]))
+            batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+        return [batches[i] for i in rng.permutation(len(batches))]
+
+    def in_order(self, batch_size: int) -> list[list[int]]:
+        return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
+
+
+class Cells:
+    """`grid_BCHW` of pictures: channels that a `source` has, else pixels in -1..1, shrunk to `side`."""
+
+    def __init__(self, corpus: Corpus, side: int, source: Any = None) -> None:
+        if source is None and side < 8:
+            raise ConfigError(f"conf/train: picture: must be at least 8 pixels, not {side}")
+        self.corpus, self.side, self.source = corpus, side, source
+        self.channels = 3 if source is None else int(source.channels)
+        self._kept: dict[str, Tensor] = {}
+
+    def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
+        if self.source is not None:
+            return {
+                "grid_BCHW": torch.stack([torch.from_numpy(self.source.read(i)).float() for i in image_ids])
+            }
+        return {"grid_BCHW": torch.stack([self._pixels(i) for i in image_ids]).float() / 127.5 - 1}
+
+    def _pixels(self, image_id: str) -> Tensor:
+        if image_id not in self._kept:
+            from PIL import Image
+
+            path = self.corpus.image_path(image_id)
+            try:
+                with Image.open(path) as picture:
+                    small = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BOX)
+            except OSError:
+                raise AtlasError(f"{path}: no readable picture; render or download the pictures") from None
+            self._kept[image_id] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
+        return self._kept[image_id]
