@@ -31,8 +31,8 @@ ANSWER_STEP = "answer step"
 @dataclass
 class MacEvaluator:
     """split: the questions that are judged, all or `judged` of them at even distances (0: all). select_on:
-    the split that chooses the answer step, at most `choosing` questions. shown: so many questions are kept with
-    their attention.
+    the split that chooses the answer step, at most `choosing` questions. shown: so many questions are kept
+    with their attention.
     """
 
     split: str = "test"
@@ -48,7 +48,7 @@ class MacEvaluator:
         examples = _of(task, self.split, self.judged)
         looks = model.see is not None
         found = _run(model, task.questions(examples), device, self.batch_size, looks)
-        rows = []
+        rows: list[dict[str, Any]] = []
         for item in found:
             groups = {"type": question_type(item.example), "image": item.example.image_id}
             value = 100.0 * (item.said == item.right)
@@ -68,11 +68,8 @@ class MacEvaluator:
             if gold_N.any():
                 grounding.append(_grounded(item.example.id, item.read_SN[step], gold_N))
         asked = [item for item in found if gold_places(item, task).any()]
-        shown = (
-            [self._shown(item, task) for item in spread(asked, min(self.shown, len(asked)))]
-            if self.shown
-            else []
-        )
+        count = min(self.shown, len(asked))
+        shown = [self._shown(asked[i * len(asked) // count], task) for i in range(count)]
         return CellResult(scores, rows, grounding, shown)
 
     def _shown(self, item: Looked, task: CompositionalTask) -> Shown:

@@ -99,9 +99,10 @@ class Grid(nn.Module):
             raise ConfigError(
                 f"conf/model: strides: {len(strides)} of them for {len(stem)} convolutions; give as many"
             )
+        self.strides = [*strides, 1]
         sizes, layers = [channels, *stem, dim], []
-        for i, stride in enumerate([*strides, 1]):
-            extra = 2 if i == len(strides) else 0
+        for i, stride in enumerate(self.strides):
+            extra = 2 if i == len(stem) else 0
             kernel = max(3, 2 * stride - 1)
             layers.append(nn.Conv2d(sizes[i] + extra, sizes[i + 1], kernel, stride, kernel // 2))
         self.convolutions = nn.ModuleList(layers)
@@ -111,8 +112,7 @@ class Grid(nn.Module):
         """(rows, columns) of the cells: a convolution of stride s with half its kernel as margin leaves
         ceil(n / s)."""
         rows, columns = grid_BCHW.shape[2:]
-        for convolution in self.convolutions:
-            stride = convolution.stride[0]
+        for stride in self.strides:
             rows, columns = -(-rows // stride), -(-columns // stride)
         return rows, columns
 
