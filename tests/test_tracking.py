@@ -7,13 +7,16 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
-from attention_atlas.tracking import EXPERIMENT, _short, flatten, stage_run, store_root, tracking_uri
+from attention_atlas.errors import AtlasError
+from attention_atlas.tracking import _short, flatten, stage_run, store_root, tracking_uri
+from attention_atlas.tracking_store import EXPERIMENT
 
 PROBE = """
 from attention_atlas.stage import stage
@@ -124,3 +127,43 @@ def test_a_store_that_a_kill_left_half_made_is_made_anew(
         run.metrics({"m": 1.0})
     assert MlflowClient(f"sqlite:///{tmp_path}/store.db").get_run(run.run_id).data.metrics == {"m": 1.0}
     assert not (tmp_path / "store.db.new").exists()
+
+
+@pytest.mark.slow
+def test_runs_nest_and_a_killed_stage_is_marked_failed(tmp_path: Path) -> None:
+    """Three runs in one process: two inside the first. Killed, the one that is still open is FAILED."""
+    code = """
+import os, signal
+from pathlib import Path
+from attention_atlas.tracking import PARENT_VARIABLE, stage_run
+with stage_run(Path.cwd(), "outer", {}, {}) as outer:
+    os.environ[PARENT_VARIABLE] = outer.run_id
+    for k in range(2):
+        with stage_run(Path.cwd(), f"inner {k}", {"k": k}, {}) as inner:
+            inner.metrics({"k": k})
+    outer.metrics({"k": 9})
+    outer._writer.process.stdin.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC"))}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, timeout=120)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for _ in range(100):
+        found = {r.info.run_name: r for r in runs(uri)} if (tmp_path / "mlflow.db").exists() else {}
+        if found and found["outer"].info.status != "RUNNING":
+            break
+        time.sleep(0.2)
+    assert found["outer"].info.status == "FAILED" and found["outer"].data.metrics == {"k": 9.0}
+    for k in range(2):
+        inner = found[f"inner {k}"]
+        assert inner.info.status == "FINISHED" and inner.data.metrics == {"k": float(k)}
+        assert inner.data.tags["mlflow.parentRunId"] == found["outer"].info.run_id
+
+
+def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "store.db").write_text("no database " * 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    with pytest.raises(AtlasError, match="MLflow cannot write there"), stage_run(tmp_path, "x", {}, {}):
+        pass
+    with pytest.raises(RuntimeError, match="mine"), stage_run(tmp_path, "x", {}, {}):
+        raise RuntimeError("mine")

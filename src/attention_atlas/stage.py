@@ -118,6 +118,12 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[
 
         def main() -> None:
             try:
+                if not any(
+                    word.startswith("-") for word in sys.argv[1:]
+                ):  # not for --help or a sweep's parent
+                    from attention_atlas.tracking import start_writer
+
+                    start_writer()
                 _hydra(name, job)
                 for error in errors:
                     raise error

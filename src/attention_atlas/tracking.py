@@ -1,30 +1,32 @@
-"""The only file that knows MLflow: where the store is, one run per stage or sweep job, one parent per
-`dvc repro` or sweep.
+"""One MLflow run per stage or sweep job, one parent per `dvc repro` or sweep.
 
 The store is `mlflow.db` (SQLite) in the repository root unless MLFLOW_TRACKING_URI is set. A run inside
 DVC's temporary copies (`dvc exp run --temp`, queued experiments) uses the store of the repository the user
-stands in. Nothing of MLflow ever enters a DVC output.
+stands in. MLflow itself runs in a process beside the stage (attention_atlas.tracking_store): this file only
+writes to it, and waits for it at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import math
 import os
 import re
 import subprocess
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 
-# One MLflow experiment for everything: a `dvc repro` spans all studies, and runs nest only within one.
-EXPERIMENT = "attention-atlas"
+from attention_atlas.errors import AtlasError
+
 PARENT_VARIABLE = "ATLAS_PARENT_RUN"
-# MLflow refuses parameter values over 6000 characters and batches over 100 parameters.
-MAX_VALUE, MAX_BATCH = 6000, 100
+MAX_VALUE = 6000  # characters of a value that MLflow takes
 
 
 def store_root(root: Path) -> Path:
@@ -40,108 +42,99 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root(root) / 'mlflow.db'}"
 
 
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    # Creating the schema of a fresh SQLite store is not safe against other processes; nor is
-    # "look for the parent run, else create it".
-    from filelock import FileLock
+class _Writer:
+    """The process that knows MLflow, and the pipe to it. One for all runs of this process."""
 
-    lock = store_root(root) / ".work" / "mlflow.lock"
-    lock.parent.mkdir(exist_ok=True)
-    with FileLock(str(lock)):
-        yield
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "attention_atlas.tracking_store"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the stage, which then closes its run
+        )
+        self.pid = os.getpid()
+        self.runs: list[Run] = []  # all that were begun
+        self.open: list[Run] = []
 
+    def begin(self) -> Run:
+        for earlier in self.runs[-1:]:
+            _ = earlier.run_id  # answers come in the order of the runs
+        run = Run(self, len(self.runs))
+        self.runs.append(run)
+        self.open.append(run)
+        return run
 
-def _client(root: Path) -> Any:
-    """A client whose store is ready. Call with the lock held."""
-    import logging
+    def end(self, run: Run, status: str) -> None:
+        """Close a run; after the last one wait until all is written."""
+        self.open.remove(run)
+        run._send("close", status=status)
+        _ = run.run_id
+        if not self.open:
+            self.answer()
 
-    from mlflow import MlflowClient
+    def send(self, do: str, **what: Any) -> None:
+        assert self.process.stdin is not None
+        try:
+            print(json.dumps({"do": do, **what}), file=self.process.stdin, flush=True)
+        except BrokenPipeError:
+            self.answer()  # says why it went
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    uri = tracking_uri(root)
-    store = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-    if store is not None and not store.exists():
-        # MLflow builds its schema step by step: killed in between, it could never open the file again.
-        new = store.with_name(f"{store.name}.new")
-        new.unlink(missing_ok=True)
-        MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
-        os.replace(new, store)
-    return MlflowClient(tracking_uri=uri)
-
-
-def _experiment_id(client: Any, root: Path) -> str:
-    name = EXPERIMENT
-    existing = client.get_experiment_by_name(name)
-    if existing is not None:
-        return str(existing.experiment_id)
-    location = None
-    if client.tracking_uri.startswith("sqlite:"):
-        location = (store_root(root) / "mlartifacts" / name).as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
-
-
-def _session() -> tuple[str, str] | None:
-    """(key, title) of the `dvc` process above this one, if DVC runs this stage."""
-    if "DVC_STAGE" not in os.environ:
-        return None
-    import psutil
-
-    for process in psutil.Process().parents():
-        with contextlib.suppress(psutil.Error):
-            command = process.cmdline()
-            if any(Path(word).name in ("dvc", "dvc.exe") for word in command[:3]):
-                words = [w for w in command if not w.startswith("-")]
-                title = " ".join(["dvc", *words[words.index(next(w for w in words if "dvc" in w)) + 1 :]])
-                return f"{process.pid}-{process.create_time():.2f}", title
-    return None
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        reply = json.loads(line) if line else {"error": "its process ended"}
+        if "error" in reply:
+            global _writer
+            _writer = None  # the next run starts another
+            raise AtlasError(
+                f"{tracking_uri(Path.cwd())}: MLflow cannot write there ({reply['error']}); correct "
+                "MLFLOW_TRACKING_URI, or move the file away"
+            )
+        return str(reply["ok"])
 
 
-def open_parent(root: Path, key: str, title: str) -> str:
-    """The id of the parent run with this key; created at once if there is none."""
-    with _locked(root):
-        client = _client(root)
-        experiment_id = _experiment_id(client, root)
-        found = client.search_runs([experiment_id], f"tags.`atlas.session` = '{key}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
-        run = client.create_run(experiment_id, run_name=title, tags={"atlas.session": key})
-        # A parent only groups its children: it has no work of its own to finish.
-        client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
+_writer: _Writer | None = None
+
+
+def start_writer() -> _Writer:
+    """The writer of this process; started at the first call, so that it is ready when it is needed."""
+    global _writer
+    if _writer is None or _writer.pid != os.getpid() or _writer.process.poll() is not None:
+        _writer = _Writer()
+    return _writer
 
 
 class Run:
     """What a stage may tell MLflow."""
 
-    def __init__(self, client: Any, run_id: str) -> None:
-        self._client, self.run_id = client, run_id
+    def __init__(self, writer: _Writer, number: int) -> None:
+        self._writer, self._number = writer, number
+        self._id: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id; waits until the run exists."""
+        if self._id is None:
+            self._id = self._writer.answer()
+        return self._id
 
     def params(self, values: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        rows = [Param(_name(k), _short(str(v))) for k, v in values.items()]
-        for i in range(0, len(rows), MAX_BATCH):
-            self._client.log_batch(self.run_id, params=rows[i : i + MAX_BATCH])
+        self._send("params", values={_name(k): _short(str(v)) for k, v in values.items()})
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        import time
-
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
         # SQLite keeps no NaN: what is undefined is not logged.
-        rows = [Metric(_name(k), float(v), now, step) for k, v in values.items() if math.isfinite(float(v))]
-        for i in range(0, len(rows), 1000):
-            self._client.log_batch(self.run_id, metrics=rows[i : i + 1000])
+        finite = {_name(k): float(v) for k, v in values.items() if math.isfinite(float(v))}
+        self._send("metrics", values=finite, step=step, time=int(time.time() * 1000))
 
     def tags(self, values: Mapping[str, str]) -> None:
-        for key, value in values.items():
-            self._client.set_tag(self.run_id, key, _short(value))
+        self._send("tags", values={k: _short(v) for k, v in values.items()})
 
     def artifact(self, path: str | Path) -> None:
-        self._client.log_artifact(self.run_id, str(path))
+        self._send("artifact", path=str(Path(path).resolve()))
+
+    def _send(self, do: str, **what: Any) -> None:
+        self._writer.send(do, run=self._number, **what)
 
 
 def _name(key: str) -> str:
@@ -154,11 +147,6 @@ def _short(value: str) -> str:
         return value
     digest = hashlib.sha256(value.encode()).hexdigest()[:16]
     return f"{value[: MAX_VALUE - 40]}... sha256:{digest}"
-
-
-def _git(root: Path, *words: str) -> str:
-    result = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
-    return result.stdout.strip()
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
@@ -174,32 +162,24 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def stage_run(root: Path, name: str, config: Mapping[str, Any], tags: Mapping[str, str]) -> Iterator[Run]:
-    """One MLflow run around a stage: parameters, commit, status; nested under its `dvc repro` or sweep."""
-    parent = os.environ.get(PARENT_VARIABLE)
-    session = None if parent else _session()
-    if session:
-        parent = open_parent(root, *session)
-    with _locked(root):
-        client = _client(root)
-        experiment_id = _experiment_id(client, root)
-        all_tags = {
-            "git.commit": _git(root, "rev-parse", "HEAD"),
-            "git.dirty": str(bool(_git(root, "status", "--porcelain"))),
-            **tags,
-        }
-        if "DVC_EXP_NAME" in os.environ:
-            all_tags["dvc.exp"] = os.environ["DVC_EXP_NAME"]
-        if parent:
-            all_tags["mlflow.parentRunId"] = parent
-        created = client.create_run(experiment_id, run_name=name, tags=all_tags)
-    run = Run(client, str(created.info.run_id))
+    """One MLflow run around a stage: parameters, commit, status; nested under its `dvc repro` or sweep.
+
+    Raises AtlasError if the store cannot be written.
+    """
+    writer = start_writer()
+    run = writer.begin()
+    parent = os.environ.get(PARENT_VARIABLE) or None
+    where = {"root": str(root), "uri": tracking_uri(root)}
+    run._send("open", **where, name=name, tags=dict(tags), parent=parent)
     run.params(flatten(config))
     try:
         yield run
     except BaseException:
-        client.set_terminated(run.run_id, status="FAILED")
+        # What went wrong in the stage matters more than what the store says about it.
+        with contextlib.suppress(AtlasError):
+            writer.end(run, "FAILED")
         raise
-    client.set_terminated(run.run_id)
+    writer.end(run, "FINISHED")
 
 
 class SweepParent(Callback):
@@ -214,4 +194,6 @@ class SweepParent(Callback):
         overrides = OmegaConf.select(config, "hydra.overrides.task") or []
         title = f"sweep {Path(task).name}: {' '.join(overrides)}"[:250]
         key = f"sweep-{os.getpid()}-{time.time_ns()}"
+        from attention_atlas.tracking_store import open_parent
+
         os.environ[PARENT_VARIABLE] = open_parent(Path.cwd(), key, title)
