@@ -82,19 +82,19 @@ class VllmInputs:
         """
         if not samples:
             raise AtlasError("vision LLM: a batch without samples; give at least one")
-        out = self._padded([ids for ids, _ in self.rows(samples, end)], self.pad, left)
+        out = self.padded([ids for ids, _ in self.rows(samples, end)], self.pad, left)
         if self.qformer_tokenizer is not None:
             q = self.qformer_tokenizer
             prompts = [list(q(s.prompt)["input_ids"]) for s in samples]
             pad = q.pad_token_id if q.pad_token_id is not None else 0
-            padded = self._padded(prompts, pad, False)
+            padded = self.padded(prompts, pad, False)
             out |= {f"qformer_{name}": value for name, value in padded.items()}
         if self.image_tokens:
             out["pixel_values"] = self.pixels(images if images is not None else [s.image for s in samples])
         return out
 
     @staticmethod
-    def _padded(rows: Sequence[Sequence[int]], pad: int, left: bool) -> dict[str, Tensor]:
+    def padded(rows: Sequence[Sequence[int]], pad: int, left: bool) -> dict[str, Tensor]:
         longest = max(map(len, rows))
         ids_BS = torch.full((len(rows), longest), pad)
         mask_BS = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -106,11 +106,11 @@ class VllmInputs:
 
     def pixels(self, images: Sequence[Any]) -> Tensor:
         """(B,3,h,w) as the tower wants them, of paths or PIL pictures."""
-        opened = [self._open(image) for image in images]
+        opened = [self.open_image(image) for image in images]
         return self.image_processor(images=opened, return_tensors="pt")["pixel_values"]
 
     @staticmethod
-    def _open(image: Any) -> Any:
+    def open_image(image: Any) -> Any:
         from PIL import Image, UnidentifiedImageError
 
         if isinstance(image, Image.Image):

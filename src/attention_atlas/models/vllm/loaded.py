@@ -35,8 +35,10 @@ class LoadedVllm:
         elif kind == "InstructBlipForConditionalGeneration":
             inner = model.language_model
             if model.language_model.config.is_encoder_decoder:
-                raise AtlasError(f"{name}: language model: {type(inner).__name__} has no decoder-only stack; "
-                                 "use a LLaMA-architecture one (vicuna)")
+                raise AtlasError(
+                    f"{name}: language model: {type(inner).__name__} has no decoder-only stack; "
+                    "use a LLaMA-architecture one (vicuna)"
+                )
             self.language_model, self._head = getattr(inner, "model", None), inner.get_output_embeddings()
         else:
             raise AtlasError(f"{name}: {kind} is neither LLaVA nor InstructBLIP; use one of these classes")
@@ -100,7 +102,7 @@ class LoadedVllm:
     def log_prob(
         self, samples: Sequence[Sample], images: Sequence[Any] | None = None, end: bool = True
     ) -> list[tuple[float, int]]:
-        """(summed log-probability of `text`, number of its tokens) per sample, nats; with `end` EOS counts."""
+        """(summed log-probability of `text`, number of its tokens) per sample, nats; `end`: EOS counts."""
         inputs = self.batch(samples, end, images)
         logits_BSV = self.model(**inputs).logits
         log_BS = F.log_softmax(logits_BSV[:, :-1].float(), -1)

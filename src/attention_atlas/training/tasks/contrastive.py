@@ -1,0 +1,185 @@
+"""Train a picture tower contrastively on captions (CLIP), and on what patches show where scenes say it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import write_json
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Corpus
+    from attention_atlas.vllm.data import Sample
+
+SCHEMA = "atlas.clip/1"
+
+
+@dataclass
+class ContrastiveTask:
+    """An epoch shows every picture once, with one of its texts drawn at random.
+
+    layers: further text layers {root, layer} besides `data=`. pieces: size of the tokenizer learned from the
+    texts. longest: tokens of a text, BOS and EOS among them. patch_weight: of the loss on patches (0: none).
+    word_min: a label or attribute is learned when at least so many training scenes have it.
+    """
+
+    split: str = "train"
+    select_on: str = "val"
+    layers: Sequence[Mapping[str, str]] = field(default_factory=list)
+    image_size: int = 144
+    patch_size: int = 24
+    pieces: int = 1200
+    longest: int = 32
+    batch_size: int = 64
+    patch_weight: float = 1.0
+    word_min: int = 10
+    seed: int = 0
+
+    uses_features = False
+
+    def __post_init__(self) -> None:
+        from attention_atlas.vllm.pictures import layer_files
+
+        if self.batch_size < 2:
+            raise ConfigError(
+                f"conf/train: batch_size: must be at least 2 to contrast, not {self.batch_size}"
+            )
+        self.best = ("loss", "min")
+        self.inputs = layer_files(self.layers)
+
+    def prepare(self, corpus: Corpus, features: None = None) -> None:
+        from attention_atlas.models.vllm.images import embedded_image_processor
+        from attention_atlas.models.vllm.tokenizer import train_tokenizer
+        from attention_atlas.vllm.pictures import PixelCache, read_layers, samples, scenes_by_image
+
+        corpora = read_layers(corpus, self.layers)
+        train, held_out = (_captions(samples(corpora, s), s) for s in (self.split, self.select_on))
+        self.tokenizer = train_tokenizer((s.text for rows in train.values() for s in rows), self.pieces)
+        self.pixels = PixelCache(embedded_image_processor(self.image_size))
+        self.scenes = scenes_by_image(corpora)
+        counts = Counter(
+            word
+            for path in train
+            for word in {w for o in self.scenes[path].objects for w in (o.label, *o.attributes)}
+        )
+        self.words = sorted(w for w, n in counts.items() if n >= self.word_min) if self.patch_weight else []
+        self._word_ids = {word: i for i, word in enumerate(self.words)}
+        self._shown: dict[Path, Tensor] = {}
+        self.train, self.held_out = list(train.items()), list(held_out.items())
+
+    def model_sizes(self) -> dict[str, int]:
+        return {"pieces": len(self.tokenizer), "patch_words": len(self.words)}
+
+    def save(self, folder: Path) -> None:
+        from attention_atlas.models.vllm.tokenizer import save_tokenizer
+
+        save_tokenizer(self.tokenizer, folder)
+        write_json(folder / "patch_words.json", {"schema": SCHEMA, "words": self.words})
+
+    def steps_per_epoch(self) -> int:
+        # A last batch of one picture has nothing to be contrasted with.
+        whole, rest = divmod(len(self.train), self.batch_size)
+        return whole + (rest > 1)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.train))
+        drawn = rng.random(len(self.train))
+        for step in range(start, self.steps_per_epoch()):
+            part = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+            rows = [self.train[i] for i in part]
+            texts = [texts[int(drawn[i] * len(texts))].text for i, (_, texts) in zip(part, rows)]
+            yield self._batch([path for path, _ in rows], texts)
+
+    def _batch(self, paths: Sequence[Path], texts: Sequence[str]) -> dict[str, Tensor]:
+        coded = [[*self.tokenizer(t)["input_ids"][: self.longest - 1]] for t in texts]
+        coded = [[*ids, self.tokenizer.eos_token_id] for ids in coded]
+        width = max(map(len, coded))
+        ids_BT = torch.full((len(coded), width), self.tokenizer.pad_token_id)
+        mask_BT = torch.zeros(len(coded), width, dtype=torch.long)
+        for row, ids in enumerate(coded):
+            ids_BT[row, : len(ids)] = torch.tensor(ids)
+            mask_BT[row, : len(ids)] = 1
+        batch = {"ids_BT": ids_BT, "mask_BT": mask_BT, "pixels_BCHW": self.pixels.batch(paths)}
+        if self.words:
+            batch["shown_BPW"] = torch.stack([self.shown(p) for p in paths])
+        return batch
+
+    def shown(self, path: Path) -> Tensor:
+        """(patches, W) 0/1; all -1 for a picture whose scene names no object."""
+        if path not in self._shown:
+            from attention_atlas.vqa.patches import shown_on_patches
+
+            scene, side = self.scenes[path], self.image_size // self.patch_size
+            if scene.width != scene.height and scene.objects:
+                raise AtlasError(
+                    f"{path}: {scene.width} × {scene.height}: boxes of a picture that is cut to a square do not "
+                    "fit its patches; set patch_weight to 0 in conf/train"
+                )
+            found = torch.from_numpy(shown_on_patches(scene, (side, side), self._word_ids))
+            self._shown[path] = found if scene.objects else torch.full_like(found, -1.0)
+        return self._shown[path]
+
+    def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        yield "all", torch.stack(list(model.losses(batch, self.patch_weight).values())).sum()
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """`loss`; `retrieval`: share (per cent) of held-out pictures whose own text scores highest in a batch,
+        `retrieval_chance` beside it; `shown_precision`, `shown_recall` of the words on patches at 0.5."""
+        tower: Any = model
+        device = next(model.parameters()).device
+        total, right, chance, count = 0.0, 0, 0.0, 0
+        hits = said = true = 0.0
+        for at in range(0, len(self.held_out), self.batch_size):
+            rows = self.held_out[at : at + self.batch_size]
+            if len(rows) < 2:
+                break
+            batch = self._batch([p for p, _ in rows], [texts[0].text for _, texts in rows])
+            batch = {k: v.to(device) for k, v in batch.items()}
+            total += float(sum(tower.losses(batch, self.patch_weight).values())) * len(rows)
+            picture, hidden = tower.see(batch["pixels_BCHW"])
+            scores = picture @ tower.read(batch["ids_BT"], batch["mask_BT"]).T
+            right += int((scores.argmax(1) == torch.arange(len(rows), device=device)).sum())
+            chance, count = chance + 1.0, count + len(rows)
+            if self.words:
+                wanted = batch["shown_BPW"].clamp(min=0)
+                found = (tower.tell(hidden) > 0) & (batch["shown_BPW"] >= 0)
+                hits, said = hits + float((wanted * found).sum()), said + float(found.sum())
+                true += float(wanted.sum())
+        if not count:
+            raise AtlasError(
+                f"conf/train: select_on: '{self.select_on}' has fewer than two pictures; add some"
+            )
+        row = {
+            "loss": total / count,
+            "retrieval": 100 * right / count,
+            "retrieval_chance": 100 * chance / count,
+        }
+        if self.words:
+            row |= {
+                "shown_precision": 100 * hits / max(said, 1.0),
+                "shown_recall": 100 * hits / max(true, 1.0),
+            }
+        return row
+
+
+def _captions(found: Sequence[Sample], split: str) -> dict[Path, list[Sample]]:
+    """Texts that describe, by picture; questions do not."""
+    from attention_atlas.vllm.data import CAPTION_PROMPT
+
+    by_image: dict[Path, list[Sample]] = {}
+    for sample in found:
+        if sample.prompt == CAPTION_PROMPT:
+            by_image.setdefault(sample.image, []).append(sample)
+    if not by_image:
+        raise AtlasError(f"corpus: split '{split}' has no caption; give data= a layer of captions")
+    return by_image
