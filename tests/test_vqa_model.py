@@ -10,11 +10,13 @@ import pytest
 import torch
 from vqa_world import COLOURS, blocks
 
+from attention_atlas.corpus import Scene, SceneObject
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vilt import Vilt
 from attention_atlas.training.loop import train
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.vqa import VqaTask
+from attention_atlas.vqa.patches import shown_on_patches
 
 SMALL = {"layers": 3, "heads": 2, "dim": 16, "inner": 24, "image_size": 48, "patch_size": 16, "max_text": 12}
 
@@ -173,3 +175,15 @@ def test_a_picture_shared_by_questions_gives_the_same_answers_as_its_copies(tmp_
     copies = together | {name: together[name][picture_B] for name in ("pixels_BCHW", "pixel_mask_BHW")}
     torch.testing.assert_close(model(together | {"picture_B": picture_B}), model(copies))
     assert not torch.allclose(model(copies)[0], model(copies)[3])
+
+
+def test_words_that_are_true_of_a_patch_by_hand():
+    """Two rows of six patches; a red block covers the two at the lower left."""
+    block = SceneObject(0, "block", ["red"], (0.0, 24.0, 32.0, 48.0), 768)
+    scene = Scene("i", "i.png", 96, 48, "train", [block])
+    words = {word: i for i, word in enumerate(["block", "red", "left", "middle", "right", "blue"])}
+    shown = shown_on_patches(scene, (2, 6), words)
+    sides = [[1, 0, 0]] * 2 + [[0, 1, 0]] * 2 + [[0, 0, 1]] * 2
+    assert shown[:, 2:5].tolist() == sides * 2
+    assert shown[:, 0].tolist() == shown[:, 1].tolist() == [0] * 6 + [1, 1, 0, 0, 0, 0]
+    assert not shown[:, 5].any()

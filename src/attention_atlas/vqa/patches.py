@@ -10,6 +10,8 @@ from attention_atlas.corpus import Scene, SceneObject
 
 HALF = 0.5
 SHELL = ("wall", "floor", "ceiling")
+SIDES = ("left", "middle", "right")
+MIDDLE = 0.12  # of the width to either side of the centre: as people answer where a thing is
 
 
 def coverage(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
@@ -43,13 +45,19 @@ def patches_of(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: t
 
 
 def shown_on_patches(scene: Scene, shape: tuple[int, int], words: Mapping[str, int]) -> np.ndarray:
-    """(rows · columns, W) 0/1: which words (labels, attributes) are true of something that a patch shows.
+    """(rows · columns, W) 0/1: which words are true of a patch: labels and attributes of what it shows, and of
+    "left", "middle", "right" the one where it is.
 
     An object is shown by patches of which its box covers a quarter, walls, floor and ceiling by those of
     which it covers half; a small one by any patch that holds half of its box. Boxes also cover what stands
     before.
     """
     out = np.zeros((shape[0] * shape[1], len(words)), dtype=np.float32)
+    for patch in range(len(out)):
+        aside = (patch % shape[1] + 0.5) / shape[1] - 0.5
+        side = SIDES[int(aside > -MIDDLE) + int(aside > MIDDLE)]
+        if side in words:
+            out[patch, words[side]] = 1
     if not scene.objects:
         return out
     covered = coverage([o.box for o in scene.objects], (scene.width, scene.height), shape)

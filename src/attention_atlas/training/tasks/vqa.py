@@ -18,6 +18,7 @@ from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.vocab import Vocabulary
 from attention_atlas.vqa.accuracy import answer_list, vqa_accuracy
 from attention_atlas.vqa.batches import QuestionBatches
+from attention_atlas.vqa.patches import SIDES
 from attention_atlas.vqa.pictures import Pictures
 from attention_atlas.vqa.text import question_text
 from attention_atlas.vqa.types import group_of
@@ -110,7 +111,7 @@ class VqaTask:
             raise AtlasError(
                 f"{corpus.root}: no annotated objects; set patch_weight and asked_weight to 0 in conf/train"
             )
-        return [*sorted(counts), *COLOURS]
+        return [*sorted(counts), *COLOURS, *SIDES]
 
     def model_sizes(self) -> dict[str, Any]:
         sizes: dict[str, Any] = {"answers": len(self.answers)}
