@@ -45,8 +45,8 @@ def patches_of(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: t
 
 
 def shown_on_patches(scene: Scene, shape: tuple[int, int], words: Mapping[str, int]) -> np.ndarray:
-    """(rows · columns, W) 0/1: which words are true of a patch: labels and attributes of what it shows, and of
-    "left", "middle", "right" the one where it is.
+    """(rows · columns, W) 0/1: which words are true of a patch: labels and attributes of what it shows, and
+    where it is (left, middle or right).
 
     An object is shown by patches of which its box covers a quarter, walls, floor and ceiling by those of
     which it covers half; a small one by any patch that holds half of its box. Boxes also cover what stands
