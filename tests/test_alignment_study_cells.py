@@ -1,5 +1,5 @@
-"""Cells: every alignment and seed is trained once, goes on after a kill, and gives the same bytes however many
-processes there are; functions that are the same are found by their predictions."""
+"""Cells: every alignment and seed is trained once, goes on after a kill, and gives the same bytes for any
+number of processes; functions that are the same are found by their predictions."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def test_every_cell_is_there_and_told(made: tuple[Path, list[Any]]) -> None:
 
 
 def test_same_functions_are_found_by_their_predictions(made: tuple[Path, list[Any]]) -> None:
-    """Unit vectors: cosine is dot. The bias of f(Q,K) cancels in the softmax. A transposed matrix turns f(K,Q)
-    into f(Q,K). Scaling is another function here."""
+    """Unit vectors: cosine is dot. The bias of f(Q,K) cancels in the softmax. A transposed matrix turns
+    f(K,Q) into f(Q,K). Scaling is another function here."""
     pairs = read_same(made[0])
     same = {frozenset(g) for g in groups(pairs)}
     assert same == {frozenset({"dot", "cosine"}), frozenset({"general_qk", "biased_general_qk"})}

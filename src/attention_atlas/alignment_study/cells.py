@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.alignment_study.panel import ABOUT
 from attention_atlas.alignment_study.result import CellResult
 from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.files import write_json
 from attention_atlas.progress import progress
 from attention_atlas.sweeps import uses_alignment
 
@@ -128,6 +130,8 @@ def run_cells(
             first = [cell for cell in cells if cell.seed == cells[0].seed]
             for _ in pool([delayed(compare_functions)(values, first, done, device)]):
                 pass
+    about = {"model": cfg.model.name, "title": cfg.model.get("title", cfg.model.name)}
+    write_json(done / ABOUT, {**about, "data": cfg.data.name, "root": str(cfg.data.get("root", ""))})
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     os.replace(done, out)

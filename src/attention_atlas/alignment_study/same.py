@@ -2,9 +2,9 @@
 
 For each pair (A, B) with all parameters of A in B too: the trained weights of A are given to a model with B,
 whatever B has besides is filled with random numbers, and the loss on a fixed batch is compared; where it
-agrees, so must everything the evaluator says. Then no choice of those parameters tells B from A: "biased" rows
-whose bias cancels in the softmax, or scores that differ by a factor that a normalisation removes. B's square
-matrices are also tried transposed, which shows the same family of functions under another name.
+agrees, so must everything the evaluator says. Then no choice of those parameters tells B from A: a "biased"
+row whose bias cancels in the softmax, or a score whose factor a normalisation removes. B's square matrices
+are also tried transposed, which shows the same family of functions under another name.
 """
 
 from __future__ import annotations

@@ -1,0 +1,118 @@
+"""From all cells of the study to its tables: metrics.csv, metrics.json and shown_<panel>.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.alignment_study.grounding import correlation_rows, grounding_rows, pooled_rows
+from attention_atlas.alignment_study.panel import Panel
+from attention_atlas.alignment_study.same import groups
+from attention_atlas.alignment_study.select import write_shown
+from attention_atlas.alignment_study.tables import Row, panel_rows, ranked, score_rows
+from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.files import write_json
+from attention_atlas.metrics.table import make_table, write_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def main_score(panel: Panel, scores: Mapping[str, str]) -> str:
+    """The score that decides what is best, of conf/experiment. Raises ConfigError when the cells lack it."""
+    name = scores.get(panel.model, panel.score_names[0])
+    if name not in panel.score_names:
+        raise ConfigError(
+            f"conf/experiment: score: {panel.model} has no '{name}'{did_you_mean(name, panel.score_names)}"
+        )
+    return name
+
+
+def study_table(
+    panels: Sequence[Panel],
+    blind: Sequence[Panel],
+    scores: Mapping[str, str],
+    reference: str,
+    lower: Sequence[str] = (),
+    experiment: str = "alignment",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """All rows of the study. `blind` are panels of models that see no picture; `scores` names the main score
+    of a model."""
+    rows: list[Row] = []
+    for panel in panels:
+        name = main_score(panel, scores)
+        rows += panel_rows(panel, reference, lower, seed)
+        rows += grounding_rows(panel, seed)
+        rows += correlation_rows(panel, name, lower, "mass", seed)
+        rows += correlation_rows(panel, name, lower, "top1", seed)
+    for panel in blind:
+        for name in panel.score_names:
+            rows += score_rows(panel, name, seed)
+    if len(panels) > 1:
+        rows += pooled_rows(panels, [main_score(p, scores) for p in panels], lower, seed)
+    return make_table({"experiment": experiment, **row} for row in rows)
+
+
+def write_study(
+    frame: pd.DataFrame,
+    panels: Mapping[str, Panel],
+    scores: Mapping[str, str],
+    titles: dict[str, str],
+    lower: Sequence[str],
+    out: Path,
+    examples: int = 4,
+) -> dict[str, float]:
+    """Write everything under `out`; returns the headline numbers for MLflow."""
+    write_table(out / "tables" / "metrics.csv", frame)
+    metrics: dict[str, dict[str, float]] = {}
+    for row in frame[frame["kind"].isin(["alignment", "grounding"])].to_dict("records"):
+        numbers = metrics.setdefault(f"{row['model']} {row['data']}", {})
+        numbers[f"{row['metric']}: {row['condition']}"] = float(f"{row['value']:.6g}")
+    said = about(frame, panels, scores, titles, lower)
+    write_json(out / "metrics.json", {"about": said, "metrics": metrics})
+    for name, panel in panels.items():
+        if all(found[0].shown for found in panel.cells.values()):
+            path = out / "tables" / f"shown_{name}.json"
+            write_shown(panel, main_score(panel, scores), titles, path, lower, examples)
+    return {
+        f"{model} {name}".replace(":", ""): value
+        for model, found in metrics.items()
+        for name, value in found.items()
+    }
+
+
+def about(
+    frame: pd.DataFrame,
+    panels: Mapping[str, Panel],
+    scores: Mapping[str, str],
+    titles: Mapping[str, str],
+    lower: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What the report says of the cells: seeds, best and worst, equal rows, how many differences are real."""
+    found: dict[str, Any] = {}
+    for panel in panels.values():
+        name = main_score(panel, scores)
+        order = ranked(panel, name, lower)
+        where = f"{panel.title or panel.model}, {panel.data}"
+        rows = frame[
+            (frame["model"] == panel.model)
+            & (frame["data"] == panel.data)
+            & (frame["metric"] == name)
+            & (frame["kind"] == "real")
+        ]
+        to_best = rows[rows["condition"].str.endswith("− best")]
+        equal = [
+            " = ".join(titles.get(a, a) for a in panel.alignments if a in group)
+            for group in groups(panel.same)
+        ]
+        text = (
+            f"{panel.seeds} seed{'s' if panel.seeds > 1 else ' (its noise is not known)'}; by {name} "
+            f"{titles.get(order[0], order[0])} is best and {titles.get(order[-1], order[-1])} worst; "
+            f"{int(to_best['value'].sum())} of {len(to_best)} differences to the best exceed noise"
+        )
+        if equal:
+            text += f"; the same function: {'; '.join(equal)}"
+        found[where] = text
+    return found

@@ -1,0 +1,228 @@
+"""Tables of the study on planted results, statistics against hand-worked examples and naive loops."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from alignment_planted import NAMES, SKILL, panel, write_panel
+
+from attention_atlas.alignment_study.compare import consistent, estimates, holm, verdicts, welch
+from attention_atlas.alignment_study.grounding import spearman, spearman_p, sums_by_image
+from attention_atlas.alignment_study.panel import Panel, read_panel
+from attention_atlas.alignment_study.same import groups
+from attention_atlas.alignment_study.study import study_table, write_study
+from attention_atlas.alignment_study.tables import ranked
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.metrics.table import read_table, select
+
+SCORES = {"scan": "accuracy", "mac": "accuracy"}
+
+
+@pytest.fixture(scope="module")
+def made() -> Panel:
+    return panel()
+
+
+@pytest.fixture(scope="module")
+def table(made: Panel) -> pd.DataFrame:
+    return study_table([made, panel("mac", "shapes", seeds=1)], [], SCORES, "dot", ["FID"])
+
+
+def value(table: pd.DataFrame, column: str = "value", **where: str) -> float:
+    rows = select(table, **{"model": "scan", **where})
+    assert len(rows) == 1, (where, len(rows))
+    return float(rows.iloc[0][column])
+
+
+def test_holm_by_hand() -> None:
+    """Four p values: times 4, 3, 2, 1 in their order, never falling, at most 1; NaN counts for nothing."""
+    found = holm(np.array([0.04, 0.01, np.nan, 0.03, 0.02]))
+    assert found == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
+    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+
+
+def test_welch_by_hand() -> None:
+    """Means 2 and 6, variances 1 and 4, n = 3: t = 4 / sqrt(5/3), df = (5/3)^2 / ((1/3)^2/2 + (4/3)^2/2)."""
+    from scipy import stats
+
+    a, b = np.array([1.0, 2.0, 3.0]), np.array([4.0, 6.0, 8.0])
+    t, df = 4 / np.sqrt(5 / 3), (5 / 3) ** 2 / ((1 / 9) / 2 + (16 / 9) / 2)
+    assert welch(a, b) == pytest.approx(2 * stats.t.sf(t, df))
+    assert np.isnan(welch(a[:1], b))
+    assert welch(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 1.0
+
+
+def test_scores_are_means_over_seeds_with_chance(table: pd.DataFrame, made: Panel) -> None:
+    for name in NAMES:
+        cells = [r.scores["accuracy"] for r in made.cells[name]]
+        row = {"kind": "alignment", "metric": "accuracy", "condition": name}
+        assert value(table, **row) == pytest.approx(np.mean(cells))
+        assert value(table, "chance", **row) == 20.0 and value(table, "n", **row) == 300
+        assert value(table, "ci_low", **row) < np.mean(cells) < value(table, "ci_high", **row)
+        sd = value(table, kind="seed sd", metric="accuracy", condition=name)
+        assert sd == pytest.approx(np.std(cells, ddof=1))
+    seeds = select(table, model="scan", kind="seed", metric="accuracy", condition="dot | 1")
+    assert seeds["value"].tolist() == pytest.approx([made.cells["dot"][1].scores["accuracy"]])
+
+
+def test_intervals_agree_with_a_naive_bootstrap_over_pictures(made: Panel) -> None:
+    found = estimates(made, "accuracy")[0]
+    pictures: dict[str, list[float]] = {}
+    for cell in made.cells["cosine"]:
+        for row in cell.examples:
+            pictures.setdefault(row["image"], []).append(row["value"])
+    values = list(pictures.values())
+    rng = np.random.default_rng(3)
+    drawn = []
+    for _ in range(2000):
+        chosen = [values[i] for i in rng.integers(len(values), size=len(values))]
+        drawn.append(100 * np.mean([v for part in chosen for v in part]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert (found.ci_low, found.ci_high) == pytest.approx((low, high), abs=0.7)
+
+
+def test_a_score_that_is_no_mean_of_examples_has_the_seeds_interval(made: Panel) -> None:
+    from scipy import stats
+
+    assert consistent(made, "FID") is None and consistent(made, "accuracy") is not None
+    scores = np.array([r.scores["FID"] for r in made.cells["dot"]])
+    found = estimates(made, "FID")[1]
+    half = stats.t.ppf(0.975, 2) * scores.std(ddof=1) / np.sqrt(3)
+    assert (found.ci_low, found.ci_high, found.n) == pytest.approx(
+        (scores.mean() - half, scores.mean() + half, 0)
+    )
+
+
+def test_planted_best_worst_and_ties(table: pd.DataFrame, made: Panel) -> None:
+    order = ranked(made, "accuracy")
+    assert (order[0], order[-1]) == ("general_kq", "activated_general")
+    assert ranked(made, "FID", ["FID"])[0] == "general_kq" and ranked(made, "FID")[0] == "activated_general"
+
+    def real(condition: str, metric: str = "accuracy") -> float:
+        return value(table, kind="real", metric=metric, condition=condition)
+
+    assert real("general_kq − reference") == 1 and real("activated_general − reference") == 1
+    assert real("cosine − reference") == 0 and real("scaled_dot − reference") == 0
+    assert real("dot − best") == 1
+    assert value(table, kind="best is", metric="accuracy", condition="general_kq") == 1
+    assert value(table, kind="difference", metric="accuracy", condition="general_kq − reference") > 10
+    equal = select(table, model="scan", kind="equal rows", metric="accuracy")
+    assert set(equal["condition"]) == {
+        "cosine − dot",
+        "cosine − scaled_dot",
+        "dot − scaled_dot",
+        "general_qk − biased_general_qk",
+    }
+    assert np.abs(equal["value"]).max() < 3
+
+
+def test_with_one_seed_pictures_alone_decide(table: pd.DataFrame) -> None:
+    rows = select(table, model="mac", kind="p seeds", metric="accuracy")
+    assert len(rows) and rows["value"].isna().all()
+    both = select(table, model="mac", metric="accuracy", condition="general_kq − reference")
+    p = both.set_index("kind")["value"]
+    assert p["p pictures"] < 0.01 and p["real"] == 1
+    # Nothing is known of a score that is of the whole set: no difference is called real.
+    assert select(table, model="mac", metric="FID", kind="real")["value"].sum() == 0
+
+
+def test_a_difference_needs_both_tests(made: Panel) -> None:
+    """Seeds that scatter more than the alignments differ: pictures alone would call it real."""
+    noisy = Panel("scan", "toys", {k: made.cells[k] for k in ("dot", "general_kq")})
+    noisy.cells = {k: list(v) for k, v in noisy.cells.items()}
+    low = made.cells["activated_general"][0]
+    noisy.cells["dot"] = [made.cells["dot"][0], low, made.cells["general_kq"][2]]
+    found = verdicts(noisy, "accuracy", "dot")["general_kq"]
+    assert found.p_examples < 0.05 < found.p_seeds and not found.real
+    assert found.p == pytest.approx(found.p_seeds)
+
+
+def test_breakdown_is_the_mean_of_the_group(table: pd.DataFrame, made: Panel) -> None:
+    rows = [r for c in made.cells["dot"] for r in c.examples if r["type"] == "count"]
+    found = value(table, kind="by type", metric="accuracy", condition="dot | count")
+    assert found == pytest.approx(100 * np.mean([r["value"] for r in rows]))
+    nouns = select(table, model="scan", kind="by nouns", metric="accuracy")["condition"]
+    assert list(nouns[:8]) == [f"{name} | 1" for name in NAMES] and len(nouns) == 40
+
+
+def test_cells_with_other_examples_are_refused(made: Panel) -> None:
+    broken = panel(seeds=1)
+    broken.cells["dot"][0].examples.pop()
+    with pytest.raises(AtlasError, match=r"scan on toys: dot: accuracy: other examples than .* .299 and 300"):
+        estimates(broken, "accuracy")
+    del broken.cells["dot"][0].scores["FID"]
+    with pytest.raises(AtlasError, match="dot: no score 'FID'"):
+        broken.scores("FID")
+
+
+def test_grounding_is_the_mean_over_words(table: pd.DataFrame, made: Panel) -> None:
+    rows = [r for c in made.cells["general_kq"] for r in c.grounding]
+    where = {"kind": "grounding", "condition": "general_kq"}
+    assert value(table, metric="mass", **where) == pytest.approx(np.mean([r["mass"] for r in rows]))
+    assert value(table, metric="top1", **where) == pytest.approx(np.mean([r["top1"] for r in rows]))
+    assert value(table, "chance", metric="mass", **where) == pytest.approx(0.1)
+    over = value(table, metric="mass over chance", **where)
+    assert over == pytest.approx(np.mean([r["mass"] for r in rows]) / 0.1)
+    _, den, words = sums_by_image(made, "mass")
+    assert words == 300 and den.sum(0).tolist() == pytest.approx([300.0] * 8)
+
+
+def test_grounding_of_examples_without_rows_still_counts() -> None:
+    """A word of an example that no row is about makes a picture of its own in the bootstrap."""
+    one = panel(seeds=1)
+    for cells in one.cells.values():
+        cells[0].grounding.append({"example": "new", "word": "x", "mass": 1.0, "chance": 0.1, "top1": 1})
+    num, _, words = sums_by_image(one, "mass")
+    assert words == 301 and num[-1].tolist() == [1.0] * 8 and len(num) == 101
+
+
+def test_spearman_against_all_orders_and_ties() -> None:
+    x, y = np.array([1.0, 2.0, 2.0, 4.0, 5.0]), np.array([2.0, 1.0, 3.0, 5.0, 4.0])
+    ranks_x, ranks_y = np.array([1, 2.5, 2.5, 4, 5]), np.array([2, 1, 3, 5, 4])
+    seen = np.corrcoef(ranks_x, ranks_y)[0, 1]
+    assert spearman(x, y) == pytest.approx(seen)
+    null = [abs(np.corrcoef(ranks_x, p)[0, 1]) >= abs(seen) - 1e-12 for p in permutations(ranks_y)]
+    assert spearman_p(x, y) == pytest.approx(np.mean(null))
+    assert np.isnan(spearman(x, np.ones(5))) and np.isnan(spearman_p(x, np.ones(5)))
+
+
+def test_planted_correlation_is_found(table: pd.DataFrame) -> None:
+    """Grounding was planted to rise with the skill."""
+    where = {"kind": "grounding correlation", "condition": "mass and accuracy"}
+    assert value(table, metric="rho", **where) > 0.8 and value(table, metric="p", **where) < 0.02
+    assert value(table, "n", metric="rho", **where) == 8
+    assert value(table, "ci_low", metric="rho", **where) <= value(table, metric="rho", **where)
+    pooled = select(table, model="all", metric="rho")
+    assert pooled["n"].tolist() == [16] and pooled["value"].iloc[0] > 0.8
+
+
+def test_groups_join_pairs() -> None:
+    pairs = [{"a": a, "b": b, "how": "same weights"} for a, b in (("x", "y"), ("z", "w"), ("y", "z"))]
+    assert groups(pairs) == [{"x", "y", "z", "w"}]
+    assert groups(pairs, ("matrix transposed",)) == []
+
+
+def test_study_is_written_and_read_back(tmp_path: Path) -> None:
+    write_panel(tmp_path / "cells", panel(seeds=2))
+    found = read_panel(tmp_path / "cells", list(NAMES))
+    assert found.alignments == list(NAMES) and found.seeds == 2 and len(found.same) == 3
+    frame = study_table([found], [], SCORES, "dot", ["FID"])
+    for folder in ("a", "b"):
+        write_study(frame, {"toy": found}, SCORES, {"dot": "dot product"}, ["FID"], tmp_path / folder)
+    names = ["metrics.json", "tables/metrics.csv", "tables/shown_toy.json"]
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert len(read_table(tmp_path / "a/tables/metrics.csv")) == len(frame)
+    assert "cosine = dot product = scaled_dot" in (tmp_path / "a/metrics.json").read_text()
+    assert SKILL["general_kq"] == max(SKILL.values())
+
+
+def test_missing_cells_and_unknown_scores_are_named(tmp_path: Path, made: Panel) -> None:
+    with pytest.raises(AtlasError, match="no such folder; run its cells"):
+        read_panel(tmp_path / "none", [])
+    with pytest.raises(ConfigError, match="scan has no 'acuracy'; did you mean 'accuracy'"):
+        study_table([made], [], {"scan": "acuracy"}, "dot")
