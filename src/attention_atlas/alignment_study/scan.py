@@ -1,4 +1,4 @@
-"""What SCAN's cells report: retrieval both ways, hits of every query, whether words look at what they mean."""
+"""What SCAN's cells report: retrieval both ways, hits of each query, whether words look at what they mean."""
 
 from __future__ import annotations
 

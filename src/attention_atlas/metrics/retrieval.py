@@ -81,12 +81,13 @@ def recalls(
         "image": hits(similarity_IC.T, relevant_IC.T, ks),
     }
     images, captions = relevant_IC.shape
-    expected = {
+    expected: dict[str, Any] = {
         "sentence": [np.mean([chance(captions, int(n), k) for n in relevant_IC.sum(1)]) for k in ks],
         "image": [chance(images, 1, k) for k in ks],
     }
     numbers: dict[str, float] = {}
-    for end, values in (("", {d: found[d].mean(0) for d in DIRECTIONS}), (" chance", expected)):
+    seen: dict[str, Any] = {d: found[d].mean(0) for d in DIRECTIONS}
+    for end, values in (("", seen), (" chance", expected)):
         for direction in DIRECTIONS:
             for k, value in zip(ks, values[direction]):
                 numbers[f"R@{k} {direction}{end}"] = 100 * float(value)

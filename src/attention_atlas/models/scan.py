@@ -87,8 +87,8 @@ class Scan(nn.Module):
         """Raw scores (C,T,X,N), X images of each caption, to what softmax over regions takes.
 
         words_CT: bool, the words that are no padding; regions_CTXN: bool, broadcastable, None if all are
-        real; −inf where false. With the published layout's swap each caption is taken with its own number of words,
-        as there.
+        real; −inf where false. With the published layout's swap each caption is taken with its own number of
+        words, as there.
         """
         score = F.leaky_relu(score_CTXN, self.slope)
         if self.alignment.swaps_axes("scan"):
