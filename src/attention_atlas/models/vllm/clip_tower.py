@@ -64,8 +64,13 @@ def clip_vision(sizes: dict[str, Any], stem: Sequence[int]) -> Any:
 
 
 def put_stem(vision: Any, config: Any, stem: Sequence[int]) -> None:
+    """Convolutions before the patches of a CLIP or InstructBLIP tower (whose settings name no channels)."""
+    from types import SimpleNamespace
+
     if stem:
-        vision.embeddings.patch_embedding = Stem(config, list(stem))
+        names = ("image_size", "patch_size", "hidden_size")
+        sizes = SimpleNamespace(num_channels=3, **{name: getattr(config, name) for name in names})
+        vision.embeddings.patch_embedding = Stem(sizes, list(stem))
 
 
 class ClipTower(nn.Module):
@@ -136,8 +141,8 @@ class ClipTower(nn.Module):
 
     def losses(self, batch: dict[str, Tensor], patch_weight: float = 0.0) -> dict[str, Tensor]:
         """`contrastive`: mean of both directions' cross-entropy over the batch (CLIP, Fig. 3); `shown`:
-        binary cross-entropy of the words true of each patch, summed over words, mean over patches, weighted, where
-        the batch has `shown_BPW` (0/1, -1 unknown)."""
+        binary cross-entropy of the words true of each patch, summed over words, mean over patches, weighted,
+        where the batch has `shown_BPW` (0/1, -1 unknown)."""
         picture_BP, hidden_BSD = self.see(batch["pixels_BCHW"])
         text_BP = self.read(batch["ids_BT"], batch["mask_BT"])
         scores_BB = self.clip.logit_scale.exp().clamp(max=100.0) * picture_BP @ text_BP.T

@@ -68,8 +68,8 @@ def checked_config(pretrained: str) -> Any:
         )
     if text.model_type not in ("llama", "mistral", "qwen2"):
         raise AtlasError(
-            f"{pretrained}: text_config: '{text.model_type}' lacks LLaMA's form (layers, norm, embed_tokens); "
-            "use llama, mistral or qwen2"
+            f"{pretrained}: text_config: '{text.model_type}' lacks LLaMA's form (layers, norm, "
+            "embed_tokens); use llama, mistral or qwen2"
         )
     return config
 

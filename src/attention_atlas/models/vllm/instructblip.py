@@ -143,7 +143,7 @@ class InstructBlip(nn.Module):
 @torch.no_grad()
 def take_clip(vision: Any, clip: Any) -> None:
     """Give an InstructBlipVisionModel (one layer less, with PlacedPatches) the weights of a CLIPVisionModel,
-    so that it gives what CLIP's last layer but one gives, behind a norm without own weights. Exact (tested)."""
+    so that it gives what CLIP's last layer but one gives, behind a norm without weights. Exact (tested)."""
     from_, to = clip.embeddings, vision.embeddings
     patch = to.patch_embedding
     weights = from_.patch_embedding.state_dict()

@@ -24,8 +24,8 @@ def llama_config(
     """Sizes as transformers' LlamaConfig names them. Ids are those of models/vllm/tokenizer.py."""
     if dim % heads or (dim // heads) % 2:
         raise ConfigError(
-            f"conf/model: heads: {heads} do not cut dim {dim} into even widths (rotary positions turn pairs); "
-            "change one of them"
+            f"conf/model: heads: {heads} do not cut dim {dim} into even widths (rotary places turn pairs); "
+            "change one"
         )
     if heads % kv_heads:
         raise ConfigError(f"conf/model: kv_heads: {kv_heads} do not divide heads {heads}; change one")

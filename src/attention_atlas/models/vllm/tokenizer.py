@@ -31,8 +31,8 @@ def train_tokenizer(texts: Iterable[str], pieces: int) -> Any:
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() > pieces:
         raise ConfigError(
-            f"conf/train: pieces: {pieces} is less than the {tokenizer.get_vocab_size()} characters and marks "
-            "of the texts; raise it"
+            f"conf/train: pieces: {pieces} is less than the {tokenizer.get_vocab_size()} characters and "
+            "marks of the texts; raise it"
         )
     return wrapped(tokenizer)
 

@@ -24,10 +24,11 @@ SCHEMA = "atlas.clip/1"
 
 @dataclass
 class ContrastiveTask:
-    """An epoch shows every picture once, with one of its texts drawn at random.
+    """An epoch shows every picture once, with `joined` of its texts drawn at random, one behind the other: a
+    single sentence fits too many pictures.
 
     layers: further text layers {root, layer} besides `data=`. pieces: size of the tokenizer learned from the
-    texts. longest: tokens of a text, BOS and EOS among them. patch_weight: of the loss on patches (0: none).
+    texts. longest: tokens of the joined texts, BOS and EOS among them. patch_weight: of the loss on patches (0: none).
     word_min: a label or attribute is learned when at least so many training scenes have it.
     """
 
@@ -37,7 +38,8 @@ class ContrastiveTask:
     image_size: int = 144
     patch_size: int = 24
     pieces: int = 1200
-    longest: int = 32
+    longest: int = 48
+    joined: int = 3
     batch_size: int = 64
     patch_weight: float = 1.0
     word_min: int = 10
@@ -92,12 +94,16 @@ class ContrastiveTask:
     def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.train))
-        drawn = rng.random(len(self.train))
+        drawn = rng.random((len(self.train), 64))
         for step in range(start, self.steps_per_epoch()):
             part = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             rows = [self.train[i] for i in part]
-            texts = [texts[int(drawn[i] * len(texts))].text for i, (_, texts) in zip(part, rows)]
+            texts = [self._joined(texts, drawn[i]) for i, (_, texts) in zip(part, rows)]
             yield self._batch([path for path, _ in rows], texts)
+
+    def _joined(self, texts: Sequence[Sample], keys_64: np.ndarray) -> str:
+        order = sorted(range(len(texts)), key=lambda i: keys_64[i % 64])
+        return ". ".join(texts[i].text for i in order[: self.joined])
 
     def _batch(self, paths: Sequence[Path], texts: Sequence[str]) -> dict[str, Tensor]:
         coded = [[*self.tokenizer(t)["input_ids"][: self.longest - 1]] for t in texts]
@@ -121,8 +127,8 @@ class ContrastiveTask:
             scene, side = self.scenes[path], self.image_size // self.patch_size
             if scene.width != scene.height and scene.objects:
                 raise AtlasError(
-                    f"{path}: {scene.width} × {scene.height}: boxes of a picture that is cut to a square do not "
-                    "fit its patches; set patch_weight to 0 in conf/train"
+                    f"{path}: {scene.width} × {scene.height}: boxes of a picture that is cut to a square do "
+                    "not fit its patches; set patch_weight to 0 in conf/train"
                 )
             found = torch.from_numpy(shown_on_patches(scene, (side, side), self._word_ids))
             self._shown[path] = found if scene.objects else torch.full_like(found, -1.0)
@@ -133,8 +139,9 @@ class ContrastiveTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """`loss`; `retrieval`: share (per cent) of held-out pictures whose own text scores highest in a batch,
-        `retrieval_chance` beside it; `shown_precision`, `shown_recall` of the words on patches at 0.5."""
+        """`loss`; `retrieval`: share (per cent) of held-out pictures whose own text scores highest
+        in a batch, `retrieval_chance` beside it; `shown_precision`, `shown_recall` of the words on patches at
+        a probability of 0.5."""
         tower: Any = model
         device = next(model.parameters()).device
         total, right, chance, count = 0.0, 0, 0.0, 0
@@ -143,7 +150,9 @@ class ContrastiveTask:
             rows = self.held_out[at : at + self.batch_size]
             if len(rows) < 2:
                 break
-            batch = self._batch([p for p, _ in rows], [texts[0].text for _, texts in rows])
+            batch = self._batch(
+                [p for p, _ in rows], [self._joined(texts, np.arange(64)) for _, texts in rows]
+            )
             batch = {k: v.to(device) for k, v in batch.items()}
             total += float(sum(tower.losses(batch, self.patch_weight).values())) * len(rows)
             picture, hidden = tower.see(batch["pixels_BCHW"])
