@@ -10,37 +10,35 @@ import numpy as np
 
 LONGEST = 8  # letters of a word, so that it can be read on a small picture
 HELD_OUT = 5  # every so many-th word
+TEXT_HIDDEN = 0.02  # a sign of which a larger share is hidden cannot be read
 TWO = 0.3  # share of signs with two words
 
-WORDS = tuple(
-    sorted(
-        """
-        active album amber anchor angel apple april arrow artist atlas autumn bacon baker bakery banana bank
-        barber basil beach bells berry bicycle bingo bird biscuit bloom boat books bottle brave bread breeze
-        bridge bright bronze brush butter button cabin cactus cake camera camp candle canvas castle cellar cement
-        chance change charm cheese cherry chess cider cinema circus city clean client clinic closed cloud clover
-        coast cobalt comet copper coral corner cotton cream crown crystal dairy daisy dance danger dawn delta
-        dental desert diary diner dinner doctor dolphin double dragon drama eagle early earth east echo eleven
-        ember engine enjoy entry epic evening event fabric falcon farm feather fiesta finest fire first fish
-        flavor flight floral flower forest fossil fresh friday frozen fruit future galaxy garden garlic gentle
-        ginger giraffe glass glory golden grace grand granite grape green guest guide guitar habit harbor harvest
-        hazel heart helmet herbs hero honey hope horizon hotel house humble indigo island ivory jacket jasmine
-        jazz jelly jewel journey juice jungle junior kernel kettle kite label ladder lake lantern laser lemon
-        lesson letter library light lily linen lobby local lotus lucky lunch magic magnet mango maple marble
-        market meadow melody melon metal midday mint mirror modern monday moon morning motel museum music mystic
-        native nature needle nest nickel noble north novel oasis ocean olive onion opera orchid origin oven
-        oxygen palace panda paper parade park pasta peach pearl pepper phone piano picnic pilot pine pizza planet
-        plaza pocket polar police pony potato pretzel public puzzle quartz quick rabbit radio rain ranch recipe
-        record reef river robin rocket royal ruby rustic sage sailor salad salmon salon sandal saturn school
-        season secret select shadow shell sheriff shop silent silver simple smile smooth snack soccer solar south
-        spark spice spring square star station steam stone storm studio sugar summer sunday sunset super supply
-        swan system tango tavern taxi teacher temple tennis ticket tiger timber today tomato topaz travel
-        treasure tropic tulip tunnel turbo turtle twelve ultra unity urban valley vanilla velvet venus victory
-        village vintage violet violin visit volcano voyage waffle wagon walnut water welcome west whale wheat
-        wild willow window winner winter wisdom wonder yellow yoga zebra zenith zigzag
-        """.split()
-    )
-)
+_LIST = """
+active album amber anchor angel apple april arrow artist atlas autumn bacon baker bakery banana bank
+barber basil beach bells berry bicycle bingo bird biscuit bloom boat books bottle brave bread breeze
+bridge bright bronze brush butter button cabin cactus cake camera camp candle canvas castle cellar cement
+chance change charm cheese cherry chess cider cinema circus city clean client clinic closed cloud clover
+coast cobalt comet copper coral corner cotton cream crown crystal dairy daisy dance danger dawn delta
+dental desert diary diner dinner doctor dolphin double dragon drama eagle early earth east echo eleven
+ember engine enjoy entry epic evening event fabric falcon farm feather fiesta finest fire first fish
+flavor flight floral flower forest fossil fresh friday frozen fruit future galaxy garden garlic gentle
+ginger giraffe glass glory golden grace grand granite grape green guest guide guitar habit harbor harvest
+hazel heart helmet herbs hero honey hope horizon hotel house humble indigo island ivory jacket jasmine
+jazz jelly jewel journey juice jungle junior kernel kettle kite label ladder lake lantern laser lemon
+lesson letter library light lily linen lobby local lotus lucky lunch magic magnet mango maple marble
+market meadow melody melon metal midday mint mirror modern monday moon morning motel museum music mystic
+native nature needle nest nickel noble north novel oasis ocean olive onion opera orchid origin oven
+oxygen palace panda paper parade park pasta peach pearl pepper phone piano picnic pilot pine pizza planet
+plaza pocket polar police pony potato pretzel public puzzle quartz quick rabbit radio rain ranch recipe
+record reef river robin rocket royal ruby rustic sage sailor salad salmon salon sandal saturn school
+season secret select shadow shell sheriff shop silent silver simple smile smooth snack soccer solar south
+spark spice spring square star station steam stone storm studio sugar summer sunday sunset super supply
+swan system tango tavern taxi teacher temple tennis ticket tiger timber today tomato topaz travel
+treasure tropic tulip tunnel turbo turtle twelve ultra unity urban valley vanilla velvet venus victory
+village vintage violet violin visit volcano voyage waffle wagon walnut water welcome west whale wheat
+wild willow window winner winter wisdom wonder yellow yoga zebra zenith zigzag
+"""
+WORDS = tuple(sorted(_LIST.split()))
 
 
 def usable() -> list[str]:

@@ -1,7 +1,7 @@
 """Signed rooms: furnished rooms with several signs on their walls, whose words come from a long list.
 
-The rooms of `rooms` have one sign at most and thirty texts among all of them: what a sign says can be guessed,
-and there is nothing to choose from. Here every picture has several, of different colours as a rule.
+The rooms of `rooms` have one sign at most and thirty texts among all of them: what a sign says can be
+guessed, and there is nothing to choose from. Here every picture has several, of different colours as a rule.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from attention_atlas.worlds.rooms.plan import Plan
 from attention_atlas.worlds.rooms.plan_file import plan_row
 from attention_atlas.worlds.rooms.sample import Room
 from attention_atlas.worlds.rooms.shell import build_shell
-from attention_atlas.worlds.rooms.sign_words import draw_text
+from attention_atlas.worlds.rooms.sign_words import TEXT_HIDDEN, draw_text
 from attention_atlas.worlds.rooms.view import choose_camera, choose_lights
 from attention_atlas.worlds.rooms.ways import furnish
 from attention_atlas.worlds.rooms.ways.base import WALL_TURN, at_wall, random_along
 from attention_atlas.worlds.rooms.world import REDRAWS, scene_objects
 from attention_atlas.worlds.world import Made
 
-HIDDEN = 0.02  # a sign of which more is hidden cannot be read
 TRIES = 30
 OWN_COLOUR = 0.8  # chance that a sign may not have the colour of another
 WALL_SHARES = {"back": 0.76, "left": 0.12, "right": 0.12}
@@ -88,7 +87,7 @@ class SignedRooms:
 
 def readable(objects: Sequence[SceneObject]) -> list[SceneObject]:
     """The objects with words on them of which nothing is hidden."""
-    return [o for o in objects if o.text and o.occlusion <= HIDDEN]
+    return [o for o in objects if o.text and o.occlusion <= TEXT_HIDDEN]
 
 
 def sample_signed_room(rng: np.random.Generator, split: str, count: int) -> Room:
