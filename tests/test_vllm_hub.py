@@ -1,5 +1,5 @@
-"""Published vision LLMs: tiny checkpoints of the same classes in a folder, read as the real ones are, and what
-an unsupported one lacks in one line."""
+"""Published vision LLMs: tiny checkpoints of the same classes in a folder, read as real ones are, and what an
+unsupported one lacks in one line."""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""Own picture against others: gains by hand, and a model that looks is told from one that does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from vllm_world import captioned, tiny, tiny_inputs, tiny_tokenizer
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.metrics.table import make_table
+from attention_atlas.models.vllm.loaded import LoadedVllm
+from attention_atlas.vllm.data import samples_of
+from attention_atlas.vllm.looking import (
+    BLIND,
+    GREY,
+    OTHER,
+    OWN,
+    caption_rows,
+    gain_rows,
+    log_probs,
+    other_pictures,
+)
+
+ABOUT = {"experiment": "e", "model": "m", "data": "d"}
+
+
+def test_gains_by_hand():
+    found = {
+        OWN: np.array([-2.0, -4.0, -6.0]),
+        OTHER: np.array([-4.0, -4.0, -12.0]),
+        "tokens": np.array([2.0, 2.0, 4.0]),
+    }
+    rows = {(r["metric"], r["condition"]): r for r in gain_rows(found, ["a", "a", "b"], ABOUT)}
+    assert rows["log-probability per token", OWN]["value"] == pytest.approx(-12 / 8)
+    gain = rows["gain per token", OTHER]
+    assert gain["value"] == pytest.approx(8 / 8) and gain["n"] == 3
+    # Two pictures with gains 2/4 and 6/4: resamples lie between them.
+    assert gain["ci_low"] == pytest.approx(0.5) and gain["ci_high"] == pytest.approx(1.5)
+    assert not any(condition == GREY for _, condition in rows)
+    make_table(rows.values())
+
+
+def test_conditions_show_what_they_say(tmp_path):
+    corpus, _ = captioned(tmp_path / "world", 8)
+    tokenizer = tiny_tokenizer()
+    model, blind = tiny("llava", tokenizer), tiny("llava", tokenizer, blind=True)
+    loaded = LoadedVllm("m", model.model, tiny_inputs(model, tokenizer))
+    unseeing = LoadedVllm("b", blind.model, tiny_inputs(blind, tokenizer))
+    samples = samples_of(corpus, corpus.examples)
+    others = other_pictures(samples)
+    assert all(s.image != o for s, o in zip(samples, others)) and others[0] == samples[2].image
+    found = log_probs(loaded, samples, unseeing, batch_size=5)
+    assert found[OTHER][0] == pytest.approx(loaded.log_prob(samples[:1], images=others[:1])[0][0], abs=1e-3)
+    assert found[BLIND][3] == pytest.approx(unseeing.log_prob(samples[3:4])[0][0], abs=1e-3)
+    assert np.abs(found[OWN] - found[GREY]).max() > 1e-3
+    references = {s.image: [t.text for t in samples if t.image == s.image] for s in samples}
+    rows = caption_rows(loaded, samples, references, ABOUT, unseeing)
+    assert [r["condition"] for r in rows] == [OWN, OTHER, BLIND] and {r["n"] for r in rows} == {8}
+    assert all(r["ci_low"] <= r["value"] <= r["ci_high"] for r in rows)
+    make_table(rows)
+    with pytest.raises(AtlasError, match="at least two pictures"):
+        other_pictures(samples[:2])
