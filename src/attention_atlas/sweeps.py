@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ DONE = "job.txt"
 
 
 def uses_alignment(model: DictConfig) -> bool:
-    """Whether conf/model/<name>.yaml takes the alignment that is chosen (`${alignment}`)."""
+    """Whether conf/model/<name>.yaml takes the chosen alignment: `${alignment}`, `${oc.select:alignment}`."""
     from omegaconf import OmegaConf
 
     def mentions(value: Any) -> bool:
@@ -23,7 +24,7 @@ def uses_alignment(model: DictConfig) -> bool:
             return any(mentions(v) for v in value.values())
         if isinstance(value, list):
             return any(mentions(v) for v in value)
-        return isinstance(value, str) and "${alignment" in value
+        return isinstance(value, str) and bool(re.search(r"\$\{([\w.]+:)?\s*alignment\b", value))
 
     return mentions(OmegaConf.to_container(model, resolve=False))
 

@@ -116,7 +116,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: its number and ours in each cell, one row per model.
 
     {title, table, caption, factor, digits, where, columns: [{label, where, factor, digits}],
-    rows: [{label, models, paper: [numbers in the order of the columns]}]}
+    rows: [{label, models, where, paper: [numbers in the order of the columns]}]}
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
@@ -131,12 +131,13 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
                 f"conf/report: {title}: row '{label}': paper: {len(paper)} numbers for {len(columns)} columns"
             )
         paper += [""] * (len(columns) - len(paper))
-        present = bool(len(tables.rows(name, {"model": models})))
+        own = dict(spec.get("where") or {})
+        present = bool(len(tables.rows(name, {"model": models} | dict(entry.get("where") or {}) | own)))
         cells: list[dict[str, Any]] = []
         for column, papers in zip(columns, paper, strict=True):
             ours = Quote(value="")
             if present:
-                where = {"model": models} | dict(entry.get("where") or {}) | dict(column["where"])
+                where = {"model": models} | dict(entry.get("where") or {}) | own | dict(column["where"])
                 row = pick(tables.rows(name, where), "overall", f"{title}, {label}, {column['label']}")
                 factor = float(column.get("factor", entry.get("factor", 1)))
                 ours = quote(row, factor, int(column.get("digits", entry.get("digits", 2))))
