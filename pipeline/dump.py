@@ -9,6 +9,12 @@ def main(cfg, stage):
 
     from hydra.utils import instantiate
 
+    if cfg.model.get("task") == "vllm":
+        from attention_atlas.vllm.stage import run_dump
+
+        stage.run.metrics(run_dump(cfg, stage))
+        return
+
     from attention_atlas.capture.dump import dump, read_settings
     from attention_atlas.paths import attention_path, features_path, model_path
     from attention_atlas.stage import config_hash

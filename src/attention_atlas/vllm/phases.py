@@ -76,11 +76,13 @@ def find_phases(curve_BL: np.ndarray, least: float = LEAST) -> Phases:
 
 @dataclass(frozen=True)
 class Stability:
-    """phases: of the mean curve. share: of resamples in which each phase is there (4,). low, high: 95 %
-    interval of the turns over resamples (3,); near: share of resamples whose turn is at most one layer off."""
+    """phases: of the mean curve. share: of resamples in which each phase (4,) or all phases are there.
+    low, high: 95 % interval of the turns over resamples (3,); near: share of resamples whose turn is at most
+    one layer off."""
 
     phases: Phases
     share_4: np.ndarray
+    share_all: float
     low_3: np.ndarray
     high_3: np.ndarray
     near_3: np.ndarray
@@ -101,7 +103,8 @@ def bootstrap_phases(
     seen, drawn = find_phases(curve_NL.mean(0), least), find_phases(curve_BL, least)
     low, high = np.percentile(drawn.turns_B3, [2.5, 97.5], axis=0)
     near = (np.abs(drawn.turns_B3 - seen.turns_B3) <= 1).mean(0)
-    return Stability(seen, drawn.present_B4.mean(0), low, high, near)
+    share_all = float(drawn.present_B4.all(1).mean())
+    return Stability(seen, drawn.present_B4.mean(0), share_all, low, high, near)
 
 
 def chance_four(curve_L: np.ndarray, shuffles: int = 1000, seed: int = 0, least: float = LEAST) -> float:

@@ -38,7 +38,8 @@ KIND, QUERY, KEY = "decoder", "row", "sequence"
 class PhasesDump:
     """Settings (conf/experiment/vllm_phases.yaml: dump). samples: {context | lens | norm | knockout | pairs:
     how many, null = all}; every part takes the first of the same random order. blocks, width, stride: knock-out
-    (knockout.windows). prompt: instruction; split: as in Corpus.split."""
+    (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples' pictures are
+    kept for the figures."""
 
     samples: Mapping[str, int | None]
     blocks: Sequence[str] = ("text → image",)
@@ -48,6 +49,7 @@ class PhasesDump:
     split: str = "test"
     batch_size: int = 16
     lens: Sequence[str] = ("plain", "normalised")
+    pictures: int = 2
 
     def __post_init__(self) -> None:
         for name in self.samples:
@@ -132,6 +134,7 @@ def dump_phases(
             "counts": counts,
             "pieces": _vocabulary(loaded),
             "samples": [{"id": s.id, "image_id": s.image_id, "text": s.text} for s in drawn],
+            "pictures": {s.id: png(s.image) for s in drawn[: settings.pictures]},
             "pairs": [{"id": p.id, "scores": np.round(s, 5).tolist()} for p, s in zip(pairs, scores)],
         },
     )
@@ -211,6 +214,21 @@ def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
         if other.image_id != drawn[index].image_id:
             return other
     raise AtlasError("knock-out: all samples show one picture; take more samples")
+
+
+def png(path: Path, longest: int = 160) -> str:
+    """The picture, at most `longest` pixels wide or high, as PNG in base64."""
+    import base64
+    import io
+
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        picture = opened.convert("RGB")
+        picture.thumbnail((longest, longest))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _vocabulary(loaded: LoadedVllm) -> list[str]:
