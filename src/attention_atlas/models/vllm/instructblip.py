@@ -88,7 +88,6 @@ class InstructBlip(nn.Module):
             text_config=LlamaConfig(**text),
             num_query_tokens=queries,
             image_token_index=image_token_id,
-            image_token_id=image_token_id,
         )
         self.model = InstructBlipForConditionalGeneration(config)
         put_stem(self.vision, config.vision_config, stem)

@@ -43,7 +43,6 @@ class Llava(nn.Module):
         config = LlavaConfig(
             vision_config=CLIPVisionConfig(**vision),
             text_config=LlamaConfig(**text),
-            image_token_id=image_token_id,
             image_token_index=image_token_id,
             image_seq_length=(vision["image_size"] // vision["patch_size"]) ** 2,
             vision_feature_layer=-2,

@@ -42,4 +42,5 @@ def load_vllm(folder: str | Path, device: str = "cpu") -> LoadedVllm:
         model.image_tokens,
         tokenizer if model.instruction_aware else None,
     )
-    return LoadedVllm(name, model.model.to(device), inputs)
+    placed: Any = model.to(device)
+    return LoadedVllm(name, placed.model, inputs)

@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from attention_atlas.corpus import Corpus
     from attention_atlas.vllm.data import Sample
 
+# What a LlamaConfig of the same shape is made from.
+TEXT_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "max_position_embeddings",
+    "initializer_range",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "tie_word_embeddings",
+)
+
 
 @dataclass
 class VllmTuningTask:
@@ -83,13 +99,10 @@ class VllmTuningTask:
         from attention_atlas.models.vllm.tokenizer import IMAGE
 
         config = self._text.model.config
-        kept = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        kept += ("num_key_value_heads", "max_position_embeddings", "initializer_range")
-        kept += ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings")
         return {
             "vision": dict(self._tower.sizes),
             "stem": list(self._tower.stem),
-            "text": {name: getattr(config, name) for name in kept},
+            "text": {name: getattr(config, name) for name in TEXT_SIZES},
             "image_token_id": int(self.tokenizer.convert_tokens_to_ids(IMAGE)),
         }
 
