@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,9 +83,7 @@ def _looks(number: int, rng: np.random.Generator) -> list[dict[str, str]]:
 def _places(radii: list[float], camera: Camera, rng: np.random.Generator) -> list[_Place] | None:
     places: list[_Place] = []
     for radius in radii:
-        for _ in range(TRIES):
-            x, y = (float(rng.uniform(*ends)) for ends in FIELD)
-            place = _place(x, y, radius, camera)
+        for place in _candidates(radius, camera, rng):
             if abs(place.side) + place.seen < 0.97 and all(_clear(place, other) for other in places):
                 places.append(place)
                 break
@@ -92,19 +92,22 @@ def _places(radii: list[float], camera: Camera, rng: np.random.Generator) -> lis
     return places
 
 
-def _place(x: float, y: float, radius: float, camera: Camera) -> _Place:
-    middle, foot = project(camera, np.array([[x, y, 0.75 * radius], [x, y, 0.0]]))
-    seen = radius / float(middle[2]) / float(np.tan(np.radians(camera.angle / 2)))
-    return _Place(x, y, radius, float(middle[0]), float(middle[1]), float(foot[2]), seen)
+def _candidates(radius: float, camera: Camera, rng: np.random.Generator) -> Iterator[_Place]:
+    x, y = (rng.uniform(*ends, size=TRIES) for ends in FIELD)
+    middle = project(camera, np.stack([x, y, np.full(TRIES, 0.75 * radius)], axis=1))
+    foot = project(camera, np.stack([x, y, np.zeros(TRIES)], axis=1))
+    seen = radius / middle[:, 2] / np.tan(np.radians(camera.angle / 2))
+    for row in np.stack([x, y, np.full(TRIES, radius), *middle[:, :2].T, foot[:, 2], seen], axis=1).tolist():
+        yield _Place(*row)
 
 
 def _clear(a: _Place, b: _Place) -> bool:
-    if np.hypot(a.x - b.x, a.y - b.y) < a.radius + b.radius + GAP:
+    if math.hypot(a.x - b.x, a.y - b.y) < a.radius + b.radius + GAP:
         return False
     if abs(a.side - b.side) < LEAST_ASIDE or abs(a.depth - b.depth) < LEAST_DEEPER:
         return False
     nearer = a if a.depth < b.depth else b  # must not hide the middle of the other
-    return bool(np.hypot(a.side - b.side, a.height - b.height) > 0.95 * nearer.seen)
+    return math.hypot(a.side - b.side, a.height - b.height) > 0.95 * nearer.seen
 
 
 def _laid(
