@@ -116,9 +116,19 @@ def test_grids_are_in_raster_order() -> None:
     assert attention_map(entry, np.arange(6.0), np.zeros((4, 6, 3))).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_words_with_the_highest_peaks_in_their_order() -> None:
-    entry = {"words": ["a", "red", ".", "chair"], "attention": [[0.2], [0.5], [0.9], [0.7]]}
-    assert chosen_words(entry, 2) == [1, 3] and chosen_words(entry, 4) == [0, 1, 2, 3]
+def test_words_that_mean_a_region_come_first_then_the_highest_peaks() -> None:
+    words = ["a", "red", ".", "chair"]
+    entry = {"words": words, "attention": [[0.2], [0.5], [0.9], [0.4]]}
+    other = {"words": words, "attention": [[0.7], [0.1], [0.9], [0.1]]}
+    assert chosen_words(entry, [entry], [], 2) == [1, 3] and chosen_words(entry, [entry], [], 4) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert chosen_words(entry, [entry], ["a"], 2) == [0, 1]
+    # Both alignments show the same words, chosen by the higher of their peaks.
+    assert chosen_words(entry, [entry, other], [], 2) == chosen_words(other, [entry, other], [], 2) == [0, 1]
 
 
 def test_examples_are_those_that_the_best_wins(made: Panel, tmp_path: Path) -> None:

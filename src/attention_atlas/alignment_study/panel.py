@@ -14,6 +14,8 @@ from attention_atlas.alignment_study.same import read_same
 from attention_atlas.errors import AtlasError
 
 ABOUT = "about.json"
+# How evaluators name the chance level of a score.
+CHANCE = ("chance {}", "{} chance", "{}, random words")
 RESERVED = ("example", "metric", "value", "image")
 
 
@@ -55,9 +57,10 @@ class Panel:
         return np.array([[r.scores[name] for r in found[: self.seeds]] for found in self.cells.values()])
 
     def chance(self, name: str) -> float:
-        """Chance level of a score: the evaluator's own "chance <name>" or "<name> chance", else NaN."""
+        """Chance level of a score: what the evaluator gives under one of the names of CHANCE, else NaN."""
         found = next(iter(self.cells.values()))[0].scores
-        return float(found.get(f"chance {name}", found.get(f"{name} chance", np.nan)))
+        known = [found[key] for key in (form.format(name) for form in CHANCE) if key in found]
+        return float(known[0]) if known else float("nan")
 
     def values(self, metric: str, group: str = "", member: Any = None) -> Sums | None:
         """Per-example values of `metric`, those of one member of a group if asked; None when no example has
@@ -141,7 +144,8 @@ class Sums:
 
 
 def is_chance(name: str) -> bool:
-    return name.startswith("chance ") or name.endswith(" chance")
+    ends = [form.split("{}") for form in CHANCE]
+    return any(name.startswith(start) and name.endswith(end) for start, end in ends)
 
 
 def _table(result: CellResult, metric: str) -> dict[str, float]:

@@ -61,12 +61,16 @@ def write_shown(
     panel: Panel, name: str, titles: dict[str, str], path: Path, lower: Sequence[str] = (), count: int = 4
 ) -> None:
     """Write {"schema", "model", "score", "alignments": [{name, title, score}], "examples": [{"example",
-    "maps": [Shown of each alignment, its picture as PNG in base64]}]}."""
+    "meant": words that mean a region, "maps": [Shown of each alignment, its picture as PNG in base64]}]}."""
     pair = best_and_worst(panel, name, lower)
     shown = {a: {item.example: item for item in panel.cells[a][0].shown} for a in pair}
     scores = dict(zip(panel.alignments, panel.scores(name).mean(1), strict=True))
     examples = [
-        {"example": e, "maps": [entry(shown[a][e], panel.root) for a in pair]}
+        {
+            "example": e,
+            "meant": sorted({str(r["word"]) for r in panel.cells[pair[0]][0].grounding if r["example"] == e}),
+            "maps": [entry(shown[a][e], panel.root) for a in pair],
+        }
         for e in choose(panel, pair, name, count)
     ]
     alignments = [{"name": a, "title": titles.get(a, a), "score": round(float(scores[a]), 6)} for a in pair]

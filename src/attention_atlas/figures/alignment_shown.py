@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,25 +34,26 @@ def paint(shape: tuple[int, int], boxes_N4: np.ndarray, attn_N: np.ndarray, scal
 
 def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int = 5) -> Figure:
     """One example of shown_<panel>.json: a row for each alignment, first the picture, then a map for each of
-    the words with most attention on one place, in their order. Under a map: the share of its highest place;
-    each map has its own scale."""
+    `words` words (see `chosen_words`). Under a map: the share of its highest place; each map has its own
+    scale."""
     content = read_json(shown, SCHEMA)
     if example >= len(content["examples"]):
         many = len(content["examples"])
         raise AtlasError(f"{shown}: has {many} examples, not {example + 1}; ask for fewer")
-    maps = content["examples"][example]["maps"]
+    maps, meant = content["examples"][example]["maps"], content["examples"][example]["meant"]
     columns = min(words, max(len(m["words"]) for m in maps))
     cell = (PAGE - 0.25) / (columns + 1)
     width, height = maps[0]["size"]
     shape = height / width if width else 1.0
     figure = new_figure(PAGE, len(maps) * (cell * min(shape, 1.2) + 0.62))
     parts = figure.subfigures(len(maps), 1, squeeze=False)[:, 0]
+    alike = [m for m in maps if m["words"] == maps[0]["words"]]
     for part, entry, alignment, role in zip(parts, maps, content["alignments"], ("best", "worst")):
         axes = part.subplots(1, columns + 1, squeeze=False)[0]
         picture = _picture(entry["picture"])
         axes[0].imshow(picture)
         _bare(axes[0])
-        for ax, place in zip(axes[1:], chosen_words(entry, columns)):
+        for ax, place in zip(axes[1:], chosen_words(entry, alike, meant, columns)):
             attn = np.array(entry["attention"][place])
             overlay(ax, picture, attention_map(entry, attn, picture), float(attn.max()))
             ax.set_title(_short(entry["words"][place]), fontsize=7, pad=2)
@@ -65,14 +66,20 @@ def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int =
     return figure
 
 
-def chosen_words(entry: Mapping[str, Any], count: int) -> list[int]:
-    """The words with the highest peaks, in the order of the text; those without a letter or digit last."""
-    peaks = [
-        (any(c.isalnum() for c in word), max(row))
-        for word, row in zip(entry["words"], entry["attention"], strict=True)
-    ]
-    order = sorted(range(len(peaks)), key=lambda i: (-peaks[i][0], -peaks[i][1], i))
-    return sorted(order[:count])
+def chosen_words(
+    entry: Mapping[str, Any], maps: Sequence[Mapping[str, Any]], meant: Sequence[str], count: int
+) -> list[int]:
+    """Places of `count` words, in the order of the text: first those that mean a region, then those with the
+    highest peaks in any of `maps` that has the same words, so that alignments show the same ones; punctuation
+    last."""
+    peers = [m["attention"] for m in maps if m["words"] == entry["words"]] or [entry["attention"]]
+    peaks = [max(max(rows[i]) for rows in peers) for i in range(len(entry["words"]))]
+
+    def rank(i: int) -> tuple[bool, bool, float, int]:
+        word = entry["words"][i]
+        return word not in meant, not any(c.isalnum() for c in word), -peaks[i], i
+
+    return sorted(sorted(range(len(peaks)), key=rank)[:count])
 
 
 def attention_map(entry: Mapping[str, Any], attn_N: np.ndarray, picture: np.ndarray) -> np.ndarray:

@@ -1,0 +1,92 @@
+"""Sweeps over models and alignments: what composes, what is passed over and why, what is done already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from attention_atlas import resolvers  # noqa: F401
+from attention_atlas.errors import ConfigError
+from attention_atlas.sweeps import is_done, mark_done, passed_over, skip_reason, uses_alignment
+
+
+def composed(*overrides: str, stage: str = "train") -> Any:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose(
+            f"stage/{stage}", overrides=["experiment=alignment", *overrides], return_hydra_config=True
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [("scan", "rooms_captions"), ("mac", "tabletop_questions"), ("mac_blind", "tabletop_questions")],
+)
+def test_a_model_brings_its_data_and_training(model: str, data: str) -> None:
+    cfg = composed(f"model={model}", "alignment=general_kq")
+    assert cfg.data.name == data and cfg.train.task._target_ and cfg.alignment.name == "general_kq"
+    OmegaConf.set_readonly(cfg.hydra, False)
+    assert cfg.hydra.sweep.subdir == f"{model}_{data}/general_kq/seed0"
+    assert composed(f"model={model}", "data=rooms_captions").data.name == "rooms_captions"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf/trained/alignment").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_each_model_of_the_study_names_data_and_training(path: Path) -> None:
+    chosen = {
+        key.strip("/"): value for entry in OmegaConf.load(path)["defaults"] for key, value in entry.items()
+    }
+    assert set(chosen) == {"data", "train"}
+
+
+def test_what_takes_an_alignment() -> None:
+    for text, takes in (
+        ("${alignment}", True),
+        ("${oc.select:alignment,null}", True),
+        ("${alignments.dot}", False),
+        ("alignment", False),
+    ):
+        assert uses_alignment(OmegaConf.create({"x": {"y": [text]}})) is takes
+
+
+def test_senseless_jobs_are_passed_over_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    cfg = composed("model=vilt", "alignment=dot")
+    assert passed_over(cfg, in_sweep=True)
+    assert capsys.readouterr().out.strip() == (
+        "passed over: model vilt: no part of this study; conf/trained/alignment/ has no vilt.yaml"
+    )
+    with pytest.raises(ConfigError, match="no part of this study"):
+        passed_over(cfg, in_sweep=False)
+    blind = composed("model=mac_blind", "alignment=cosine")
+    assert passed_over(blind, in_sweep=True)
+    assert "it takes no alignment; trained once, with dot" in capsys.readouterr().out
+    assert not passed_over(blind, in_sweep=False), "a single command gets the model it asks for"
+    assert skip_reason(composed("model=mac_blind", "alignment=dot")) == ""
+    assert skip_reason(composed("model=mac", "alignment=cosine")) == ""
+
+
+def test_other_studies_are_not_touched() -> None:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        assert skip_reason(compose("stage/train", overrides=["experiment=grounding"])) == ""
+
+
+def test_a_done_job_is_known_by_its_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, work = tmp_path / "out", tmp_path / "work" / "0123"
+    assert not is_done(out, work)
+    mark_done(out, work)
+    assert is_done(out, work) and "trained already" in capsys.readouterr().out
+    assert not is_done(out, work.with_name("4567")), "another configuration, code or input"
+
+
+def test_cells_compose_with_every_alignment() -> None:
+    cfg = composed("model=scan", "data=tabletop_captions", stage="cells")
+    assert len(cfg.alignments) == 8 and cfg.alignments.dot.name == "dot" and cfg.alignment is None
+    assert cfg.data.name == "tabletop_captions"
