@@ -181,9 +181,12 @@ _SHADES = {"sd": "standard deviation over samples", "ci": "95 % interval over pi
 
 def _finish(figure: Figure, found: list[Any], label: str, note: str) -> None:
     """Labels at the edges only, one legend for all panels above them."""
+    from matplotlib.ticker import MaxNLocator
+
     drawn = [ax for ax, *_ in found]
     grid = drawn[0].get_gridspec()
     for i, ax in enumerate(drawn):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if i >= len(drawn) - grid.ncols:
             ax.set_xlabel("layer")
         if i % grid.ncols == 0:
