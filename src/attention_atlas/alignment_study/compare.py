@@ -174,5 +174,5 @@ def group_estimates(
     value_A = ratio(num_IA, den_I1)
     mean_AS = factor * sums.value_ASE.mean(2)
     sd_A = mean_AS.std(1, ddof=1) if panel.seeds > 1 else np.full(len(mean_AS), np.nan)
-    rows = zip(value_A, low_A, high_A, sd_A, strict=True)
-    return [Estimate(*(float(factor * x) for x in (v, a, b)), float(s), sums.examples) for v, a, b, s in rows]
+    rows = zip(factor * value_A, factor * low_A, factor * high_A, sd_A, strict=True)
+    return [Estimate(float(v), float(a), float(b), float(s), sums.examples) for v, a, b, s in rows]

@@ -129,9 +129,9 @@ def _column(
     rows_of(table, {**_where(column), "kind": _kind(column)})
     found = {}
     for alignment in known:
-        row = select(table, **_where(column), kind=_kind(column), condition=_condition(column, alignment))
-        if len(row):
-            found[alignment] = row.iloc[0]
+        cell = select(table, **_where(column), kind=_kind(column), condition=_condition(column, alignment))
+        if len(cell):
+            found[alignment] = cell.iloc[0]
     sign = -1 if _less(column, lower) else 1
     values = np.array([sign * row["value"] for row in found.values()])
     span = values.max() - values.min()
