@@ -15,13 +15,13 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.progress import progress
-from attention_atlas.vision.ocr_file import OcrPicture, OcrToken, look_of, write_ocr
+from attention_atlas.vision.ocr_file import OcrPicture, OcrToken, look_of, read_ocr, write_ocr
 
 if TYPE_CHECKING:
     from attention_atlas.corpus import Corpus
 
 Box = tuple[float, float, float, float]
-KEPT_EVERY = 50  # pictures between two writes of unfinished work
+BLOCK = 24  # pictures handed to a process at once and then kept
 
 
 class OcrSource(Protocol):
@@ -37,14 +37,14 @@ class RapidOcr:
     """scale: pictures are enlarged so often. side: the detector's picture has at least so many pixels on its
     shorter side (PP-OCR: 736). least: lines of a lower confidence are dropped. longest: words of a picture,
     the most confident are kept (M4C: 50). only_texts: read only pictures whose scene says that words are in
-    them, where scenes are annotated. threads: of onnxruntime."""
+    them, where scenes are annotated. workers: processes, 0 as many as there are cores."""
 
     scale: float = 2.0
     side: int = 512
     least: float = 0.5
     longest: int = 50
     only_texts: bool = False
-    threads: int = 1
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if self.scale <= 0 or self.side < 32 or self.longest < 1:
@@ -58,16 +58,22 @@ class RapidOcr:
             wanted = [i for i in wanted if any(o.text for o in corpus.scenes[i].objects)]
         if not wanted:
             raise AtlasError(f"{corpus.root}: no picture with words; set only_texts to false in conf/ocr")
-        from attention_atlas.vision.ocr_file import read_ocr
+        import os
+
+        from joblib import Parallel, delayed, parallel_config
 
         part = Path(work) / "ocr.jsonl"
         done = list(read_ocr(part).values()) if part.exists() else []
         have = {p.image_id for p in done}
-        for image_id in progress(wanted, "ocr", len(wanted)):
-            if image_id in have:
-                continue
-            done.append(self.read(image_id, _pixels(corpus.image_path(image_id))))
-            if len(done) % KEPT_EVERY == 0:
+        left = [i for i in wanted if i not in have]
+        blocks = [left[i : i + BLOCK] for i in range(0, len(left), BLOCK)]
+        count = max(1, min(self.workers or os.cpu_count() or 1, len(blocks)))
+        with parallel_config("loky", inner_max_num_threads=1), Parallel(count, return_as="generator") as pool:
+            jobs = pool(
+                delayed(_read_block)(self, [(i, corpus.image_path(i)) for i in block]) for block in blocks
+            )
+            for found in progress(jobs, "ocr", len(blocks)):
+                done += found
                 write_ocr(part, done)
         write_ocr(out, done)
 
@@ -97,6 +103,9 @@ class RapidOcr:
         kept.sort(key=lambda t: (t.box[1], t.box[0], t.text))
         return OcrPicture(image_id, (width, height), kept, self.source())
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engine": None}  # networks stay in their process
+
     def source(self) -> str:
         from importlib.metadata import version
 
@@ -115,12 +124,16 @@ class RapidOcr:
                     "Global.log_level": "error",
                     "Global.use_cls": False,
                     "Global.text_score": self.least,
-                    "EngineConfig.onnxruntime.intra_op_num_threads": self.threads,
+                    "EngineConfig.onnxruntime.intra_op_num_threads": 1,
                     "EngineConfig.onnxruntime.inter_op_num_threads": 1,
                     "Det.limit_side_len": self.side,
                 }
             )
         return self._engine
+
+
+def _read_block(reader: RapidOcr, block: list[tuple[str, Path]]) -> list[OcrPicture]:
+    return [reader.read(image_id, picture_pixels(path)) for image_id, path in block]
 
 
 def split_line(text: str, box: Box) -> list[tuple[str, Box]]:
@@ -171,7 +184,8 @@ def words_on(picture: OcrPicture, box: Box) -> list[int]:
     return [i for line in lines for i, _ in sorted(line, key=lambda item: item[1].box[0])]
 
 
-def _pixels(path: Path) -> np.ndarray:
+def picture_pixels(path: Path) -> np.ndarray:
+    """RGB (H,W,3) uint8. Raises AtlasError for a missing or broken picture."""
     from PIL import Image, UnidentifiedImageError
 
     try:

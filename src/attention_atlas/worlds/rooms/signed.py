@@ -18,7 +18,7 @@ from attention_atlas.worlds.rooms.categories import CATEGORIES
 from attention_atlas.worlds.rooms.kinds import KINDS
 from attention_atlas.worlds.rooms.layout import Layout, Thing
 from attention_atlas.worlds.rooms.looks import choose
-from attention_atlas.worlds.rooms.plan import Plan
+from attention_atlas.worlds.rooms.plan import Camera, Plan
 from attention_atlas.worlds.rooms.plan_file import plan_row
 from attention_atlas.worlds.rooms.sample import Room
 from attention_atlas.worlds.rooms.shell import build_shell
@@ -97,7 +97,7 @@ def sample_signed_room(rng: np.random.Generator, split: str, count: int) -> Room
     category = CATEGORIES[str(rng.choice(names, p=weights / weights.sum()))]
     width, depth, height = (float(rng.uniform(a, b)) for a, b in ((3.8, 5.2), (3.2, 4.2), (2.5, 2.8)))
     size = (round(width, 3), round(depth, 3), round(height, 3))
-    camera = choose_camera(size, rng)
+    camera = _rounded(choose_camera(size, rng))
     lights, ambient = choose_lights(size, rng)
     shell = build_shell(category, size, rng)
     layout = Layout(category, size, camera, rng, first_id=len(shell))
@@ -119,6 +119,12 @@ def sample_signed_room(rng: np.random.Generator, split: str, count: int) -> Room
         Plan(category.name, size, camera, objects),
         View(solids, camera.eye, camera.target, camera.angle, lights, ambient),
     )
+
+
+def _rounded(camera: Camera) -> Camera:
+    """To millimetres, as the sizes of rooms."""
+    eye, target = (tuple(round(v, 3) for v in point) for point in (camera.eye, camera.target))
+    return Camera(eye, target, round(camera.angle, 2))  # type: ignore[arg-type]
 
 
 def hang_sign(room: Layout, split: str, taken: set[str], colours: set[str]) -> Thing | None:

@@ -1,0 +1,18 @@
+"""Read the words in every picture: tokens, boxes and confidences, one line per picture."""
+
+from attention_atlas.stage import stage
+
+
+@stage("ocr")
+def main(cfg, stage):
+    from hydra.utils import instantiate
+
+    corpus = instantiate(cfg.data.reader)
+    source = instantiate(cfg.ocr)
+    inputs = [stage.input(corpus.root), *map(stage.input, getattr(source, "inputs", []))]
+    images = cfg.data.get("images") or cfg.data.name
+    source.extract(corpus, out=stage.out(f"data/features/{images}_ocr.jsonl"), work=stage.work(inputs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""M4C (Hu et al. 2020): question, objects and words read in the picture in one transformer, which spells the
+answer step by step, each step a word of its vocabulary or a pointer to a word that was read.
+
+The alignment function stands in the layers of the joint transformer, one for each layer, shared by its heads,
+without a factor 1/√d (as in the code of the study of alignment functions, whose M4C this is); the
+question's own encoder keeps the scaled dot product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attention_atlas.alignments.base import SwappedSelf, build_alignment
+from attention_atlas.errors import AtlasError
+from attention_atlas.models.attention import MultiHeadAttention, causal_mask
+from attention_atlas.training.vocab import BOS, EOS, PAD
+from attention_atlas.vision.phoc import SIZE as SPELLING
+
+Batch = dict[str, Tensor]
+RARE = -3.0
+NEVER = -1e4  # score of a pointer to no word; its loss and gradient are zero
+
+
+class Block(nn.Module):
+    """A transformer layer. norm_first: normalise before attention and network, which learns faster when there
+    are few steps; else after, as BERT."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        inner: int,
+        kind: str,
+        index: int,
+        dropout: float,
+        norm_first: bool,
+        alignment: Any = None,
+    ) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(dim, heads, kind, index, dropout, alignment)
+        self.network = nn.Sequential(
+            nn.Linear(dim, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, dim)
+        )
+        self.norms = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])
+        self.dropout, self.norm_first = nn.Dropout(dropout), norm_first
+
+    def forward(self, x_BSD: Tensor, mask: Tensor) -> Tensor:
+        first, second = self.norms
+        if self.norm_first:
+            x_BSD = x_BSD + self.dropout(self.attention(first(x_BSD), mask=mask))
+            return x_BSD + self.dropout(self.network(second(x_BSD)))
+        x_BSD = first(x_BSD + self.dropout(self.attention(x_BSD, mask=mask)))
+        return second(x_BSD + self.dropout(self.network(x_BSD)))
+
+
+class M4C(nn.Module):
+    """A batch: `ids_BT` words of the question and `spelling_BTP` how they are spelled (PHOC); `features_BND`,
+    `boxes_BN4`, `regions_BN` objects; `ocr_spelling_BOP`, `ocr_look_BOL` (0..1), `ocr_boxes_BO4`, `ocr_BO`
+    the words that were read; `previous_BS` what was said before each step S: BOS, then vocabulary ids, or
+    `answers` + o for word o. Boxes are relative, masks are bool.
+
+    vocab_size: words of questions; answers: words of answers, the four special ids among them. blind: neither
+    objects nor words are seen.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        answers: int,
+        feature_dim: int,
+        look_dim: int,
+        alignment: Mapping[str, Any] | None = None,
+        layers: int = 4,
+        heads: int = 12,
+        dim: int = 768,
+        inner: int = 3072,
+        text_layers: int = 3,
+        steps: int = 12,
+        max_text: int = 20,
+        dropout: float = 0.1,
+        norm_first: bool = False,
+        blind: bool = False,
+    ) -> None:
+        super().__init__()
+        self.answers, self.steps, self.blind, self.max_text = answers, steps, blind, max_text
+        self.words = nn.Embedding(vocab_size, dim, padding_idx=PAD)
+        self.word_spelling = nn.Linear(SPELLING, dim, bias=False)
+        self.word_places = nn.Embedding(max_text, dim)
+        self.word_norm = nn.LayerNorm(dim)
+        self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
+        self.ocr_look, self.ocr_place = nn.Linear(look_dim + SPELLING, dim), nn.Linear(4, dim)
+        self.norms = nn.ModuleDict(
+            {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", "ocr_look", "ocr_place", "said")}
+        )
+        self.said_norm = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])  # vocabulary, read
+        self.said_place, self.said_kind = nn.Embedding(steps, dim), nn.Embedding(2, dim)
+        self.drop = nn.Dropout(dropout)
+        self.text_layers = nn.ModuleList(
+            Block(dim, heads, inner, "question", i, dropout, norm_first) for i in range(text_layers)
+        )
+        self.layers = nn.ModuleList(
+            Block(
+                dim,
+                heads,
+                inner,
+                "multimodal",
+                i,
+                dropout,
+                norm_first,
+                self._alignment(alignment, dim, heads),
+            )
+            for i in range(layers)
+        )
+        self.last_norm = nn.LayerNorm(dim) if norm_first else nn.Identity()
+        self.vocabulary = nn.Linear(dim, answers)
+        self.pointer_query, self.pointer_key = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim > 1 and ".alignment." not in name:
+                # BERT's 0.02 is for 768 units; narrow layers would start almost silent with it.
+                nn.init.normal_(parameter, std=0.02 if dim >= 256 else dim**-0.5 / 2)
+        self.words.weight.data[PAD] = 0
+        nn.init.constant_(self.vocabulary.bias, RARE)  # nearly every word is wrong at nearly every step
+
+    @staticmethod
+    def _alignment(config: Mapping[str, Any] | None, dim: int, heads: int) -> Any:
+        if config is None:
+            return None
+        made = build_alignment(config, dim // heads)
+        return SwappedSelf(made) if made.swaps_axes("m4c") else made
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(x_BKD question, objects and words read, mask_BK, ocr_BOD the words alone)."""
+        ids_BT = batch["ids_BT"]
+        if ids_BT.shape[1] > self.max_text:
+            raise AtlasError(f"M4C: a question of {ids_BT.shape[1]} words, at most {self.max_text}; cut it")
+        text_mask_BT = ids_BT != PAD
+        places = torch.arange(ids_BT.shape[1], device=ids_BT.device)
+        text = self.words(ids_BT) + self.word_spelling(batch["spelling_BTP"]) + self.word_places(places)
+        text = self.drop(self.word_norm(text))
+        for layer in self.text_layers:
+            text = layer(text, text_mask_BT[:, None, None])
+        norms = self.norms
+        objects = norms["object_look"](self.object_look(F.normalize(batch["features_BND"], dim=-1)))
+        objects = self.drop(objects + norms["object_place"](self.object_place(batch["boxes_BN4"])))
+        read = torch.cat([F.normalize(batch["ocr_spelling_BOP"], dim=-1), batch["ocr_look_BOL"]], -1)
+        ocr = norms["ocr_look"](self.ocr_look(read)) + norms["ocr_place"](
+            self.ocr_place(batch["ocr_boxes_BO4"])
+        )
+        ocr = self.drop(ocr)
+        regions_BN, ocr_BO = batch["regions_BN"], batch["ocr_BO"]
+        if self.blind:
+            regions_BN, ocr_BO = torch.zeros_like(regions_BN), torch.zeros_like(ocr_BO)
+        return torch.cat([text, objects, ocr], 1), torch.cat([text_mask_BT, regions_BN, ocr_BO], 1), ocr
+
+    def said(self, previous_BS: Tensor, ocr_BOD: Tensor) -> Tensor:
+        """What was said before, embedded (B,S,D): the classifier's own vectors, or those of words read."""
+        spoken_VD, read_BOD = self.said_norm[0](self.vocabulary.weight), self.said_norm[1](ocr_BOD)
+        batch = len(previous_BS)
+        table = torch.cat([spoken_VD.expand(batch, -1, -1), read_BOD], 1)
+        found = table.gather(1, previous_BS[..., None].expand(-1, -1, table.shape[-1]))
+        steps = torch.arange(previous_BS.shape[1], device=previous_BS.device)
+        about = self.said_place(steps) + self.said_kind((previous_BS >= self.answers).long())
+        return found + self.drop(self.norms["said"](about))
+
+    def forward(self, batch: Batch, learn: bool = False) -> Tensor:
+        """Scores (B,S,V+O) of every step given `previous_BS`; with `learn` the loss instead."""
+        if learn:
+            return self.loss(batch)
+        return self.decode(batch, self.embed(batch), batch["previous_BS"])
+
+    def decode(self, batch: Batch, embedded: tuple[Tensor, Tensor, Tensor], previous_BS: Tensor) -> Tensor:
+        x_BKD, mask_BK, ocr_BOD = embedded
+        keys, steps = x_BKD.shape[1], previous_BS.shape[1]
+        if steps > self.steps:
+            raise AtlasError(f"M4C: {steps} steps, at most {self.steps}; cut the answers")
+        x = torch.cat([x_BKD, self.said(previous_BS, ocr_BOD)], 1)
+        # Steps see everything before them; nothing else sees a step.
+        mask = torch.zeros(len(x), 1, keys + steps, keys + steps, dtype=torch.bool, device=x.device)
+        mask[..., :keys] = mask_BK[:, None, None]
+        mask[..., keys:, keys:] = causal_mask(steps, x.device)
+        for layer in self.layers:
+            x = layer(x, mask)
+        x = self.last_norm(x)
+        step_BSD, read_BOD = x[:, keys:], x[:, keys - ocr_BOD.shape[1] : keys]
+        pointer = self.pointer_query(step_BSD) @ self.pointer_key(read_BOD).transpose(1, 2)
+        pointer = pointer * read_BOD.shape[-1] ** -0.5
+        known_BO = mask_BK[:, keys - ocr_BOD.shape[1] :]
+        return torch.cat([self.vocabulary(step_BSD), pointer.masked_fill(~known_BO[:, None], NEVER)], -1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Binary cross-entropy of `target_BSA` summed over words and averaged over the steps that count
+        (`counts_BS`), as the paper's."""
+        scores = self(batch)
+        counts_BS = batch["counts_BS"].to(scores.dtype)
+        each = F.binary_cross_entropy_with_logits(scores, batch["target_BSA"], reduction="none")
+        return (each.sum(-1) * counts_BS).sum() / counts_BS.sum().clamp(min=1)
+
+    @torch.no_grad()
+    def generate(self, batch: Batch, steps: int | None = None) -> Tensor:
+        """Ids (B,S) of the best word at each step, fed back into the next; PAD after EOS."""
+        steps = self.steps if steps is None else steps
+        embedded = self.embed(batch)
+        previous = torch.full((len(batch["ids_BT"]), 1), BOS, device=batch["ids_BT"].device)
+        said: list[Tensor] = []
+        ended = torch.zeros(len(previous), dtype=torch.bool, device=previous.device)
+        for _ in range(steps):
+            scores = self.decode(batch, embedded, previous)[:, -1]
+            scores[:, [PAD, BOS]] = NEVER
+            best = scores.argmax(-1).masked_fill(ended, PAD)
+            said.append(best)
+            ended = ended | (best == EOS)
+            previous = torch.cat([previous, best[:, None]], 1)
+            if bool(ended.all()):
+                break
+        out = torch.stack(said, 1)
+        return F.pad(out, (0, steps - out.shape[1]), value=PAD)

@@ -1,0 +1,147 @@
+"""Answer questions about the words in pictures: an answer is spelled of vocabulary words and words read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import write_json
+from attention_atlas.text_metrics.anls import anls
+from attention_atlas.training.captions import RegionCache, tokens
+from attention_atlas.training.vocab import Vocabulary
+from attention_atlas.vision.ocr_file import LOOK, read_ocr
+from attention_atlas.vqa.accuracy import consensus, vqa_accuracy
+from attention_atlas.vqa.batches import spread
+from attention_atlas.vqa.scene_text import TextQuestions, answer_words
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Corpus, Example
+    from attention_atlas.vision.features_file import FeaturesFile
+
+SCHEMA = "atlas.text_vqa/1"
+
+
+@dataclass
+class TextVqaTask:
+    """Chosen by `_target_` in conf/train/text_vqa.yaml.
+
+    ocr: file of the words that were read. min_count: rarer words of questions become UNK. said_min,
+    said_size: a word is in the answer vocabulary when the answers of so many training questions have it; at most so many
+    (M4C: 5,000). longest: words of a question; steps: of an answer, its end among them; objects, words: at
+    most so many of a picture (0: all objects). judged: held-out questions (0: all).
+    """
+
+    ocr: str
+    split: str = "train"
+    select_on: str = "val"
+    min_count: int = 2
+    said_min: int = 1
+    said_size: int | None = None
+    batch_size: int = 64
+    longest: int = 20
+    steps: int = 12
+    objects: int = 100
+    words: int = 50
+    judged: int = 0
+    seed: int = 0
+    inputs: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("steps", 2), ("longest", 1), ("words", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"conf/train: {name}: must be at least {least}, not {getattr(self, name)}")
+        self.best = ("accuracy", "max")
+        self.inputs = [self.ocr]
+
+    def prepare(self, corpus: Corpus, features: FeaturesFile) -> None:
+        """Read questions, objects and words; both vocabularies come from the training split."""
+        self.corpus, self.regions, self.pictures = corpus, RegionCache(features), read_ocr(self.ocr)
+        train = self.of(self.split)
+        self.vocab = Vocabulary.build((tokens(e.text) for e in train), self.min_count)
+        counts = Counter(w for e in train for w in set(answer_words(consensus(e.answers))))
+        said = sorted((w for w, n in counts.items() if n >= self.said_min), key=lambda w: (-counts[w], w))
+        self.said = Vocabulary(said[: self.said_size])
+        self.train = self.questions(train)
+        if not any(self.train.spelled):
+            raise AtlasError(f"{self.ocr}: no training answer can be spelled from it; check the OCR stage")
+        self.held_out = self.questions(spread(self.of(self.select_on), self.judged))
+
+    def of(self, split: str) -> list[Example]:
+        """Questions of a split by id. Raises AtlasError when there is none, or one without answers."""
+        found = sorted(self.corpus.split(split), key=lambda e: e.id)
+        if not found:
+            raise AtlasError(
+                f"{self.corpus.root}: split '{split}' has no question; check data and split names"
+            )
+        for example in found:
+            if not example.answers:
+                raise AtlasError(f"{self.corpus.root}: question '{example.id}': answers: none; add ten")
+        return found
+
+    def questions(self, examples: list[Example]) -> TextQuestions:
+        return TextQuestions(
+            examples,
+            self.vocab,
+            self.said,
+            self.regions,
+            self.pictures,
+            self.longest,
+            self.steps,
+            self.objects,
+            self.words,
+        )
+
+    def model_sizes(self) -> dict[str, Any]:
+        return {
+            "vocab_size": len(self.vocab),
+            "answers": len(self.said),
+            "feature_dim": self.regions.features.dim,
+            "look_dim": LOOK,
+            "steps": self.steps,
+            "max_text": self.longest,
+        }
+
+    def save(self, folder: Path) -> None:
+        self.vocab.save(folder / "vocab.json")
+        write_json(folder / "answers.json", {"schema": SCHEMA, "answers": self.said.words})
+
+    def steps_per_epoch(self) -> int:
+        return -(-sum(map(bool, self.train.spelled)) // self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        orders = self.train.order(self.batch_size, self.seed, epoch)
+        for number, indices in enumerate(orders[start:], start):
+            yield self.train.batch(indices, np.random.default_rng([self.seed, epoch, number]))
+
+    def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        yield "all", model(batch, learn=True)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """VQA accuracy and ANLS in per cent over the held-out questions."""
+        said = spoken(model, self.held_out, 4 * self.batch_size)
+        answers = [e.answers for e in self.held_out.examples]
+        return {
+            "accuracy": 100 * float(np.mean([vqa_accuracy(s, a) for s, a in zip(said, answers)])),
+            "ANLS": 100 * float(np.mean([anls(s, a) for s, a in zip(said, answers)])),
+        }
+
+
+@torch.no_grad()
+def spoken(model: Any, questions: TextQuestions, batch_size: int) -> list[str]:
+    """What the model answers to each question."""
+    device = next(model.parameters()).device
+    out: list[str] = []
+    for indices in questions.in_order(batch_size):
+        batch = {k: v.to(device) for k, v in questions.batch(indices).items()}
+        for i, ids in zip(indices, model.generate(batch).tolist()):
+            out.append(questions.text(i, ids))
+    return out
