@@ -97,7 +97,7 @@ def caption(writer: Writer, least: int, max_words: int) -> Telling:
 
 def account(objects: Sequence[SceneObject], family: str) -> Telling:
     """All of a bird: where it is and every part that shows, with its shape, colour and pattern."""
-    writer = Writer(objects, family, np.random.default_rng(0))
+    writer = Writer(objects, family, np.random.default_rng(0), plain=True)
     out = Telling()
     attributes = [a for a in writer.bird.attributes if a != "flying"]
     bird = out.name([writer.bird], " ".join(["the", *attributes, family]))

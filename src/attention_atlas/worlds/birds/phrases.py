@@ -9,7 +9,7 @@ import numpy as np
 from attention_atlas.corpus import Phrase, Relation, SceneObject
 from attention_atlas.worlds.birds.palette import color_of
 
-# Names by how often people use them: the first in half of the cases.
+# The first name is used in more than half of the cases.
 NAMES: dict[str, tuple[str, ...]] = {
     "back": ("back",),
     "breast": ("breast", "chest"),
@@ -49,11 +49,13 @@ class Telling:
 
 
 class Writer:
-    """One bird and a source of chance."""
+    """One bird and a source of chance. `plain`: each part by its first name."""
 
-    def __init__(self, objects: Sequence[SceneObject], family: str, rng: np.random.Generator) -> None:
+    def __init__(
+        self, objects: Sequence[SceneObject], family: str, rng: np.random.Generator, plain: bool = False
+    ) -> None:
         self.by_label = {o.label: o for o in objects}
-        self.family, self.rng = family, rng
+        self.family, self.rng, self.plain = family, rng, plain
         self.bird = self.by_label["bird"]
         self.around = [o for o in objects if o.label not in NAMES and o.label != "bird"]
 
@@ -65,7 +67,7 @@ class Writer:
 
     def part_name(self, part: str) -> str:
         names = NAMES[part]
-        return names[0] if self.chance(0.5) else self.pick(names)
+        return names[0] if self.plain or self.chance(0.5) else self.pick(names)
 
     def looks(self, part: SceneObject, full: bool = False) -> list[str]:
         """Adjectives: always the colour, a shape or a pattern before it now and then, or all of them."""
