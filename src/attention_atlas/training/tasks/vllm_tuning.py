@@ -41,6 +41,7 @@ class VllmTuningTask:
     """An epoch shows every picture once with `turns` of its texts; see models/vllm/packed.py.
 
     tower, text_model: run folders of the two. layers: further text layers {root, layer} besides `data=`.
+    instructions: of how many of them an instruction-aware model sees each picture in a step (a row each).
     longest: tokens of a text with its instruction. judged: held-out texts of each layer (0: all) on which the
     loss is measured; written: held-out pictures captioned for CIDEr at each validation (0: none).
     """
@@ -51,6 +52,7 @@ class VllmTuningTask:
     text_model: str = ""
     layers: Sequence[Mapping[str, str]] = field(default_factory=list)
     turns: int = 4
+    instructions: int = 2
     batch_size: int = 32
     longest: int = 64
     judged: int = 200
@@ -62,8 +64,8 @@ class VllmTuningTask:
     def __post_init__(self) -> None:
         from attention_atlas.vllm.pictures import layer_files
 
-        if self.batch_size < 1 or self.turns < 1:
-            raise ConfigError("conf/train: batch_size and turns must be at least 1")
+        if min(self.batch_size, self.turns, self.instructions) < 1:
+            raise ConfigError("conf/train: batch_size, turns and instructions must be at least 1")
         self.best = ("loss", "min")
         self.inputs = [self.tower, self.text_model, *layer_files(self.layers)]
 
@@ -148,7 +150,7 @@ class VllmTuningTask:
             groups = [
                 [s for s in group if s.prompt == prompt]
                 for group in groups
-                for prompt in dict.fromkeys(s.prompt for s in group)
+                for prompt in list(dict.fromkeys(s.prompt for s in group))[: self.instructions]
             ]
         rows = [
             [(ids[: self.longest + model.image_tokens], start) for ids, start in self._rows(group)]
