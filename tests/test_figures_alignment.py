@@ -21,6 +21,7 @@ from attention_atlas.figures.alignment import same_letters, score_table
 from attention_atlas.figures.alignment_breakdown import breakdown, correlation, grounding, seeds
 from attention_atlas.figures.alignment_shown import attention_map, chosen_words, paint, side_by_side
 from attention_atlas.figures.style import style
+from attention_atlas.training.tasks.compositional import TYPES
 
 TITLES = {name: f"the {name}" for name in NAMES}
 SCAN = {"model": "scan", "data": "toys", "metric": "accuracy"}
@@ -172,5 +173,7 @@ def test_the_study_s_figures_and_alignments_fit() -> None:
     for entry in figure.values():
         for column in entry.get("columns", []):
             assert (column.model, column.data) in panels
+            if "member" in column:
+                assert column.member in TYPES
         if "shown" in entry:
             assert any(entry.shown.endswith(f"shown_{name}.json") for name in experiment.panels)
