@@ -1,9 +1,11 @@
-"""Peak memory of the phases' dump at the shape of LLaVA-1.5 7B, random weights: python benchmarks/vllm_memory.py
+"""Peak memory of the phases' dump at the shape of LLaVA-1.5 7B, random weights.
 
-Each length runs in a process of its own. `extra` is the peak above the model itself while all of figures 2 to 4 are
-measured on one sample (logit lens on S − 64 visual tokens, both ways; unit sums; three rows of norm-based
-attention). Beside it what the usual forms would take: all hidden states and all attention matrices of the layers
-run here, and the (H,S,S,D) tensor of norm-based attention of one layer.
+python benchmarks/vllm_memory.py
+
+Each length runs in a process of its own. `extra` is the peak above the model itself while all of figures 2
+to 4 are measured on one sample (logit lens on S − 64 visual tokens, both ways; unit sums; three rows of
+norm-based attention). Beside it what the usual forms would take: all hidden states and all attention
+matrices of the layers run here, and the (H,S,S,D) tensor of norm-based attention of one layer.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ def model(layers: int, device: str, dtype: str):
     from attention_atlas.models.vllm.loaded import LoadedVllm
 
     torch.manual_seed(0)
-    vision = T.CLIPVisionConfig(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1)
+    small = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1)
+    vision = T.CLIPVisionConfig(**small)
     text = T.LlamaConfig(num_hidden_layers=layers, **SHAPE)
-    config = T.LlavaConfig(text_config=text, vision_config=vision, image_token_id=32000, image_token_index=32000)
+    image = dict(image_token_id=32000, image_token_index=32000)
+    config = T.LlavaConfig(text_config=text, vision_config=vision, **image)
     torch.set_default_dtype(getattr(torch, dtype))
     with torch.device(device):
         made = T.LlavaForConditionalGeneration(config).eval()

@@ -174,7 +174,7 @@ def test_knockout_of_the_planted_dump(tmp_path: Path) -> None:
 
 
 def test_broken_dumps_are_named(tmp_path: Path) -> None:
-    with pytest.raises(AtlasError, match="dump.json: no such file; run the stage"):
+    with pytest.raises(AtlasError, match=r"dump\.json: no such file; run the stage"):
         Dump(tmp_path)
     folder = planted(tmp_path / "a")
     about = json.loads((folder / "dump.json").read_text())

@@ -1,4 +1,4 @@
-"""Norm-based attention of chosen rows against the explicit (H,T,D) tensor, grouped queries included; sinks."""
+"""Norm-based attention of chosen rows against the explicit (H,T,D) tensor, grouped queries too; sinks."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def test_absent_phases(curve: list[float], names: list[str]) -> None:
     found = find_phases(np.array(curve, dtype=float))
     edges = found.edges(len(curve))
     assert [name.split()[0] for name, _, _ in edges] == names
-    for (_, _, end), (_, start, _) in zip(edges, edges[1:]):
+    for (_, _, end), (_, start, _) in itertools.pairwise(edges):
         assert end == start
     if edges:
         assert edges[0][1] == 0 and edges[-1][2] == len(curve) - 1

@@ -36,7 +36,7 @@ def dumped(name: str, root: Path, settings: PhasesDump = SETTINGS):
 
 @pytest.mark.parametrize("name", tiny.MAKERS)
 def test_each_part_is_kept_of_as_many_samples_as_asked(name: str, tmp_path: Path) -> None:
-    found, about, loaded, corpus = dumped(name, tmp_path)
+    found, about, _, corpus = dumped(name, tmp_path)
     assert found == {"context": 6, "lens": 4, "norm": 3, "knockout": 2, "pairs": 1}
     ids = [s["id"] for s in about["samples"]]
     assert ids == [e.id for e in draw(corpus.examples, 0)]

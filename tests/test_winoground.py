@@ -72,7 +72,7 @@ def test_winoground_errors(change: dict, message: str, tmp_path: Path) -> None:
 
 def test_winoground_without_pictures_or_lines(tmp_path: Path) -> None:
     path = written(tmp_path / "a", [LINE], pictures=False)
-    with pytest.raises(AtlasError, match="ex_0_img_0.png: no such image"):
+    with pytest.raises(AtlasError, match=r"ex_0_img_0\.png: no such image"):
         read_winoground(path, tmp_path / "a/images")
     assert len(read_winoground(path, tmp_path, require_images=False).examples) == 2
     with pytest.raises(AtlasError, match="holds no quadruple"):

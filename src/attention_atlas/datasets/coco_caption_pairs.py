@@ -1,4 +1,4 @@
-"""COCO captions (Chen et al. 2015) in the published annotation layout: captions_val2014.json or _val2017.json."""
+"""COCO captions (Chen et al. 2015) in the published layout: captions_val2014.json or _val2017.json."""
 
 from __future__ import annotations
 

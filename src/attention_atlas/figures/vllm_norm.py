@@ -44,8 +44,8 @@ def tokens_by_layers(
     each: int = 1,
 ) -> Figure:
     """One line per sample (`each` of every model and data set), one column per row of attention: layers down,
-    preceding tokens across, darker is more; each map has its own scale. Below: which tokens are the picture's;
-    orange: sinks."""
+    preceding tokens across, darker is more; each map has its own scale. Below: what the tokens are; orange:
+    sinks."""
     from matplotlib.patches import Rectangle
 
     counted: dict[tuple[str, str], int] = {}

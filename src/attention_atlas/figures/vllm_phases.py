@@ -1,5 +1,5 @@
-"""Figures 2 and 3 of study 5 and the knock-out, as functions of the metric table: one panel per model (rows) and data
-set (columns). Layer 0 is the embeddings, layer l the output of decoder layer l."""
+"""Figures 2 and 3 of study 5 and the knock-out, as functions of the metric table: one panel per model (rows)
+and data set (columns). Layer 0 is the embeddings, layer l the output of decoder layer l."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def context(
                 _line(ax, seen, name, LINES[i], shade)
         ax.set_title(title)
         bands(ax, rows)
-    note = f"shaded: {_SHADES[shade]}; dashed: tokens of different pictures (anisotropy); bands: phases found by rule"
+    note = (
+        f"shaded: {_SHADES[shade]}; dashed: tokens of different pictures (anisotropy); bands: phases by rule"
+    )
     _finish(figure, found, "mean cosine", note)
     return figure
 

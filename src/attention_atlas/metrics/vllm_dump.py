@@ -21,7 +21,7 @@ FIELDS = (
 
 
 class Dump:
-    """One folder of `dump_phases`; use as a context manager. Raises AtlasError for a missing or broken file."""
+    """One folder of `dump_phases`; a context manager. Raises AtlasError for a missing or broken file."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

@@ -116,7 +116,7 @@ def knocked_out(loaded: LoadedVllm, roles: Sequence[Sequence[str]], block: Block
     implementation = loaded.text_config._attn_implementation
     if implementation not in ("sdpa", "eager"):
         raise AtlasError(
-            f"{loaded.name}: knock-out: attention '{implementation}' takes no mask; load it with sdpa or eager"
+            f"{loaded.name}: knock-out: attention '{implementation}' takes no mask; use sdpa or eager"
         )
     mask_B1SS = allowed(roles, block)
 

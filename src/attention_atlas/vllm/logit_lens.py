@@ -4,9 +4,9 @@ states at the image's positions stand for, layer by layer, and are they words of
 A state is decoded to the token of the largest logit. What the paper leaves open is a switch here:
 
 joining     join (default): a token that begins a word, and the tokens that go on with it at the next
-            positions, make one word; a piece without a beginning is a fragment. whole: every token is a word of
-            its own, pieces are fragments. prefix: as join, and a beginning of at least three letters also
-            counts as the caption's word that begins with it.
+            positions, make one word; a piece without a beginning is a fragment. whole: every token is a
+            word of its own, pieces are fragments. prefix: as join, and a beginning of at least three letters
+            also counts as the caption's word that begins with it.
 stop words  left out on both sides (spaCy's English list), as are marks, digits and special tokens.
 precision   correct decoded words / decoded words (fragments count as decoded: they are words of no caption).
 recall      caption words that were decoded / caption words, each distinct word once.

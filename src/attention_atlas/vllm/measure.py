@@ -1,5 +1,5 @@
-"""One forward pass over a batch, everything reduced while the layers run: no hidden state outlives its layer, so
-that memory grows with the sequence once, not with layers times sequence, and never with its square.
+"""One forward pass over a batch, everything reduced while the layers run: no hidden state outlives its layer,
+so that memory grows with the sequence once, not with layers times sequence, and never with its square.
 
 Axes: B samples, S positions, L layers, D width, G groups, R rows.
 """
@@ -81,7 +81,7 @@ def measure(
     lens: Sequence[str] = ("plain", "normalised"),
     norm: bool = True,
 ) -> Measured:
-    """`roles` and `spans` (the text's [start, stop)) of each row of `inputs`; lens: which of Measured.lens."""
+    """`roles` and `spans` (the text's [start, stop)) of each row of `inputs`; lens: keys of Measured.lens."""
     import torch
 
     member_BSG = torch.zeros(len(roles), len(roles[0]), len(GROUPS), dtype=torch.bool)

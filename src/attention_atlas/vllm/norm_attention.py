@@ -1,8 +1,8 @@
 """Norm-based attention of chosen tokens (Kobayashi et al. 2020, eq. 6; Wei et al. 2025, figure 4).
 
 Per layer and row ‖Σ_h α_h f_h(x_j)‖, f_h(x) = (x W_V + b_V) W_O^h without the output bias: how much token j
-really adds to the row's state, where the attention weight α alone only says how much was asked for. The capture
-recomputes only the chosen rows, so memory grows with the sequence, not with its square.
+really adds to the row's state, where the attention weight α alone only says how much was asked for. The
+capture recomputes only the chosen rows, so memory grows with the sequence, not with its square.
 
 Axes: B samples, L layers, R rows, S positions, H heads.
 """

@@ -11,9 +11,9 @@ that is, the largest s_a − s_b + s_c; of equals the first a, b and c. A phase 
   no II or no III (no dip):  the curve is one rise, III, up to its first maximum, and one fall, IV: a = b = 0;
   no I:                      a = 0;
   no IV:                     c = L.
-The rule is applied to the mean curve, and to the mean of each bootstrap resample of the images, which shows how
-stable the turns are. Any wiggly curve has four such intervals: `chance_four` says how often the same steps in
-random order have.
+The rule is applied to the mean curve, and to the mean of each bootstrap resample of the images, which shows
+how stable the turns are. Any wiggly curve has four such intervals: `chance_four` says how often the same
+steps in random order have.
 """
 
 from __future__ import annotations

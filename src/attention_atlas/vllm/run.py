@@ -1,8 +1,9 @@
 """The dump of study 5: one model over one data set, everything the analyses need (statistics.h5, dump.json).
 
-statistics.h5, kind `decoder`, per example: unit_sums (L+2,G,D), counts (G,), span (2,) of the text; of the first
-`lens` samples lens_plain and lens_normalised (L+1,N) token ids; of the first `norm` samples norm and attention
-(L,R,S); of the first `knockout` samples log_prob (C,) by condition and tokens (1,). Axes `row`, `sequence`.
+statistics.h5, kind `decoder`, per example: unit_sums (L+2,G,D), counts (G,), span (2,) of the text; of the
+first `lens` samples lens_plain and lens_normalised (L+1,N) token ids; of the first `norm` samples norm and
+attention (L,R,S); of the first `knockout` samples log_prob (C,) by condition and tokens (1,). Axes `row`,
+`sequence`.
 dump.json: what holds for all: vocabulary, grid, conditions, samples in their order, Winoground scores.
 """
 
@@ -36,10 +37,10 @@ KIND, QUERY, KEY = "decoder", "row", "sequence"
 
 @dataclass(frozen=True)
 class PhasesDump:
-    """Settings (conf/experiment/vllm_phases.yaml: dump). samples: {context | lens | norm | knockout | pairs:
-    how many, null = all}; every part takes the first of the same random order. blocks, width, stride: knock-out
-    (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples' pictures are
-    kept for the figures."""
+    """Settings (conf/experiment/vllm_phases.yaml: dump). samples: {context | lens | norm | knockout |
+    pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
+    knock-out (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples'
+    pictures are kept for the figures."""
 
     samples: Mapping[str, int | None]
     blocks: Sequence[str] = ("text → image",)

@@ -1,13 +1,14 @@
-"""Winoground's scores (Thrush et al. 2022, section 3.2): two pictures, two captions of the same words in another
-order; s(c, i) is the log-probability of caption c given picture i.
+"""Winoground's scores (Thrush et al. 2022, section 3.2): two pictures, two captions of the same words in
+another order; s(c, i) is the log-probability of caption c given picture i.
 
 text score    each picture prefers its own caption: s00 > s10 and s11 > s01          (chance 1/4)
 image score   each caption prefers its own picture: s00 > s01 and s11 > s10          (chance 1/4)
 group score   both                                                                  (chance 1/6)
 matching      the right pairing as a whole is preferred: s00 + s11 > s01 + s10       (chance 1/2)
 
-The text score of a likelihood also tests which caption is the more probable sentence; `matching` does not, because
-each caption counts once on both sides. Chance is for scores in random order without ties; a tie is no preference.
+The text score of a likelihood also tests which caption is the more probable sentence; `matching` does not,
+because each caption counts once on both sides. Chance is for scores in random order without ties; a tie is
+no preference.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def quadruples(examples: Sequence[Example]) -> list[Quadruple]:
         both = by_pair[name]
         if len(both) != 2 or both[0].image_id == both[1].image_id:
             raise AtlasError(
-                f"pair '{name}': {len(both)} captions of {len({e.image_id for e in both})} pictures, a pair has two "
-                "of two; keep both of a pair in one split or remove it"
+                f"pair '{name}': {len(both)} captions of {len({e.image_id for e in both})} pictures, a "
+                "pair has two of two; keep both of a pair in one split or remove it"
             )
         out.append(Quadruple(name, both[0], both[1]))
     return out
