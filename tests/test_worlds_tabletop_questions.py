@@ -187,6 +187,22 @@ def test_no_relation_of_a_single_thing_is_idle(asked):
     assert checked > 50
 
 
+def test_no_number_is_compared_with_that_of_a_part(asked):
+    """That there are more cubes than red cubes is known without looking."""
+    _, questions = asked
+    checked = 0
+    for _, question in questions:
+        if question.type == "Compare Integer":
+            text, phrases = question.telling.text, question.telling.phrases
+            words = [
+                set(text[p.start : p.end].replace("things", "").split()) for p in (phrases[0], phrases[-1])
+            ]
+            words = [{w.removesuffix("s") for w in some} for some in words]
+            assert not words[0] <= words[1] and not words[1] <= words[0], text
+            checked += 1
+    assert checked > 80
+
+
 def test_types_have_their_shares_and_hops_are_there(asked):
     _, questions = asked
     count = Counter(q.type for _, q in questions)

@@ -20,7 +20,7 @@ def build(shape: str, radius: float, material: Material) -> list[Part]:
     if shape == "sphere":
         return [ellipsoid((1.8 * r, 1.8 * r, 1.8 * r), (0, 0, 0.9 * r), material, sides=SIDES)]
     if shape == "cylinder":
-        return [cylinder(0.75 * r, 1.6 * r, (0, 0, 0.8 * r), material, sides=SIDES)]
+        return [cylinder(0.58 * r, 2.1 * r, (0, 0, 1.05 * r), material, sides=SIDES)]
     if shape == "cone":
         return [cylinder(0.9 * r, 1.9 * r, (0, 0, 0.95 * r), material, top=0.0, sides=SIDES)]
     if shape == "ring":
