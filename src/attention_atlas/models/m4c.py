@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.alignments.base import SwappedSelf, build_alignment
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.models.attention import MultiHeadAttention, causal_mask
 from attention_atlas.training.vocab import BOS, EOS, PAD
 from attention_atlas.vision.phoc import SIZE as SPELLING
 
 Batch = dict[str, Tensor]
 RARE = -3.0
+GREY = 0.5
+OCR_PARTS = ("ocr_spelling", "ocr_look", "ocr_place")
+LOSSES = ("sigmoid", "softmax")
 NEVER = -1e4  # score of a pointer to no word; its loss and gradient are zero
 
 
@@ -64,7 +67,8 @@ class M4C(nn.Module):
     the words that were read; `previous_BS` what was said before each step S: BOS, then vocabulary ids, or
     `answers` + o for word o. Boxes are relative, masks are bool.
 
-    vocab_size: words of questions; answers: words of answers, the four special ids among them. blind: neither
+    vocab_size: words of questions; answers: words of answers, the four special ids among them. loss: sigmoid (the
+    paper's), or softmax, which learns to choose in fewer steps. blind: neither
     objects nor words are seen.
     """
 
@@ -84,18 +88,23 @@ class M4C(nn.Module):
         max_text: int = 20,
         dropout: float = 0.1,
         norm_first: bool = False,
+        loss: str = "sigmoid",
         blind: bool = False,
     ) -> None:
         super().__init__()
+        if loss not in LOSSES:
+            raise ConfigError(f"conf/model: loss: '{loss}'{did_you_mean(loss, LOSSES)}")
+        self.kind_of_loss = loss
         self.answers, self.steps, self.blind, self.max_text = answers, steps, blind, max_text
         self.words = nn.Embedding(vocab_size, dim, padding_idx=PAD)
-        self.word_spelling = nn.Linear(SPELLING, dim, bias=False)
+        # One projection for both: a word has the same letters in the question and in the picture.
+        self.spelling = nn.Linear(SPELLING, dim, bias=False)
         self.word_places = nn.Embedding(max_text, dim)
         self.word_norm = nn.LayerNorm(dim)
         self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
-        self.ocr_look, self.ocr_place = nn.Linear(look_dim + SPELLING, dim), nn.Linear(4, dim)
+        self.ocr_look, self.ocr_place = nn.Linear(look_dim, dim), nn.Linear(4, dim)
         self.norms = nn.ModuleDict(
-            {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", "ocr_look", "ocr_place", "said")}
+            {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", *OCR_PARTS, "said")}
         )
         self.said_norm = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])  # vocabulary, read
         self.said_place, self.said_kind = nn.Embedding(steps, dim), nn.Embedding(2, dim)
@@ -133,6 +142,9 @@ class M4C(nn.Module):
         made = build_alignment(config, dim // heads)
         return SwappedSelf(made) if made.swaps_axes("m4c") else made
 
+    def spelled(self, spelling: Tensor) -> Tensor:
+        return self.spelling(F.normalize(spelling, dim=-1))
+
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(x_BKD question, objects and words read, mask_BK, ocr_BOD the words alone)."""
         ids_BT = batch["ids_BT"]
@@ -140,17 +152,19 @@ class M4C(nn.Module):
             raise AtlasError(f"M4C: a question of {ids_BT.shape[1]} words, at most {self.max_text}; cut it")
         text_mask_BT = ids_BT != PAD
         places = torch.arange(ids_BT.shape[1], device=ids_BT.device)
-        text = self.words(ids_BT) + self.word_spelling(batch["spelling_BTP"]) + self.word_places(places)
+        text = self.words(ids_BT) + self.spelled(batch["spelling_BTP"]) + self.word_places(places)
         text = self.drop(self.word_norm(text))
         for layer in self.text_layers:
             text = layer(text, text_mask_BT[:, None, None])
         norms = self.norms
         objects = norms["object_look"](self.object_look(F.normalize(batch["features_BND"], dim=-1)))
         objects = self.drop(objects + norms["object_place"](self.object_place(batch["boxes_BN4"])))
-        read = torch.cat([F.normalize(batch["ocr_spelling_BOP"], dim=-1), batch["ocr_look_BOL"]], -1)
-        ocr = norms["ocr_look"](self.ocr_look(read)) + norms["ocr_place"](
-            self.ocr_place(batch["ocr_boxes_BO4"])
+        parts = (
+            self.spelled(batch["ocr_spelling_BOP"]),
+            self.ocr_look(F.normalize(batch["ocr_look_BOL"] - GREY, dim=-1)),
+            self.ocr_place(batch["ocr_boxes_BO4"]),
         )
+        ocr = sum(norms[name](part) for name, part in zip(OCR_PARTS, parts))
         ocr = self.drop(ocr)
         regions_BN, ocr_BO = batch["regions_BN"], batch["ocr_BO"]
         if self.blind:
@@ -193,12 +207,17 @@ class M4C(nn.Module):
         return torch.cat([self.vocabulary(step_BSD), pointer.masked_fill(~known_BO[:, None], NEVER)], -1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Binary cross-entropy of `target_BSA` summed over words and averaged over the steps that count
-        (`counts_BS`), as the paper's."""
-        scores = self(batch)
+        """Averaged over the steps that count (`counts_BS`): binary cross-entropy of `target_BSA` summed over
+        words, as the paper's, or with loss="softmax" minus the log of the probability of all right words."""
+        scores, target_BSA = self(batch), batch["target_BSA"]
         counts_BS = batch["counts_BS"].to(scores.dtype)
-        each = F.binary_cross_entropy_with_logits(scores, batch["target_BSA"], reduction="none")
-        return (each.sum(-1) * counts_BS).sum() / counts_BS.sum().clamp(min=1)
+        if self.kind_of_loss == "softmax":
+            right = scores.masked_fill(target_BSA == 0, float("-inf")).logsumexp(-1)
+            # A step without any right word does not count; -inf times 0 would not be 0.
+            each_BS = (scores.logsumexp(-1) - right).masked_fill(counts_BS == 0, 0.0)
+        else:
+            each_BS = F.binary_cross_entropy_with_logits(scores, target_BSA, reduction="none").sum(-1)
+        return (each_BS * counts_BS).sum() / counts_BS.sum().clamp(min=1)
 
     @torch.no_grad()
     def generate(self, batch: Batch, steps: int | None = None) -> Tensor:

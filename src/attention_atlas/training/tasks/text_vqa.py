@@ -34,9 +34,9 @@ class TextVqaTask:
     """Chosen by `_target_` in conf/train/text_vqa.yaml.
 
     ocr: file of the words that were read. min_count: rarer words of questions become UNK. said_min,
-    said_size: a word is in the answer vocabulary when the answers of so many training questions have it; at most so many
-    (M4C: 5,000). longest: words of a question; steps: of an answer, its end among them; objects, words: at
-    most so many of a picture (0: all objects). judged: held-out questions (0: all).
+    said_size: a word is in the answer vocabulary when the answers of so many training questions have it, at
+    most so many words (M4C: 5,000). longest: words of a question; steps: of an answer, its end among them;
+    objects, words: at most so many of a picture (0: all objects). judged: held-out questions (0: all).
     """
 
     ocr: str

@@ -1,0 +1,223 @@
+"""The task and the evaluator of M4C: which answers can be spelled, targets, scores and grounding by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from m4c_world import signs
+
+from attention_atlas.alignment_study.m4c import (
+    M4cEvaluator,
+    baselines,
+    gold_tokens,
+    grounded,
+    steps_look,
+    summary,
+)
+from attention_atlas.corpus import Corpus, Example
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.m4c import M4C
+from attention_atlas.training.loop import train
+from attention_atlas.training.settings import TrainSettings
+from attention_atlas.training.tasks.text_vqa import TextVqaTask, spoken
+from attention_atlas.training.vocab import BOS, EOS, Vocabulary
+from attention_atlas.vision.ocr_file import OcrPicture, OcrToken
+from attention_atlas.vqa.scene_text import best_read, spell, token_word
+
+SETTINGS = {"said_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 8}
+ALIGNMENT = {"_target_": "attention_atlas.alignments.general_kq.GeneralKQ"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return signs(tmp_path_factory.mktemp("signs"))
+
+
+@pytest.fixture
+def task(world):
+    corpus, features, ocr = world
+    made = TextVqaTask(ocr, **SETTINGS)
+    made.prepare(corpus, features)
+    return made
+
+
+def model_of(task, **more):
+    torch.manual_seed(0)
+    sizes = {"layers": 2, "heads": 2, "dim": 32, "inner": 48, "text_layers": 1, "dropout": 0.0}
+    return M4C(alignment=ALIGNMENT, norm_first=True, **(task.model_sizes() | sizes | more))
+
+
+def test_answers_are_spelled_by_vocabulary_and_by_what_was_read():
+    vocab = Vocabulary(["red", "no"])  # ids 4 and 5; words read are 6, 7, 8
+    people = ["No smoking"] * 5 + ["no smokin"] * 2 + ["red"] * 2 + ["the red"]
+    found = spell(people, vocab, ["smoking", "no", "smoking"], 2)
+    assert [(s.words, s.options, s.people) for s in found] == [
+        (["no", "smoking"], [[5, 7], [6, 8]], 5),
+        (["red"], [[4]], 3),  # articles go
+    ]
+    assert spell(people, vocab, ["smoking"], 1)[0].words == ["red"]
+    assert spell(["exit"], vocab, [], 3) == []
+
+
+def test_words_read_are_compared_in_lower_case_without_points():
+    assert [token_word(OcrToken(t, (0, 0, 1, 1))) for t in ("EXIT!", "it's", "...")] == [
+        "exit",
+        "it's",
+        "...",
+    ]
+    picture = OcrPicture(
+        "a", (9, 9), [OcrToken(t, (0, 0, 1, 1), c) for t, c in (("a", 0.5), ("b", 0.2), ("c", 0.9))]
+    )
+    assert [t.text for t in best_read(picture, 2)] == ["a", "c"]
+
+
+def test_targets_say_every_way_to_spell_the_drawn_answer(task):
+    size = len(task.said)
+    for batch in task.batches(0):
+        assert bool((batch["previous_BS"][:, 0] == BOS).all())
+        for b in range(len(batch["ids_BT"])):
+            first, second, third = (
+                set(np.flatnonzero(batch["target_BSA"][b, s].numpy()).tolist()) for s in range(3)
+            )
+            assert first and second == {EOS} and not third
+            assert batch["counts_BS"][b].tolist() == [True, True, False]
+            said = int(batch["previous_BS"][b, 1])
+            assert said in first
+            assert all(o < size or bool(batch["ocr_BO"][b, o - size]) for o in first)
+
+
+def test_batches_depend_on_seed_and_epoch_alone(task):
+    def content(seed, epoch, start=0):
+        task.seed = seed
+        return [
+            torch.cat([b["previous_BS"].flatten(), b["ids_BT"].flatten()]) for b in task.batches(epoch, start)
+        ]
+
+    first, again, later = content(0, 0), content(0, 0), content(0, 0, start=2)
+    assert all(map(torch.equal, first, again)) and all(map(torch.equal, first[2:], later))
+    assert len(first) == task.steps_per_epoch()
+    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, content(1, 0)))
+    assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(first, content(0, 1)))
+
+
+def test_answer_vocabulary_has_the_frequent_words_of_training_answers(task, world):
+    corpus, features, ocr = world
+    assert set(task.said.words) >= {"red", "blue"} or len(task.said.words) >= 1
+    every = TextVqaTask(ocr, **(SETTINGS | {"said_min": 1, "said_size": 4}))
+    every.prepare(corpus, features)
+    assert len(every.said.words) == 4
+
+
+def test_bad_settings_and_data_are_named(world, tmp_path):
+    corpus, features, ocr = world
+    with pytest.raises(ConfigError, match="steps: must be at least 2"):
+        TextVqaTask(ocr, steps=1)
+    with pytest.raises(AtlasError, match="no such file"):
+        TextVqaTask(str(tmp_path / "none.jsonl")).prepare(corpus, features)
+    with pytest.raises(AtlasError, match="split 'extra' has no question"):
+        TextVqaTask(ocr, split="extra").prepare(corpus, features)
+    bare = Corpus(corpus.root, corpus.scenes, [Example(e.id, e.image_id, e.text) for e in corpus.examples])
+    with pytest.raises(AtlasError, match="answers: none"):
+        TextVqaTask(ocr).prepare(bare, features)
+    (tmp_path / "few.jsonl").write_text(Path(ocr).read_text().splitlines()[0])
+    with pytest.raises(AtlasError, match="is missing; run the OCR stage"):
+        TextVqaTask(str(tmp_path / "few.jsonl")).prepare(corpus, features)
+
+
+def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path):
+    model = model_of(task)
+    settings = TrainSettings(epochs=20, validate_every=20, lr=4e-3, clip_norm=1.0)
+    weights, history = train(task, model, settings, tmp_path)
+    model.load_state_dict(weights)
+    result = M4cEvaluator(shown=2)(model, task, "cpu").check()
+    assert result.scores["accuracy"] > result.scores["accuracy, random words"] + 20
+    assert result.scores["accuracy, best from OCR"] == pytest.approx(100)
+    assert history[-1]["accuracy"] > 40
+    assert {r["metric"] for r in result.examples} == {"accuracy", "ANLS", "exact"}
+    assert len(result.examples) == 3 * 24 and {r["type"] for r in result.examples} == {"color", "what color"}
+    assert len(result.shown) == 2 and result.shown[0].boxes_N4.shape == (3, 4)
+    assert {g["chance"] for g in result.grounding} == {1 / 3}
+    result.save(tmp_path / "cell")
+    blind = M4cEvaluator()(model_of(task, blind=True), task, "cpu").check()
+    assert blind.grounding == [] and blind.shown == []
+
+
+def test_scores_are_means_over_their_groups():
+    def row(value, metric="exact", **more):
+        return {"example": "e", "metric": metric, "value": value, **more}
+
+    rows = [row(100.0, **{"from": "sign", "words": "new"}), row(0.0, **{"from": "sign", "words": "seen"})]
+    rows += [row(100.0, **{"from": "vocabulary"}), row(60.0, "accuracy"), row(30.0, "accuracy")]
+    assert summary(rows) == {
+        "accuracy": 45.0,
+        "copied right": 50.0,
+        "copied right, new words": 100.0,
+        "vocabulary right": 100.0,
+    }
+
+
+def test_baselines_by_hand(task):
+    # Each picture has three words. Of a sign: 8 of 10 people are right, two name a misspelling,
+    # so one of three words is right: 1/3; a colour is none of the words; two of three questions are of signs.
+    found = baselines(task.questions(task.of("test")))
+    assert found["accuracy, random words"] == pytest.approx(100 * 2 / 3 / 3)
+    assert found["accuracy, best from OCR"] == pytest.approx(100)
+
+
+def test_gold_words_are_those_on_the_sign_that_are_alike(world):
+    corpus, _, _ = world
+    example = next(e for e in corpus.examples if e.extra["from"] == "sign")
+    box = corpus.scene(example).object(example.extra["sign"]).box
+    word = example.extra["answer"]
+    inside = (box[0] + 1, 7.0, box[2] - 1, 12.0)
+    read = [
+        OcrToken(word.upper(), (0.0, 30.0, 9.0, 35.0)),  # the right word elsewhere
+        OcrToken(word[:-1], inside),
+        OcrToken("zzz", (inside[0], 12.0, inside[2], 16.0)),
+    ]
+    assert gold_tokens(example, corpus, read, (96, 40)) == [[1]]
+    assert gold_tokens(example, corpus, read[2:], (96, 40)) == [[]]
+    colour = next(
+        e for e in corpus.examples if e.extra["from"] == "vocabulary" and e.image_id == example.image_id
+    )
+    first = corpus.scene(colour).object(1).box
+    mine = [OcrToken("a", (first[0] + 1, 7.0, first[2] - 1, 9.0)), OcrToken("b", (70.0, 7.0, 80.0, 9.0))]
+    assert gold_tokens(colour, corpus, mine, (96, 40)) == [[0]]
+    assert gold_tokens(Example("x", example.image_id, "what?", answers=["a b"]), corpus, read, (96, 40)) == [
+        [],
+        [],
+    ]
+
+
+def test_grounding_rows_by_hand(task):
+    questions = task.questions(task.of("test"))
+    example = questions.examples[0]
+    at = int(example.extra["sign"]) - 1
+    attn = np.array([[0.1, 0.1, 0.1]])
+    attn[0, at] = 0.4
+    picture = task.pictures[example.image_id]
+    (row,) = grounded(questions, 0, ([example.extra["answer"]], attn), task.corpus, picture)
+    assert row["mass"] == pytest.approx(0.4 / 0.6) and row["chance"] == 1 / 3 and row["top1"] == 1
+    assert grounded(questions, 0, (["x"], np.zeros((1, 3))), task.corpus, picture) == []
+
+
+def test_steps_look_is_the_attention_of_each_step_on_the_words_read(task):
+    model = model_of(task).eval()
+    questions = task.questions(task.of("test"))
+    looks = steps_look(model, questions, 5, "cpu")
+    again = steps_look(model, questions, 24, "cpu")
+    assert len(looks) == 24
+    for (words, attn), (also, other) in zip(looks, again):
+        assert words == also and attn.shape == (1, 3) and 0 < attn.sum() < 1
+        assert np.allclose(attn, other, atol=2e-3)
+
+
+def test_said_is_what_the_ids_spell(task):
+    questions = task.questions(task.of("test"))
+    size = len(task.said)
+    read = [token_word(t) for t in questions.read[questions.examples[0].image_id]]
+    assert questions.text(0, [size + 2, 4, EOS, size]) == f"{read[2]} {task.said.words[0]}"
+    assert len(spoken(model_of(task).eval(), questions, 7)) == len(questions)
