@@ -152,3 +152,25 @@ def test_memory_of_states_does_not_pile_up(tmp_path: Path) -> None:
     with torch.no_grad(), each_state(loaded, visit):
         loaded.model(**inputs, use_cache=False)
     assert len(seen) == tiny.LAYERS + 2 and max(alive) == 0
+
+
+@pytest.mark.parametrize("given", [[], ["experiment=vllm_phases"]])
+def test_a_model_alone_on_the_command_line_gets_the_studys_settings(given: list[str]) -> None:
+    """`python -m pipeline.dump -m model=llava_embedded data=...` composes the default experiment first."""
+    from conftest import ROOT
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.utils import instantiate
+
+    from attention_atlas.stage import config_hash
+    from attention_atlas.vllm.stage import with_experiment
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        words = ["model=llava_embedded", "data=rooms_captions", "profile=smoke", *given]
+        cfg = compose("stage/dump", overrides=words)
+    with_experiment(cfg, ROOT / "conf")
+    settings = instantiate(cfg.experiment.dump)
+    assert isinstance(settings, PhasesDump)
+    assert settings.split == "val+test" and settings.samples["norm"] == 8
+    assert len(config_hash(cfg)) == 16  # every value resolves
