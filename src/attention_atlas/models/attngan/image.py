@@ -1,0 +1,99 @@
+"""Image encoders of the DAMSM: a picture becomes regions and one vector, in the space of the words.
+
+`ImageEncoder` is a small CNN trained from nothing with the DAMSM; `BackboneEncoder` takes a pretrained network
+by path or hub id and trains only the two projections, as the paper does with Inception-v3.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attention_atlas.errors import AtlasError, ConfigError
+
+
+class ImageEncoder(nn.Module):
+    """pixels (B,3,S,S) in -1..1 -> regions (B,N,D), N = side², in raster order, and the whole (B,D).
+
+    size: S, a power of two times `side`; channels: of the first layer, doubled at each halving up to four
+    times as many.
+    """
+
+    def __init__(self, dim: int, size: int = 32, side: int = 8, channels: int = 32) -> None:
+        super().__init__()
+        halvings = (size // side).bit_length() - 1 if side else 0
+        if side < 2 or side * 2**halvings != size:
+            raise ConfigError(
+                f"conf/model: image.size: {size} must be image.side ({side}) times a power of two"
+            )
+        self.side = side
+        wide = channels
+        layers: list[nn.Module] = [_conv(3, wide, 1)]
+        for _ in range(halvings):
+            more = min(2 * wide, 4 * channels)
+            layers.append(_conv(wide, more, 2))
+            wide = more
+        self.trunk = nn.Sequential(*layers, _conv(wide, wide, 1))
+        self.whole = nn.Sequential(_conv(wide, wide, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.region = nn.Linear(wide, dim)
+        self.sentence = nn.Linear(wide, dim)
+
+    def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        found_BCHW = self.trunk(pixels_BCSS)
+        regions_BND = self.region(found_BCHW.flatten(2).transpose(1, 2))
+        return regions_BND, self.sentence(self.whole(found_BCHW))
+
+
+def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(0.2, inplace=True),
+    )
+
+
+class BackboneEncoder(nn.Module):
+    """As ImageEncoder, over a frozen network of transformers' AutoBackbone (`weights`: hub id or folder).
+
+    size: pictures are scaled to it. The regions are the last feature map but one, the whole is the mean of the
+    last. Raises AtlasError when the weights cannot be loaded.
+    """
+
+    mean_C11: Tensor
+    std_C11: Tensor
+
+    def __init__(self, dim: int, weights: str, size: int = 224) -> None:
+        super().__init__()
+        from transformers import AutoBackbone, AutoConfig
+
+        try:
+            stages = AutoConfig.from_pretrained(weights).stage_names
+            self.backbone = AutoBackbone.from_pretrained(weights, out_features=stages[-2:])
+        except (OSError, ValueError, AttributeError) as error:
+            known = "" if Path(weights).exists() else " (no such folder)"
+            raise AtlasError(
+                f"conf/model: image.weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub id "
+                "or folder of an image network that transformers' AutoBackbone knows"
+            ) from None
+        self.backbone.requires_grad_(False)
+        self.size = size
+        inner, outer = self.backbone.channels[-2:]
+        self.region, self.sentence = nn.Linear(inner, dim), nn.Linear(outer, dim)
+        # What ImageNet networks were trained with.
+        self.register_buffer("mean_C11", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+        self.register_buffer("std_C11", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+
+    def train(self, mode: bool = True) -> BackboneEncoder:
+        """Its batch statistics stay what they were."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = F.interpolate(pixels_BCSS, (self.size, self.size), mode="bilinear", align_corners=False)
+        maps = self.backbone(((scaled + 1) / 2 - self.mean_C11) / self.std_C11).feature_maps
+        inner_BCHW, outer_BCHW = maps[-2:]
+        return self.region(inner_BCHW.flatten(2).transpose(1, 2)), self.sentence(outer_BCHW.mean((2, 3)))

@@ -1,0 +1,1 @@
+"""Text to image: pairs to train on, and measures of generated pictures."""

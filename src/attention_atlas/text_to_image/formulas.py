@@ -1,0 +1,72 @@
+"""Closed forms of the measures of generated pictures. Axes: N pictures, K classes, D units of a feature."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from attention_atlas.errors import AtlasError
+
+
+def score_of(probabilities_NK: ArrayLike) -> float:
+    """exp of the mean KL divergence of p(class | picture) from p(class) (Salimans et al. 2016). Called Inception
+    score only with the Inception network's probabilities."""
+    p_NK = np.asarray(probabilities_NK, np.float64)
+    mean_K = p_NK.mean(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts_NK = np.where(p_NK > 0, p_NK * (np.log(p_NK) - np.log(mean_K)), 0.0)
+    return float(np.exp(parts_NK.sum(1).mean()))
+
+
+def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
+    """|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), means and covariances of two sets of features (Heusel et al. 2017).
+
+    The trace of the root comes from the eigenvalues of C1^½ C2 C1^½, which is symmetric, so that nothing turns
+    complex with few pictures. Raises AtlasError for fewer than two pictures or another number of units.
+    """
+    a_ND, b_MD = np.asarray(a_ND, np.float64), np.asarray(b_MD, np.float64)
+    if a_ND.ndim != 2 or b_MD.ndim != 2 or a_ND.shape[1] != b_MD.shape[1] or min(len(a_ND), len(b_MD)) < 2:
+        raise AtlasError(
+            f"Fréchet distance: features {a_ND.shape} and {b_MD.shape}: give two sets (N,D) of two pictures or more"
+        )
+    gap_D = a_ND.mean(0) - b_MD.mean(0)
+    one_DD, two_DD = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a_ND, b_MD))
+    values_D, vectors_DD = np.linalg.eigh(one_DD)
+    root_DD = (vectors_DD * np.sqrt(values_D.clip(0))) @ vectors_DD.T
+    inner_D = np.linalg.eigvalsh(root_DD @ two_DD @ root_DD)
+    distance = gap_D @ gap_D + np.trace(one_DD) + np.trace(two_DD) - 2 * np.sqrt(inner_D.clip(0)).sum()
+    return float(max(distance, 0.0))
+
+
+def r_precision(
+    image_ND: ArrayLike, text_ND: ArrayLike, candidates: int = 100, seed: int = 0
+) -> tuple[np.ndarray, float]:
+    """Whether each picture's own text is the closest by cosine among `candidates` (Xu et al. 2018, R = 1): its
+    own and others drawn at random, the same draws for the same seed and N.
+
+    Ties count as the chance of winning them. Returns ((N,) values in 0..1, chance level). With fewer texts than
+    `candidates`, all are candidates. Raises AtlasError for less than two.
+    """
+    image_ND, text_ND = (_unit(x) for x in (image_ND, text_ND))
+    count = len(image_ND)
+    if image_ND.shape != text_ND.shape or count < 2 or candidates < 2:
+        raise AtlasError(
+            f"R-precision: pictures {image_ND.shape}, texts {text_ND.shape}, {candidates} candidates: give as many "
+            "texts as pictures, two or more"
+        )
+    size = min(candidates, count)
+    rng = np.random.default_rng(seed)
+    similarity_NN = image_ND @ text_ND.T
+    hits = np.zeros(count)
+    for i in range(count):
+        others = rng.choice(count - 1, size - 1, replace=False)
+        others[others >= i] += 1
+        own, rest = similarity_NN[i, i], similarity_NN[i, others]
+        if not (rest > own + 1e-9).any():
+            hits[i] = 1 / (1 + (np.abs(rest - own) <= 1e-9).sum())
+    return hits, 1 / size
+
+
+def _unit(x: ArrayLike) -> np.ndarray:
+    x = np.asarray(x, np.float64)
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,150 @@
+"""Pictures with their captions, in batches in which no caption is true of another picture by being its own.
+
+Axes: B pairs, T words, S pixels of a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.training.captions import tokens
+from attention_atlas.training.vocab import PAD, Vocabulary
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Corpus, Example
+
+
+class SquarePictures:
+    """Pictures of a corpus as uint8 (3,S,S), read once. `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out, else
+    the middle square."""
+
+    def __init__(self, corpus: Corpus, size: int) -> None:
+        self.corpus, self.size = corpus, size
+        self._kept: dict[str, Tensor] = {}
+
+    def get(self, example: Example) -> Tensor:
+        name = example.image_id
+        if name not in self._kept:
+            self._kept[name] = self._read(name, example.extra.get("crop"))
+        return self._kept[name]
+
+    def _read(self, name: str, crop: Sequence[int] | None) -> Tensor:
+        from PIL import Image, UnidentifiedImageError
+
+        path = self.corpus.image_path(name)
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+        except FileNotFoundError:
+            raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
+        except (UnidentifiedImageError, OSError):
+            raise AtlasError(f"{path}: not a picture that can be read; save it anew") from None
+        if crop is None:
+            side = min(image.size)
+            x, y = (image.width - side) // 2, (image.height - side) // 2
+            crop = [x, y, x + side, y + side]
+        box = (crop[0], crop[1], crop[2], crop[3])
+        image = image.crop(box).resize((self.size, self.size), Image.Resampling.BOX)
+        return torch.from_numpy(np.array(image, dtype=np.uint8).transpose(2, 0, 1).copy())
+
+    def batch(self, examples: Sequence[Example], mirrored_B: Sequence[bool] | None = None) -> Tensor:
+        """(B,3,S,S) float32 in -1..1."""
+        pixels = torch.stack([self.get(e) for e in examples]).float().div_(127.5).sub_(1)
+        for b, turned in enumerate(mirrored_B or ()):
+            if turned:
+                pixels[b] = pixels[b].flip(-1)
+        return pixels
+
+
+def word_ids(vocab: Vocabulary, text: str, max_words: int) -> list[int]:
+    """Ids of the first `max_words` words of a caption."""
+    return vocab.encode(tokens(text)[:max_words])
+
+
+def padded_words(rows: Sequence[Sequence[int]]) -> Tensor:
+    """`ids_BT`: words, PAD... (no BOS or EOS, as AttnGAN's text encoder reads them)."""
+    ids_BT = torch.full((len(rows), max(map(len, rows))), PAD)
+    for b, row in enumerate(rows):
+        ids_BT[b, : len(row)] = torch.tensor(row)
+    return ids_BT
+
+
+class Pairs:
+    """The examples of a split. mirror: half of the pictures are turned left to right. by_category: pictures of
+    one category count as one class (`class_B`), so that they are no wrong answers to each other's captions."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        vocab: Vocabulary,
+        size: int,
+        max_words: int,
+        mirror: bool = True,
+        by_category: bool = False,
+        pictures: SquarePictures | None = None,
+    ) -> None:
+        self.examples = corpus.split(split)
+        if not self.examples:
+            raise AtlasError(f"{corpus.root}: split '{split}' has no caption; check data and split names")
+        self.corpus, self.mirror, self.by_category = corpus, mirror, by_category
+        self.pictures = pictures or SquarePictures(corpus, size)
+        self.ids = [word_ids(vocab, e.text, max_words) for e in self.examples]
+        self.of_image: dict[str, list[int]] = {}
+        for i, example in enumerate(self.examples):
+            self.of_image.setdefault(example.image_id, []).append(i)
+        self.images = list(self.of_image)
+        kinds = sorted({corpus.scenes[name].category for name in self.images})
+        self._class = {
+            name: kinds.index(corpus.scenes[name].category) if by_category else i
+            for i, name in enumerate(self.images)
+        }
+
+    def batch(self, numbers: Sequence[int], mirrored_B: Sequence[bool] | None = None) -> dict[str, Tensor]:
+        """`ids_BT`, `pixels_BCSS`, `class_B` of the examples with these numbers."""
+        chosen = [self.examples[i] for i in numbers]
+        return {
+            "ids_BT": padded_words([self.ids[i] for i in numbers]),
+            "pixels_BCSS": self.pictures.batch(chosen, mirrored_B),
+            "class_B": torch.tensor([self._class[e.image_id] for e in chosen]),
+        }
+
+    def rounds(self) -> int:
+        return max(map(len, self.of_image.values()))
+
+    def steps(self, batch_size: int) -> int:
+        """Batches of an epoch. Raises AtlasError where there are fewer pictures than a batch takes."""
+        if len(self.images) < batch_size:
+            raise AtlasError(
+                f"{self.corpus.root}: {len(self.images)} pictures to train on, fewer than batch_size "
+                f"{batch_size} in conf/train; make it smaller"
+            )
+        return self.rounds() * (len(self.images) // batch_size)
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Rounds over the pictures in a new order, each with another caption of every picture. The order
+        depends on seed and epoch only."""
+        rng = np.random.default_rng([seed, epoch])
+        turns = {name: rng.permutation(own).tolist() for name, own in self.of_image.items()}
+        per_round = self.steps(batch_size) // self.rounds()
+        for turn in range(self.rounds()):
+            order = rng.permutation(len(self.images)).tolist()
+            turned = (rng.random(len(order)) < 0.5) & self.mirror
+            for b in range(per_round):
+                if turn * per_round + b < start:
+                    continue
+                places = order[b * batch_size : (b + 1) * batch_size]
+                own = [turns[self.images[i]] for i in places]
+                numbers = [captions[turn % len(captions)] for captions in own]
+                yield self.batch(numbers, [bool(turned[i]) for i in places])
+
+    def first_captions(self, judged: int = 0) -> list[int]:
+        """Numbers of the first caption of each picture; `judged` of them, evenly spread (0: all)."""
+        numbers = [own[0] for own in self.of_image.values()]
+        return numbers[:: max(1, len(numbers) // judged)][:judged] if judged else numbers

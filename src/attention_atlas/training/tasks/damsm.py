@@ -1,0 +1,95 @@
+"""Pre-training of the DAMSM: pictures and captions that belong together, told by regions and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import ConfigError
+from attention_atlas.text_to_image.formulas import r_precision
+from attention_atlas.text_to_image.pairs import Pairs
+from attention_atlas.training.captions import tokens
+from attention_atlas.training.vocab import PAD, Vocabulary
+
+if TYPE_CHECKING:
+    from attention_atlas.corpus import Corpus
+
+
+@dataclass
+class DamsmTask:
+    """Chosen by `_target_` in conf/train/damsm.yaml. size: side of the pictures; mirror, by_category: see
+    text_to_image/pairs.py; candidates: of the R-precision that selects the checkpoint."""
+
+    split: str = "train"
+    select_on: str = "val"
+    min_count: int = 1
+    max_words: int = 18
+    size: int = 32
+    batch_size: int = 48
+    mirror: bool = True
+    by_category: bool = False
+    candidates: int = 20
+    seed: int = 0
+    uses_features: bool = False
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 2:
+            raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
+        self.best = ("R-precision", "max")
+
+    def prepare(self, corpus: Corpus, features: Any = None, vocab: Vocabulary | None = None) -> None:
+        self.corpus = corpus
+        texts = (tokens(e.text) for e in corpus.split(self.split))
+        self.vocab = vocab or Vocabulary.build(texts, self.min_count)
+        given = (self.vocab, self.size, self.max_words, self.mirror, self.by_category)
+        self.train = Pairs(corpus, self.split, *given)
+        self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
+        self.train.steps(self.batch_size)
+
+    def model_sizes(self) -> dict[str, Any]:
+        return {"vocab_size": len(self.vocab)}
+
+    def save(self, folder: Path) -> None:
+        self.vocab.save(folder / "vocab.json")
+
+    def steps_per_epoch(self) -> int:
+        return self.train.steps(self.batch_size)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+        return self.train.shuffled(self.batch_size, self.seed, epoch, start)
+
+    def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        words_BTD, sentence_BD = model.text(batch["ids_BT"])
+        regions_BND, whole_BD = model.image(batch["pixels_BCSS"])
+        real_BT = batch["ids_BT"] != PAD
+        word, sentence = model.losses(
+            regions_BND, whole_BD, words_BTD, sentence_BD, real_BT, batch["class_B"]
+        )
+        yield "all", word + sentence
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """R-precision of real pictures by their sentences, in per cent, and its chance."""
+        found = [embeddings(model, self.held_out.batch(n)) for n in blocks(self.held_out.first_captions())]
+        image_ND, text_ND = (np.concatenate(x) for x in zip(*found))
+        hits, chance = r_precision(image_ND, text_ND, self.candidates)
+        return {"R-precision": 100 * float(hits.mean()), "chance": 100 * chance}
+
+
+def blocks(numbers: list[int], size: int = 64) -> Iterator[list[int]]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
+
+
+def embeddings(model: Any, batch: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Whole pictures and sentences (B,D) by a DAMSM."""
+    device = next(model.parameters()).device
+    _, whole_BD = model.image(batch["pixels_BCSS"].to(device))
+    _, sentence_BD = model.text(batch["ids_BT"].to(device))
+    return whole_BD.float().cpu().numpy(), sentence_BD.float().cpu().numpy()
