@@ -22,6 +22,7 @@ from attention_atlas.vllm.norm_attention import sinks
 if TYPE_CHECKING:
     import pandas as pd
 
+HEADLINES = ("turn", "four phases", "group score", "matching", "log-prob", "log-prob change")
 SCHEMA = "atlas.vllm_shown/1"
 
 
@@ -91,12 +92,9 @@ def write_study(frame: pd.DataFrame, shown: list[dict[str, Any]], out: Path) -> 
     """Write tables/metrics.csv, tables/shown.json and metrics.json; returns the headline numbers."""
     write_table(out / "tables" / "metrics.csv", frame)
     write_json(out / "tables" / "shown.json", {"schema": SCHEMA, "samples": shown})
-    numbers: dict[str, float] = {}
-    for row in frame.itertuples():
-        where = f"{row.model} {row.data}"
-        if row.metric in ("turn", "four phases", "group score", "log-prob"):
-            numbers[f"{where} {row.metric} {row.condition}"] = round(float(row.value), 4)
-        if row.metric == "log-prob change" and row.layer == -1:
-            numbers[f"{where} {row.metric} {row.condition}"] = round(float(row.value), 4)
+    heads = frame["metric"].isin(HEADLINES) & (frame["layer"] == -1)
+    names = frame.loc[heads, ["model", "data", "metric", "condition"]].agg(" ".join, axis=1)
+    values = frame.loc[heads, "value"].to_numpy(dtype=float)
+    numbers = {str(name): round(float(value), 4) for name, value in zip(names, values)}
     write_json(out / "metrics.json", numbers)
     return numbers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +104,7 @@ def measure(
         for name in lens:
             for b in range(len(roles)):
                 states_ND = hidden_BSD[b, member[b, :, 0]]
-                found = decode(states_ND, lambda x, n=name: loaded.unembed(x, normalise=n == "normalised"))
+                found = decode(states_ND, partial(loaded.unembed, normalise=name == "normalised"))
                 ids[name][b].append(found.numpy().astype(np.int32))
 
     def run() -> Any:

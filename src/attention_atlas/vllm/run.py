@@ -70,7 +70,7 @@ def draw(examples: Sequence[Example], seed: int) -> list[Example]:
     """A random order of image-text pairs in which no picture comes twice before every picture came once."""
     rng = np.random.default_rng([seed, 5])
     turn: dict[str, int] = {}
-    ranked = []
+    ranked: list[tuple[int, int, int]] = []
     for i in rng.permutation(len(examples)):
         image = examples[i].image_id
         turn[image] = turn.get(image, -1) + 1
@@ -117,7 +117,9 @@ def dump_phases(
     # Quadruples need both of their pictures, so they come from every split that no model was trained on.
     held = corpus.split("val+test")
     pairs = quadruples(held)[: settings.count("pairs", len(held))]
-    scores = score_quadruples(loaded, corpus, pairs, settings.prompt, settings.batch_size) if pairs else []
+    scores = np.empty((0, 2, 2))
+    if pairs:
+        scores = score_quadruples(loaded, corpus, pairs, settings.prompt, settings.batch_size)
     out.mkdir(parents=True, exist_ok=True)
     writer.finish()
     (work / STATISTICS).replace(out / STATISTICS)
