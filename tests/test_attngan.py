@@ -1,4 +1,5 @@
-"""AttnGAN: word attention through the seam, losses by hand, players kept apart, resume, the evaluator's proxy."""
+"""AttnGAN: word attention through the seam, losses by hand, players kept apart, resume, the evaluator's
+proxy."""
 
 from __future__ import annotations
 
@@ -281,7 +282,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(world, tmp_path):
 
 
 def test_run_folder_and_evaluator(world, tmp_path):
-    corpus, runs = world
+    runs = world[1]
     task = task_of(world)
     weights, history = train(task, fresh(task), SETTINGS, tmp_path / "work")
     config = {"_target_": "attention_atlas.models.attngan.AttnGan", "_recursive_": False, "name": "attngan"}

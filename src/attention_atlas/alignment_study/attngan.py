@@ -39,9 +39,9 @@ class _Weights:
 
 @dataclass
 class AttnGanEvaluator:
-    """split, judged: the first caption of each picture, so many of them (0: all). classifier: run folder of the
-    picture classifier, null where there is none (real pictures). candidates: of R-precision. shown: pictures
-    whose attention is drawn. noise_seed: the same noise for every alignment."""
+    """split, judged: the first caption of each picture, so many of them (0: all). classifier: run folder of
+    the picture classifier, null where there is none (real pictures). candidates: of R-precision. shown:
+    pictures whose attention is drawn. noise_seed: the same noise for every alignment."""
 
     split: str = "test"
     judged: int = 0
@@ -55,9 +55,9 @@ class AttnGanEvaluator:
             raise ConfigError(f"conf/model: evaluator: candidates: must be at least 2, not {self.candidates}")
 
     def __call__(self, model: Any, task: Any, device: str = "cpu") -> CellResult:
-        """Scores: "R-precision" and "attribute accuracy" in per cent with their chances, "classifier score" and
-        "classifier Fréchet distance" (the formulas of IS and FID over the world's own classifier, so never to be
-        compared with those). Rows for each caption; grounding as `grounded` says."""
+        """Scores: "R-precision" and "attribute accuracy" in per cent with their chances, "classifier score"
+        and "classifier Fréchet distance" (the formulas of IS and FID over the world's own classifier, so
+        never to be compared with those). Rows for each caption; grounding as `grounded` says."""
         model = model.to(device).eval()
         pairs = self.pairs(task, model.size)
         numbers = pairs.first_captions(self.judged)
@@ -121,14 +121,15 @@ class AttnGanEvaluator:
     def attributes(
         self, examples: list[Example], made_NCSS: Tensor, true_NCSS: Tensor, device: str
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Each caption's share of facts that the classifier reads from its picture; the mean over captions that
-        state any. "chance attribute accuracy": of pictures drawn for the other captions."""
+        """Each caption's share of facts that the classifier reads from its picture; the mean over captions
+        that state any. "chance attribute accuracy": of pictures drawn for the other captions."""
         assert self.classifier is not None
         reader = FactReader(self.classifier, device)
         said = [reader.reading.said(e) for e in examples]
         if not any(said):
             raise AtlasError(
-                f"{self.classifier}: no caption of split '{self.split}' says what it reads; train it on this data"
+                f"{self.classifier}: no caption of split '{self.split}' says what it reads; train it on this "
+                f"data"
             )
         probabilities, features = reader(made_NCSS)
         true_probabilities, true_features = reader(true_NCSS)
@@ -179,13 +180,15 @@ def _row(example: Example, metric: str, value: float) -> dict[str, Any]:
 
 
 def spread(weights_QT: np.ndarray) -> np.ndarray:
-    """Weights (Q,T) of regions over words -> (T,Q), each word's received weight as shares over the regions."""
+    """Weights (Q,T) of regions over words -> (T,Q), each word's received weight as shares over the
+    regions."""
     received_TQ = weights_QT.T
     return received_TQ / np.maximum(received_TQ.sum(1, keepdims=True), 1e-12)
 
 
 def mirrored(made_NCSS: Tensor, true_NCSS: Tensor) -> list[bool]:
-    """Whether each generated picture is closer, in mean absolute difference, to the mirror image of the real one."""
+    """Whether each generated picture is closer, in mean absolute difference, to the mirror image of the
+    real one."""
     straight_N = (made_NCSS - true_NCSS).abs().flatten(1).mean(1)
     turned_N = (made_NCSS - true_NCSS.flip(-1)).abs().flatten(1).mean(1)
     return (turned_N < straight_N).tolist()
@@ -194,13 +197,13 @@ def mirrored(made_NCSS: Tensor, true_NCSS: Tensor) -> list[bool]:
 def grounded(
     example: Example, scene: Scene, weights_QT: np.ndarray, max_words: int, turned: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """A row for each word of a phrase that means objects of the scene, of the generator's last attention turned
-    around: the share of what regions give to this word that comes from inside the objects' boxes; chance is
-    the boxes' share of the regions.
+    """A row for each word of a phrase that means objects of the scene, of the generator's last attention
+    turned around: the share of what regions give to this word that comes from inside the objects' boxes;
+    chance is the boxes' share of the regions.
 
-    A proxy: nobody knows where the generated picture has its parts, so the boxes are those of the caption's own
-    real picture, `turned` left to right where the generated one resembles its mirror image more (decided by
-    pixels, not by attention).
+    A proxy: nobody knows where the generated picture has its parts, so the boxes are those of the caption's
+    own real picture, `turned` left to right where the generated one resembles its mirror image more
+    (decided by pixels, not by attention).
     """
     if not scene.width or not any(p.objects for p in example.phrases):
         return

@@ -1,7 +1,7 @@
 """What a caption says that can be seen in a picture: facts (slot, value), and the same of real scenes.
 
-`PartColors` (birds): a slot is a part of the body, its values are colours. `Presence` (tables): a slot is a colour
-or a shape, its values are "absent" and "present".
+`PartColors` (birds): a slot is a part of the body, its values are colours. `Presence` (tables): a slot is a
+colour or a shape, its values are "absent" and "present".
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Reading(Protocol):
 
 
 class PartColors:
-    """Colours of parts; the parts and colours are those that captions speak of (`Example.extra["colors"]`)."""
+    """Colours of parts; the parts and colours are those that captions speak of
+    (`Example.extra["colors"]`)."""
 
     def __init__(self, slots: dict[str, list[str]]) -> None:
         self.slots = slots
@@ -67,8 +68,8 @@ class PartColors:
 
 
 class Presence:
-    """Which words of the scenes' labels and attributes are in the picture. Words that nearly every picture (or
-    nearly none) has are left out: nothing could be read from them."""
+    """Which words of the scenes' labels and attributes are in the picture. Words that nearly every picture
+    (or nearly none) has are left out: nothing could be read from them."""
 
     RARE = 0.02
 

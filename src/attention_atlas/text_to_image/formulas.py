@@ -9,8 +9,8 @@ from attention_atlas.errors import AtlasError
 
 
 def score_of(probabilities_NK: ArrayLike) -> float:
-    """exp of the mean KL divergence of p(class | picture) from p(class) (Salimans et al. 2016). Called Inception
-    score only with the Inception network's probabilities."""
+    """exp of the mean KL divergence of p(class | picture) from p(class) (Salimans et al. 2016). Called
+    Inception score only with the Inception network's probabilities."""
     p_NK = np.asarray(probabilities_NK, np.float64)
     mean_K = p_NK.mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -19,15 +19,17 @@ def score_of(probabilities_NK: ArrayLike) -> float:
 
 
 def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
-    """|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), means and covariances of two sets of features (Heusel et al. 2017).
+    """|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), means and covariances of two sets of features (Heusel et al.
+    2017).
 
-    The trace of the root comes from the eigenvalues of C1^½ C2 C1^½, which is symmetric, so that nothing turns
-    complex with few pictures. Raises AtlasError for fewer than two pictures or another number of units.
+    The trace of the root comes from the eigenvalues of C1^½ C2 C1^½, which is symmetric, so that nothing
+    turns complex with few pictures. Raises AtlasError for fewer than two pictures or another number of units.
     """
     a_ND, b_MD = np.asarray(a_ND, np.float64), np.asarray(b_MD, np.float64)
     if a_ND.ndim != 2 or b_MD.ndim != 2 or a_ND.shape[1] != b_MD.shape[1] or min(len(a_ND), len(b_MD)) < 2:
         raise AtlasError(
-            f"Fréchet distance: features {a_ND.shape} and {b_MD.shape}: give two sets (N,D) of two pictures or more"
+            f"Fréchet distance: features {a_ND.shape} and {b_MD.shape}: give two sets (N,D) of two pictures "
+            f"or more"
         )
     gap_D = a_ND.mean(0) - b_MD.mean(0)
     one_DD, two_DD = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a_ND, b_MD))
@@ -41,17 +43,18 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
 def r_precision(
     image_ND: ArrayLike, text_ND: ArrayLike, candidates: int = 100, seed: int = 0
 ) -> tuple[np.ndarray, float]:
-    """Whether each picture's own text is the closest by cosine among `candidates` (Xu et al. 2018, R = 1): its
-    own and others drawn at random, the same draws for the same seed and N.
+    """Whether each picture's own text is the closest by cosine among `candidates` (Xu et al. 2018, R = 1):
+    its own and others drawn at random, the same draws for the same seed and N.
 
-    Ties count as the chance of winning them. Returns ((N,) values in 0..1, chance level). With fewer texts than
-    `candidates`, all are candidates. Raises AtlasError for less than two.
+    Ties count as the chance of winning them. Returns ((N,) values in 0..1, chance level). With fewer texts
+    than `candidates`, all are candidates. Raises AtlasError for less than two.
     """
     image_ND, text_ND = (_unit(x) for x in (image_ND, text_ND))
     count = len(image_ND)
     if image_ND.shape != text_ND.shape or count < 2 or candidates < 2:
         raise AtlasError(
-            f"R-precision: pictures {image_ND.shape}, texts {text_ND.shape}, {candidates} candidates: give as many "
+            f"R-precision: pictures {image_ND.shape}, texts {text_ND.shape}, {candidates} candidates: give "
+            f"as many "
             "texts as pictures, two or more"
         )
     size = min(candidates, count)

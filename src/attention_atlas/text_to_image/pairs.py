@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 class SquarePictures:
-    """Pictures of a corpus as uint8 (3,S,S), read once. `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out, else
-    the middle square."""
+    """Pictures of a corpus as uint8 (3,S,S), read once. `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out,
+    else the middle square."""
 
     def __init__(self, corpus: Corpus, size: int) -> None:
         self.corpus, self.size = corpus, size
@@ -76,8 +76,9 @@ def padded_words(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 class Pairs:
-    """The examples of a split. mirror: half of the pictures are turned left to right. by_category: pictures of
-    one category count as one class (`class_B`), so that they are no wrong answers to each other's captions."""
+    """The examples of a split. mirror: half of the pictures are turned left to right. by_category: pictures
+    of one category count as one class (`class_B`), so that they are no wrong answers to each other's
+    captions."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ class Damsm(nn.Module):
 
     A batch: `ids_BT` (words, PAD...), `pixels_BCSS` in -1..1. image: section that names the image encoder's
     class. gamma1 sharpens a word's attention over regions (eq. 9), gamma2 weighs the best words of a caption
-    (eq. 10), gamma3 sharpens the choice among the batch (eq. 11): 4 or 5, 5, 10 as published. The score of a word and a
-    region is always their dot product, whatever alignment the generator has.
+    (eq. 10), gamma3 sharpens the choice among the batch (eq. 11): 4 or 5, 5, 10 as published. The score of
+    a word and a region is always their dot product, whatever alignment the generator has.
     """
 
     attention_kind = "cross"
@@ -92,8 +92,8 @@ class Damsm(nn.Module):
         class_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(word loss, sentence loss): each the sum of -log P(own caption | picture) and -log P(own picture |
-        caption) over the batch (eqs. 11 to 13). class_B: others of one's own class are no wrong answers (birds of
-        one species); each pair its own class if None."""
+        caption) over the batch (eqs. 11 to 13). class_B: others of one's own class are no wrong answers
+        (birds of one species); each pair its own class if None."""
         words_II = self.word_scores(words_BTD[:, None], words_BT, regions_BND[None])
         whole_II = (
             F.normalize(sentence_BD, dim=-1, eps=EPSILON) @ F.normalize(whole_BD, dim=-1, eps=EPSILON).T

@@ -10,7 +10,8 @@ from attention_atlas.errors import ConfigError
 
 
 class Discriminator(nn.Module):
-    """pixels (B,3,S,S) -> features (B,C,4,4); `judge` gives both logits (B,) of features and sentences (B,D)."""
+    """pixels (B,3,S,S) -> features (B,C,4,4); `judge` gives both logits (B,) of features and sentences
+    (B,D)."""
 
     def __init__(self, size: int, dim: int, channels: int = 64) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""The generators: noise and sentence become a small picture, which each later stage doubles, looking at words.
+"""The generators: noise and sentence become a small picture, which each later stage doubles, looking at
+words.
 
 Axes: B pictures, Z noise, T words, D units of a word, C channels, H and W rows and columns, Q = H·W regions.
 """
@@ -6,6 +7,7 @@ Axes: B pictures, Z noise, T words, D units of a word, C channels, H and W rows 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -70,7 +72,7 @@ class FirstStage(nn.Module):
             nn.Linear(inputs, self.wide * 16 * 2, bias=False), nn.BatchNorm1d(self.wide * 16 * 2), nn.GLU(1)
         )
         sizes = [self.wide // 2**i for i in range(doublings + 1)]
-        self.up = nn.Sequential(*(up_block(a, b) for a, b in zip(sizes, sizes[1:])))
+        self.up = nn.Sequential(*(up_block(a, b) for a, b in pairwise(sizes)))
 
     def forward(self, condition_BX: Tensor) -> Tensor:
         return self.up(self.start(condition_BX).view(-1, self.wide, 4, 4))

@@ -1,7 +1,7 @@
 """Image encoders of the DAMSM: a picture becomes regions and one vector, in the space of the words.
 
-`ImageEncoder` is a small CNN trained from nothing with the DAMSM; `BackboneEncoder` takes a pretrained network
-by path or hub id and trains only the two projections, as the paper does with Inception-v3.
+`ImageEncoder` is a small CNN trained from nothing with the DAMSM; `BackboneEncoder` takes a pretrained
+network by path or hub id and trains only the two projections, as the paper does with Inception-v3.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class BackboneEncoder(nn.Module):
-    """As ImageEncoder, over a frozen network of transformers' AutoBackbone (`weights`: hub id or folder).
+    """As ImageEncoder, over a frozen convolutional network of transformers (`weights`: hub id or folder, as
+    microsoft/resnet-50).
 
-    size: pictures are scaled to it. The regions are the last feature map but one, the whole is the mean of the
-    last. Raises AtlasError when the weights cannot be loaded.
+    size: pictures are scaled to it. The regions are the last stage but one, the whole is the mean of the
+    last. Raises AtlasError when the weights cannot be loaded or belong to no such network.
     """
 
     mean_C11: Tensor
@@ -67,20 +68,20 @@ class BackboneEncoder(nn.Module):
 
     def __init__(self, dim: int, weights: str, size: int = 224) -> None:
         super().__init__()
-        from transformers import AutoBackbone, AutoConfig
+        from transformers import AutoModel
 
         try:
-            stages = AutoConfig.from_pretrained(weights).stage_names
-            self.backbone = AutoBackbone.from_pretrained(weights, out_features=stages[-2:])
+            self.backbone = AutoModel.from_pretrained(weights)
+            inner, outer = self.backbone.config.hidden_sizes[-2:]
         except (OSError, ValueError, AttributeError) as error:
             known = "" if Path(weights).exists() else " (no such folder)"
             raise AtlasError(
-                f"conf/model: image.weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub id "
-                "or folder of an image network that transformers' AutoBackbone knows"
+                f"conf/model: image.weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub "
+                f"id "
+                "or folder of a convolutional network of transformers, as a ResNet"
             ) from None
         self.backbone.requires_grad_(False)
         self.size = size
-        inner, outer = self.backbone.channels[-2:]
         self.region, self.sentence = nn.Linear(inner, dim), nn.Linear(outer, dim)
         # What ImageNet networks were trained with.
         self.register_buffer("mean_C11", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
@@ -94,6 +95,6 @@ class BackboneEncoder(nn.Module):
 
     def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
         scaled = F.interpolate(pixels_BCSS, (self.size, self.size), mode="bilinear", align_corners=False)
-        maps = self.backbone(((scaled + 1) / 2 - self.mean_C11) / self.std_C11).feature_maps
-        inner_BCHW, outer_BCHW = maps[-2:]
+        normal = ((scaled + 1) / 2 - self.mean_C11) / self.std_C11
+        inner_BCHW, outer_BCHW = self.backbone(normal, output_hidden_states=True).hidden_states[-2:]
         return self.region(inner_BCHW.flatten(2).transpose(1, 2)), self.sentence(outer_BCHW.mean((2, 3)))

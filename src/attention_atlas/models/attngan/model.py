@@ -19,13 +19,13 @@ Batch = dict[str, Tensor]
 
 
 class AttnGan(nn.Module):
-    """forward(batch) -> the finest pictures (B,3,S,S) in -1..1 for `ids_BT` (words, PAD...) and `noise_BZ`, drawn
-    if absent.
+    """forward(batch) -> the finest pictures (B,3,S,S) in -1..1 for `ids_BT` (words, PAD...) and `noise_BZ`,
+    drawn if absent.
 
-    damsm: the model section of a DAMSM run; its weights come with `TextToImageTask.start` and stay as they are.
-    alignment: a section of conf/alignment, for the attention of each stage. stages, first: number of pictures
-    and side of the first (the paper: 3 from 64). average: decay of the running mean of the generator's weights
-    that evaluation uses (0: none; 0.999 as published).
+    damsm: the model section of a DAMSM run; its weights come with `TextToImageTask.start` and stay as they
+    are. alignment: a section of conf/alignment, for the attention of each stage. stages, first: number of
+    pictures and side of the first (the paper: 3 from 64). average: decay of the running mean of the
+    generator's weights that evaluation uses (0: none; 0.999 as published).
     """
 
     def __init__(
@@ -85,8 +85,8 @@ class AttnGan(nn.Module):
             return
         for mean, now in zip(self.average.parameters(), self.generator.parameters()):
             mean.lerp_(now, 1 - self.decay)
-        for mean, now in zip(self.average.buffers(), self.generator.buffers()):
-            mean.copy_(now)
+        for kept, buffer in zip(self.average.buffers(), self.generator.buffers()):
+            kept.copy_(buffer)
 
 
 def _damsm(config: Mapping[str, Any], vocab_size: int) -> Damsm:

@@ -119,8 +119,8 @@ class PictureClassifierTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """accuracy: share of visible slots read right in held-out real pictures, in per cent; chance: of always
-        taking each slot's most frequent value."""
+        """accuracy: share of visible slots read right in held-out real pictures, in per cent; chance: of
+        always taking each slot's most frequent value."""
         examples, target_NX = self.examples[self.select_on], self.targets[self.select_on]
         device = next(model.parameters()).device
         rows = []

@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 class TextToImageTask:
     """Chosen by `_target_` in conf/train/text_to_image.yaml.
 
-    damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture (as
-    the model makes it). damsm_weight: λ of eq. 3 (5 for birds, 50 for COCO as published). adversarial_weight: of
-    what fools the discriminators; divergence_weight: of conditioning augmentation. Not in the paper, for short
-    training, off by default: reconstruction_weight of the L1 distance to the caption's own picture, feature_weight
-    of the distance of DAMSM regions; either way round, as a bird that looks left is as right as one that looks
-    right (`mirror`). critic_rate: the discriminators' learning rate as a multiple of the generator's.
+    damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture
+    (as the model makes it). damsm_weight: λ of eq. 3 (5 for birds, 50 for COCO as published).
+    adversarial_weight: of what fools the discriminators; divergence_weight: of conditioning augmentation.
+    Not in the paper, for short training, off by default: reconstruction_weight of the L1 distance to the
+    caption's own picture, feature_weight of the distance of DAMSM regions; either way round, as a bird that
+    looks left is as right as one that looks right (`mirror`). critic_rate: the discriminators' learning
+    rate as a multiple of the generator's.
     """
 
     damsm: str
@@ -82,7 +83,8 @@ class TextToImageTask:
         """Give the model the trained DAMSM. Raises ConfigError when its finest picture is not of `size`."""
         if model.size != self.size:
             raise ConfigError(
-                f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first times two "
+                f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first times "
+                f"two "
                 "for each further stage)"
             )
         model.damsm.load_state_dict(self.damsm_weights)
@@ -98,7 +100,7 @@ class TextToImageTask:
 
     def optimizers(self, model: Any, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
         """Adam for each player."""
-        rest = {"betas": settings.betas, "eps": settings.eps}
+        rest: dict[str, Any] = {"betas": settings.betas, "eps": settings.eps}
         return {
             "critics": torch.optim.Adam(
                 model.critics.parameters(), lr=settings.lr * self.critic_rate, **rest
