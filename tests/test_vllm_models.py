@@ -281,3 +281,27 @@ def test_wrong_sizes_and_inputs_are_named(tokenizer, pictures, tmp_path):
         inputs.pixels([tmp_path / "text.png"])
     with pytest.raises(AtlasError, match="neither LLaVA nor InstructBLIP"):
         LoadedVllm("x", torch.nn.Linear(2, 2), inputs)
+
+
+def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
+    model = tiny("instructblip", tokenizer)
+    features = model.features(tiny_inputs(model, tokenizer).pixels(pictures))
+    model.place_queries(features.mean(0))
+    query_ND = model.model.query_tokens[0]
+    places_PD = features.mean(0)[1:]
+    # Five queries over nine places: 0, 2, 4, 6, 8.
+    expected = places_PD[::2] - places_PD.mean(0)
+    assert torch.allclose(query_ND, expected / expected.std(), atol=1e-5)
+    with torch.no_grad():
+        for parameter in (model.told.weight, model.told.bias):
+            parameter.zero_()
+        rows = tiny_inputs(model, tokenizer).rows(samples(pictures)[:1], end=True)
+        batch = pack([rows], model.image_token_id, 0) | {"features": features[:1]}
+        batch["qformer_input_ids"] = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
+        batch["qformer_attention_mask"] = torch.ones_like(batch["qformer_input_ids"])
+        plain = float(model.loss(batch))
+        batch["words_BV"] = torch.zeros(1, len(tokenizer))
+        assert float(model.loss(batch, 0.0)) == pytest.approx(plain)
+        assert float(model.loss(batch, 0.5)) == pytest.approx(plain + 0.5 * len(tokenizer) * math.log(2))
+        model.expect_words(torch.full((len(tokenizer),), 0.25))
+        assert model.told.bias[0].item() == pytest.approx(math.log(0.25 / 0.75))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from attention_atlas.models.vllm.clip_tower import put_stem
 from attention_atlas.models.vllm.packed import packed_loss
@@ -96,6 +97,8 @@ class InstructBlip(nn.Module):
         # transformers starts all queries at zero, from where 32 alike ones would have to part.
         nn.init.normal_(self.model.query_tokens)
         nn.init.xavier_uniform_(self.model.language_projection.weight)
+        # Stands for BLIP-2's first stage, which teaches the Q-Former on 129 million pairs; only in training.
+        self.told = nn.Linear(text["hidden_size"], text["vocab_size"])
         self.template, self.image_token_id, self.image_tokens = template, image_token_id, queries
         self.blind = False
         self.image_size = int(vision["image_size"])
@@ -135,8 +138,39 @@ class InstructBlip(nn.Module):
         ).last_hidden_state[:, : queries.shape[1]]
         return self.model.language_projection(found)
 
-    def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return packed_loss(self, batch)
+    def loss(self, batch: Mapping[str, Tensor], words_weight: float = 0.0) -> Tensor:
+        """Mean cross-entropy per counted token of a packed batch, nats; with `words_BV` (0/1) and a weight
+        also the binary cross-entropy of the words that the picture's texts hold, summed over words, told
+        from the mean of the queries."""
+        images_BND = self.project(batch)
+        loss = packed_loss(self, batch, images_BND)
+        if words_weight and "words_BV" in batch:
+            words_BV = batch["words_BV"]
+            told = F.binary_cross_entropy_with_logits(self.told(images_BND.mean(1)), words_BV)
+            loss = loss + words_weight * told * words_BV.shape[1]
+        return loss
+
+    @torch.no_grad()
+    def expect_words(self, share_V: Tensor) -> None:
+        """Let the head on words start at how often each occurs, so that no step is spent on that."""
+        self.told.bias.copy_(torch.logit(share_V.clamp(1e-4, 0.9)))
+
+    @torch.no_grad()
+    def place_queries(self, mean_PD: Tensor, sharpness: float = 4.0) -> None:
+        """Let query i start at what a picture shows on average at its i-th place (of as many places, evenly
+        spread), and queries look where keys are alike: so each reads another part of the picture from the
+        first step on. mean_PD: `features` averaged over pictures, class token first."""
+        places_PD = mean_PD[1:]
+        count = self.model.query_tokens.shape[1]
+        chosen = torch.linspace(0, len(places_PD) - 1, count).round().long()
+        query_ND = places_PD[chosen] - places_PD.mean(0)
+        self.model.query_tokens.copy_(query_ND / query_ND.std().clamp(min=1e-6))
+        for layer in self.model.qformer.encoder.layer:
+            if layer.has_cross_attention:
+                attention = layer.crossattention.attention
+                # The Q-Former is as wide as the tower here, so that one map serves both.
+                attention.key.weight.copy_(attention.query.weight)
+                attention.query.weight.mul_(sharpness)
 
 
 @torch.no_grad()

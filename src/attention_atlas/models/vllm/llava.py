@@ -88,4 +88,5 @@ class Llava(nn.Module):
         return self.model.model.multi_modal_projector(batch["features"])
 
     def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return packed_loss(self, batch)
+        """Mean cross-entropy per counted token of a packed batch, nats."""
+        return packed_loss(self, batch, None if self.blind else self.project(batch))

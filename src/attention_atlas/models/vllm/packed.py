@@ -73,14 +73,14 @@ def _pack_one(rows: Sequence[Row], image_token_id: int) -> tuple[list[int], list
     return ids, positions, segments, labels
 
 
-def packed_loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """Mean cross-entropy of the counted tokens of a packed batch, nats."""
+def packed_loss(model: Any, batch: Mapping[str, Tensor], images_BND: Tensor | None) -> Tensor:
+    """Mean cross-entropy of the counted tokens of a packed batch, nats. images_BND: what stands at the
+    picture's positions, None for a blind model."""
     ids_BS = batch["input_ids"]
     x_BSD = model.language_model.embed_tokens(ids_BS)
-    if not model.blind:
-        images = model.project(batch)
+    if images_BND is not None:
         where = (ids_BS == model.image_token_id)[..., None]
-        x_BSD = x_BSD.masked_scatter(where, images.to(x_BSD.dtype))
+        x_BSD = x_BSD.masked_scatter(where, images_BND.to(x_BSD.dtype))
     hidden_BSD = model.language_model(
         inputs_embeds=x_BSD,
         attention_mask=batch["seen_BSS"][:, None],

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from attention_atlas.corpus import Corpus
     from attention_atlas.vllm.data import Sample
 
+# Pictures whose mean the queries start at.
+STARTING = 256
 # What a LlamaConfig of the same shape is made from.
 TEXT_SIZES = (
     "vocab_size",
@@ -42,6 +44,7 @@ class VllmTuningTask:
 
     tower, text_model: run folders of the two. layers: further text layers {root, layer} besides `data=`.
     instructions: of how many of them an instruction-aware model sees each picture in a step (a row each).
+    words_weight: of its auxiliary loss on the words of a picture's texts (0: none).
     longest: tokens of a text with its instruction. judged: held-out texts of each layer (0: all) on which the
     loss is measured; written: held-out pictures captioned for CIDEr at each validation (0: none).
     """
@@ -52,7 +55,8 @@ class VllmTuningTask:
     text_model: str = ""
     layers: Sequence[Mapping[str, str]] = field(default_factory=list)
     turns: int = 4
-    instructions: int = 2
+    instructions: int = 1
+    words_weight: float = 0.05
     batch_size: int = 32
     longest: int = 64
     judged: int = 200
@@ -96,6 +100,7 @@ class VllmTuningTask:
                 self.references.setdefault(sample.image, []).append(sample.text)
         self.pixels = PixelCache(embedded_image_processor(tower.sizes["image_size"]))
         self._features: dict[Path, Tensor] = {}
+        self._said: dict[Path, list[int]] = {}
 
     def model_sizes(self) -> dict[str, Any]:
         from attention_atlas.models.vllm.tokenizer import IMAGE
@@ -112,6 +117,7 @@ class VllmTuningTask:
         from attention_atlas.models.vllm.inputs import VllmInputs
 
         model.start(self._tower.vision, self._text.model)
+        self._features = {}
         self.model_inputs = VllmInputs(
             self.tokenizer,
             self.pixels.processor,
@@ -120,6 +126,20 @@ class VllmTuningTask:
             model.image_tokens,
             self.tokenizer if model.instruction_aware else None,
         )
+        if model.instruction_aware:
+            chosen = self.images[:: max(1, len(self.images) // STARTING)]
+            model.place_queries(self._features_of(model, chosen, "cpu").mean(0))
+            model.expect_words(torch.stack([self._words(p) for p in self.images]).mean(0))
+
+    def _words(self, path: Path) -> Tensor:
+        """(V,) 0/1: pieces of all texts about a training picture."""
+        if path not in self._said:
+            texts = [s.text for s in self.by_image[path]]
+            coded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+            self._said[path] = sorted({i for ids in coded for i in ids})
+        words_V = torch.zeros(len(self.tokenizer))
+        words_V[self._said[path]] = 1.0
+        return words_V
 
     def save(self, folder: Path) -> None:
         from attention_atlas.models.vllm.tokenizer import save_tokenizer
@@ -147,11 +167,7 @@ class VllmTuningTask:
         """A packed batch. The queries of an instruction-aware model depend on the instruction, so that only
         texts of one instruction share a row there."""
         if model.instruction_aware:
-            groups = [
-                [s for s in group if s.prompt == prompt]
-                for group in groups
-                for prompt in list(dict.fromkeys(s.prompt for s in group))[: self.instructions]
-            ]
+            groups = [part for group in groups for part in self._by_instruction(group)]
         rows = [
             [(ids[: self.longest + model.image_tokens], start) for ids, start in self._rows(group)]
             for group in groups
@@ -165,6 +181,11 @@ class VllmTuningTask:
             batch |= {f"qformer_{name}": value for name, value in padded.items()}
         return {name: value.to(device) for name, value in batch.items()}
 
+    def _by_instruction(self, group: Sequence[Sample]) -> list[list[Sample]]:
+        """The texts of the first `instructions` instructions, apart."""
+        prompts = list(dict.fromkeys(s.prompt for s in group))[: self.instructions]
+        return [[s for s in group if s.prompt == prompt] for prompt in prompts]
+
     def _rows(self, group: Sequence[Sample]) -> list[tuple[list[int], int]]:
         return self.model_inputs.rows(group, end=True)
 
@@ -177,7 +198,14 @@ class VllmTuningTask:
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         device = next(model.parameters()).device
-        yield "all", model.loss(self.tensors(model, batch, device))
+        tensors = self.tensors(model, batch, device)
+        if not (model.instruction_aware and self.words_weight):
+            yield "all", model.loss(tensors)
+            return
+        # As many rows as instructions; the words are those of the row's picture.
+        rows = [g for group in batch for g in self._by_instruction(group)]
+        tensors["words_BV"] = torch.stack([self._words(g[0].image) for g in rows]).to(device)
+        yield "all", model.loss(tensors, self.words_weight)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
