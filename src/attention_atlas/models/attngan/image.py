@@ -29,7 +29,7 @@ class ImageEncoder(nn.Module):
             raise ConfigError(
                 f"conf/model: image.size: {size} must be image.side ({side}) times a power of two"
             )
-        self.side = side
+        self.size, self.side = size, side
         wide = channels
         layers: list[nn.Module] = [_conv(3, wide, 1)]
         for _ in range(halvings):
@@ -42,6 +42,11 @@ class ImageEncoder(nn.Module):
         self.sentence = nn.Linear(wide, dim)
 
     def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        if pixels_BCSS.shape[-1] != self.size:
+            raise AtlasError(
+                f"conf/model: image.size: {self.size}, but pictures have {pixels_BCSS.shape[-1]} pixels; "
+                "give both the DAMSM and its tasks one size"
+            )
         found_BCHW = self.trunk(pixels_BCSS)
         regions_BND = self.region(found_BCHW.flatten(2).transpose(1, 2))
         return regions_BND, self.sentence(self.whole(found_BCHW))
