@@ -71,7 +71,7 @@ class Presence:
     """Which words of the scenes' labels and attributes are in the picture. Words that nearly every picture
     (or nearly none) has are left out: nothing could be read from them."""
 
-    RARE = 0.02
+    RARE, COMMON = 0.02, 0.8  # shares of pictures
 
     def __init__(self, slots: dict[str, list[str]]) -> None:
         self.slots = slots
@@ -79,7 +79,7 @@ class Presence:
     @classmethod
     def of(cls, scenes: list[Scene]) -> Presence:
         counts = Counter(word for scene in scenes for word in _words(scene))
-        low, high = cls.RARE * len(scenes), (1 - cls.RARE) * len(scenes)
+        low, high = cls.RARE * len(scenes), cls.COMMON * len(scenes)
         return cls({word: [ABSENT, PRESENT] for word in sorted(counts) if low < counts[word] < high})
 
     def seen(self, scene: Scene) -> Facts:
