@@ -86,7 +86,7 @@ def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> N
     assert cells == [Cell("none", 0), Cell("none", 1)]
     assert said == "model tiny_blind takes no alignment: trained once per seed, not 6 times"
     run_cells(cfg, cells, tmp_path / "work", tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["none"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == ["none"]
     first, second = (tmp_path / f"out/none/seed{k}/model/model.safetensors" for k in (0, 1))
     assert first.read_bytes() != second.read_bytes(), "another seed, another model"
     assert read_same(tmp_path / "out") == []

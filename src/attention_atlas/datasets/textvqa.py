@@ -53,7 +53,9 @@ def read_textvqa(
         path = Path(files["questions"])
         rows = [_question(row, f"{path}: data: {i}") for i, row in enumerate(_data(path))]
         ids = sorted({example.image_id for example, _ in rows})
-        order = np.random.default_rng([seed, 1]).permutation(len(ids)) if split == "val" else []
+        order: list[int] = []
+        if split == "val":
+            order = np.random.default_rng([seed, 1]).permutation(len(ids)).tolist()
         held = {ids[i] for i in order[: round(test_share * len(ids))]}
         for example, size in rows:
             where = "test" if example.image_id in held else split

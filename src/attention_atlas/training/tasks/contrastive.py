@@ -28,8 +28,8 @@ class ContrastiveTask:
     single sentence fits too many pictures.
 
     layers: further text layers {root, layer} besides `data=`. pieces: size of the tokenizer learned from the
-    texts. longest: tokens of the joined texts, BOS and EOS among them. patch_weight: of the loss on patches (0: none).
-    word_min: a label or attribute is learned when at least so many training scenes have it.
+    texts. longest: tokens of the joined texts, BOS and EOS among them. patch_weight: of the loss on patches
+    (0: none). word_min: a label or attribute is learned when at least so many training scenes have it.
     """
 
     split: str = "train"
