@@ -171,7 +171,7 @@ class LayerStudy:
             for column, count in enumerate(heads["steps"].tolist()):
                 for name in ["", *sorted(set(groups))]:
                     chosen_N = groups == name if name else np.ones(len(chosen), dtype=bool)
-                    if chosen_N.sum() >= self.least:
+                    if not name or chosen_N.sum() >= self.least:
                         condition = name_of(f"{order} | {count}", name)
                         base = {"kind": KIND, "metric": "pruned", "condition": condition}
                         values_N = 100 * heads[f"pruned_{order}"][:, column]
