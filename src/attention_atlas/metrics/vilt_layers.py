@@ -147,7 +147,7 @@ class LayerStudy:
         for condition, value_NLH in (("loss", loss_NLH), ("accuracy", 100 * drop_NLH)):
             for name in ["", *sorted(set(groups))]:
                 chosen_N = groups == name if name else np.ones(len(chosen), dtype=bool)
-                if chosen_N.sum() >= self.least:
+                if not name or chosen_N.sum() >= self.least:
                     base = {"kind": KIND, "metric": "importance", "condition": name_of(condition, name)}
                     rows += mean_rows(sample, value_NLH, chosen_N, none, base)
         rows += rank_correlation_rows(
