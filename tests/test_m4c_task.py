@@ -127,6 +127,13 @@ def test_bad_settings_and_data_are_named(world, tmp_path):
         TextVqaTask(str(tmp_path / "few.jsonl")).prepare(corpus, features)
 
 
+def best_spelled(task):
+    """Per cent: every sign was read, so only a colour too rare for the answers' vocabulary cannot be said."""
+    test = task.of("test")
+    able = [e.extra["from"] == "sign" or e.answers[0] in task.said.words for e in test]
+    return 100 * sum(able) / len(able)
+
+
 def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path):
     model = model_of(task)
     settings = TrainSettings(epochs=20, validate_every=20, lr=4e-3, clip_norm=1.0)
@@ -134,7 +141,7 @@ def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path):
     model.load_state_dict(weights)
     result = M4cEvaluator(shown=2)(model, task, "cpu").check()
     assert result.scores["accuracy"] > result.scores["accuracy, random words"] + 20
-    assert result.scores["accuracy, best from OCR"] == pytest.approx(100)
+    assert result.scores["accuracy, best from OCR"] == pytest.approx(best_spelled(task))
     assert history[-1]["accuracy"] > 40
     assert {r["metric"] for r in result.examples} == {"accuracy", "ANLS", "exact"}
     assert len(result.examples) == 3 * 24 and {r["type"] for r in result.examples} == {"color", "what color"}
@@ -164,7 +171,8 @@ def test_baselines_by_hand(task):
     # so one of three words is right: 1/3; a colour is none of the words; two of three questions are of signs.
     found = baselines(task.questions(task.of("test")))
     assert found["accuracy, random words"] == pytest.approx(100 * 2 / 3 / 3)
-    assert found["accuracy, best from OCR"] == pytest.approx(100)
+    assert found["accuracy, best from OCR"] == pytest.approx(best_spelled(task))
+    assert 60 < best_spelled(task) < 100
 
 
 def test_gold_words_are_those_on_the_sign_that_are_alike(world):
@@ -186,7 +194,7 @@ def test_gold_words_are_those_on_the_sign_that_are_alike(world):
     first = corpus.scene(colour).object(1).box
     mine = [OcrToken("a", (first[0] + 1, 7.0, first[2] - 1, 9.0)), OcrToken("b", (70.0, 7.0, 80.0, 9.0))]
     assert gold_tokens(colour, corpus, mine, (96, 40)) == [[0]]
-    assert gold_tokens(Example("x", example.image_id, "what?", answers=["a b"]), corpus, read, (96, 40)) == [
+    assert gold_tokens(Example("x", example.image_id, "what?", answers=["x b"]), corpus, read, (96, 40)) == [
         [],
         [],
     ]

@@ -45,7 +45,7 @@ def test_every_question_about_the_scene_made_by_hand():
     assert found["color", "the red sign"] == ("exit", 1)
     assert found["color", "the blue sign"] == ("no entry", 2)
     assert found["place", "the leftmost sign"] == ("exit", 1)
-    assert found["place", "the top sign"] == ("open", 3)
+    assert ("place", "the top sign") not in found  # OPEN is above EXIT by the margin, not by more
     assert found["place", "the bottom sign"] == ("no entry", 2)
     assert ("place", "the rightmost sign") not in found  # two are equally far
     assert found["size", "the largest sign"] == ("exit", 1)
