@@ -142,7 +142,7 @@ def _example(
             )
         extra |= {"type": question_type(str(steps[-1]["function"])), "program": program, "asked": asked}
     else:
-        key = (str(row.get("template_filename")), family)
+        key = (str(row.get("template_filename")), int(family) if isinstance(family, int) else -1)
         if key not in templates:
             raise AtlasError(
                 f"{at}: program: is missing, and '{key[0]}' number {key[1]} is no known template; "
