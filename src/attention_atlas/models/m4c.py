@@ -67,9 +67,9 @@ class M4C(nn.Module):
     the words that were read; `previous_BS` what was said before each step S: BOS, then vocabulary ids, or
     `answers` + o for word o. Boxes are relative, masks are bool.
 
-    vocab_size: words of questions; answers: words of answers, the four special ids among them. loss: sigmoid (the
-    paper's), or softmax, which learns to choose in fewer steps. blind: neither
-    objects nor words are seen.
+    vocab_size: words of questions; answers: words of answers, the four special ids among them. loss: sigmoid
+    (the paper's), or softmax, which learns to choose in fewer steps. blind: neither objects nor
+    words are seen.
     """
 
     def __init__(

@@ -189,7 +189,8 @@ class SignQuestions:
         weights = np.array([self.shares[a.group] / counts[a.group] for a, _ in found])
         size = min(self.per_scene, len(found))
         chosen = rng.choice(len(found), size=size, replace=False, p=weights / weights.sum())
-        return [self._example(scene, n, *found[i], rng, known) for n, i in enumerate(chosen.tolist())]
+        drawn = [found[i] for i in chosen.tolist()]
+        return [self._example(scene, n, asked, sign, rng, known) for n, (asked, sign) in enumerate(drawn)]
 
     def _example(
         self,
