@@ -30,7 +30,8 @@ smoke: setup
 	$(PY) -m attention_atlas.profiles smoke --in .work/smoke
 
 test: setup lint
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "not e2e"
+	$(PY) -m pytest -m e2e
 
 lint: setup
 	ruff check .
