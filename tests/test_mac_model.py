@@ -48,7 +48,8 @@ def plain(model: Mac, batch: dict, row: int) -> torch.Tensor:
     ids = [i for i in batch["ids_BT"][row].tolist() if i]
     regions = int(batch["regions_BN"][row].sum())
     out, (last, _) = model.lstm(model.embed(torch.tensor([ids])))
-    words, question = model.word(out)[0], torch.cat([last[0, 0], last[1, 0]])
+    words = model.in_context(out)[0] + model.word(model.embed(torch.tensor(ids)))
+    question = torch.cat([last[0, 0], last[1, 0]])
     known = []
     for n in range(regions):
         x1, y1, x2, y2 = batch["boxes_BN4"][row, n].tolist()
@@ -75,17 +76,21 @@ def plain(model: Mac, batch: dict, row: int) -> torch.Tensor:
         keys = []
         for k in known:
             shared = model.remember(memory) * model.know(k)
-            keys.append(F.elu(model.relate(torch.cat([shared, model.know(k)]))))
+            both = torch.cat([model.relate.weight, model.relate_known.weight], 1)
+            related = both @ torch.cat([shared, model.know(k)]) + model.relate_known.bias
+            keys.append(F.elu(related))
         found = attend(model.read_score, control, keys, known)
-        memory = model.write(torch.cat([found, memory]))
+        news = [found, memory, found * control] if model.multiply else [found, memory]
+        memory = model.write(torch.cat(news))
     return model.answer(torch.cat([memory, question]))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ALIGNMENTS)
-@pytest.mark.parametrize("control", [False, True])
-def test_the_chain_equals_plain_loops(name, control):
-    model, inputs = small(alignment=alignment(name), control_alignment=control), batch()
+@pytest.mark.parametrize("ours", [False, True])
+def test_the_chain_equals_plain_loops(name, ours):
+    more = {"control_alignment": ours, "multiply": ours, "plain_start": ours}
+    model, inputs = small(alignment=alignment(name), **more), batch()
     scores = model(inputs)
     for row in range(3):
         assert torch.allclose(scores[row], plain(model, inputs, row), atol=1e-5)
@@ -193,7 +198,8 @@ def test_the_blind_network_is_blind_and_the_other_is_not():
 
 def test_all_weights_learn():
     model = small(alignment=alignment("biased_general_kq"), control_alignment=True).train()
-    F.cross_entropy(model(batch()), torch.tensor([0, 3, 4])).backward()
+    scores, called = model(batch(), torch.tensor([4, 9]))
+    (F.cross_entropy(scores, torch.tensor([0, 3, 4])) + called.square().mean()).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
         # Softmax over words does not see what is the same for all of them: b, and W in W c, of general*.
@@ -227,6 +233,45 @@ def test_a_grid_without_normalisation_keeps_what_is_where():
     x[0, 0, 2, 3] = 1.0
     changed = (grid({"grid_BCHW": x})[0] - empty).abs().sum(-1)[0] > 0
     assert changed.view(3, 4).nonzero().tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
+
+
+@torch.no_grad()
+def test_questions_of_one_length_need_no_packing():
+    model, inputs = small(), batch()
+    inputs["ids_BT"][inputs["ids_BT"] == 0] = 5
+    one = {k: v[2:] for k, v in inputs.items()}
+    beside = {k: F.pad(v, (0, 2)) if k == "ids_BT" else v for k, v in inputs.items()}
+    assert torch.allclose(model(inputs)[2:], model(one), atol=1e-6)
+    assert torch.allclose(model(inputs), model(beside), atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_plain_start_looks_for_what_was_said():
+    """The first step's score is Σ ELU(c ∘ ELU(k + W(m ∘ k))) / √D; every other layer keeps its random start."""
+    model = small(plain_start=True)
+    seen = {}
+    model.read_steps[0].register_forward_hook(
+        lambda _, args, out: seen.update(q=args[0], k=args[1], s=args[4])
+    )
+    inputs = batch()
+    model(inputs)
+    known, _ = model.look(inputs)
+    expected_k = F.elu(known + model.relate(model.remember(model.first_memory) * known))
+    assert torch.allclose(seen["k"], expected_k, atol=1e-6)
+    score = seen["s"].score(seen["q"][:, None, None], seen["k"][:, None])[:, 0, 0]
+    assert torch.allclose(score, F.elu(seen["q"][:, None] * expected_k).sum(-1) / 12**0.5, atol=1e-6)
+
+
+@torch.no_grad()
+def test_names_of_regions_by_hand():
+    model, inputs = small(), batch()
+    model.seldom.fill_(-0.5)
+    scores, called = model(inputs, torch.tensor([4, 9]))
+    known, _ = model.look(inputs)
+    assert torch.equal(scores, model(inputs)) and called.shape == (3, 6, 2)
+    word = model.word.weight @ model.embed.weight[9]
+    assert called[2, 3, 1].item() == pytest.approx((known[2, 3] @ word).item() / 12**0.5 - 0.5, abs=1e-5)
+    assert torch.equal(small(blind=True)(inputs, torch.tensor([4])), small(blind=True)(inputs))
 
 
 def test_wrong_settings_are_named():

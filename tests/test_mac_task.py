@@ -130,9 +130,37 @@ def test_what_is_wrong_is_named(world):
         ({"knowledge": "air"}, "knowledge: 'air'"),
         ({"batch_size": 0}, "batch_size: must be at least 1"),
         ({"knowledge": "grid", "picture": 2}, "picture: must be at least 8"),
+        ({"knowledge": "grid", "naming": 1.0}, "naming: only regions have names"),
     ):
         with pytest.raises(ConfigError, match=said):
             prepared(world, **more)
+
+
+def test_what_regions_are_called(world):
+    task = prepared(world, naming=0.5)
+    words = ["ball", "blue", "cone", "cube", "green", "red"]
+    assert task.names.words == [w for w in words if w in task.vocab] and len(task.names.words) >= 4
+    batch = next(task.batches(0))
+    for row, i in enumerate(task.train.order(5, 0, 0)[0]):
+        scene = world[0].scene(task.train.examples[i])
+        for n, thing in enumerate(scene.objects):
+            called = [w for w, there in zip(task.names.words, batch["called_BNW"][row, n]) if there]
+            assert called == sorted({thing.label, *thing.attributes} & set(task.names.words))
+        assert batch["called_BNW"][row, len(scene.objects) :].sum() == 0  # background and padding
+    torch.manual_seed(0)
+    model = Mac(**task.model_sizes(), dim=8, word_dim=4, dropout=0.0)
+    (_, loss), *rest = task.losses(model, batch, 1)
+    scores, called = model(batch, task.names.ids_W)
+    answer = -torch.log_softmax(scores, -1)[range(5), batch["answer_B"]].mean()
+    total = count = 0.0
+    for b in range(5):
+        for n in range(int(batch["regions_BN"][b].sum())):
+            p, target = torch.sigmoid(called[b, n]), batch["called_BNW"][b, n]
+            total -= (target * p.log() + (1 - target) * (1 - p).log()).sum()
+            count += 1
+    assert not rest and loss.item() == pytest.approx((answer + 0.5 * total / count).item(), rel=1e-4)
+    blind = Mac(**task.model_sizes(), dim=8, word_dim=4, blind=True)
+    assert torch.isfinite(dict(task.losses(blind, batch, 1))["all"])
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ questions have no say.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,7 @@ class MacEvaluator:
             value = 100.0 * (item.said == item.right)
             rows.append({"example": item.example.id, "metric": "accuracy", "value": value, **groups})
         scores = {"accuracy": float(np.mean([row["value"] for row in rows]))}
-        for kind in sorted({row["type"] for row in rows}):
-            scores[f"accuracy {kind}"] = float(np.mean([r["value"] for r in rows if r["type"] == kind]))
+        scores["chance accuracy"] = most_frequent(task.train.examples, examples)
         if not looks:
             return CellResult(scores, rows)
         chosen = _of(task, self.select_on, self.choosing)
@@ -141,6 +141,15 @@ def _run(model: Any, questions: Questions, device: str, batch_size: int, looks: 
                 )
             )
     return out
+
+
+def most_frequent(train: Sequence[Example], judged: Sequence[Example]) -> float:
+    """Per cent of `judged` that are right when each gets its type's most frequent answer in training."""
+    counts: dict[str, Counter[str]] = {}
+    for example in train:
+        counts.setdefault(question_type(example), Counter())[example.answers[0]] += 1
+    best = {kind: min(c, key=lambda a: (-c[a], a)) for kind, c in counts.items()}
+    return 100 * float(np.mean([best.get(question_type(e)) == e.answers[0] for e in judged]))
 
 
 def asked_objects(example: Example) -> list[int]:

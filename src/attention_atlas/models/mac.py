@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention_atlas.alignments.base import build_alignment
+from attention_atlas.alignments.base import Alignment, build_alignment
 from attention_atlas.alignments.dot import Dot
 from attention_atlas.capture.seam import attend
 from attention_atlas.errors import ConfigError
@@ -132,6 +132,9 @@ class Mac(nn.Module):
     batch: `ids_BT` (words, then PAD), and `features_BND`, `boxes_BN4` relative 0..1, `regions_BN` bool, or
     with `knowledge: grid` `grid_BCHW`. alignment: node of conf/alignment, None for the dot product;
     control_alignment: the same kind in the control unit too. steps: length of the chain (4 in the study).
+    multiply: m = W[r, m, r ∘ c], so that the write unit sees how well what it gets fits what was sought.
+    plain_start: the read unit starts as little more than a comparison of control and knowledge (I near
+    ELU(k), w = 1/√D) instead of a random one, and begins to look after fewer steps.
     blind: one learned vector stands in place of all that is seen.
     """
 
@@ -151,6 +154,8 @@ class Mac(nn.Module):
         dropout: float = 0.15,
         stem: Sequence[int] = (32, 48, 64),
         strides: Sequence[int] = (2, 2, 2),
+        multiply: bool = False,
+        plain_start: bool = False,
         blind: bool = False,
     ) -> None:
         super().__init__()
@@ -161,7 +166,8 @@ class Mac(nn.Module):
         self.knowledge, self.steps = knowledge, steps
         self.embed = nn.Embedding(vocab_size, word_dim, padding_idx=PAD)
         self.lstm = nn.LSTM(word_dim, dim // 2, batch_first=True, bidirectional=True)
-        self.word, self.blank = nn.Linear(dim, dim), nn.Parameter(torch.zeros(1, 1, dim)) if blind else None
+        self.word, self.in_context = nn.Linear(word_dim, dim, bias=False), nn.Linear(dim, dim)
+        self.blank = nn.Parameter(torch.zeros(1, 1, dim)) if blind else None
         self.see: nn.Module | None = None
         if not blind:
             if knowledge == "regions":
@@ -171,32 +177,62 @@ class Mac(nn.Module):
         self.asked = nn.ModuleList(nn.Linear(dim, dim) for _ in range(steps))
         self.control = nn.Linear(2 * dim, dim)
         self.control_score = Scorer(alignment if control_alignment else None, dim, bend=False)
-        self.remember, self.know, self.relate = (
-            nn.Linear(dim, dim),
-            nn.Linear(dim, dim),
-            nn.Linear(2 * dim, dim),
-        )
+        self.remember, self.know = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        # W[m ∘ k, k] in two parts: the second one is the same in every step.
+        self.relate, self.relate_known = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim)
         self.read_score = Scorer(alignment, dim, bend=True)
-        self.write = nn.Linear(2 * dim, dim)
+        self.multiply = multiply
+        self.write = nn.Linear((3 if multiply else 2) * dim, dim)
         self.control_steps = nn.ModuleList(Step("control", t) for t in range(steps))
         self.read_steps = nn.ModuleList(Step("read", t) for t in range(steps))
         self.first_control, self.first_memory = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
         self.answer = nn.Sequential(nn.Linear(2 * dim, dim), nn.ELU(), nn.Linear(dim, answers))
+        self.seldom = nn.Parameter(torch.zeros(1))  # most words are not true of a region
         self.dropout = nn.Dropout(dropout)
-        nn.init.normal_(self.first_control)
-        nn.init.normal_(self.first_memory)
-        if self.blank is not None:
-            nn.init.normal_(self.blank)
+        self.start(plain_start)
+
+    @torch.no_grad()
+    def start(self, plain: bool) -> None:
+        """Fresh weights as the authors' code draws them; torch's own are weaker, and the chain is long, so
+        that little would come through. An alignment keeps its own start. `plain`: see plain_start."""
+        aligned = {id(part) for m in self.modules() if isinstance(m, Alignment) for part in m.modules()}
+        for module in self.modules():
+            if isinstance(module, nn.Linear) and id(module) not in aligned:
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for name, parameter in self.lstm.named_parameters():
+            if "weight" in name:
+                for gate in parameter.chunk(4):
+                    (nn.init.orthogonal_ if "hh" in name else nn.init.xavier_uniform_)(gate)
+            else:
+                parameter.zero_()
+                if "ih" in name:
+                    parameter.chunk(4)[1].fill_(1.0)  # forget gates are open
+        for vector in (self.first_control, self.first_memory, self.blank):
+            if vector is not None:
+                nn.init.normal_(vector)
+        if plain:
+            for layer in (self.know, self.relate_known):
+                nn.init.eye_(layer.weight)
+            nn.init.xavier_uniform_(self.relate.weight, gain=0.1)  # the first memory is noise
+            for scorer in (self.control_score, self.read_score):
+                nn.init.constant_(scorer.to_score.weight, self.lstm.hidden_size**-0.5 / 2**0.5)
 
     def read_question(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Words in context (B,T,D), zero where padded, and the whole question (B,D)."""
-        lengths = (ids_BT != PAD).sum(1).clamp(min=1).cpu()
-        packed = nn.utils.rnn.pack_padded_sequence(
-            self.dropout(self.embed(ids_BT)), lengths, batch_first=True, enforce_sorted=False
-        )
-        out, (last, _) = self.lstm(packed)
-        words, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=ids_BT.shape[1])
-        return self.word(words), self.dropout(torch.cat([last[0], last[1]], -1))
+        """Words, each by itself and in context, (B,T,D), and the whole question (B,D)."""
+        embedded_BTE = self.dropout(self.embed(ids_BT))
+        if bool((ids_BT != PAD).all()):  # half the time without packing
+            out, (last, _) = self.lstm(embedded_BTE)
+        else:
+            lengths = (ids_BT != PAD).sum(1).clamp(min=1).cpu()
+            packed = nn.utils.rnn.pack_padded_sequence(
+                embedded_BTE, lengths, batch_first=True, enforce_sorted=False
+            )
+            out, (last, _) = self.lstm(packed)
+            out, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=ids_BT.shape[1])
+        words_BTD = self.in_context(out) + self.word(embedded_BTE)
+        return words_BTD, self.dropout(torch.cat([last[0], last[1]], -1))
 
     def look(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The knowledge base (B,N,D) and which of its entries are real (B,N)."""
@@ -210,12 +246,14 @@ class Mac(nn.Module):
         """(rows, columns) that read attention is over, None for regions."""
         return self.see.shape(batch["grid_BCHW"]) if isinstance(self.see, Grid) else None
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch, names_W: Tensor | None = None) -> Any:
+        """Scores (B,A); with ids of words, unless blind, also (B,N,W): whether a region is called so."""
         ids_BT = batch["ids_BT"]
         words_BTD, question_BD = self.read_question(ids_BT)
         known_BND, real_BN = self.look(batch)
         known_BND = self.dropout(known_BND)
         projected_BND = self.know(known_BND)
+        also_BND = self.relate_known(projected_BND)
         spoken_BT = ids_BT != PAD
         control_BD = self.first_control.expand(len(ids_BT), -1)
         memory_BD = self.first_memory.expand(len(ids_BT), -1)
@@ -226,7 +264,16 @@ class Mac(nn.Module):
             sought_BD = self.control(torch.cat([control_BD, asked_BD], -1))
             control_BD = self.control_steps[t](sought_BD, words_BTD, words_BTD, spoken_BT, self.control_score)
             shared_BND = self.remember(memory_BD * kept_BD)[:, None] * projected_BND
-            related_BND = F.elu(self.relate(torch.cat([shared_BND, projected_BND], -1)))
+            related_BND = F.elu(self.relate(shared_BND) + also_BND)
             found_BD = self.read_steps[t](control_BD, related_BND, known_BND, real_BN, self.read_score)
-            memory_BD = self.write(torch.cat([self.dropout(found_BD), memory_BD], -1))
-        return self.answer(torch.cat([memory_BD, question_BD], -1))
+            found_BD = self.dropout(found_BD)
+            news = [found_BD, memory_BD]
+            if self.multiply:
+                news.append(found_BD * control_BD)
+            memory_BD = self.write(torch.cat(news, -1))
+        scores_BA = self.answer(torch.cat([memory_BD, question_BD], -1))
+        if names_W is None or self.see is None:
+            return scores_BA
+        # Regions are named in the space of the question's words.
+        names_WD = self.word(self.embed(names_W)) * known_BND.shape[-1] ** -0.5
+        return scores_BA, known_BND @ names_WD.T + self.seldom

@@ -19,7 +19,7 @@ from attention_atlas.training.vocab import PAD, Vocabulary
 from attention_atlas.vqa.batches import spread
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus, Example
+    from attention_atlas.corpus import Corpus, Example, Scene
     from attention_atlas.vision.features_file import FeaturesFile
 
 SCHEMA = "atlas.compositional/1"
@@ -36,7 +36,8 @@ class CompositionalTask:
     min_count: rarer words become UNK. longest: words of a question that are read. judged: held-out questions
     that select the checkpoint (0: all). knowledge: `regions` of features.h5, or a `grid`: what `grid` reads
     (an object with `channels` and `read(image_id) -> (C,H,W)`, as datasets/clevr_grid.py), else pixels,
-    `picture` a side.
+    `picture` a side. naming: weight of the loss on what annotated regions are called (label and attributes,
+    as far as questions use them), a stand-in for the features of a large detector; 0 leaves it out.
     """
 
     split: str = "train"
@@ -48,6 +49,7 @@ class CompositionalTask:
     knowledge: str = "regions"
     grid: Any = None
     picture: int = 64
+    naming: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -56,6 +58,10 @@ class CompositionalTask:
         if self.knowledge not in KNOWLEDGE:
             raise ConfigError(
                 f"conf/train: knowledge: '{self.knowledge}' is neither {' nor '.join(KNOWLEDGE)}"
+            )
+        if self.naming and self.knowledge != "regions":
+            raise ConfigError(
+                "conf/train: naming: only regions have names; set it to 0, or knowledge=regions"
             )
         self.uses_features = self.knowledge == "regions"
         self.best = ("accuracy", "max")
@@ -77,7 +83,13 @@ class CompositionalTask:
         else:
             self.seen = Cells(corpus, self.picture, self.grid)
         self.train = self.questions(train)
+        self.names = self._names(train) if self.naming else None
         self.held_out = self.questions(spread(sorted(held_out, key=lambda e: e.id), self.judged))
+
+    def _names(self, train: Sequence[Example]) -> Names:
+        assert self.features is not None
+        scenes = [self.corpus.scenes[i] for i in sorted({e.image_id for e in train})]
+        return Names(scenes, self.vocab, self.features)
 
     def questions(self, examples: Sequence[Example]) -> Questions:
         """Batches of these questions as this task reads them."""
@@ -98,10 +110,21 @@ class CompositionalTask:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
         for indices in self.train.order(self.batch_size, self.seed, epoch)[start:]:
-            yield self.train.batch(indices)
+            batch = self.train.batch(indices)
+            if self.names is not None:
+                images = [self.train.examples[i].image_id for i in indices]
+                batch["called_BNW"] = self.names.batch(images, batch["regions_BN"].shape[1])
+            yield batch
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
-        yield "all", F.cross_entropy(model(batch), batch["answer_B"])
+        names_W = None if self.names is None else self.names.ids_W.to(batch["ids_BT"].device)
+        out = model(batch, names_W)
+        if not isinstance(out, tuple):  # without names, or blind
+            yield "all", F.cross_entropy(out, batch["answer_B"])
+            return
+        (scores_BA, called_BNW), there = out, batch["regions_BN"]
+        named = F.binary_cross_entropy_with_logits(called_BNW[there], batch["called_BNW"][there])
+        yield "all", F.cross_entropy(scores_BA, batch["answer_B"]) + self.naming * named * called_BNW.shape[2]
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -179,14 +202,35 @@ class Questions:
     def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """A shuffled epoch; questions of about one length come together, so that there is little padding."""
         rng = np.random.default_rng([seed, epoch])
-        shuffled, batches = rng.permutation(len(self)).tolist(), []
-        for start in range(0, len(shuffled), 20 * batch_size):
-            part = sorted(shuffled[start : start + 20 * batch_size], key=lambda i: len(self.ids[i]))
-            batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+        shuffled = sorted(rng.permutation(len(self)).tolist(), key=lambda i: len(self.ids[i]))
+        batches = [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def in_order(self, batch_size: int) -> list[list[int]]:
         return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
+
+
+class Names:
+    """What the regions of annotated scenes are called: 0/1 for each word of `words` (ids `ids_W`)."""
+
+    def __init__(self, scenes: Sequence[Scene], vocab: Vocabulary, features: FeaturesFile) -> None:
+        found = {name for s in scenes for o in s.objects for name in (o.label, *o.attributes)}
+        self.words = sorted(name for name in found if name in vocab)
+        if not self.words:
+            raise AtlasError(
+                "compositional questions: naming: no object has a name that questions use; set it to 0"
+            )
+        self.ids_W = torch.tensor(vocab.encode(self.words))
+        self._called: dict[str, Tensor] = {}
+        for scene in scenes:
+            names = {o.id: {o.label, *o.attributes} for o in scene.objects}
+            gold = features.read(scene.image_id).gold.tolist()
+            rows = [[float(word in names.get(g, ())) for word in self.words] for g in gold]
+            self._called[scene.image_id] = torch.tensor(rows)
+
+    def batch(self, image_ids: Sequence[str], regions: int) -> Tensor:
+        """(B,N,W) for the first `regions` regions."""
+        return torch.stack([self._called[i][:regions] for i in image_ids])
 
 
 class Cells:
