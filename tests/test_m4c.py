@@ -217,13 +217,31 @@ def test_loss_by_hand_counts_only_steps_that_count():
     counts = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
     expected = 0.0
     for b, s in ((0, 0), (0, 1), (1, 0)):
-        p = torch.sigmoid(scores[b, s].double()).clamp(1e-30, 1 - 1e-12)
+        p = torch.sigmoid(scores[b, s].detach().double()).clamp(1e-30, 1 - 1e-12)
         t = target[b, s].double()
         known = scores[b, s] > -1e3
         expected += float(-(t * p.log() + (1 - t) * (1 - p).log())[known].sum())
         expected += float((1e4 * t[~known]).sum())
     loss = model(inputs | {"target_BSA": target, "counts_BS": counts}, learn=True)
-    assert float(loss) == pytest.approx(expected / 3, rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(expected / 3, rel=1e-4)
+
+
+def test_softmax_loss_by_hand():
+    model, inputs = small(loss="softmax"), batch()
+    scores = model(inputs).detach()
+    target = torch.zeros(scores.shape)
+    target[0, 0, 4] = target[0, 0, ANSWERS] = target[1, 0, EOS] = 1
+    counts = torch.zeros(3, 3).bool()
+    counts[0, 0] = counts[1, 0] = True
+    share = torch.softmax(scores, -1)
+    expected = -(share[0, 0, [4, ANSWERS]].sum().log() + share[1, 0, EOS].log()) / 2
+    given = inputs | {"target_BSA": target, "counts_BS": counts}
+    loss = model(given, learn=True)
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
+    loss.backward()
+    assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
+    with pytest.raises(ConfigError, match="softmx"):
+        small(loss="softmx")
 
 
 @torch.no_grad()

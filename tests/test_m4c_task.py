@@ -12,6 +12,7 @@ from m4c_world import signs
 from attention_atlas.alignment_study.m4c import (
     M4cEvaluator,
     baselines,
+    best_head,
     gold_tokens,
     grounded,
     steps_look,
@@ -25,6 +26,7 @@ from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.text_vqa import TextVqaTask, spoken
 from attention_atlas.training.vocab import BOS, EOS, Vocabulary
 from attention_atlas.vision.ocr_file import OcrPicture, OcrToken
+from attention_atlas.vision.phoc import phoc
 from attention_atlas.vqa.scene_text import best_read, spell, token_word
 
 SETTINGS = {"said_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 8}
@@ -134,6 +136,7 @@ def best_spelled(task):
     return 100 * sum(able) / len(able)
 
 
+@pytest.mark.slow
 def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path):
     model = model_of(task)
     settings = TrainSettings(epochs=20, validate_every=20, lr=4e-3, clip_norm=1.0)
@@ -206,10 +209,9 @@ def test_grounding_rows_by_hand(task):
     at = int(example.extra["sign"]) - 1
     attn = np.array([[0.1, 0.1, 0.1]])
     attn[0, at] = 0.4
-    picture = task.pictures[example.image_id]
-    (row,) = grounded(questions, 0, ([example.extra["answer"]], attn), task.corpus, picture)
+    (row,) = grounded(questions, 0, ([example.extra["answer"]], attn), task)
     assert row["mass"] == pytest.approx(0.4 / 0.6) and row["chance"] == 1 / 3 and row["top1"] == 1
-    assert grounded(questions, 0, (["x"], np.zeros((1, 3))), task.corpus, picture) == []
+    assert grounded(questions, 0, (["x"], np.zeros((1, 3))), task) == []
 
 
 def test_steps_look_is_the_attention_of_each_step_on_the_words_read(task):
@@ -219,8 +221,49 @@ def test_steps_look_is_the_attention_of_each_step_on_the_words_read(task):
     again = steps_look(model, questions, 24, "cpu")
     assert len(looks) == 24
     for (words, attn), (also, other) in zip(looks, again):
-        assert words == also and attn.shape == (1, 3) and 0 < attn.sum() < 1
+        assert words == also and attn.shape == (2, 2, 1, 3)
+        assert bool((attn.sum(-1) > 0).all()) and bool((attn.sum(-1) < 1).all())
         assert np.allclose(attn, other, atol=2e-3)
+
+
+def test_the_head_that_looks_best_is_found(task):
+    questions = task.questions(task.of("val"))
+    looks = []
+    for example in questions.examples:
+        attn = np.full((2, 3, 1, 3), 0.1)
+        attn[1, 2, 0, int(example.extra["sign"]) - 1] = 0.3
+        looks.append(([example.extra.get("answer", "red")], attn))
+    assert best_head(questions, looks, task) == (1, 2)
+
+
+def test_exchanged_words_stand_wherever_the_word_stood(world):
+    corpus, features, ocr = world
+    made = TextVqaTask(ocr, **(SETTINGS | {"said_min": 1, "exchange": 1.0}))
+    made.prepare(corpus, features)
+    train = made.train
+    lexicon = {n + 2: w for n, w in enumerate(train.lexicon)}
+    i = next(i for i, e in enumerate(train.examples) if e.extra["from"] == "sign")
+    name = train.examples[i].image_id
+    read = [token_word(t) for t in train.read[name]]
+    right = read.index(train.examples[i].extra["answer"])
+    # A question that names a word that was read: it must be renamed as well.
+    train.numbers[i] = [1, train.read_numbers[name][0]]
+    changed = set()
+    for seed in range(12):
+        batch = train.batch([i], np.random.default_rng(seed))
+        where = train.exchanged(name, np.random.default_rng(seed))
+        now = [lexicon[where[n]] for n in train.read_numbers[name]]
+        changed |= set(now)
+        assert len(set(now)) == 3 and set(now) <= set(train.lexicon)
+        assert torch.equal(batch["ocr_spelling_BOP"][0], torch.stack([torch.tensor(phoc(w)) for w in now]))
+        assert torch.equal(batch["spelling_BTP"][0, 1], torch.tensor(phoc(now[0])))
+        said = {int(o) for o in batch["target_BSA"][0, 0].nonzero()[:, 0]}
+        size = len(made.said)
+        if size + right in said:  # not a misspelt answer
+            assert said == {size + right, *made.said.encode([now[right]])} - {3}
+    assert len(changed) > 5
+    plain = made.questions(train.examples).batch([i], np.random.default_rng(0))
+    assert torch.equal(plain["ocr_spelling_BOP"][0], torch.stack([torch.tensor(phoc(w)) for w in read]))
 
 
 def test_said_is_what_the_ids_spell(task):

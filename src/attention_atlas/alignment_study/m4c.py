@@ -24,16 +24,20 @@ if TYPE_CHECKING:
     from attention_atlas.training.tasks.text_vqa import TextVqaTask
 
 GROUPS = ("type", "from", "words")  # of Example.extra, where it has them
+Looks = tuple[list[str], np.ndarray]  # words of an answer, attention of the steps that say them
 LEAST_ALIKE = 0.6  # similarity from which on a word that was read is the word on the sign
 
 
 @dataclass
 class M4cEvaluator:
-    """split: the questions that are judged, all or `judged` of them at even distances (0: all). shown: so
+    """split: the questions that are judged, all or `judged` of them at even distances (0: all). select_on:
+    the split that chooses the head whose attention counts, at most `choosing` questions (0: all). shown: so
     many questions are kept with the attention of their steps."""
 
     split: str = "test"
+    select_on: str = "val"
     judged: int = 0
+    choosing: int = 400
     shown: int = 6
     batch_size: int = 128
 
@@ -60,10 +64,15 @@ class M4cEvaluator:
         scores |= baselines(questions)
         if model.blind:
             return CellResult(scores, rows)
-        looks = steps_look(model, questions, self.batch_size, device)
+        chosen = task.questions(spread(task.of(self.select_on), self.choosing))
+        head = best_head(chosen, steps_look(model, chosen, self.batch_size, device), task)
+        looks = [
+            (words, attn_LHWO[head])
+            for words, attn_LHWO in steps_look(model, questions, self.batch_size, device)
+        ]
         grounding, able = [], []
-        for i, example in enumerate(questions.examples):
-            found = grounded(questions, i, looks[i], task.corpus, task.pictures[example.image_id])
+        for i in range(len(questions)):
+            found = grounded(questions, i, looks[i], task)
             grounding += found
             if found:
                 able.append(i)
@@ -120,14 +129,12 @@ def _score(words: Sequence[str], example: Example) -> float:
 
 
 @torch.no_grad()
-def steps_look(
-    model: Any, questions: TextQuestions, batch_size: int, device: str
-) -> list[tuple[list[str], np.ndarray]]:
-    """For each question the words of its right answer, and the attention (W,O) of the step that says each of
-    them on the words that were read, mean over layers and heads, given the right words before it."""
+def steps_look(model: Any, questions: TextQuestions, batch_size: int, device: str) -> list[Looks]:
+    """For each question the words of its right answer, and the attention (L,H,W,O) of the step that says each
+    of them on the words that were read, in every layer and head, given the right words before it."""
     from attention_atlas.capture import Capture
 
-    out: list[tuple[list[str], np.ndarray]] = []
+    out: list[Looks] = []
     for indices in questions.in_order(batch_size):
         batch = questions.batch(indices)
         most = batch["ocr_BO"].shape[1]
@@ -146,28 +153,42 @@ def steps_look(
         keys = batch["ids_BT"].shape[1] + batch["regions_BN"].shape[1] + most
         capture = Capture(model, ["rows"], rows=list(range(keys, keys + steps)), layers="multimodal.*")
         captured = capture({k: v.to(device) for k, v in batch.items()})
-        attn_BSO = captured["multimodal"].rows.mean((1, 2))[..., keys - most : keys].cpu().numpy()
+        attn_BLHSO = captured["multimodal"].rows[..., keys - most : keys].cpu().numpy()
         for b, (i, answer) in enumerate(zip(indices, words)):
             count = len(questions.read[questions.examples[i].image_id])
-            out.append((answer, attn_BSO[b, : len(answer), :count]))
+            out.append((answer, attn_BLHSO[b, :, :, : len(answer), :count]))
     return out
 
 
-def grounded(
-    questions: TextQuestions,
-    index: int,
-    looks: tuple[list[str], np.ndarray],
-    corpus: Corpus,
-    picture: OcrPicture,
-) -> list[dict[str, Any]]:
-    """A row for each step: its attention on the word of the sign that it says, as a share of its attention on
-    all words read. A step that says no word of the sign (a colour) should look at any of the sign's words.
+def best_head(questions: TextQuestions, looks: Sequence[Looks], task: TextVqaTask) -> tuple[int, int]:
+    """(layer, head) whose steps look most at the words they say, over these questions; the first of equals.
+
+    Heads do different work: the mean over them would say little about the one that finds the word.
+    """
+    layers, heads = looks[0][1].shape[:2]
+    mass_LH = np.zeros((layers, heads))
+    for layer in range(layers):
+        for head in range(heads):
+            rows = [
+                row["mass"]
+                for i, (words, attn) in enumerate(looks)
+                for row in grounded(questions, i, (words, attn[layer, head]), task)
+            ]
+            mass_LH[layer, head] = np.mean(rows) if rows else 0.0
+    layer, head = np.unravel_index(int(mass_LH.argmax()), mass_LH.shape)
+    return int(layer), int(head)
+
+
+def grounded(questions: TextQuestions, index: int, looks: Looks, task: TextVqaTask) -> list[dict[str, Any]]:
+    """A row for each step: its attention (W,O) on the word of the sign that it says, as a share of its
+    attention on all words read. A step that says no word of the sign (a colour) should look at any of the
+    sign's words.
 
     Nothing where the sign is unknown, where its word was not read, or where no other word was read.
     """
     example = questions.examples[index]
     read = questions.read[example.image_id]
-    gold = gold_tokens(example, corpus, read, picture.size)
+    gold = gold_tokens(example, task.corpus, read, task.pictures[example.image_id].size)
     words, attn_WO = looks
     rows = []
     for word, attn_O, right in zip(words, attn_WO, gold):
@@ -207,9 +228,7 @@ def gold_tokens(
     return out
 
 
-def _shown(
-    questions: TextQuestions, index: int, said: str, looks: tuple[list[str], np.ndarray], task: TextVqaTask
-) -> Shown:
+def _shown(questions: TextQuestions, index: int, said: str, looks: Looks, task: TextVqaTask) -> Shown:
     example = questions.examples[index]
     words, attn_WO = looks
     right = " ".join(words)

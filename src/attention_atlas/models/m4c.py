@@ -23,7 +23,9 @@ from attention_atlas.vision.phoc import SIZE as SPELLING
 
 Batch = dict[str, Tensor]
 RARE = -3.0
-GREY = 0.5
+MIDDLE = 0.5  # of colours and of places
+NARROW = 256  # units below which weights start otherwise
+QUIET = 0.25  # what was said before and how words read are spelled, beside all else
 OCR_PARTS = ("ocr_spelling", "ocr_look", "ocr_place")
 LOSSES = ("sigmoid", "softmax")
 NEVER = -1e4  # score of a pointer to no word; its loss and gradient are zero
@@ -62,14 +64,14 @@ class Block(nn.Module):
 
 
 class M4C(nn.Module):
-    """A batch: `ids_BT` words of the question and `spelling_BTP` how they are spelled (PHOC); `features_BND`,
-    `boxes_BN4`, `regions_BN` objects; `ocr_spelling_BOP`, `ocr_look_BOL` (0..1), `ocr_boxes_BO4`, `ocr_BO`
-    the words that were read; `previous_BS` what was said before each step S: BOS, then vocabulary ids, or
-    `answers` + o for word o. Boxes are relative, masks are bool.
+    """A batch: `ids_BT` BOS and the words of the question and `spelling_BTP` how they are spelled (PHOC);
+    `features_BND`, `boxes_BN4`, `regions_BN` objects; `ocr_spelling_BOP`, `ocr_look_BOL` (0..1),
+    `ocr_boxes_BO4`, `ocr_BO` the words that were read; `previous_BS` what was said before each step S: BOS,
+    then vocabulary ids, or `answers` + o for word o. Boxes are relative, masks are bool.
 
     vocab_size: words of questions; answers: words of answers, the four special ids among them. loss: sigmoid
-    (the paper's), or softmax, which learns to choose in fewer steps. blind: neither objects nor
-    words are seen.
+    (the paper's), or softmax, which learns to choose in fewer steps. blind: neither objects nor words are
+    seen.
     """
 
     def __init__(
@@ -128,12 +130,27 @@ class M4C(nn.Module):
         self.last_norm = nn.LayerNorm(dim) if norm_first else nn.Identity()
         self.vocabulary = nn.Linear(dim, answers)
         self.pointer_query, self.pointer_key = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        for name, parameter in self.named_parameters():
-            if parameter.ndim > 1 and ".alignment." not in name:
-                # BERT's 0.02 is for 768 units; narrow layers would start almost silent with it.
-                nn.init.normal_(parameter, std=0.02 if dim >= 256 else dim**-0.5 / 2)
+        self._start(dim)
         self.words.weight.data[PAD] = 0
         nn.init.constant_(self.vocabulary.bias, RARE)  # nearly every word is wrong at nearly every step
+
+    def _start(self, dim: int) -> None:
+        """BERT's deviation of 0.02 is for 768 units. Narrow layers would be almost silent with it: here they
+        start so that a step hears what it attends to, and its scores are of size 1."""
+        narrow = dim < NARROW
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear) and module.bias is not None and ".alignment" not in name:
+                # As BERT; torch's own biases would drown boxes and colours, which the norms then scale.
+                nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2 or ".alignment." in name:
+                continue
+            loud = any(part in name for part in (".value.", ".output.", ".network.", "pointer_"))
+            std = parameter.shape[1] ** -0.5 if loud else dim**-0.5 / 2
+            nn.init.normal_(parameter, std=std if narrow else 0.02)
+        if narrow:
+            for norm in (*self.said_norm, self.norms["said"], self.norms["ocr_spelling"]):
+                nn.init.constant_(norm.weight, QUIET)  # type: ignore[arg-type]
 
     @staticmethod
     def _alignment(config: Mapping[str, Any] | None, dim: int, heads: int) -> Any:
@@ -158,14 +175,15 @@ class M4C(nn.Module):
             text = layer(text, text_mask_BT[:, None, None])
         norms = self.norms
         objects = norms["object_look"](self.object_look(F.normalize(batch["features_BND"], dim=-1)))
-        objects = self.drop(objects + norms["object_place"](self.object_place(batch["boxes_BN4"])))
+        objects = objects + norms["object_place"](self.object_place(batch["boxes_BN4"] - MIDDLE))
+        objects = self.drop(objects * 2**-0.5)
         parts = (
             self.spelled(batch["ocr_spelling_BOP"]),
-            self.ocr_look(F.normalize(batch["ocr_look_BOL"] - GREY, dim=-1)),
-            self.ocr_place(batch["ocr_boxes_BO4"]),
+            self.ocr_look(F.normalize(batch["ocr_look_BOL"] - MIDDLE, dim=-1)),
+            self.ocr_place(batch["ocr_boxes_BO4"] - MIDDLE),
         )
         ocr = sum(norms[name](part) for name, part in zip(OCR_PARTS, parts))
-        ocr = self.drop(ocr)
+        ocr = self.drop(ocr * len(parts) ** -0.5)
         regions_BN, ocr_BO = batch["regions_BN"], batch["ocr_BO"]
         if self.blind:
             regions_BN, ocr_BO = torch.zeros_like(regions_BN), torch.zeros_like(ocr_BO)

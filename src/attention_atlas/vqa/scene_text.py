@@ -63,7 +63,8 @@ def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longes
 
 class TextQuestions:
     """vocab: words of questions; said: words of answers. longest: words of a question; steps: of an answer,
-    its end among them; objects, words: at most so many of a picture (0: all objects)."""
+    its end among them; objects, words: at most so many of a picture (0: all objects). exchange: how often the
+    words read in a picture are exchanged for others when a batch is for training (see `exchanged`)."""
 
     def __init__(
         self,
@@ -76,12 +77,14 @@ class TextQuestions:
         steps: int,
         objects: int = 0,
         words: int = 50,
+        exchange: float = 0.0,
     ) -> None:
         if not examples:
             raise AtlasError("questions: no example in this split; check data and split names")
         self.examples, self.vocab, self.said, self.regions = list(examples), vocab, said, regions
-        self.longest, self.steps, self.objects, self.words = longest, steps, objects, words
-        self.questions = [tokens(e.text)[:longest] for e in self.examples]
+        self.longest, self.steps, self.objects, self.exchange = longest, steps, objects, exchange
+        # A first place before the words, as BERT's [CLS], where the question can be summed up.
+        self.questions = [tokens(e.text)[: longest - 1] for e in self.examples]
         self.read: dict[str, list[OcrToken]] = {}
         for example in self.examples:
             if example.image_id not in ocr:
@@ -89,9 +92,17 @@ class TextQuestions:
                     f"ocr: image '{example.image_id}' is missing; run the OCR stage on this data set"
                 )
             self.read[example.image_id] = best_read(ocr[example.image_id], words)
-        self._picture: dict[str, tuple[Tensor, Tensor, Tensor]] = {
-            i: token_tensors(tokens_, ocr[i].size) for i, tokens_ in self.read.items()
-        }
+        # Every word once, in questions or read, numbers 0 and 1 for padding and the first place.
+        read = {token_word(t) for tokens_ in self.read.values() for t in tokens_}
+        known = {w: n for n, w in enumerate(sorted(read.union(*self.questions)), 2)}
+        self.lexicon = list(known)
+        self.numbers = [[1, *(known[w] for w in q)] for q in self.questions]
+        self.read_numbers = {i: [known[token_word(t)] for t in ts] for i, ts in self.read.items()}
+        self.word_ids = torch.tensor([PAD, BOS, *vocab.encode(known)])
+        none = np.zeros(SIZE, np.float32)
+        self.word_spelling = torch.from_numpy(np.stack([none, none, *map(phoc, known)]))
+        self.others = np.array(sorted({known[w] for w in read}))
+        self._picture = {i: token_tensors(tokens_, ocr[i].size) for i, tokens_ in self.read.items()}
         self.spelled = [
             spell(e.answers, said, [token_word(t) for t in self.read[e.image_id]], steps - 1)
             for e in self.examples
@@ -113,58 +124,95 @@ class TextQuestions:
     def batch(self, indices: Sequence[int], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         """What M4C reads. With `rng` also what it learns from: an answer of each question drawn by how many
         people gave it, and where a word can be said in several ways one of them as what was said before."""
-        rows = [self.questions[i] for i in indices]
-        wide = max(map(len, rows))
-        ids_BT = torch.full((len(rows), wide), PAD)
-        spelling_BTP = torch.zeros(len(rows), wide, SIZE)
-        for b, row in enumerate(rows):
-            ids_BT[b, : len(row)] = torch.tensor(self.vocab.encode(row))
-            spelling_BTP[b, : len(row)] = torch.from_numpy(np.stack([phoc(w) for w in row]))
         names = [self.examples[i].image_id for i in indices]
+        exchanged = [self.exchanged(n, rng) if rng is not None else {} for n in names]
+        rows = [[e.get(w, w) for w in self.numbers[i]] for i, e in zip(indices, exchanged)]
+        index_BT = torch.from_numpy(_padded(rows))
+        ids_BT, spelling_BTP = self.word_ids[index_BT], self.word_spelling[index_BT]
         out = {"ids_BT": ids_BT, "spelling_BTP": spelling_BTP, **self.regions.batch(names)}
         if self.objects:
             for name in ("features_BND", "boxes_BN4", "regions_BN"):
                 out[name] = out[name][:, : self.objects]
-        out |= self._ocr(names)
+        out |= self._ocr(names, exchanged)
         if rng is not None:
-            out |= self._targets(indices, out["ocr_BO"].shape[1], rng)
+            out |= self._targets(indices, exchanged, out["ocr_BO"].shape[1], rng)
         return out
 
-    def _ocr(self, names: Sequence[str]) -> dict[str, Tensor]:
-        most = max(1, *(len(self.read[n]) for n in names))
-        out = {
-            "ocr_spelling_BOP": torch.zeros(len(names), most, SIZE),
-            "ocr_look_BOL": torch.zeros(len(names), most, LOOK),
-            "ocr_boxes_BO4": torch.zeros(len(names), most, 4),
-            "ocr_BO": torch.zeros(len(names), most, dtype=torch.bool),
-        }
+    def exchanged(self, name: str, rng: np.random.Generator) -> dict[int, int]:
+        """{number of a word read in a picture: number of the word that takes its place}, empty or for all.
+
+        Wherever the word stands, in question, picture and answer, the other stands then: the question stays
+        true of a picture whose signs say something else. What a few pictures' words have for answers cannot
+        be learned by heart then.
+        """
+        if not self.exchange or rng.random() >= self.exchange:
+            return {}
+        mine = sorted(set(self.read_numbers[name]))
+        if len(mine) > len(self.others):
+            return {}
+        drawn = rng.choice(self.others, len(mine), replace=False).tolist()
+        return dict(zip(mine, drawn))
+
+    def _ocr(self, names: Sequence[str], exchanged: Sequence[Mapping[int, int]]) -> dict[str, Tensor]:
+        index_BO = _padded(
+            [[e.get(w, w) for w in self.read_numbers[n]] or [0] for n, e in zip(names, exchanged)]
+        )
+        look_BOL = np.zeros((*index_BO.shape, LOOK), np.float32)
+        boxes_BO4 = np.zeros((*index_BO.shape, 4), np.float32)
         for b, name in enumerate(names):
-            count = len(self.read[name])
-            spelling, look, boxes = self._picture[name]
-            out["ocr_spelling_BOP"][b, :count] = spelling
-            out["ocr_look_BOL"][b, :count] = look
-            out["ocr_boxes_BO4"][b, :count] = boxes
-            out["ocr_BO"][b, :count] = True
-        return out
+            look, boxes = self._picture[name]
+            look_BOL[b, : len(look)], boxes_BO4[b, : len(boxes)] = look, boxes
+        index = torch.from_numpy(index_BO)
+        return {
+            "ocr_spelling_BOP": self.word_spelling[index],
+            "ocr_look_BOL": torch.from_numpy(look_BOL),
+            "ocr_boxes_BO4": torch.from_numpy(boxes_BO4),
+            "ocr_BO": index > 0,
+        }
 
-    def _targets(self, indices: Sequence[int], most: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        size = len(self.said) + most
-        target_BSA = torch.zeros(len(indices), self.steps, size)
-        previous_BS = torch.full((len(indices), self.steps), PAD)
-        counts_BS = torch.zeros(len(indices), self.steps, dtype=torch.bool)
+    def _targets(
+        self,
+        indices: Sequence[int],
+        exchanged: Sequence[Mapping[int, int]],
+        most: int,
+        rng: np.random.Generator,
+    ) -> dict[str, Tensor]:
+        shape = (len(indices), self.steps)
+        target_BSA = np.zeros((*shape, len(self.said) + most), np.float32)
+        previous_BS, counts_BS = np.full(shape, PAD), np.zeros(shape, bool)
         previous_BS[:, 0] = BOS
-        for b, i in enumerate(indices):
+        for b, (i, other) in enumerate(zip(indices, exchanged)):
             found = self.spelled[i]
             if not found:
                 continue
             people = np.array([s.people for s in found], dtype=float)
             chosen = found[int(rng.choice(len(found), p=people / people.sum()))]
-            for t, options in enumerate([*chosen.options, [EOS]]):
+            for t, options in enumerate([*self._renamed(chosen, i, other), [EOS]]):
                 target_BSA[b, t, options] = 1
                 counts_BS[b, t] = True
                 if t + 1 < self.steps:
                     previous_BS[b, t + 1] = options[int(rng.integers(len(options)))]
-        return {"target_BSA": target_BSA, "previous_BS": previous_BS, "counts_BS": counts_BS}
+        return {
+            "target_BSA": torch.from_numpy(target_BSA),
+            "previous_BS": torch.from_numpy(previous_BS),
+            "counts_BS": torch.from_numpy(counts_BS),
+        }
+
+    def _renamed(self, chosen: Spelled, index: int, other: Mapping[int, int]) -> list[list[int]]:
+        """The options of each word; of an exchanged one the pointers, and the vocabulary's id of the word in
+        its place."""
+        if not other:
+            return chosen.options
+        read = self.read_numbers[self.examples[index].image_id]
+        size = len(self.said)
+        out = []
+        for options in chosen.options:
+            pointers = [o for o in options if o >= size]
+            if pointers:
+                word = self.lexicon[other[read[pointers[0] - size]] - 2]
+                options = [i for i in self.said.encode([word]) if i != UNK] + pointers
+            out.append(options)
+        return out
 
     def text(self, index: int, ids: Sequence[int]) -> str:
         """The answer that ids of vocabulary and read words spell, up to EOS."""
@@ -186,13 +234,18 @@ def best_read(picture: OcrPicture, most: int) -> list[OcrToken]:
     return [picture.tokens[i] for i in sorted(order)]
 
 
-def token_tensors(read: Sequence[OcrToken], size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """spelling (O,604), look (O,48) within 0..1 (zeros where unknown), boxes (O,4) relative within 0..1."""
-    spelling = np.zeros((len(read), SIZE), np.float32)
+def token_tensors(read: Sequence[OcrToken], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """look (O,48) within 0..1 (zeros where unknown), boxes (O,4) relative within 0..1."""
     look, boxes = np.zeros((len(read), LOOK), np.float32), np.zeros((len(read), 4), np.float32)
     for o, token in enumerate(read):
-        spelling[o] = phoc(token.text)
         if token.look:
             look[o] = np.asarray(token.look, np.float32) / 255
         boxes[o] = np.clip(np.asarray(token.box) / np.array([*size, *size]), 0, 1)
-    return torch.from_numpy(spelling), torch.from_numpy(look), torch.from_numpy(boxes)
+    return look, boxes
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    out = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for b, row in enumerate(rows):
+        out[b, : len(row)] = row
+    return out

@@ -16,6 +16,8 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
 from attention_atlas.text_metrics.anls import anls
 from attention_atlas.training.captions import RegionCache, tokens
+from attention_atlas.training.loop import parameter_groups
+from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.vocab import Vocabulary
 from attention_atlas.vision.ocr_file import LOOK, read_ocr
 from attention_atlas.vqa.accuracy import consensus, vqa_accuracy
@@ -36,7 +38,8 @@ class TextVqaTask:
     ocr: file of the words that were read. min_count: rarer words of questions become UNK. said_min,
     said_size: a word is in the answer vocabulary when the answers of so many training questions have it, at
     most so many words (M4C: 5,000). longest: words of a question; steps: of an answer, its end among them;
-    objects, words: at most so many of a picture (0: all objects). judged: held-out questions (0: all).
+    objects, words: at most so many of a picture (0: all objects). exchange: share of the
+    training questions in which the words read are exchanged for others. judged: held-out questions (0: all).
     """
 
     ocr: str
@@ -50,6 +53,7 @@ class TextVqaTask:
     steps: int = 12
     objects: int = 100
     words: int = 50
+    exchange: float = 0.0
     judged: int = 0
     seed: int = 0
     inputs: list[str] = field(init=False)
@@ -69,7 +73,7 @@ class TextVqaTask:
         counts = Counter(w for e in train for w in set(answer_words(consensus(e.answers))))
         said = sorted((w for w, n in counts.items() if n >= self.said_min), key=lambda w: (-counts[w], w))
         self.said = Vocabulary(said[: self.said_size])
-        self.train = self.questions(train)
+        self.train = self.questions(train, self.exchange)
         if not any(self.train.spelled):
             raise AtlasError(f"{self.ocr}: no training answer can be spelled from it; check the OCR stage")
         self.held_out = self.questions(spread(self.of(self.select_on), self.judged))
@@ -86,7 +90,7 @@ class TextVqaTask:
                 raise AtlasError(f"{self.corpus.root}: question '{example.id}': answers: none; add ten")
         return found
 
-    def questions(self, examples: list[Example]) -> TextQuestions:
+    def questions(self, examples: list[Example], exchange: float = 0.0) -> TextQuestions:
         return TextQuestions(
             examples,
             self.vocab,
@@ -97,6 +101,7 @@ class TextVqaTask:
             self.steps,
             self.objects,
             self.words,
+            exchange,
         )
 
     def model_sizes(self) -> dict[str, Any]:
@@ -112,6 +117,21 @@ class TextVqaTask:
     def save(self, folder: Path) -> None:
         self.vocab.save(folder / "vocab.json")
         write_json(folder / "answers.json", {"schema": SCHEMA, "answers": self.said.words})
+
+    def optimizers(self, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
+        """Adam in one call for all tensors: on small ones most of its time is that of the calls."""
+        groups = parameter_groups(model, settings)
+        kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
+        return {
+            "all": kind(
+                groups,
+                lr=settings.lr,
+                betas=settings.betas,
+                eps=settings.eps,
+                weight_decay=settings.weight_decay,
+                fused=True,
+            )
+        }
 
     def steps_per_epoch(self) -> int:
         return -(-sum(map(bool, self.train.spelled)) // self.batch_size)

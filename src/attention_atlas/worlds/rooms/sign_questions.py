@@ -22,19 +22,19 @@ from attention_atlas.worlds.rooms.sign_words import TEXT_HIDDEN
 COLOURS = ("white", "black", "red", "green", "blue", "yellow")
 SHARES = {
     "only sign": 0.1,
-    "color": 0.28,
-    "place": 0.2,
-    "size": 0.06,
+    "color": 0.3,
+    "place": 0.25,
+    "size": 0.05,
     "above thing": 0.12,
-    "beside sign": 0.08,
+    "beside sign": 0.03,
     "what color": 0.1,
-    "which side": 0.06,
+    "which side": 0.05,
 }
 VOCABULARY = ("what color", "which side")  # types that are not answered by copying
 MARGIN = 0.1  # of the picture's width or height, by which one sign is the leftmost, the highest, ...
 LARGER = 1.3  # how many times the area of the next
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-SAYS = ("what does {} say?", "what is written on {}?", "what can be read on {}?", "which words are on {}?")
+SAYS = ("what does {} say?", "what is written on {}?")
 Found = tuple[Asked, SceneObject]
 
 
@@ -49,8 +49,6 @@ def sign_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Found]:
 
     def copied(group: str, sign: SceneObject, phrase: str, also: Sequence[SceneObject] = ()) -> Found:
         text = str(rng.choice(SAYS)).format(phrase)
-        if " " not in sign.text:
-            text = text.replace("which words are", "which word is")
         others = [o.text.lower() for o in written if o is not sign]
         wrong = [misspelt(sign.text.lower(), rng) for _ in range(3)] + others[:2]
         objects = (sign.id, *(o.id for o in also))
@@ -189,8 +187,7 @@ class SignQuestions:
         weights = np.array([self.shares[a.group] / counts[a.group] for a, _ in found])
         size = min(self.per_scene, len(found))
         chosen = rng.choice(len(found), size=size, replace=False, p=weights / weights.sum())
-        drawn = [found[i] for i in chosen.tolist()]
-        return [self._example(scene, n, asked, sign, rng, known) for n, (asked, sign) in enumerate(drawn)]
+        return [self._example(scene, n, *found[i], rng, known) for n, i in enumerate(chosen.tolist())]
 
     def _example(
         self,
