@@ -1,23 +1,16 @@
-"""CLEVR: a hand-written scene, programs executed by hand, the five types, boxes, features, what is wrong."""
+"""CLEVR: a hand-written scene, programs executed by hand, the five types, boxes, what is wrong."""
 
 from __future__ import annotations
 
 import copy
 import json
 
-import h5py
-import numpy as np
 import pytest
-from conftest import ROOT
-from omegaconf import OmegaConf
 
-from attention_atlas.corpus import Corpus
 from attention_atlas.datasets.clevr import read_clevr, read_templates
-from attention_atlas.datasets.clevr_grid import ClevrGrid
 from attention_atlas.datasets.clevr_program import question_type, run
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.mac import Mac
-from attention_atlas.training.tasks.compositional import TYPES, CompositionalTask
+from attention_atlas.training.tasks.compositional import TYPES
 
 # From left to right: a large red rubber cube, a small red metal sphere, a small blue rubber cube.
 OBJECTS = [
@@ -272,46 +265,3 @@ def test_wrong_files_and_settings(tmp_path):
         with pytest.raises(AtlasError, match=said):
             read_clevr(parts, tmp_path, **more)
     assert issubclass(ConfigError, AtlasError)
-
-
-def grid_file(path, shape=(2, 6, 3, 3), name="features"):
-    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    with h5py.File(path, "w") as file:
-        file[name] = values
-    return values
-
-
-def test_features_of_whole_pictures(tmp_path):
-    values = grid_file(tmp_path / "val.h5")
-    grid = ClevrGrid({"val": tmp_path / "val.h5"})
-    assert grid.channels == 6 and np.array_equal(grid.read("CLEVR_val_000001"), values[1])
-    for image_id, said in (
-        ("CLEVR_val_000002", "has 2 pictures"),
-        ("CLEVR_train_000000", "no file for 'train'"),
-        ("room7", "is not named CLEVR_"),
-    ):
-        with pytest.raises(AtlasError, match=said):
-            grid.read(image_id)
-    grid_file(tmp_path / "train.h5", (2, 5, 3, 3))
-    with pytest.raises(AtlasError, match=r"differ in channels: \[5, 6\]"):
-        _ = ClevrGrid({"val": tmp_path / "val.h5", "train": tmp_path / "train.h5"}).channels
-    grid_file(tmp_path / "flat.h5", (2, 5))
-    grid_file(tmp_path / "other.h5", name="other")
-    for name, said in (("flat", "shape"), ("other", "cannot be read"), ("none", "no such file")):
-        with pytest.raises(AtlasError, match=said):
-            ClevrGrid({"val": tmp_path / f"{name}.h5"}).read("CLEVR_val_000000")
-
-
-def test_the_published_network_reads_such_files(tmp_path):
-    grid_file(tmp_path / "val.h5")
-    corpus = read(tmp_path)
-    both = [*corpus.examples]
-    corpus.scenes["CLEVR_val_000000"].split = "train"
-    task = CompositionalTask(knowledge="grid", grid=ClevrGrid({"val": tmp_path / "val.h5"}), batch_size=4)
-    task.prepare(Corpus(tmp_path, corpus.scenes, both), None)
-    conf = OmegaConf.load(ROOT / "conf/model/mac_clevr.yaml")
-    assert conf._target_.endswith(".Mac") and conf.knowledge == "grid"
-    model = Mac(**task.model_sizes(), knowledge="grid", dim=8, word_dim=4, stem=[8], strides=[1])
-    batch = task.train.batch(range(11))
-    assert model(batch).shape == (11, len(task.answers)) and model.grid_shape(batch) == (3, 3)
-    assert set(task.validate(model.eval())) == {"accuracy", "accuracy_Exist"}

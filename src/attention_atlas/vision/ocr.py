@@ -117,7 +117,7 @@ class RapidOcr:
                 from rapidocr import RapidOCR
             except ImportError:
                 raise AtlasError(
-                    "ocr: RapidOCR is not installed; install the extra: pip install 'attention-atlas[ocr]'"
+                    "ocr: RapidOCR is not installed: pip install 'attention-atlas[scene-text]'"
                 ) from None
             self._engine = RapidOCR(
                 params={
