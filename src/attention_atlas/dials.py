@@ -12,6 +12,7 @@ STAGES = (
     "world",
     "annotate",
     "features",
+    "ocr",
     "train",
     "generate",
     "dump",
@@ -25,6 +26,9 @@ STAGES = (
     "metrics",
     "compare",
     "layers",
+    "cells",
+    "alignment_tables",
+    "vllm_phases",
     "plot",
     "report",
 )
@@ -39,6 +43,8 @@ DIALS: dict[str, Any] = {
     "layers": {"*": str},
     # Any data set by name; each has these two.
     "corpora": {"*": {"root": str, "features": str}},
+    # Pictures whose words are read.
+    "scene_text": {"*": {"root": str, "ocr": str}},
     "grounding": {
         "data": str,
         "root": str,
@@ -59,7 +65,39 @@ DIALS: dict[str, Any] = {
         "initial": str,
         "text_only": {"*": {"data": str, "layer": str}},
     },
+    # Not `alignment`: that is the alignment function chosen by conf/alignment.
+    "alignment_study": {
+        "figure": str,
+        "encoders": {"*": {"model": str, "data": str, "root": str, "layer": str}},
+        "cells": {
+            "*": {
+                "model": str,
+                "data": str,
+                "train": str,
+                "root": str,
+                "layer": str,
+                "input": str,
+                "also": str,
+            }
+        },
+    },
     "vilt_layers": {"data": str, "texts": str, "root": str, "model": str, "blind": str},
+    "vllm_phases": {
+        "models": list,
+        "data": list,
+        "order": list,
+        "bases": {"*": str},
+        "tuned": list,
+        "train": str,
+        "tower": str,
+        "text": str,
+        "trained_on": str,
+        "pictures": str,
+        "captions": str,
+        "questions": str,
+        "more_pictures": str,
+        "more_captions": str,
+    },
 }
 
 

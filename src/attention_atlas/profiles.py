@@ -21,7 +21,7 @@ from attention_atlas.files import write_text
 from attention_atlas.tracking import tracking_uri
 
 # Tables of a profile that stand for the whole table.
-REPLACED = ("corpora", "layers", "text_only")
+REPLACED = ("corpora", "layers", "text_only", "bases", "scene_text", "encoders", "cells")
 
 
 def apply_profile(root: Path, name: str) -> None:
