@@ -60,3 +60,10 @@ def test_conditions_show_what_they_say(tmp_path):
     make_table(rows)
     with pytest.raises(AtlasError, match="at least two pictures"):
         other_pictures(samples[:2])
+
+
+def test_a_table_of_no_models_is_refused():
+    from attention_atlas.tables.looking import Looking
+
+    with pytest.raises(AtlasError, match="models: the list is empty"):
+        Looking(models=[])

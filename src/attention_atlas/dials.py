@@ -88,6 +88,7 @@ DIALS: dict[str, Any] = {
         "order": list,
         "bases": {"*": str},
         "tuned": list,
+        "blind": str,
         "train": str,
         "tower": str,
         "text": str,
