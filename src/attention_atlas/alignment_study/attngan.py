@@ -16,6 +16,7 @@ from attention_atlas.capture.seam import AttentionCall, recording
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.words import words
 from attention_atlas.text_to_image.formulas import frechet_distance, r_precision
+from attention_atlas.text_to_image.inception import InceptionReader, as_bytes
 from attention_atlas.text_to_image.reader import FactReader
 from attention_atlas.training.tasks.damsm import blocks, embeddings
 
@@ -41,7 +42,8 @@ class _Weights:
 class AttnGanEvaluator:
     """split, judged: the first caption of each picture, so many of them (0: all). classifier: run folder of
     the picture classifier, null where there is none (real pictures). candidates: of R-precision. shown:
-    pictures whose attention is drawn. noise_seed: the same noise for every alignment."""
+    pictures whose attention is drawn. noise_seed: the same noise for every alignment. inception: file with
+    the weights of the Inception network, for IS and FID under their own names; null: not computed."""
 
     split: str = "test"
     judged: int = 0
@@ -49,6 +51,7 @@ class AttnGanEvaluator:
     candidates: int = 100
     shown: int = 6
     noise_seed: int = 7
+    inception: str | None = None
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
@@ -57,7 +60,10 @@ class AttnGanEvaluator:
     def __call__(self, model: Any, task: Any, device: str = "cpu") -> CellResult:
         """Scores: "R-precision" and "attribute accuracy" in per cent with their chances, "classifier score"
         and "classifier Fréchet distance" (the formulas of IS and FID over the world's own classifier, so
-        never to be compared with those). Rows for each caption; grounding as `grounded` says."""
+        never to be compared with those); with `inception` what InceptionReader.scores names, against the real
+        pictures of the whole split. Rows for each caption; grounding as `grounded` says."""
+        # Read first: a missing file is told before pictures are made for hours.
+        inception = None if self.inception is None else InceptionReader(self.inception, device)
         model = model.to(device).eval()
         pairs = self.pairs(task, model.size)
         numbers = pairs.first_captions(self.judged)
@@ -68,6 +74,13 @@ class AttnGanEvaluator:
         if self.classifier is not None:
             more, read = self.attributes(examples, made_NCSS, true_NCSS, device)
             scores, rows = scores | more, rows + read
+        if inception is not None:
+            made = (as_bytes(made_NCSS[rows]) for rows in blocks(list(range(len(made_NCSS)))))
+            real = (
+                torch.stack([pairs.pictures.get(pairs.examples[i]) for i in rows])
+                for rows in blocks(pairs.first_captions())
+            )
+            scores |= inception.scores(made, real)
         scenes = [task.corpus.scene(e) for e in examples]
         turned_N = mirrored(made_NCSS, true_NCSS)
         grounding = [
@@ -160,7 +173,7 @@ class AttnGanEvaluator:
         for n in list(range(0, len(examples), max(1, len(examples) // self.shown)))[: self.shown]:
             weights_TQ = spread(attention[n])
             side = round(weights_TQ.shape[1] ** 0.5)
-            pixels = ((made_NCSS[n].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+            pixels = as_bytes(made_NCSS[n]).permute(1, 2, 0).numpy()
             out.append(
                 Shown(
                     example=examples[n].id,

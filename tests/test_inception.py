@@ -1,0 +1,214 @@
+"""IS and FID: the network's own class with random weights, against naive computations; bad files."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from attngan_models import fresh, make_world, task_of
+from conftest import ROOT
+
+from attention_atlas.alignment_study.attngan import AttnGanEvaluator
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import sha256
+from attention_atlas.text_to_image import inception
+from attention_atlas.text_to_image.formulas import score_of
+from attention_atlas.text_to_image.inception import InceptionReader, as_bytes, network_class, split_score
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A network of the same class, loud enough for its answers to differ from picture to picture, saved
+    under a name that says its hash, as published."""
+
+    class Fresh(network_class()):
+        def load_state_dict(self, *given, **named):
+            """Stays as it was made."""
+
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    torch.manual_seed(0)
+    network = Fresh("fresh", ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    network.eval()
+    with torch.no_grad():
+        # Classes that are likeness to some pictures, less what all pictures share; a bias to be left out.
+        features_BD, _ = network(pictures(5, 3))
+        mean_D = features_BD.mean(0)
+        away_BD = features_BD - mean_D
+        away_BD -= torch.outer(away_BD @ mean_D, mean_D) / (mean_D @ mean_D)
+        network.fc.weight.zero_()[:5] = 12 * away_BD / (away_BD**2).sum(1, keepdim=True)
+        network.fc.bias.normal_(std=3.0)
+    folder = tmp_path_factory.mktemp("inception")
+    # The published file is of the older format, too.
+    torch.save(network.state_dict(), folder / "w.pth", _use_new_zipfile_serialization=False)
+    named = folder / f"weights-inception-2015-12-05-{sha256(folder / 'w.pth')[:8]}.pth"
+    return network.eval(), (folder / "w.pth").rename(named)
+
+
+def pictures(count, seed, size=9):
+    """Colours at random in coarse blocks."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, 256, (count, 3, 3, 3), generator=generator, dtype=torch.uint8)
+    return coarse.repeat_interleave(size // 3, 2).repeat_interleave(size // 3, 3)
+
+
+def naive(network, made, real):
+    """Picture by picture, loops over classes, the root's trace from the singular values of the features."""
+    rows, features = [], {"made": [], "real": []}
+    for name, group in (("made", made), ("real", real)):
+        for picture in group:
+            feature, _ = network(picture[None])
+            features[name].append(feature[0].double().numpy())
+            if name == "made":
+                logits = network.fc.weight.double().numpy() @ features[name][-1]
+                shares = [math.exp(x - logits.max()) for x in logits]
+                rows.append([s / sum(shares) for s in shares])
+    mean = [sum(column) / len(rows) for column in zip(*rows)]
+    whole = math.exp(sum(p * math.log(p / q) for row in rows for p, q in zip(row, mean) if p) / len(rows))
+    a, b = np.array(features["made"]), np.array(features["real"])
+    left, right = ((x - x.mean(0)) / math.sqrt(len(x) - 1) for x in (a, b))
+    root = np.linalg.svd(left @ right.T, compute_uv=False).sum()
+    fid = ((a.mean(0) - b.mean(0)) ** 2).sum() + (left**2).sum() + (right**2).sum() - 2 * root
+    return whole, fid, np.array(rows)
+
+
+@pytest.fixture(scope="module")
+def seen(weights):
+    """What the reader reports of made and real pictures, and the naive answers."""
+    network, path = weights
+    made, real = pictures(11, 1), pictures(4, 2, size=12)
+    reader = InceptionReader(path)
+    with torch.no_grad():
+        return reader, reader(made.split(8)), reader([real]), naive(network, made, real)
+
+
+def test_probabilities_and_inception_score_equal_naive_ones(seen):
+    reader, (probabilities, features), _, (whole, _, rows) = seen
+    assert probabilities.shape == (11, 1008) and features.shape == (11, 2048)
+    assert np.allclose(probabilities, rows, rtol=1e-3, atol=1e-7)
+    assert whole > 1.2  # the pictures differ for this network
+    assert score_of(probabilities) == pytest.approx(whole, rel=1e-4)
+    order = np.random.default_rng(0).permutation(11)
+    first = rows[order[:2]]  # a part of two pictures, and nine of one, which score 1
+    kl = (first * np.log(first / first.mean(0))).sum(1).mean()
+    assert split_score(probabilities) == pytest.approx((math.exp(kl) + 9) / 10, rel=1e-4)
+    assert kl > 0.01
+    assert not any(p.requires_grad for p in reader.network.parameters()) and not reader.network.training
+
+
+@pytest.mark.slow
+def test_fid_equals_the_naive_one(seen, monkeypatch):
+    reader, made, real, (whole, fid, _) = seen
+    answers = {"made": made, "real": real}
+    monkeypatch.setattr(InceptionReader, "__call__", lambda self, batches: answers[batches])
+    scores = reader.scores("made", "real")
+    assert scores["FID"] == pytest.approx(fid, rel=1e-3) and fid > 0
+    assert scores["Inception score of all pictures"] == pytest.approx(whole, rel=1e-4)
+    assert scores["Inception score"] == split_score(made[0])
+
+
+def test_split_score_by_hand():
+    eye = np.eye(2)[[0, 1] * 10]
+    assert split_score(eye, splits=1) == pytest.approx(2)
+    assert split_score(np.full((10, 4), 0.25)) == pytest.approx(1)
+    assert split_score(eye[:10]) == pytest.approx(1)  # one picture in each part
+    ordered = np.repeat(np.eye(2), 500, 0)  # by category: every part would hold one class only
+    assert split_score(ordered) == pytest.approx(2, abs=0.05)
+    with pytest.raises(AtlasError, match="9 pictures for 10 parts"):
+        split_score(eye[:9])
+
+
+def test_pictures_as_bytes():
+    x = torch.tensor([-2.0, -1.0, 0.0, 0.999, 1.0, 7.0])
+    assert as_bytes(x).tolist() == [0, 0, 128, 255, 255, 255] and as_bytes(x).dtype == torch.uint8
+
+
+def test_bad_files_are_told_in_one_line(weights, tmp_path):
+    _, path = weights
+    digits = path.stem[-8:]
+
+    def said(file):
+        with pytest.raises(AtlasError) as caught:
+            InceptionReader(file)
+        text = str(caught.value)
+        assert text.startswith(f"{file}: ") and "\n" not in text and inception.PUBLISHED in text
+        return text
+
+    assert "no such file" in said(tmp_path / "none.pth")
+    assert "no such file" in said(tmp_path)
+    half = path.read_bytes()[: path.stat().st_size // 2]
+    cut = tmp_path / path.name
+    cut.write_bytes(half)
+    assert f"sha256 does not begin with {digits}" in said(cut)
+    (tmp_path / "cut.pth").write_bytes(half)
+    assert "damaged" in said(tmp_path / "cut.pth")
+    (tmp_path / "empty.pth").write_bytes(b"")
+    assert "damaged" in said(tmp_path / "empty.pth")
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
+    assert "not the weights of the Inception-v3" in said(tmp_path / "other.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    assert "not the weights of the Inception-v3" in said(tmp_path / "list.pth")
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "code.pth")
+    assert "more than tensors" in said(tmp_path / "code.pth")
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setattr(inception.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(AtlasError, match=r"pip install --no-deps torch-fidelity==0\.4\.0"):
+        network_class()
+
+
+def test_the_rest_of_the_package_is_left_alone():
+    network_class()
+    assert "torch_fidelity" not in sys.modules and "torchvision" not in sys.modules
+
+
+def test_evaluator_compares_the_pictures_it_made_with_the_whole_split(tmp_path, monkeypatch):
+    task = task_of(make_world(tmp_path))
+    model = fresh(task)
+    given = {"split": "train", "judged": 12, "candidates": 6, "shown": 0}
+    plain = AttnGanEvaluator(**given)(model, task)
+    seen = {}
+
+    def shrunk(self, batches):
+        """Few units instead of 2,048; keeps what the network would have been shown."""
+        pixels = torch.cat(list(batches))
+        seen[len(seen)] = pixels
+        small = torch.nn.functional.adaptive_avg_pool2d(pixels.double(), 2).flatten(1)
+        return (small / 50).softmax(1).numpy(), small.numpy()
+
+    monkeypatch.setattr(InceptionReader, "__init__", lambda self, path, device: None)
+    monkeypatch.setattr(InceptionReader, "__call__", shrunk)
+    evaluator = AttnGanEvaluator(**given, inception="w.pth")
+    result = evaluator(model, task).check()
+    added = set(result.scores) - set(plain.scores)
+    assert added == {"Inception score", "Inception score of all pictures", "FID"}
+    assert all(np.isfinite(result.scores[name]) for name in added) and result.scores["FID"] > 0
+    assert {k: v for k, v in result.scores.items() if k not in added} == plain.scores
+    pairs = evaluator.pairs(task, model.size)
+    made, _ = evaluator.pictures(model, pairs, pairs.first_captions(12), "cpu")
+    assert len(made) == 12 and torch.equal(seen[0], as_bytes(made))
+    real = pairs.pictures.batch([pairs.examples[i] for i in pairs.first_captions()])
+    assert len(real) == 18 and torch.equal(seen[1], as_bytes(real))
+
+
+def test_a_missing_file_is_told_before_anything_is_made(tmp_path):
+    with pytest.raises(AtlasError, match="no such file"):
+        AttnGanEvaluator(inception=str(tmp_path / "w.pth"))(None, None)
+
+
+def test_the_published_model_asks_for_the_file_that_is_listed():
+    config = yaml.safe_load((ROOT / "conf/model/attngan_published.yaml").read_text())
+    wanted = config["evaluator"]["inception"]
+    listed = {f["path"]: f for f in yaml.safe_load((ROOT / "conf/paper_files.yaml").read_text())["files"]}
+    assert listed[wanted]["source"].startswith(inception.PUBLISHED)
+    assert listed[wanted]["sha256"].startswith(inception.NAMED_HASH.search(wanted)[1])
