@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARK = "#D55E00"
+SMALLEST = 4.5  # points; below it a number is not drawn
 SCALES = ("own", "shared", "full")
 
 
@@ -37,12 +38,15 @@ def heatmaps(
     digits: int | None = None,
     frame: bool = True,
     note: str = "",
+    tallest: float = float("inf"),
 ) -> Figure:
     """A figure of heat maps with a value in each cell.
 
     `scale`: own (each panel its own range), shared (one range and one colour bar), or full (0 to 1 or 100).
     `label` names the quantity at the colour bars. `digits` after the point; None takes 1 where every value
     is below 10, else 0. `frame` marks the highest head of each panel. `note` is printed under the figure.
+    `tallest`: inches a panel may take at most, for models of many layers. Numbers too wide for
+    their cells are set smaller, and left out below 4.5 points; the colours stay.
     Raises AtlasError for an unknown scale, no panel or a panel without a finite value.
     """
     if scale not in SCALES:
@@ -60,13 +64,14 @@ def heatmaps(
     cell = (width / columns - 0.35 - bar_space) / heads
     # Cells a little lower than wide, but never so low that the number touches the edges.
     cell_height = float(np.clip(cell * 0.85, 0.155, 0.34))
+    cell_height = max(0.155, min(cell_height, tallest / layers))
     figure = new_figure(width, rows * (layers * cell_height + 0.62) + (0.2 if note else 0))
     axes = figure.subplots(rows, columns, squeeze=False)
     every = np.concatenate([p.values_LH.ravel() for p in panels])
     for i, panel in enumerate(panels):
         ax = axes[i // columns, i % columns]
         low, high = _range(panel.values_LH if scale == "own" else every, scale)
-        image = _draw(ax, panel, low, high, digits, 5.5 if small else 6.5)
+        image = _draw(ax, panel, low, high, digits, 5.5 if small else 6.5, cell)
         if frame:
             _frame(ax, panel.values_LH)
         if i % columns == 0:
@@ -100,7 +105,15 @@ def _frame(ax: Any, values_LH: np.ndarray) -> None:
     ax.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=MARK, linewidth=1.2, zorder=3))
 
 
-def _draw(ax: Any, panel: Panel, low: float, high: float, digits: int | None, size: float) -> Any:
+def _written(value: float, digits: int) -> str:
+    """A value for its cell: a true minus sign, and none before a zero."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
+
+
+def _draw(
+    ax: Any, panel: Panel, low: float, high: float, digits: int | None, size: float, cell: float
+) -> Any:
     from matplotlib import colormaps
 
     cmap = colormaps[SEQUENTIAL]
@@ -108,14 +121,17 @@ def _draw(ax: Any, panel: Panel, low: float, high: float, digits: int | None, si
     if digits is None:
         digits = 1 if np.nanmax(np.abs(values_LH)) < 9.95 else 0
     image = ax.imshow(values_LH, cmap=cmap, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
+    longest = max(len(_written(float(v), digits)) for v in values_LH[np.isfinite(values_LH)])
+    # A digit of this face is 0.64 of the type size wide, the point half of that; `cell` is estimated low.
+    needed = (longest - (0.5 if digits else 0)) * 0.64 * size / 72
+    size = min(size, size * 1.15 * cell / needed)
     for layer, head in np.ndindex(values_LH.shape):
         value = float(values_LH[layer, head])
-        if np.isfinite(value):
+        if size >= SMALLEST and np.isfinite(value):
             red, green, blue, _ = cmap((value - low) / (high - low))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            text = f"{value:.{digits}f}".replace("-", "−")
             ax.text(
-                *(head, layer, text),
+                *(head, layer, _written(value, digits)),
                 ha="center",
                 va="center",
                 size=size,
@@ -133,7 +149,9 @@ def _draw(ax: Any, panel: Panel, low: float, high: float, digits: int | None, si
 
 def _bar(figure: Figure, image: Any, axes: list[Any], chances: Sequence[float], label: str) -> None:
     """A colour bar; a line at the chance level where it lies within the range."""
-    bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.08, aspect=18)
+    # As high as the panels, however tall these are: the width follows from `fraction`.
+    aspect = 18 if image.get_array().shape[0] <= 8 else 40
+    bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.08, aspect=aspect)
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(length=2, pad=1.5, labelsize=6.5)
     if label:

@@ -9,8 +9,9 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.heatmap import Panel, heatmaps
+from attention_atlas.figures.legends import outside
 from attention_atlas.figures.style import GREY, LINES, PAGE, new_figure, number, p_value
-from attention_atlas.figures.vilt_layers import KIND, MORE, rows_of
+from attention_atlas.figures.vilt_layers import KIND, MORE, TALLEST, rows_of
 from attention_atlas.metrics.table import head_matrix, select
 
 if TYPE_CHECKING:
@@ -53,21 +54,30 @@ def head_importance(table: pd.DataFrame, groups: Sequence[str] = ()) -> Figure:
         rows = select(table, kind=KIND, metric="importance", condition=f"loss | {name}")
         if not rows.empty:
             panels.append(Panel(np.asarray(head_matrix(rows)), name))
-    return heatmaps(panels, width=PAGE, columns=5, label="rise of the loss", digits=2)
+    return heatmaps(
+        panels,
+        width=PAGE,
+        columns=3,
+        label="rise of the loss",
+        digits=2,
+        note="frame: the head that matters most; each panel has its own scale",
+        tallest=TALLEST,
+    )
 
 
 def against(table: pd.DataFrame, statistics: Mapping[str, Sequence[str]]) -> Figure:
-    """Each head's importance against attention statistics {title: [metric, condition]}, with Spearman's rank
-    correlation and its p (Holm over all statistics of the table)."""
+    """Each head's importance against attention statistics {title: [metric, condition, factor]}, with
+    Spearman's rank correlation and its p (Holm over all statistics of the table)."""
     y_LH = np.asarray(head_matrix(rows_of(table, "importance", "loss")))
     layer_LH = np.broadcast_to(np.arange(1, len(y_LH) + 1)[:, None], y_LH.shape)
     columns = min(4, len(statistics))
     lines = -(-len(statistics) // columns)
     figure = new_figure(PAGE, 1.8 * lines)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for i, (title, (metric, condition)) in enumerate(statistics.items()):
+    for i, (title, (metric, condition, *rest)) in enumerate(statistics.items()):
         ax = axes[i // columns, i % columns]
-        x_LH = np.asarray(head_matrix(rows_of(table, metric, condition)))
+        factor = float(rest[0]) if rest else 1.0
+        x_LH = factor * np.asarray(head_matrix(rows_of(table, metric, condition)))
         points = ax.scatter(x_LH, y_LH, c=layer_LH, cmap="viridis_r", s=9, linewidths=0)
         name = f"{metric}: {condition}"
         rho = rows_of(table, "importance correlation", name)["value"].iloc[0]
@@ -79,26 +89,30 @@ def against(table: pd.DataFrame, statistics: Mapping[str, Sequence[str]]) -> Fig
     for ax in axes.ravel()[len(statistics) :]:
         ax.set_visible(False)
     figure.colorbar(points, ax=list(axes.ravel()), pad=0.02, fraction=0.03).set_label("layer")
+    note = "a dot: a head; ρ: Spearman; p: corrected for the number of statistics"
+    figure.supxlabel(note, fontsize=6.5, color=GREY)
     return figure
 
 
 def pruning(table: pd.DataFrame, groups: Sequence[str]) -> Figure:
     """Accuracy as more heads are silenced: least important first against a random order, and by group."""
-    figure = new_figure(PAGE, 2.4)
-    left, right = figure.subplots(1, 2, sharey=True)
+    lines = {name: _pruned(table, "importance", name) for name in groups}
+    lines = {name: values for name, values in lines.items() if len(values[0])}
+    figure = new_figure(PAGE, 2.9)
+    # Small samples have no group of enough questions: then there is nothing for a second panel.
+    axes = figure.subplots(1, 2 if lines else 1, sharey=True, squeeze=False)[0]
+    left = axes[0]
     for i, (order, title) in enumerate((("importance", "least important first"), ("random", "random order"))):
         _line(left, _pruned(table, order, ""), title, LINES[i])
-    for i, name in enumerate(groups):
-        found = _pruned(table, "importance", name)
-        if len(found[0]):
-            _line(right, found, name, MORE[i % len(MORE)], band=False)
+    for name, values in lines.items():
+        _line(axes[1], values, name, MORE[list(groups).index(name) % len(MORE)], band=False)
+        axes[1].set_title("by type, least important first")
     left.set_title("all questions")
-    right.set_title("by type, least important first")
     left.set_ylabel("accuracy (%)")
-    for ax in (left, right):
+    for ax in axes:
         ax.set_xlabel("heads silenced")
         ax.set_ylim(bottom=0)
-        ax.legend(frameon=False, fontsize=6, ncols=2)
+    outside(figure, axes, columns=5)
     figure.supxlabel("heads are judged on other pictures (validation)", fontsize=6.5, color=GREY)
     return figure
 

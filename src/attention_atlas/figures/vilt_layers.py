@@ -13,6 +13,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.heatmap import Panel, heatmaps
+from attention_atlas.figures.legends import outside
 from attention_atlas.figures.style import GREY, LINES, PAGE, new_figure
 from attention_atlas.metrics.table import head_matrix, select
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 KIND = "joint"
 MORE = (*LINES, "#000000", "#8c6d31", "#7f7f7f")
 STARS = 0.05
+CHANCES = ("lines", "band", "none")
+TALLEST = 2.9  # inches of a heat map, so that two rows of them fit a page
+MARKS = "frame: highest head; line on the bar: attention spread evenly"
 
 
 def rows_of(table: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
@@ -45,38 +49,54 @@ def curves(
     panels: Mapping[str, Mapping[str, Sequence[str]]],
     label: str = "share of attention (%)",
     factor: float = 100.0,
-    chance: bool = True,
+    chance: str = "lines",
+    note: str = "attention spread evenly over all tokens",
 ) -> Figure:
     """panels: {title: {name of a line: [metric, condition]}}. Mean over heads by layer with its 95 %
-    interval; chance dashed. Lines whose rows are absent (too few questions) are left out; a panel needs
-    one."""
-    figure = new_figure(PAGE, 2.5)
+    interval. Lines whose rows are absent (too few questions) are left out; a panel needs one.
+
+    chance: lines (dashed, in the colour of its line), band (grey, from the lowest to the highest of the
+    panel) or none; `note` says what it is.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if chance not in CHANCES:
+        raise AtlasError(f"chance: '{chance}' is not one of {', '.join(CHANCES)}; correct the YAML")
+    figure = new_figure(PAGE, 2.8)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, lines) in zip(axes, panels.items()):
-        drawn = 0
+        levels = []
         for i, (name, (metric, condition)) in enumerate(lines.items()):
             rows = select(table, kind=KIND, metric=metric, condition=condition)
             if rows.empty:
                 continue
-            drawn += 1
             value, low, high, level = by_layer(rows)
+            levels.append(factor * level)
             layers, colour = np.arange(1, len(value) + 1), MORE[i % len(MORE)]
             ax.plot(layers, factor * value, color=colour, label=name, marker="o", markersize=2)
             ax.fill_between(layers, factor * low, factor * high, color=colour, alpha=0.15, linewidth=0)
-            if chance and np.isfinite(level):
+            if chance == "lines" and np.isfinite(level):
                 ax.axhline(factor * level, color=colour, linestyle=(0, (4, 3)), linewidth=0.8)
-        if not drawn:
+        if not levels:
             raise AtlasError(
                 f"panel '{title}': none of its lines is in the table; run the layers stage again"
             )
+        if chance == "band" and np.isfinite(levels).any():
+            _chance_band(ax, np.nanmin(levels), np.nanmax(levels))
         ax.set_title(title)
         ax.set_xlabel("layer")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_ylim(bottom=0)
-        ax.legend(frameon=False, fontsize=6, ncols=2 if len(lines) > 4 else 1)
     axes[0].set_ylabel(label)
-    if chance:
-        figure.supxlabel("dashed: attention spread evenly over all tokens", fontsize=6.5, color=GREY)
+    outside(figure, axes)
+    if chance != "none":
+        mark = "dashed: {}" if chance == "lines" else "grey: {} (range over the lines)"
+        figure.supxlabel(mark.format(note), fontsize=6.5, color=GREY)
     return figure
+
+
+def _chance_band(ax: Any, low: float, high: float) -> None:
+    ax.axhspan(low, high, facecolor="#bbbbbb", edgecolor="#999999", linewidth=0.6, alpha=0.5, zorder=0)
 
 
 def maps(
@@ -86,6 +106,7 @@ def maps(
     factor: float = 100.0,
     scale: str = "own",
     columns: int = 3,
+    note: str = MARKS,
 ) -> Figure:
     """Head × layer heat maps. panels: {title: [metric, condition]}; those that are absent are left out."""
     drawn = []
@@ -94,7 +115,7 @@ def maps(
         if not rows.empty:
             chance = float(rows["chance"].iloc[0])
             drawn.append(Panel(factor * np.asarray(head_matrix(rows)), title, factor * chance))
-    return heatmaps(drawn, width=PAGE, columns=columns, label=label, scale=scale)
+    return heatmaps(drawn, width=PAGE, columns=columns, label=label, scale=scale, note=note, tallest=TALLEST)
 
 
 def differences(
@@ -129,10 +150,14 @@ def differences(
         )
         for layer, head in np.argwhere(p < STARS):
             ax.plot(head, layer, ".", color="black", markersize=3)
-        ax.set_title(title)
+        ax.set_title(title, fontsize=7)
         ax.set_xticks(range(values.shape[1]), [str(h + 1) for h in range(values.shape[1])])
         ax.set_yticks(range(values.shape[0]), [str(n + 1) for n in range(values.shape[0])], fontsize=5.5)
         ax.tick_params(length=0, pad=2)
+        if i % columns == 0:
+            ax.set_ylabel("layer")
+        if i + columns >= len(found):
+            ax.set_xlabel("head")
     for ax in axes.ravel()[len(found) :]:
         ax.set_visible(False)
     bar = figure.colorbar(image, ax=list(axes.ravel()), pad=0.02, fraction=0.04)
@@ -170,7 +195,18 @@ def distribution(
     )
     left.set_xlabel("layer")
     right.set_xlabel("")
-    right.tick_params(axis="x", rotation=40)
+    for text in right.get_xticklabels():
+        text.set(rotation=40, ha="right", rotation_mode="anchor")
+    rows = select(table, kind=KIND, metric=measure.split(": ")[0], condition=measure.split(": ")[-1])
+    level = factor * float(rows["chance"].iloc[0]) if len(rows) else np.nan
+    if np.isfinite(level):
+        for ax in (left, right):
+            ax.axhline(level, color=GREY, linestyle=(0, (4, 3)), linewidth=0.8, zorder=0)
+        figure.supxlabel(
+            "dashed: attention spread evenly, mean of all questions; in the violins: median and quartiles",
+            fontsize=6.5,
+            color=GREY,
+        )
     left.set_ylabel(label)
     left.set_title("all questions, by layer")
     right.set_title("mean over layers, by type")

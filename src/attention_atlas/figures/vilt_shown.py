@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.figures.style import PAGE, new_figure
+from attention_atlas.figures.style import GREY, PAGE, new_figure
 from attention_atlas.figures.vilt_layers import read_json
 from attention_atlas.vqa.accuracy import consensus
 
@@ -63,7 +63,7 @@ def words_by_layers(
     columns = list(layers) or list(range(2, depth + 1, 2))
     columns = [c for c in columns if 1 <= c <= depth]
     cell = (PAGE - 0.7) / (len(columns) + 1)
-    figure = new_figure(PAGE, len(maps) * cell * picture.shape[0] / picture.shape[1] + 0.55)
+    figure = new_figure(PAGE, len(maps) * cell * picture.shape[0] / picture.shape[1] + 0.75)
     axes = figure.subplots(len(maps), len(columns) + 1, squeeze=False)
     scale = picture.shape[1] / item["size"][0]
     for row, entry in enumerate(maps):
@@ -87,5 +87,8 @@ def words_by_layers(
         axes[row, 1].set_ylabel(entry["word"], fontsize=7)
     said = consensus(item["people"])
     verdict = "" if said == item["answer"] else f" (people: {said})"
+    note = "below each map: share of the word's attention that goes to the picture; "
+    note += "each map has its own scale; box: what the question asks about"
+    figure.supxlabel(note, fontsize=6.5, color=GREY)
     figure.suptitle(f"{item['question']}  –  {item['answer']}{verdict}", fontsize=8)
     return figure
