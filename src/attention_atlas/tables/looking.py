@@ -1,4 +1,4 @@
-"""Do the vision LLMs look? Captions before their own picture, another one, and by a model tuned without any."""
+"""Do the vision LLMs look? Captions before their own picture, another one, and by a blind model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Looking:
     """Log-probability per token (nats) and CIDEr (per cent) of each of `models` on `split` of the data set.
 
-    blind: run name of the model tuned without pictures, null for none. pictures: how many captions are judged,
-    each of another picture as far as there are so many; null = all.
+    blind: run name of the model tuned without pictures, "" for none. pictures: how many captions are
+    judged, each of another picture as far as there are so many; null = all.
     """
 
     def __init__(

@@ -81,6 +81,7 @@ def adam(parameters: Any, settings: TrainSettings) -> torch.optim.Optimizer:
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
+        fused=True,  # one kernel for all parameters: small models spend a twentieth of a step on this
     )
 
 

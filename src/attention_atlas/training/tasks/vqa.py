@@ -155,6 +155,7 @@ class VqaTask:
                 ],
                 betas=settings.betas,
                 eps=settings.eps,
+                fused=True,
             )
         }
 
