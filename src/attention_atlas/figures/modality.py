@@ -124,12 +124,14 @@ def frequency(table: pd.DataFrame, models: Mapping[str, str], units: Sequence[st
                 f"r = {number(r)}, {p_value(p)}, n = {int(n)}",
                 ha="center",
                 size=6.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             )
-        ax.axvline(0, color=GREY, linewidth=0.6)
+        ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
         ax.set_xlim(-1.05, 1.05)
         ax.set_ylim(len(models) - 0.5, -0.7)
         ax.set_yticks(range(len(models)), list(models.values()))
         ax.set_title(f"unit: {unit}")
+        ax.set_xticks([-1, -0.5, 0, 0.5, 1], ["−1", "−0.5", "0", "0.5", "1"])
         ax.set_xlabel("Pearson r with noun frequency")
     return figure
 

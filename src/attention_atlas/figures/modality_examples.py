@@ -205,10 +205,13 @@ def _box(ax: Any, box: Sequence[float], label: str, colour: str) -> None:
 
     x1, y1, x2, y2 = box
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4))
+    # A label that starts near the right edge would run out of the picture: it ends at its box instead.
+    ends = x1 > 0.8 * max(ax.get_xlim())
     ax.text(
-        x1 + 1,
+        x2 - 1 if ends else x1 + 1,
         y1 + 1,
         label,
+        ha="right" if ends else "left",
         size=5.5,
         color="white",
         va="top",

@@ -197,20 +197,30 @@ def distribution(
     right.set_xlabel("")
     for text in right.get_xticklabels():
         text.set(rotation=40, ha="right", rotation_mode="anchor")
-    rows = select(table, kind=KIND, metric=measure.split(": ")[0], condition=measure.split(": ")[-1])
-    level = factor * float(rows["chance"].iloc[0]) if len(rows) else np.nan
-    if np.isfinite(level):
-        for ax in (left, right):
-            ax.axhline(level, color=GREY, linestyle=(0, (4, 3)), linewidth=0.8, zorder=0)
-        figure.supxlabel(
-            "dashed: attention spread evenly, mean of all questions; in the violins: median and quartiles",
-            fontsize=6.5,
-            color=GREY,
-        )
     left.set_ylabel(label)
     left.set_title("all questions, by layer")
     right.set_title("mean over layers, by type")
+    metric, condition = measure.split(": ", 1)
+    marks = [(left, -0.5, len(layers) - 0.5, condition)]
+    marks += [(right, n - 0.45, n + 0.45, f"{condition} | {group}") for n, group in enumerate(shown)]
+    marked = [_mark_chance(ax, table, metric, name, factor, (x1, x2)) for ax, x1, x2, name in marks]
+    if any(marked):
+        note = "dashed: attention spread evenly; in the violins: median and quartiles"
+        figure.supxlabel(note, fontsize=6.5, color=GREY)
     return figure
+
+
+def _mark_chance(
+    ax: Any, table: pd.DataFrame, metric: str, condition: str, factor: float, span: tuple[float, float]
+) -> bool:
+    """A dashed line at the chance of a measure, from span[0] to span[1]; False where the table has none."""
+    rows = select(table, kind=KIND, metric=metric, condition=condition)
+    if rows.empty or not np.isfinite(rows["chance"].iloc[0]):
+        return False
+    ax.hlines(
+        factor * float(rows["chance"].iloc[0]), *span, color="black", linestyle=(0, (3, 2)), linewidth=0.8
+    )
+    return True
 
 
 def read_json(path: str | Path, schema: str) -> Any:
