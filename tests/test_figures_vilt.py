@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
@@ -13,7 +14,7 @@ from attention_atlas.figures.heatmap import Panel, heatmaps
 from attention_atlas.figures.legends import outside
 from attention_atlas.figures.style import new_figure, style
 from attention_atlas.figures.vilt_heads import pruning
-from attention_atlas.figures.vilt_layers import curves
+from attention_atlas.figures.vilt_layers import curves, distribution
 
 LAYERS = 12
 
@@ -120,3 +121,23 @@ def test_numbers_in_cells_have_no_negative_zero_and_leave_cells_that_are_too_nar
         renderer = drawn(few)
     cell = few.axes[0].get_window_extent(renderer).width / 4
     assert max(t.get_window_extent(renderer).width for t in few.axes[0].texts) < cell
+
+
+def test_violins_are_set_against_the_chance_of_their_own_questions(tmp_path):
+    values = tmp_path / "distribution.json"
+    content = {"schema": "atlas.distribution/1", "groups": ["what", "what", "where", "where"]}
+    content["values"] = {"mass: text → image": [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.9]]}
+    values.write_text(json.dumps(content), encoding="utf-8")
+    table = lines_table({"text → image": 0.25, "text → image | where": 0.75})
+    figure = distribution(table, str(values), "mass: text → image", ["what", "where"], "%")
+    spans = [_dashes(ax) for ax in figure.axes]
+    assert spans[0] == [pytest.approx((-0.5, 1.5, 25))]  # both layers
+    assert spans[1] == [pytest.approx((0.55, 1.45, 75))]  # the second group; the first has no row
+
+
+def _dashes(ax):
+    """(start, end, height) of the horizontal lines that are no part of a violin."""
+    from matplotlib.collections import LineCollection
+
+    found = [c.get_segments() for c in ax.collections if isinstance(c, LineCollection)]
+    return [(s[0][0], s[1][0], s[0][1]) for segments in found for s in segments]
