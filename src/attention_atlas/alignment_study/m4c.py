@@ -175,8 +175,8 @@ def best_head(questions: TextQuestions, looks: Sequence[Looks], task: TextVqaTas
                 for row in grounded(questions, i, (words, attn[layer, head]), task)
             ]
             mass_LH[layer, head] = np.mean(rows) if rows else 0.0
-    layer, head = np.unravel_index(int(mass_LH.argmax()), mass_LH.shape)
-    return int(layer), int(head)
+    layer, head = divmod(int(mass_LH.argmax()), heads)
+    return layer, head
 
 
 def grounded(questions: TextQuestions, index: int, looks: Looks, task: TextVqaTask) -> list[dict[str, Any]]:

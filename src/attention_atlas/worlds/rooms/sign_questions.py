@@ -187,17 +187,17 @@ class SignQuestions:
         weights = np.array([self.shares[a.group] / counts[a.group] for a, _ in found])
         size = min(self.per_scene, len(found))
         chosen = rng.choice(len(found), size=size, replace=False, p=weights / weights.sum())
-        return [self._example(scene, n, *found[i], rng, known) for n, i in enumerate(chosen.tolist())]
+        return [self._example(scene, n, found[i], rng, known) for n, i in enumerate(chosen.tolist())]
 
     def _example(
         self,
         scene: Scene,
         number: int,
-        asked: Asked,
-        sign: SceneObject,
+        found: tuple[Asked, SceneObject],
         rng: np.random.Generator,
         known: set[str],
     ) -> Example:
+        asked, sign = found
         start = asked.text.index(asked.phrase)
         phrase = Phrase(start, start + len(asked.phrase), [sign.id], "object")
         extra = {
