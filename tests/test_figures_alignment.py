@@ -161,19 +161,22 @@ def test_alignments_that_show_other_examples_are_refused(made: Panel) -> None:
         choose(broken, ["cosine", "dot"], "accuracy", 2)
 
 
-def test_the_study_s_figures_and_alignments_fit() -> None:
+@pytest.mark.parametrize(
+    ("figures", "panels_of"), [("alignment", "worlds"), ("alignment_published", "published")]
+)
+def test_the_study_s_figures_and_alignments_fit(figures: str, panels_of: str) -> None:
     """conf/figure has every alignment of conf/alignments, in its order, with the title of conf/alignment."""
-    figure = OmegaConf.load(ROOT / "conf/figure/alignment.yaml")
+    figure = OmegaConf.load(ROOT / "conf/figure" / f"{figures}.yaml")
     paper = OmegaConf.load(ROOT / "conf/alignments/paper.yaml")
     order = [next(iter(entry.values())) for entry in paper["defaults"]]
     titles = {n: OmegaConf.load(ROOT / f"conf/alignment/{n}.yaml").title for n in order}
     assert list(figure.table2.titles.items()) == list(titles.items())
-    experiment = OmegaConf.load(ROOT / "conf/experiment/alignment.yaml")
-    panels = {(p.model, p.data) for p in experiment.panels.values()}
+    wanted = OmegaConf.load(ROOT / "conf/experiment/alignment.yaml").panels_of[panels_of]
+    panels = {(p.model, p.data) for p in wanted.values()}
     for entry in figure.values():
         for column in entry.get("columns", []):
             assert (column.model, column.data) in panels
             if "member" in column:
                 assert column.member in TYPES
         if "shown" in entry:
-            assert any(entry.shown.endswith(f"shown_{name}.json") for name in experiment.panels)
+            assert any(entry.shown.endswith(f"shown_{name}.json") for name in wanted)
