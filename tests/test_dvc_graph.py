@@ -23,10 +23,11 @@ def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
         stages = {}
         for stage in repo.index.stages:
             params = [dep for dep in stage.deps if type(dep).__name__ == "ParamsDependency"]
+            deps = [str(d.def_path) for d in stage.deps if type(d).__name__ == "Dependency"]
             stages[stage.addressing] = {
                 "cmd": stage.cmd,
-                "deps": [str(d.def_path) for d in stage.deps if type(d).__name__ == "Dependency"],
-                "files": {p.def_path for p in params if p.def_path != "params.yaml"},
+                "deps": [d for d in deps if not d.startswith("conf/")],
+                "files": {d for d in deps if d.startswith("conf/")},
                 "dials": [key for p in params if p.def_path == "params.yaml" for key in p.params],
                 "outs": [str(o.def_path) for o in stage.outs],
             }

@@ -138,8 +138,8 @@ def test_a_no_op_repro_ends_within_five_seconds(smoke: Path) -> None:
 def test_an_edit_in_a_conf_file_makes_exactly_its_stages_stale(smoke: Path) -> None:
     users: dict[str, set[str]] = {}
     for name, stage in lock(smoke).items():
-        for path in stage.get("params", {}):
-            if path != "params.yaml":
+        for path in (dep["path"] for dep in stage["deps"]):
+            if path.startswith("conf/"):
                 users.setdefault(path, set()).add(name)
     assert len(users) > 20
     originals = {path: (smoke / path).read_text() for path in users}
@@ -147,14 +147,14 @@ def test_an_edit_in_a_conf_file_makes_exactly_its_stages_stale(smoke: Path) -> N
         # All at once: DVC says of each stage which of its files changed, and asking takes seconds.
         for path, text in originals.items():
             (smoke / path).write_text(text + "\nedited_by_test: 1\n")
-        stale = changed_params(smoke)
+        stale = changed_deps(smoke)
     finally:
         for path, text in originals.items():
             (smoke / path).write_text(text)
     assert {path: stale.get(path, set()) for path in users} == users
 
 
-def changed_params(folder: Path) -> dict[str, set[str]]:
+def changed_deps(folder: Path) -> dict[str, set[str]]:
     """Changed input, and the stages that it makes stale."""
     from dvc.repo import Repo
 
