@@ -242,3 +242,14 @@ def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
     (tmp_path / "metrics.json").write_text("[")
     with pytest.raises(AtlasError, match="not a summary"):
         about(tmp_path / "metrics.json")
+
+
+def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
+    columns = [{"label": "B", "where": {"metric": "BLEU-1"}}, {"label": "N", "where": {"metric": "BLEU-9"}}]
+    table = {"title": "T", "table": "captions", "columns": columns, "rows": [{"models": ["blind"]}]}
+    with pytest.raises(AtlasError, match="T, blind, N: 0 rows fit"):
+        build_report({"g": {"experiment": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
+    sparse = {"experiment": "grounding", "tables": [table | {"sparse": True}]}
+    build_report({"g": sparse}, results, tmp_path / "r.html")
+    row = Text((tmp_path / "r.html").read_text()).row("blind")
+    assert row[1].strip() == "10.25" and "10.25" not in row[2]

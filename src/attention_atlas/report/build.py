@@ -115,8 +115,9 @@ def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: its number and ours in each cell, one row per model.
 
-    {title, table, caption, factor, digits, where, columns: [{label, where, factor, digits}],
-    rows: [{label, models, where, paper: [numbers in the order of the columns]}]}
+    {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
+    rows: [{label, models, where, paper: [numbers in the order of the columns]}]}; with `sparse` a cell that no
+    row fits is empty.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
@@ -138,9 +139,11 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
             ours = Quote(value="")
             if present:
                 where = {"model": models} | dict(entry.get("where") or {}) | own | dict(column["where"])
-                row = pick(tables.rows(name, where), "overall", f"{title}, {label}, {column['label']}")
-                factor = float(column.get("factor", entry.get("factor", 1)))
-                ours = quote(row, factor, int(column.get("digits", entry.get("digits", 2))))
+                found = tables.rows(name, where)
+                if not (found.empty and entry.get("sparse")):
+                    row = pick(found, "overall", f"{title}, {label}, {column['label']}")
+                    factor = float(column.get("factor", entry.get("factor", 1)))
+                    ours = quote(row, factor, int(column.get("digits", entry.get("digits", 2))))
             if ours.note and ours.note not in footnotes:
                 footnotes.append(ours.note)
             cells.append({"paper": papers, "ours": ours})
