@@ -116,8 +116,8 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: its number and ours in each cell, one row per model.
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
-    rows: [{label, models, where, paper: [numbers in the order of the columns]}]}; with `sparse` a cell that no
-    row fits is empty.
+    rows: [{label, models, where, paper: [numbers in the order of the columns]}]}; with `sparse` a cell that
+    no row fits is empty.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
