@@ -19,7 +19,8 @@ from conftest import ROOT
 
 from attention_atlas.profiles import apply_profile, copy_repository
 
-pytestmark = pytest.mark.e2e
+# One worker runs all of these, the others the unit tests.
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
 # Figures of each study, at least.
 STUDIES = {"grounding": 5, "modality": 12, "alignment": 20, "vilt_layers": 20, "vllm_phases": 11}
