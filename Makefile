@@ -30,7 +30,7 @@ smoke: setup
 	$(PY) -m attention_atlas.profiles smoke --in .work/smoke
 
 test: setup lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 3 --dist loadgroup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
 
 lint: setup
 	ruff check .
