@@ -8,7 +8,7 @@ def main(cfg, stage):
     from hydra.utils import instantiate
 
     corpus = instantiate(cfg.data.reader)
-    source = instantiate({key: value for key, value in cfg.ocr.items() if key != "name"})
+    source = instantiate(cfg.ocr)
     inputs = [stage.input(corpus.root), *map(stage.input, getattr(source, "inputs", []))]
     images = cfg.data.get("images") or cfg.data.name
     source.extract(corpus, out=stage.out(f"data/features/{images}_ocr.jsonl"), work=stage.work(inputs))

@@ -15,6 +15,7 @@ from torch import Tensor
 from attention_atlas.errors import AtlasError
 from attention_atlas.training.captions import tokens
 from attention_atlas.training.vocab import PAD, Vocabulary
+from attention_atlas.vqa.pictures import read_rgb
 
 if TYPE_CHECKING:
     from attention_atlas.corpus import Corpus, Example
@@ -35,16 +36,9 @@ class SquarePictures:
         return self._kept[name]
 
     def _read(self, name: str, crop: Sequence[int] | None) -> Tensor:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        path = self.corpus.image_path(name)
-        try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except FileNotFoundError:
-            raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
-        except (UnidentifiedImageError, OSError):
-            raise AtlasError(f"{path}: not a picture that can be read; save it anew") from None
+        image = read_rgb(self.corpus.image_path(name))
         if crop is None:
             side = min(image.size)
             x, y = (image.width - side) // 2, (image.height - side) // 2

@@ -12,6 +12,10 @@ from torch import Tensor
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
     from attention_atlas.corpus import Corpus
 
 
@@ -38,6 +42,19 @@ def fitted(width: int, height: int, shorter: int | None, patch: int) -> tuple[in
     return out
 
 
+def read_rgb(path: Path) -> Image.Image:
+    """The picture in colour. Raises AtlasError for a file that is missing or no picture."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except FileNotFoundError:
+        raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
+    except (UnidentifiedImageError, OSError):
+        raise AtlasError(f"{path}: not a picture that can be read; save it anew") from None
+
+
 class Pictures:
     """Pictures of a corpus as uint8 tensors (3,H,W), kept in memory up to `keep_bytes`."""
 
@@ -51,16 +68,9 @@ class Pictures:
     def get(self, image_id: str) -> Tensor:
         if image_id in self._kept:
             return self._kept[image_id]
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
 
-        path = self.corpus.image_path(image_id)
-        try:
-            with Image.open(path) as opened:
-                image = opened.convert("RGB")
-        except FileNotFoundError:
-            raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
-        except (UnidentifiedImageError, OSError):
-            raise AtlasError(f"{path}: not a picture that can be read; save it anew") from None
+        image = read_rgb(self.corpus.image_path(image_id))
         size = fitted(*image.size, self.shorter, self.patch)
         if size != image.size:
             image = image.resize(size, Image.Resampling.BICUBIC)

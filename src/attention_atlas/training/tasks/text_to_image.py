@@ -83,9 +83,8 @@ class TextToImageTask:
         """Give the model the trained DAMSM. Raises ConfigError when its finest picture is not of `size`."""
         if model.size != self.size:
             raise ConfigError(
-                f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first times "
-                f"two "
-                "for each further stage)"
+                f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first, "
+                "doubled by each further stage)"
             )
         model.damsm.load_state_dict(self.damsm_weights)
 
