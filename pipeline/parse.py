@@ -11,7 +11,12 @@ def main(cfg, stage):
     from attention_atlas.paths import language_path
 
     examples = instantiate(cfg.data.reader).split(cfg.language.split)
-    parses = parse_texts([e.id for e in examples], [e.text for e in examples], model=cfg.language.model)
+    parses = parse_texts(
+        [e.id for e in examples],
+        [e.text for e in examples],
+        model=cfg.language.model,
+        nesting=cfg.language.nesting,
+    )
     write_parses(stage.out(language_path(cfg)), parses)
     stage.run.metrics(
         {

@@ -9,7 +9,8 @@ def main(cfg, stage):
     from attention_atlas.paths import results_path
 
     out = stage.out(f"{results_path(cfg)}/figures")
-    for path in draw_all(cfg.figure, stage.input(f"{results_path(cfg)}/tables/metrics.csv"), out):
+    table = stage.input(f"{results_path(cfg)}/tables/metrics.csv")
+    for path in draw_all(cfg.figure, table, out, workers=cfg.workers):
         if path.suffix == ".png":
             stage.run.artifact(path)
 

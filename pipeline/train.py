@@ -5,15 +5,14 @@ from attention_atlas.stage import stage
 
 @stage("train")
 def main(cfg, stage):
-    from contextlib import nullcontext
     from pathlib import Path
 
     from hydra.utils import instantiate
 
     from attention_atlas.paths import features_path, model_path
     from attention_atlas.sweeps import is_done, mark_done, passed_over
-    from attention_atlas.training.run import build_task, train_task
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.training.processes import process_count, together
+    from attention_atlas.training.run import build_task, prepare_and_train, run_config
 
     path = model_path(cfg, cfg.model.name)
     out = stage.out(path)
@@ -23,22 +22,23 @@ def main(cfg, stage):
     task = build_task(cfg)
     corpus = instantiate(cfg.data.reader)
     inputs = [stage.input(corpus.root), *map(stage.input, getattr(task, "inputs", []))]
-    wants_features = getattr(task, "uses_features", True)
-    if wants_features:
+    if getattr(task, "uses_features", True):
         inputs.append(stage.input(features_path(cfg)))
     work = stage.work(inputs)
     if is_done(out, work):
         return
-    with FeaturesFile(inputs[-1]) if wants_features else nullcontext() as features:
-        task.prepare(corpus, features)
-        best = train_task(
-            cfg,
-            task,
-            out=out,
-            work=work,
-            device=stage.device,
-            on_metrics=lambda step, values: stage.run.metrics(values, step),
-        )
+    accumulate = run_config(cfg)[1]["loop"].get("accumulate", 1)
+    best = together(
+        process_count(accumulate, stage.device, 1 if stage.beside_others else cfg.workers),
+        prepare_and_train,
+        {"cfg": cfg, "work": work, "device": stage.device},
+        {
+            "task": task,
+            "corpus": corpus,
+            "out": out,
+            "on_metrics": lambda step, values: stage.run.metrics(values, step),
+        },
+    )
     if in_sweep:
         mark_done(out, work)
     stage.run.metrics({f"best.{name}": value for name, value in best.items()})

@@ -9,6 +9,7 @@ from worlds_tabletop_scene import TABLE, tables, understood, write_corpus
 
 from attention_atlas.corpus import read_corpus
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.worlds.tabletop import questions
 from attention_atlas.worlds.tabletop.asking import TYPES, Chain, ask, noun_of
 from attention_atlas.worlds.tabletop.programs import NotUnique, Program, Step, program_from, run, said
 from attention_atlas.worlds.tabletop.questions import SHARES, Questions
@@ -236,10 +237,11 @@ def test_a_table_of_one_thing_is_asked_without_relations():
     assert kept and all("_0_hop" in q.family for _, q in kept)
 
 
-def test_the_question_layer_is_a_corpus(tmp_path):
+def test_the_question_layer_is_a_corpus(tmp_path, monkeypatch):
+    monkeypatch.setattr(questions, "CHUNK", 5)  # three parts
     known = write_corpus(tmp_path, 12, "val")
-    for name in ("one", "two"):
-        Questions(per_scene=4)(tmp_path, tmp_path / f"{name}.jsonl", seed=3)
+    for name, workers in (("one", 1), ("two", 2)):
+        Questions(per_scene=4, workers=workers)(tmp_path, tmp_path / f"{name}.jsonl", seed=3)
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     corpus = read_corpus(tmp_path, "one")
     assert len(corpus.split("val")) == 48

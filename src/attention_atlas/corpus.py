@@ -7,6 +7,7 @@ A data set is a folder with `scenes.jsonl` (image level) and one or more text la
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,15 +197,18 @@ def _example(row: Any, where: str) -> Example:
 def _build(cls: Any, row: Any, where: str) -> Any:
     if not isinstance(row, dict):
         raise AtlasError(f"{where}: not an object with fields; write the file anew")
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = sorted(set(row) - set(fields))
-    missing = sorted(
-        n
-        for n, f in fields.items()
-        if n not in row and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    )
+    known, needed = _fields(cls)
+    if row.keys() <= known and needed <= row.keys():
+        return cls(**row)
+    missing, unknown = sorted(needed - row.keys()), sorted(row.keys() - known)
     if missing:
         raise AtlasError(f"{where}: {missing[0]}: field is missing; add it or write the file anew")
-    if unknown:
-        raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file anew")
-    return cls(**row)
+    raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file anew")
+
+
+@functools.cache
+def _fields(cls: Any) -> tuple[frozenset[str], frozenset[str]]:
+    """Names of all fields, and of those without a default."""
+    fields, none = dataclasses.fields(cls), dataclasses.MISSING
+    needed = (f.name for f in fields if f.default is none and f.default_factory is none)
+    return frozenset(f.name for f in fields), frozenset(needed)

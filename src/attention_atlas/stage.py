@@ -33,6 +33,7 @@ class Stage:
 
         self.name, self.cfg, self.run = name, cfg, run
         self._sweep_dir = sweep_dir
+        self.beside_others = sweep_dir is not None and _launches_together()
         self.device = resolve_device(cfg.device[name], name)
         self._work: Path | None = None
 
@@ -150,6 +151,13 @@ def _is_sweep() -> bool:
     from hydra.types import RunMode
 
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _launches_together() -> bool:
+    """Whether this sweep's jobs run side by side."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return not str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
 
 
 def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: DictConfig) -> Any:

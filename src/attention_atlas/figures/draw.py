@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.figures.style import save, style
 from attention_atlas.metrics.table import read_table
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def draw_all(figures: Mapping[str, Any], metrics_csv: str | Path, out: str | Path) -> list[Path]:
+
+def draw_all(
+    figures: Mapping[str, Any], metrics_csv: str | Path, out: str | Path, workers: int = 1
+) -> list[Path]:
     """Draw every figure of conf/figure/<study>.yaml (name -> {_target_: function(table, ...), settings}) and
-    write `<out>/<name>.png` and `.pdf`. Returns the paths, in the YAML's order.
+    write `<out>/<name>.png` and `.pdf`. Returns the paths, in the YAML's order. `workers`: processes, 0 as
+    many as there are cores.
 
     Raises AtlasError naming the figure when the table lacks what it needs; nothing is drawn from elsewhere.
     """
-    from hydra.utils import instantiate
-    from matplotlib.figure import Figure
+    from joblib import Parallel, delayed
+    from omegaconf import DictConfig, OmegaConf
 
     table = read_table(metrics_csv)
     if not figures:
         raise ConfigError("conf/figure: names no figures; add at least one")
-    paths: list[Path] = []
+    plain: Any = OmegaConf.to_container(figures, resolve=True) if isinstance(figures, DictConfig) else figures
+    jobs = [
+        delayed(_draw)(str(name), entry, table, Path(metrics_csv), Path(out)) for name, entry in plain.items()
+    ]
+    # A process needs two seconds before it draws, as long as two figures take.
+    count = max(1, min(workers or os.cpu_count() or 1, len(jobs) // 3))
+    return [path for paths in Parallel(count)(jobs) for path in paths]
+
+
+def _draw(name: str, entry: Any, table: pd.DataFrame, metrics_csv: Path, out: Path) -> list[Path]:
+    from hydra.utils import instantiate
+    from matplotlib.figure import Figure
+
     with style():
-        for name, entry in figures.items():
-            try:
-                figure = instantiate(entry, _partial_=True)(table)
-            except AtlasError as error:
-                raise AtlasError(f"{metrics_csv}: figure '{name}': {error}") from None
-            if not isinstance(figure, Figure):
-                raise ConfigError(
-                    f"conf/figure: {name}: its function gave {type(figure).__name__}; return a Figure"
-                )
-            paths += save(figure, Path(out) / str(name))
-    return paths
+        try:
+            figure = instantiate(entry, _partial_=True)(table)
+        except AtlasError as error:
+            raise AtlasError(f"{metrics_csv}: figure '{name}': {error}") from None
+        if not isinstance(figure, Figure):
+            raise ConfigError(
+                f"conf/figure: {name}: its function gave {type(figure).__name__}; return a Figure"
+            )
+        return save(figure, out / name)

@@ -122,7 +122,9 @@ class Pairs:
             )
         return self.rounds() * (len(self.images) // batch_size)
 
-    def shuffled(self, batch_size: int, seed: int, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def shuffled(
+        self, batch_size: int, seed: int, epoch: int, start: int = 0, every: int = 1
+    ) -> Iterator[dict[str, Tensor]]:
         """Rounds over the pictures in a new order, each with another caption of every picture. The order
         depends on seed and epoch only."""
         rng = np.random.default_rng([seed, epoch])
@@ -132,7 +134,8 @@ class Pairs:
             order = rng.permutation(len(self.images)).tolist()
             turned = (rng.random(len(order)) < 0.5) & self.mirror
             for b in range(per_round):
-                if turn * per_round + b < start:
+                number = turn * per_round + b
+                if number < start or (number - start) % every:
                     continue
                 places = order[b * batch_size : (b + 1) * batch_size]
                 own = [turns[self.images[i]] for i in places]

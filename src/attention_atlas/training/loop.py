@@ -1,7 +1,10 @@
 """The one training loop. A Task says what is learned; this says when to step, validate, save and resume.
 
-Every random draw of a step comes from a seed of its own (seed, step), so that a run that was killed and
-resumed gives the same bytes as one that was not, without any generator state on disk.
+Every random draw of a batch comes from a seed of its own (seed, batch), so that a run that was killed and
+resumed gives the same bytes as one that was not, without any generator state on disk. For the same reason
+several processes (training/processes.py, or `accelerate launch`) that share the `accumulate` batches of an
+update learn what one process learns: gradients are averaged once an update, here, as not every task calls the
+model's `forward`, which torch's own wrapper relies on.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
+from attention_atlas.training.processes import accelerator_on, average_gradients, same_start, summed_loss
 from attention_atlas.training.settings import TrainSettings
 
 Metrics = dict[str, float]
@@ -35,8 +39,8 @@ class Task(Protocol):
         """Number of batches that `batches` yields."""
         ...
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        """Batches start, start+1, ... of an epoch; the order depends on nothing but seed and epoch."""
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[Any]:
+        """Batches start, start + every, ... of an epoch; the order depends on nothing but seed and epoch."""
         ...
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
@@ -121,28 +125,38 @@ class _Run:
         self.task, self.settings, self.seed, self.on_metrics = task, settings, seed, on_metrics
         if settings.threads and device == "cpu":
             torch.set_num_threads(settings.threads)
-        self.accelerator = _accelerator(device, settings.precision)
+        self.accelerator = accelerator_on(device, settings.precision)
         base = optimizers_of(task, model, settings)
         for optimizer in base.values():
             for group in optimizer.param_groups:
                 group["base_lr"] = group["lr"]
         self.bare = model
-        self.model, *prepared = self.accelerator.prepare(model, *base.values())
-        self.optimizers = dict(zip(base, prepared))
+        # "Evaluation": on its device and in its precision, but not wrapped; see the top of this file.
+        self.model = self.accelerator.prepare_model(model, evaluation_mode=True)
+        self.optimizers = {name: self.accelerator.prepare(o) for name, o in base.items()}
+        self.count, self.rank = self.accelerator.num_processes, self.accelerator.process_index
+        if task.steps_per_epoch() < self.count:
+            self.count, self.rank = 1, 0  # too few batches to share: every process does all of them
+        if self.count > 1:
+            same_start(model)
         work.mkdir(parents=True, exist_ok=True)
         self.checkpoint_path, self.best_path = work / "checkpoint.pt", work / "best.safetensors"
-        # Under `accelerate launch` each process takes every n-th batch.
-        self.per_epoch = task.steps_per_epoch() // self.accelerator.num_processes
+        # Each process takes every n-th batch; those of an epoch that are left over are left out.
+        self.per_epoch = task.steps_per_epoch() // self.count * self.count
+        self.group = max(1, settings.accumulate // self.count) * self.count  # batches of an update
         total = settings.epochs * self.per_epoch
         if total < 1:
             raise AtlasError("training: the training split gives no batch; check data and split names")
-        self.total = min(total, settings.max_steps) if settings.max_steps else total
+        if settings.max_steps:
+            total = min(total, -(-settings.max_steps // self.count) * self.count)
+        self.total = total
         whole, rest = divmod(self.total, self.per_epoch)
-        self.updates = whole * -(-self.per_epoch // settings.accumulate) + -(-rest // settings.accumulate)
-        self.batch = 0  # batches done, over all epochs
+        self.updates = whole * -(-self.per_epoch // self.group) + -(-rest // self.group)
+        self.batch = 0  # batches done, over all epochs and processes
         self.update = 0  # optimiser updates done
         self.sums: dict[str, float] = {}
         self.summed = 0
+        self.pending: dict[str, float] = {}  # this process's losses since the last update
         self.best: float | None = None
         self.history: list[Metrics] = []
         self.saved_at = time.monotonic()
@@ -191,7 +205,7 @@ class _Run:
             self.model.train()
             for batch in self.own_batches(epoch, start):
                 self.step(batch)
-                bar.update()
+                bar.update(self.count)
                 if self.batch >= self.total:
                     break
                 late = time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
@@ -206,41 +220,48 @@ class _Run:
         bar.close()
 
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
-        rank, count = self.accelerator.process_index, self.accelerator.num_processes
-        every = self.task.batches(epoch, start * count)
-        return itertools.islice(every, rank, (self.per_epoch - start) * count, count)
+        if self.count == 1:
+            return self.task.batches(epoch, start)
+        own = self.task.batches(epoch, start + self.rank, self.count)
+        return itertools.islice(own, (self.per_epoch - start) // self.count)
 
     def step(self, batch: Any) -> None:
-        torch.manual_seed((self.seed << 32) + self.batch)
-        self.batch += 1
+        number = self.batch + self.rank
+        torch.manual_seed((self.seed << 32) + number)
+        self.batch += self.count
         closing = self.closes()
         if closing:
             self.update += 1
         batch = _to(batch, self.accelerator.device)
-        for name, loss in self.task.losses(self.model, batch, self.batch):
+        for name, loss in self.task.losses(self.model, batch, number + 1):
             if not torch.isfinite(loss):
                 raise AtlasError(
-                    f"training: loss '{name}' is {loss.item()} at step {self.batch}; "
+                    f"training: loss '{name}' is {loss.item()} at step {number + 1}; "
                     "lower the learning rate or clip more (conf/train)"
                 )
             # With several players a loss must reach its own player's parameters only.
             own = {"inputs": self.parameters(name)} if len(self.optimizers) > 1 else {}
-            self.accelerator.backward(loss / self.settings.accumulate, **own)
-            self.sums[name] = self.sums.get(name, 0.0) + loss.item()
+            self.accelerator.backward(loss * self.count / self.group, **own)
+            self.pending[name] = self.pending.get(name, 0.0) + loss.item()
             if closing:
                 self.apply(name)
-        self.summed += 1
+        self.summed += self.count
 
     def closes(self) -> bool:
         """Whether the batch just done ends a group of `accumulate`; no group spans two epochs."""
         within = (self.batch - 1) % self.per_epoch + 1
-        return within % self.settings.accumulate == 0 or within == self.per_epoch or self.batch == self.total
+        return within % self.group == 0 or within == self.per_epoch or self.batch == self.total
 
     def parameters(self, name: str) -> list[Tensor]:
         return [p for group in self.optimizers[name].param_groups for p in group["params"]]
 
     def apply(self, name: str) -> None:
         optimizer, parameters = self.optimizers[name], self.parameters(name)
+        loss = self.pending.pop(name)
+        if self.count > 1:
+            loss = summed_loss(loss, self.accelerator)
+            average_gradients(parameters, self.accelerator)
+        self.sums[name] = self.sums.get(name, 0.0) + loss
         if self.settings.clip_norm:
             self.accelerator.clip_grad_norm_(parameters, self.settings.clip_norm)
         if self.settings.clip_value:
@@ -277,23 +298,6 @@ class _Run:
         if self.on_metrics is not None and self.accelerator.is_main_process:
             self.on_metrics(self.batch, {k: v for k, v in row.items() if k != "step"})
         self.accelerator.wait_for_everyone()
-
-
-def _accelerator(device: str, precision: str) -> Any:
-    """An Accelerator on exactly `device`. Under `accelerate launch` each process keeps its own device."""
-    import os
-
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        # Accelerate keeps its device for the whole process; a second run may ask for another one.
-        AcceleratorState._reset_state(True)
-        PartialState._reset_state()
-        os.environ["ACCELERATE_TORCH_DEVICE"] = device
-        if device.startswith("cuda"):
-            torch.cuda.set_device(device)
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
 
 
 def _to(batch: Mapping[str, Any] | Any, device: Any) -> Any:

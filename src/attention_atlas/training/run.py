@@ -63,15 +63,46 @@ def build_task(cfg: DictConfig) -> Any:
     return _instantiate(training["task"], "conf/train: task", seed=seed)
 
 
+def prepare_and_train(
+    cfg: DictConfig,
+    work: Path,
+    device: str,
+    join: Callable[[], None],
+    task: Any = None,
+    corpus: Corpus | None = None,
+    out: Path | None = None,
+    on_metrics: OnMetrics | None = None,
+) -> dict[str, float]:
+    """From `cfg` alone to a trained model, in one of several processes (training/processes.py)."""
+    from contextlib import nullcontext
+
+    from hydra.utils import instantiate
+
+    from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
+    from attention_atlas.paths import features_path
+    from attention_atlas.stage import seed_everything
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    seed_everything(int(cfg.seed))
+    task = task or build_task(cfg)
+    corpus = corpus or instantiate(cfg.data.reader)
+    wants_features = getattr(task, "uses_features", True)
+    with FeaturesFile(features_path(cfg)) if wants_features else nullcontext() as features:
+        task.prepare(corpus, features)
+        join()
+        return train_task(cfg, task, out, work, device, on_metrics)
+
+
 def train_task(
     cfg: DictConfig,
     task: Any,
-    out: Path,
+    out: Path | None,
     work: Path,
     device: str = "cpu",
     on_metrics: OnMetrics | None = None,
 ) -> dict[str, float]:
-    """Train `cfg.model` on a prepared task as `cfg.train` says and write the run folder `out`.
+    """Train `cfg.model` on a prepared task as `cfg.train` says and write the run folder `out` (None: another
+    process writes it).
 
     Goes on from `work` after a kill. Returns the metrics of the checkpoint that was kept.
     """
@@ -86,8 +117,9 @@ def train_task(
         task.start(model)
     weights, history = train(task, model, settings, Path(work), device, seed, on_metrics)
     config = {"model": model_config, "train": training, "seed": seed, "sizes": sizes}
-    save_run(Path(out), weights, config, history)
-    task.save(Path(out))
+    if out is not None:
+        save_run(Path(out), weights, config, history)
+        task.save(Path(out))
     metric, direction = task.best
     return (max if direction == "max" else min)(history, key=lambda row: row[metric])
 

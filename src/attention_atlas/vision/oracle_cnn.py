@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,9 +64,14 @@ class OracleCNN(FeatureSource):
 
         def compute(image_ids: list[str]) -> list[ImageRegions]:
             found = [self.proposals(corpus.scenes[i]) for i in image_ids]
-            crops = [
-                two_views(open_image(corpus, i), p.boxes, self.net.crop) for i, p in zip(image_ids, found)
-            ]
+            with ThreadPoolExecutor() as threads:  # reading and scaling pictures is outside Python's lock
+                crops = list(
+                    threads.map(
+                        lambda i, p: two_views(open_image(corpus, i), p.boxes, self.net.crop),
+                        image_ids,
+                        found,
+                    )
+                )
             scenes = [corpus.scenes[i] for i in image_ids]
             where = [places(p.boxes, (s.width, s.height)) for s, p in zip(scenes, found)]
             rows = []

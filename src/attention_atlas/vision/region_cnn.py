@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.ahead import one_ahead
 from attention_atlas.files import atomic_path
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def train(
         torch.manual_seed(seed * 100_003 + epoch + 1)
         net.train()
         running = 0.0
-        for step, batch in enumerate(batches(epoch), start=epoch * steps_per_epoch):
+        for step, batch in enumerate(one_ahead(batches(epoch)), start=epoch * steps_per_epoch):
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * _schedule(step, total, config.warmup)
             label_B = torch.from_numpy(batch.label).to(device)

@@ -68,8 +68,8 @@ class CaptioningTask:
     def steps_per_epoch(self) -> int:
         return len(self.train.order(self.batch_size, self.seed, 0))
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        for indices in self.train.order(self.batch_size, self.seed, epoch)[start:]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch)[start::every]:
             yield self.train.batch(indices)
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:

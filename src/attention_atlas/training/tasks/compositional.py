@@ -108,8 +108,8 @@ class CompositionalTask:
     def steps_per_epoch(self) -> int:
         return -(-len(self.train) // self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        for indices in self.train.order(self.batch_size, self.seed, epoch)[start:]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch)[start::every]:
             batch = self.train.batch(indices)
             if self.names is not None:
                 images = [self.train.examples[i].image_id for i in indices]

@@ -91,11 +91,11 @@ class ContrastiveTask:
         whole, rest = divmod(len(self.train), self.batch_size)
         return whole + (rest > 1)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.train))
         drawn = rng.random((len(self.train), 64))
-        for step in range(start, self.steps_per_epoch()):
+        for step in range(start, self.steps_per_epoch(), every):
             part = order[step * self.batch_size : (step + 1) * self.batch_size].tolist()
             rows = [self.train[i] for i in part]
             texts = [self._joined(texts, drawn[i]) for i, (_, texts) in zip(part, rows)]

@@ -61,8 +61,8 @@ class DamsmTask:
     def steps_per_epoch(self) -> int:
         return self.train.steps(self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        return self.train.shuffled(self.batch_size, self.seed, epoch, start)
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
+        return self.train.shuffled(self.batch_size, self.seed, epoch, start, every)
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         words_BTD, sentence_BD = model.text(batch["ids_BT"])

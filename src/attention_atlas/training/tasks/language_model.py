@@ -87,11 +87,11 @@ class LanguageModelTask:
     def steps_per_epoch(self) -> int:
         return len(self.order(0)) if self.train else 1
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         if not self.train:
-            yield from [{}][start:]
+            yield from [{}][start::every]
             return
-        for indices in self.order(epoch)[start:]:
+        for indices in self.order(epoch)[start::every]:
             yield batch_of([self.rows[i] for i in indices], self.subwords.end)
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:

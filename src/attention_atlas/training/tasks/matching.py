@@ -144,7 +144,7 @@ class MatchingTask:
     def steps_per_epoch(self) -> int:
         return self._rounds() * (len(self.train.images) // self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         """Rounds over the images in a new order, each round with another caption of every image."""
         rng = np.random.default_rng([self.seed, epoch])
         turns = {i: rng.permutation(own).tolist() for i, own in self.train.of_image.items()}
@@ -152,7 +152,8 @@ class MatchingTask:
         for turn in range(self._rounds()):
             order = rng.permutation(len(self.train.images)).tolist()
             for b in range(per_round):
-                if turn * per_round + b < start:
+                number = turn * per_round + b
+                if number < start or (number - start) % every:
                     continue
                 names = [self.train.images[i] for i in order[b * self.batch_size : (b + 1) * self.batch_size]]
                 rows = [self.train.ids[turns[name][turn % len(turns[name])]] for name in names]

@@ -75,11 +75,11 @@ class PictureClassifierTask:
     def steps_per_epoch(self) -> int:
         return len(self.examples[self.split]) // self.batch_size
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.examples[self.split])).tolist()
         turned = (rng.random(len(order)) < 0.5) & self.mirror
-        for b in range(start, self.steps_per_epoch()):
+        for b in range(start, self.steps_per_epoch(), every):
             chosen = order[b * self.batch_size : (b + 1) * self.batch_size]
             examples = [self.examples[self.split][i] for i in chosen]
             yield {

@@ -69,8 +69,8 @@ class SelfCriticalTask(ImageCaptioningTask):
 
         model.load_state_dict(load_run(self.initial)[0].state_dict())
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Any]]:
-        for indices in self.train.order(self.batch_size, self.seed, epoch)[start:]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Any]]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch)[start::every]:
             images = [self.train.images[i] for i in indices]
             yield {"number_B": torch.tensor(indices), **self.train.regions.batch(images)}
 

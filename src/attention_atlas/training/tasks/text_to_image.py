@@ -94,8 +94,8 @@ class TextToImageTask:
     def steps_per_epoch(self) -> int:
         return self.train.steps(self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        return self.train.shuffled(self.batch_size, self.seed, epoch, start)
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
+        return self.train.shuffled(self.batch_size, self.seed, epoch, start, every)
 
     def optimizers(self, model: Any, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
         """Adam for each player."""

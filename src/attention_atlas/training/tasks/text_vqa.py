@@ -136,10 +136,10 @@ class TextVqaTask:
     def steps_per_epoch(self) -> int:
         return -(-sum(map(bool, self.train.spelled)) // self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         orders = self.train.order(self.batch_size, self.seed, epoch)
-        for number, indices in enumerate(orders[start:], start):
-            yield self.train.batch(indices, np.random.default_rng([self.seed, epoch, number]))
+        for number in range(start, len(orders), every):
+            yield self.train.batch(orders[number], np.random.default_rng([self.seed, epoch, number]))
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         yield "all", model(batch, learn=True)

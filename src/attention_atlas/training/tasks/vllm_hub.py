@@ -50,8 +50,8 @@ class VllmHubTask:
     def steps_per_epoch(self) -> int:
         return 1
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Any]:
-        yield from [{}][start:]
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[Any]:
+        yield from [{}][start::every]
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         yield from ()

@@ -76,9 +76,9 @@ class VllmTextTask:
     def steps_per_epoch(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         order = by_length(self.rows, self.batch_size, self.seed, epoch)
-        for indices in order[start:]:
+        for indices in order[start::every]:
             yield next_token_batch([self.rows[i] for i in indices], self.tokenizer.pad_token_id)
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:

@@ -149,12 +149,12 @@ class VllmTuningTask:
     def steps_per_epoch(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[list[list[Sample]]]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[list[list[Sample]]]:
         """Lists of the texts about each picture; tensors are made in `losses`, which knows the model."""
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.images)).tolist()
         keys = rng.random((len(self.images), 64))
-        for step in range(start, self.steps_per_epoch()):
+        for step in range(start, self.steps_per_epoch(), every):
             part = order[step * self.batch_size : (step + 1) * self.batch_size]
             yield [self._drawn(self.by_image[self.images[i]], keys[i]) for i in part]
 

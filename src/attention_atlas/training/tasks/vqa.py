@@ -162,8 +162,8 @@ class VqaTask:
     def steps_per_epoch(self) -> int:
         return -(-len(self.train) // self.batch_size)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[dict[str, Tensor]]:
-        for indices in self.train.order(self.batch_size, self.seed, epoch, self.by_picture)[start:]:
+    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch, self.by_picture)[start::every]:
             yield self.train.batch(indices, patches=True)
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:

@@ -6,6 +6,7 @@ the tables allow, so that a model that sees no picture has little to go by.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,18 +29,20 @@ SHARES = {
     "Compare Integer": 0.17,
 }
 DRAWS = 12  # questions that are looked at for one that is kept
+CHUNK = 500  # tables among which answers are balanced, by one process
 
 
 class Questions:
     """The annotator of conf/data/tabletop_questions.yaml: `per_scene` questions for each scene.
 
-    shares: of the types (Exist, Count, Query Attribute, Compare Attribute, Compare Integer).
+    shares: of the types (Exist, Count, Query Attribute, Compare Attribute, Compare Integer). workers:
+    processes, 0 as many as there are cores; the questions do not depend on it.
     """
 
-    def __init__(self, per_scene: int = 8, shares: dict[str, float] | None = None) -> None:
+    def __init__(self, per_scene: int = 8, shares: dict[str, float] | None = None, workers: int = 1) -> None:
         if per_scene < 1:
             raise ConfigError(f"conf/data: annotator: per_scene: {per_scene} is less than 1")
-        self.per_scene = per_scene
+        self.per_scene, self.workers = per_scene, workers or os.cpu_count() or 1
         self.shares = dict(SHARES if shares is None else shares)
         for name, share in self.shares.items():
             if name not in TYPES:
@@ -78,17 +81,28 @@ class Questions:
 
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
         """Write the questions of every split under `corpus_root` to `out` (Examples, one per line)."""
+        from joblib import Parallel, delayed
+
         tables = read_tables(corpus_root)
-        examples: list[Example] = []
+        jobs = []
         for number, split in enumerate(sorted({scene.split for scene, _ in tables.values()})):
             some = [(i, table) for i, (scene, table) in tables.items() if scene.split == split]
-            count: Counter[str] = Counter()
-            for image_id, question in self.of_tables(some, np.random.default_rng([seed, number, 7])):
-                examples.append(_example(f"{image_id}.q{count[image_id]}", image_id, question))
-                count[image_id] += 1
+            for first in range(0, len(some), CHUNK):
+                rng = np.random.default_rng([seed, number, 7, first])
+                jobs.append(delayed(self._examples)(some[first : first + CHUNK], rng))
+        parts = Parallel(max(1, min(self.workers, len(jobs))))(jobs)
+        examples = [example for part in parts for example in part]
         if not examples:
             raise AtlasError(f"{corpus_root}: no scene can be asked about; render the world anew")
         write_examples(out, sorted(examples, key=lambda e: e.id))
+
+    def _examples(self, tables: Sequence[tuple[str, Table]], rng: np.random.Generator) -> list[Example]:
+        count: Counter[str] = Counter()
+        examples = []
+        for image_id, question in self.of_tables(tables, rng):
+            examples.append(_example(f"{image_id}.q{count[image_id]}", image_id, question))
+            count[image_id] += 1
+        return examples
 
 
 def _in_turn(names: list[str], shares: np.ndarray, number: int, rng: np.random.Generator) -> list[str]:

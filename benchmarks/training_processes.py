@@ -1,0 +1,95 @@
+"""Seconds per update of the embedded models: threads of one process against processes of one thread.
+
+    python benchmarks/training_processes.py               # where worlds and features have been made
+    python benchmarks/training_processes.py "experiment=vilt_layers data=rooms_questions model=vilt train=vqa"
+
+All ways learn from the same pictures per update; prints the ratios to one process with all threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages have it
+
+MODELS = (
+    "experiment=grounding data=rooms model=object_relation train=captioning",
+    "experiment=grounding data=rooms model=lstm train=captioning",
+    "experiment=modality data=rooms_captions model=captioner_start train=captions",
+    "experiment=vilt_layers data=rooms_questions model=vilt train=vqa",
+    "experiment=vllm_phases data=rooms_captions model=clip_tower train=contrastive",
+)
+WARM, TIMED = 5, 25  # updates
+
+
+def seconds_per_update(cfg: Any, parts: int, threads: int, join: Callable[[], None]) -> float:
+    """`parts`: into how many batches an update is cut."""
+    from contextlib import nullcontext
+
+    import torch
+    from hydra.utils import instantiate
+
+    from attention_atlas import resolvers  # noqa: F401
+    from attention_atlas.paths import features_path
+    from attention_atlas.training.loop import train
+    from attention_atlas.training.run import build_model, build_task, run_config
+    from attention_atlas.training.settings import TrainSettings
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    model_config, training, seed = run_config(cfg)
+    loop = TrainSettings.read(training["loop"])
+    cfg.train.task.batch_size = training["task"]["batch_size"] * loop.accumulate // parts
+    task = build_task(cfg)
+    with FeaturesFile(features_path(cfg)) if getattr(task, "uses_features", True) else nullcontext() as file:
+        task.prepare(instantiate(cfg.data.reader), file)
+        join()
+        torch.manual_seed(seed)
+        model = build_model(model_config, getattr(task, "vocab", None), **task.model_sizes())
+        task.validate = lambda model: {task.best[0]: 0.0}
+        taken = []
+        for updates in (WARM, WARM + TIMED):
+            settings = dataclasses.replace(loop, max_steps=updates * parts, accumulate=parts, threads=threads)
+            with tempfile.TemporaryDirectory() as work:
+                start = time.perf_counter()
+                train(task, model, settings, Path(work), seed=seed)
+                taken.append(time.perf_counter() - start)
+    return (taken[1] - taken[0]) / TIMED
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Threads against processes, in seconds per update.")
+    parser.add_argument("models", nargs="*", default=MODELS, help="what a train stage is called with")
+    models = parser.parse_args().models
+
+    from hydra import compose, initialize_config_dir
+
+    from attention_atlas import resolvers  # noqa: F401
+    from attention_atlas.dials import read_dials
+    from attention_atlas.training.processes import together
+
+    read_dials()
+    cores = os.cpu_count() or 1
+    ways = {f"{cores} threads": (1, cores), "1 thread": (1, 1), "2 processes": (2, 1)}
+    print(f"{cores} cores; seconds per update, and the time of the first way over it\n")
+    print("| model | " + " | ".join(ways) + " |\n|" + "---|" * (len(ways) + 1))
+    with initialize_config_dir(str(Path.cwd() / "conf"), version_base="1.3"):
+        for line in models:
+            taken = []
+            for parts, threads in ways.values():
+                cfg = compose("stage/train", overrides=line.split())
+                arguments = {"cfg": cfg, "parts": parts, "threads": threads}
+                taken.append(together(parts, seconds_per_update, arguments, {}))
+            cells = [f"{s:.3f} ({taken[0] / s:.2f} ×)" for s in taken]
+            name = next(word for word in line.split() if word.startswith("model=")).removeprefix("model=")
+            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
