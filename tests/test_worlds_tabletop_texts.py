@@ -187,7 +187,7 @@ def test_the_shipped_configs_give_these_layers(root, name, sort):
     register()
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
         for profile, train in (("embedded", 1600), ("smoke", 48)):
-            data = compose(None, [f"+data={name}", f"+profile={profile}", "+seed=0"]).data
+            data = compose(None, [f"+data={name}", f"+profile={profile}", "+seed=0", "+workers=0"]).data
             assert data.name == name and data.images == "tabletop"
             if sort is Tabletop:
                 assert data.sizes.train == train and isinstance(instantiate(data.world), Tabletop)
