@@ -124,7 +124,7 @@ def test_layer_curves_take_means_and_intervals_from_the_table(table):
 def test_all_figures_of_the_yaml_come_out_the_same_twice(table, tmp_path):
     """In another process too, and with a matplotlibrc of the user's."""
     write_table(tmp_path / "m.csv", table)
-    paths = draw_all(OmegaConf.load(CONF), tmp_path / "m.csv", tmp_path / "a")
+    paths = draw_all(OmegaConf.load(CONF), tmp_path / "m.csv", tmp_path / "a", workers=2)
     assert [p.suffix for p in paths] == [".png", ".pdf"] * (len(paths) // 2) and len(paths) >= 10
     (tmp_path / "rc").mkdir()
     (tmp_path / "rc" / "matplotlibrc").write_text("font.size: 20\nsavefig.dpi: 50\n")
@@ -156,8 +156,10 @@ def test_faults_are_named(table, tmp_path):
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="names no figures"):
         draw_all({}, tmp_path / "m.csv", tmp_path)
-    with pytest.raises(ConfigError, match="gave int"):
-        draw_all({"x": {"_target_": "builtins.len"}}, tmp_path / "m.csv", tmp_path)
+    for count in (1, 6):  # here, and in processes
+        with pytest.raises(ConfigError, match="gave int"):
+            lengths = {f"x{i}": {"_target_": "builtins.len"} for i in range(count)}
+            draw_all(lengths, tmp_path / "m.csv", tmp_path, workers=2)
     with pytest.raises(AtlasError, match="scale: 'big'"):
         heatmaps([Panel(np.ones((2, 2)), "t")], width=3, columns=1, label="x", scale="big")
     with pytest.raises(AtlasError, match="panel 't': has no finite value"):
