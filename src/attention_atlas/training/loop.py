@@ -2,7 +2,7 @@
 
 Every random draw of a batch comes from a seed of its own (seed, batch), so that a run that was killed and
 resumed gives the same bytes as one that was not, without any generator state on disk. For the same reason
-several processes (training/processes.py, or `accelerate launch`) that share the `accumulate` batches of an
+several processes (training/processes.py) that share the `accumulate` batches of an
 update learn what one process learns: gradients are averaged once an update, here, as not every task calls the
 model's `forward`, which torch's own wrapper relies on.
 """

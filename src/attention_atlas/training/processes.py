@@ -1,8 +1,9 @@
 """Several processes that learn one model together, each from its own share of the batches of an update.
 
-On a CPU two processes of one thread take about half the time of two threads in one process: at the size of
-the embedded models an operation is over before the second thread is awake. The processes are started here, by
-the stage itself; under `accelerate launch` they are there already.
+On a CPU two processes of one thread take 0.38 to 0.78 of the time of two threads in one process: at the size
+of the embedded models an operation is over before the second thread is awake. The stage starts them itself.
+
+Not for models with batch normalisation: each process would keep the statistics of its own batches.
 """
 
 from __future__ import annotations
