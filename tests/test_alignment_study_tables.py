@@ -56,6 +56,17 @@ def test_welch_by_hand() -> None:
     assert welch(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 1.0
 
 
+def test_each_alignment_has_its_own_chance() -> None:
+    """A model that answers nearly everything the same way is right by chance more often than another."""
+    own = panel(seeds=2)
+    for k, chance in enumerate((30.0, 40.0)):
+        own.cells[NAMES[1]][k].scores["chance accuracy"] = chance
+    found = study_table([own], [], SCORES, "dot", ["FID"])
+    row = {"kind": "alignment", "metric": "accuracy"}
+    assert value(found, "chance", **row, condition=NAMES[1]) == 35.0
+    assert value(found, "chance", **row, condition=NAMES[0]) == 20.0
+
+
 def test_scores_are_means_over_seeds_with_chance(table: pd.DataFrame, made: Panel) -> None:
     for name in NAMES:
         cells = [r.scores["accuracy"] for r in made.cells[name]]

@@ -112,6 +112,7 @@ def test_run_folder_and_evaluator(world, tmp_path):
         "chance R-precision",
         "attribute accuracy",
         "chance attribute accuracy",
+        "attribute gain",
         "attribute accuracy of real pictures",
         "classifier score",
         "classifier Fréchet distance",
@@ -119,6 +120,8 @@ def test_run_folder_and_evaluator(world, tmp_path):
     assert result.scores["attribute accuracy of real pictures"] > 90
     shares = [r["value"] for r in result.examples if r["metric"] == "attribute accuracy"]
     assert np.mean(shares) == pytest.approx(result.scores["attribute accuracy"]) and len(shares) == 6
+    gains = [r["value"] for r in result.examples if r["metric"] == "attribute gain"]
+    assert np.mean(gains) == pytest.approx(result.scores["attribute gain"]) and len(gains) == 6
     words = {r["word"] for r in result.grounding}
     assert {"hat", "coat"} <= words <= {"hat", "coat", *COLORS}
     assert [len(s.words) for s in result.shown] == [7, 7] and result.shown[0].picture.shape == (32, 32, 3)

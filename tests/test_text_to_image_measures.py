@@ -157,7 +157,8 @@ def test_the_classifier_learns_and_reads(tmp_path):
     hits = [v for row in reader.hits(probabilities, said) for v in row.values()]
     assert np.mean(hits) > 0.9 and features.shape == (9, 16)
     # All nine combinations once: a picture of another caption fits each fact in a third of the cases.
-    assert reader.chance(probabilities, said) == pytest.approx(1 / 3, abs=0.1)
+    rates = reader.rates(probabilities, said)
+    assert len(rates) == 6 and np.mean(list(rates.values())) == pytest.approx(1 / 3, abs=0.1)
     assert 2 < reader.score(probabilities) <= 3
     smaller, _ = reader(task.pictures.batch(examples).repeat_interleave(2, -1).repeat_interleave(2, -2))
     assert np.allclose(smaller[0], probabilities[0], atol=1e-4)

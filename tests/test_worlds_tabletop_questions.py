@@ -201,7 +201,7 @@ def test_no_number_is_compared_with_that_of_a_part(asked):
             words = [{w.removesuffix("s") for w in some} for some in words]
             assert not words[0] <= words[1] and not words[1] <= words[0], text
             checked += 1
-    assert checked > 80
+    assert checked > 50
 
 
 def test_types_have_their_shares_and_hops_are_there(asked):

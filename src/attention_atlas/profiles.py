@@ -18,6 +18,7 @@ from typing import Any
 from attention_atlas.dials import check_dials
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
+from attention_atlas.lanes import repro_side_by_side
 from attention_atlas.tracking import tracking_uri
 
 # Tables of a profile that stand for the whole table.
@@ -101,7 +102,7 @@ def repro(root: Path, name: str, into: Path) -> int:
         "MLFLOW_TRACKING_URI": tracking_uri(root),
         "PATH": f"{python_folder}{os.pathsep}{os.environ['PATH']}",
     }
-    return subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=into, env=environment).returncode
+    return repro_side_by_side(into, environment)
 
 
 def _run(command: list[str], cwd: Path) -> None:

@@ -26,6 +26,7 @@ from hydra.experimental.callback import Callback
 from attention_atlas.errors import AtlasError
 
 PARENT_VARIABLE = "ATLAS_PARENT_RUN"
+SESSION_VARIABLE = "ATLAS_SESSION"  # "key title" of the parent that several `dvc repro` share
 MAX_VALUE = 6000  # characters of a value that MLflow takes
 
 

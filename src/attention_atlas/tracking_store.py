@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from attention_atlas.tracking import store_root, tracking_uri
+from attention_atlas.tracking import SESSION_VARIABLE, store_root, tracking_uri
 
 # One MLflow experiment for everything: a `dvc repro` spans all studies, and runs nest only within one.
 EXPERIMENT = "attention-atlas"
@@ -69,9 +69,12 @@ def _experiment_id(client: Any, root: Path) -> str:
 
 
 def _session() -> tuple[str, str] | None:
-    """(key, title) of the `dvc` process above this one, if DVC runs this stage."""
+    """(key, title) of the `dvc` process above this one, or of what it is a part of, if DVC runs this stage."""
     if "DVC_STAGE" not in os.environ:
         return None
+    key, _, title = os.environ.get(SESSION_VARIABLE, "").partition(" ")
+    if key and title:
+        return key, title
     import psutil
 
     for process in psutil.Process().parents():

@@ -23,6 +23,8 @@ from attention_atlas.training.tasks.damsm import blocks, embeddings
 if TYPE_CHECKING:
     from attention_atlas.corpus import Example, Scene
 
+GAIN = "attribute gain"
+
 
 class _Weights:
     """A recorder that keeps the weights (B,Q,T) of each stage's word attention."""
@@ -135,7 +137,8 @@ class AttnGanEvaluator:
         self, examples: list[Example], made_NCSS: Tensor, true_NCSS: Tensor, device: str
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """Each caption's share of facts that the classifier reads from its picture; the mean over captions
-        that state any. "chance attribute accuracy": of pictures drawn for the other captions."""
+        that state any. "chance attribute accuracy": of the pictures of all captions, the same mean;
+        GAIN the difference, which has an interval over pictures."""
         assert self.classifier is not None
         reader = FactReader(self.classifier, device)
         said = [reader.reading.said(e) for e in examples]
@@ -146,19 +149,27 @@ class AttnGanEvaluator:
             )
         probabilities, features = reader(made_NCSS)
         true_probabilities, true_features = reader(true_NCSS)
+        rates = reader.rates(probabilities, said)
         rows = []
-        for example, hits in zip(examples, reader.hits(probabilities, said)):
+        for example, hits, facts in zip(examples, reader.hits(probabilities, said), said):
             if hits:
-                rows.append(_row(example, "attribute accuracy", 100 * float(np.mean(list(hits.values())))))
+                share = 100 * float(np.mean(list(hits.values())))
+                by_chance = 100 * float(np.mean([rates[fact] for fact in facts.items()]))
+                rows.append(_row(example, "attribute accuracy", share))
+                rows.append(_row(example, GAIN, share - by_chance))
                 rows += [
                     {**_row(example, "attribute", 100 * hit), "type": slot}
                     for slot, hit in sorted(hits.items())
                 ]
-        shares = [row["value"] for row in rows if row["metric"] == "attribute accuracy"]
+        shares, over = (
+            [row["value"] for row in rows if row["metric"] == name]
+            for name in ("attribute accuracy", GAIN)
+        )
         real = [np.mean(list(h.values())) for h in reader.hits(true_probabilities, said) if h]
         return {
             "attribute accuracy": float(np.mean(shares)),
-            "chance attribute accuracy": 100 * reader.chance(probabilities, said),
+            "chance attribute accuracy": float(np.mean(shares) - np.mean(over)),
+            GAIN: float(np.mean(over)),
             "attribute accuracy of real pictures": 100 * float(np.mean(real)),
             "classifier score": reader.score(probabilities),
             "classifier Fréchet distance": frechet_distance(features, true_features),

@@ -56,11 +56,11 @@ class Panel:
                     )
         return np.array([[r.scores[name] for r in found[: self.seeds]] for found in self.cells.values()])
 
-    def chance(self, name: str) -> float:
-        """Chance level of a score: what the evaluator gives under one of the names of CHANCE, else NaN."""
-        found = next(iter(self.cells.values()))[0].scores
-        known = [found[key] for key in (form.format(name) for form in CHANCE) if key in found]
-        return float(known[0]) if known else float("nan")
+    def chance(self, name: str) -> np.ndarray:
+        """(A,) chance level of a score, mean over seeds: what the evaluator gives under one of the names of
+        CHANCE, else NaN. It may depend on the model, as where its own answers are compared with other
+        questions."""
+        return np.array([np.mean([_chance(r, name) for r in rs[: self.seeds]]) for rs in self.cells.values()])
 
     def values(self, metric: str, group: str = "", member: Any = None) -> Sums | None:
         """Per-example values of `metric`, those of one member of a group if asked; None when no example has
@@ -146,6 +146,11 @@ class Sums:
 def is_chance(name: str) -> bool:
     ends = [form.split("{}") for form in CHANCE]
     return any(name.startswith(start) and name.endswith(end) for start, end in ends)
+
+
+def _chance(result: CellResult, name: str) -> float:
+    known = [result.scores[key] for key in (form.format(name) for form in CHANCE) if key in result.scores]
+    return float(known[0]) if known else float("nan")
 
 
 def _table(result: CellResult, metric: str) -> dict[str, float]:

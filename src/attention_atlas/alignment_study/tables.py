@@ -65,9 +65,9 @@ def _numbers(found: Estimate) -> Row:
 
 def score_rows(panel: Panel, name: str, seed: int = 0) -> Iterator[Row]:
     """`alignment`: mean over seeds with its interval; `seed`: each seed; `seed sd`: deviation over them."""
-    scores_AS = panel.scores(name)
+    scores_AS, chance_A = panel.scores(name), panel.chance(name)
     for i, (alignment, found) in enumerate(zip(panel.alignments, estimates(panel, name, seed), strict=True)):
-        yield _row(panel, "alignment", name, alignment, chance=panel.chance(name), **_numbers(found))
+        yield _row(panel, "alignment", name, alignment, chance=float(chance_A[i]), **_numbers(found))
         for k, value in enumerate(scores_AS[i]):
             yield _row(panel, "seed", name, f"{alignment} | {k}", value=float(value), n=found.n)
         yield _row(panel, "seed sd", name, alignment, value=found.seed_sd, n=panel.seeds)

@@ -170,7 +170,8 @@ def _extra(
     factor, digits = float(column.get("factor", 1)), int(column.get("digits", 1))
     if label == "chance":
         chance = select(table, **_where(column), kind=_kind(column))["chance"].dropna()
-        return f"{factor * float(chance.iloc[0]):.{digits}f}" if len(chance) else ""
+        ends = dict.fromkeys(f"{factor * float(c):.{digits}f}" for c in (chance.min(), chance.max()))
+        return "–".join(ends) if len(chance) else ""
     other = (blind or {}).get(str(column["model"]))
     if other is None:
         return ""

@@ -80,7 +80,7 @@ def seeds(
     columns: int = 3,
 ) -> Figure:
     """Every seed of every alignment, with mean and interval: what lies within noise is seen at once. panels:
-    title -> {model, data, metric, factor}. A line: chance."""
+    title -> {model, data, metric, factor}. Dotted: chance, which may be each row's own."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(PAGE, 2.1 * rows)
@@ -101,9 +101,8 @@ def seeds(
             dots = [factor * v for c, v in single.items() if c.rsplit(" | ", 1)[0] == name]
             if len(dots) > 1:
                 ax.plot(dots, [y + 0.28] * len(dots), "|", color=LINES[1], markersize=5)
-        chance = found["chance"].dropna()
-        if len(chance):
-            ax.axvline(factor * float(chance.iloc[0]), color=GREY, linewidth=0.7, linestyle=":")
+            chance = [factor * row["chance"]] * 2
+            ax.plot(chance, [y - 0.5, y + 0.5], color=GREY, linewidth=0.7, linestyle=":")
         ax.set_title(title)
         ax.set_xlabel(str(entry.get("label", entry["metric"])))
     axes[0, 0].set_yticks(range(len(names)), [titles[n] for n in names])

@@ -53,16 +53,17 @@ class FactReader:
             for n, said in enumerate(facts)
         ]
 
-    def chance(self, probabilities: Sequence[np.ndarray], facts: Sequence[Facts]) -> float:
-        """Share of facts that a picture drawn for any of the captions would make true: a model that ignores
-        its caption reaches this, however well it knows what is frequent."""
+    def rates(
+        self, probabilities: Sequence[np.ndarray], facts: Sequence[Facts]
+    ) -> dict[tuple[str, str], float]:
+        """Fact -> share of all pictures in which it is read: what a model that ignores its captions reaches,
+        however well it knows what is frequent."""
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
-        rates = {
+        return {
             (s, v): float(np.mean(probabilities[numbers[s]].argmax(1) == self.reading.slots[s].index(v)))
             for said in facts
             for s, v in said.items()
         }
-        return float(np.mean([rates[fact] for said in facts for fact in said.items()]))
 
     def score(self, probabilities: Sequence[np.ndarray]) -> float:
         """The Inception score's formula over each slot; geometric mean over the slots."""

@@ -20,13 +20,13 @@ from attention_atlas.worlds.tabletop.asking import TYPES, Question
 from attention_atlas.worlds.tabletop.sampling import Sampler
 from attention_atlas.worlds.tabletop.table import Table, read_tables
 
-# Shares near those of CLEVR's training questions.
+# Shares of CLEVR's training questions (Johnson et al. 2017, Figure 3).
 SHARES = {
-    "Exist": 0.16,
-    "Count": 0.2,
-    "Query Attribute": 0.3,
-    "Compare Attribute": 0.17,
-    "Compare Integer": 0.17,
+    "Exist": 0.135,
+    "Count": 0.235,
+    "Query Attribute": 0.36,
+    "Compare Attribute": 0.18,
+    "Compare Integer": 0.09,
 }
 DRAWS = 12  # questions that are looked at for one that is kept
 CHUNK = 500  # tables among which answers are balanced, by one process
