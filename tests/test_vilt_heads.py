@@ -84,7 +84,9 @@ def test_order_and_pruning(setup):
     task, model = setup
     assert order_of(np.array([[0.3, 0.1], [0.1, -2.0]])) == [(1, 1), (0, 1), (1, 0), (0, 0)]
     order = [(0, 0), (1, 1), (0, 1), (1, 0)]
-    found = pruned(model, task.held_out, order, [0, 2, 4], 7, "cpu")
+    backwards = order[::-1]
+    found, other = pruned(model, task.held_out, (order, backwards), [0, 2, 4], 7, "cpu")
+    assert np.array_equal(found[:, [0, 2]], other[:, [0, 2]]), "none and all, in any order"
     with torch.no_grad(), silenced(model, order[:2]):
         scores = model(task.held_out.batch(list(range(len(task.held_out)))))
     right = [

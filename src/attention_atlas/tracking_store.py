@@ -69,7 +69,8 @@ def _experiment_id(client: Any, root: Path) -> str:
 
 
 def _session() -> tuple[str, str] | None:
-    """(key, title) of the `dvc` process above this one, or of what it is a part of, if DVC runs this stage."""
+    """(key, title) of the `dvc` process above this one, or of the run that it is a part of, if DVC runs
+    this stage."""
     if "DVC_STAGE" not in os.environ:
         return None
     key, _, title = os.environ.get(SESSION_VARIABLE, "").partition(" ")

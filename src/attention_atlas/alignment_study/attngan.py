@@ -162,8 +162,7 @@ class AttnGanEvaluator:
                     for slot, hit in sorted(hits.items())
                 ]
         shares, over = (
-            [row["value"] for row in rows if row["metric"] == name]
-            for name in ("attribute accuracy", GAIN)
+            [row["value"] for row in rows if row["metric"] == name] for name in ("attribute accuracy", GAIN)
         )
         real = [np.mean(list(h.values())) for h in reader.hits(true_probabilities, said) if h]
         return {

@@ -52,13 +52,14 @@ def mask_heads(
     shuffled = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
     # From none to all but one twelfth, and all.
     steps = sorted({round(len(order) * k / STEPS) for k in range(STEPS + 1)})
+    by_importance, by_chance = pruned(model, prune, (order, shuffled), steps, batch_size, device)
     return {
         "ids": np.array([e.id for e in judge.examples]),
         **found,
         "pruned_ids": np.array([e.id for e in prune.examples]),
         "steps": np.array(steps),
-        "pruned_importance": pruned(model, prune, order, steps, batch_size, device),
-        "pruned_random": pruned(model, prune, shuffled, steps, batch_size, device),
+        "pruned_importance": by_importance,
+        "pruned_random": by_chance,
     }
 
 

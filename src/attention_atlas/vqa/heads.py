@@ -56,11 +56,10 @@ def silenced(model: Any, heads: Iterable[Head]) -> Iterator[None]:
             handle.remove()
 
 
-def judged(scores_BA: Tensor, data: QuestionBatches, indices: Sequence[int]) -> np.ndarray:
+def judged(scores_BA: Tensor, target_BA: Tensor, data: QuestionBatches, indices: Sequence[int]) -> np.ndarray:
     """(B,2): official accuracy 0..1 of the best answer, and the loss (binary cross-entropy summed over
     answers).
     """
-    target_BA = data.batch(indices)["target_BA"].to(scores_BA.device)
     loss_B = F.binary_cross_entropy_with_logits(scores_BA, target_BA, reduction="none").sum(-1)
     right = [
         vqa_accuracy(data.answers[best], data.examples[i].answers)
@@ -85,12 +84,13 @@ def silence_each(model: Any, data: QuestionBatches, batch_size: int, device: str
         inputs = [x_BSD]
         for layer in range(layers):
             inputs.append(model.run_layer(inputs[-1], mask_BS, layer))
-        whole[indices] = judged(model.score(model.vilt.layernorm(inputs[-1])), data, indices)
+        target_BA = batch["target_BA"]
+        whole[indices] = judged(model.score(model.vilt.layernorm(inputs[-1])), target_BA, data, indices)
         for layer in range(layers):
             for head in range(heads):
                 with silenced(model, [(layer, head)]):
                     scores = model.score(model.run_layers(inputs[layer], mask_BS, layer))
-                without[indices, layer, head] = judged(scores, data, indices)
+                without[indices, layer, head] = judged(scores, target_BA, data, indices)
     return {"whole": whole, "without": without}
 
 
@@ -110,16 +110,20 @@ def order_of(importance_LH: np.ndarray) -> list[Head]:
 def pruned(
     model: Any,
     data: QuestionBatches,
-    order: Sequence[Head],
+    orders: Sequence[Sequence[Head]],
     steps: Sequence[int],
     batch_size: int,
     device: str,
 ) -> np.ndarray:
-    """(N, steps) accuracy with the first 0, ... heads of `order` silenced."""
-    out = np.zeros((len(data), len(steps)))
+    """(orders, N, steps) accuracy with the first 0, ... heads of each order silenced. Words and pictures are
+    embedded once for all of them."""
+    out = np.zeros((len(orders), len(data), len(steps)))
     for indices in progress(data.in_order(batch_size), "prune heads"):
         batch = {k: v.to(device) for k, v in data.batch(indices).items()}
-        for column, count in enumerate(steps):
-            with silenced(model, order[:count]):
-                out[indices, column] = judged(model(batch), data, indices)[:, 0]
+        x_BSD, mask_BS, _ = model.embed(batch)
+        for row, order in enumerate(orders):
+            for column, count in enumerate(steps):
+                with silenced(model, order[:count]):
+                    scores = model.score(model.run_layers(x_BSD, mask_BS))
+                out[row, indices, column] = judged(scores, batch["target_BA"], data, indices)[:, 0]
     return out
