@@ -1,9 +1,9 @@
 """`dvc repro` of the studies side by side, for runs whose stages are too short to use all cores themselves.
 
 DVC runs the stages of one `dvc repro` one after the other. Its lock is free while a stage runs, so several of
-them may work on different stages of one repository: first one on what the studies share, then one for each
-study, which share nothing else, and at last a plain `dvc repro` does what is left (the report) and whatever a
-lane did not do.
+them may work on different stages of one repository: one for each world with its texts and regions, then one
+for each study, which share nothing else. At last a plain `dvc repro` does what is left (the report) and whatever
+a lane did not do.
 """
 
 from __future__ import annotations
@@ -13,56 +13,63 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from attention_atlas.tracking import SESSION_VARIABLE
 
-# Stages that several studies read from.
-SHARED = ("world", "annotate", "features", "ocr")
-# What the names of a study's stages begin with, those that take longest first.
-STUDIES = ("alignment", "vllm", "grounding", "modality", "vilt")
+# Stages that several studies read from, and the one that reads from all studies.
+SHARED, LAST = ("world", "annotate", "features", "ocr"), "report"
 
 
 def repro_side_by_side(root: Path, environment: Mapping[str, str]) -> int:
-    """`dvc repro` in `root`, as many studies at a time as there are cores; 0, or DVC's exit status.
+    """`dvc repro` in `root`, as many lanes at a time as there are cores; 0, or DVC's exit status.
 
-    The lines of a lane begin with its study. All stages are under one MLflow parent.
+    The lines of a lane begin with its world or study. All stages are under one MLflow parent.
     """
-    lanes = min(os.cpu_count() or 1, len(STUDIES))
-    session = f"{os.getpid()}-{time.time():.2f} dvc repro, {lanes} studies at a time"
+    cores = os.cpu_count() or 1
+    session = f"{os.getpid()}-{time.time():.2f} dvc repro, in lanes"
     everywhere = {**environment, SESSION_VARIABLE: session}
-    stages = stages_in_order(root)
-    # --single-item: a lane that walked up to a shared stage would find it locked, as DVC locks for writing what
-    # it only checks.
-    alone = ["--single-item"]
-    shared = [name for name in stages if _kind(name) in SHARED]
-    code = _dvc(root, everywhere, alone + shared) if shared else 0
-    if code == 0:
+    for lanes in stages_in_lanes(root):
+        count = max(1, min(cores, len(lanes)))
         # The lanes share the cores; threads that wait for each other would take longer than one alone.
-        of_a_lane = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // lanes)), **everywhere}
-        wanted = {study: [n for n in stages if n.startswith(f"{study}_")] for study in STUDIES}
-        with ThreadPoolExecutor(lanes) as pool:
-            for study, names in wanted.items():
-                if names:
-                    pool.submit(_dvc, root, of_a_lane, alone + names, study)
-        code = _dvc(root, everywhere, [])  # meets again what failed in a lane
-    return code
+        of_a_lane = {"OMP_NUM_THREADS": str(max(1, cores // count)), **everywhere}
+        with ThreadPoolExecutor(count) as pool:
+            for name, stages in lanes.items():
+                # --single-item: a lane that walked up to what another one reads would find it locked, as DVC
+                # locks for writing what it only checks.
+                pool.submit(_dvc, root, of_a_lane, ["--single-item", *stages], name)
+    return _dvc(root, everywhere, [])  # meets again what failed in a lane
 
 
-def stages_in_order(root: Path) -> list[str]:
-    """The names of all stages, each behind those it needs."""
-    import networkx
+def stages_in_lanes(root: Path) -> list[dict[str, list[str]]]:
+    """Lanes (name -> stages, each behind those it needs) that need nothing of each other: first those of what
+    is shared, then those of the studies. The longest lanes come first."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        # An edge leads from a stage to what it needs.
-        return [stage.name for stage in networkx.topological_sort(repo.index.graph)][::-1]
+        graph = repo.index.graph
+        shared = [s for s in graph if s.name.partition("@")[0] in SHARED]
+        own = [s for s in graph if s not in shared and s.name != LAST]
+        return [_lanes(graph, shared, lambda n: n.partition("@")[2]), _lanes(graph, own, _study)]
 
 
-def _kind(name: str) -> str:
-    return name.partition("@")[0]
+def _study(name: str) -> str:
+    return name.partition("_")[0]
+
+
+def _lanes(graph: Any, stages: Sequence[Any], title: Callable[[str], str]) -> dict[str, list[str]]:
+    import networkx
+
+    part = graph.subgraph(stages)
+    found = {}
+    # An edge leads from a stage to what it needs.
+    for joined in networkx.weakly_connected_components(part):
+        names = [s.name for s in networkx.topological_sort(part.subgraph(joined))][::-1]
+        found[title(names[0])] = names
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
 _printing = threading.Lock()
@@ -84,5 +91,5 @@ def _dvc(root: Path, environment: Mapping[str, str], words: Sequence[str], name:
         assert process.stdout is not None
         for line in process.stdout:
             with _printing:
-                print(f"{name:<10}{line}", end="", flush=True)
+                print(f"{name:<13}{line}", end="", flush=True)
     return process.returncode
