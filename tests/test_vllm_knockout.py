@@ -11,7 +11,15 @@ import vllm_tiny as tiny
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.vllm.data import samples_of
-from attention_atlas.vllm.knockout import Block, allowed, embedded, knocked_out, text_log_prob, windows
+from attention_atlas.vllm.knockout import (
+    Block,
+    allowed,
+    block_log_probs,
+    embedded,
+    knocked_out,
+    text_log_prob,
+    windows,
+)
 
 LAST = tiny.LAYERS - 1
 
@@ -76,6 +84,23 @@ def test_blocked_everywhere_no_picture_matters_and_in_part_it_does(name: str, tm
 
     assert np.allclose(score(own, full), score(other, full), atol=1e-4)
     assert np.abs(score(own, part) - score(other, part)).max() > 1e-1
+
+
+@pytest.mark.parametrize("name", tiny.MAKERS)
+def test_layers_before_a_block_are_taken_from_the_plain_run(name: str, tmp_path: Path) -> None:
+    """Against whole forward passes, and the layers that are skipped do not run."""
+    loaded, _, inputs, spans, roles = prepared(name, tmp_path)
+    embeds = embedded(loaded, inputs)
+    blocks = windows(["text → image", "image → image"], tiny.LAYERS, 1)
+    ran: list[int] = []
+    for i, layer in enumerate(loaded.decoder_layers):
+        layer.self_attn.register_forward_hook(lambda *_, i=i: ran.append(i))
+    found = block_log_probs(loaded, embeds, inputs, spans, roles, blocks)
+    whole = list(range(tiny.LAYERS))
+    assert ran == whole + [i for block in blocks for i in whole[block.first :]]
+    for row, block in zip(found, [None, *blocks], strict=True):
+        assert row == text_log_prob(loaded, embeds, inputs, spans, roles, block)
+    assert all("forward" not in vars(layer) for layer in loaded.decoder_layers)
 
 
 def test_mask_by_hand() -> None:

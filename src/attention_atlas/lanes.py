@@ -2,8 +2,8 @@
 
 DVC runs the stages of one `dvc repro` one after the other. Its lock is free while a stage runs, so several of
 them may work on different stages of one repository: one for each world with its texts and regions, then one
-for each study, which share nothing else. At last a plain `dvc repro` does what is left (the report) and whatever
-a lane did not do.
+for each study, which share nothing else. At last a plain `dvc repro` does what is left (the report) and what
+a lane left out.
 """
 
 from __future__ import annotations

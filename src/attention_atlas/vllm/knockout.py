@@ -137,6 +137,56 @@ def knocked_out(loaded: LoadedVllm, roles: Sequence[Sequence[str]], block: Block
             handle.remove()
 
 
+@contextlib.contextmanager
+def kept(loaded: LoadedVllm, outputs: list[Any]) -> Iterator[None]:
+    """While inside, what each decoder layer gives is appended to `outputs`."""
+    handles = [
+        layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+        for layer in loaded.decoder_layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def replayed(loaded: LoadedVllm, outputs: Sequence[Any]) -> Iterator[None]:
+    """While inside, the first decoder layers give these outputs and compute nothing."""
+    layers = loaded.decoder_layers[: len(outputs)]
+    # A model on several devices has a forward of its own on each layer (accelerate).
+    own = [layer.__dict__.get("forward") for layer in layers]
+    for layer, output in zip(layers, outputs):
+        layer.forward = lambda *_, output=output, **__: output
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, own):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+
+
+def block_log_probs(
+    loaded: LoadedVllm,
+    embeds_BSD: Tensor,
+    inputs: dict[str, Tensor],
+    spans: Sequence[tuple[int, int]],
+    roles: Sequence[Sequence[str]],
+    blocks: Sequence[Block],
+) -> list[list[float]]:
+    """`text_log_prob` without a block, then with each; the layers before a block are computed once."""
+    outputs: list[Any] = []
+    with kept(loaded, outputs):
+        rows = [text_log_prob(loaded, embeds_BSD, inputs, spans, roles)]
+    for block in blocks:
+        with replayed(loaded, outputs[: block.first]):
+            rows.append(text_log_prob(loaded, embeds_BSD, inputs, spans, roles, block))
+    return rows
+
+
 def text_log_prob(
     loaded: LoadedVllm,
     embeds_BSD: Tensor,

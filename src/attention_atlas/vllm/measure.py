@@ -101,11 +101,12 @@ def measure(
         sums.append(unit_sums(hidden_BSD, member).cpu().numpy())
         if len(sums) > depth + 1:
             return  # behind the final norm: the lens has this state as the last layer, normalised
+        seen_BS = member[..., 0]
         for name in lens:
-            for b in range(len(roles)):
-                states_ND = hidden_BSD[b, member[b, :, 0]]
-                found = decode(states_ND, partial(loaded.unembed, normalise=name == "normalised"))
-                ids[name][b].append(found.numpy().astype(np.int32))
+            unembed = partial(loaded.unembed, normalise=name == "normalised")
+            found = decode(hidden_BSD[seen_BS], unembed).split(seen_BS.sum(1).tolist())
+            for layers, tokens in zip(ids[name], found, strict=True):
+                layers.append(tokens.numpy().astype(np.int32))
 
     def run() -> Any:
         with torch.no_grad(), each_state(loaded, visit):

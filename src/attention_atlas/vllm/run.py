@@ -20,7 +20,7 @@ from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_json
 from attention_atlas.progress import progress
 from attention_atlas.store import Axis, StatisticsWriter
-from attention_atlas.vllm.knockout import OTHER, PLAIN, embedded, text_log_prob, windows
+from attention_atlas.vllm.knockout import OTHER, PLAIN, block_log_probs, embedded, text_log_prob, windows
 from attention_atlas.vllm.measure import GROUPS, measure, output_matrix
 from attention_atlas.vllm.norm_attention import ROWS
 from attention_atlas.vllm.winoground_scores import quadruples, score_quadruples
@@ -201,9 +201,8 @@ def _knock(
     roles = loaded.roles(inputs)
     embeds = embedded(loaded, inputs)
     strange = embedded(loaded, loaded.batch(samples, images=[s.image for s in others]))
-    rows = [text_log_prob(loaded, embeds, inputs, spans, roles)]
-    rows.append(text_log_prob(loaded, strange, inputs, spans, roles))
-    rows += [text_log_prob(loaded, embeds, inputs, spans, roles, block) for block in blocks]
+    plain, *blocked = block_log_probs(loaded, embeds, inputs, spans, roles, blocks)
+    rows = [plain, text_log_prob(loaded, strange, inputs, spans, roles), *blocked]
     table = np.array(rows, dtype=np.float32).T
     for row, b, (start, stop) in zip(table, few, spans):
         found[b][0]["log_prob"] = row
