@@ -215,6 +215,9 @@ class VllmTuningTask:
         device = next(model.parameters()).device
         row: dict[str, float] = {}
         for name, other in (("", False), ("_other", True)):
+            if other and vllm.blind:  # no picture, no other one
+                row |= {f"{key}_other": value for key, value in row.items()}
+                break
             sums = {True: [0.0, 0], False: [0.0, 0]}
             for caption in (True, False):
                 chosen = [s for s in self.held_out if (s.prompt == CAPTION_PROMPT) == caption]
@@ -248,6 +251,9 @@ class VllmTuningTask:
         references = {str(p): plain(texts) for p, texts in self.references.items()}
         row = {}
         for name, shown in (("cider", chosen), ("cider_other", [*chosen[1:], chosen[0]])):
+            if model.blind and row:
+                row[name] = row["cider"]
+                break
             said: dict[str, str] = {}
             for at in range(0, len(chosen), self.batch_size):
                 part, images = chosen[at : at + self.batch_size], shown[at : at + self.batch_size]
