@@ -249,7 +249,7 @@ class VllmTuningTask:
         chosen = [paths[i * len(paths) // self.written] for i in range(self.written)]
         chosen = list(dict.fromkeys(chosen))
         references = {str(p): plain(texts) for p, texts in self.references.items()}
-        row = {}
+        row: dict[str, float] = {}
         for name, shown in (("cider", chosen), ("cider_other", [*chosen[1:], chosen[0]])):
             if model.blind and row:
                 row[name] = row["cider"]
