@@ -17,7 +17,8 @@ from pathlib import Path
 
 from attention_atlas.corpus import Example, read_corpus
 from attention_atlas.datasets.tell_me_more import read_tell_me_more
-from attention_atlas.language.parse import Parse, parse_texts
+from attention_atlas.language.parse import parse_texts
+from attention_atlas.language.parsed import Parse
 
 TAGS = ("NOUN", "DET", "ADP", "PUNCT", "ADJ", "VERB", "PRON", "AUX", "CCONJ", "NUM", "ADV")
 SAME_TOKENS = 10_000  # the type-token ratio falls with length, so both texts are cut to the same

@@ -21,7 +21,8 @@ from attention_atlas.corpus import Corpus, Example, read_corpus
 from attention_atlas.datasets.tell_me_more import read_tell_me_more
 from attention_atlas.errors import AtlasError
 from attention_atlas.language import agreement
-from attention_atlas.language.parse import MODEL, Parse, parse_texts
+from attention_atlas.language.parse import MODEL, parse_texts
+from attention_atlas.language.parsed import Parse
 
 PAPER: dict[str, float] = {
     "paragraphs": 441,

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.language.parse import NounPhrase, Parse, SpatialRelation, Token
+from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
 from attention_atlas.metrics.entropy import Entropy
 from attention_atlas.metrics.grounding import Grounding
 from attention_atlas.metrics.item import Link

@@ -9,7 +9,8 @@ from attention_atlas.stage import stage
 def main(cfg, stage):
     from omegaconf import OmegaConf
 
-    from attention_atlas.alignment_study.cells import NONE, cells_path
+    from attention_atlas.alignment_study.cell import NONE
+    from attention_atlas.alignment_study.cells import cells_path
     from attention_atlas.alignment_study.panel import read_panel
     from attention_atlas.alignment_study.study import study_table, write_study
     from attention_atlas.paths import results_path

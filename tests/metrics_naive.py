@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from attention_atlas.language.parse import NounPhrase, Parse, SpatialRelation, Token
+from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
 from attention_atlas.metrics.item import Link
 from attention_atlas.metrics.study import Study
 from attention_atlas.metrics.table import select

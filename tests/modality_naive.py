@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from metrics_naive import MemoryStore, attention, axes
 
-from attention_atlas.language.parse import Parse, Token
+from attention_atlas.language.parsed import Parse, Token
 from attention_atlas.metrics.study import Study
 from attention_atlas.metrics.table import select
 

@@ -10,7 +10,8 @@ import pytest
 from alignment_world import ALIGNMENTS, TinyTask, configuration
 from conftest import ROOT
 
-from attention_atlas.alignment_study.cells import Cell, cell_config, plan, read_history, run_cells
+from attention_atlas.alignment_study.cell import Cell, cell_config, read_history
+from attention_atlas.alignment_study.cells import plan, run_cells
 from attention_atlas.alignment_study.result import CellResult
 from attention_atlas.alignment_study.same import groups, read_same
 from attention_atlas.errors import ConfigError

@@ -15,7 +15,8 @@ from attention_atlas.language.agreement import (
     relations_head,
 )
 from attention_atlas.language.heads import head_of, tokens_of
-from attention_atlas.language.parse import Parse, parse_texts
+from attention_atlas.language.parse import parse_texts
+from attention_atlas.language.parsed import Parse
 
 TEXT = "A lamp on the desk is next to the door."
 #       0         1         2         3

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import Parse, parse_texts, read_parses, write_parses
+from attention_atlas.language.parse import parse_texts, read_parses, write_parses
+from attention_atlas.language.parsed import Parse
 from attention_atlas.language.words import words
 
 TEXTS = {

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import Parse, parse_texts
+from attention_atlas.language.parse import parse_texts
+from attention_atlas.language.parsed import Parse
 from attention_atlas.linkers.evaluate import (
     LinkScores,
     average_precision,

@@ -22,7 +22,7 @@ from metrics_naive import (
     value,
 )
 
-from attention_atlas.language.parse import SpatialRelation
+from attention_atlas.language.parsed import SpatialRelation
 from attention_atlas.metrics.entropy import Entropy
 from attention_atlas.metrics.grounding import Grounding
 from attention_atlas.metrics.item import Item, Link

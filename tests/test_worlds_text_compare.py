@@ -11,7 +11,7 @@ import pytest
 from worlds_text_room import room, seen
 
 from attention_atlas.corpus import Example, Phrase, Relation, Scene, write_examples, write_scenes
-from attention_atlas.language.parse import NounPhrase, Parse, SpatialRelation, Token
+from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
 from attention_atlas.worlds.rooms.text import describe
 
 ROOT = Path(__file__).resolve().parents[1]

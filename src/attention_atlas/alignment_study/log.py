@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attention_atlas.alignment_study.cells import Cell
+from attention_atlas.alignment_study.cell import Cell
 from attention_atlas.tracking import PARENT_VARIABLE, Run, stage_run
 
 

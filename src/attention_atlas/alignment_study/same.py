@@ -23,7 +23,7 @@ from attention_atlas.files import write_json
 if TYPE_CHECKING:
     from torch import nn
 
-    from attention_atlas.alignment_study.cells import Cell
+    from attention_atlas.alignment_study.cell import Cell
 
 LOSS_TOLERANCE = 1e-4  # relative; float32 sums in another order differ by 1e-6
 ATTENTION_TOLERANCE = 1e-3
@@ -98,7 +98,7 @@ def compare_functions(values: Mapping[str, Any], cells: Sequence[Cell], done: Pa
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from attention_atlas.alignment_study.cells import MODEL, cell_config, prepared_task
+    from attention_atlas.alignment_study.cell import MODEL, cell_config, prepared_task
     from attention_atlas.training.run import build_model, load_run
 
     found: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from attention_atlas.corpus import Phrase, Relation
 from attention_atlas.language.heads import head_of, tokens_of
-from attention_atlas.language.parse import Parse, SpatialRelation
+from attention_atlas.language.parsed import Parse, SpatialRelation
 
 
 @dataclass

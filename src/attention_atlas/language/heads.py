@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attention_atlas.language.parse import Parse
+from attention_atlas.language.parsed import Parse
 
 
 def tokens_of(parse: Parse, start: int, end: int) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import NounPhrase
+from attention_atlas.language.parsed import NounPhrase
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span, Token

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attention_atlas.language.parse import SpatialRelation
+from attention_atlas.language.parsed import SpatialRelation
 from attention_atlas.language.phrases import STOP_WORDS
 from attention_atlas.language.spatial_terms import NOT_PLACES, SUSPENDING, term_at
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from attention_atlas.corpus import Phrase
 from attention_atlas.language.heads import head_of, tokens_of
-from attention_atlas.language.parse import NounPhrase, Parse
+from attention_atlas.language.parsed import NounPhrase, Parse
 
 
 def gold_objects(

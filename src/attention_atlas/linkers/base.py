@@ -13,7 +13,7 @@ import numpy as np
 
 from attention_atlas.corpus import Example
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import NounPhrase, Parse
+from attention_atlas.language.parsed import NounPhrase, Parse
 from attention_atlas.vision.features_file import Regions
 
 

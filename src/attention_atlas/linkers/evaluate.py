@@ -14,7 +14,7 @@ import numpy as np
 
 from attention_atlas.corpus import Corpus
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import Parse
+from attention_atlas.language.parsed import Parse
 from attention_atlas.linkers.base import Linker, link
 from attention_atlas.linkers.gold_file import GoldSpan, gold_of_context, gold_spans
 from attention_atlas.linkers.run import similarities

@@ -11,7 +11,7 @@ import numpy as np
 from attention_atlas.corpus import Phrase
 from attention_atlas.datasets.csv_rows import csv_rows
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import NounPhrase
+from attention_atlas.language.parsed import NounPhrase
 from attention_atlas.linkers.align import match_phrases
 from attention_atlas.linkers.base import LinkContext
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from attention_atlas.corpus import Corpus
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import Parse
+from attention_atlas.language.parsed import Parse
 from attention_atlas.linkers.base import LinkContext, Linker, link
 from attention_atlas.linkers.links import Links, PhraseLink
 from attention_atlas.progress import progress

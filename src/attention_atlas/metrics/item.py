@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import Parse
+from attention_atlas.language.parsed import Parse
 
 # Roles that are positions of the model, not words or regions of the example.
 MARKERS = ("bos", "eos", "special")

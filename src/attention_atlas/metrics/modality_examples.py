@@ -17,7 +17,7 @@ import numpy as np
 from attention_atlas.corpus import Corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_text
-from attention_atlas.language.parse import Parse
+from attention_atlas.language.parsed import Parse
 from attention_atlas.metrics.study import Study
 
 SCHEMA = "atlas.modality_examples/1"

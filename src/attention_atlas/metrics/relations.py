@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.parse import SpatialRelation
+from attention_atlas.language.parsed import SpatialRelation
 from attention_atlas.metrics.grounding import add_proportions, baseline_proportion
 from attention_atlas.metrics.item import Item, KindIndex, proportion, span_matrix
 from attention_atlas.metrics.metric import Metric, Tally, check_bos

@@ -12,7 +12,8 @@ import numpy as np
 
 from attention_atlas.corpus import Corpus
 from attention_atlas.errors import AtlasError, did_you_mean
-from attention_atlas.language.parse import Parse, read_parses
+from attention_atlas.language.parse import read_parses
+from attention_atlas.language.parsed import Parse
 from attention_atlas.metrics.bootstrap import RESAMPLES, resampling_matrix
 from attention_atlas.metrics.item import MARKERS, Item, KindIndex, Link
 from attention_atlas.progress import progress
