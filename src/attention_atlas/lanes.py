@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,18 @@ def repro_side_by_side(root: Path, environment: Mapping[str, str]) -> int:
         # The lanes share the cores; threads that wait for each other would take longer than one alone.
         of_a_lane = {"OMP_NUM_THREADS": str(max(1, cores // count)), **everywhere}
         with ThreadPoolExecutor(count) as pool:
-            for name, stages in lanes.items():
-                # --single-item: a lane that walked up to what another one reads would find it locked, as DVC
-                # locks for writing what it only checks.
+            # --single-item: a lane that walked up to what another one reads would find it locked, as DVC
+            # locks for writing what it only checks.
+            running = [
                 pool.submit(_dvc, root, of_a_lane, ["--single-item", *stages], name)
+                for name, stages in lanes.items()
+            ]
+            try:
+                wait(running)
+            except BaseException:  # Ctrl-C: what runs has got it too; what waits must not begin
+                for lane in running:
+                    lane.cancel()
+                raise
     return _dvc(root, everywhere, [])  # meets again what failed in a lane
 
 
@@ -64,11 +72,11 @@ def _lanes(graph: Any, stages: Sequence[Any], title: Callable[[str], str]) -> di
     import networkx
 
     part = graph.subgraph(stages)
-    found = {}
+    found: dict[str, list[str]] = {}
     # An edge leads from a stage to what it needs.
     for joined in networkx.weakly_connected_components(part):
         names = [s.name for s in networkx.topological_sort(part.subgraph(joined))][::-1]
-        found[title(names[0])] = names
+        found.setdefault(title(names[0]), []).extend(names)
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
