@@ -49,7 +49,21 @@ def repro_side_by_side(root: Path, environment: Mapping[str, str]) -> int:
                 for lane in running:
                     lane.cancel()
                 raise
-    return _dvc(root, everywhere, [])  # meets again what failed in a lane
+    code = _dvc(root, everywhere, [])  # meets again what failed in a lane
+    if code == 0:
+        sort_lock(root / "dvc.lock")
+    return code
+
+
+def sort_lock(path: Path) -> None:
+    """Put the stages of dvc.lock, which stand there in the order of their ends, in that of their names: equal
+    runs give equal files."""
+    from dvc.utils.serialize import modify_yaml
+
+    with modify_yaml(str(path)) as data:
+        stages = data["stages"]
+        for name in sorted(stages):
+            stages[name] = stages.pop(name)
 
 
 def stages_in_lanes(root: Path) -> list[dict[str, list[str]]]:
