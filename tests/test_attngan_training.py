@@ -120,14 +120,36 @@ def test_run_folder_and_evaluator(world, tmp_path):
     assert result.scores["attribute accuracy of real pictures"] > 90
     shares = [r["value"] for r in result.examples if r["metric"] == "attribute accuracy"]
     assert np.mean(shares) == pytest.approx(result.scores["attribute accuracy"]) and len(shares) == 6
-    gains = [r["value"] for r in result.examples if r["metric"] == "attribute gain"]
-    assert np.mean(gains) == pytest.approx(result.scores["attribute gain"]) and len(gains) == 6
     words = {r["word"] for r in result.grounding}
     assert {"hat", "coat"} <= words <= {"hat", "coat", *COLORS}
     assert [len(s.words) for s in result.shown] == [7, 7] and result.shown[0].picture.shape == (32, 32, 3)
     again = evaluator(load_run(tmp_path / "run")[0], task)
     assert again.scores == result.scores
     assert "attribute accuracy" not in AttnGanEvaluator(candidates=6)(model, task).scores
+
+
+def test_attributes_over_chance_by_hand(world):
+    """Six pictures: each hat colour in a third of them, each of two coat colours in half. So a picture of
+    another caption shows (1/3 + 1/2) / 2 of what is said; the next picture no hat and four of six coats."""
+    _, runs = world
+    evaluator = AttnGanEvaluator(classifier=str(runs["classifier"][0]))
+    pairs = evaluator.pairs(task_of(world), 32)
+    examples = [pairs.examples[i] for i in pairs.first_captions()]
+    assert len(examples) == 6
+    true = pairs.pictures.batch(examples)
+    chance = 100 * (1 / 3 + 1 / 2) / 2
+    for made, share, expected in (
+        (true, 100, chance),
+        (true.roll(1, 0), 100 / 3, chance),
+        (true[:1].expand_as(true), chance, chance),  # one picture for all captions: no gain
+    ):
+        scores, rows = evaluator.attributes(examples, made, true, "cpu")
+        assert scores["attribute accuracy of real pictures"] == 100
+        assert scores["attribute accuracy"] == pytest.approx(share)
+        assert scores["chance attribute accuracy"] == pytest.approx(expected)
+        assert scores["attribute gain"] == pytest.approx(share - expected)
+        gains = [r["value"] for r in rows if r["metric"] == "attribute gain"]
+        assert np.mean(gains) == pytest.approx(share - expected) and len(gains) == 6
 
 
 def test_grounding_by_hand(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,23 @@ def test_a_stage_that_fails_ends_with_dvcs_status(project: Path) -> None:
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": broken}))
     assert repro_side_by_side(project, os.environ) != 0
     assert (project / "one_plot").exists() and not (project / "report").exists()
+
+
+def test_an_interrupt_begins_no_further_lane(project: Path) -> None:
+    count = (os.cpu_count() or 1) + 3
+    lanes = {
+        f"s{i}_x": {"cmd": f"echo > begun_{i}; sleep 20; echo > out_{i}", "outs": [f"out_{i}"]}
+        for i in range(count)
+    }
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": lanes}))
+    code = (
+        "import os, pathlib, attention_atlas.lanes as l; l.repro_side_by_side(pathlib.Path('.'), os.environ)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code], cwd=project, start_new_session=True)
+    while not list(project.glob("begun_*")):
+        assert run.poll() is None
+        time.sleep(0.1)
+    time.sleep(2)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal sends it
+    assert run.wait(15) != 0
+    assert 0 < len(list(project.glob("begun_*"))) < count and not list(project.glob("out_*"))

@@ -103,6 +103,18 @@ def test_layers_before_a_block_are_taken_from_the_plain_run(name: str, tmp_path:
     assert all("forward" not in vars(layer) for layer in loaded.decoder_layers)
 
 
+def test_a_forward_that_a_layer_had_of_its_own_comes_back(tmp_path: Path) -> None:
+    """As accelerate gives one to each layer of a model on several devices."""
+    loaded, _, inputs, spans, roles = prepared("llava", tmp_path)
+    embeds = embedded(loaded, inputs)
+    first, blocks = loaded.decoder_layers[0], [Block("text", "image", 1, LAST)]
+    plain = block_log_probs(loaded, embeds, inputs, spans, roles, blocks)
+    usual = first.forward
+    first.forward = own = lambda *args, **kwargs: usual(*args, **kwargs)
+    assert block_log_probs(loaded, embeds, inputs, spans, roles, blocks) == plain
+    assert vars(first)["forward"] is own
+
+
 def test_mask_by_hand() -> None:
     roles = [["bos", "image", "image", "text", "text", "pad"]]
     seen = allowed(roles, Block("text", "image", 0, 0))[0, 0].int().tolist()

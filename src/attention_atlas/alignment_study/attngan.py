@@ -150,25 +150,22 @@ class AttnGanEvaluator:
         probabilities, features = reader(made_NCSS)
         true_probabilities, true_features = reader(true_NCSS)
         rates = reader.rates(probabilities, said)
-        rows = []
+        rows, shares, chances = [], [], []
         for example, hits, facts in zip(examples, reader.hits(probabilities, said), said):
             if hits:
-                share = 100 * float(np.mean(list(hits.values())))
-                by_chance = 100 * float(np.mean([rates[fact] for fact in facts.items()]))
-                rows.append(_row(example, "attribute accuracy", share))
-                rows.append(_row(example, GAIN, share - by_chance))
+                shares.append(100 * float(np.mean(list(hits.values()))))
+                chances.append(100 * float(np.mean([rates[fact] for fact in facts.items()])))
+                rows.append(_row(example, "attribute accuracy", shares[-1]))
+                rows.append(_row(example, GAIN, shares[-1] - chances[-1]))
                 rows += [
                     {**_row(example, "attribute", 100 * hit), "type": slot}
                     for slot, hit in sorted(hits.items())
                 ]
-        shares, over = (
-            [row["value"] for row in rows if row["metric"] == name] for name in ("attribute accuracy", GAIN)
-        )
         real = [np.mean(list(h.values())) for h in reader.hits(true_probabilities, said) if h]
         return {
             "attribute accuracy": float(np.mean(shares)),
-            "chance attribute accuracy": float(np.mean(shares) - np.mean(over)),
-            GAIN: float(np.mean(over)),
+            "chance attribute accuracy": float(np.mean(chances)),
+            GAIN: float(np.mean(shares) - np.mean(chances)),
             "attribute accuracy of real pictures": 100 * float(np.mean(real)),
             "classifier score": reader.score(probabilities),
             "classifier Fréchet distance": frechet_distance(features, true_features),

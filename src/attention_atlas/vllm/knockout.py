@@ -128,27 +128,21 @@ def knocked_out(loaded: LoadedVllm, roles: Sequence[Sequence[str]], block: Block
             mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, low)
         return args, kwargs | {"attention_mask": mask}
 
-    barred = loaded.decoder_layers[block.first : block.last + 1]
-    handles = [layer.register_forward_pre_hook(bar, with_kwargs=True) for layer in barred]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for layer in loaded.decoder_layers[block.first : block.last + 1]:
+            hooks.enter_context(layer.register_forward_pre_hook(bar, with_kwargs=True))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextlib.contextmanager
 def kept(loaded: LoadedVllm, outputs: list[Any]) -> Iterator[None]:
     """While inside, what each decoder layer gives is appended to `outputs`."""
-    handles = [
-        layer.register_forward_hook(lambda module, args, output: outputs.append(output))
-        for layer in loaded.decoder_layers
-    ]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for layer in loaded.decoder_layers:
+            hooks.enter_context(
+                layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+            )
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextlib.contextmanager

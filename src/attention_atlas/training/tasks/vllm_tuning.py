@@ -214,14 +214,11 @@ class VllmTuningTask:
         vllm: Any = model
         device = next(model.parameters()).device
         row: dict[str, float] = {}
-        for name, other in (("", False), ("_other", True)):
-            if other and vllm.blind:  # no picture, no other one
-                row |= {f"{key}_other": value for key, value in row.items()}
-                break
+        for name in ("",) if vllm.blind else ("", "_other"):
             sums = {True: [0.0, 0], False: [0.0, 0]}
             for caption in (True, False):
                 chosen = [s for s in self.held_out if (s.prompt == CAPTION_PROMPT) == caption]
-                shown = _turned(chosen) if other else chosen
+                shown = _turned(chosen) if name else chosen
                 for at in range(0, len(shown), 4 * self.batch_size):
                     part = shown[at : at + 4 * self.batch_size]
                     batch = self.tensors(vllm, [[s] for s in part], device)
@@ -236,7 +233,8 @@ class VllmTuningTask:
                 row[f"loss_answers{name}"] = a / m
         if self.written and self.references:
             row |= self._cider(vllm)
-        return row
+        # Without a picture another one changes nothing.
+        return row | {f"{key}_other": value for key, value in row.items()} if vllm.blind else row
 
     def _cider(self, model: Any) -> dict[str, float]:
         from attention_atlas.models.vllm.loaded import LoadedVllm
@@ -249,11 +247,11 @@ class VllmTuningTask:
         chosen = [paths[i * len(paths) // self.written] for i in range(self.written)]
         chosen = list(dict.fromkeys(chosen))
         references = {str(p): plain(texts) for p, texts in self.references.items()}
-        row: dict[str, float] = {}
-        for name, shown in (("cider", chosen), ("cider_other", [*chosen[1:], chosen[0]])):
-            if model.blind and row:
-                row[name] = row["cider"]
-                break
+        showings = {"cider": chosen}
+        if not model.blind:
+            showings["cider_other"] = [*chosen[1:], chosen[0]]
+        row = {}
+        for name, shown in showings.items():
             said: dict[str, str] = {}
             for at in range(0, len(chosen), self.batch_size):
                 part, images = chosen[at : at + self.batch_size], shown[at : at + self.batch_size]
