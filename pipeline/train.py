@@ -11,7 +11,7 @@ def main(cfg, stage):
 
     from attention_atlas.paths import features_path, model_path
     from attention_atlas.sweeps import is_done, mark_done, passed_over
-    from attention_atlas.training.processes import process_count, together
+    from attention_atlas.training.processes import process_count, processes
     from attention_atlas.training.run import build_task, prepare_and_train, run_config
 
     path = model_path(cfg, cfg.model.name)
@@ -19,26 +19,27 @@ def main(cfg, stage):
     in_sweep = out != Path(path)
     if passed_over(cfg, in_sweep):
         return
-    task = build_task(cfg)
-    corpus = instantiate(cfg.data.reader)
-    inputs = [stage.input(corpus.root), *map(stage.input, getattr(task, "inputs", []))]
-    if getattr(task, "uses_features", True):
-        inputs.append(stage.input(features_path(cfg)))
-    work = stage.work(inputs)
-    if is_done(out, work):
-        return
     accumulate = run_config(cfg)[1]["loop"].get("accumulate", 1)
-    best = together(
-        process_count(accumulate, stage.device, 1 if stage.beside_others else cfg.workers),
-        prepare_and_train,
-        {"cfg": cfg, "work": work, "device": stage.device},
-        {
-            "task": task,
-            "corpus": corpus,
-            "out": out,
-            "on_metrics": lambda step, values: stage.run.metrics(values, step),
-        },
-    )
+    count = process_count(accumulate, stage.device, 1 if stage.beside_others else cfg.workers)
+    with processes(count) as together:  # they start while this one checks what it reads
+        task = build_task(cfg)
+        corpus = instantiate(cfg.data.reader)
+        inputs = [stage.input(corpus.root), *map(stage.input, getattr(task, "inputs", []))]
+        if getattr(task, "uses_features", True):
+            inputs.append(stage.input(features_path(cfg)))
+        work = stage.work(inputs)
+        if is_done(out, work):
+            return
+        best = together(
+            prepare_and_train,
+            {"cfg": cfg, "work": work, "device": stage.device},
+            {
+                "task": task,
+                "corpus": corpus,
+                "out": out,
+                "on_metrics": lambda step, values: stage.run.metrics(values, step),
+            },
+        )
     if in_sweep:
         mark_done(out, work)
     stage.run.metrics({f"best.{name}": value for name, value in best.items()})

@@ -15,7 +15,9 @@ from attention_atlas.vllm.looking import (
     GREY,
     OTHER,
     OWN,
+    blind_log_probs,
     caption_rows,
+    captions,
     gain_rows,
     log_probs,
     other_pictures,
@@ -49,12 +51,16 @@ def test_conditions_show_what_they_say(tmp_path):
     samples = samples_of(corpus, corpus.examples)
     others = other_pictures(samples)
     assert all(s.image != o for s, o in zip(samples, others)) and others[0] == samples[2].image
-    found = log_probs(loaded, samples, unseeing, batch_size=5)
+    found = log_probs(loaded, samples, batch_size=5) | blind_log_probs(unseeing, samples, batch_size=5)
     assert found[OTHER][0] == pytest.approx(loaded.log_prob(samples[:1], images=others[:1])[0][0], abs=1e-3)
     assert found[BLIND][3] == pytest.approx(unseeing.log_prob(samples[3:4])[0][0], abs=1e-3)
     assert np.abs(found[OWN] - found[GREY]).max() > 1e-3
     references = {s.image: [t.text for t in samples if t.image == s.image] for s in samples}
-    rows = caption_rows(loaded, samples, references, ABOUT, unseeing)
+    said = captions(loaded, samples, [OWN, OTHER]) | captions(unseeing, samples, [BLIND])
+    first = samples[0]
+    assert said[OTHER][first.image] == loaded.write([first], images=others[:1])[0]
+    assert said[BLIND][first.image] == unseeing.write([first])[0] != said[OWN][first.image]
+    rows = caption_rows(said, references, ABOUT)
     assert [r["condition"] for r in rows] == [OWN, OTHER, BLIND] and {r["n"] for r in rows} == {8}
     assert all(r["ci_low"] <= r["value"] <= r["ci_high"] for r in rows)
     make_table(rows)

@@ -16,10 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.memory import collect_seldom, keep_freed_memory
 
 # Read when torch loads its OpenMP: threads that spin while they wait make a step ten times slower as soon as
 # anything else runs on the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+keep_freed_memory()
+collect_seldom()
 
 # Keys that say where or how fast a stage runs, not what it computes.
 MACHINE_KEYS = ("device", "workers")
@@ -36,6 +39,7 @@ class Stage:
         self.beside_others = sweep_dir is not None and _launches_together()
         self.device = resolve_device(cfg.device[name], name)
         self._work: Path | None = None
+        self._hashes: dict[Path, str] = {}  # a world is thousands of files, and asked for twice
 
     def out(self, path: str) -> Path:
         """Where an output goes: `path`, which DVC owns, or the job's folder in a sweep."""
@@ -46,7 +50,7 @@ class Stage:
         code and the content of `inputs`, so that only the same work is ever resumed. Removed on success."""
         digest = hashlib.sha256(config_hash(self.cfg).encode())
         for path in [*sorted(Path(__file__).parent.rglob("*.py")), *map(Path, inputs)]:
-            digest.update(content_hash(path).encode())
+            digest.update(self._hash(path).encode())
         self._work = Path(".work") / self.name / digest.hexdigest()[:16]
         self._work.mkdir(parents=True, exist_ok=True)
         return self._work
@@ -56,8 +60,13 @@ class Stage:
         path = Path(path)
         if not path.exists():
             raise AtlasError(f"{path}: no such file or folder; run the stage that writes it (dvc repro)")
-        self.run.tags({f"input.{path}": content_hash(path)})
+        self.run.tags({f"input.{path}": self._hash(path)})
         return path
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = content_hash(path)
+        return self._hashes[path]
 
     def finish(self) -> None:
         if self._work is not None:

@@ -5,10 +5,9 @@ A finished cell is a folder renamed into the work folder, so that a killed run g
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,12 +76,13 @@ def run_cells(
     from omegaconf import OmegaConf
 
     from attention_atlas.alignment_study.same import compare_functions
+    from attention_atlas.threads import cpu_threads
 
     done = work / "done"
     left = [cell for cell in cells if not (done / cell.folder).is_dir()]
     values: Any = OmegaConf.to_container(cfg, resolve=False)
     count = max(1, min(processes, len(left)))
-    setting = _one_thread() if count == 1 else parallel_config("loky", inner_max_num_threads=1)
+    setting = cpu_threads(1) if count == 1 else parallel_config("loky", inner_max_num_threads=1)
     with setting, Parallel(n_jobs=count, return_as="generator_unordered") as pool:
         jobs = pool(delayed(run_cell)(values, cell, work, device) for cell in left)
         for cell, seconds in progress(jobs, "cells", len(left)):
@@ -98,15 +98,3 @@ def run_cells(
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     os.replace(done, out)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -16,7 +16,7 @@ class Looking:
     """Log-probability per token (nats) and CIDEr (per cent) of each of `models` on `split` of the data set.
 
     blind: run name of the model tuned without pictures, "" for none. pictures: how many captions are
-    judged, each of another picture as far as there are so many; null = all.
+    judged, each of another picture as far as there are so many; null = all. threads: of a CPU, 0 = all.
     """
 
     def __init__(
@@ -27,12 +27,13 @@ class Looking:
         pictures: int | None = None,
         prompt: str = "describe the picture.",
         batch_size: int = 32,
+        threads: int = 0,
         name: str = "looking",
     ) -> None:
         if not models:
             raise AtlasError("conf: table: models: the list is empty; name at least one model")
         self.models, self.blind, self.split, self.prompt = list(models), blind, split, prompt
-        self.pictures, self.batch_size, self.name = pictures, batch_size, name
+        self.pictures, self.batch_size, self.name, self.threads = pictures, batch_size, name, threads
 
     def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
         from pathlib import Path
@@ -42,8 +43,18 @@ class Looking:
         from attention_atlas.metrics.table import make_table
         from attention_atlas.models.vllm.load import load_vllm
         from attention_atlas.paths import model_path
+        from attention_atlas.threads import cpu_threads
         from attention_atlas.vllm.data import samples_of
-        from attention_atlas.vllm.looking import caption_rows, gain_rows, log_probs
+        from attention_atlas.vllm.looking import (
+            BLIND,
+            OTHER,
+            OWN,
+            blind_log_probs,
+            caption_rows,
+            captions,
+            gain_rows,
+            log_probs,
+        )
         from attention_atlas.vllm.run import draw
 
         corpus = instantiate(cfg.data.reader)
@@ -58,12 +69,18 @@ class Looking:
         def load(model: str) -> Any:
             return load_vllm(stage.input(model_path(cfg, model)), device=stage.device)
 
-        blind = load(self.blind) if self.blind else None
         rows: list[dict[str, Any]] = []
-        for model in self.models:
-            loaded = load(model)
-            about = {"experiment": cfg.experiment.name, "model": model, "data": cfg.data.name}
-            found = log_probs(loaded, drawn, blind, self.batch_size)
-            rows += gain_rows(found, [s.image for s in drawn], about, int(cfg.seed))
-            rows += caption_rows(loaded, drawn, references, about, blind, self.batch_size, int(cfg.seed))
+        with cpu_threads(self.threads):
+            unseen, untold = {}, {}  # the same beside every model
+            if self.blind:
+                blind = load(self.blind)
+                unseen = blind_log_probs(blind, drawn, self.batch_size)
+                untold = captions(blind, drawn, [BLIND], self.batch_size)
+            for model in self.models:
+                loaded = load(model)
+                about = {"experiment": cfg.experiment.name, "model": model, "data": cfg.data.name}
+                found = log_probs(loaded, drawn, self.batch_size) | unseen
+                rows += gain_rows(found, [s.image for s in drawn], about, int(cfg.seed))
+                said = captions(loaded, drawn, [OWN, OTHER], self.batch_size) | untold
+                rows += caption_rows(said, references, about, int(cfg.seed))
         return make_table(rows)

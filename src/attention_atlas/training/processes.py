@@ -34,37 +34,54 @@ def process_count(accumulate: int, device: str, workers: int = 0) -> int:
     return max(n for n in range(1, accumulate + 1) if accumulate % n == 0 and (n <= cores or n == 1))
 
 
-def together(count: int, job: Callable[..., Any], arguments: dict[str, Any], own: dict[str, Any]) -> Any:
-    """`job(**arguments, **own, join=...)` here and `job(**arguments, join=...)` in `count` - 1 others.
+Together = Callable[[Callable[..., Any], dict[str, Any], dict[str, Any]], Any]
+
+
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[Together]:
+    """Start `count` - 1 processes, which import torch while this one does something else, and yield
+    `together(job, arguments, own)`: `job(**arguments, **own, join=...)` here and
+    `job(**arguments, join=...)` in each of the others.
 
     Every process calls `join()` once, when it is ready to learn; behind it they are one group. `job` and
-    `arguments` must pickle. Returns what `job` returns here. Raises the AtlasError of the one that fails.
+    `arguments` must pickle. `together` returns what `job` returns here, and raises the AtlasError of the one
+    that fails.
     """
     import multiprocessing
 
     if count == 1:
-        return job(**arguments, **own, join=lambda: None)
+        yield lambda job, arguments, own: job(**arguments, **own, join=lambda: None)
+        return
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         where = f"{folder}/rendezvous"
         pipes, others = [], []
         for rank in range(1, count):
             here, there = context.Pipe()
-            others.append(
-                context.Process(target=_other, args=(rank, count, where, there, job, arguments), daemon=True)
-            )
+            others.append(context.Process(target=_other, args=(rank, count, where, there), daemon=True))
             pipes.append(here)
-        try:
-            for process in others:
-                process.start()
-            result = job(**arguments, **own, join=lambda: _join(0, count, where, pipes, others))
+
+        def together(job: Callable[..., Any], arguments: dict[str, Any], own: dict[str, Any]) -> Any:
+            try:
+                for pipe in pipes:
+                    pipe.send((job, arguments))
+            except BrokenPipeError:
+                _raise_reason(pipes, others, patience=10.0)
+                raise
+            try:
+                result = job(**arguments, **own, join=lambda: _join(0, count, where, pipes, others))
+            except RuntimeError:
+                # The group breaks when one of it fails: that one's reason is what the user needs.
+                _raise_reason(pipes, others, patience=10.0)
+                raise
             for process in others:
                 process.join(60.0)
             return result
-        except RuntimeError:
-            # The group breaks when one of it fails: that one's reason is what the user needs.
-            _raise_reason(pipes, others, patience=10.0)
-            raise
+
+        try:
+            for process in others:
+                process.start()
+            yield together
         finally:
             for process in others:
                 process.kill()
@@ -72,7 +89,13 @@ def together(count: int, job: Callable[..., Any], arguments: dict[str, Any], own
             _leave()
 
 
-def _other(rank: int, count: int, where: str, pipe: Any, job: Callable[..., Any], arguments: Any) -> None:
+def together(count: int, job: Callable[..., Any], arguments: dict[str, Any], own: dict[str, Any]) -> Any:
+    """`processes` for one job that is ready."""
+    with processes(count) as run:
+        return run(job, arguments, own)
+
+
+def _other(rank: int, count: int, where: str, pipe: Any) -> None:
     """The life of a further process."""
     import multiprocessing
 
@@ -94,6 +117,7 @@ def _other(rank: int, count: int, where: str, pipe: Any, job: Callable[..., Any]
         _enter(rank, count, where)
 
     try:
+        job, arguments = pipe.recv()
         job(**arguments, join=join)
         pipe.send("done")
     except AtlasError as error:

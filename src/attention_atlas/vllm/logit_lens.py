@@ -14,6 +14,7 @@ recall      caption words that were decoded / caption words, each distinct word 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -74,6 +75,7 @@ def words_of(tokens: Sequence[str], scheme: str, joining: str = "join") -> list[
     return out
 
 
+@functools.cache
 def _piece(token: str, scheme: str) -> tuple[str, bool]:
     """(letters, whether it begins a word); ('', False) for what is no word."""
     if len(token) > 2 and token[0] + token[-1] in ("<>", "[]"):
@@ -88,6 +90,7 @@ def _piece(token: str, scheme: str) -> tuple[str, bool]:
     return (text, begins) if any(c.isalpha() for c in text) else ("", False)
 
 
+@functools.cache
 def stop_words() -> frozenset[str]:
     from spacy.lang.en.stop_words import STOP_WORDS
 

@@ -34,31 +34,36 @@ def other_pictures(samples: Sequence[Sample]) -> list[Path]:
     ]
 
 
-def log_probs(
-    loaded: LoadedVllm,
-    samples: Sequence[Sample],
-    blind: LoadedVllm | None = None,
-    batch_size: int = 32,
-) -> dict[str, np.ndarray]:
+def log_probs(loaded: LoadedVllm, samples: Sequence[Sample], batch_size: int = 32) -> dict[str, np.ndarray]:
     """{condition: (N,) summed log-probability of each text, nats} and `tokens` (N,), EOS among them."""
     from PIL import Image
 
-    shown: dict[str, Sequence[Any]] = {OWN: [s.image for s in samples], OTHER: other_pictures(samples)}
     grey = Image.new("RGB", (64, 64), (128, 128, 128))
-    shown[GREY] = [grey] * len(samples)
-    found: dict[str, np.ndarray] = {}
-    models = [(name, loaded, images) for name, images in shown.items()]
-    if blind is not None:
-        models.append((BLIND, blind, shown[OWN]))
-    for name, model, images in models:
-        pairs: list[tuple[float, int]] = []
-        for at in range(0, len(samples), batch_size):
-            part = slice(at, at + batch_size)
-            pairs += model.log_prob(samples[part], images=images[part])
-        found[name] = np.array([value for value, _ in pairs])
-        if name == OWN:
-            found["tokens"] = np.array([number for _, number in pairs], dtype=np.float64)
-    return found
+    own, tokens = _summed(loaded, samples, [s.image for s in samples], batch_size)
+    return {
+        OWN: own,
+        "tokens": tokens,
+        OTHER: _summed(loaded, samples, other_pictures(samples), batch_size)[0],
+        GREY: _summed(loaded, samples, [grey] * len(samples), batch_size)[0],
+    }
+
+
+def blind_log_probs(
+    blind: LoadedVllm, samples: Sequence[Sample], batch_size: int = 32
+) -> dict[str, np.ndarray]:
+    """The same of the model tuned without pictures: {BLIND: (N,)}, to lay beside that of any other model."""
+    return {BLIND: _summed(blind, samples, [s.image for s in samples], batch_size)[0]}
+
+
+def _summed(
+    model: LoadedVllm, samples: Sequence[Sample], images: Sequence[Any], batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    pairs: list[tuple[float, int]] = []
+    for at in range(0, len(samples), batch_size):
+        part = slice(at, at + batch_size)
+        pairs += model.log_prob(samples[part], images=images[part])
+    values, tokens = zip(*pairs)
+    return np.array(values), np.array(tokens, dtype=np.float64)
 
 
 def gain_rows(
@@ -90,41 +95,44 @@ def gain_rows(
     return rows
 
 
+def captions(
+    loaded: LoadedVllm, samples: Sequence[Sample], conditions: Sequence[str], batch_size: int = 32
+) -> dict[str, dict[Path, str]]:
+    """Greedy captions of each picture once, under each condition: {condition: {picture: caption}}. OTHER:
+    before another picture; any other name: before its own."""
+    once = list({s.image: replace(s, text="") for s in samples}.values())
+    found = {}
+    for condition in conditions:
+        images = other_pictures(once) if condition == OTHER else [s.image for s in once]
+        texts: list[str] = []
+        for at in range(0, len(once), batch_size):
+            part = slice(at, at + batch_size)
+            texts += loaded.write(once[part], images=images[part])
+        found[condition] = {s.image: text for s, text in zip(once, texts)}
+    return found
+
+
 def caption_rows(
-    loaded: LoadedVllm,
-    samples: Sequence[Sample],
+    said: Mapping[str, Mapping[Path, str]],
     references: Mapping[Path, Sequence[str]],
     about: Mapping[str, str],
-    blind: LoadedVllm | None = None,
-    batch_size: int = 32,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rows of a metric table: CIDEr (per cent) of greedy captions of each picture once, with the own picture,
-    another one, and by the blind model; 95 % bootstrap over pictures."""
+    """Rows of a metric table: CIDEr (per cent) of `captions` under each condition; 95 % bootstrap over
+    pictures."""
     from attention_atlas.metrics.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
     from attention_atlas.text_metrics.cider import cider
     from attention_atlas.text_metrics.tokenize import plain
 
-    once = list({s.image: replace(s, text="") for s in samples}.values())
     wanted = {str(p): plain(list(texts)) for p, texts in references.items()}
-    runs: list[tuple[str, LoadedVllm, list[Path]]] = [
-        (OWN, loaded, [s.image for s in once]),
-        (OTHER, loaded, other_pictures(once)),
-    ]
-    if blind is not None:
-        runs.append((BLIND, blind, [s.image for s in once]))
-    counts_BI = resampling_matrix(len(once), seed=seed)
     rows = []
-    for name, model, images in runs:
-        texts: list[str] = []
-        for at in range(0, len(once), batch_size):
-            part = slice(at, at + batch_size)
-            texts += model.write(once[part], images=images[part])
-        said = {str(s.image): text for s, text in zip(once, plain(texts))}
-        scores = cider(wanted, said)[1]
-        num_I = 100 * np.array([scores[str(s.image)] for s in once])
-        low, high = interval(resampled_ratio(num_I, np.ones(len(once)), counts_BI))
+    for name, texts in said.items():
+        one_I = np.ones(len(texts))
+        spoken = dict(zip(map(str, texts), plain(list(texts.values()))))
+        scores = cider(wanted, spoken)[1]
+        num_I = 100 * np.array([scores[picture] for picture in spoken])
+        low, high = interval(resampled_ratio(num_I, one_I, resampling_matrix(len(texts), seed=seed)))
         row = {**about, "kind": "text", "metric": "CIDEr", "condition": name}
-        value = float(ratio(num_I, np.ones(len(once))))
-        rows.append({**row, "value": value, "ci_low": float(low), "ci_high": float(high), "n": len(once)})
+        value = float(ratio(num_I, one_I))
+        rows.append({**row, "value": value, "ci_low": float(low), "ci_high": float(high), "n": len(texts)})
     return rows

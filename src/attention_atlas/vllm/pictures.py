@@ -75,7 +75,9 @@ class PixelCache:
         values = self.processor(
             images=[VllmInputs.open_image(path)], do_normalize=False, do_rescale=False, return_tensors="np"
         )["pixel_values"][0]
-        pixels = torch.from_numpy(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+        if values.dtype != np.uint8:
+            values = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        pixels = torch.from_numpy(values)
         if self._bytes + pixels.nbytes <= self.keep_bytes:
             self._kept[path] = pixels
             self._bytes += pixels.nbytes

@@ -40,7 +40,7 @@ class PhasesDump:
     """Settings (conf/experiment/vllm_phases.yaml: dump). samples: {context | lens | norm | knockout |
     pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
     knock-out (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples'
-    pictures are kept for the figures."""
+    pictures are kept for the figures. threads: of a CPU, 0 = all."""
 
     samples: Mapping[str, int | None]
     blocks: Sequence[str] = ("text → image",)
@@ -51,6 +51,7 @@ class PhasesDump:
     batch_size: int = 16
     lens: Sequence[str] = ("plain", "normalised")
     pictures: int = 2
+    threads: int = 0
 
     def __post_init__(self) -> None:
         for name in self.samples:

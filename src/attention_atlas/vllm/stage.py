@@ -32,6 +32,7 @@ def run_dump(cfg: DictConfig, stage: Stage) -> dict[str, Any]:
     from attention_atlas.models.vllm.load import load_vllm
     from attention_atlas.paths import attention_path, model_path
     from attention_atlas.stage import config_hash
+    from attention_atlas.threads import cpu_threads
     from attention_atlas.vllm.run import PhasesDump, dump_phases
 
     with_experiment(cfg)
@@ -46,13 +47,14 @@ def run_dump(cfg: DictConfig, stage: Stage) -> dict[str, Any]:
     inputs: list[str | Path] = [stage.input(corpus.root), folder]
     if "layer" in cfg.data and Path(cfg.data.layer).is_file():
         inputs.append(stage.input(cfg.data.layer))
-    return dump_phases(
-        load_vllm(folder, stage.device),
-        corpus,
-        settings,
-        stage.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),
-        stage.work(inputs),
-        data=cfg.data.name,
-        config_hash=config_hash(cfg),
-        seed=cfg.seed,
-    )
+    with cpu_threads(settings.threads):
+        return dump_phases(
+            load_vllm(folder, stage.device),
+            corpus,
+            settings,
+            stage.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),
+            stage.work(inputs),
+            data=cfg.data.name,
+            config_hash=config_hash(cfg),
+            seed=cfg.seed,
+        )

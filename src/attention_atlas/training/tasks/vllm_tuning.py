@@ -251,10 +251,11 @@ class VllmTuningTask:
         if not model.blind:
             showings["cider_other"] = [*chosen[1:], chosen[0]]
         row = {}
+        size = 4 * self.batch_size
         for name, shown in showings.items():
             said: dict[str, str] = {}
-            for at in range(0, len(chosen), self.batch_size):
-                part, images = chosen[at : at + self.batch_size], shown[at : at + self.batch_size]
+            for at in range(0, len(chosen), size):
+                part, images = chosen[at : at + size], shown[at : at + size]
                 prompts = [Sample(str(p), p.stem, p, CAPTION_PROMPT) for p in images]
                 texts = plain(loaded.write(prompts, longest=24))
                 said.update((str(p), text) for p, text in zip(part, texts))

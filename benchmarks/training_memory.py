@@ -1,0 +1,70 @@
+"""Seconds per update of the embedded models, one thread: freed memory given back to the system or kept.
+
+    python benchmarks/training_memory.py               # where worlds and features have been made
+
+A process of its own for each measurement, as the choice cannot be taken back; the ways alternate, medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+MORE = (
+    "experiment=vllm_phases data=rooms_captions model=llama_text train=vllm_text",
+    "experiment=vllm_phases data=rooms_captions model=llava_embedded train=vllm_tuning",
+)
+WAYS = ("given back", "kept")
+
+
+def one(line: str, way: str) -> None:
+    """Print the seconds per update of one model, in this process."""
+    from attention_atlas.memory import keep_freed_memory
+
+    if way == "kept":
+        keep_freed_memory()
+    from hydra import compose, initialize_config_dir
+    from training_processes import seconds_per_update
+
+    from attention_atlas import resolvers  # noqa: F401
+    from attention_atlas.dials import read_dials
+
+    read_dials()
+    with initialize_config_dir(str(Path.cwd() / "conf"), version_base="1.3"):
+        cfg = compose("stage/train", overrides=line.split())
+    print(seconds_per_update(cfg, 1, 1, lambda: None))
+
+
+def main() -> None:
+    from training_processes import MODELS
+
+    parser = argparse.ArgumentParser(description="Freed memory given back or kept, in seconds per update.")
+    parser.add_argument(
+        "models", nargs="*", default=(*MODELS, *MORE), help="what a train stage is called with"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        one(arguments.models[0], arguments.one)
+        return
+    print(f"{os.cpu_count()} cores, one thread; seconds per update, and the second way over the first\n")
+    print("| model | " + " | ".join(WAYS) + " | ratio |\n|" + "---|" * (len(WAYS) + 2))
+    for line in arguments.models:
+        taken: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(arguments.rounds):
+            for way in WAYS:
+                command = [sys.executable, __file__, line, "--one", way]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                taken[way].append(float(done.stdout.split()[-1]))
+        first, second = (statistics.median(taken[way]) for way in WAYS)
+        name = next(word for word in line.split() if word.startswith("model=")).removeprefix("model=")
+        print(f"| {name} | {first:.3f} | {second:.3f} | {second / first:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
