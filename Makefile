@@ -23,7 +23,7 @@ $(VENV)/installed: requirements.lock requirements-data.lock pyproject.toml
 	touch $@
 
 reproduce: setup
-	dvc repro
+	$(PY) -m attention_atlas.lanes
 	@echo "report: results/report.html"
 
 smoke: setup

@@ -1,4 +1,4 @@
-"""Studies side by side: lanes that need nothing of each other, each in order, all in the end."""
+"""Stages side by side: each after what it needs, all in the end."""
 
 from __future__ import annotations
 
@@ -13,18 +13,26 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from attention_atlas.lanes import repro_side_by_side, stages_in_lanes
+from attention_atlas.lanes import lanes_here, repro_side_by_side, stage_needs
 
 
-def test_lanes_of_this_repository() -> None:
-    shared, own = stages_in_lanes(ROOT)
-    assert {"rooms", "tabletop", "signed_rooms"} <= set(shared)
-    assert set(own) == {"grounding", "modality", "alignment", "vilt", "vllm"}
-    every = [name for lanes in (shared, own) for stages in lanes.values() for name in stages]
-    assert len(every) == len(set(every)) > 60 and "report" not in every
-    for study, stages in own.items():
-        assert all(name.startswith(f"{study}_") for name in stages)
-    assert shared["rooms"][0] == "world@rooms" and own["grounding"][-1] != "grounding_train@lstm"
+def test_stages_of_this_repository() -> None:
+    needs = stage_needs(ROOT)
+    assert len(needs) > 60 and next(iter(needs)) == "world@rooms"  # most others wait for it
+    assert needs["world@rooms"] == set() and "world@rooms" in needs["grounding_train@lstm"]
+    assert all(need in needs for of in needs.values() for need in of)
+    assert not any("report" in of for of in needs.values())
+
+
+def test_lanes_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"SC_PHYS_PAGES": 2**21, "SC_PAGE_SIZE": 2**12}  # 8 GiB
+    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert lanes_here() == 2
+    sizes["SC_PHYS_PAGES"] *= 8
+    assert lanes_here() == 4
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert lanes_here() == 1
 
 
 STAGES = {
@@ -48,9 +56,13 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_everything_is_made(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert stages_in_lanes(project) == [
-        {"a": ["world@a"], "b": ["world@b"]},
-        {"one": ["one_train", "one_plot"], "two": ["two_train"]},
+    assert list(stage_needs(project).items()) == [
+        ("world@b", set()),
+        ("world@a", set()),
+        ("one_train", {"world@a", "world@b"}),
+        ("one_plot", {"one_train"}),
+        ("two_train", {"world@b"}),
+        ("report", {"one_plot", "two_train"}),
     ]
     assert repro_side_by_side(project, os.environ) == 0
     assert (project / "report").read_text().split() == ["a", "b", "a", "b", "b"]
@@ -60,7 +72,7 @@ def test_everything_is_made(project: Path, capfd: pytest.CaptureFixture[str]) ->
         [sys.executable, "-m", "dvc", "repro"], cwd=project, capture_output=True, text=True
     )
     assert "up to date" in again.stdout + again.stderr
-    assert "two          Running stage 'two_train'" in capfd.readouterr().out
+    assert "two_train | Running stage 'two_train'" in capfd.readouterr().out
 
 
 def test_a_stage_that_fails_ends_with_dvcs_status(project: Path) -> None:
@@ -68,6 +80,36 @@ def test_a_stage_that_fails_ends_with_dvcs_status(project: Path) -> None:
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": broken}))
     assert repro_side_by_side(project, os.environ) != 0
     assert (project / "one_plot").exists() and not (project / "report").exists()
+
+
+def test_stages_run_beside_others_but_never_before_what_they_need(project: Path) -> None:
+    """Each stage writes when it begins and ends; `two` needs 1 s, in which `one` and its plot are done."""
+    clock = f"{sys.executable} -c 'import time; print(time.time())'"
+    timed = {}
+    for name, stage in STAGES.items():
+        body, item = (stage["do"], "_${item}") if "do" in stage else (stage, "")
+        body = {**body, "cmd": f"{clock} > begin_{name}{item}; {body['cmd']}; {clock} > end_{name}{item}"}
+        timed[name] = {**stage, "do": body} if "do" in stage else body
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": timed}))
+    assert repro_side_by_side(project, os.environ, lanes=2) == 0
+    begin, end = (
+        {p.name.removeprefix(f"{what}_"): float(p.read_text()) for p in project.glob(f"{what}_*")}
+        for what in ("begin", "end")
+    )
+    assert len(begin) == len(end) == 6
+    for name, needs in stage_needs(project).items():
+        assert all(end[need.replace("@", "_")] < begin[name.replace("@", "_")] for need in needs)
+    assert max(begin["two_train"], begin["one_train"]) < min(end["two_train"], end["one_plot"])
+
+
+def test_only_some_stages_and_what_they_need(project: Path) -> None:
+    command = [sys.executable, "-m", "attention_atlas.lanes"]
+    assert subprocess.run([*command, "two_train"], cwd=project).returncode == 0
+    made = {"world_a", "world_b", "one", "one_plot", "two", "report"} & {p.name for p in project.iterdir()}
+    assert made == {"world_b", "two"}
+    run = subprocess.run([*command, "two_trane"], cwd=project, capture_output=True, text=True)
+    assert run.returncode in (1, 2) and len(run.stderr.splitlines()) == 1
+    assert "no stage 'two_trane'; did you mean 'two_train'?" in run.stderr
 
 
 def test_an_interrupt_begins_no_further_lane(project: Path) -> None:

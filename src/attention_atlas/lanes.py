@@ -1,9 +1,9 @@
-"""`dvc repro` of the studies side by side, for runs whose stages are too short to use all cores themselves.
+"""`dvc repro` with several stages at a time: `python -m attention_atlas.lanes` in the repository.
 
-DVC runs the stages of one `dvc repro` one after the other. Its lock is free while a stage runs, so several of
-them may work on different stages of one repository: one for each world with its texts and regions, then one
-for each study, which share nothing else. At last a plain `dvc repro` does what is left (the report) and what
-a lane left out.
+DVC runs the stages of one `dvc repro` one after the other, and a stage seldom keeps all cores busy: it
+imports, reads, validates and writes on one. DVC's lock is free while a stage runs, so one `dvc repro
+--single-item` for each stage that is ready may run beside others. At last a plain `dvc repro` meets what
+failed, or finds that nothing is left.
 """
 
 from __future__ import annotations
@@ -13,46 +13,82 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
+from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.tracking import SESSION_VARIABLE
 
-# Stages that several studies read from, and the one that reads from all studies.
-SHARED, LAST = ("world", "annotate", "features", "ocr"), "report"
+# Lanes at most: a stage may start as many processes as there are cores, and each needs some memory.
+MOST, GIBIBYTES_EACH = 4, 4
 
 
-def repro_side_by_side(root: Path, environment: Mapping[str, str]) -> int:
-    """`dvc repro` in `root`, as many lanes at a time as there are cores; 0, or DVC's exit status.
+def repro_side_by_side(
+    root: Path, environment: Mapping[str, str], lanes: int = 0, targets: Sequence[str] = ()
+) -> int:
+    """`dvc repro` in `root`, `lanes` stages at a time (0: `lanes_here`); 0, or DVC's exit status. targets:
+    only these stages and what they need (none: all).
 
-    The lines of a lane begin with its world or study. All stages are under one MLflow parent.
+    Lines begin with the stage that prints them. All stages are under one MLflow parent. A stage whose needs
+    fail is not begun; the others are.
     """
     cores = os.cpu_count() or 1
+    lanes = lanes or lanes_here()
     session = f"{os.getpid()}-{time.time():.2f} dvc repro, in lanes"
     everywhere = {**environment, SESSION_VARIABLE: session}
-    for lanes in stages_in_lanes(root):
-        count = max(1, min(cores, len(lanes)))
-        # The lanes share the cores; threads that wait for each other would take longer than one alone.
-        of_a_lane = {"OMP_NUM_THREADS": str(max(1, cores // count)), **everywhere}
-        with ThreadPoolExecutor(count) as pool:
-            # --single-item: a lane that walked up to what another one reads would find it locked, as DVC
-            # locks for writing what it only checks.
-            running = [
-                pool.submit(_dvc, root, of_a_lane, ["--single-item", *stages], name)
-                for name, stages in lanes.items()
-            ]
-            try:
-                wait(running)
-            except BaseException:  # Ctrl-C: what runs has got it too; what waits must not begin
-                for lane in running:
-                    lane.cancel()
-                raise
-    code = _dvc(root, everywhere, [])  # meets again what failed in a lane
+    # The lanes share the cores; threads that wait for each other would take longer than one alone.
+    of_a_lane = {"OMP_NUM_THREADS": str(max(1, cores // lanes)), **everywhere}
+    waiting = stage_needs(root, targets)
+    done: set[str] = set()
+    running: dict[Future[int], str] = {}
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            while True:
+                ready = [name for name, needs in waiting.items() if needs <= done]
+                for name in ready[: lanes - len(running)]:
+                    del waiting[name]
+                    # --single-item: one that walked up to what another one reads would find it locked, as DVC
+                    # locks for writing what it only checks.
+                    running[pool.submit(_dvc, root, of_a_lane, ["--single-item", name], name)] = name
+                if not running:
+                    break
+                for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(ended)
+                    if ended.result() == 0:
+                        done.add(name)
+        except BaseException:  # Ctrl-C: what runs has got it too; nothing further begins
+            pool.shutdown(cancel_futures=True)
+            raise
+    code = _dvc(root, everywhere, targets)
     if code == 0:
         sort_lock(root / "dvc.lock")
     return code
+
+
+def lanes_here() -> int:
+    """One for each core, as far as the memory allows, and MOST."""
+    gibibytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return max(1, min(os.cpu_count() or 1, int(gibibytes / GIBIBYTES_EACH), MOST))
+
+
+def stage_needs(root: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
+    """Each stage (of `targets` and what they need) and the stages it needs; those that most others wait for
+    come first. Raises AtlasError for a target that is no stage."""
+    import networkx
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        graph = repo.index.graph  # an edge leads from a stage to what it needs
+        by_name = {stage.name: stage for stage in graph}
+        for name in targets:
+            if name not in by_name:
+                raise AtlasError(f"dvc.yaml: there is no stage '{name}'{did_you_mean(name, by_name)}")
+        if targets:
+            wanted = {by_name[name] for name in targets}
+            graph = graph.subgraph(wanted.union(*(networkx.descendants(graph, stage) for stage in wanted)))
+        order = sorted(graph, key=lambda stage: (-len(networkx.ancestors(graph, stage)), stage.name))
+        return {stage.name: {need.name for need in graph.successors(stage)} for stage in order}
 
 
 def sort_lock(path: Path) -> None:
@@ -64,34 +100,6 @@ def sort_lock(path: Path) -> None:
         stages = data["stages"]
         for name in sorted(stages):
             stages[name] = stages.pop(name)
-
-
-def stages_in_lanes(root: Path) -> list[dict[str, list[str]]]:
-    """Lanes (name -> stages, each behind those it needs) that need nothing of each other: first those of what
-    is shared, then those of the studies. The longest lanes come first."""
-    from dvc.repo import Repo
-
-    with Repo(str(root)) as repo:
-        graph = repo.index.graph
-        shared = [s for s in graph if s.name.partition("@")[0] in SHARED]
-        own = [s for s in graph if s not in shared and s.name != LAST]
-        return [_lanes(graph, shared, lambda n: n.partition("@")[2]), _lanes(graph, own, _study)]
-
-
-def _study(name: str) -> str:
-    return name.partition("_")[0]
-
-
-def _lanes(graph: Any, stages: Sequence[Any], title: Callable[[str], str]) -> dict[str, list[str]]:
-    import networkx
-
-    part = graph.subgraph(stages)
-    found: dict[str, list[str]] = {}
-    # An edge leads from a stage to what it needs.
-    for joined in networkx.weakly_connected_components(part):
-        names = [s.name for s in networkx.topological_sort(part.subgraph(joined))][::-1]
-        found.setdefault(title(names[0]), []).extend(names)
-    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
 _printing = threading.Lock()
@@ -113,5 +121,27 @@ def _dvc(root: Path, environment: Mapping[str, str], words: Sequence[str], name:
         assert process.stdout is not None
         for line in process.stdout:
             with _printing:
-                print(f"{name:<13}{line}", end="", flush=True)
+                print(f"{name} | {line}", end="", flush=True)
     return process.returncode
+
+
+def main() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(description="dvc repro, several stages at a time.")
+    parser.add_argument("targets", nargs="*", help="stages; none: all of dvc.yaml")
+    parser.add_argument("--lanes", type=int, default=0, help="stages at a time (0: by cores and memory)")
+    arguments = parser.parse_args()
+    try:
+        code = repro_side_by_side(Path.cwd(), os.environ, arguments.lanes, arguments.targets)
+        raise SystemExit(code)
+    except AtlasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted; run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()
