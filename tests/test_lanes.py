@@ -18,7 +18,9 @@ from attention_atlas.lanes import lanes_here, repro_side_by_side, stage_needs
 
 def test_stages_of_this_repository() -> None:
     needs = stage_needs(ROOT)
-    assert len(needs) > 60 and next(iter(needs)) == "world@rooms"  # most others wait for it
+    order = list(needs)
+    assert len(needs) > 60 and order[0] == "world@rooms"  # before a training, and what is read from it
+    assert order.index("vllm_train@llava_blind") < order.index("vllm_dump@llava_embedded-rooms_captions")
     assert needs["world@rooms"] == set() and "world@rooms" in needs["grounding_train@lstm"]
     assert all(need in needs for of in needs.values() for need in of)
     assert not any("report" in of for of in needs.values())
@@ -57,8 +59,8 @@ def project(tmp_path: Path) -> Path:
 
 def test_everything_is_made(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert list(stage_needs(project).items()) == [
-        ("world@b", set()),
         ("world@a", set()),
+        ("world@b", set()),
         ("one_train", {"world@a", "world@b"}),
         ("one_plot", {"one_train"}),
         ("two_train", {"world@b"}),
@@ -100,6 +102,20 @@ def test_stages_run_beside_others_but_never_before_what_they_need(project: Path)
     for name, needs in stage_needs(project).items():
         assert all(end[need.replace("@", "_")] < begin[name.replace("@", "_")] for need in needs)
     assert max(begin["two_train"], begin["one_train"]) < min(end["two_train"], end["one_plot"])
+
+
+def test_a_lane_has_its_share_of_the_cores(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But a training alone, or nearly so, has all."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    many = {
+        f"s{i}": {"cmd": f"echo $OMP_NUM_THREADS $ATLAS_CORES > s{i}", "outs": [f"s{i}"]} for i in range(6)
+    }
+    last = {"cmd": "echo $OMP_NUM_THREADS $ATLAS_CORES > last", "deps": [*many], "outs": ["last"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {**many, "last": last}}))
+    environment = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "ATLAS_CORES")}
+    assert repro_side_by_side(project, environment, lanes=2) == 0
+    assert (project / "s0").read_text().split() == ["3", "3"]  # five others beside it
+    assert (project / "s5").read_text().split() == (project / "last").read_text().split() == ["3"]
 
 
 def test_only_some_stages_and_what_they_need(project: Path) -> None:

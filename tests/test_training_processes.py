@@ -39,10 +39,10 @@ class Sine:
     best = ("loss", "min")
 
     def steps_per_epoch(self) -> int:
-        return STEPS
+        return int(os.environ.get("ATLAS_TEST_STEPS", STEPS))
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
-        for number in range(start, STEPS, every):
+        for number in range(start, self.steps_per_epoch(), every):
             generator = torch.Generator().manual_seed(100 * epoch + number)
             yield {"x": torch.randn(5, 3, generator=generator), "number": torch.tensor(number)}
 
@@ -112,6 +112,18 @@ def test_two_processes_learn_the_bytes_that_one_learns(tmp_path: Path) -> None:
     assert not same(one, run(1, tmp_path / "3", accumulate=1))
 
 
+def test_a_batch_that_fills_no_update_is_left_out_by_one_process_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(1, tmp_path / "whole")
+    monkeypatch.setenv("ATLAS_TEST_STEPS", str(STEPS + 1))
+    one = run(1, tmp_path / "1")
+    assert same(one, run(2, tmp_path / "2")) and same(one, whole)
+    monkeypatch.setenv("ATLAS_TEST_STEPS", "1")  # less than an update: it is one
+    few = run(1, tmp_path / "few")
+    assert same(few, run(2, tmp_path / "few2")) and not same(few, whole)
+
+
 def test_more_processes_than_an_update_has_batches_make_the_update_larger(tmp_path: Path) -> None:
     # As under `accelerate launch`: every process has a batch of its own.
     assert same(run(1, tmp_path / "1", accumulate=2), run(2, tmp_path / "2", accumulate=1))
@@ -148,3 +160,6 @@ def test_processes_divide_an_update_and_do_not_outnumber_cores(monkeypatch: pyte
     assert process_count(2, "cpu", workers=1) == 1
     assert process_count(1, "cpu") == 1
     assert process_count(4, "cuda:0") == 1
+    monkeypatch.setenv("ATLAS_CORES", "1")  # in lanes
+    assert process_count(2, "cpu") == 1
+    assert process_count(2, "cpu", workers=2) == 2

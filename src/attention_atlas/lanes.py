@@ -16,10 +16,19 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.tracking import SESSION_VARIABLE
 
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+# How many cores a training in a lane may take: two at a time take longer in as many processes as cores than
+# in one process each. Not said where hardly any other stage can run meanwhile.
+CORES_VARIABLE = "ATLAS_CORES"
+# What takes several times as long as most stages, and how many times.
+LONG, TIMES = ("pipeline.train", "pipeline.cells", "pipeline.world"), 5
 # Lanes at most: a stage may start as many processes as there are cores, and each needs some memory.
 MOST, GIBIBYTES_EACH = 4, 4
 
@@ -38,8 +47,10 @@ def repro_side_by_side(
     session = f"{os.getpid()}-{time.time():.2f} dvc repro, in lanes"
     everywhere = {**environment, SESSION_VARIABLE: session}
     # The lanes share the cores; threads that wait for each other would take longer than one alone.
-    of_a_lane = {"OMP_NUM_THREADS": str(max(1, cores // lanes)), **everywhere}
+    share = str(max(1, cores // lanes))
+    of_a_lane = {"OMP_NUM_THREADS": share, **everywhere}
     waiting = stage_needs(root, targets)
+    all_needs = _with_their_needs(waiting)
     done: set[str] = set()
     running: dict[Future[int], str] = {}
     with ThreadPoolExecutor(lanes) as pool:
@@ -48,9 +59,12 @@ def repro_side_by_side(
                 ready = [name for name, needs in waiting.items() if needs <= done]
                 for name in ready[: lanes - len(running)]:
                     del waiting[name]
+                    others = {*waiting, *running.values()}
+                    beside = sum(name not in all_needs[o] and o not in all_needs[name] for o in others)
+                    own = of_a_lane | ({CORES_VARIABLE: share} if beside >= 2 * lanes else {})
                     # --single-item: one that walked up to what another one reads would find it locked, as DVC
                     # locks for writing what it only checks.
-                    running[pool.submit(_dvc, root, of_a_lane, ["--single-item", name], name)] = name
+                    running[pool.submit(_dvc, root, own, ["--single-item", name], name)] = name
                 if not running:
                     break
                 for ended in wait(running, return_when=FIRST_COMPLETED).done:
@@ -73,8 +87,8 @@ def lanes_here() -> int:
 
 
 def stage_needs(root: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
-    """Each stage (of `targets` and what they need) and the stages it needs; those that most others wait for
-    come first. Raises AtlasError for a target that is no stage."""
+    """Each stage (of `targets` and what they need) and the stages it needs. First come those behind which the
+    longest way to the end lies. Raises AtlasError for a target that is no stage."""
     import networkx
     from dvc.repo import Repo
 
@@ -87,8 +101,24 @@ def stage_needs(root: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
         if targets:
             wanted = {by_name[name] for name in targets}
             graph = graph.subgraph(wanted.union(*(networkx.descendants(graph, stage) for stage in wanted)))
-        order = sorted(graph, key=lambda stage: (-len(networkx.ancestors(graph, stage)), stage.name))
+        way: dict[Stage, int] = {}
+        for stage in networkx.topological_sort(graph):  # the last first
+            long = any(script in str(stage.cmd) for script in LONG)
+            way[stage] = (TIMES if long else 1) + max((way[s] for s in graph.predecessors(stage)), default=0)
+        order = sorted(graph, key=lambda stage: (-way[stage], stage.name))
         return {stage.name: {need.name for need in graph.successors(stage)} for stage in order}
+
+
+def _with_their_needs(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Each stage and all it needs, directly or not."""
+    found: dict[str, set[str]] = {}
+
+    def all_of(name: str) -> set[str]:
+        if name not in found:
+            found[name] = needs[name].union(*map(all_of, needs[name]))
+        return found[name]
+
+    return {name: all_of(name) for name in needs}
 
 
 def sort_lock(path: Path) -> None:

@@ -141,17 +141,19 @@ class _Run:
             same_start(model)
         work.mkdir(parents=True, exist_ok=True)
         self.checkpoint_path, self.best_path = work / "checkpoint.pt", work / "best.safetensors"
-        # Each process takes every n-th batch; those of an epoch that are left over are left out.
-        self.per_epoch = task.steps_per_epoch() // self.count * self.count
+        # Each process takes every n-th batch.
         self.group = max(1, settings.accumulate // self.count) * self.count  # batches of an update
+        # What is left over at an epoch's end is left out, by one process too: their number changes no result.
+        whole = self.group if self.group <= task.steps_per_epoch() else self.count
+        self.per_epoch = task.steps_per_epoch() // whole * whole
         total = settings.epochs * self.per_epoch
         if total < 1:
             raise AtlasError("training: the training split gives no batch; check data and split names")
         if settings.max_steps:
-            total = min(total, -(-settings.max_steps // self.count) * self.count)
+            total = min(total, -(-settings.max_steps // whole) * whole)
         self.total = total
-        whole, rest = divmod(self.total, self.per_epoch)
-        self.updates = whole * -(-self.per_epoch // self.group) + -(-rest // self.group)
+        epochs, rest = divmod(self.total, self.per_epoch)
+        self.updates = epochs * -(-self.per_epoch // self.group) + -(-rest // self.group)
         self.batch = 0  # batches done, over all epochs and processes
         self.update = 0  # optimiser updates done
         self.sums: dict[str, float] = {}
@@ -220,9 +222,8 @@ class _Run:
         bar.close()
 
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
-        if self.count == 1:
-            return self.task.batches(epoch, start)
-        own = self.task.batches(epoch, start + self.rank, self.count)
+        shared = (start + self.rank, self.count) if self.count > 1 else (start,)
+        own = self.task.batches(epoch, *shared)
         return itertools.islice(own, (self.per_epoch - start) // self.count)
 
     def step(self, batch: Any) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.lanes import CORES_VARIABLE
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -27,10 +28,10 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 def process_count(accumulate: int, device: str, workers: int = 0) -> int:
     """How many processes share an update of `accumulate` batches: the most that divide it and that there are
-    cores for (`workers`, 0: all); one on anything but a CPU."""
+    cores for (`workers`, 0: all, in lanes the lane's share); one on anything but a CPU."""
     if device != "cpu":
         return 1
-    cores = workers or os.cpu_count() or 1
+    cores = workers or int(os.environ.get(CORES_VARIABLE, "0")) or os.cpu_count() or 1
     return max(n for n in range(1, accumulate + 1) if accumulate % n == 0 and (n <= cores or n == 1))
 
 
