@@ -99,8 +99,6 @@ class Corpus:
     scenes: dict[str, Scene]
     examples: list[Example]
     name: str = ""
-    # Making a path takes longer than anything else that is done for a sample.
-    _paths: dict[str, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def split(self, name: str) -> list[Example]:
         """Examples whose image belongs to the split. Several splits are joined by '+', e.g. 'train+extra'."""
@@ -114,9 +112,7 @@ class Corpus:
         return self.scenes[example.image_id]
 
     def image_path(self, image_id: str) -> Path:
-        if image_id not in self._paths:
-            self._paths[image_id] = self.root / self.scenes[image_id].path
-        return self._paths[image_id]
+        return self.root / self.scenes[image_id].path
 
 
 def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> None:

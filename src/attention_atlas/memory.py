@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
 
     glibc gives large freed blocks back to the system at once and gets them again, zeroed page by page, a
     moment later. A training step frees and takes hundreds of megabytes: with this, a step of an embedded
-    model takes 0.75 to 0.95 of the time. The price is that a process never shrinks.
+    model takes about 0.9 of the time (docs/benchmarks.md). The price is that a process never shrinks.
     """
     os.environ.setdefault(HUGE_PAGES, "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
