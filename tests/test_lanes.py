@@ -123,6 +123,8 @@ def test_only_some_stages_and_what_they_need(project: Path) -> None:
     assert subprocess.run([*command, "two_train"], cwd=project).returncode == 0
     made = {"world_a", "world_b", "one", "one_plot", "two", "report"} & {p.name for p in project.iterdir()}
     assert made == {"world_b", "two"}
+    run = subprocess.run([*command, "--lanes", "-1"], cwd=project, capture_output=True, text=True)
+    assert run.returncode in (1, 2) and run.stderr == "error: lanes: -1: give 0 (as many as fit) or more\n"
     run = subprocess.run([*command, "two_trane"], cwd=project, capture_output=True, text=True)
     assert run.returncode in (1, 2) and len(run.stderr.splitlines()) == 1
     assert "no stage 'two_trane'; did you mean 'two_train'?" in run.stderr

@@ -13,12 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attention_atlas.errors import AtlasError, did_you_mean
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.tracking import SESSION_VARIABLE
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def repro_side_by_side(
     fail is not begun; the others are.
     """
     cores = os.cpu_count() or 1
+    if lanes < 0:
+        raise ConfigError(f"lanes: {lanes}: give 0 (as many as fit) or more")
     lanes = lanes or lanes_here()
     session = f"{os.getpid()}-{time.time():.2f} dvc repro, in lanes"
     everywhere = {**environment, SESSION_VARIABLE: session}
@@ -162,9 +164,13 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", help="stages; none: all of dvc.yaml")
     parser.add_argument("--lanes", type=int, default=0, help="stages at a time (0: by cores and memory)")
     arguments = parser.parse_args()
+    exit_with(lambda: repro_side_by_side(Path.cwd(), os.environ, arguments.lanes, arguments.targets))
+
+
+def exit_with(job: Callable[[], int]) -> None:
+    """End the program with the status that `job` returns; an AtlasError becomes one line."""
     try:
-        code = repro_side_by_side(Path.cwd(), os.environ, arguments.lanes, arguments.targets)
-        raise SystemExit(code)
+        raise SystemExit(job())
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None

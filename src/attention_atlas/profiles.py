@@ -18,7 +18,7 @@ from typing import Any
 from attention_atlas.dials import check_dials
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
-from attention_atlas.lanes import repro_side_by_side
+from attention_atlas.lanes import exit_with, repro_side_by_side
 from attention_atlas.tracking import tracking_uri
 
 # Tables of a profile that stand for the whole table.
@@ -116,22 +116,18 @@ def main() -> None:
     parser.add_argument("profile")
     parser.add_argument("--in", dest="into", type=Path, help="run dvc repro in a copy of the repository here")
     arguments = parser.parse_args()
-    root = Path.cwd()
-    try:
-        if arguments.into is None:
-            apply_profile(root, arguments.profile)
-            print(f"params.yaml now has the dials of profile '{arguments.profile}'")
-            return
-        code = repro(root, arguments.profile, arguments.into)
-        if code == 0:
-            print(f"report: {arguments.into / 'results' / 'report.html'}")
-        raise SystemExit(code)
-    except AtlasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted; run the same command to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+    exit_with(lambda: _run_profile(Path.cwd(), arguments.profile, arguments.into))
+
+
+def _run_profile(root: Path, name: str, into: Path | None) -> int:
+    if into is None:
+        apply_profile(root, name)
+        print(f"params.yaml now has the dials of profile '{name}'")
+        return 0
+    code = repro(root, name, into)
+    if code == 0:
+        print(f"report: {into / 'results' / 'report.html'}")
+    return code
 
 
 if __name__ == "__main__":
