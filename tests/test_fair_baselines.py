@@ -37,7 +37,11 @@ def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
         if cell["model"] != cell["base"]:
             given = [f"data={cell['data']}", f"train={cell['train']}"]
             yield cell["model"], cell["base"], ["cells", "experiment=alignment", *given]
-    yield vilt["blind"], vilt["model"], ["train", "experiment=vilt_layers", f"data={vilt['data']}", "train=vqa"]
+    yield (
+        vilt["blind"],
+        vilt["model"],
+        ["train", "experiment=vilt_layers", f"data={vilt['data']}", "train=vqa"],
+    )
     for model, base in vllm["tuned"].items():
         if model != base:
             given = [f"data={vllm['trained_on']}", f"train={vllm['train']}"]

@@ -265,7 +265,9 @@ def test_steps_that_only_unseen_words_could_answer_do_not_count(kind):
     target[0, 0, ANSWERS + 2] = target[1, 0, ANSWERS + 2] = 1
     both, one = torch.zeros(3, 3).bool(), torch.zeros(3, 3).bool()
     both[:2, 0], one[1, 0] = True, True
-    losses = [float(seeing.loss(inputs | {"target_BSA": target, "counts_BS": c}).detach()) for c in (both, one)]
+    losses = [
+        float(seeing.loss(inputs | {"target_BSA": target, "counts_BS": c}).detach()) for c in (both, one)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     nothing = model.loss(inputs | {"target_BSA": pointed * 0, "counts_BS": counts})
     assert float(nothing.detach()) == 0 and not nothing.isnan()

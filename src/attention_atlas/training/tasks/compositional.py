@@ -56,9 +56,7 @@ class CompositionalTask:
         if self.batch_size < 1:
             raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
         if self.knowledge not in KNOWLEDGE:
-            raise ConfigError(
-                f"conf/train: knowledge: '{self.knowledge}' is none of {', '.join(KNOWLEDGE)}"
-            )
+            raise ConfigError(f"conf/train: knowledge: '{self.knowledge}' is none of {', '.join(KNOWLEDGE)}")
         if self.naming and self.knowledge != "regions":
             raise ConfigError(
                 "conf/train: naming: only regions have names; set it to 0, or knowledge=regions"
