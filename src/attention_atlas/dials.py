@@ -50,6 +50,7 @@ DIALS: dict[str, Any] = {
         "root": str,
         "features": str,
         "captioners": list,
+        "trained": {"*": {"data": str, "root": str}},
         "captured": str,
         "linker": str,
     },
