@@ -52,7 +52,7 @@ DIALS: dict[str, Any] = {
         "data": str,
         "root": str,
         "features": str,
-        "captioners": {"*": str},  # and the file in conf/model that each begins with
+        "captioners": {"*": {"base": str, "data": str, "root": str}},
         "captured": str,
         "linker": str,
     },
