@@ -64,6 +64,19 @@ def test_score_table_shows_values_marks_and_the_best(table: pd.DataFrame, made: 
     assert rows == [NAMES.index("general_kq")] and len(boxes) == 2
 
 
+def test_score_table_says_what_marks_mean_and_shows_the_noise_of_seeds(table: pd.DataFrame) -> None:
+    with style():
+        two = " ".join(texts(score_table(table, [SCAN], TITLES)))
+        single = study_table([panel(seeds=1)], [], {"scan": "accuracy"}, "dot", ["FID"])
+        one = " ".join(texts(score_table(single, [SCAN], TITLES)))
+        refused = table.copy()
+        refused.loc[refused["metric"] == "rule used", "value"] = 0.0
+        none = " ".join(texts(score_table(refused, [SCAN], TITLES)))
+    assert "(8)" in two and "sd of seeds (df)" in two and "* differs from the best beyond noise" in two
+    assert "no marks: with one seed" in one and "sd of seeds" not in one and "*" not in one.split("small")[0]
+    assert "no marks: the test also marks rows that are the same function" in none
+
+
 def test_letters(table: pd.DataFrame) -> None:
     letters = same_letters(table, "scan", "toys")
     assert letters["cosine"] == letters["dot"] == letters["scaled_dot"] != letters["general_qk"]
