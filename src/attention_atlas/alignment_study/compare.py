@@ -1,7 +1,7 @@
 """Which differences between alignments exceed the noise of seeds and of test pictures.
 
 The variance of seeds is pooled over the alignments of a model and data set; that of pictures comes from a
-paired bootstrap. One t test uses both (Clark 1973), with Holm's correction (1979) over all pairs of alignments.
+paired bootstrap. One t test uses both (Clark 1973), with Holm's correction (1979) over all pairs.
 Pairs that are mathematically one function are the negative control: see `control`.
 """
 
@@ -41,7 +41,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A difference between two alignments with its 95 % interval (pictures alone where there is one seed).
+    """A difference between two alignments with its 95 % interval, which has both kinds of noise.
 
     p_examples, p_seeds: of one kind of noise alone, for information. p_both: of both. p: p_both with Holm's
     correction over all pairs. With one seed all but p_examples are NaN.
@@ -153,7 +153,7 @@ def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Ve
     noise = pooled(score_AS)
     seeds_P = np.full(len(places), noise.sd * np.sqrt(2 / panel.seeds))
     found = consistent(panel, name)
-    pictures_P, p_pictures_P, low_P, high_P = (np.full(len(places), np.nan) for _ in range(4))
+    pictures_P, p_pictures_P = (np.full(len(places), np.nan) for _ in range(2))
     images = 0
     if found is not None:
         sums, factor = found
@@ -164,14 +164,11 @@ def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Ve
         ratio_BA = factor * resampled_ratio(num_IA, den_I1, counts_BI)
         pictures_P = np.nanstd(ratio_BA[:, first] - ratio_BA[:, second], axis=0, ddof=1)
         p_pictures_P = difference.p
-        low_P, high_P = factor * difference.ci_low, factor * difference.ci_high
     error_P, freedom_P = combined_error(seeds_P, noise.freedom, pictures_P, images - 1)
-    if panel.seeds > 1:
-        half_P = error_P * _quantile(freedom_P)
-        low_P, high_P = gap_P - half_P, gap_P + half_P
+    half_P = error_P * _quantile(freedom_P)
     p_seeds_P = t_test(gap_P, seeds_P, np.full(len(places), float(noise.freedom)))
     p_P = t_test(gap_P, error_P, freedom_P)
-    columns = (gap_P, low_P, high_P, p_pictures_P, p_seeds_P, p_P, holm(p_P))
+    columns = (gap_P, gap_P - half_P, gap_P + half_P, p_pictures_P, p_seeds_P, p_P, holm(p_P))
     out = {}
     for (i, j), row in zip(places, zip(*columns, strict=True), strict=True):
         one = Verdict(*map(float, row))
