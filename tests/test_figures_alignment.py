@@ -158,10 +158,15 @@ def test_examples_are_those_that_the_best_wins(made: Panel, tmp_path: Path) -> N
     write_shown(made, "accuracy", TITLES, path, count=2)
     content = json.loads(path.read_text())
     assert [a["name"] for a in content["alignments"]] == pair
-    assert [e["example"] for e in content["examples"]] == order[:2]
+    ruled, drawn = content["examples"]
+    assert (ruled["example"], ruled["chosen"], drawn["chosen"]) == (order[0], "by rule", "at random")
+    assert drawn["example"] in order[1:]
     with style():
         figure = side_by_side(pd.DataFrame(), str(path), 1)
         said = texts(figure)
+        assert "example drawn at random" in said
+        by_rule = texts(side_by_side(pd.DataFrame(), str(path), 0))
+        assert "example chosen by rule: where the best alignment gains most over the worst" in by_rule
         with pytest.raises(AtlasError, match="has 2 examples, not 3"):
             side_by_side(pd.DataFrame(), str(path), 2)
     assert any(t.startswith("best: the general_kq") for t in said) and said.count("chair") == 2

@@ -112,8 +112,9 @@ def test_the_page_prints_the_outcome_in_the_unit_of_the_line(results: Path) -> N
     table = {
         "title": "T", "table": "metrics", "columns": columns, "factor": 100, "digits": 1,
         "rows": [{"label": m, "models": [m]} for m in "abd"],
-        "claims": [{"column": "r", "row": "a", form: to} for form, to in (("greater_than", "b"), ("less_than", "d"))],
     }  # fmt: skip
+    base = {"column": "r", "row": "a"}
+    table["claims"] = [base | {"greater_than": "b"}, base | {"less_than": "d"}]
     build_report({"toy": {"headlines": lines, "tables": [table]}}, results, results / "r.html")
     page = " ".join((results / "r.html").read_text().split())
     assert 'above “c”: <span class="contrary">contrary to the paper</span>' in page

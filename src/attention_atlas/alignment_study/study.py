@@ -67,8 +67,10 @@ def write_study(
     lower: Sequence[str],
     out: Path,
     examples: int = 4,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Write everything under `out`; returns the headline numbers for MLflow."""
+    """Write everything under `out`; returns the headline numbers for MLflow. `examples` are shown per panel,
+    half of them drawn with `seed`."""
     write_table(out / "tables" / "metrics.csv", frame)
     metrics: dict[str, dict[str, float]] = {}
     for row in frame[frame["kind"].isin(["alignment", "grounding"])].to_dict("records"):
@@ -79,7 +81,7 @@ def write_study(
     for name, panel in panels.items():
         if all(found[0].shown for found in panel.cells.values()):
             path = out / "tables" / f"shown_{name}.json"
-            write_shown(panel, main_score(panel, scores), titles, path, lower, examples)
+            write_shown(panel, main_score(panel, scores), titles, path, lower, examples, seed)
     return {
         f"{model} {name}".replace(":", ""): value
         for model, found in metrics.items()

@@ -3,8 +3,8 @@
 A claim of conf/report is one of
 
     {greater_than: TARGET} or {less_than: TARGET}
-        TARGET: a number in the unit of the report, `chance`, the name of another entry, or a list of these, of
-        which all must hold
+        TARGET: a number in the unit of the report, `chance`, the name of another entry, or a list of these,
+        of which all must hold
     {found_in_resamples: PERCENT}
         the value is a share of resamples, in per cent
 
