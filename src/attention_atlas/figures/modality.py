@@ -145,9 +145,9 @@ def runs(
 ) -> Figure:
     """Beyond the paper: the same quantities for every run, means over heads with intervals.
 
-    quantities: {title, metric, condition, factor}. same_weights: runs of the first run's trained model. Only
-    they can have an asterisk, which marks a difference from the first run (paired bootstrap over captions, p
-    < 0.05 after Holm's correction over the figure). Models that were trained once each have no marks, because the
+    quantities: {title, metric, condition, factor}. same_weights: runs of the first run's trained model. An
+    asterisk marks those of them that differ from the first run (paired bootstrap over captions, p < 0.05
+    after Holm's correction over the figure). Models that were trained once each have no marks, because the
     noise of training is unknown.
     """
     marked = _marked(table, quantities, next(iter(models)), [m for m in models if m in same_weights])
