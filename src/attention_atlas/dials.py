@@ -53,6 +53,7 @@ DIALS: dict[str, Any] = {
         "root": str,
         "features": str,
         "captioners": {"*": {"base": str, "data": str, "root": str}},
+        "gold": {"*": str},
         "captured": str,
         "linker": str,
     },
