@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
+from omegaconf import OmegaConf
 
 from attention_atlas import papersetup
 from attention_atlas.errors import AtlasError
 from attention_atlas.papersetup import Row, read_list, rows_of
+from attention_atlas.training.run import build_task
+from attention_atlas.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +106,16 @@ def test_a_stage_that_is_not_in_the_graph_is_named() -> None:
 def test_models_own_training_values_are_what_is_read() -> None:
     found = papersetup.composed({"a": "vilt_train@vilt_b32"}, ROOT)["a"]
     assert found["train"]["loop"]["lr"] == found["model"]["training"]["loop"]["lr"] == 1e-4
+
+
+def test_every_training_of_the_paper_profile_is_one_that_the_loop_takes() -> None:
+    runs = read_list(ROOT / papersetup.LIST)["runs"] | {
+        "mac_blind": "alignment_cells@mac_blind",
+        "m4c_blind": "alignment_cells@m4c_blind",
+        "vqa_blind": "vilt_train@vqa_blind",
+    }
+    trained = {n: c for n, c in papersetup.composed(runs, ROOT).items() if "train" in c}
+    assert {"captioner1", "unpaired2", "scan_coco", "damsm_coco", "mac_blind", "vilt"} <= set(trained)
+    for name, values in trained.items():
+        cfg = OmegaConf.create({key: values[key] for key in ("model", "train", "seed")})
+        assert build_task(cfg) and TrainSettings.read(values["train"]["loop"], name)
