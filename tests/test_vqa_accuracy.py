@@ -69,7 +69,7 @@ def published(answer: str, people: list[str]) -> float:
             "00123456789",
         )
     )
-    numbers["ten"] = "10"
+    numbers |= {"six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
 
     def tidy(text):
         return text.replace("\n", " ").replace("\t", " ").strip()
