@@ -102,19 +102,19 @@ def dump_phases(
         raise ConfigError("conf/experiment: dump: samples: all are 0; ask for at least one analysis")
     blocks = windows(settings.blocks, len(loaded.decoder_layers), settings.width, settings.stride)
     work.mkdir(parents=True, exist_ok=True)
-    writer = StatisticsWriter(
+    with StatisticsWriter(
         work / STATISTICS,
         model=loaded.name,
         config_hash=config_hash,
         kinds={KIND: (QUERY, KEY)},
         groups={KEY: list(GROUPS)},
-    )
-    for at, batch in progress(list(_batches(drawn, settings.batch_size, writer.done)), "samples"):
-        found = _measured(loaded, batch, drawn, at, counts, settings)
-        if min(at) < counts["knockout"]:
-            _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
-        for i, (statistics, axes) in zip(at, found):
-            writer.write(drawn[i].id, {KIND: statistics}, axes)
+    ) as writer:
+        for at, batch in progress(list(_batches(drawn, settings.batch_size, writer.done)), "samples"):
+            found = _measured(loaded, batch, drawn, at, counts, settings)
+            if min(at) < counts["knockout"]:
+                _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
+            for i, (statistics, axes) in zip(at, found):
+                writer.write(drawn[i].id, {KIND: statistics}, axes)
     # Quadruples need both of their pictures, so they come from every split that no model was trained on.
     held = corpus.split("val+test")
     pairs = quadruples(held)[: settings.count("pairs", len(held))]
@@ -122,7 +122,6 @@ def dump_phases(
     if pairs:
         scores = score_quadruples(loaded, corpus, pairs, settings.prompt, settings.batch_size)
     out.mkdir(parents=True, exist_ok=True)
-    writer.finish()
     (work / STATISTICS).replace(out / STATISTICS)
     grid = loaded.grid
     write_json(

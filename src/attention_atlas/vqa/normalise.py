@@ -1,8 +1,8 @@
 """One form for answers before they are compared: the rules of the published VQA evaluation.
 
-The source is `vqaEval.py` of github.com/GT-Vision-Lab/VQA at commit a013f00 (BSD-2-Clause), quirks included: an
-accuracy that is compared with published numbers must treat every answer as they do. The code is our own; the
-tables of contractions, number words, articles and punctuation marks are the published ones.
+The source is `vqaEval.py` of github.com/GT-Vision-Lab/VQA at commit a013f00 (BSD-2-Clause), quirks included:
+an accuracy that is compared with published numbers must treat every answer as they do. The code is our own;
+the tables of contractions, number words, articles and punctuation marks are the published ones.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ youd you'd  youd've you'd've  you'dve you'd've  youll you'll  youre you're  youv
 _PAIRS = _CONTRACTIONS.split()
 CONTRACTIONS = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))
 _NUMBER_COMMA = re.compile(r"\d,\d")
-# The published pattern is (?!<=\d)(\.)(?!\d). Its first group was meant as a lookbehind and is always true, so a
-# point after a digit goes too.
+# The published pattern is (?!<=\d)(\.)(?!\d). Its first group was meant as a lookbehind and is always true,
+# so a point after a digit goes too.
 _FULL_STOP = re.compile(r"\.(?!\d)")
 # The published call passes re.UNICODE (32) where the number of replacements is expected.
 _MOST_FULL_STOPS = 32
