@@ -55,11 +55,12 @@ def config(model: str = "object_relation", **loop: Any) -> Any:
         },
         "lstm": {"_target_": "attention_atlas.models.lstm.HierarchicalLSTM", "pooled": 16, "hidden": 16},
         "blind": {
-            "_target_": "attention_atlas.models.blind.BlindTransformer",
+            "_target_": "attention_atlas.models.object_relation.ObjectRelationTransformer",
             "layers": 1,
             "heads": 2,
             "dim": 16,
             "inner": 32,
+            "blind": True,
         },
     }
     settings = {"epochs": 2, "lr": 0.01, "betas": [0.9, 0.98], "schedule": {"name": "constant"}, **loop}

@@ -12,7 +12,6 @@ from attention_atlas.capture.dump import DumpSettings, dump, read_settings
 from attention_atlas.capture.dumps.captioning import CaptioningDump
 from attention_atlas.corpus import Corpus, Example, Scene
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.blind import BlindTransformer
 from attention_atlas.models.lstm import HierarchicalLSTM
 from attention_atlas.models.object_relation import ObjectRelationTransformer
 from attention_atlas.store import AttentionStore, StatisticsStore
@@ -243,10 +242,8 @@ def test_own_models_pass_the_checks(world):
     task.prepare(corpus, features, vocab, {})
     batch = next(iter(task.batches(())))
     torch.manual_seed(0)
-    blind = BlindTransformer(len(vocab), layers=2, heads=2, dim=8, inner=16).eval()
     model = captioner()
     assert len(validate(model, lambda: model(batch.inputs))) == 6
-    assert len(validate(blind, lambda: blind(batch.inputs))) == 2
 
 
 def test_wrong_dumps_are_one_line(world, tmp_path):

@@ -37,6 +37,16 @@ def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
 STAGES = resolved_stages()
 
 
+def with_bases(path: str, root: Path) -> set[str]:
+    """The file and those of its own folder that its defaults list includes, as a blind model's does."""
+    values = OmegaConf.to_container(OmegaConf.load(root / path), resolve=False)
+    folder, found = path.rpartition("/")[0], {path}
+    for entry in values.get("defaults") or [] if isinstance(values, dict) else []:
+        if isinstance(entry, str) and entry != "_self_" and not entry.startswith("/"):
+            found |= with_bases(f"{folder}/{entry}.yaml", root)
+    return found
+
+
 def composed(cmd: str, root: Path = ROOT) -> tuple[Any, set[str]]:
     """(configuration, conf files read) for a stage's command line, asked of Hydra."""
     words = shlex.split(cmd)
@@ -49,7 +59,7 @@ def composed(cmd: str, root: Path = ROOT) -> tuple[Any, set[str]]:
     for group, choice in cfg.hydra.runtime.choices.items():
         group = group.split("@")[0]
         if choice and not group.startswith("hydra/"):
-            files.add(f"conf/{group}/{choice}.yaml")
+            files |= with_bases(f"conf/{group}/{choice}.yaml", root)
     OmegaConf.set_readonly(cfg.hydra, False)
     return cfg, files
 

@@ -51,6 +51,8 @@ def table():
     for kind in ("decoder_self", "cross"):
         rows += block("entropy", kind, "visible", rng.random((3, 4)), n=1234)
     rows += block("grounding", "cross", "phrases", [[0.05, 0.12, 0.2, 0.3]] * 2 + [[0.1, 0.16, 0.5, 0.149]])
+    area = {"kind": "cross", "metric": "grounding_chance", "condition": "area", "n": 10, "value": 0.12}
+    rows.append(area | {"ci_low": 0.11, "ci_high": 0.13})
     for name in ("DET+ADJ+NOUN", "VERB+ADP"):
         rows += block("pos_share", "decoder_self", name, rng.random((3, 4)), n=900)
     pair = {"kind": "decoder_self", "condition": "DET+ADJ+NOUN ~ VERB+ADP", "n": 48}
@@ -75,9 +77,12 @@ def test_cells_print_the_table_first_layer_on_top(table):
     assert places[0] == (0, 0) and places[-1] == (3, 2)
     assert axis.yaxis.get_inverted()  # layer 1 is the top row
     assert [t.get_text() for t in axis.get_yticklabels()] == ["1", "2", "3"]
-    assert "chance 10.0 %" in axis.get_title()
-    # Above 0.1 are the lower ends 0.15 and 0.25 (twice), 0.11 and 0.45; 0.07 and 0.099 are not.
-    assert "n = 10 phrases; 6 of 12 heads above chance" in figure.get_supxlabel()
+    assert "chance: uniform 10.0 %, by area 12.0 %" in axis.get_title()
+    # Above 0.12 are the lower ends 0.15 and 0.25 (twice) and 0.45; 0.11 is above uniform chance alone.
+    assert "n = 10 phrases; 5 of 12 heads above both chance levels" in figure.get_supxlabel()
+    solid, dashed = figure.axes[1].get_lines()
+    assert (solid.get_ydata()[0], solid.get_linestyle()) == (pytest.approx(10.0), "-")
+    assert (dashed.get_ydata()[0], dashed.get_linestyle()) == (pytest.approx(12.0), "--")
     frame = axis.patches[0]
     assert frame.get_xy() == (1.5, 1.5)  # around layer 3, head 3
 

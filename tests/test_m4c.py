@@ -127,7 +127,7 @@ def test_every_alignment_attends_as_its_score_says_and_learns(name):
     assert torch.equal(captured.output, scores) or torch.allclose(captured.output, scores, atol=1e-4)
     target = torch.zeros_like(scores)
     target[:, :, EOS] = 1
-    model.loss(inputs | {"target_BSA": target, "counts_BS": torch.ones(3, 3)}).backward()
+    model.loss(inputs | {"target_BSA": target, "counts_BS": torch.ones(3, 3).bool()}).backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
     inside = [p for n, p in model.named_parameters() if ".alignment." in n]
     assert len(inside) == (0 if name.split(".")[0] in ("dot", "scaled_dot", "cosine") else len(inside) or -1)
@@ -214,6 +214,7 @@ def test_loss_by_hand_counts_only_steps_that_count():
     model, inputs = small(), batch()
     scores = model(inputs)
     target = (torch.rand(scores.shape, generator=_seeded()) > 0.8).float()
+    target[..., 4] = 1  # each step has a right word that can be said
     counts = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
     expected = 0.0
     for b, s in ((0, 0), (0, 1), (1, 0)):
@@ -221,7 +222,6 @@ def test_loss_by_hand_counts_only_steps_that_count():
         t = target[b, s].double()
         known = scores[b, s] > -1e3
         expected += float(-(t * p.log() + (1 - t) * (1 - p).log())[known].sum())
-        expected += float((1e4 * t[~known]).sum())
     loss = model(inputs | {"target_BSA": target, "counts_BS": counts}, learn=True)
     assert float(loss.detach()) == pytest.approx(expected / 3, rel=1e-4)
 
@@ -242,6 +242,35 @@ def test_softmax_loss_by_hand():
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters())
     with pytest.raises(ConfigError, match="softmx"):
         small(loss="softmx")
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_steps_that_only_unseen_words_could_answer_do_not_count(kind):
+    """A pointer to a word that the model does not see has a constant score; as a right word it would give a
+    loss of 10,000 that no update can lower, and drown the steps that can be learned."""
+    model, inputs = small(loss=kind, blind=True), batch()
+    scores = model(inputs).detach()
+    pointed, counts = torch.zeros(scores.shape), torch.zeros(3, 3).bool()
+    pointed[0, 0, 4] = pointed[0, 1, ANSWERS] = pointed[1, 0, EOS] = pointed[1, 0, ANSWERS + 1] = 1
+    counts[0, :2] = counts[1, 0] = True
+    loss = model(inputs | {"target_BSA": pointed, "counts_BS": counts}, learn=True)
+    able, reachable = counts.clone(), pointed.clone()
+    able[0, 1], reachable[..., ANSWERS:] = False, 0
+    wanted = model(inputs | {"target_BSA": reachable, "counts_BS": able}, learn=True)
+    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    assert float(loss.detach()) < 100
+    # A word that is read but padded in one row is seen in another: only the row's own mask decides.
+    seeing = small(loss=kind)
+    target = torch.zeros(scores.shape)
+    target[0, 0, ANSWERS + 2] = target[1, 0, ANSWERS + 2] = 1
+    both, one = torch.zeros(3, 3).bool(), torch.zeros(3, 3).bool()
+    both[:2, 0], one[1, 0] = True, True
+    losses = [
+        float(seeing.loss(inputs | {"target_BSA": target, "counts_BS": c}).detach()) for c in (both, one)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    nothing = model.loss(inputs | {"target_BSA": pointed * 0, "counts_BS": counts})
+    assert float(nothing.detach()) == 0 and not nothing.isnan()
 
 
 @torch.no_grad()

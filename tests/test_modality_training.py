@@ -173,6 +173,14 @@ def test_self_critical_training_raises_the_reward(data, tmp_path, baseline):
     loop = TrainSettings(epochs=8, validate_every=8, lr=3e-3, **settings)
     history = train(task, model, loop, tmp_path / "b")[1]
     assert history[-1]["cider"] > before + 20
+    assert history[0]["cider"] == pytest.approx(before) and history[0]["step"] == 0
+    # A rate that ruins the captions: the weights that it began with are kept.
+    model = CaptionTransformer(**task.model_sizes(), **SMALL)
+    task.start(model)
+    ruin = TrainSettings(epochs=1, lr=3.0, **settings)
+    kept, history = train(task, model, ruin, tmp_path / "c")
+    assert history[-1]["cider"] < before
+    torch.testing.assert_close(kept, weights)
 
 
 def test_self_critical_settings():

@@ -13,7 +13,6 @@ from attention_atlas.capture.seam import AttentionCall, recording
 from attention_atlas.errors import ConfigError
 from attention_atlas.models.attention import MultiHeadAttention, causal_mask
 from attention_atlas.models.base import caption_loss
-from attention_atlas.models.blind import BlindTransformer
 from attention_atlas.models.dropout import Dropout
 from attention_atlas.models.lstm import HierarchicalLSTM
 from attention_atlas.models.object_relation import (
@@ -51,7 +50,7 @@ def build(name: str) -> Any:
         model: Any = HierarchicalLSTM(len(VOCAB), 5, pooled=12, hidden=16)
         model.set_vocabulary(VOCAB)
     elif name == "blind":
-        model = BlindTransformer(len(VOCAB), **SMALL)
+        model = ObjectRelationTransformer(len(VOCAB), 5, **SMALL, blind=True)
     else:
         model = ObjectRelationTransformer(len(VOCAB), 5, **SMALL)
     return model.eval()
@@ -222,8 +221,13 @@ def test_boxes_matter_to_the_object_relation_transformer() -> None:
 def test_blind_sees_nothing_of_the_image() -> None:
     model, b = build("blind"), batch()
     other = {**b, "features_BND": torch.randn(3, 4, 5), "boxes_BN4": torch.rand(3, 4, 4)}
+    fewer = {name: value[:, :2] if name != "ids_BT" else value for name, value in other.items()}
     with torch.no_grad():
         assert torch.equal(model(b), model(other))
+        assert torch.equal(model(b), model({**fewer, "regions_BN": ~fewer["regions_BN"]}))
+    seeing = build("object_relation")
+    sizes = [{name: value.shape for name, value in m.state_dict().items()} for m in (model, seeing)]
+    assert sizes[0] == sizes[1], "a blind model has every weight of the one that it is compared with"
 
 
 def test_lstm_ends_a_paragraph_by_its_sentence_lstm() -> None:

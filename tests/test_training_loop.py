@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import sha256
 from attention_atlas.training.loop import adam, train
-from attention_atlas.training.run import build_task, load_run, run_config, train_captioner
+from attention_atlas.training.run import build_task, load_run, run_config, save_run, train_captioner
 from attention_atlas.training.settings import Schedule, TrainSettings
 from attention_atlas.vision.features_file import FeaturesFile
 
@@ -90,6 +90,26 @@ def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path) -> None:
     task = Worsening()
     weights, _ = train(task, slope(), TrainSettings(epochs=3, lr=0.01), tmp_path)
     assert float(weights["weight"]) == task.slopes[1] != task.slopes[2]
+
+
+@pytest.mark.parametrize("good", [0.0, 2.0])
+def test_fine_tuning_that_makes_things_worse_keeps_the_starting_weights(tmp_path: Path, good: float) -> None:
+    class Tuned(Line):
+        continues = True
+
+        def validate(self, model: Any) -> dict[str, float]:
+            return {"loss": abs(float(model.weight) - good)}
+
+    settings = TrainSettings(epochs=2, lr=0.05)
+    weights, history = train(Tuned(), slope(), settings, tmp_path / "work")  # learns to go from 0 to 2
+    assert [row["step"] for row in history] == [0, 8, 16] and "train_loss" not in history[0]
+    assert (float(weights["weight"]) == 0.0) == (good == 0.0)
+    # A run that goes on from its checkpoint does not validate the start again.
+    assert train(Tuned(), slope(), settings, tmp_path / "work")[1] == history
+    save_run(tmp_path / "run", weights, {"sizes": {}}, history)
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows[0]["train_loss"] == "nan" and float(rows[2]["train_loss"]) >= 0
 
 
 def test_one_step_of_adam_is_the_schedule_s_rate(tmp_path: Path) -> None:

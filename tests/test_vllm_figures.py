@@ -68,6 +68,7 @@ def planted(folder: Path) -> Path:
                     "norm": norm,
                     "attention": np.stack([attention] * LAYERS),
                     "log_prob": log_prob,
+                    "log_prob_other": np.array([-6.0, -6.0, -6.5, -8.0]),
                     "tokens": np.array([2.0]),
                 }
             },
@@ -166,6 +167,15 @@ def test_knockout_of_the_planted_dump(tmp_path: Path) -> None:
     assert rows["log-prob change", "another picture", -1]["value"] == pytest.approx(-1)
     assert rows["log-prob change", "text → image, 1 layers", 0]["value"] == pytest.approx(-0.5)
     assert rows["log-prob change", "text → image, all layers", -1]["value"] == pytest.approx(-2)
+    other, net = "log-prob change under another picture", "net log-prob change"
+    assert rows[other, "text → image, 1 layers", 0]["value"] == pytest.approx(-0.25)
+    assert rows[net, "text → image, 1 layers", 0]["value"] == pytest.approx(-0.5 + 0.25)
+    # Cut off everywhere, no picture matters: what is left is what the own picture is worth.
+    assert rows[other, "text → image, all layers", -1]["value"] == pytest.approx(-1)
+    assert rows[net, "text → image, all layers", -1]["value"] == pytest.approx(-1)
+    assert rows[f"{net} by phase", "text → image, III Inter-modal Encoding", -1]["value"] == pytest.approx(
+        -0.25
+    )
     by_phase = rows["log-prob change by phase", "text → image, III Inter-modal Encoding", -1]
     assert by_phase["value"] == pytest.approx(-0.5)
     assert pairs["text score", "all", -1]["value"] == 1 and pairs["text score", "all", -1]["n"] == 2

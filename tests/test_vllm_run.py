@@ -54,7 +54,7 @@ def test_each_part_is_kept_of_as_many_samples_as_asked(name: str, tmp_path: Path
             names = {"unit_sums", "counts", "span"}
             names |= {"lens_plain", "lens_normalised"} if i < 4 else set()
             names |= {"norm", "attention"} if i < 3 else set()
-            names |= {"log_prob", "tokens"} if i < 2 else set()
+            names |= {"log_prob", "log_prob_other", "tokens"} if i < 2 else set()
             assert set(store.names(sample, "decoder")) == names
             assert store.read(sample, "decoder", "unit_sums").shape == (tiny.LAYERS + 2, 3, 32)
             axis = store.axis(sample, "sequence")
@@ -82,6 +82,12 @@ def test_log_probabilities_are_the_models_own(tmp_path: Path) -> None:
     assert np.allclose([r[1] for r in rows], [t for t, _ in other], atol=1e-3)
     blind = about["conditions"].index("text → image | 0-3")
     assert abs(rows[0][blind] - rows[0][0]) > 1e-3
+    with StatisticsStore(tmp_path / "out/statistics.h5") as store:
+        strange = [store.read(s.id, "decoder", "log_prob_other") for s in samples[:2]]
+    assert np.allclose([r[0] for r in strange], [r[1] for r in rows], atol=1e-5)
+    assert np.allclose([r[blind] for r in strange], [r[blind] for r in rows], atol=1e-3), "no picture matters"
+    window = about["conditions"].index("text → image | 0-1")
+    assert abs(strange[0][window] - rows[0][window]) > 1e-5
 
 
 def test_a_killed_dump_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

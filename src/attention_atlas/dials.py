@@ -49,7 +49,7 @@ DIALS: dict[str, Any] = {
         "data": str,
         "root": str,
         "features": str,
-        "captioners": list,
+        "captioners": {"*": str},  # and the file in conf/model that each begins with
         "captured": str,
         "linker": str,
     },
@@ -72,6 +72,7 @@ DIALS: dict[str, Any] = {
         "cells": {
             "*": {
                 "model": str,
+                "base": str,
                 "data": str,
                 "train": str,
                 "root": str,
@@ -87,7 +88,7 @@ DIALS: dict[str, Any] = {
         "data": list,
         "order": list,
         "bases": {"*": str},
-        "tuned": list,
+        "tuned": {"*": str},
         "blind": str,
         "train": str,
         "tower": str,

@@ -22,7 +22,17 @@ from attention_atlas.lanes import exit_with, repro_side_by_side
 from attention_atlas.tracking import tracking_uri
 
 # Tables of a profile that stand for the whole table.
-REPLACED = ("corpora", "layers", "text_only", "bases", "scene_text", "encoders", "cells")
+REPLACED = (
+    "corpora",
+    "layers",
+    "text_only",
+    "bases",
+    "scene_text",
+    "encoders",
+    "cells",
+    "captioners",
+    "tuned",
+)
 
 
 def apply_profile(root: Path, name: str) -> None:

@@ -46,16 +46,21 @@ def entropy(
 def noun_grounding(
     table: pd.DataFrame, condition: str = "phrases", kind: str = "cross", scale: str = "own"
 ) -> Figure:
-    """Figure 4: share of cross-attention from noun phrases to their linked regions, with its chance level."""
+    """Figure 4: share of cross-attention from noun phrases to their linked regions, with both chance levels:
+    attention that is uniform over the regions, and attention proportional to their area. A head is above chance
+    when the lower end of its interval is above both."""
     rows = _rows(table, metric="grounding", kind=kind, condition=condition)
     heads = rows[rows["head"] >= 0]
-    above = int((heads["ci_low"] > heads["chance"]).sum())
-    chance = 100 * float(rows["chance"].iloc[0])
-    title = f"noun phrase → linked regions (chance {number(chance, 1)} %)"
-    note = f"n = {_count(rows)} phrases; {above} of {len(heads)} heads above chance (95 % interval)\n"
-    note += "frame: highest head; line on the bar: chance"
+    by_area = _rows(table, metric="grounding_chance", kind=kind, condition="area")
+    uniform, area = (100 * float(v) for v in (rows["chance"].iloc[0], by_area["value"].iloc[0]))
+    above = int((100 * heads["ci_low"] > max(uniform, area)).sum())
+    title = (
+        f"noun phrase → linked regions\n(chance: uniform {number(uniform, 1)} %, by area {number(area, 1)} %)"
+    )
+    note = f"n = {_count(rows)} phrases; {above} of {len(heads)} heads above both chance levels (95 % interval)\n"
+    note += "frame: highest head; lines on the bar: chance, uniform (solid) and by area (dashed)"
     return heatmaps(
-        [Panel(100 * head_matrix(rows), title, chance)],
+        [Panel(100 * head_matrix(rows), title, uniform, area)],
         width=COLUMN * 1.15, columns=1, label="P (%)", scale=scale, digits=1, note=note,
     )  # fmt: skip
 

@@ -21,11 +21,13 @@ SCALES = ("own", "shared", "full")
 
 @dataclass
 class Panel:
-    """One heat map. `values_LH` is drawn as it is; `chance` is marked on the colour bar."""
+    """One heat map. `values_LH` is drawn as it is; `chance` is a solid line on the colour bar, `other_chance` a
+    dashed one."""
 
     values_LH: np.ndarray
     title: str
     chance: float = float("nan")
+    other_chance: float = float("nan")
 
 
 def heatmaps(
@@ -79,9 +81,9 @@ def heatmaps(
         if i // columns == rows - 1:
             ax.set_xlabel("head")
         if scale != "shared":
-            _bar(figure, image, [ax], [panel.chance], label if (i + 1) % columns == 0 else "")
+            _bar(figure, image, [ax], [panel], label if (i + 1) % columns == 0 else "")
         elif i == len(panels) - 1:
-            _bar(figure, image, list(axes.ravel()), [p.chance for p in panels], label)
+            _bar(figure, image, list(axes.ravel()), panels, label)
     for ax in axes.ravel()[len(panels) :]:
         ax.set_visible(False)
     if note:
@@ -147,8 +149,8 @@ def _draw(
     return image
 
 
-def _bar(figure: Figure, image: Any, axes: list[Any], chances: Sequence[float], label: str) -> None:
-    """A colour bar; a line at the chance level where it lies within the range."""
+def _bar(figure: Figure, image: Any, axes: list[Any], panels: Sequence[Panel], label: str) -> None:
+    """A colour bar; a line at each chance level that lies within the range."""
     # As high as the panels, however tall these are: the width follows from `fraction`.
     aspect = 18 if image.get_array().shape[0] <= 8 else 40
     bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.08, aspect=aspect)
@@ -157,6 +159,7 @@ def _bar(figure: Figure, image: Any, axes: list[Any], chances: Sequence[float], 
     if label:
         bar.set_label(label, labelpad=2)
     low, high = image.get_clim()
-    for chance in sorted({c for c in chances if np.isfinite(c)}):
-        if low <= chance <= high:
-            bar.ax.axhline(chance, color=MARK, linewidth=1.4)
+    for name, line in (("chance", "solid"), ("other_chance", (0, (2, 1)))):
+        for chance in sorted({getattr(panel, name) for panel in panels}):
+            if low <= chance <= high:
+                bar.ax.axhline(chance, color=MARK, linewidth=1.4, linestyle=line)

@@ -12,7 +12,7 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.figures.style import GREY, LINES, PAGE, new_figure
 from attention_atlas.metrics.table import select
 from attention_atlas.metrics.vllm_context import IMAGE, INTER, TEXT
-from attention_atlas.metrics.vllm_knockout import METRIC
+from attention_atlas.metrics.vllm_knockout import METRIC, NET
 from attention_atlas.vllm.phases import NAMES
 
 if TYPE_CHECKING:
@@ -134,18 +134,21 @@ def over_baseline(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[
     return figure
 
 
-def knockout(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str]) -> Figure:
+def knockout(
+    table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str], metric: str = NET
+) -> Figure:
     """Change of the caption's log-probability per token when a window of layers is cut; at the window's
-    middle. Dotted: all layers cut; dash-dotted: another picture."""
+    middle. Dotted: all layers cut; dash-dotted: another picture. metric: by default the change minus the same
+    change when another picture is shown (metrics/vllm_knockout.py)."""
     figure, found = panels(table, models, data, 1.95)
     for ax, rows, title in found:
-        part = select(rows, kind="knockout", metric=METRIC)
+        part = select(rows, kind="knockout", metric=metric)
         windows = sorted(
             {c for c in part["condition"] if c.endswith("layers") and not c.endswith("all layers")}
         )
         for i, condition in enumerate(reversed(windows)):
             block, _, width = condition.rpartition(", ")
-            seen = by_layer(part, "knockout", METRIC, condition)
+            seen = by_layer(part, "knockout", metric, condition)
             if seen is None:
                 continue
             # A window that starts at layer index f of width w takes state f to state f + w.
@@ -155,14 +158,17 @@ def knockout(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, 
             whole = select(part, condition=f"{block}, all layers")
             if len(whole):
                 ax.axhline(float(whole["value"].iloc[0]), color=LINES[i], linestyle=(0, (1, 2)), linewidth=1)
-        other = select(part, condition="another picture")
+        other = select(rows, kind="knockout", metric=METRIC, condition="another picture")
         if len(other):
             ax.axhline(float(other["value"].iloc[0]), color=GREY, linestyle="dashdot", linewidth=0.9)
         ax.axhline(0, color=GREY, linewidth=0.6)
         ax.set_title(title)
         bands(ax, rows)
     note = "dotted: all layers cut; dash-dotted: another picture; shaded: 95 % interval; bands: phases"
-    _finish(figure, found, "change of log p per token (nats)", note)
+    label = "change of log p per token (nats)"
+    if metric == NET:
+        label = "change of log p per token,\nminus that under another picture (nats)"
+    _finish(figure, found, label, note)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,20 @@ from attention_atlas.vllm.phases import Stability
 from attention_atlas.vllm.winoground_scores import CHANCE, winoground
 
 METRIC = "log-prob change"
+UNDER_OTHER = f"{METRIC} under another picture"
+NET = f"net {METRIC}"
 
 
 def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[str, Any]]:
     """`log-prob change` per token of the text, in nats, against the plain model: by block and window (layer:
     the window's first, width in the condition), all layers (layer −1), another picture (layer −1: what the
     picture is worth at all). With phases: `<metric> by phase`, the mean over windows whose middle lies in it
-    (layer l takes state l to state l + 1)."""
+    (layer l takes state l to state l + 1).
+
+    A block also puts the model in a state that it was never trained in, which costs probability whatever the
+    picture shows. `… under another picture` is the same change when another picture is shown throughout, and
+    `net log-prob change` is the first minus the second: what the block keeps from the text of its own
+    picture. Where the text is cut off in all layers, it equals the change under another picture alone."""
     samples = dump.samples("knockout")
     if not samples:
         return []
@@ -42,6 +50,25 @@ def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[
             block, _, window = name.partition(" | ")
             first, last = (int(x) for x in window.split("-"))
             by_block.setdefault(block, []).append((c, first, last))
+    other_NC = np.stack(dump.read("knockout", "log_prob_other")).astype(np.float64)
+    change_other = (other_NC - other_NC[:, [conditions.index(PLAIN)]]) / tokens_N1
+    for metric, change_NC in ((METRIC, change), (UNDER_OTHER, change_other), (NET, change - change_other)):
+        rows += _block_rows(dump, phases, by_block, change_NC, images, metric, seed)
+    return rows
+
+
+def _block_rows(
+    dump: Dump,
+    phases: Stability | None,
+    by_block: Mapping[str, Sequence[tuple[int, int, int]]],
+    change: np.ndarray,
+    images: np.ndarray,
+    metric: str,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """`metric` of each block: (condition's column, first layer, last layer) of each window."""
+    base = dump.base | {"kind": "knockout", "metric": metric}
+    rows: list[dict[str, Any]] = []
     for block, found in by_block.items():
         whole = [c for c, first, last in found if (first, last) == (0, dump.layers - 1)]
         if whole:
@@ -58,7 +85,7 @@ def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[
             inside = [c for c, first, last in parts if start <= (first + last) / 2 < end]
             if inside:
                 mean = change[:, inside].mean(1, keepdims=True)
-                named = base | {"metric": f"{METRIC} by phase", "condition": f"{block}, {phase}"}
+                named = base | {"metric": f"{metric} by phase", "condition": f"{block}, {phase}"}
                 rows += mean_rows(mean, images, named, chance_NC=0.0, seed=seed)
     return rows
 

@@ -28,7 +28,7 @@ NARROW = 256  # units below which weights start otherwise
 QUIET = 0.25  # what was said before and how words read are spelled, beside all else
 OCR_PARTS = ("ocr_spelling", "ocr_look", "ocr_place")
 LOSSES = ("sigmoid", "softmax")
-NEVER = -1e4  # score of a pointer to no word; its loss and gradient are zero
+NEVER = -1e4  # score of a pointer to no word; see `M4C.loss`
 
 
 class Block(nn.Module):
@@ -226,9 +226,13 @@ class M4C(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Averaged over the steps that count (`counts_BS`): binary cross-entropy of `target_BSA` summed over
-        words, as the paper's, or with loss="softmax" minus the log of the probability of all right words."""
-        scores, target_BSA = self(batch), batch["target_BSA"]
-        counts_BS = batch["counts_BS"].to(scores.dtype)
+        words, as the paper's, or with loss="softmax" minus the log of the probability of all right words.
+
+        A pointer to a word that the model does not see is no right word, and a step without any other does
+        not count: its loss would be the constant NEVER, which no update can lower."""
+        scores = self(batch)
+        target_BSA = batch["target_BSA"].masked_fill(scores == NEVER, 0.0)
+        counts_BS = (batch["counts_BS"] & (target_BSA > 0).any(-1)).to(scores.dtype)
         if self.kind_of_loss == "softmax":
             right = scores.masked_fill(target_BSA == 0, float("-inf")).logsumexp(-1)
             # A step without any right word does not count; -inf times 0 would not be 0.

@@ -77,7 +77,8 @@ class ObjectRelationTransformer(CaptionModel):
     Published sizes: 6 layers, 8 heads, dim 512, inner 2048, dropout 0.1 (0.5 after the features' projection).
     `attention_dropout` None means `dropout`; 0 lets a CPU use its fused attention in training. `encoder_init`
     multiplies, at the start, the matrices by which the encoder adds to its regions; 1 as published. Below 1
-    the encoder starts near the identity, and regions stay distinct under a high learning rate.
+    the encoder starts near the identity, and regions stay distinct under a high learning rate. `blind`: every
+    picture is one region of zeros over the whole picture, so that only the text can tell.
     """
 
     def __init__(
@@ -93,8 +94,10 @@ class ObjectRelationTransformer(CaptionModel):
         attention_dropout: float | None = None,
         max_length: int = 152,
         encoder_init: float = 1.0,
+        blind: bool = False,
     ) -> None:
         super().__init__()
+        self.blind = blind
         on_weights = dropout if attention_dropout is None else attention_dropout
         self.project = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), Dropout(feature_dropout))
         self.encoder = nn.ModuleList(
@@ -118,6 +121,8 @@ class ObjectRelationTransformer(CaptionModel):
         return self.encoder_norm(x_BND)
 
     def encode(self, batch: Batch) -> Any:
+        if self.blind:
+            batch = without_picture(batch)
         return {"layers": self.decoder.memory(self.encode_regions(batch)), "regions_BN": batch["regions_BN"]}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -128,6 +133,19 @@ class ObjectRelationTransformer(CaptionModel):
         new = ids_BT if state is None else ids_BT[:, -1:]
         logits_BTV, state = self.decoder(new, memory["layers"], _mask(memory), keep=True, past=state)
         return logits_BTV[:, -1], state
+
+
+def without_picture(batch: Batch) -> Batch:
+    """The batch with one region in place of all: features of zeros (B,1,F), a box (B,1,4) that is the whole
+    picture."""
+    features_B1F = torch.zeros_like(batch["features_BND"][:, :1])
+    box_4 = features_B1F.new_tensor([0.0, 0.0, 1.0, 1.0])
+    return {
+        **batch,
+        "features_BND": features_B1F,
+        "boxes_BN4": box_4.expand(len(features_B1F), 1, 4),
+        "regions_BN": torch.ones_like(batch["regions_BN"][:, :1]),
+    }
 
 
 def _mask(memory: Any) -> Tensor:

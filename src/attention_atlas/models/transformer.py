@@ -74,7 +74,7 @@ class WordEmbedding(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """x + self-attention, + cross-attention (unless `cross` is False), x + feed-forward, each of norm(x)."""
+    """x + self-attention, + cross-attention x + feed-forward, each of norm(x)."""
 
     def __init__(
         self,
@@ -84,18 +84,15 @@ class DecoderLayer(nn.Module):
         dropout: float,
         attention_dropout: float,
         index: int,
-        cross: bool = True,
     ) -> None:
         super().__init__()
         self.norm_self = LayerNorm(dim)
         self.self_attention = MultiHeadAttention(dim, heads, "decoder_self", index, attention_dropout)
-        if cross:
-            self.norm_cross = LayerNorm(dim)
-            self.cross_attention = MultiHeadAttention(dim, heads, "cross", index, attention_dropout)
+        self.norm_cross = LayerNorm(dim)
+        self.cross_attention = MultiHeadAttention(dim, heads, "cross", index, attention_dropout)
         self.norm_feed = LayerNorm(dim)
         self.feed_forward = FeedForward(dim, inner, dropout)
         self.dropout = Dropout(dropout)
-        self.cross = cross
 
     def forward(
         self,
@@ -116,11 +113,10 @@ class DecoderLayer(nn.Module):
                 present = (torch.cat([past[0], present[0]], 2), torch.cat([past[1], present[1]], 2))
         attended = self.self_attention(normed, keys_values=present, mask=mask)
         x_BTD = x_BTD + self.dropout(attended)
-        if self.cross:
-            residual_input(self.cross_attention, x_BTD)
-            normed = self.norm_cross(x_BTD)
-            attended = self.cross_attention(normed, keys_values=memory, mask=memory_mask)
-            x_BTD = x_BTD + self.dropout(attended)
+        residual_input(self.cross_attention, x_BTD)
+        normed = self.norm_cross(x_BTD)
+        attended = self.cross_attention(normed, keys_values=memory, mask=memory_mask)
+        x_BTD = x_BTD + self.dropout(attended)
         x_BTD = x_BTD + self.dropout(self.feed_forward(self.norm_feed(x_BTD)))
         return x_BTD, present
 
@@ -138,12 +134,11 @@ class Decoder(nn.Module):
         dropout: float,
         attention_dropout: float,
         max_length: int,
-        cross: bool = True,
     ) -> None:
         super().__init__()
         self.embedding = WordEmbedding(vocab_size, dim, dropout, max_length)
         self.layers = nn.ModuleList(
-            DecoderLayer(dim, heads, inner, dropout, attention_dropout, i, cross) for i in range(layers)
+            DecoderLayer(dim, heads, inner, dropout, attention_dropout, i) for i in range(layers)
         )
         self.norm = LayerNorm(dim)
         self.generator = nn.Linear(dim, vocab_size)

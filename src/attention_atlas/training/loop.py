@@ -30,7 +30,9 @@ Metrics = dict[str, float]
 class Task(Protocol):
     """What a study trains on. `best` is (metric of `validate`, 'max' or 'min').
 
-    Optional: `optimizers(model, settings) -> {name: optimiser}` for more than one of them.
+    Optional: `optimizers(model, settings) -> {name: optimiser}` for more than one of them; `continues`, True
+    when the starting weights already do the task (fine-tuning). They are then validated before the first
+    update, and kept if no later validation is better.
     """
 
     best: tuple[str, str]
@@ -200,6 +202,9 @@ class _Run:
     def epochs(self) -> None:
         from tqdm import tqdm
 
+        if getattr(self.task, "continues", False) and not self.history:
+            self.validate(0)
+            self.save()
         show = self.accelerator.is_main_process
         bar = tqdm(total=self.total, initial=self.batch, desc="train", disable=None if show else True)
         while self.batch < self.total:
@@ -278,7 +283,8 @@ class _Run:
         losses = {f"train_loss_{k}" if k != "all" else "train_loss": v for k, v in self.sums.items()}
         row: Metrics = {"epoch": epoch, "step": self.batch}
         row |= {k: v / max(self.summed, 1) for k, v in losses.items()}
-        row["lr"] = next(iter(self.optimizers.values())).param_groups[0]["lr"]
+        if self.update:
+            row["lr"] = next(iter(self.optimizers.values())).param_groups[0]["lr"]
         self.sums, self.summed = {}, 0
         self.bare.eval()
         torch.manual_seed((self.seed << 32) + self.batch)

@@ -165,7 +165,9 @@ def save_run(
     with atomic_path(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
     with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        # Weights that are validated before the first update have no training loss yet.
+        columns = dict.fromkeys(name for row in reversed(history) for name in row)
+        writer = csv.DictWriter(file, list(columns), restval="nan", lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in history)
 

@@ -2,7 +2,7 @@
 
 statistics.h5, kind `decoder`, per example: unit_sums (L+2,G,D), counts (G,), span (2,) of the text; of the
 first `lens` samples lens_plain and lens_normalised (L+1,N) token ids; of the first `norm` samples norm and
-attention (L,R,S); of the first `knockout` samples log_prob (C,) by condition and tokens (1,). Axes `row`,
+attention (L,R,S); of the first `knockout` samples log_prob and log_prob_other (C,) by condition and tokens (1,). Axes `row`,
 `sequence`.
 dump.json: what holds for all: vocabulary, grid, conditions, samples in their order, Winoground scores.
 """
@@ -20,7 +20,7 @@ from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_json
 from attention_atlas.progress import progress
 from attention_atlas.store import Axis, StatisticsWriter
-from attention_atlas.vllm.knockout import OTHER, PLAIN, block_log_probs, embedded, text_log_prob, windows
+from attention_atlas.vllm.knockout import OTHER, PLAIN, block_log_probs, embedded, windows
 from attention_atlas.vllm.measure import GROUPS, measure, output_matrix
 from attention_atlas.vllm.norm_attention import ROWS
 from attention_atlas.vllm.winoground_scores import quadruples, score_quadruples
@@ -193,7 +193,10 @@ def _knock(
     count: int,
     blocks: Sequence[Any],
 ) -> None:
-    """Add log_prob and tokens to the statistics of the batch's samples before `count`."""
+    """Add log_prob, log_prob_other and tokens to the statistics of the batch's samples before `count`.
+
+    log_prob_other holds the same conditions with another picture shown throughout: what a block costs there
+    is the cost of running in an unusual state, as that picture tells nothing about the text."""
     few = [b for b, i in enumerate(at) if i < count]
     samples = [batch[b] for b in few]
     others = [other_picture(drawn, at[b]) for b in few]
@@ -202,10 +205,11 @@ def _knock(
     embeds = embedded(loaded, inputs)
     strange = embedded(loaded, loaded.batch(samples, images=[s.image for s in others]))
     plain, *blocked = block_log_probs(loaded, embeds, inputs, spans, roles, blocks)
-    rows = [plain, text_log_prob(loaded, strange, inputs, spans, roles), *blocked]
-    table = np.array(rows, dtype=np.float32).T
-    for row, b, (start, stop) in zip(table, few, spans):
-        found[b][0]["log_prob"] = row
+    other, *blocked_other = block_log_probs(loaded, strange, inputs, spans, roles, blocks)
+    own_NC = np.array([plain, other, *blocked], dtype=np.float32).T
+    other_NC = np.array([other, other, *blocked_other], dtype=np.float32).T
+    for own, strange_C, b, (start, stop) in zip(own_NC, other_NC, few, spans):
+        found[b][0].update(log_prob=own, log_prob_other=strange_C)
         found[b][0]["tokens"] = np.array([stop - start], dtype=np.float32)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from attention_atlas.vision.features_file import FeaturesFile
 
 SCHEMA = "atlas.compositional/1"
-KNOWLEDGE = ("regions", "grid")
+KNOWLEDGE = ("regions", "grid", "nothing")
 # The five types of the paper's Table 5, in its order.
 TYPES = ("Exist", "Count", "Compare Integer", "Query Attribute", "Compare Attribute")
 UNSEEN = -1  # an answer that no training question has: never right
@@ -36,7 +36,7 @@ class CompositionalTask:
     min_count: rarer words become UNK. longest: words of a question that are read. judged: held-out questions
     that select the checkpoint (0: all). knowledge: `regions` of features.h5, or a `grid`: what `grid` reads
     (an object with `channels` and `read(image_id) -> (C,H,W)`, as datasets/clevr_grid.py), else pixels,
-    `picture` a side. naming: weight of the loss on what annotated regions are called (label and attributes,
+    `picture` a side; or `nothing`, for a blind model. naming: weight of the loss on what annotated regions are called (label and attributes,
     as far as questions use them), a stand-in for the features of a large detector; 0 leaves it out.
     """
 
@@ -56,9 +56,7 @@ class CompositionalTask:
         if self.batch_size < 1:
             raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
         if self.knowledge not in KNOWLEDGE:
-            raise ConfigError(
-                f"conf/train: knowledge: '{self.knowledge}' is neither {' nor '.join(KNOWLEDGE)}"
-            )
+            raise ConfigError(f"conf/train: knowledge: '{self.knowledge}' is none of {', '.join(KNOWLEDGE)}")
         if self.naming and self.knowledge != "regions":
             raise ConfigError(
                 "conf/train: naming: only regions have names; set it to 0, or knowledge=regions"
@@ -75,11 +73,13 @@ class CompositionalTask:
                 raise AtlasError(f"{corpus.root}: split '{name}' has no question; check data and split names")
         self.vocab = Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         self.answers = sorted({_answer(e, corpus) for e in train})
-        self.seen: RegionCache | Cells
+        self.seen: RegionCache | Cells | Nothing
         if self.knowledge == "regions":
             if features is None:
                 raise AtlasError("compositional questions: no region features; give them, or knowledge=grid")
             self.seen = RegionCache(features)
+        elif self.knowledge == "nothing":
+            self.seen = Nothing()
         else:
             self.seen = Cells(corpus, self.picture, self.grid)
         self.train = self.questions(train)
@@ -99,6 +99,8 @@ class CompositionalTask:
         sizes: dict[str, Any] = {"vocab_size": len(self.vocab), "answers": len(self.answers)}
         if isinstance(self.seen, Cells):
             return sizes | {"channels": self.seen.channels}
+        if isinstance(self.seen, Nothing):
+            return sizes
         return sizes | {"feature_dim": self.seen.features.dim}
 
     def save(self, folder: Path) -> None:
@@ -169,7 +171,7 @@ class Questions:
         examples: Sequence[Example],
         vocab: Vocabulary,
         answers: Sequence[str],
-        seen: RegionCache | Cells,
+        seen: RegionCache | Cells | Nothing,
         longest: int,
     ) -> None:
         if not examples:
@@ -231,6 +233,13 @@ class Names:
     def batch(self, image_ids: Sequence[str], regions: int) -> Tensor:
         """(B,N,W) for the first `regions` regions."""
         return torch.stack([self._called[i][:regions] for i in image_ids])
+
+
+class Nothing:
+    """What a blind model is given of pictures."""
+
+    def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
+        return {}
 
 
 class Cells:

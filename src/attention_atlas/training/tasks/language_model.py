@@ -46,6 +46,8 @@ class LanguageModelTask:
         if self.batch_size < 1 or self.max_pieces < 2:
             raise ConfigError("conf/train: batch_size must be at least 1 and max_pieces at least 2")
         self.best = ("loss", "min")
+        # With a tokenizer of its own the model brings weights too.
+        self.continues = bool(self.tokenizer) and self.train
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         texts = {

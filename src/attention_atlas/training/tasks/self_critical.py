@@ -39,12 +39,15 @@ class SelfCriticalTask(ImageCaptioningTask):
 
     baseline: greedy (Rennie et al. 2017) or mean, the mean reward of the image's other samples (Luo 2020),
     which needs no greedy decoding and at least 2 samples. Samples are drawn, and the loss computed, without
-    dropout: so the gradient is that of the policy that drew them.
+    dropout: so the gradient is that of the policy that drew them. When no validation beats that of `initial`,
+    its weights are kept.
     """
 
     initial: str = ""
     samples: int = 2
     baseline: str = "greedy"
+
+    continues = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

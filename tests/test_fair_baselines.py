@@ -1,0 +1,111 @@
+"""Every baseline is trained as the model that it is compared with, in every profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from attention_atlas import resolvers  # noqa: F401
+from attention_atlas.training.run import run_config
+
+PROFILES = {"embedded": "params.yaml", "smoke": "params.yaml", "paper": "conf/profiles/paper.yaml"}
+# What a blind model may have otherwise: its name, that it is blind, and what only a picture could teach.
+# Without an alignment, a model has that of its own paper.
+MODEL = {"name", "title", "blind", "alignment"}
+TASK = {"naming", "knowledge", "grid", "patch_weight", "asked_weight"}
+UPDATES = ("epochs", "max_steps", "accumulate", "validate_every")
+
+
+def dials(profile: str) -> Any:
+    return yaml.safe_load((ROOT / PROFILES[profile]).read_text(encoding="utf-8"))
+
+
+def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
+    """(blind model, the model it is compared with, what the stage that trains both is composed of)."""
+    found = dials(profile)
+    grounding, vilt, vllm = (found[study] for study in ("grounding", "vilt_layers", "vllm_phases"))
+    for model, base in grounding["captioners"].items():
+        if model != base:
+            yield model, base, ["train", "experiment=grounding", f"data={grounding['data']}"]
+    for cell in found["alignment_study"]["cells"].values():
+        if cell["model"] != cell["base"]:
+            given = [f"data={cell['data']}", f"train={cell['train']}"]
+            yield cell["model"], cell["base"], ["cells", "experiment=alignment", *given]
+    yield (
+        vilt["blind"],
+        vilt["model"],
+        ["train", "experiment=vilt_layers", f"data={vilt['data']}", "train=vqa"],
+    )
+    for model, base in vllm["tuned"].items():
+        if model != base:
+            given = [f"data={vllm['trained_on']}", f"train={vllm['train']}"]
+            yield model, base, ["train", "experiment=vllm_phases", *given]
+
+
+def trained(model: str, profile: str, given: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model's and the training's configuration, as a stage resolves them."""
+    stage, *choices = given
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose(f"stage/{stage}", overrides=[*choices, f"model={model}", f"profile={profile}"])
+    model_config, training, _ = run_config(cfg)
+    return model_config, training
+
+
+def without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # the dials are read from where one stands
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_blind_model_is_the_same_model_trained_alike_without_the_picture(profile: str) -> None:
+    """Class, width, layers, examples, batches, updates, rates: everything but the picture."""
+    pairs = list(blind_pairs(profile))
+    assert len(pairs) == (4 if profile == "paper" else 5)  # published vision LLMs are not trained
+    for blind, base, given in pairs:
+        (blind_model, blind_training), (model, training) = (trained(m, profile, given) for m in (blind, base))
+        assert blind_model["blind"] and not model.get("blind"), blind
+        assert without(blind_model, MODEL) == without(model, MODEL), blind
+        assert blind_training["loop"] == training["loop"], blind
+        assert without(blind_training["task"], TASK) == without(training["task"], TASK), blind
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_blind_model_of_the_dials_is_compared_with_one(profile: str) -> None:
+    """No configuration of a blind model stands alone, where it could drift from the model it belongs to."""
+    compared = {blind for blind, _, _ in blind_pairs(profile)}
+    for path in (ROOT / "conf/model").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if values.get("blind") is True:
+            assert [d for d in values["defaults"] if d != "_self_"], path
+            known = {blind for name in PROFILES for blind, _, _ in blind_pairs(name)}
+            assert path.stem in known, path
+    assert all((ROOT / f"conf/model/{blind}.yaml").is_file() for blind in compared)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_other_baselines_see_as_many_examples_in_as_many_updates(profile: str) -> None:
+    """A captioner of another architecture keeps its own sizes and rates; a control differs in its pictures."""
+    found = dials(profile)
+    lstm, captured = list(found["grounding"]["captioners"])[1], found["grounding"]["captured"]
+    given = ["train", "experiment=grounding", f"data={found['grounding']['data']}"]
+    (_, one), (_, other) = (trained(m, profile, given) for m in (lstm, captured))
+    assert one["task"] == other["task"]
+    assert [one["loop"].get(name) for name in UPDATES] == [other["loop"].get(name) for name in UPDATES]
+    given = ["train", "experiment=modality", f"data={found['modality']['data']}", "train=captions"]
+    (start, one), (unpaired, other) = (
+        trained(m, profile, given) for m in ("captioner_start", "captioner_unpaired")
+    )
+    assert without(start, {"name", "title"}) == without(unpaired, {"name", "title"})
+    assert one["loop"] == other["loop"]
+    assert without(one["task"], {"images"}) == without(other["task"], {"images"})
