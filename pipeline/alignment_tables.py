@@ -30,7 +30,8 @@ def main(cfg, stage):
     )
     titles = {str(name): str(entry.title) for name, entry in cfg.alignments.items()}
     out = stage.out(results_path(cfg))
-    stage.run.metrics(write_study(frame, panels, scores, titles, lower, out, cfg.experiment.examples))
+    found = write_study(frame, panels, scores, titles, lower, out, cfg.experiment.examples, cfg.seed)
+    stage.run.metrics(found)
 
 
 if __name__ == "__main__":

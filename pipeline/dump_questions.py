@@ -33,6 +33,7 @@ def main(cfg, stage):
         model_name=cfg.model.name,
         config_hash=config_hash(cfg),
         device=stage.device,
+        seed=cfg.seed,
     )
     stage.run.metrics(found)
 

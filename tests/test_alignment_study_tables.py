@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from alignment_planted import NAMES, SKILL, panel, write_panel
 
-from attention_atlas.alignment_study.compare import consistent, estimates, holm, verdicts, welch
+from attention_atlas.alignment_study.compare import consistent, estimates
 from attention_atlas.alignment_study.grounding import spearman, spearman_p, sums_by_image
 from attention_atlas.alignment_study.panel import Panel, read_panel
 from attention_atlas.alignment_study.same import groups
@@ -36,24 +36,6 @@ def value(table: pd.DataFrame, column: str = "value", **where: str) -> float:
     rows = select(table, **{"model": "scan", **where})
     assert len(rows) == 1, (where, len(rows))
     return float(rows.iloc[0][column])
-
-
-def test_holm_by_hand() -> None:
-    """Four p values: times 4, 3, 2, 1 in their order, never falling, at most 1; NaN counts for nothing."""
-    found = holm(np.array([0.04, 0.01, np.nan, 0.03, 0.02]))
-    assert found == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.06], nan_ok=True)
-    assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
-
-
-def test_welch_by_hand() -> None:
-    """Means 2 and 6, variances 1 and 4, n = 3: t = 4 / sqrt(5/3), df = (5/3)^2 / ((1/3)^2/2 + (4/3)^2/2)."""
-    from scipy import stats
-
-    a, b = np.array([1.0, 2.0, 3.0]), np.array([4.0, 6.0, 8.0])
-    t, df = 4 / np.sqrt(5 / 3), (5 / 3) ** 2 / ((1 / 9) / 2 + (16 / 9) / 2)
-    assert welch(a, b) == pytest.approx(2 * stats.t.sf(t, df))
-    assert np.isnan(welch(a[:1], b))
-    assert welch(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 1.0
 
 
 def test_each_alignment_has_its_own_chance() -> None:
@@ -100,9 +82,10 @@ def test_a_score_that_is_no_mean_of_examples_has_the_seeds_interval(made: Panel)
     from scipy import stats
 
     assert consistent(made, "FID") is None and consistent(made, "accuracy") is not None
-    scores = np.array([r.scores["FID"] for r in made.cells["dot"]])
+    every = made.scores("FID")
+    scores = every[1]
     found = estimates(made, "FID")[1]
-    half = stats.t.ppf(0.975, 2) * scores.std(ddof=1) / np.sqrt(3)
+    half = stats.t.ppf(0.975, 16) * np.sqrt(every.var(1, ddof=1).mean()) / np.sqrt(3)
     assert (found.ci_low, found.ci_high, found.n) == pytest.approx(
         (scores.mean() - half, scores.mean() + half, 0)
     )
@@ -131,25 +114,11 @@ def test_planted_best_worst_and_ties(table: pd.DataFrame, made: Panel) -> None:
     assert np.abs(equal["value"]).max() < 3
 
 
-def test_with_one_seed_pictures_alone_decide(table: pd.DataFrame) -> None:
-    rows = select(table, model="mac", kind="p seeds", metric="accuracy")
-    assert len(rows) and rows["value"].isna().all()
-    both = select(table, model="mac", metric="accuracy", condition="general_kq − reference")
-    p = both.set_index("kind")["value"]
-    assert p["p pictures"] < 0.01 and p["real"] == 1
-    # Nothing is known of a score that is of the whole set: no difference is called real.
-    assert select(table, model="mac", metric="FID", kind="real")["value"].sum() == 0
-
-
-def test_a_difference_needs_both_tests(made: Panel) -> None:
-    """Seeds that scatter more than the alignments differ: pictures alone would call it real."""
-    noisy = Panel("scan", "toys", {k: made.cells[k] for k in ("dot", "general_kq")})
-    noisy.cells = {k: list(v) for k, v in noisy.cells.items()}
-    low = made.cells["activated_general"][0]
-    noisy.cells["dot"] = [made.cells["dot"][0], low, made.cells["general_kq"][2]]
-    found = verdicts(noisy, "accuracy", "dot")["general_kq"]
-    assert found.p_examples < 0.05 < found.p_seeds and not found.real
-    assert found.p == pytest.approx(found.p_seeds)
+def test_pooled_noise_of_seeds_is_in_the_table(table: pd.DataFrame, made: Panel) -> None:
+    scores = made.scores("accuracy")
+    row = {"kind": "pooled seed sd", "metric": "accuracy", "condition": "all alignments"}
+    assert value(table, **row) == pytest.approx(np.sqrt(scores.var(1, ddof=1).mean()))
+    assert value(table, "n", **row) == 8 * 2
 
 
 def test_breakdown_is_the_mean_of_the_group(table: pd.DataFrame, made: Panel) -> None:

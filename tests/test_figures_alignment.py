@@ -64,6 +64,19 @@ def test_score_table_shows_values_marks_and_the_best(table: pd.DataFrame, made: 
     assert rows == [NAMES.index("general_kq")] and len(boxes) == 2
 
 
+def test_score_table_says_what_marks_mean_and_shows_the_noise_of_seeds(table: pd.DataFrame) -> None:
+    with style():
+        two = " ".join(texts(score_table(table, [SCAN], TITLES)))
+        single = study_table([panel(seeds=1)], [], {"scan": "accuracy"}, "dot", ["FID"])
+        one = " ".join(texts(score_table(single, [SCAN], TITLES)))
+        refused = table.copy()
+        refused.loc[refused["metric"] == "rule used", "value"] = 0.0
+        none = " ".join(texts(score_table(refused, [SCAN], TITLES)))
+    assert "(8)" in two and "sd of seeds (df)" in two and "* differs from the best beyond noise" in two
+    assert "no marks: with one seed" in one and "sd of seeds" not in one and "*" not in one.split("small")[0]
+    assert "no marks: the test also marks rows that are the same function" in none
+
+
 def test_letters(table: pd.DataFrame) -> None:
     letters = same_letters(table, "scan", "toys")
     assert letters["cosine"] == letters["dot"] == letters["scaled_dot"] != letters["general_qk"]
@@ -145,10 +158,15 @@ def test_examples_are_those_that_the_best_wins(made: Panel, tmp_path: Path) -> N
     write_shown(made, "accuracy", TITLES, path, count=2)
     content = json.loads(path.read_text())
     assert [a["name"] for a in content["alignments"]] == pair
-    assert [e["example"] for e in content["examples"]] == order[:2]
+    ruled, drawn = content["examples"]
+    assert (ruled["example"], ruled["chosen"], drawn["chosen"]) == (order[0], "by rule", "at random")
+    assert drawn["example"] in order[1:]
     with style():
         figure = side_by_side(pd.DataFrame(), str(path), 1)
         said = texts(figure)
+        assert "example drawn at random" in said
+        by_rule = texts(side_by_side(pd.DataFrame(), str(path), 0))
+        assert "example chosen by rule: where the best alignment gains most over the worst" in by_rule
         with pytest.raises(AtlasError, match="has 2 examples, not 3"):
             side_by_side(pd.DataFrame(), str(path), 2)
     assert any(t.startswith("best: the general_kq") for t in said) and said.count("chair") == 2

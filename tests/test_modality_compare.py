@@ -11,7 +11,7 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.metrics.bootstrap import paired_difference
 from attention_atlas.metrics.entropy import Entropy
 from attention_atlas.metrics.modality_compare import compare, two_sided
-from attention_atlas.metrics.modality_examples import choose
+from attention_atlas.metrics.modality_examples import choose, choose_half
 from attention_atlas.metrics.modality_locality import Locality
 from attention_atlas.metrics.modality_pos import PosMass
 from attention_atlas.metrics.modality_words import WordStore, word_axis
@@ -137,3 +137,9 @@ def test_captions_to_show_differ_and_have_many_nouns():
     assert choose(parses, 1) == ["e"]  # most nouns
     assert choose(parses, 4) == ["e", "c", "a", "d"]  # then new nouns, then the rest, the short one last
     assert choose(parses, 9) == ["e", "c", "a", "d"]
+    # Half of them are drawn, and never a text that the rule chose under another id.
+    found = [choose_half(parses, 4, seed) for seed in range(12)]
+    assert all([how for _, how in one] == ["by rule", "at random"] * 2 for one in found)
+    assert all([i for i, how in one if how == "by rule"] == ["e", "c"] for one in found)
+    assert {i for one in found for i, how in one if how == "at random"} == {"a", "d"}
+    assert choose_half(parses, 4, 5) == found[5]

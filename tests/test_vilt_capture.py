@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from attention_atlas.capture.dump import DumpSettings, dump
-from attention_atlas.capture.dump_questions import choose, dump_questions
+from attention_atlas.capture.dump_questions import AT_RANDOM, BY_RULE, choose, dump_questions
 from attention_atlas.capture.dumps.vqa import GROUPS, VqaDump
 from attention_atlas.corpus import (
     Example,
@@ -115,9 +115,15 @@ def test_maps_and_masses_land_on_the_planted_patch(corpus, tmp_path, backend):
 def test_shown_questions_are_right_and_neither_tiny_nor_huge(corpus, tmp_path):
     task = task_of(corpus)
     given = {e.id: "left" if e.image_id == "tall" else "right" for e in corpus.examples}
-    assert [e.id for e in choose(task, given, ["where", "what color", "why"])] == ["tall_0", "tall_1"]
+    assert [(e.id, how) for e, how in choose(task, given, ["where", "why"])] == [("tall_0", BY_RULE)]
     wrong = dict.fromkeys(given, "right")  # nothing is answered right: something is shown all the same
-    assert [e.id for e in choose(task, wrong, ["what color"])] == ["square_1"]
+    assert [e.id for e, _ in choose(task, wrong, ["what color"])] == ["square_1"]
+    # The second group that has a question shows a random one, whatever was answered.
+    drawn = [choose(task, given, ["where", "why", "what color"], seed)[1] for seed in range(12)]
+    assert {e.id for e, _ in drawn} == {"square_1", "wide_1", "tall_1"} and {h for _, h in drawn} == {
+        AT_RANDOM
+    }
+    assert choose(task, given, ["where", "what color"], 3)[1] == drawn[3]
     with pytest.raises(AtlasError, match="name other groups"):
         choose(task, given, ["why"])
     write_jsonl(tmp_path / "a.jsonl", [{"id": i, "answer": a} for i, a in given.items()])
@@ -138,5 +144,6 @@ def test_shown_questions_are_right_and_neither_tiny_nor_huge(corpus, tmp_path):
     import json
 
     (shown,) = json.loads((tmp_path / "shown.json").read_text())["questions"]
+    assert shown["chosen"] == BY_RULE
     assert shown["question"] == "Where is the lamp?" and shown["boxes"] == [[0.0, 48.0, 16.0, 64.0]]
     assert shown["size"] == [32, 80] and [m["word"] for m in shown["maps"]][:2] == ["[CLS]", "where"]

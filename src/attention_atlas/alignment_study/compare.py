@@ -1,13 +1,20 @@
-"""Which differences between alignments exceed noise: of seeds (Welch's test), of test pictures (paired
-bootstrap), corrected over the alignments (Holm 1979)."""
+"""Which differences between alignments exceed the noise of seeds and of test pictures.
+
+The variance of seeds is pooled over the alignments of a model and data set; that of pictures comes from a
+paired bootstrap. One t test uses both (Clark 1973), with Holm's correction (1979) over all pairs.
+Pairs that are mathematically one function are the negative control: see `control`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
 from attention_atlas.alignment_study.panel import Panel, Sums
+from attention_atlas.metrics import bootstrap
 from attention_atlas.metrics.bootstrap import (
     interval,
     paired_difference,
@@ -34,19 +41,43 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A difference to another alignment. p_seeds is NaN for one seed; `p` is the larger of those known, with
-    Holm's correction over the alignments; real: p < 0.05."""
+    """A difference between two alignments with its 95 % interval, which has both kinds of noise.
+
+    p_examples, p_seeds: of one kind of noise alone, for information. p_both: of both. p: p_both with Holm's
+    correction over all pairs. With one seed all but p_examples are NaN.
+    """
 
     value: float
     ci_low: float
     ci_high: float
     p_examples: float
     p_seeds: float
+    p_both: float
     p: float
 
     @property
     def real(self) -> bool:
+        """Whether the difference is marked. Never with one seed."""
         return bool(self.p < LEVEL)
+
+
+@dataclass(frozen=True)
+class Control:
+    """The negative control: of `pairs` tested differences between equal functions, `marked` are marked."""
+
+    marked: int
+    pairs: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether equal functions are marked at most as often as the level allows."""
+        return self.marked <= LEVEL * self.pairs
+
+
+def control(marks: Iterable[float]) -> Control:
+    """From the marks (0 or 1, NaN without a test) of all pairs of alignments that are one function."""
+    known = [mark for mark in marks if not np.isnan(mark)]
+    return Control(int(sum(known)), len(known))
 
 
 def consistent(panel: Panel, name: str) -> tuple[Sums, float] | None:
@@ -80,84 +111,110 @@ def estimates(panel: Panel, name: str, seed: int = 0) -> list[Estimate]:
 
 
 def _student(score_AS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.special import stdtrit
-
-    seeds = score_AS.shape[1]
+    seeds, noise = score_AS.shape[1], pooled(score_AS)
     if seeds < 2:
         return np.full(len(score_AS), np.nan), np.full(len(score_AS), np.nan)
-    half = stdtrit(seeds - 1, 0.975) * score_AS.std(1, ddof=1) / np.sqrt(seeds)
+    half = _quantile(np.array(noise.freedom)) * noise.sd / np.sqrt(seeds)
     return score_AS.mean(1) - half, score_AS.mean(1) + half
 
 
-def verdicts(panel: Panel, name: str, against: str, seed: int = 0) -> dict[str, Verdict]:
-    """Every other alignment minus `against`. A difference counts as real only when both the seeds (where
-    there are two or more) and the test pictures say so: the larger p is taken (intersection-union test)."""
+@dataclass(frozen=True)
+class SeedNoise:
+    """Standard deviation over seeds, pooled over alignments, and its degrees of freedom (0: one seed)."""
+
+    sd: float
+    freedom: int
+
+
+def pooled(score_AS: np.ndarray) -> SeedNoise:
+    """The spread of seeds around their alignment's mean, as one for all alignments of a model and data set:
+    one alignment's few seeds estimate it too badly."""
+    freedom = len(score_AS) * (score_AS.shape[1] - 1)
+    if freedom < 1:
+        return SeedNoise(float("nan"), 0)
+    squares = ((score_AS - score_AS.mean(1, keepdims=True)) ** 2).sum()
+    return SeedNoise(float(np.sqrt(squares / freedom)), freedom)
+
+
+def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Verdict]:
+    """Every ordered pair (a, b) of alignments: a minus b.
+
+    The test treats both seeds and test pictures as random (Clark 1973, min F′): their squared standard errors
+    add up. That is conservative, because both contain the noise of one seed on one picture. Holm's correction
+    is over all pairs, so it still holds when one of the two is chosen as the best row of the same table. With
+    one seed there is no p. A score of the whole set has no error over pictures.
+    """
     score_AS = panel.scores(name)
-    place = panel.alignments.index(against)
-    others = [i for i in range(len(score_AS)) if i != place]
-    if not others:
+    places = list(combinations(range(len(score_AS)), 2))
+    if not places:
         return {}
-    seeds_O = np.array([welch(score_AS[i], score_AS[place]) for i in others])
+    first, second = (list(side) for side in zip(*places, strict=True))
+    gap_P = score_AS[first].mean(1) - score_AS[second].mean(1)
+    noise = pooled(score_AS)
+    seeds_P = np.full(len(places), noise.sd * np.sqrt(2 / panel.seeds))
     found = consistent(panel, name)
-    examples_O = np.full(len(others), np.nan)
-    value_O = (score_AS[others] - score_AS[place]).mean(1)
-    low_O, high_O = (np.full(len(others), np.nan) for _ in range(2))
+    pictures_P, p_pictures_P = (np.full(len(places), np.nan) for _ in range(2))
+    images = 0
     if found is not None:
         sums, factor = found
         num_IA, den_I1 = sums.num_den()
+        images = int((den_I1 > 0).sum())
         counts_BI = resampling_matrix(sums.images, seed=seed)
-        difference = paired_difference((num_IA[:, others], den_I1), (num_IA[:, [place]], den_I1), counts_BI)
-        examples_O, low_O, high_O = difference.p, factor * difference.ci_low, factor * difference.ci_high
-    elif panel.seeds > 1:
-        low_O, high_O = _welch_interval(score_AS[others], score_AS[place])
-    p_O = holm(np.fmax(seeds_O, examples_O))
-    return {
-        panel.alignments[i]: Verdict(*map(float, row))
-        for i, row in zip(
-            others, zip(value_O, low_O, high_O, examples_O, seeds_O, p_O, strict=True), strict=True
+        difference = paired_difference((num_IA[:, first], den_I1), (num_IA[:, second], den_I1), counts_BI)
+        ratio_BA = factor * resampled_ratio(num_IA, den_I1, counts_BI)
+        pictures_P = np.nanstd(ratio_BA[:, first] - ratio_BA[:, second], axis=0, ddof=1)
+        p_pictures_P = difference.p
+    error_P, freedom_P = combined_error(seeds_P, noise.freedom, pictures_P, images - 1)
+    half_P = error_P * _quantile(freedom_P)
+    p_seeds_P = t_test(gap_P, seeds_P, np.full(len(places), float(noise.freedom)))
+    p_P = t_test(gap_P, error_P, freedom_P)
+    columns = (gap_P, gap_P - half_P, gap_P + half_P, p_pictures_P, p_seeds_P, p_P, holm(p_P))
+    out = {}
+    for (i, j), row in zip(places, zip(*columns, strict=True), strict=True):
+        one = Verdict(*map(float, row))
+        out[panel.alignments[i], panel.alignments[j]] = one
+        out[panel.alignments[j], panel.alignments[i]] = replace(
+            one, value=-one.value, ci_low=-one.ci_high, ci_high=-one.ci_low
         )
-    }
+    return out
 
 
-def welch(a: np.ndarray, b: np.ndarray) -> float:
-    """Two-sided p of Welch's t test; NaN with one seed. Without spread: 1 when the means agree, else 0."""
+def combined_error(
+    seeds_P: np.ndarray, seeds_freedom: int, pictures_P: np.ndarray, pictures_freedom: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standard error and Satterthwaite's degrees of freedom of differences whose errors over seeds and over
+    pictures are given. Pictures that are NaN add nothing; seeds that are NaN give NaN."""
+    pictures_P = np.nan_to_num(pictures_P)
+    error_P = np.sqrt(seeds_P**2 + pictures_P**2)
+    parts_P = seeds_P**4 / max(seeds_freedom, 1) + pictures_P**4 / max(pictures_freedom, 1)
+    safe_P = np.where(parts_P > 0, parts_P, 1.0)
+    return error_P, np.where(parts_P > 0, error_P**4 / safe_P, max(seeds_freedom, 1))
+
+
+def t_test(gap: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Two-sided p of gap / error under Student's t; NaN without an error. Without any spread p is 1 where
+    there is no gap, else 0."""
     from scipy.special import stdtr
 
-    if len(a) < 2 or len(b) < 2:
-        return float("nan")
-    gap, error, freedom = _welch(a, b)
-    if error < FLAT:
-        return 1.0 if abs(gap) < FLAT else 0.0
-    return float(2 * stdtr(freedom, -abs(gap) / error))
+    gap, error = np.abs(gap), np.asarray(error, dtype=float)
+    flat = error < FLAT
+    p = 2 * stdtr(np.maximum(freedom, 1), -gap / np.where(flat, 1.0, error))
+    p = np.where(flat, np.where(gap < FLAT, 1.0, 0.0), p)
+    return np.where(np.isnan(error), np.nan, p)
 
 
-def _welch(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """Difference of means, its standard error, degrees of freedom (Welch 1947)."""
-    parts = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
-    error = float(np.sqrt(parts.sum()))
-    if error < FLAT:
-        return float(a.mean() - b.mean()), 0.0, 1.0
-    freedom = parts.sum() ** 2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1))
-    return float(a.mean() - b.mean()), error, float(freedom)
-
-
-def _welch_interval(a_OS: np.ndarray, b_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _quantile(freedom: np.ndarray) -> np.ndarray:
     from scipy.special import stdtrit
 
-    found = np.array([_welch(a, b_S) for a in a_OS])
-    half = found[:, 1] * stdtrit(found[:, 2], 0.975)
-    return found[:, 0] - half, found[:, 0] + half
+    return stdtrit(np.maximum(freedom, 1), 1 - LEVEL / 2)
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p values with Holm's step-down correction; NaN stays and counts for nothing."""
+    """p values with Holm's step-down correction; NaN stays NaN and does not count as a test."""
     p = np.asarray(p, dtype=float)
     out = np.full(len(p), np.nan)
-    known = [i for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
-    highest = 0.0
-    for rank, i in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p[i]))
-        out[i] = highest
+    known = ~np.isnan(p)
+    out[known] = bootstrap.holm(p[known])
     return out
 
 

@@ -15,8 +15,10 @@ from attention_atlas.alignment_study.result import Shown
 from attention_atlas.alignment_study.tables import ranked
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
+from attention_atlas.metrics.examples import half_at_random
 
-SCHEMA = "atlas.alignment_shown/1"
+SCHEMA = "atlas.alignment_shown/2"
+RULE = "where the best alignment gains most over the worst"
 
 
 def best_and_worst(panel: Panel, name: str, lower: Sequence[str] = ()) -> list[str]:
@@ -26,7 +28,7 @@ def best_and_worst(panel: Panel, name: str, lower: Sequence[str] = ()) -> list[s
 
 
 def choose(panel: Panel, pair: Sequence[str], metric: str, count: int) -> list[str]:
-    """Ids of the shown examples, those first where the best alignment does better than the worst one.
+    """Ids of examples that cells keep, those first where the best alignment does better than the worst one.
 
     The gain is in the example's own value of `metric`; then in the grounding mass of its words; then by id.
     Raises AtlasError when the alignments show different examples.
@@ -58,20 +60,29 @@ def choose(panel: Panel, pair: Sequence[str], metric: str, count: int) -> list[s
 
 
 def write_shown(
-    panel: Panel, name: str, titles: dict[str, str], path: Path, lower: Sequence[str] = (), count: int = 4
+    panel: Panel,
+    name: str,
+    titles: dict[str, str],
+    path: Path,
+    lower: Sequence[str] = (),
+    count: int = 4,
+    seed: int = 0,
 ) -> None:
-    """Write {"schema", "model", "score", "alignments": [{name, title, score}], "examples": [{"example",
-    "meant": words that mean a region, "maps": [Shown of each alignment, its picture as PNG in base64]}]}."""
+    """Write {"schema", "model", "score", "rule", "alignments": [{name, title, score}], "examples":
+    [{"example", "chosen": by rule | at random, "meant": words that mean a region, "maps": [Shown of each
+    alignment, its picture as PNG in base64]}]}. Half of the `count` examples follow the rule of `choose`."""
     pair = best_and_worst(panel, name, lower)
     shown = {a: {item.example: item for item in panel.cells[a][0].shown} for a in pair}
     scores = dict(zip(panel.alignments, panel.scores(name).mean(1), strict=True))
+    ranked = choose(panel, pair, name, count)
     examples = [
         {
             "example": e,
+            "chosen": how,
             "meant": sorted({str(r["word"]) for r in panel.cells[pair[0]][0].grounding if r["example"] == e}),
             "maps": [entry(shown[a][e], panel.root) for a in pair],
         }
-        for e in choose(panel, pair, name, count)
+        for e, how in half_at_random(ranked, shown[pair[0]], count, seed)
     ]
     alignments = [{"name": a, "title": titles.get(a, a), "score": round(float(scores[a]), 6)} for a in pair]
     write_json(
@@ -81,6 +92,7 @@ def write_shown(
             "model": panel.title or panel.model,
             "data": panel.data,
             "score": name,
+            "rule": RULE,
             "alignments": alignments,
             "examples": examples,
         },

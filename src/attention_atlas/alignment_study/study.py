@@ -10,10 +10,10 @@ from attention_atlas.alignment_study.grounding import correlation_rows, groundin
 from attention_atlas.alignment_study.panel import Panel
 from attention_atlas.alignment_study.same import groups
 from attention_atlas.alignment_study.select import write_shown
-from attention_atlas.alignment_study.tables import Row, panel_rows, ranked, score_rows
+from attention_atlas.alignment_study.tables import Row, control_rows, panel_rows, ranked, score_rows
 from attention_atlas.errors import ConfigError, did_you_mean
 from attention_atlas.files import write_json
-from attention_atlas.metrics.table import make_table, write_table
+from attention_atlas.metrics.table import make_table, select, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def study_table(
     seed: int = 0,
 ) -> pd.DataFrame:
     """All rows of the study. `blind` are panels of models that see no picture; `scores` names the main score
-    of a model."""
+    of a model. Where the negative control fails, no difference is marked (`real` is empty)."""
     rows: list[Row] = []
     for panel in panels:
         name = main_score(panel, scores)
@@ -47,6 +47,10 @@ def study_table(
         rows += grounding_rows(panel, seed)
         rows += correlation_rows(panel, name, lower, "mass", seed)
         rows += correlation_rows(panel, name, lower, "top1", seed)
+    control, found = control_rows(rows)
+    if not control.passed:
+        rows = [{**row, "value": float("nan")} if row["kind"] == "real" else row for row in rows]
+    rows += found
     for panel in blind:
         for name in panel.score_names:
             rows += score_rows(panel, name, seed)
@@ -63,8 +67,10 @@ def write_study(
     lower: Sequence[str],
     out: Path,
     examples: int = 4,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Write everything under `out`; returns the headline numbers for MLflow."""
+    """Write everything under `out`; returns the headline numbers for MLflow. `examples` are shown per panel,
+    half of them drawn with `seed`."""
     write_table(out / "tables" / "metrics.csv", frame)
     metrics: dict[str, dict[str, float]] = {}
     for row in frame[frame["kind"].isin(["alignment", "grounding"])].to_dict("records"):
@@ -75,7 +81,7 @@ def write_study(
     for name, panel in panels.items():
         if all(found[0].shown for found in panel.cells.values()):
             path = out / "tables" / f"shown_{name}.json"
-            write_shown(panel, main_score(panel, scores), titles, path, lower, examples)
+            write_shown(panel, main_score(panel, scores), titles, path, lower, examples, seed)
     return {
         f"{model} {name}".replace(":", ""): value
         for model, found in metrics.items()
@@ -90,29 +96,47 @@ def about(
     titles: Mapping[str, str],
     lower: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What the report says of the cells: seeds, best and worst, equal rows, how many differences are real."""
+    """What the report says of the cells: seeds and their noise, best and worst, equal rows, how many
+    differences are marked, and what the negative control says of the marks."""
     found: dict[str, Any] = {}
     for panel in panels.values():
         name = main_score(panel, scores)
         order = ranked(panel, name, lower)
-        where = f"{panel.title or panel.model}, {panel.data}"
-        rows = frame[
-            (frame["model"] == panel.model)
-            & (frame["data"] == panel.data)
-            & (frame["metric"] == name)
-            & (frame["kind"] == "real")
-        ]
-        to_best = rows[rows["condition"].str.endswith("− best")]
+        rows = select(frame, model=panel.model, data=panel.data, metric=name)
+        text = f"{panel.seeds} seeds" if panel.seeds > 1 else "1 seed, so that nothing is marked"
+        if panel.seeds > 1:
+            noise = select(rows, kind="pooled seed sd").iloc[0]
+            freedom = int(noise["n"])
+            text += f", pooled standard deviation {noise['value']:.3g} ({freedom} degrees of freedom)"
+        text += f"; by {name} {titles.get(order[0], order[0])} is best"
+        text += f" and {titles.get(order[-1], order[-1])} worst"
+        real = select(rows, kind="real")
+        marks = real[real["condition"].str.endswith("− best")]["value"].dropna()
+        if len(marks):
+            text += f"; {int(marks.sum())} of {len(marks)} differences to the best exceed noise"
         equal = [
             " = ".join(titles.get(a, a) for a in panel.alignments if a in group)
             for group in groups(panel.same)
         ]
-        text = (
-            f"{panel.seeds} seed{'s' if panel.seeds > 1 else ' (its noise is not known)'}; by {name} "
-            f"{titles.get(order[0], order[0])} is best and {titles.get(order[-1], order[-1])} worst; "
-            f"{int(to_best['value'].sum())} of {len(to_best)} differences to the best exceed noise"
-        )
         if equal:
             text += f"; the same function: {'; '.join(equal)}"
-        found[where] = text
+        found[f"{panel.title or panel.model}, {panel.data}"] = text
+    found["negative control"] = control_text(frame)
     return found
+
+
+def control_text(frame: pd.DataFrame) -> str:
+    """How often equal functions are marked, and whether marks are shown at all."""
+    rows = select(frame, kind="negative control").set_index("metric")
+    marked = rows.loc["marked"]
+    pairs, level = int(marked["n"]), 100 * float(marked["chance"])
+    if not pairs:
+        return "not possible: no pair of equal functions was trained with two seeds or more"
+    counts = {m: round(float(rows.loc[m, "value"]) * pairs) for m in ("marked", "p below level")}
+    text = (
+        f"{counts['marked']} of {pairs} differences between equal functions (pairs times scores) are marked; "
+        f"nominal level {level:.0f} %; {counts['p below level']} before Holm's correction"
+    )
+    if rows.loc["rule used", "value"] == 0:
+        text += "; the rule marks equal functions too often, so no difference is marked in this study"
+    return text

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LETTERS = "abcdefg"
+NOISE = "sd of seeds (df)"
 
 
 def rows_of(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
@@ -54,7 +55,8 @@ def score_table(
     name: str = "",
 ) -> Figure:
     """A heat map as in the paper: darker is better within a column. Under each value half its 95 % interval;
-    *: differs from the best row beyond noise; letters: rows that are one function.
+    *: differs from the best row beyond noise (two seeds or more, and equal rows pass as equal); letters: rows
+    that are one function. Below the rows: chance, the model without a picture, the spread of seeds.
 
     columns: {model, data, metric, label, over (heading that neighbours share), factor, digits, by (group of a
     breakdown), member}. titles: the rows, name -> text, in their order. lower: beginnings of metrics of which
@@ -63,7 +65,8 @@ def score_table(
     known = [alignment for alignment in titles if any(_has(table, c, alignment) for c in columns)]
     if not known:
         raise AtlasError("no alignment of `titles` is in the table; correct the figure's YAML")
-    below = {n: [_extra(table, c, n, blind) for c in columns] for n in ("chance", "no picture")}
+    labels = ("chance", "no picture", NOISE)
+    below = {n: [_extra(table, c, n, blind) for c in columns] for n in labels}
     extra = [label for label, texts in below.items() if any(texts)]
     figure = new_figure(PAGE, 0.8 + 0.32 * (len(known) + 0.7 * len(extra)))
     ax = figure.subplots()
@@ -82,10 +85,9 @@ def score_table(
     _headings(ax, columns, lower)
     seeds = sorted({int(n) for c in columns for n in select(table, **_where(c), kind="seed sd")["n"]})
     said = " and ".join(str(s) for s in seeds) + (" seed" if seeds == [1] else " seeds")
-    noise = "; the noise of seeds is not known" if seeds == [1] else ""
-    text = f"mean of {said}{noise}; small: half the 95 % interval; frame: best"
+    text = f"mean of {said}; small: half the 95 % interval; frame: best"
     if any("by" not in c for c in columns):
-        text += "; * differs from the best beyond noise;\n"
+        text += f"; {_marks(table, seeds)};\n"
         text += "letters: rows that are the same function; ⋄ the model's own"
     figure.supxlabel(text, fontsize=6.5, color=GREY)
     ax.set_xlim(-0.02, len(columns))
@@ -93,6 +95,16 @@ def score_table(
     if name:
         figure.suptitle(name, fontsize=8)
     return figure
+
+
+def _marks(table: pd.DataFrame, seeds: Sequence[int]) -> str:
+    """What the star means here, or why there is none."""
+    used = select(table, kind="negative control", metric="rule used")["value"]
+    if len(used) and used.iloc[0] == 0:
+        return "no marks: the test also marks rows that are the same function"
+    if list(seeds) == [1]:
+        return "no marks: with one seed the noise of training is unknown"
+    return "* differs from the best beyond noise" + (" (columns of two seeds or more)" if 1 in seeds else "")
 
 
 def _where(column: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +178,14 @@ def _column(
 def _extra(
     table: pd.DataFrame, column: Mapping[str, Any], label: str, blind: Mapping[str, str] | None
 ) -> str:
-    """Text of the rows under the alignments: chance, and the model without a picture; "" for none."""
+    """Text of the rows under the alignments: chance, the model without a picture, the pooled standard
+    deviation of seeds with its degrees of freedom; "" for none."""
     factor, digits = float(column.get("factor", 1)), int(column.get("digits", 1))
+    if label == NOISE:
+        pooled = select(table, **_where(column), kind="pooled seed sd")
+        if "by" in column or pooled.empty or not pooled["n"].iloc[0]:
+            return ""
+        return f"{factor * float(pooled['value'].iloc[0]):.{digits}f} ({int(pooled['n'].iloc[0])})"
     if label == "chance":
         chance = select(table, **_where(column), kind=_kind(column))["chance"].dropna()
         ends = dict.fromkeys(f"{factor * float(c):.{digits}f}" for c in (chance.min(), chance.max()))

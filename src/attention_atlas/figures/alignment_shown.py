@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.figures.style import PAGE, new_figure
+from attention_atlas.figures.style import GREY, PAGE, new_figure
 from attention_atlas.figures.vilt_layers import read_json
 from attention_atlas.figures.vilt_shown import overlay
+from attention_atlas.metrics.examples import AT_RANDOM
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SCHEMA = "atlas.alignment_shown/1"
+SCHEMA = "atlas.alignment_shown/2"
 
 
 def paint(shape: tuple[int, int], boxes_N4: np.ndarray, attn_N: np.ndarray, scale: float) -> np.ndarray:
@@ -35,32 +36,35 @@ def paint(shape: tuple[int, int], boxes_N4: np.ndarray, attn_N: np.ndarray, scal
 def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int = 5) -> Figure:
     """One example of shown_<panel>.json: a row for each alignment, first the picture, then a map for each of
     `words` words (see `chosen_words`). Under a map: the share of its highest place; each map has its own
-    scale."""
+    scale. The last line says how the example was chosen."""
     content = read_json(shown, SCHEMA)
     if example >= len(content["examples"]):
         many = len(content["examples"])
         raise AtlasError(f"{shown}: has {many} examples, not {example + 1}; ask for fewer")
-    maps, meant = content["examples"][example]["maps"], content["examples"][example]["meant"]
+    entry = content["examples"][example]
+    maps, meant = entry["maps"], entry["meant"]
     columns = min(words, max(len(m["words"]) for m in maps))
     cell = (PAGE - 0.25) / (columns + 1)
     width, height = maps[0]["size"]
     shape = height / width if width else 1.0
-    figure = new_figure(PAGE, len(maps) * (cell * min(shape, 1.2) + 0.62))
+    figure = new_figure(PAGE, len(maps) * (cell * min(shape, 1.2) + 0.62) + 0.15)
+    how = "drawn at random" if entry["chosen"] == AT_RANDOM else f"chosen by rule: {content['rule']}"
+    figure.supxlabel(f"example {how}", fontsize=6.5, color=GREY)
     parts = figure.subfigures(len(maps), 1, squeeze=False)[:, 0]
     alike = [m for m in maps if m["words"] == maps[0]["words"]]
-    for part, entry, alignment, role in zip(parts, maps, content["alignments"], ("best", "worst")):
+    for part, shown_map, alignment, role in zip(parts, maps, content["alignments"], ("best", "worst")):
         axes = part.subplots(1, columns + 1, squeeze=False)[0]
-        picture = _picture(entry["picture"])
+        picture = _picture(shown_map["picture"])
         axes[0].imshow(picture)
         _bare(axes[0])
-        for ax, place in zip(axes[1:], chosen_words(entry, alike, meant, columns)):
-            attn = np.array(entry["attention"][place])
-            overlay(ax, picture, attention_map(entry, attn, picture), float(attn.max()))
-            ax.set_title(_short(entry["words"][place]), fontsize=7, pad=2)
+        for ax, place in zip(axes[1:], chosen_words(shown_map, alike, meant, columns)):
+            attn = np.array(shown_map["attention"][place])
+            overlay(ax, picture, attention_map(shown_map, attn, picture), float(attn.max()))
+            ax.set_title(_short(shown_map["words"][place]), fontsize=7, pad=2)
             ax.set_xlabel(f"{100 * attn.max():.0f} %", fontsize=6, labelpad=1)
-        for ax in axes[1 + min(columns, len(entry["words"])) :]:
+        for ax in axes[1 + min(columns, len(shown_map["words"])) :]:
             ax.set_axis_off()
-        text = textwrap.shorten(entry["text"], 105, placeholder=" …")
+        text = textwrap.shorten(shown_map["text"], 105, placeholder=" …")
         score = f"{content['score']} {alignment['score']:.1f}"
         part.suptitle(f"{role}: {alignment['title']} ({score})\n{text}", fontsize=7.5)
     return figure

@@ -14,6 +14,7 @@ import numpy as np
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.heatmap import Panel, heatmaps
 from attention_atlas.figures.style import GREY, LINES, PAGE, new_figure, number, p_value
+from attention_atlas.metrics.bootstrap import holm
 from attention_atlas.metrics.table import head_matrix, select
 
 if TYPE_CHECKING:
@@ -137,13 +138,19 @@ def frequency(table: pd.DataFrame, models: Mapping[str, str], units: Sequence[st
 
 
 def runs(
-    table: pd.DataFrame, quantities: Sequence[Mapping[str, object]], models: Mapping[str, str]
+    table: pd.DataFrame,
+    quantities: Sequence[Mapping[str, object]],
+    models: Mapping[str, str],
+    same_weights: Sequence[str] = (),
 ) -> Figure:
     """Beyond the paper: the same quantities for every run, means over heads with intervals.
 
-    quantities: {title, metric, condition, factor}. An asterisk: different from the first model (paired
-    bootstrap over captions, p < 0.05).
+    quantities: {title, metric, condition, factor}. same_weights: runs of the first run's trained model. An
+    asterisk marks those of them that differ from the first run (paired bootstrap over captions, p < 0.05
+    after Holm's correction over the figure). Models that were trained once each have no marks, because the
+    noise of training is unknown.
     """
+    marked = _marked(table, quantities, next(iter(models)), [m for m in models if m in same_weights])
     figure = new_figure(PAGE * 1.12, 0.75 + 0.26 * len(models))
     axes = figure.subplots(1, len(quantities), squeeze=False, sharey=True)[0]
     first = next(iter(models))
@@ -159,15 +166,7 @@ def runs(
             colour = LINES[0] if model == first else LINES[1]
             ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
             ax.plot(value, y, "o", color=colour, markersize=4)
-            test = select(
-                table,
-                metric=f"{quantity['metric']} difference p",
-                condition=quantity["condition"],
-                model=f"{first} − {model}",
-                layer=-1,
-                head=-1,
-            )
-            if len(test) and test["value"].iloc[0] < 0.05:
+            if (str(quantity["title"]), model) in marked:
                 ax.text(high, y, " *", va="center", size=8)
             if y == 0 and np.isfinite(row["chance"]):
                 ax.axvline(factor * row["chance"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
@@ -177,11 +176,33 @@ def runs(
         ax.set_yticks(range(len(models)), list(models.values()))
     figure.supxlabel(
         "mean over heads, 95 % interval over captions; dashed: chance (first row); "
-        "*: differs from the first row, p < 0.05",
+        "*: the same weights differ from the first row (p < 0.05, Holm);\n"
+        "models trained apart have no marks: one training each",
         fontsize=6.5,
         color=GREY,
     )
     return figure
+
+
+def _marked(
+    table: pd.DataFrame, quantities: Sequence[Mapping[str, object]], first: str, models: Sequence[str]
+) -> set[tuple[str, str]]:
+    """(title of the quantity, run) of the differences to the first run that stand after Holm's correction."""
+    found: dict[tuple[str, str], float] = {}
+    for quantity in quantities:
+        for model in models:
+            test = select(
+                table,
+                metric=f"{quantity['metric']} difference p",
+                condition=quantity["condition"],
+                model=f"{first} − {model}",
+                layer=-1,
+                head=-1,
+            )
+            if len(test):
+                found[str(quantity["title"]), model] = float(test["value"].iloc[0])
+    corrected = holm(np.array(list(found.values()))) if found else []
+    return {key for key, p in zip(found, corrected, strict=True) if p < 0.05}
 
 
 def _panel(rows: pd.DataFrame, title: str, scaled: bool = False) -> Panel:

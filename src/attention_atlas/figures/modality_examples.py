@@ -14,6 +14,7 @@ import numpy as np
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.figures.modality_page import START, dispersion
 from attention_atlas.figures.style import GREY, LINES, PAGE, SEQUENTIAL, new_figure, number
+from attention_atlas.metrics.examples import AT_RANDOM
 from attention_atlas.metrics.modality_examples import read_examples
 from attention_atlas.metrics.table import head_matrix, select
 
@@ -41,7 +42,7 @@ def maps(table: pd.DataFrame, examples: str, models: Sequence[str], start: str =
     images: dict[str, Any] = {}
     for i, caption in enumerate(captions):
         _picture(axes[0, i], caption["image"])
-        axes[0, i].set_title(f"({i + 1})", size=7.5)
+        axes[0, i].set_title(f"({i + 1}) {caption['chosen']}", size=7.5)
         for r, model in enumerate(models):
             map_TS, sources = mean_map(_attention(caption, model), caption["words"], start)
             ax = axes[1 + r, i]
@@ -72,6 +73,7 @@ def maps(table: pd.DataFrame, examples: str, models: Sequence[str], start: str =
         bar.outline.set_visible(False)  # type: ignore[operator]
     note = "maps: mean of all heads, generated word down, source across"
     note += "; START left out, rows renormalised" if start == "drop" else "; START kept"
+    note += f"\ncaptions by rule: {content['rule']}"
     figure.supxlabel(note, fontsize=6.5, color=GREY)
     return figure
 
@@ -130,11 +132,18 @@ def heads(
         )
     figure.supxlabel(
         "left: generated word, right: what it attends to, START left out; "
-        "blue: highest entropy, orange: lowest",
+        f"blue: highest entropy, orange: lowest;\n{_how(content, shown)}",
         fontsize=6.5,
         color=GREY,
     )
     return figure
+
+
+def _how(content: dict[str, Any], caption: dict[str, Any]) -> str:
+    """How a caption was chosen, in words."""
+    if caption["chosen"] == AT_RANDOM:
+        return "caption drawn at random"
+    return f"caption chosen by rule: {content['rule']}"
 
 
 def _head_view(ax: Any, attn_TS: np.ndarray, words: Sequence[str], colour: str) -> None:
@@ -171,6 +180,7 @@ def top_objects(table: pd.DataFrame, examples: str, captions: Sequence[int] = (0
     axes = figure.subplots(len(shown), 2, squeeze=False, width_ratios=[1, 2.4])
     for (left, right), caption in zip(axes, shown):
         _picture(left, caption["image"])
+        left.set_title(caption["chosen"], size=7)
         groups = _boxes(caption)
         for n, (box, numbers) in enumerate(groups):
             _box(left, box, ", ".join(str(i + 1) for i in numbers), LINES[n % len(LINES)])
@@ -178,7 +188,8 @@ def top_objects(table: pd.DataFrame, examples: str, captions: Sequence[int] = (0
         _rows(right, caption, colours, top)
     figure.supxlabel(
         "words as they are generated, and the regions attended most (per cent of cross-attention, "
-        "mean of all heads);\nboxes: the most attended region, with the numbers of its words",
+        "mean of all heads);\nboxes: the most attended region, with the numbers of its words; "
+        f"captions by rule: {content['rule']}",
         fontsize=6.5,
         color=GREY,
     )

@@ -32,6 +32,7 @@ def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
         captions.append(
             {
                 "words": caption["words"],
+                "chosen": caption["chosen"],
                 "image": picture(caption["image"]),
                 "models": {
                     name: {

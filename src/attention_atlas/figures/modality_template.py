@@ -42,7 +42,7 @@ function make(parent, tag, attributes, text) {
 function option(select, value, text) {
   const o = document.createElement("option"); o.value = value; o.textContent = text; select.appendChild(o);
 }
-data.captions.forEach((c, i) => option(pick("caption"), i, c.words.join(" ")));
+data.captions.forEach((c, i) => option(pick("caption"), i, `${c.words.join(" ")} (chosen ${c.chosen})`));
 for (const [k, v] of Object.entries(data.models)) option(pick("model"), k, v);
 function grid() {
   const svg = pick("grid"), entropy = data.captions[state.caption].models[state.model].entropy, size = 22;

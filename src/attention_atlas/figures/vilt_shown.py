@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SCHEMA = "atlas.vilt_shown/1"
+SCHEMA = "atlas.vilt_shown/2"
 BOX = "#D55E00"
 
 
@@ -89,6 +89,7 @@ def words_by_layers(
     verdict = "" if said == item["answer"] else f" (people: {said})"
     note = "below each map: share of the word's attention that goes to the picture; "
     note += "each map has its own scale; box: what the question asks about"
+    note += f"\nquestion: {item['chosen']}"
     figure.supxlabel(note, fontsize=6.5, color=GREY)
     figure.suptitle(f"{item['question']}  –  {item['answer']}{verdict}", fontsize=8)
     return figure

@@ -149,7 +149,8 @@ def over_picture(
             axes[r, c].set_xlabel(f"{share:.0f} %", fontsize=6, labelpad=1)
             if r == 0:
                 axes[r, c].set_title(f"layer {layer}")
-    note = f"{row} token; below each map the picture's share of the norms at that layer"
+    note = f"{row} token; below each map the picture's share of the norms at that layer; "
+    note += "pictures drawn at random"
     figure.supxlabel(note, fontsize=6.5, color=GREY)
     return figure
 

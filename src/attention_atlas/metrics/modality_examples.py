@@ -1,8 +1,8 @@
 """A few captions with all their attention, for the figures and the page that show single captions.
 
-Written as one JSON file: {schema, models: {run: title}, captions: [{id, image, words, models: {run: LHTS},
-objects}]}. `objects` holds for each generated word the regions that cross-attention, averaged over layers
-and heads, prefers.
+Written as one JSON file: {schema, rule, models: {run: title}, captions: [{id, chosen, image, words, models:
+{run: LHTS}, objects}]}. `chosen` is "by rule" (`rule` says which) or "at random". `objects` holds for each
+generated word the regions that cross-attention, averaged over layers and heads, prefers.
 """
 
 from __future__ import annotations
@@ -18,9 +18,21 @@ from attention_atlas.corpus import Corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_text
 from attention_atlas.language.parsed import Parse
+from attention_atlas.metrics.examples import half_at_random
 from attention_atlas.metrics.study import Study
 
-SCHEMA = "atlas.modality_examples/1"
+SCHEMA = "atlas.modality_examples/2"
+RULE = "many nouns that are not shown yet"
+
+
+def choose_half(parses: Mapping[str, Parse], count: int, seed: int) -> list[tuple[str, str]]:
+    """`count` captions and how each was chosen: in turn by the rule of `choose` and at random, no text
+    twice."""
+    ranked = choose(parses, count // 2)
+    said = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
+    first = {said[i]: i for i in sorted(said, reverse=True)}
+    pool = set(first.values()) - {first[said[i]] for i in ranked} | set(ranked)
+    return half_at_random(ranked, pool, count, seed)
 
 
 def choose(parses: Mapping[str, Parse], count: int = 4, least_words: int = 8) -> list[str]:
@@ -47,16 +59,17 @@ def collect(
     titles: Mapping[str, str],
     corpus: Corpus,
     features: Any,
-    ids: Sequence[str],
+    chosen: Sequence[tuple[str, str]],
     seen_by: str,
     top: int = 5,
 ) -> dict[str, Any]:
-    """The content of the file. studies: those to show, over words; seen_by: the run with cross-attention."""
+    """The content of the file. studies: those to show, over words; chosen: of `choose_half`; seen_by: the run
+    with cross-attention."""
     captions = []
     of = {e.id: e for e in corpus.examples}
-    for id_ in ids:
+    for id_, how in chosen:
         image = corpus.image_path(of[id_].image_id)
-        entry: dict[str, Any] = {"id": id_, "image": image.as_posix(), "models": {}}
+        entry: dict[str, Any] = {"id": id_, "chosen": how, "image": image.as_posix(), "models": {}}
         for name, study in studies.items():
             attn_LHTS = np.asarray(study.store.read(id_, "decoder_self"))
             target, source = (study.store.axis(id_, a) for a in study.store.kinds["decoder_self"])
@@ -69,7 +82,8 @@ def collect(
         cross = np.asarray(studies[seen_by].store.read(id_, "cross"))
         entry["objects"] = objects(cross, features.read(of[id_].image_id), features, top, len(entry["words"]))
         captions.append(entry)
-    return {"schema": SCHEMA, "models": {name: titles[name] for name in studies}, "captions": captions}
+    models = {name: titles[name] for name in studies}
+    return {"schema": SCHEMA, "rule": RULE, "models": models, "captions": captions}
 
 
 def objects(

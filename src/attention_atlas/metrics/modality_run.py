@@ -12,7 +12,7 @@ from attention_atlas.files import write_json
 from attention_atlas.language.parse import read_parses
 from attention_atlas.metrics.metric import Metric
 from attention_atlas.metrics.modality_compare import compare
-from attention_atlas.metrics.modality_examples import choose, collect, write_examples
+from attention_atlas.metrics.modality_examples import choose_half, collect, write_examples
 from attention_atlas.metrics.modality_words import WordStore
 from attention_atlas.metrics.study import Study
 from attention_atlas.metrics.table import select, write_table
@@ -61,7 +61,7 @@ def run_modality(
     shown = [str(name) for name in experiment["pair"]]
     titles = {name: str(run.get("title", name)) for name, run in experiment["runs"].items()}
     first = studies[shown[0]]
-    chosen = choose({i: first.parses[i] for i in first.ids}, int(experiment.get("examples", 4)))
+    chosen = choose_half({i: first.parses[i] for i in first.ids}, int(experiment.get("examples", 4)), seed)
     content = collect({n: studies[n] for n in shown}, titles, corpus, features, chosen, shown[0])
     write_examples(out / "tables" / "examples.json", content)
     write_page(out / "heads.html", content)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from attention_atlas.corpus import Corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
 from attention_atlas.store import AttentionStore, Axis
-from attention_atlas.vqa.answer import group
+from attention_atlas.vqa.answer import CHOSEN, group
 from attention_atlas.vqa.patches import asked_objects
 
-SCHEMA = "atlas.vilt_shown/1"
+SCHEMA = "atlas.vilt_shown/2"
 KIND, AXIS = "joint", "sequence"
 
 
@@ -35,9 +36,14 @@ def patch_grid(axis: Axis) -> tuple[int, int]:
 
 
 def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folder: Path) -> None:
-    """Write `folder`/shown.json: per question its text, answers, picture (PNG as base64), boxes of the things
-    asked about, and `maps` {word: (L, rows, columns)}, attention averaged over heads (not renormalised)."""
+    """Write `folder`/shown.json: per question its text, how it was chosen, answers, picture (PNG as base64),
+    boxes of the things asked about, and `maps` {word: (L, rows, columns)}, attention averaged over heads (not
+    renormalised). Raises AtlasError when the dump does not say how its questions were chosen."""
     examples = {e.id: e for e in corpus.examples}
+    path = attention.with_name(CHOSEN)
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; run the dump of questions again")
+    chosen = json.loads(path.read_text(encoding="utf-8"))
     out = []
     with AttentionStore(attention) as store:
         for id in store.ids:
@@ -48,6 +54,7 @@ def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folde
             attn_LHQK = store.read(id, KIND)
             entry: dict[str, Any] = {
                 "id": id,
+                "chosen": chosen[id],
                 "question": example.text,
                 "group": group(example),
                 "answer": given[id],

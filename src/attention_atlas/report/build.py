@@ -15,6 +15,7 @@ from typing import Any
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
+from attention_atlas.report.claims import Number, Outcome, judge
 from attention_atlas.report.numbers import Quote, Tables, pick, quote
 from attention_atlas.report.template import PAGE
 
@@ -58,7 +59,7 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
         "intro": spec.get("intro", ""),
         "notes": notes(spec.get("notes") or [], profile),
         "about": about(folder / "metrics.json"),
-        "headlines": [headline(tables, entry) for entry in spec.get("headlines") or []],
+        "headlines": headlines(tables, spec.get("headlines") or []),
         "tables": [table(tables, entry) for entry in spec.get("tables") or []],
         "summaries": [summary(tables, entry) for entry in spec.get("summaries") or []],
         "figures": [figure(folder, entry) for entry in spec.get("figures") or []],
@@ -98,17 +99,32 @@ def about(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
+def headlines(tables: Tables, entries: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All lines of the comparison; the claim of one may name another (see report/claims.py)."""
+    lines = [headline(tables, entry) for entry in entries]
+    names = [line["name"] for line in lines]
+    numbers = {line["name"]: line["number"] for line in lines if names.count(line["name"]) == 1}
+    for line, entry in zip(lines, entries, strict=True):
+        if entry.get("claim") is not None:
+            line["outcome"] = judge(entry["claim"], line["number"], numbers, line["name"])
+    return lines
+
+
 def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """{name, paper, table, where, pick, factor, digits, unit, convention} -> one line of the comparison."""
+    """{name, paper, claim, table, where, pick, factor, digits, unit, convention} -> one line of the
+    comparison, its claim not yet judged."""
     what = str(_needed(entry, "name", "headlines"))
     rows = tables.rows(str(_needed(entry, "table", what)), entry.get("where") or {})
     row = pick(rows, str(entry.get("pick", "overall")), what)
+    factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
     return {
         "name": what,
         "paper": str(entry.get("paper", "")),
         "unit": str(entry.get("unit", "")),
         "convention": str(entry.get("convention", "")),
-        "ours": quote(row, float(entry.get("factor", 1)), int(entry.get("digits", 2)), powers=True),
+        "ours": quote(row, factor, digits, powers=True),
+        "number": Number.of(row, factor, digits),
+        "outcome": None,
     }
 
 
@@ -116,13 +132,14 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: its number and ours in each cell, one row per model.
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
-    rows: [{label, models, where, paper: [numbers in the order of the columns]}]}; with `sparse` a cell that
-    no row fits is empty.
+    rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
+    claim over the labels of rows}]}; with `sparse` a cell that no row fits is empty.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
     columns = list(_needed(entry, "columns", title))
     rows, footnotes = [], []
+    numbers: dict[tuple[str, str], Number] = {}
     for spec in _needed(entry, "rows", title):
         models = list(_needed(spec, "models", title))
         label = str(spec.get("label", models[0]))
@@ -143,7 +160,9 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
                 if not (found.empty and entry.get("sparse")):
                     row = pick(found, "overall", f"{title}, {label}, {column['label']}")
                     factor = float(column.get("factor", entry.get("factor", 1)))
-                    ours = quote(row, factor, int(column.get("digits", entry.get("digits", 2))))
+                    digits = int(column.get("digits", entry.get("digits", 2)))
+                    ours = quote(row, factor, digits)
+                    numbers[label, str(column["label"])] = Number.of(row, factor, digits)
             if ours.note and ours.note not in footnotes:
                 footnotes.append(ours.note)
             cells.append({"paper": papers, "ours": ours})
@@ -154,7 +173,31 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         "columns": [str(c["label"]) for c in columns],
         "rows": rows,
         "footnotes": footnotes,
+        "claims": [_table_claim(one, rows, entry, numbers, title) for one in entry.get("claims") or []],
     }
+
+
+def _table_claim(
+    entry: Mapping[str, Any],
+    rows: list[dict[str, Any]],
+    table: Mapping[str, Any],
+    numbers: Mapping[tuple[str, str], Number],
+    title: str,
+) -> tuple[str, Outcome]:
+    """{row, column, greater_than | less_than: labels of rows} -> what is compared, and the outcome."""
+    row, column = str(_needed(entry, "row", title)), str(_needed(entry, "column", title))
+    for key, name, known in (
+        ("row", row, [r["label"] for r in rows]),
+        ("column", column, [str(c["label"]) for c in table["columns"]]),
+    ):
+        if name not in known:
+            raise ConfigError(
+                f"conf/report: {title}: claims: {key}: unknown '{name}'{did_you_mean(name, known)}"
+            )
+    nothing = Number(float("nan"))
+    there = {r["label"]: numbers.get((r["label"], column), nothing) for r in rows}
+    claim = {k: v for k, v in entry.items() if k not in ("row", "column")}
+    return f"{column}, {row}", judge(claim, there[row], there, title)
 
 
 def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,11 @@
 
 # ruff: noqa: E501  (lines of HTML)
 
-PAGE = """<!doctype html>
+PAGE = """{% macro outcome(o) %}
+{{ o.claim }}: <span{% if o.verdict == "contrary to the paper" %} class="contrary"{% endif %}>{{ o.verdict }}</span>
+{% if o.reason %} <span class="ci">({{ o.reason }})</span>{% endif %}
+{% endmacro %}
+<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -19,6 +23,7 @@ thead th { border-bottom: 1.5px solid #666; font-weight: 600; }
 td.num, th.num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .ci, .small { color: #5c5c5c; font-size: .88em; }
 .paper { color: #0b5394; }
+.contrary { color: #b00020; font-weight: 600; }
 .wide { overflow-x: auto; }
 figure { margin: 1em 0 1.8em; }
 figure img { max-width: 100%; height: auto; }
@@ -34,7 +39,8 @@ p { max-width: 62em; }
 <p>Numbers of the papers <span class="paper">in blue</span> beside ours{% if profile %} (profile
 <b>{{ profile }}</b>){% endif %}. Square brackets: 95&nbsp;% bootstrap interval over images. Chance: what attention
 or a method without knowledge would give. Layers and heads count from 1. The interval of a highest head or layer
-does not include the picking.</p>
+does not include the picking. A claim of a paper is judged by these intervals: “as in the paper”, “contrary to the
+paper” or “not decided”. They cover the test images, not other training runs.</p>
 {% if studies|length > 1 %}
 <ul>{% for s in studies %}<li><a href="#{{ s.name }}">{{ s.title }}</a></li>{% endfor %}</ul>
 {% endif %}
@@ -46,12 +52,13 @@ does not include the picking.</p>
 <h3>The paper's numbers beside ours</h3>
 <div class="wide"><table>
 <thead><tr><th>number</th><th class="num paper">paper</th><th class="num">ours</th><th class="num">interval</th>
-<th class="num">chance</th><th class="num">n</th><th>where</th><th>convention</th></tr></thead>
+<th class="num">chance</th><th class="num">n</th><th>where</th><th>the paper's claim</th><th>convention</th></tr></thead>
 <tbody>
 {% for h in s.headlines %}
 <tr><td>{{ h.name }}</td><td class="num paper">{{ h.paper or "—" }}</td>
 <td class="num"><b>{{ h.ours.value }}</b>{{ h.unit }}</td><td class="num ci">{{ h.ours.interval }}</td>
 <td class="num">{{ h.ours.chance }}</td><td class="num">{{ h.ours.n }}</td><td>{{ h.ours.where }}</td>
+<td>{% if h.outcome %}{{ outcome(h.outcome) }}{% endif %}</td>
 <td class="small">{{ h.convention }}{{ h.ours.note }}</td></tr>
 {% endfor %}
 </tbody></table></div>
@@ -71,6 +78,10 @@ does not include the picking.</p>
 <td class="num">{{ r.n }}</td></tr>
 {% endfor %}
 </tbody></table></div>
+{% if t.claims %}
+<p class="small">The paper's claims:</p>
+<ul>{% for what, found in t.claims %}<li class="small">{{ what }}: {{ outcome(found) }}</li>{% endfor %}</ul>
+{% endif %}
 {% if t.caption or t.footnotes %}<p class="small">{{ t.caption }}{% for f in t.footnotes %} A dash: {{ f }}.{% endfor %}</p>{% endif %}
 {% endfor %}
 {% for f in s.figures %}

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from attention_atlas.corpus import Corpus, Example
     from attention_atlas.vqa.batches import QuestionBatches
 
+CHOSEN = "chosen.json"  # beside a dump's attention.h5: how each of its questions was chosen
+
 
 def group(example: Example) -> str:
     """The study's group of a question, as its data says or by its beginning."""
