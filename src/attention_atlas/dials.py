@@ -49,7 +49,8 @@ DIALS: dict[str, Any] = {
         "data": str,
         "root": str,
         "features": str,
-        "captioners": {"*": str},  # and the file in conf/model that each begins with
+        # base: the file in conf/model that it begins with; data and root: what it is trained on.
+        "captioners": {"*": {"base": str, "data": str, "root": str}},
         "captured": str,
         "linker": str,
     },

@@ -18,6 +18,11 @@ from attention_atlas.worlds.rooms.text.facts import find_facts
 from attention_atlas.worlds.rooms.text.things import look_at
 
 TRIES = 60
+# Captions of photographs grow with what there is to see. A room with FULL_ROOM kinds of things in view (about
+# one in six) is captioned in LONG words, so that a captioner can learn when to write long captions. Its beam
+# search prefers short ones: where length does not depend on the picture, none would reach 16 words, and with
+# 15 or 16 words to imitate it stops at 15.
+FULL_ROOM, LONG = 12, 16
 
 
 def a_fact(w: Writer, out: Telling) -> bool:
@@ -47,6 +52,15 @@ def room_with(w: Writer, out: Telling) -> bool:
         out.say(w.pick(("with", "with", "with", "containing", "featuring", "that has", *full)))
         w.list_of(out, groups)
     return bool(groups)
+
+
+def room_full(w: Writer, out: Telling) -> bool:
+    """A kitchen with a table, two chairs, a stove and a white fridge."""
+    groups = w.salient(int(w.rng.integers(3, 6)))
+    w.room(out)
+    out.say(w.pick(("with", "with", "filled with")))
+    w.list_of(out, groups)
+    return len(groups) > 2
 
 
 def room_with_fact(w: Writer, out: Telling) -> bool:
@@ -144,19 +158,33 @@ WAYS: tuple[tuple[Callable[[Writer, Telling], bool], float], ...] = (
 )
 
 
-def caption(writer: Writer, max_words: int) -> Telling:
-    """One caption of at most `max_words` words. Raises AtlasError for a room with nothing to say about."""
-    weights = np.array([weight for _, weight in WAYS])
+def caption(writer: Writer, max_words: int, min_words: int = 0) -> Telling:
+    """One caption of at most `max_words` words, and of at least `min_words` if any of `TRIES` is that long;
+    otherwise the longest. Raises AtlasError for a room with nothing to say about."""
+    ways = ((room_full, 5.0), *WAYS) if min_words else WAYS
+    weights = np.array([weight for _, weight in ways])
+    longest, most = None, 0
     for _ in range(TRIES):
-        way = WAYS[int(writer.rng.choice(len(WAYS), p=weights / weights.sum()))][0]
+        way = ways[int(writer.rng.choice(len(ways), p=weights / weights.sum()))][0]
         out = Telling()
-        if way(writer, out) and len(words(out.text)) <= max_words:
+        if not way(writer, out):
+            continue
+        count = len(words(out.text))
+        if min_words <= count <= max_words:
             return out
+        if most < count <= max_words:
+            longest, most = out, count
+    if longest is not None:
+        return longest
     raise AtlasError(f"captions: a {writer.view.category} shows nothing to caption; render the world anew")
 
 
 class Captions:
-    """The annotator of conf/data/rooms_captions.yaml: `per_scene` different captions for each scene."""
+    """The annotator of conf/data/rooms_captions.yaml: `per_scene` different captions for each scene.
+
+    Captions have at most `max_words` words. Those of a room with `FULL_ROOM` kinds of things in view have at
+    least `LONG`, or `max_words` if that is less.
+    """
 
     def __init__(self, per_scene: int = 5, max_words: int = 16) -> None:
         if per_scene < 1 or max_words < 6:
@@ -167,9 +195,11 @@ class Captions:
         view = look_at(plan, objects)
         writer = Writer(view, [f for f in find_facts(view) if f.relation not in UNSAID], rng)
         writer.facts = sorted(writer.facts, key=lambda f: (-writer.worth(f), str(f)))[:FACTS]
+        full = len({thing.label for thing in view.things}) >= FULL_ROOM
+        min_words = min(LONG, self.max_words) if full else 0
         told: dict[str, Telling] = {}
         for _ in range(TRIES):
-            new = caption(writer, self.max_words)
+            new = caption(writer, self.max_words, min_words)
             told.setdefault(new.text, new)
             if len(told) == self.per_scene:
                 break
