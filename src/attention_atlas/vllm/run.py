@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.datasets.pictures import encode_picture
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_json
 from attention_atlas.progress import progress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
 KIND, QUERY, KEY = "decoder", "row", "sequence"
+SHOWN = 160  # pixels: the longer side of pictures kept for figures
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def dump_phases(
             "counts": counts,
             "pieces": _vocabulary(loaded),
             "samples": [{"id": s.id, "image_id": s.image_id, "text": s.text} for s in drawn],
-            "pictures": {s.id: png(s.image) for s in drawn[: settings.pictures]},
+            "pictures": {s.id: encode_picture(s.image, SHOWN) for s in drawn[: settings.pictures]},
             "pairs": [{"id": p.id, "scores": np.round(s, 5).tolist()} for p, s in zip(pairs, scores)],
         },
     )
@@ -220,21 +222,6 @@ def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
         if other.image_id != drawn[index].image_id:
             return other
     raise AtlasError("knock-out: all samples show one picture; take more samples")
-
-
-def png(path: Path, longest: int = 160) -> str:
-    """The picture, at most `longest` pixels wide or high, as PNG in base64."""
-    import base64
-    import io
-
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-        picture.thumbnail((longest, longest))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _vocabulary(loaded: LoadedVllm) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
 from attention_atlas.training.captions import RegionCache, tokens
@@ -261,13 +262,9 @@ class Cells:
 
     def _pixels(self, image_id: str) -> Tensor:
         if image_id not in self._kept:
-            from PIL import Image
+            from PIL.Image import Resampling
 
-            path = self.corpus.image_path(image_id)
-            try:
-                with Image.open(path) as picture:
-                    small = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BOX)
-            except OSError:
-                raise AtlasError(f"{path}: no readable picture; render or download the pictures") from None
+            picture = read_rgb(self.corpus.image_path(image_id))
+            small = picture.resize((self.side, self.side), Resampling.BOX)
             self._kept[image_id] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
         return self._kept[image_id]
