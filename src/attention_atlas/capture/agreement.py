@@ -22,8 +22,8 @@ MASKED = 1e8  # what models write where no value is meant; nothing that is compu
 def distance(a: list[Tensor], b: list[Tensor]) -> float:
     """Largest difference of two lists of tensors, relative to |value| + the typical |value| of its tensor.
 
-    inf where shapes, masked or infinite entries differ. Masked entries are those beyond MASKED or near the limit
-    of their type.
+    inf where shapes, masked or infinite entries differ. Masked entries are those beyond MASKED or near the
+    limit of their type.
     """
     if [t.shape for t in a] != [t.shape for t in b]:
         return float("inf")
@@ -48,7 +48,7 @@ def _distance(x: Tensor, y: Tensor) -> float:
 
 
 def disagreement(call: AttentionCall, made: Tensor, tolerance: float | None = None) -> str:
-    """How α·V, `made` in float32 or better, differs from what the module computes without a capture; '' if not.
+    """How α·V, `made` in float32 or better, differs from what the module itself computes; '' if it does not.
 
     In half precision it is compared with the module's own function on float32 inputs, where there is one.
     """

@@ -67,7 +67,7 @@ def validate(
                 moved = _under(model, _Noise(sites, name), run, visible_BT)
                 if distance(plain, moved) > EFFECT:
                     continue
-                if distance(plain, _disturbed(sites._modules[name], run, visible_BT)) > EFFECT:
+                if distance(plain, _disturbed(checker.modules[name], run, visible_BT)) > EFFECT:
                     _fail(name, "effect", "replacing its context by noise leaves the output as it is")
                 log.warning("capture: %s: the model's output does not depend on this module", name)
     finally:
@@ -139,12 +139,13 @@ class _Checker:
     def __init__(self, sites: Capture, tolerance: float | None) -> None:
         self.sites, self.tolerance = sites, tolerance
         self.checked: list[str] = []
+        self.modules: dict[str, nn.Module] = {}
         self.seen: set[str] = set()
 
     def wants(self, module: nn.Module) -> bool:
         name = self.sites.site(module)[0]
         self.seen.add(name)
-        return name in self.sites._modules and self.sites._wanted(module)
+        return id(module) in self.sites._name and self.sites._wanted(module)
 
     def residual_input(self, module: nn.Module, x: Tensor) -> None:
         """Not needed here: the checks are about the attention that the model uses."""
@@ -171,8 +172,9 @@ class _Checker:
                 wrong = disagreement(call, made, self.tolerance)
                 if wrong:
                     _fail(name, "weights times values", f"by the back end {how} they {wrong}")
-        if name not in self.checked:
+        if name not in self.modules:
             self.checked.append(name)
+            self.modules[name] = call.module
         return call.context() if made is None else output(call, made)
 
     def _backends(self) -> tuple[str, ...]:

@@ -56,8 +56,8 @@ class Capture:
     number replaced by *. convention: used, or unnormalised (see seam.py). projections: {module glob: path of
     its output projection}, where it is not found by itself.
 
-    check: compare α·V with what the module itself computes, in its first call and whenever masks, types or back
-    end differ from those checked; and look for attention that does not pass through the capture, in the first
+    check: compare α·V with what the module itself computes, in its first call and whenever masks, types or
+    back end differ from those checked; and look for attention that does not pass through the capture, in the first
     forward pass: a warning and `Captured.outside` name it. Costs one more attention pass in checked calls.
 
     Raises AtlasError when nothing matches, and when a wanted module attends in a way that is not reproduced.
@@ -173,7 +173,7 @@ class Capture:
             inline = f" ({', '.join(self.outside)} attend on their own)" if self.outside else ""
             raise AtlasError(
                 f"capture: {type(self.model).__name__}: no attention passed through the capture{inline}; run "
-                "the model inside it, in the same thread, and see docs/capture.md for the classes that it knows"
+                "the model inside it, in the same thread, and see docs/capture.md for the known classes"
             )
         if not self._records:
             pattern = ", ".join(self.layers)
@@ -220,7 +220,7 @@ class Capture:
 
     def site(self, module: nn.Module) -> tuple[str, str, int]:
         """(name, kind, layer) of an attention module."""
-        name = self._name.get(id(module), type(module).__name__)
+        name = self._name.get(id(module)) or type(module).__name__
         numbers = list(re.finditer(r"(?<=\.)\d+(?=\.|$)", "." + name))
         layer: Any = getattr(module, "layer_index", None) if hasattr(module, "attention_kind") else None
         if layer is None:
@@ -255,7 +255,7 @@ class Capture:
         want, group_names = request.of(factored, kind)
         weight = None
         if not want.names.isdisjoint(NEEDS_PROJECTION):
-            weight = self._projection(name, factored)
+            weight = self._projection(factored)
         how, reason = choose(factored, want, self.backend)
         values, made = compute(factored, want, weight, how)
         form = (name, how, *form_of(call))
@@ -274,11 +274,12 @@ class Capture:
         self._records.append(Record(kind, layer, name, keep, group_names))
         return output(call, made)
 
-    def _projection(self, name: str, call: AttentionCall) -> Tensor:
+    def _projection(self, call: AttentionCall) -> Tensor:
+        name = self._name[id(call.module)]
         path = for_kind(self.projections, name) if self.projections else None
         heads, size = call.v.shape[1], call.v.shape[-1]
         weight_HDM = output_weight_HDM(self._modules, name, heads, size, path)
-        return weight_HDM.to(call.q.device, call.q.dtype)
+        return weight_HDM.to(call.q.device)
 
 
 def _plain(name: str) -> str:

@@ -153,7 +153,7 @@ class AttentionCall:
         weights = torch.softmax(score, -1)
         if self.mask is None and self.bias is None:
             return weights
-        return weights.masked_fill(score.amax(-1, keepdim=True) == float("-inf"), 0.0)
+        return weights.masked_fill(torch.isneginf(score).all(-1, keepdim=True), 0.0)
 
     def context(self) -> Tensor:
         """What the model gets without a capture: (B,H,Q,E)."""
