@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
 from attention_atlas.training.processes import accelerator_on, average_gradients, same_start, summed_loss
+from attention_atlas.training.rates import LearningRates
 from attention_atlas.training.settings import TrainSettings
 
 Metrics = dict[str, float]
@@ -129,9 +130,6 @@ class _Run:
             torch.set_num_threads(settings.threads)
         self.accelerator = accelerator_on(device, settings.precision)
         base = optimizers_of(task, model, settings)
-        for optimizer in base.values():
-            for group in optimizer.param_groups:
-                group["base_lr"] = group["lr"]
         self.bare = model
         # "Evaluation": on its device and in its precision, but not wrapped; see the top of this file.
         self.model = self.accelerator.prepare_model(model, evaluation_mode=True)
@@ -141,6 +139,8 @@ class _Run:
             self.count, self.rank = 1, 0  # too few batches to share: every process does all of them
         if self.count > 1:
             same_start(model)
+        self.average = _average(self.bare, settings.average)
+        self.judged = self.bare if self.average is None else self.average.module  # validated and kept
         work.mkdir(parents=True, exist_ok=True)
         self.checkpoint_path, self.best_path = work / "checkpoint.pt", work / "best.safetensors"
         # Each process takes every n-th batch.
@@ -155,7 +155,9 @@ class _Run:
             total = min(total, -(-settings.max_steps // whole) * whole)
         self.total = total
         epochs, rest = divmod(self.total, self.per_epoch)
-        self.updates = epochs * -(-self.per_epoch // self.group) + -(-rest // self.group)
+        of_epoch = -(-self.per_epoch // self.group)
+        updates = epochs * of_epoch + -(-rest // self.group)
+        self.rates = LearningRates(settings.schedule, self.optimizers, updates, of_epoch, task.best[1])
         self.batch = 0  # batches done, over all epochs and processes
         self.update = 0  # optimiser updates done
         self.sums: dict[str, float] = {}
@@ -179,6 +181,9 @@ class _Run:
         self.bare.load_state_dict(saved["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
+        self.rates.load_state_dict(saved["rates"])
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
         for name in ("batch", "update", "sums", "summed", "best", "history"):
@@ -193,6 +198,9 @@ class _Run:
         }
         state["fingerprint"] = self.fingerprint()
         state["model"] = self.bare.state_dict()
+        state["rates"] = self.rates.state_dict()
+        if self.average is not None:
+            state["average"] = self.average.state_dict()
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         state["optimizers"] = {name: o.state_dict() for name, o in self.optimizers.items()}
@@ -251,6 +259,8 @@ class _Run:
             self.pending[name] = self.pending.get(name, 0.0) + loss.item()
             if closing:
                 self.apply(name)
+        if closing and self.average is not None:
+            self.average.update_parameters(self.bare)
         self.summed += self.count
 
     def closes(self) -> bool:
@@ -272,8 +282,7 @@ class _Run:
             self.accelerator.clip_grad_norm_(parameters, self.settings.clip_norm)
         if self.settings.clip_value:
             self.accelerator.clip_grad_value_(parameters, self.settings.clip_value)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self.settings.schedule.scale(self.update, self.updates)
+        self.rates.set(name, self.update)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -286,25 +295,37 @@ class _Run:
         if self.update:
             row["lr"] = next(iter(self.optimizers.values())).param_groups[0]["lr"]
         self.sums, self.summed = {}, 0
-        self.bare.eval()
+        self.judged.eval()
         torch.manual_seed((self.seed << 32) + self.batch)
         with torch.no_grad():
-            row |= self.task.validate(self.bare)
+            row |= self.task.validate(self.judged)
         metric, direction = self.task.best
         if metric not in row:
             raise AtlasError(f"training: select_on: the task reports no '{metric}'; it reports {sorted(row)}")
         value = row[metric]
+        self.rates.validated(value)
         better = self.best is None or (value > self.best if direction == "max" else value < self.best)
         if better:
             self.best = value
         if better and self.accelerator.is_main_process:
-            weights = {k: v.detach().cpu().contiguous() for k, v in self.bare.state_dict().items()}
+            weights = {k: v.detach().cpu().contiguous() for k, v in self.judged.state_dict().items()}
             with atomic_path(self.best_path) as temporary:
                 save_file(weights, temporary)
         self.history.append(row)
         if self.on_metrics is not None and self.accelerator.is_main_process:
             self.on_metrics(self.batch, {k: v for k, v in row.items() if k != "step"})
         self.accelerator.wait_for_everyone()
+
+
+def _average(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel | None:
+    """The moving average of the weights, from those of the start on; its buffers are the model's."""
+    if not decay:
+        return None
+    average = torch.optim.swa_utils.AveragedModel(
+        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    )
+    average.update_parameters(model)  # the first call copies; each update then moves the average
+    return average
 
 
 def _to(batch: Mapping[str, Any] | Any, device: Any) -> Any:

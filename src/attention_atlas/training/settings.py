@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
 
-SCHEDULES = ("noam", "constant", "linear")
+SCHEDULES = ("noam", "constant", "linear", "steps", "plateau")
+UNITS = ("update", "epoch")
 
 
 @dataclass
@@ -18,23 +20,62 @@ class Schedule:
 
     noam: lr · factor · dim^-0.5 · min(step^-0.5, step · warmup^-1.5) (Vaswani et al. 2017, eq. 3); lr is 1
     there. constant: lr, after a linear rise over `warmup` steps. linear: the same rise, then down to 0 at the
-    last step.
+    last step. steps: the same rise, then times `factor` at each of `milestones` and after every `every`
+    units, but not again once the rate is at most `least` of lr. `unit` says whether these two count updates
+    or epochs. plateau: lr, times `factor` whenever the selected metric has not improved for more than
+    `patience` validations (torch.optim.lr_scheduler.ReduceLROnPlateau).
+
+    warmup_from: the share of lr at which the rise begins. If it is 0, the first step already takes 1/warmup.
     """
 
     name: str = "constant"
     warmup: int = 0
     factor: float = 1.0
     dim: int = 512
+    warmup_from: float = 0.0
+    milestones: tuple[int, ...] = ()
+    every: int = 0
+    unit: str = "update"
+    least: float = 0.0
+    patience: int = 0
 
-    def scale(self, step: int, last: int) -> float:
-        """What the base learning rate is multiplied with at `step` of 1..last."""
+    def scale(self, step: int, last: int, epoch: int = 1) -> float:
+        """What the base learning rate is multiplied with at `step` of 1..last. epoch: steps of an epoch."""
         if self.name == "noam":
             warmup = max(self.warmup, 1)
             return self.factor * self.dim**-0.5 * min(step**-0.5, step * warmup**-1.5)
         rise = min(step / self.warmup, 1.0) if self.warmup else 1.0
+        if self.warmup_from and step <= self.warmup:
+            rise = self.warmup_from + (1 - self.warmup_from) * (step - 1) / self.warmup
+        if self.name == "steps":
+            return rise * self.factor ** self._reductions(step - 1, epoch)
         if self.name == "constant" or step <= self.warmup:
             return rise
         return max(0.0, (last - step + 1) / max(last - self.warmup, 1))
+
+    def _reductions(self, done: int, epoch: int) -> int:
+        """How often the rate has been reduced after `done` steps."""
+        unit = epoch if self.unit == "epoch" else 1
+        count = sum(done >= milestone * unit for milestone in self.milestones)
+        count += done // (self.every * unit) if self.every else 0
+        if self.least:
+            count = min(count, math.ceil(math.log(self.least) / math.log(self.factor)))
+        return count
+
+    def check(self, where: str) -> None:
+        """Raise ConfigError for a value that its schedule cannot have."""
+        for name, known in (("name", SCHEDULES), ("unit", UNITS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(f"{where}: {name}: '{value}' is unknown{did_you_mean(value, known)}")
+        if self.name in ("steps", "plateau") and not 0 < self.factor < 1:
+            raise ConfigError(
+                f"{where}: factor: {self.name} needs a number between 0 and 1, not {self.factor}"
+            )
+        if self.name == "steps" and not self.milestones and not self.every:
+            raise ConfigError(f"{where}: milestones: steps needs a list of them, or 'every'")
+        if self.name == "plateau" and (self.warmup or self.milestones or self.every):
+            raise ConfigError(f"{where}: plateau has no warmup, milestones or every; remove them")
 
 
 @dataclass
@@ -44,6 +85,8 @@ class TrainSettings:
     `max_steps` ends the run early (0: never), `validate_every` counts epochs, `precision`: no, bf16 or fp16.
     `lr_scales` multiplies the rate of the parameters whose names begin with a prefix, e.g. {encoder.: 0.1}.
     `threads` fixes the CPU threads (0: as many as there are), since sums may differ by their number.
+    `average` is the decay of an exponential moving average of the weights (0: none), which is then what is
+    validated and kept.
     """
 
     epochs: int = 10
@@ -60,6 +103,7 @@ class TrainSettings:
     accumulate: int = 1
     precision: str = "no"
     threads: int = 0
+    average: float = 0.0
     checkpoint_seconds: float = 60.0
 
     @classmethod
@@ -69,13 +113,15 @@ class TrainSettings:
         _known(given, cls, where)
         schedule = dict(given.pop("schedule", {}) or {})
         _known(schedule, Schedule, f"{where}: schedule")
+        if "milestones" in schedule:
+            schedule["milestones"] = tuple(schedule["milestones"])
         given["lr_scales"] = dict(given.get("lr_scales") or {})
         if "betas" in given:
             given["betas"] = tuple(given["betas"])
         settings = cls(**given, schedule=Schedule(**schedule))
-        if settings.schedule.name not in SCHEDULES:
-            name = settings.schedule.name
-            raise ConfigError(f"{where}: schedule.name: '{name}' is unknown{did_you_mean(name, SCHEDULES)}")
+        settings.schedule.check(f"{where}: schedule")
+        if not 0 <= settings.average < 1:
+            raise ConfigError(f"{where}: average: must be at least 0 and below 1, not {settings.average}")
         for name in ("epochs", "validate_every", "accumulate"):
             if getattr(settings, name) < 1:
                 raise ConfigError(f"{where}: {name}: must be at least 1, not {getattr(settings, name)}")
