@@ -30,9 +30,9 @@ def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
     """(blind model, the model it is compared with, what the stage that trains both is composed of)."""
     found = dials(profile)
     grounding, vilt, vllm = (found[study] for study in ("grounding", "vilt_layers", "vllm_phases"))
-    for model, row in grounding["captioners"].items():
-        if model != row["base"]:
-            yield model, row["base"], ["train", "experiment=grounding", f"data={grounding['data']}"]
+    for model, made in grounding["captioners"].items():
+        if model != made["base"]:
+            yield model, made["base"], ["train", "experiment=grounding", f"data={made['data']}"]
     for cell in found["alignment_study"]["cells"].values():
         if cell["model"] != cell["base"]:
             given = [f"data={cell['data']}", f"train={cell['train']}"]

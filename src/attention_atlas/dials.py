@@ -33,10 +33,13 @@ STAGES = (
     "report",
 )
 
+# Sections that may be null.
+OPTIONAL = ("limit",)
 # The type of each dial; a nested dict is a section.
 DIALS: dict[str, Any] = {
     "profile": str,
     "seed": int,
+    "limit": {"steps": int, "examples": int, "width": int},
     "workers": int,
     "device": {stage: str for stage in STAGES},
     "worlds": list,
@@ -121,6 +124,8 @@ def _check(values: Any, schema: dict[str, Any], prefix: str, path: str) -> None:
             raise ConfigError(f"{path}: {prefix}{name}: no such dial{did_you_mean(str(name), schema)}")
         wanted: Any = schema.get(name, schema.get("*"))
         if isinstance(wanted, dict):
+            if value is None and f"{prefix}{name}" in OPTIONAL:
+                continue
             _check(value, wanted, f"{prefix}{name}.", path)
         elif type(value) is not wanted:
             raise ConfigError(

@@ -37,8 +37,6 @@ REPLACED = (
 
 def apply_profile(root: Path, name: str) -> None:
     """Merge conf/profiles/<name>.yaml over params.yaml. Lists and REPLACED tables are not merged."""
-    import io
-
     from ruamel.yaml import YAML
 
     folder = root / "conf" / "profiles"
@@ -47,12 +45,21 @@ def apply_profile(root: Path, name: str) -> None:
         raise ConfigError(
             f"{path}: no such profile{did_you_mean(name, [p.stem for p in folder.glob('*.yaml')])}"
         )
+    set_dials(root, YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+
+
+def set_dials(root: Path, values: dict[str, Any]) -> None:
+    """Merge dials over params.yaml, keeping its comments. Raises ConfigError for an unknown or wrong one."""
+    import io
+
+    from ruamel.yaml import YAML
+
     round_trip = YAML()  # keeps comments; builds plain values only
     round_trip.preserve_quotes = True
     round_trip.width = 200
     params_path = root / "params.yaml"
     params = round_trip.load(params_path.read_text(encoding="utf-8"))
-    _merge(params, YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    _merge(params, values)
     check_dials(_plain(params), params_path)
     buffer = io.StringIO()
     round_trip.dump(params, buffer)

@@ -192,6 +192,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: Dict
     from hydra.core.hydra_config import HydraConfig
 
     from attention_atlas.dials import read_dials
+    from attention_atlas.limit import limited
     from attention_atlas.tracking import stage_run
 
     # Workers of a parallel launcher import this module without the script's own guard.
@@ -202,6 +203,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: Dict
         sweep_dir = Path(hydra_cfg.runtime.output_dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
     try:
+        cfg = limited(cfg)
         config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except Exception as error:
         raise _config_error(error) from None

@@ -1,0 +1,129 @@
+"""The dial `limit`: every size of a configuration cut to a few steps, examples and units.
+
+It is applied once, in stage.run_stage, to the composed configuration, so that a profile can be run from its first
+stage to its last figure within minutes with its own configuration files. A size that a list below names is cut to
+the limit where it is larger. All other numbers stay: rates, seeds, layers, heads, vocabularies, the sizes of
+pictures and whatever a published file format fixes. tests/test_limit.py fails for a number of conf/ that no list
+names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Globs over dotted paths in the composed configuration; `#` stands for a place in a list.
+STEPS = ("*loop.max_steps", "*loop.epochs", "*loop.schedule.warmup", "*net.epochs", "train.task.hardest_from")
+EXAMPLES = (
+    *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
+    *("data.sizes.*", "data.subset", "data.reader.limit", "data.reader.subset", "capture.dump.examples"),
+    *("*task.judged", "*task.candidates", "*task.written", "*task.turns", "*task.samples", "*task.joined"),
+    *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images", "*evaluator.candidates"),
+    *("experiment.dump.samples.*", "experiment.importance_examples", "experiment.pruned_examples"),
+    *("table.pictures", "data.annotator.pairs"),
+)
+WIDTHS = (
+    *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
+    *("model.channels", "model.critic_channels", "model.noise", "model.condition", "model.image.channels"),
+    *("model.stem.#", "model.projection", "model.qformer_inner", "features.net.dim", "features.net.channels.#"),
+    "*loop.schedule.dim",  # of the learning rate by Noam: the model's width
+)
+KEPT = (
+    *("seed", "*.seed", "workers", "*.workers", "*threads", "experiment.processes"),
+    *("experiment.seeds.*", "experiment.alignments", "experiment.examples", "*evaluator.shown"),
+    *("experiment.dump.pictures", "experiment.dump.width", "experiment.dump.stride"),
+    *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
+    *("*loop.clip_*", "*loop.weight_decay", "*loop.eps", "*loop.schedule.factor"),
+    # Layers, heads and what they look at decide which figures there are.
+    *("model*layers", "model*heads", "model.cross_every", "model.queries", "model.strides.#", "model.steps"),
+    *("model.stages", "model.residuals", "model.max_length", "model.max_text", "train.task.steps"),
+    # Sizes of pictures and of their parts; a model's own must go with them.
+    *("*image_size", "*patch_size", "*task.patch", "*task.shorter", "*task.size", "model.first", "model.image.si*"),
+    *("features.net.crop", "ocr.side", "ocr.longest", "data.reader.parts.*.pictures.#"),
+    # Words of a text, texts of a picture, things of a picture, and the vocabularies.
+    *("*max_words", "*longest", "*max_pieces", "*pieces", "*min_count", "*_min", "*_size", "decode.beam"),
+    *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
+    *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
+    *("features.first_class", "data.world.*"),
+    # Of statistics: a small number says nothing, and saves little.
+    *("metrics*shuffles", "metrics.permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
+    *("model.gamma?", "*task.*_weight", "*task.naming"),
+    # Not numbers where they are given.
+    *("alignment", "model.alignment", "*evaluator.classifier", "features.revision", "features.boxes_folder"),
+    *("data.reader.boxes", "data.reader.templates", "table.gold", "model.evaluator.inception"),
+)
+FIELDS = ("steps", "examples", "width")
+# The least number that 4, 8 and 12 heads divide.
+EVEN = 24
+
+
+def limited(cfg: DictConfig) -> DictConfig:
+    """`cfg` without the dial, each size at most the limit. With `limit: null` nothing else changes.
+
+    0 and null mean all there is, and become the limit too. Raises ConfigError for a number below 1, or a width
+    that heads do not divide.
+    """
+    from omegaconf import open_dict
+
+    with open_dict(cfg):
+        limit = cfg.pop("limit", None)
+    if limit is None:
+        return cfg
+    for name in FIELDS:
+        if limit[name] < 1:
+            raise ConfigError(f"params.yaml: limit.{name}: must be at least 1, not {limit[name]}")
+    if limit["width"] % EVEN:
+        raise ConfigError(
+            f"params.yaml: limit.width: {limit['width']} is not a multiple of {EVEN}, by which all numbers of heads "
+            "divide; change it"
+        )
+    for node, key, path in list(numbers(cfg)):
+        name = kind_of(path)
+        if name == "kept":
+            continue
+        most, value = int(limit[name]), node[key]
+        if isinstance(value, bool | str):
+            continue
+        if value is None or value == 0:
+            # Without a warm-up none is wanted, a width is never 0, and an effort in epochs has at least one.
+            node[key] = most if name == "examples" or path.endswith("max_steps") else value
+        else:
+            node[key] = min(value, most)
+    if "train" in cfg:
+        with open_dict(cfg):
+            cfg.train.loop.max_steps = min(cfg.train.loop.get("max_steps") or limit["steps"], limit["steps"])
+    return cfg
+
+
+def kind_of(path: str) -> str:
+    """'steps', 'examples', 'width' or 'kept'; "" for a path that no list names."""
+    for name, patterns in zip((*FIELDS, "kept"), (STEPS, EXAMPLES, WIDTHS, KEPT)):
+        if any(fnmatchcase(path, pattern) for pattern in patterns):
+            return name
+    return ""
+
+
+def numbers(cfg: Any, path: Sequence[str] = ()) -> Iterator[tuple[Any, Any, str]]:
+    """(node, key, dotted path) of each whole number and null; an interpolation counts as what it resolves to."""
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+
+    if cfg is None:
+        return
+    keys = range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg)
+    for key in keys:
+        if not path and str(key) in ("reports", "figure", "device", "hydra"):
+            continue
+        place = [*path, "#" if isinstance(key, int) else str(key)]
+        value = cfg[key]
+        if isinstance(value, DictConfig | ListConfig):
+            # A section by interpolation belongs to another place, where it is met as well.
+            if not OmegaConf.is_interpolation(cfg, key):
+                yield from numbers(value, place)
+        elif value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            yield cfg, key, ".".join(place)
