@@ -56,8 +56,8 @@ def test_final_punctuation_is_no_part_of_a_phrase() -> None:
     assert all(not p.endswith(".") for p in phrases("A rug lies under the table with red legs."))
 
 
-# Captions of the kind that people write: no article, no full stop, stray marks. Untrimmed, each of these has a
-# phrase that begins or ends with "and", "but" or a mark.
+# Captions of the kind that people write: no article, no full stop, stray marks. Untrimmed, each has a phrase
+# that begins or ends with "and", "but" or a mark.
 SLIPS = (
     "A kitchen with pale wooden cabinets and a stove",
     "A bathroom with blue tiles and blue curtain",
