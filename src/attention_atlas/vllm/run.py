@@ -2,8 +2,8 @@
 
 statistics.h5, kind `decoder`, per example: unit_sums (L+2,G,D), counts (G,), span (2,) of the text; of the
 first `lens` samples lens_plain and lens_normalised (L+1,N) token ids; of the first `norm` samples norm and
-attention (L,R,S); of the first `knockout` samples log_prob and log_prob_other (C,) by condition and tokens (1,). Axes `row`,
-`sequence`.
+attention (L,R,S); of the first `knockout` samples log_prob and log_prob_other (C,) by condition
+and tokens (1,). Axes `row`, `sequence`.
 dump.json: what holds for all: vocabulary, grid, conditions, samples in their order, Winoground scores.
 """
 

@@ -35,10 +35,11 @@ class CompositionalTask:
     """Chosen by `_target_` in conf/train/compositional.yaml.
 
     min_count: rarer words become UNK. longest: words of a question that are read. judged: held-out questions
-    that select the checkpoint (0: all). knowledge: `regions` of features.h5, or a `grid`: what `grid` reads
+    that select the checkpoint (0: all). knowledge: `regions` of features.h5; or a `grid`: what `grid` reads
     (an object with `channels` and `read(image_id) -> (C,H,W)`, as datasets/clevr_grid.py), else pixels,
-    `picture` a side; or `nothing`, for a blind model. naming: weight of the loss on what annotated regions are called (label and attributes,
-    as far as questions use them), a stand-in for the features of a large detector; 0 leaves it out.
+    `picture` a side; or `nothing`, for a blind model. naming: weight of the loss on what annotated regions
+    are called (label and attributes, as far as questions use them), a stand-in for the features of a large
+    detector; 0 leaves it out.
     """
 
     split: str = "train"
