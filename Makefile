@@ -3,13 +3,14 @@
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make ui          compare runs in MLflow
 # make paper-check what the papers' own set-up needs and what of it is here
+# make paper-setup docs/paper_setup.md: the papers' settings beside those of the paper profile
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup reproduce smoke test lint ui paper-check lock clean
+.PHONY: setup reproduce smoke test lint ui paper-check paper-setup lock clean
 
 setup: $(VENV)/installed
 
@@ -42,6 +43,9 @@ ui: setup
 
 paper-check: setup
 	@$(PY) -m attention_atlas.papercheck
+
+paper-setup: setup
+	$(PY) -m attention_atlas.papersetup --write
 
 # After changing pyproject.toml and installing by hand: pin what is installed. Data packages keep their hashes.
 lock:

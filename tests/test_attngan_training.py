@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import yaml
 from attngan_models import DOT, SETTINGS, SMALL, fresh, make_world, model_of, task_of
 from attngan_world import COLORS, corpus_of
 from conftest import ROOT
 
 from attention_atlas.alignment_study.attngan import AttnGanEvaluator, covered, grounded, mirrored, spread
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.papersetup import composed
 from attention_atlas.training.loop import train
 from attention_atlas.training.run import load_run, save_run
 from attention_atlas.training.tasks.text_to_image import TextToImageTask
@@ -188,9 +188,40 @@ def test_bad_values(world, tmp_path):
         AttnGanEvaluator(candidates=1)
 
 
+def test_a_damsm_of_another_size_is_told_before_the_first_step(world):
+    task = task_of(world, size=64)
+    with pytest.raises(ConfigError, match=r"size: 64, but the DAMSM of .* reads pictures of 32 pixels only"):
+        fresh(task, stages=3)
+
+
 def test_published_sizes_and_weights():
-    config = yaml.safe_load((ROOT / "conf/model/attngan_published.yaml").read_text())
-    task, loop = config["training"]["task"], config["training"]["loop"]
-    assert config["first"] * 2 ** (config["stages"] - 1) == task["size"] == 256
-    assert (task["damsm_weight"], loop["lr"], config["noise"]) == (5.0, 2e-4, 100)
-    assert task["reconstruction_weight"] == task["feature_weight"] == 0.0
+    """What the paper profile trains: sizes that fit each other, and each data set's own numbers."""
+    runs = {
+        name: f"alignment_{stage}"
+        for name, stage in {
+            "cub": "cells@attngan_cub",
+            "coco": "cells@attngan_coco",
+            "damsm_cub": "encoders@damsm_cub",
+            "damsm_coco": "encoders@damsm_coco_images",
+        }.items()
+    }
+    found = composed(runs, ROOT)
+    for name in ("cub", "coco"):
+        model, task = found[name]["model"], found[name]["train"]["task"]
+        assert model["first"] * 2 ** (model["stages"] - 1) == task["size"] == 256
+        assert task["damsm"].endswith(found[f"damsm_{name}"]["model"]["name"])
+        assert task["reconstruction_weight"] == task["feature_weight"] == 0.0
+        assert (found[name]["train"]["loop"]["lr"], model["noise"]) == (2e-4, 100)
+        # An encoder of one size only could not read what the generator makes.
+        assert found[f"damsm_{name}"]["model"]["image"]["_target_"].endswith("InceptionEncoder")
+        assert (
+            task["by_category"] == found[f"damsm_{name}"]["train"]["task"]["by_category"] == (name == "cub")
+        )
+    for name, expected in {"cub": (20, 400, 5.0), "coco": (14, 90, 50.0)}.items():
+        train = found[name]["train"]
+        assert (
+            train["task"]["batch_size"],
+            train["loop"]["epochs"],
+            train["task"]["damsm_weight"],
+        ) == expected
+    assert [found[f"damsm_{n}"]["model"]["gamma1"] for n in ("cub", "coco")] == [4.0, 5.0]

@@ -157,6 +157,34 @@ def test_batches_have_each_picture_once_and_start_anywhere(tmp_path):
         pairs.steps(13)
 
 
+def test_an_epoch_may_be_one_caption_of_each_picture(tmp_path):
+    corpus = corpus_of(tmp_path, 12, 3)
+    vocab = Vocabulary.build([["a", "hat", "coat", "and", "this", "one", "has"]])
+    pairs = Pairs(corpus, "train", vocab, 32, 8, mirror=False, rounds=1)
+    assert pairs.steps(4) == 3
+    epochs = [[tuple(row) for b in pairs.shuffled(4, 0, e) for row in b["ids_BT"].tolist()] for e in range(4)]
+    assert all(len(epoch) == 12 for epoch in epochs)
+    assert len({tuple(sorted(epoch)) for epoch in epochs}) > 1  # other captions in the next epoch
+
+
+def test_one_category_for_all_is_an_error(tmp_path):
+    """As COCO, whose pictures lie in no folders: every wrong answer would be masked and the loss be 0."""
+    corpus = corpus_of(tmp_path, 12, 3)
+    for scene in corpus.scenes.values():
+        scene.category = ""
+    with pytest.raises(AtlasError, match=r"split 'train' have the same category.*by_category: false"):
+        DamsmTask(batch_size=4, by_category=True).prepare(corpus)
+    DamsmTask(batch_size=4, by_category=False).prepare(corpus)
+
+
+def test_pictures_beyond_the_memory_are_read_again(tmp_path):
+    corpus = corpus_of(tmp_path, 3, 3)
+    pictures = SquarePictures(corpus, 16, keep_bytes=2 * 3 * 16 * 16)
+    first = [pictures.get(e).clone() for e in corpus.examples]
+    assert len(pictures._kept) == 2
+    assert all(torch.equal(a, pictures.get(e)) for a, e in zip(first, corpus.examples))
+
+
 def test_pictures_are_cut_and_mirrored(tmp_path):
     corpus = corpus_of(tmp_path, 3, 3)
     example = corpus.examples[0]

@@ -201,6 +201,43 @@ def test_evaluator_compares_the_pictures_it_made_with_the_whole_split(tmp_path, 
     assert len(real) == 18 and torch.equal(seen[1], as_bytes(real))
 
 
+def test_the_damsm_s_encoder_is_the_network_up_to_two_of_its_layers(weights):
+    """Regions and whole against the network's own forward pass, whose 768 units are the regions' mean."""
+    from attention_atlas.models.attngan.image import InceptionEncoder
+
+    network, path = weights
+    torch.manual_seed(0)
+    encoder = InceptionEncoder(8, str(path)).train()
+    bytes_B3SS = pictures(2, 5, size=299)  # already of the network's size: no scaling
+    whole = type(network).__mro__[1]
+    saved = network.features_list
+    network.features_list = ["768", "2048"]
+    try:
+        with torch.no_grad():
+            mean_BD, pooled_BD = whole.forward(network, bytes_B3SS)
+    finally:
+        network.features_list = saved
+    pixels = bytes_B3SS.float() / 127.5 - 1
+    regions_BND, sentence_BD = encoder(pixels)
+    assert regions_BND.shape == (2, 17 * 17, 8) and sentence_BD.shape == (2, 8)
+    assert torch.allclose(regions_BND.mean(1), encoder.region(mean_BD), rtol=1e-3, atol=1e-3)
+    assert torch.allclose(sentence_BD, encoder.sentence(pooled_BD), rtol=1e-3, atol=1e-3)
+    learned = {n for n, p in encoder.named_parameters() if p.requires_grad}
+    assert learned == {"region.weight", "sentence.weight", "sentence.bias"}
+    assert not any(m.training for m in encoder.inner.modules())
+    # A generator learns through it.
+    small = torch.zeros(1, 3, 16, 16, requires_grad=True)
+    encoder(small)[0].sum().backward()
+    assert small.grad is not None and small.grad.abs().sum() > 0
+
+
+def test_the_encoder_s_file_is_checked(tmp_path):
+    from attention_atlas.models.attngan.image import InceptionEncoder
+
+    with pytest.raises(AtlasError, match=r"none\.pth: no such file"):
+        InceptionEncoder(8, str(tmp_path / "none.pth"))
+
+
 def test_a_missing_file_is_told_before_anything_is_made(tmp_path):
     with pytest.raises(AtlasError, match="no such file"):
         AttnGanEvaluator(inception=str(tmp_path / "w.pth"))(None, None)

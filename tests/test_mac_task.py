@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import yaml
+from conftest import ROOT
 from mac_world import SIDE, shapes
 
 from attention_atlas.corpus import Corpus
@@ -175,3 +177,31 @@ def test_it_learns_what_the_blind_network_cannot(tmp_path):
         _, history = train(task, model, settings, tmp_path / f"work{blind}")
         best[blind] = max(row["accuracy"] for row in history)
     assert best[False] > best[True] + 15
+
+
+def test_a_killed_run_with_the_published_rates_goes_on_to_the_same_bytes(world, tmp_path):
+    """MAC with the moving average and the plateau of conf/train/compositional_published.yaml."""
+    loop = yaml.safe_load((ROOT / "conf/train/compositional_published.yaml").read_text())["loop"]
+    settings = TrainSettings.read(
+        loop | {"epochs": 3, "lr": 0.01, "average": 0.9, "threads": 1, "checkpoint_seconds": 0}
+    )
+    assert (settings.schedule.name, settings.betas) == ("plateau", (0.9, 0.999))
+
+    def run(folder, die_at=0):
+        task = prepared(world)
+        original = task.losses
+
+        def losses(model, batch, step):
+            if step == die_at:
+                raise KeyboardInterrupt
+            yield from original(model, batch, step)
+
+        task.losses = losses
+        torch.manual_seed(0)
+        return train(task, Mac(**task.model_sizes(), dim=8, word_dim=4), settings, tmp_path / folder)
+
+    whole, rows = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", die_at=2 * len(rows))
+    again, more = run("cut")
+    assert all(torch.equal(whole[name], again[name]) for name in whole) and rows == more

@@ -59,6 +59,14 @@ def test_coco_captions(tmp_path):
     assert list(raw.scenes) == ["103"] and raw.scenes["103"].width == 0
 
 
+def test_coco_captions_with_a_limit_for_each_split(tmp_path):
+    given = {"require_images": False, "keep_splits": ["train", "val", "test"]}
+    corpus = read_coco_captions(*coco(tmp_path), limit={"train": 0, "test": 1}, **given)
+    assert [s.split for s in corpus.scenes.values()] == ["val", "test"]
+    with pytest.raises(AtlasError, match=r"conf/data: limit: .*'tset'"):
+        read_coco_captions(*coco(tmp_path), limit={"tset": 1}, **given)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -145,6 +145,30 @@ def test_clipping_bounds_the_step(tmp_path: Path, clip: dict[str, float], want: 
     assert float(weights["weight"]) == pytest.approx(want, rel=1e-4)
 
 
+def test_a_prefix_says_what_is_clipped(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"text": nn.Linear(1, 1, bias=False), "image": nn.Linear(1, 1, bias=False)})
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+
+    class Both(Line):
+        def optimizers(self, model: nn.Module, settings: TrainSettings) -> dict[str, Any]:
+            return {"all": torch.optim.SGD(model.parameters(), lr=1.0)}
+
+        def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+            yield "all", -(model["text"](batch["x"]) + 2 * model["image"](batch["x"])).mean()
+
+        def validate(self, model: Any) -> dict[str, float]:
+            return {"loss": 0.0}
+
+    settings = TrainSettings(max_steps=1, clip_norm=0.25, clip_prefix="text.")
+    weights, _ = train(Both(), model, settings, tmp_path)
+    x = float(next(iter(Line().batches(0)))["x"])
+    assert float(weights["text.weight"]) == pytest.approx(0.25, rel=1e-4)
+    assert float(weights["image.weight"]) == pytest.approx(2 * x)
+    with pytest.raises(ConfigError, match="clip_prefix: no parameter's name begins with 'words'"):
+        train(Both(), model, TrainSettings(clip_norm=1.0, clip_prefix="words"), tmp_path / "x")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     class Bad(Line):
         def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:

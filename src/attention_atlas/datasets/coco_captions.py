@@ -7,7 +7,7 @@ train+extra is what captioning papers train on (113,287 images), val and test ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attention_atlas.corpus import Corpus
@@ -23,15 +23,15 @@ def read_coco_captions(
     keep_splits: Sequence[str] = ("train", "extra", "val", "test"),
     text: str = "tokens",
     require_images: bool = True,
-    limit: int | None = None,
+    limit: int | Mapping[str, int] | None = None,
 ) -> Corpus:
     """Read the corpus. `image_id` is COCO's number, which bottom-up features have too.
 
     karpathy: dataset_coco.json. images: the folder that holds train2014/ and val2014/; with
     `require_images` each picture of `keep_splits` must exist and gives width and height, else both are 0.
     text: tokens (lower-case, without punctuation, joined by spaces: what captioners learn) or raw. limit:
-    the first so many images of each split. Raises AtlasError for a missing file or field, an unknown split,
-    a duplicated id, a text without words.
+    how many images of each split, the first of the file: one number, or one for each split by name. Raises
+    AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
     """
     return read_karpathy(
         Path(karpathy),

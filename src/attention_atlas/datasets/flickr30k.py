@@ -3,7 +3,7 @@ captions per photograph; 29,000 images to train, 1,014 to validate, 1,000 to tes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attention_atlas.corpus import Corpus
@@ -19,14 +19,14 @@ def read_flickr30k(
     keep_splits: Sequence[str] = SPLITS,
     text: str = "raw",
     require_images: bool = True,
-    limit: int | None = None,
+    limit: int | Mapping[str, int] | None = None,
 ) -> Corpus:
     """Read the corpus. `image_id` is the file's name without its ending, as in bottom-up features.
 
     karpathy: dataset_flickr30k.json. images: the folder of the photographs; with `require_images` each one of
     `keep_splits` must exist and gives width and height, else both are 0. text: raw or tokens (lower-case,
-    without punctuation, joined by spaces). limit: the first so many images of each split. Raises AtlasError
-    for a missing file or field, an unknown split, a duplicated id, a text without words.
+    without punctuation, joined by spaces). limit: as for read_coco_captions. Raises AtlasError for a missing
+    file or field, an unknown split, a duplicated id, a text without words.
     """
     return read_karpathy(
         Path(karpathy),

@@ -39,20 +39,24 @@ def read_karpathy(
     keep_splits: Sequence[str],
     text: str,
     require_images: bool,
-    limit: int | None,
+    limit: int | Mapping[str, int] | None,
 ) -> Corpus:
     """The corpus of `path`, Karpathy's `file`.
 
     prefix: of the examples' ids, before the sentence's number. splits: the file's names of splits and ours.
     picture: of an image its id, the field that holds it, and its path below `images`; with `require_images`
     each picture of `keep_splits` must exist and gives width and height, else both are 0. text: tokens
-    (lower-case, without punctuation, joined by spaces) or raw. limit: the first so many images of each split.
+    (lower-case, without punctuation, joined by spaces) or raw. limit: how many images of each split, the
+    first of the file; a number for all splits or one for each by name.
     Raises AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
     """
     if text not in TEXTS:
         raise AtlasError(f"conf/data: text: '{text}' is not one of {', '.join(TEXTS)}; correct the YAML")
     for split in keep_splits:
         check_split(split, "keep_splits")
+    most = dict(limit) if isinstance(limit, Mapping) else dict.fromkeys(keep_splits, limit)
+    for split in most:
+        check_split(split, "conf/data: limit")
     kept = dict.fromkeys(keep_splits, 0)
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
@@ -62,7 +66,7 @@ def read_karpathy(
             known = ", ".join(splits)
             raise AtlasError(f"{row.where}: split: '{row['split']}' is not one of {known}; correct the file")
         split = splits[row["split"]]
-        if split not in kept or (limit is not None and kept[split] >= limit):
+        if split not in kept or ((last := most.get(split)) is not None and kept[split] >= last):
             continue
         kept[split] += 1
         image_id, field, place = picture(row)

@@ -36,26 +36,10 @@ NAMED_HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 
 
 class InceptionReader:
-    """The network with the weights of a file (a state dict). Raises AtlasError for a file that is missing,
-    cut short, not what its name's digits say, or of another network, and without torch-fidelity."""
+    """The network with the weights of a file. Raises AtlasError as `read_network` does."""
 
     def __init__(self, path: str | Path, device: str = "cpu") -> None:
-        path = Path(path)
-        state = _state(path)
-        # The class unpickles whatever it is given, so it gets a copy of what was read as tensors only.
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        buffer.seek(0)
-        try:
-            self.network = network_class()(
-                "inception-v3", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer
-            )
-        except (RuntimeError, TypeError, AttributeError):
-            raise AtlasError(
-                f"{path}: not the weights of the Inception-v3 of 2015 (1008 classes); it is published at "
-                f"{PUBLISHED}"
-            ) from None
-        self.network.to(device).eval()
+        self.network = read_network(path).to(device)
         self.device = device
 
     @torch.no_grad()
@@ -100,6 +84,30 @@ def split_score(probabilities_NK: ArrayLike, splits: int = SPLITS, seed: int = 0
 def as_bytes(pixels_NCSS: Tensor) -> Tensor:
     """Pictures in -1..1 -> uint8, rounded; values outside are cut."""
     return ((pixels_NCSS.clamp(-1, 1) + 1) * 127.5).round().byte()
+
+
+def read_network(path: str | Path) -> Any:
+    """torch-fidelity's network with the weights of a file (a state dict), frozen and in evaluation mode.
+
+    Raises AtlasError for a file that is missing, cut short, not what its name's digits say, or of another
+    network, and without torch-fidelity.
+    """
+    path = Path(path)
+    state = _state(path)
+    # The class unpickles whatever it is given, so it gets a copy of what was read as tensors only.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    try:
+        network = network_class()(
+            "inception-v3", ["2048", "logits_unbiased"], feature_extractor_weights_path=buffer
+        )
+    except (RuntimeError, TypeError, AttributeError):
+        raise AtlasError(
+            f"{path}: not the weights of the Inception-v3 of 2015 (1008 classes); it is published at "
+            f"{PUBLISHED}"
+        ) from None
+    return network.eval()
 
 
 def network_class() -> Any:

@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 
 
 class SquarePictures:
-    """Pictures of a corpus as uint8 (3,S,S), read once. `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out,
-    else the middle square."""
+    """Pictures of a corpus as uint8 (3,S,S). `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out, else the
+    middle square. Pictures are kept in memory up to `keep_bytes`; those beyond are read each time."""
 
-    def __init__(self, corpus: Corpus, size: int) -> None:
+    def __init__(self, corpus: Corpus, size: int, keep_bytes: int = 8 << 30) -> None:
         self.corpus, self.size = corpus, size
+        self._most = keep_bytes // (3 * size * size)
         self._kept: dict[str, Tensor] = {}
 
     def get(self, example: Example) -> Tensor:
         name = example.image_id
-        if name not in self._kept:
-            self._kept[name] = self._read(name, example.extra.get("crop"))
-        return self._kept[name]
+        if name in self._kept:
+            return self._kept[name]
+        pixels = self._read(name, example.extra.get("crop"))
+        if len(self._kept) < self._most:
+            self._kept[name] = pixels
+        return pixels
 
     def _read(self, name: str, crop: Sequence[int] | None) -> Tensor:
         from PIL import Image
@@ -72,7 +76,7 @@ def padded_words(rows: Sequence[Sequence[int]]) -> Tensor:
 class Pairs:
     """The examples of a split. mirror: half of the pictures are turned left to right. by_category: pictures
     of one category count as one class (`class_B`), so that they are no wrong answers to each other's
-    captions."""
+    captions. rounds: captions of each picture in an epoch (0: all), other ones in the next epoch."""
 
     def __init__(
         self,
@@ -84,8 +88,10 @@ class Pairs:
         mirror: bool = True,
         by_category: bool = False,
         pictures: SquarePictures | None = None,
+        rounds: int = 0,
     ) -> None:
         self.examples = corpus.split(split)
+        self.split, self.wanted_rounds = split, rounds
         if not self.examples:
             raise AtlasError(f"{corpus.root}: split '{split}' has no caption; check data and split names")
         self.corpus, self.mirror, self.by_category = corpus, mirror, by_category
@@ -111,10 +117,16 @@ class Pairs:
         }
 
     def rounds(self) -> int:
-        return max(map(len, self.of_image.values()))
+        return self.wanted_rounds or max(map(len, self.of_image.values()))
 
     def steps(self, batch_size: int) -> int:
-        """Batches of an epoch. Raises AtlasError where there are fewer pictures than a batch takes."""
+        """Batches of an epoch. Raises AtlasError where there are fewer pictures than a batch takes, or where
+        all are of one class, which leaves no wrong answer to learn from."""
+        if self.by_category and len(set(self._class.values())) < 2:
+            raise AtlasError(
+                f"{self.corpus.root}: all pictures of split '{self.split}' have the same category, so none "
+                "is a wrong answer to a caption and the DAMSM loss is 0; set by_category: false in conf/train"
+            )
         if len(self.images) < batch_size:
             raise AtlasError(
                 f"{self.corpus.root}: {len(self.images)} pictures to train on, fewer than batch_size "

@@ -139,6 +139,10 @@ class _Run:
             self.count, self.rank = 1, 0  # too few batches to share: every process does all of them
         if self.count > 1:
             same_start(model)
+        prefix = settings.clip_prefix
+        self.clipped = {id(p) for name, p in model.named_parameters() if name.startswith(prefix)}
+        if not self.clipped:
+            raise ConfigError(f"conf/train: clip_prefix: no parameter's name begins with '{prefix}'")
         self.average = _average(self.bare, settings.average)
         self.judged = self.bare if self.average is None else self.average.module  # validated and kept
         work.mkdir(parents=True, exist_ok=True)
@@ -278,10 +282,11 @@ class _Run:
             loss = summed_loss(loss, self.accelerator)
             average_gradients(parameters, self.accelerator)
         self.sums[name] = self.sums.get(name, 0.0) + loss
+        clipped = [p for p in parameters if id(p) in self.clipped]
         if self.settings.clip_norm:
-            self.accelerator.clip_grad_norm_(parameters, self.settings.clip_norm)
+            self.accelerator.clip_grad_norm_(clipped, self.settings.clip_norm)
         if self.settings.clip_value:
-            self.accelerator.clip_grad_value_(parameters, self.settings.clip_value)
+            self.accelerator.clip_grad_value_(clipped, self.settings.clip_value)
         self.rates.set(name, self.update)
         optimizer.step()
         optimizer.zero_grad()

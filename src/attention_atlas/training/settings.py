@@ -80,7 +80,8 @@ class Schedule:
 
 @dataclass
 class TrainSettings:
-    """How the loop runs. `clip_norm` bounds the gradient's norm, `clip_value` each of its elements.
+    """How the loop runs. `clip_norm` bounds the gradient's norm, `clip_value` each of its elements, of the
+    parameters whose names begin with `clip_prefix` (default: all).
 
     `max_steps` ends the run early (0: never), `validate_every` counts epochs, `precision`: no, bf16 or fp16.
     `lr_scales` multiplies the rate of the parameters whose names begin with a prefix, e.g. {encoder.: 0.1}.
@@ -100,6 +101,7 @@ class TrainSettings:
     schedule: Schedule = field(default_factory=Schedule)
     clip_norm: float = 0.0
     clip_value: float = 0.0
+    clip_prefix: str = ""
     accumulate: int = 1
     precision: str = "no"
     threads: int = 0

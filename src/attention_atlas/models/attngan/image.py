@@ -1,7 +1,9 @@
 """Image encoders of the DAMSM: a picture becomes regions and one vector, in the space of the words.
 
-`ImageEncoder` is a small CNN trained from nothing with the DAMSM; `BackboneEncoder` takes a pretrained
-network by path or hub id and trains only the two projections, as the paper does with Inception-v3.
+`ImageEncoder` is a small CNN trained from nothing with the DAMSM. The other two take a frozen pretrained
+network and train only the two projections: `InceptionEncoder` the paper's Inception-v3 by path,
+`BackboneEncoder` a network of transformers by path or hub id. `reads` is the only side of pictures that an
+encoder takes (None: any).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class ImageEncoder(nn.Module):
                 f"conf/model: image.size: {size} must be image.side ({side}) times a power of two"
             )
         self.size, self.side = size, side
+        self.reads: int | None = size
         wide = channels
         layers: list[nn.Module] = [_conv(3, wide, 1)]
         for _ in range(halvings):
@@ -60,6 +63,45 @@ def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
+class InceptionEncoder(nn.Module):
+    """As ImageEncoder, over a frozen Inception-v3 (Xu et al. 2018, section 3.2): pictures of any size are
+    scaled to 299 pixels; the regions are the 17 × 17 × 768 outputs of block Mixed_6e, the whole is the last
+    pooling (2,048).
+
+    weights: the file that `text_to_image/inception.py` describes, the network of 2015 that FID is defined on,
+    in torch-fidelity's layers. The released code has torchvision's weights of the same architecture. Raises
+    AtlasError as `read_network` does.
+    """
+
+    reads = None
+    SIZE = 299
+
+    def __init__(self, dim: int, weights: str) -> None:
+        super().__init__()
+        from attention_atlas.text_to_image.inception import read_network
+
+        blocks = dict(read_network(weights).named_children())
+        last = list(blocks).index("Mixed_6e") + 1
+        self.inner = nn.Sequential(*list(blocks.values())[:last])
+        self.outer = nn.Sequential(*(m for name, m in list(blocks.items())[last:] if name != "fc"))
+        self.region, self.sentence = nn.Linear(768, dim, bias=False), nn.Linear(2048, dim)
+        for layer in (self.region, self.sentence):
+            nn.init.uniform_(layer.weight, -0.1, 0.1)  # as the released code
+
+    def train(self, mode: bool = True) -> InceptionEncoder:
+        """Its batch statistics stay what they were."""
+        super().train(mode)
+        self.inner.eval()
+        self.outer.eval()
+        return self
+
+    def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = F.interpolate(pixels_BCSS, (self.SIZE, self.SIZE), mode="bilinear", align_corners=False)
+        inner_BCHW = self.inner((scaled * 127.5 - 0.5) / 128)  # a byte x goes in as (x - 128) / 128
+        outer_BC = self.outer(inner_BCHW).flatten(1)
+        return self.region(inner_BCHW.flatten(2).transpose(1, 2)), self.sentence(outer_BC)
+
+
 class BackboneEncoder(nn.Module):
     """As ImageEncoder, over a frozen convolutional network of transformers (`weights`: hub id or folder, as
     microsoft/resnet-50).
@@ -68,6 +110,7 @@ class BackboneEncoder(nn.Module):
     last. Raises AtlasError when the weights cannot be loaded or belong to no such network.
     """
 
+    reads = None
     mean_C11: Tensor
     std_C11: Tensor
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class DamsmTask:
-    """Chosen by `_target_` in conf/train/damsm.yaml. size: side of the pictures; mirror, by_category: see
-    text_to_image/pairs.py; candidates: of the R-precision that selects the checkpoint."""
+    """Chosen by `_target_` in conf/train/damsm.yaml. size: side of the pictures; mirror, by_category,
+    rounds: see text_to_image/pairs.py; candidates: of the R-precision that selects the checkpoint."""
 
     split: str = "train"
     select_on: str = "val"
@@ -34,6 +34,7 @@ class DamsmTask:
     batch_size: int = 48
     mirror: bool = True
     by_category: bool = False
+    rounds: int = 0
     candidates: int = 20
     seed: int = 0
     uses_features: bool = False
@@ -48,7 +49,7 @@ class DamsmTask:
         texts = (tokens(e.text) for e in corpus.split(self.split))
         self.vocab = vocab or Vocabulary.build(texts, self.min_count)
         given = (self.vocab, self.size, self.max_words, self.mirror, self.by_category)
-        self.train = Pairs(corpus, self.split, *given)
+        self.train = Pairs(corpus, self.split, *given, rounds=self.rounds)
         self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
         self.train.steps(self.batch_size)
 

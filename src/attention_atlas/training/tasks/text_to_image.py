@@ -29,8 +29,9 @@ class TextToImageTask:
     """Chosen by `_target_` in conf/train/text_to_image.yaml.
 
     damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture
-    (as the model makes it). damsm_weight: λ of eq. 3 (5 for birds, 50 for COCO as published).
-    adversarial_weight: of what fools the discriminators; divergence_weight: of conditioning augmentation.
+    (as the model makes it). mirror, by_category, rounds: see text_to_image/pairs.py. damsm_weight: λ of eq. 3
+    (5 for birds, 50 for COCO as published). adversarial_weight: of what fools the discriminators;
+    divergence_weight: of conditioning augmentation.
     Not in the paper, for short training, off by default: reconstruction_weight of the L1 distance to the
     caption's own picture, feature_weight of the distance of DAMSM regions; either way round, as a bird that
     looks left is as right as one that looks right (`mirror`). critic_rate: the discriminators' learning
@@ -45,6 +46,7 @@ class TextToImageTask:
     batch_size: int = 20
     mirror: bool = True
     by_category: bool = False
+    rounds: int = 0
     damsm_weight: float = 5.0
     adversarial_weight: float = 1.0
     divergence_weight: float = 1.0
@@ -72,7 +74,7 @@ class TextToImageTask:
         self.corpus, self.vocab = corpus, vocab
         self.damsm_weights, self.damsm_config = model.state_dict(), config["model"]
         given = (vocab, self.size, self.max_words, self.mirror, self.by_category)
-        self.train = Pairs(corpus, self.split, *given)
+        self.train = Pairs(corpus, self.split, *given, rounds=self.rounds)
         self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
         self.train.steps(self.batch_size)
 
@@ -80,11 +82,18 @@ class TextToImageTask:
         return {"vocab_size": len(self.vocab), "damsm": self.damsm_config}
 
     def start(self, model: Any) -> None:
-        """Give the model the trained DAMSM. Raises ConfigError when its finest picture is not of `size`."""
+        """Give the model the trained DAMSM. Raises ConfigError when its finest picture, or what its DAMSM
+        reads, is not of `size`."""
         if model.size != self.size:
             raise ConfigError(
                 f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first, "
                 "doubled by each further stage)"
+            )
+        reads = model.damsm.image.reads
+        if reads not in (None, self.size):
+            raise ConfigError(
+                f"conf/train: size: {self.size}, but the DAMSM of {self.damsm} reads pictures of {reads} "
+                "pixels only; train both at one size"
             )
         model.damsm.load_state_dict(self.damsm_weights)
 
