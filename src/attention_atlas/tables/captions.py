@@ -34,9 +34,11 @@ class Captions:
         from hydra.utils import instantiate
 
         from attention_atlas.models.decode import read_generated
-        from attention_atlas.paths import generated_path
+        from attention_atlas.paths import features_path, generated_path
+        from attention_atlas.vision.features_file import FeaturesFile, with_regions
 
-        corpus = instantiate(cfg.data.reader)
+        with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+            corpus = with_regions(instantiate(cfg.data.reader), features)
         texts = {m: read_generated(stage.input(generated_path(cfg, m))) for m in self.models}
         if self.drop_unknown:
             texts = {

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,6 @@ def _unpack(packed: Any, count: int) -> Iterator[ImageRegions]:
         yield ImageRegions(**values)
 
 
-def write_regions(writer: FeaturesWriter, rows: Iterator[tuple[str, ImageRegions]]) -> None:
+def write_regions(writer: FeaturesWriter, rows: Iterable[tuple[str, ImageRegions]]) -> None:
     for image_id, row in rows:
         writer.add(image_id, **{f.name: getattr(row, f.name) for f in dataclasses.fields(row)})
