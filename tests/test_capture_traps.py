@@ -121,15 +121,39 @@ def test_no_attention_seen_is_an_error():
 def test_additive_masks_are_split_exactly():
     low = torch.finfo(torch.float32).min
     additive = torch.tensor([[0.0, low, 0.5], [low, low, low], [0.0, 0.0, 0.0]])[None, None]
-    mask, bias = split_mask(additive)
+    query, key = torch.randn(1, 1, 3, 2), torch.randn(1, 1, 3, 2)
+    mask, bias, kept = split_mask(additive, query)
     # A row where everything is hidden by the lowest number attends uniformly in eager code.
     assert mask[0, 0].tolist() == [[True, False, True], [True] * 3, [True] * 3]
-    score = torch.randn(3, 3)
-    eager = (score + additive).softmax(-1)
-    ours = (score + bias).masked_fill(~mask, float("-inf")).softmax(-1)
-    assert torch.allclose(eager, ours)
-    plain, none = split_mask(torch.tensor([[[[0.0, low]]]]))
-    assert none is None and plain.tolist() == [[[[True, False]]]]
+    eager = (query @ key.mT + additive).softmax(-1)
+    ours = (kept @ key.mT + bias).masked_fill(~mask, float("-inf")).softmax(-1)
+    assert torch.allclose(eager, ours, atol=1e-6)
+    # With a sink such a row sees the sink alone.
+    assert not split_mask(additive, query, sink=True)[0][0, 0, 1].any()
+    plain, none, same = split_mask(torch.tensor([[[[0.0, low]]]]), query)
+    assert none is None and plain.tolist() == [[[[True, False]]]] and same is query
+
+
+def test_rows_that_see_nothing_are_uniform_as_in_eager_code():
+    """They are padding, but statistics over all queries must not be garbage there."""
+    import transformers
+
+    torch.manual_seed(0)
+    model = transformers.LlamaModel(
+        transformers.LlamaConfig(**capture_models.LLAMA, attn_implementation="eager")
+    ).eval()
+    inputs = {"input_ids": capture_models.IDS, "attention_mask": capture_models.LEFT}
+    with torch.no_grad():
+        eager = torch.stack(model(**inputs, output_attentions=True).attentions, 1)
+    assert torch.allclose(eager[0, :, :, 0], torch.full((7,), 1 / 7))
+    for backend in ("fused", "materialised"):
+        (kind,) = Capture(model, ["attn", "rows", "entropy"], rows=[0], backend="materialised")(
+            **inputs
+        ).values()
+        assert torch.allclose(kind.attn, eager, atol=1e-6)
+        assert torch.allclose(kind.rows[:, :, :, 0], eager[:, :, :, 0], atol=1e-6)
+        (kind,) = Capture(model, ["entropy"], backend=backend)(**inputs).values()
+        assert torch.allclose(kind.entropy, -torch.xlogy(eager, eager).sum(-1), atol=1e-5)
 
 
 def test_an_error_inside_leaves_the_model_as_it_was():

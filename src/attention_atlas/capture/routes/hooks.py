@@ -90,13 +90,13 @@ def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any], recorde
             )
         position = how.mask_position
         additive = kwargs.get(how.mask, args[position] if len(args) > position else None)
-        mask, bias = split_mask(additive)
+        mask, bias, query = split_mask(additive, taken["query"])
         drop = getattr(module, "dropout", None)
         dropout = float(drop.p) if isinstance(drop, nn.Dropout) and module.training else 0.0
         plain = output[0] if isinstance(output, tuple) else output
         call = AttentionCall(
             module,
-            taken["query"],
+            query,
             taken["key"],
             taken["value"],
             mask,

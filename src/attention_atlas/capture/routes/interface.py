@@ -102,12 +102,11 @@ def attend_interface(
     _check(module, implementation, query, kwargs)
 
     def compute(exact: bool) -> Any:
-        inputs = [query, key, value, attention_mask, *more]
-        named = kwargs
-        if exact:
-            inputs = [_exact(x) for x in inputs]
-            named = {name: _exact(x) for name, x in kwargs.items()}
-        return function(module, *inputs, **named)
+        if not exact:
+            return function(module, query, key, value, attention_mask, *more, **kwargs)
+        tensors = [_exact(x) for x in (query, key, value)]
+        named = {name: _exact(x) for name, x in kwargs.items()}
+        return function(module, *tensors, _exact_mask(attention_mask), *map(_exact, more), **named)
 
     def plain(exact: bool) -> Tensor:
         return compute(exact)[0].transpose(1, 2)
@@ -130,7 +129,7 @@ def attend_interface(
         # Learned queries have batch 1 (Q-Former).
         batch = max(len(q), len(k))
         q, k, v = (x.expand(batch, *x.shape[1:]) for x in (q, k, v))
-    mask, bias = split_mask(attention_mask)
+    mask, bias, q = split_mask(attention_mask, q, sink is not None)
     position_bias = kwargs.get("position_bias")
     if position_bias is not None:
         bias = position_bias if bias is None else bias + position_bias
@@ -163,16 +162,33 @@ def _exact(x: Any) -> Any:
     return x.float() if half else x
 
 
-def split_mask(attention_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """A bool or additive float mask as (bool mask, finite bias or None).
+def _exact_mask(mask: Tensor | None) -> Tensor | None:
+    """An additive mask in float32; what is hidden stays at the lowest number of the type."""
+    if mask is None or mask.dtype not in (torch.float16, torch.bfloat16):
+        return mask
+    return mask.float().masked_fill(_hidden(mask), torch.finfo(torch.float32).min)
+
+
+def _hidden(mask: Tensor) -> Tensor:
+    return mask <= torch.finfo(mask.dtype).min / 2
+
+
+def split_mask(
+    attention_mask: Tensor | None, query: Tensor, sink: bool = False
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """(bool mask, finite bias or None, query) of a bool or additive float mask.
 
     Additive masks write "hidden" as the type's lowest number. In a row where everything is hidden that number
-    swamps the scores and the model attends uniformly: such rows keep it as a bias instead.
+    swamps the scores, and the model attends uniformly unless a sink takes it all: such a row becomes one of
+    visible keys whose query is 0.
     """
     if attention_mask is None or attention_mask.dtype == torch.bool:
-        return attention_mask, None
-    hidden = attention_mask <= torch.finfo(attention_mask.dtype).min / 2
-    blank = hidden.all(-1, keepdim=True) & ~torch.isneginf(attention_mask).all(-1, keepdim=True)
-    mask = ~hidden | blank
+        return attention_mask, None, query
+    mask = ~_hidden(attention_mask)
+    if not sink:
+        blank = ~mask.any(-1, keepdim=True) & ~torch.isneginf(attention_mask).all(-1, keepdim=True)
+        mask = mask | blank
+        query = query.masked_fill(blank, 0.0) if bool(blank.any()) else query
+        attention_mask = attention_mask.masked_fill(blank, 0.0)
     bias = attention_mask.masked_fill(~mask, 0.0)
-    return mask, (bias if bool(bias.any()) else None)
+    return mask, (bias if bool(bias.any()) else None), query
