@@ -19,7 +19,7 @@ def main(cfg, stage):
     from attention_atlas.paths import attention_path, features_path, model_path
     from attention_atlas.stage import config_hash
     from attention_atlas.training.run import load_run
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.vision.features_file import FeaturesFile, with_regions
 
     # Which back end a kind got, and why.
     logging.basicConfig(format="%(message)s")
@@ -30,7 +30,7 @@ def main(cfg, stage):
     model, vocab, config = load_run(run_folder, stage.device)
     task = instantiate(cfg.capture.dump)
     with FeaturesFile(features_file) as features:
-        task.prepare(corpus, features, vocab, config)
+        task.prepare(with_regions(corpus, features), features, vocab, config)
         found = dump(
             task,
             model,

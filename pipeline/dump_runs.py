@@ -15,7 +15,7 @@ def main(cfg, stage):
     from attention_atlas.capture.runs import dump_runs
     from attention_atlas.paths import attention_path, features_path, model_path
     from attention_atlas.stage import config_hash
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.vision.features_file import FeaturesFile, with_regions
 
     runs: Any = OmegaConf.to_container(cfg.experiment.runs, resolve=True)
     models = {run["model"]: stage.input(model_path(cfg, run["model"])) for run in runs.values()}
@@ -26,7 +26,7 @@ def main(cfg, stage):
         numbers = dump_runs(
             runs,
             lambda name: Path(models[name]),
-            corpus,
+            with_regions(corpus, features),
             features,
             out=stage.out(attention_path(cfg)),
             work=stage.work([generated, features_file, *models.values()]),

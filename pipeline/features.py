@@ -8,15 +8,19 @@ def main(cfg, stage):
     from hydra.utils import instantiate
 
     from attention_atlas.paths import features_path
+    from attention_atlas.vision.features_file import FeaturesFile
 
     corpus = instantiate(cfg.data.reader)
     source = instantiate(cfg.features)
+    out = stage.out(features_path(cfg))
     source.extract(
         corpus,
-        out=stage.out(features_path(cfg)),
+        out=out,
         work=stage.work([stage.input(corpus.root)]),
         device=stage.device,
     )
+    with FeaturesFile(out, check_values=False) as features:
+        stage.run.metrics({"images": len(features), "skipped images": len(features.skipped)})
 
 
 if __name__ == "__main__":

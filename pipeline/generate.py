@@ -10,12 +10,13 @@ def main(cfg, stage):
     from attention_atlas.files import write_jsonl
     from attention_atlas.paths import features_path, generated_path, model_path
     from attention_atlas.training.run import load_run
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.vision.features_file import FeaturesFile, with_regions
 
     model, vocab, _ = load_run(stage.input(model_path(cfg, cfg.model.name)), stage.device)
-    examples = instantiate(cfg.data.reader).split(cfg.experiment.split)
+    corpus = instantiate(cfg.data.reader)
     decoder = instantiate({k: v for k, v in cfg.decode.items() if k != "name"})
     with FeaturesFile(stage.input(features_path(cfg))) as features:
+        examples = with_regions(corpus, features).split(cfg.experiment.split)
         rows = list(decoder.rows(model, vocab, examples, features, stage.device))
     write_jsonl(stage.out(generated_path(cfg, cfg.model.name)), rows)
     stage.run.metrics({"words per text": sum(row["words"] for row in rows) / len(rows)})

@@ -20,6 +20,8 @@ def main(cfg, stage):
         name: read_given(stage.input(generated_path(cfg, name)))
         for name in (cfg.model.name, experiment.blind)
     }
+    given = stage.input(generated_path(cfg, cfg.model.name))
+    answers[f"{cfg.model.name} (another picture)"] = read_given(given, "other")
     questions = corpus.split(experiment.split)
     for by in experiment.baselines:
         answers[f"majority ({by})"] = majority(corpus.split("train"), questions, by)

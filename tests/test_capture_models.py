@@ -94,7 +94,9 @@ def test_capture_changes_neither_output_nor_model_and_passes_its_checks(name):
     assert all(torch.equal(a, b) for a, b in zip(plain, again))
     assert {key: config._attn_implementation for key, config in configs.items()} == before
     assert hooks(model) == hooks_before
-    checked = validate(model, lambda: capture_models.run(model, inputs))
+    # SigLIP pools by an nn.MultiheadAttention, which no route knows.
+    layers = ["*", "!*.head.attention"] if name == "siglip" else "*"
+    checked = validate(model, lambda: capture_models.run(model, inputs), layers=layers)
     assert len(checked) >= 2
 
 

@@ -87,6 +87,9 @@ class Spy:
     def __init__(self):
         self.calls, self.inputs = [], []
 
+    def wants(self, module):
+        return True
+
     def attend(self, call):
         self.calls.append(call)
         return call.context()

@@ -95,7 +95,7 @@ def test_every_blind_model_of_the_dials_is_compared_with_one(profile: str) -> No
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_other_baselines_see_as_many_examples_in_as_many_updates(profile: str) -> None:
-    """A captioner of another architecture keeps its own sizes and rates; a control differs in its pictures."""
+    """A captioner of another architecture keeps its sizes and rates; a control differs in its pictures."""
     found = dials(profile)
     lstm, captured = list(found["grounding"]["captioners"])[1], found["grounding"]["captured"]
     given = ["train", "experiment=grounding", f"data={found['grounding']['data']}"]

@@ -56,6 +56,48 @@ def test_final_punctuation_is_no_part_of_a_phrase() -> None:
     assert all(not p.endswith(".") for p in phrases("A rug lies under the table with red legs."))
 
 
+# Captions of the kind that people write: no article, no full stop, stray marks. Untrimmed, each has a phrase
+# that begins or ends with "and", "but" or a mark.
+SLIPS = (
+    "A kitchen with pale wooden cabinets and a stove",
+    "A bathroom with blue tiles and blue curtain",
+    "Under the curtain is a desk with a blue chair and on the desk a lamp.",
+    "and a small table with three black chairs",
+    "And a lamp on the right side of the picture, behind the bed.",
+    "but a desktop and laptop computer on it",
+    "There is a wall/shelves with dark chocolate trim.",
+    'Lots of "wood" in this room.',
+    'A sign that says "triple load" above the huge washers.',
+    "There's white counter-tops and the sink is under the window",
+    "On top of the counter-top there is a mini-fridge.",
+    ".A blue lamp with a white shade on the sofa table.",
+)
+
+
+@pytest.mark.parametrize("nesting", ["all", "flat", "full"])
+def test_no_phrase_begins_or_ends_with_a_conjunction_or_punctuation(nesting: str) -> None:
+    for parse in parse_texts(list(SLIPS), SLIPS, nesting=nesting):
+        assert parse.phrases, parse.id
+        spans = [(p.start, p.end) for p in parse.phrases]
+        spans += [span for r in parse.relations for span in (r.target, r.landmark)]
+        assert len(set(spans[: len(parse.phrases)])) == len(parse.phrases)
+        for start, end in spans:
+            for edge in (parse.tokens[start].text, parse.tokens[end - 1].text):
+                assert edge[0].isalnum() and edge.lower() not in ("and", "or", "but", "nor"), (
+                    parse.id,
+                    parse.text(start, end),
+                )
+        for p in parse.phrases:
+            assert p.start <= p.root < p.end and parse.tokens[p.root].text[0].isalnum()
+
+
+def test_trimming_keeps_what_belongs_to_a_phrase() -> None:
+    assert "A kitchen with pale wooden cabinets" in phrases(SLIPS[0])
+    assert "a small table with three black chairs" in phrases(SLIPS[3])
+    assert "the bed and the door" in phrases("The lamp is between the bed and the door.")
+    assert "50 % wood" in phrases("The floor is 50 % wood.")
+
+
 def test_the_root_is_the_head_noun() -> None:
     parse = parse_texts(["x"], ["There is a window with white lace curtains."])[0]
     assert [parse.tokens[p.root].text for p in parse.phrases] == ["window", "window", "curtains"]

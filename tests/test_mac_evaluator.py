@@ -16,8 +16,8 @@ from attention_atlas.alignment_study.mac import (
     gold_places,
     most_frequent,
 )
-from attention_atlas.alignment_study.result import CellResult
-from attention_atlas.corpus import Example, Phrase
+from attention_atlas.alignment_study.result import GAIN, CellResult
+from attention_atlas.corpus import Example, Phrase, with_other_pictures
 from attention_atlas.errors import AtlasError
 from attention_atlas.models.mac import Mac
 from attention_atlas.training.tasks.compositional import CompositionalTask
@@ -41,9 +41,18 @@ def test_rows_scores_and_files(task, tmp_path):
     examples = task.corpus.split("test")
     said = [task.answers[int(model(task.questions([e]).batch([0])).argmax())] for e in examples]
     expected = {e.id: 100.0 * (s == e.answers[0]) for e, s in zip(examples, said)}
-    assert {row["example"]: row["value"] for row in found.examples} == expected
+    own = [row for row in found.examples if row["metric"] == "accuracy"]
+    assert {row["example"]: row["value"] for row in own} == expected
+    turned = with_other_pictures(sorted(examples, key=lambda e: e.id))
+    others = {
+        e.id: 100.0 * (task.answers[int(model(task.questions([e]).batch([0])).argmax())] == e.answers[0])
+        for e in turned
+    }
+    gains = {row["example"]: row["value"] for row in found.examples if row["metric"] == GAIN}
+    assert gains == {id_: expected[id_] - others[id_] for id_ in expected}
+    assert found.scores[GAIN] == pytest.approx(np.mean(list(gains.values())))
     assert found.scores["accuracy"] == pytest.approx(np.mean(list(expected.values())))
-    assert {row["type"] for row in found.examples} == {e.extra["type"] for e in examples}
+    assert {row["type"] for row in own} == {e.extra["type"] for e in examples}
     found.save(tmp_path / "cell")
     again = CellResult.load(tmp_path / "cell")
     assert again.scores == found.scores and len(again.shown) == 4

@@ -187,8 +187,8 @@ def test_captions_grow_with_the_room_up_to_the_longest():
         assert max(len(words(t.text)) for t in short) <= 9
     assert max(full) == max(other) == 16
     assert sum(full.values()) > 50 < sum(other.values())
-    assert sum(n for count, n in full.items() if count >= LONG) / full.total() > 0.95
-    assert full[16] / full.total() > 0.2
+    # Where no wording of that length turns up the longest is taken.
+    assert full[LONG] / full.total() > 0.7 and (full[LONG] + full[LONG - 1]) / full.total() > 0.95
     # Other rooms are captioned as before, briefly.
     assert min(other) <= 6 and sum(n * k for k, n in other.items()) / other.total() < 12
 

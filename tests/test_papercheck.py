@@ -33,6 +33,14 @@ def states(root: Path, **options) -> list[tuple[str, str]]:
     return [(f.state, f.detail) for f in (papercheck.check_entry(e, root, **options) for e in files)]
 
 
+def test_files_in_linked_folders_count(root: Path) -> None:
+    (root / "elsewhere").mkdir()
+    for name in ("1.png", "2.png"):
+        (root / "elsewhere" / name).write_text("")
+    (root / "raw/folder/train2014").symlink_to(root / "elsewhere")
+    assert states(root)[1] == ("present", "2 files")
+
+
 def test_from_missing_to_present(root: Path) -> None:
     (root / "raw/folder").joinpath("deep/1.png").write_text("")
     assert states(root) == [("missing", ""), ("wrong", "1 files, expected 2"), ("optional", "")]

@@ -176,3 +176,72 @@ def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch:
     assert folder(1) != first
     data.write_text("two")
     assert folder(0) != first
+
+
+def test_a_second_run_of_the_same_work_is_one_line_and_the_first_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omegaconf import OmegaConf
+
+    from attention_atlas.errors import AtlasError
+    from attention_atlas.stage import Stage
+
+    monkeypatch.chdir(tmp_path)
+    cfg = OmegaConf.create({"seed": 0, "device": {"world": "cpu"}})
+    first, second = (Stage("world", cfg, None, None) for _ in range(2))
+    work = first.work([])
+    (work / "kept").write_text("x")
+    with pytest.raises(AtlasError, match=f"{work}: another process is writing here; wait"):
+        second.work([])
+    second.finish()
+    assert (work / "kept").exists(), "a run that was refused must not remove the other's work"
+    first.release()  # as when the stage fails
+    assert (second.work([]) / "kept").exists()
+    second.finish()
+    assert not list((tmp_path / ".work" / "world").iterdir())
+
+
+def test_linked_folders_belong_to_the_digest_and_cycles_end(tmp_path: Path) -> None:
+    from attention_atlas.stage import content_hash
+
+    images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
+    (images / "val").mkdir(parents=True)
+    (elsewhere / "deep").mkdir(parents=True)
+    (images / "val" / "a.png").write_text("a")
+    (elsewhere / "deep" / "b.png").write_text("b")
+    (images / "train").symlink_to(elsewhere)
+    (images / "again").symlink_to(elsewhere / "deep")
+    first = content_hash(images)
+    (elsewhere / "deep" / "b.png").write_text("another")
+    assert content_hash(images) != first
+
+    from attention_atlas.files import files_under
+
+    before = files_under(images)
+    (elsewhere / "deep" / "up").symlink_to(images)
+    (images / "self").symlink_to(images)
+    (images / "nowhere").symlink_to(tmp_path / "absent")
+    assert files_under(images) == before
+    assert [p.relative_to(images).as_posix() for p in before] == [
+        "again/b.png",
+        "train/deep/b.png",
+        "val/a.png",
+    ]
+
+
+def test_digest_of_a_folder_without_links_is_that_of_earlier_versions(tmp_path: Path) -> None:
+    """Otherwise every unfinished run would start again from nothing."""
+    import hashlib
+
+    from attention_atlas.stage import content_hash
+
+    files = {"a.txt": "1", "b/c.txt": "2", "b-d/e.txt": "3", ".hidden": "4"}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    digest = hashlib.sha256()
+    for item in sorted(p for p in tmp_path.rglob("*") if p.is_file()):
+        digest.update(
+            f"{item.relative_to(tmp_path)}:{hashlib.sha256(item.read_bytes()).hexdigest()}".encode()
+        )
+    assert content_hash(tmp_path) == digest.hexdigest()[:16]

@@ -129,6 +129,7 @@ def test_a_leftover_of_a_kill_during_assembly_is_ignored(tmp_path):
     write(tmp_path / "one.h5", [0, 1])
     writer = AttentionWriter(tmp_path / "two.h5", **IDENTITY)
     writer.write("id 0", *example(0))
+    writer.close()
     (tmp_path / "two.h5.part" / "assembled.tmp").write_bytes(b"half")
     (tmp_path / "two.h5.part" / "id%201.h5.tmp").write_bytes(b"half")
     write(tmp_path / "two.h5", [1])

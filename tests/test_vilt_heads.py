@@ -11,11 +11,14 @@ import pytest
 import torch
 from vqa_world import blocks
 
+from attention_atlas.corpus import with_other_pictures
 from attention_atlas.errors import AtlasError
+from attention_atlas.files import write_jsonl
 from attention_atlas.models.vilt import Vilt
 from attention_atlas.training.tasks.vqa import VqaTask
 from attention_atlas.vqa.accuracy import consensus, vqa_accuracy
-from attention_atlas.vqa.answer import answer_questions, majority
+from attention_atlas.vqa.answer import answer_questions, answer_split, majority, read_given
+from attention_atlas.vqa.batches import of_run
 from attention_atlas.vqa.head_file import mask_heads, read_heads, save_heads
 from attention_atlas.vqa.heads import importance, order_of, pruned, silence_each, silenced
 
@@ -131,3 +134,26 @@ def test_answers_and_majority(setup):
     assert counts[majority(train, asked, "all")[red.id]] == max(counts.values())
     unseen = [type(red)("new", red.image_id, "What color is the ball?", answers=["red"])]
     assert majority(train, unseen)["new"] in ("blue", "green", "red")  # by group: what color
+
+
+def test_a_model_that_looks_also_answers_before_another_picture(setup, tmp_path):
+    task, model = setup
+    task.save(tmp_path)
+    config = {"train": {"task": {"patch": 16, "longest": 12, "min_count": 1}}}
+    rows = answer_split(model, task.train.corpus, "test", task.vocab, config, tmp_path, "cpu", batch_size=5)
+    examples = sorted(task.train.corpus.split("test"), key=lambda e: e.id)
+    assert [r["id"] for r in rows] == [e.id for e in examples]
+    data = of_run(task.train.corpus, with_other_pictures(examples), task.vocab, config, task.answers)
+    wanted = [task.answers[int(model(data.batch([i])).argmax())] for i in range(len(examples))]
+    assert [r["other"] for r in rows] == wanted != [r["answer"] for r in rows]
+    write_jsonl(tmp_path / "given.jsonl", rows)
+    assert list(read_given(tmp_path / "given.jsonl", "other").values()) == wanted
+    model.blind = True
+    try:
+        unseen = answer_split(model, task.train.corpus, "test", task.vocab, config, tmp_path, "cpu")
+    finally:
+        model.blind = False
+    assert "other" not in unseen[0]
+    write_jsonl(tmp_path / "unseen.jsonl", unseen)
+    with pytest.raises(AtlasError, match="no id or other"):
+        read_given(tmp_path / "unseen.jsonl", "other")

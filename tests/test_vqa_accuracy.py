@@ -1,9 +1,15 @@
-"""Official VQA accuracy and normalisation against hand-worked examples."""
+"""Official VQA accuracy and normalisation against hand-worked examples and the published rule."""
 
 import doctest
+import hashlib
 import itertools
+import json
+import re
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.vqa import accuracy, normalise, types
@@ -44,10 +50,102 @@ def test_answers_are_normalised_only_when_people_differ():
     assert vqa_accuracy("sofa", [*same[:9], "sofa"]) == 1.0
 
 
-def test_published_evaluation_keeps_articles_of_the_truth():
-    people = ["two"] * 9 + ["3"]
-    assert vqa_accuracy("2", people) == 1.0
-    assert vqa_accuracy("2", people, truth_articles=False) == 0.0
+# SHA-256 of the 120 published contractions as JSON of sorted pairs, taken from vqaEval.py itself.
+PUBLISHED_TABLE = "3e5960526f62912d3b70896069c43c13d7c21be38d50ca28efbb9095b499454f"
+
+
+def test_the_contractions_are_the_published_ones():
+    pairs = json.dumps(sorted(normalise.CONTRACTIONS.items())).encode()
+    assert len(normalise.CONTRACTIONS) == 120
+    assert hashlib.sha256(pairs).hexdigest() == PUBLISHED_TABLE
+
+
+def published(answer: str, people: list[str]) -> float:
+    """The rule of vqaEval.py written out step by step, as slow and literal as it is there."""
+    marks = [*';/[]"{}()=+', "\\", *"_-><@`,?!"]
+    numbers = dict(
+        zip(
+            ["none", "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
+            "00123456789",
+        )
+    )
+    numbers |= {"six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10"}
+
+    def tidy(text):
+        return text.replace("\n", " ").replace("\t", " ").strip()
+
+    def process(text):
+        out = text
+        for p in marks:
+            if (p + " " in text or " " + p in text) or re.search("(\\d)(\\,)(\\d)", text) is not None:
+                out = out.replace(p, "")
+            else:
+                out = out.replace(p, " ")
+        out = re.compile("(?!<=\\d)(\\.)(?!\\d)").sub("", out, count=int(re.UNICODE))
+        words = [numbers.setdefault(w, w) for w in out.lower().split()]
+        words = [w for w in words if w not in ("a", "an", "the")]
+        return " ".join(normalise.CONTRACTIONS.get(w, w) for w in words)
+
+    answer, people = tidy(answer), [tidy(p) for p in people]
+    if len(set(people)) > 1:
+        answer, people = process(answer), [process(p) for p in people]
+    scores = []
+    for i in range(len(people)):
+        others = [p for j, p in enumerate(people) if j != i]
+        scores.append(min(1, sum(p == answer for p in others) / 3))
+    return sum(scores) / len(scores)
+
+
+TRICKY = (
+    *("hows it going", "how's it going", "lets go", "let's go", "Lets GO", "im here", "Im here", "I'm here"),
+    *("its", "it's", "itll", "shes", "she's", "somebodyd", "somebody'd", "somebodys", "couldntve", "twas"),
+    *("its 2.5", "2.5 m.", "2 .5", ".5", "5.", "no.", "U.S.", "u.s.a", "3.14.15", "." * 40, "a" + ". " * 40),
+    *("1,000", "1,000!", "1, 000", "1 ,000", "one,two", "yes, no", "yes,no", "10,5-6", "a, b-c"),
+    *("black/white", "black /white", "t-shirt", "t - shirt", "what?", "what ?", "(left)", "left (side)"),
+    *("the", "The A an", "a man", "another", "None", "none", "TEN", "eleven", "ten-four", "zero", "one's"),
+    *("12:30", "12:30 pm", "o'clock", "5 oclock", "dog's", "dogs'", "'hi'", '"hi"', "50%", "$5", "#1", "&"),
+    *("on\tthe\ntable", "\n\nyes\t", "red  car", " red car ", "red\r\ncar", "", " ", "café", "don’t", "dont"),
+    *normalise.CONTRACTIONS,
+    *normalise.CONTRACTIONS.values(),
+)
+
+
+def test_accuracy_is_that_of_the_published_evaluation_on_tricky_answers():
+    random = np.random.default_rng(0)
+    for answer in TRICKY:
+        forms = [answer, normalise.normalise(answer), answer.upper(), f"the {answer}", f"{answer}?"]
+        for people in ([answer] * 10, [*[answer] * 5, *["other"] * 5]):
+            for said in (*forms, "other"):
+                assert vqa_accuracy(said, people) == pytest.approx(published(said, people)), (said, people)
+    for _ in range(1000):
+        people = [str(t) for t in random.choice(TRICKY, size=4)]
+        people = [str(p) for p in random.choice(people, size=10)]
+        said = str(random.choice(people))
+        assert vqa_accuracy(said, people) == pytest.approx(published(said, people)), (said, people)
+
+
+@given(st.lists(st.text("ab1,.-/? '\n\tdont", max_size=8), min_size=1, max_size=3), st.data())
+def test_accuracy_is_that_of_the_published_evaluation_on_any_text(texts, data):
+    people = data.draw(st.lists(st.sampled_from(texts), min_size=10, max_size=10))
+    answer = data.draw(st.sampled_from([*texts, *map(normalise.normalise, texts)]))
+    assert vqa_accuracy(answer, people) == pytest.approx(published(answer, people))
+
+
+@pytest.mark.parametrize(
+    "answer, person, expected",
+    [
+        ("hows it going", "how's it going", 1.0),
+        ("let's go", "lets go", 0.0),
+        ("somebody'd", "somebodyd", 1.0),
+    ],
+)
+def test_contractions_by_hand(answer, person, expected):
+    assert vqa_accuracy(answer, [person] * 9 + ["no"]) == expected
+
+
+def test_number_words_and_articles_of_people_are_normalised_too():
+    assert vqa_accuracy("2", ["two"] * 9 + ["3"]) == 1.0
+    assert vqa_accuracy("sofa", ["the sofa"] * 9 + ["bed"]) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,9 @@ def write_tsv(path: Path, images: dict[str, dict[str, np.ndarray]], columns: lis
         for image_id, arrays in images.items():
             cells: dict[str, Any] = {"image_id": image_id, "image_w": 48, "image_h": 48}
             cells["num_boxes"] = len(arrays["boxes"])
-            cells |= {k: base64.b64encode(np.ascontiguousarray(v)).decode() for k, v in arrays.items()}
+            for name, value in arrays.items():  # image_w and image_h may be given as numbers
+                whole = isinstance(value, int)
+                cells[name] = value if whole else base64.b64encode(np.ascontiguousarray(value)).decode()
             file.write("\t".join(str(cells[name]) for name in columns) + "\n")
     return path
 

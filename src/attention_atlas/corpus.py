@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +212,20 @@ def _fields(cls: Any) -> tuple[frozenset[str], frozenset[str]]:
     fields, none = dataclasses.fields(cls), dataclasses.MISSING
     needed = (f.name for f in fields if f.default is none and f.default_factory is none)
     return frozenset(f.name for f in fields), frozenset(needed)
+
+
+def with_other_pictures(examples: Sequence[Example]) -> list[Example]:
+    """Each example with the image of the next one that has another, around the end; text and answers stay.
+
+    What a model scores on these it owes to the text alone. Raises AtlasError when all have one image.
+    """
+    images = [e.image_id for e in examples]
+    if len(set(images)) < 2:
+        raise AtlasError("another picture: all examples are about one picture; give at least two pictures")
+    # From the end: the next other image of an example is its successor's, or that of its successor.
+    found: list[Example] = []
+    following = next(image for image in images if image != images[-1])
+    for here, after in zip(reversed(examples), reversed([*images[1:], following])):
+        following = after if after != here.image_id else following
+        found.append(replace(here, image_id=following))
+    return found[::-1]

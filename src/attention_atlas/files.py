@@ -1,4 +1,4 @@
-"""Writing files so that a killed run never leaves half a file under the final name."""
+"""Writing files so that a killed run never leaves half a file under the final name; locks, lists, digests."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 @contextlib.contextmanager
@@ -60,6 +63,37 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
                 raise AtlasError(
                     f"{path}: line {number}: not JSON ({error.msg}); write the file anew"
                 ) from None
+
+
+def lock(path: str | Path, what: str | Path) -> BaseFileLock:
+    """Take the lock file `path`, so that one process alone writes `what`. Call `.release()` to free it; the
+    operating system frees it when the process ends, even if it is killed.
+
+    Raises AtlasError naming `what` when another process (or another object of this one) holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    taken = FileLock(path, blocking=False, thread_local=False)
+    try:
+        taken.acquire()
+    except Timeout:
+        raise AtlasError(
+            f"{what}: another process is writing here; wait until it has finished, or stop it"
+        ) from None
+    return taken
+
+
+def files_under(folder: str | Path) -> list[Path]:
+    """All files in a folder and its sub-folders, sorted. Links to folders are followed, except to a folder
+    that contains the link, which would have no end."""
+    found: list[Path] = []
+    inside: dict[str, frozenset[str]] = {str(folder): frozenset()}
+    for here, folders, names in os.walk(folder, followlinks=True):
+        around = inside.pop(here) | {os.path.realpath(here)}
+        folders[:] = [f for f in folders if os.path.realpath(os.path.join(here, f)) not in around]
+        inside |= {os.path.join(here, f): around for f in folders}
+        found += [path for name in names if (path := Path(here, name)).is_file()]
+    return sorted(found)
 
 
 def sha256(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_atlas.errors import AtlasError, did_you_mean
-from attention_atlas.files import sha256
+from attention_atlas.files import files_under, sha256
 
 LIST = Path("conf/paper_files.yaml")
 _FIELDS = {"study", "path", "what", "source", "bytes", "sha256", "files", "disk", "gpu", "optional"}
@@ -55,7 +55,7 @@ def check_entry(entry: dict[str, Any], root: str | Path = ".", hashes: bool = Tr
     if not path.exists():
         return Finding(entry, "optional" if entry.get("optional") else "missing", "")
     if path.is_dir():
-        count = sum(1 for p in path.rglob("*") if p.is_file())
+        count = len(files_under(path))
         wanted = entry.get("files")
         if count == 0 or (isinstance(wanted, int) and count != wanted):
             return Finding(entry, "wrong", f"{count:,} files, expected {wanted or 'some'}")

@@ -10,13 +10,16 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.memory import collect_seldom, keep_freed_memory
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 # Read when torch loads its OpenMP: threads that spin while they wait make a step ten times slower as soon as
 # anything else runs on the machine.
@@ -39,6 +42,7 @@ class Stage:
         self.beside_others = sweep_dir is not None and _launches_together()
         self.device = resolve_device(cfg.device[name], name)
         self._work: Path | None = None
+        self._lock: BaseFileLock | None = None
         self._hashes: dict[Path, str] = {}  # a world is thousands of files, and asked for twice
 
     def out(self, path: str) -> Path:
@@ -47,13 +51,20 @@ class Stage:
 
     def work(self, inputs: Iterable[str | Path]) -> Path:
         """A folder outside the outputs that survives a kill. Its name is a digest of the configuration, the
-        code and the content of `inputs`, so that only the same work is ever resumed. Removed on success."""
+        code and the content of `inputs`, so that only the same work is ever resumed. Removed on success.
+
+        Raises AtlasError while another process works in it."""
+        from attention_atlas.files import lock
+
         digest = hashlib.sha256(config_hash(self.cfg).encode())
         for path in [*sorted(Path(__file__).parent.rglob("*.py")), *map(Path, inputs)]:
             digest.update(self._hash(path).encode())
-        self._work = Path(".work") / self.name / digest.hexdigest()[:16]
-        self._work.mkdir(parents=True, exist_ok=True)
-        return self._work
+        work = Path(".work") / self.name / digest.hexdigest()[:16]
+        work.mkdir(parents=True, exist_ok=True)
+        # Beside the folder, not in it: some stages empty their work folder.
+        self._lock = lock(work.with_suffix(".lock"), work)
+        self._work = work
+        return work
 
     def input(self, path: str | Path) -> Path:
         """Check that an input exists and tell MLflow its digest."""
@@ -69,8 +80,16 @@ class Stage:
         return self._hashes[path]
 
     def finish(self) -> None:
+        """Remove the work folder and its lock, after success."""
         if self._work is not None:
             shutil.rmtree(self._work, ignore_errors=True)
+            self._work.with_suffix(".lock").unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """Free the work folder for other processes, after a failure."""
+        if self._lock is not None:
+            self._lock.release()
 
 
 def config_hash(cfg: DictConfig) -> str:
@@ -81,13 +100,13 @@ def config_hash(cfg: DictConfig) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """Digest of a file, or of all files in a folder with their names."""
-    from attention_atlas.files import sha256
+    """Digest of a file, or of all files in a folder with their names; linked sub-folders belong to it."""
+    from attention_atlas.files import files_under, sha256
 
     if path.is_file():
         return sha256(path)[:16]
     digest = hashlib.sha256()
-    for item in sorted(p for p in path.rglob("*") if p.is_file()):
+    for item in files_under(path):
         digest.update(f"{item.relative_to(path)}:{sha256(item)}".encode())
     return digest.hexdigest()[:16]
 
@@ -196,8 +215,11 @@ def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: Dict
     with stage_run(Path.cwd(), label, config, tags) as run:
         current = Stage(name, cfg, run, sweep_dir)
         seed_everything(int(cfg.seed))
-        result = function(cfg, current)
-        current.finish()
+        try:
+            result = function(cfg, current)
+            current.finish()
+        finally:
+            current.release()
         return result
 
 

@@ -91,18 +91,19 @@ def prepared_task(cfg: DictConfig) -> Any:
 
     from attention_atlas.paths import features_path
     from attention_atlas.training.run import build_task, run_config
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.vision.features_file import FeaturesFile, with_regions
 
     _, training, _ = run_config(cfg)
     key = json.dumps([training["task"], cfg.data.name, os.getcwd()], sort_keys=True, default=str)
     digest = hashlib.sha256(key.encode()).hexdigest()
     if digest not in _PREPARED:
         task = build_task(cfg)
-        features = None
+        corpus, features = instantiate(cfg.data.reader), None
         if getattr(task, "uses_features", True):
             # Stays open: a task may read from it as long as it lives.
             features = FeaturesFile(features_path(cfg))
-        task.prepare(instantiate(cfg.data.reader), features)
+            corpus = with_regions(corpus, features)
+        task.prepare(corpus, features)
         _PREPARED.clear()
         _PREPARED[digest] = task
     return _PREPARED[digest]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from attention_atlas.alignment_study.result import CellResult, Shown
+from attention_atlas.alignment_study.result import GAIN, CellResult, Shown
+from attention_atlas.corpus import with_other_pictures
 from attention_atlas.text_metrics.anls import anls
 from attention_atlas.training.tasks.text_vqa import spoken
 from attention_atlas.training.vocab import BOS
@@ -64,6 +65,13 @@ class M4cEvaluator:
         scores |= baselines(questions)
         if model.blind:
             return CellResult(scores, rows)
+        others = spoken(model, task.questions(with_other_pictures(questions.examples)), self.batch_size)
+        for example, answer, other in zip(questions.examples, said, others, strict=True):
+            gain = 100 * (vqa_accuracy(answer, example.answers) - vqa_accuracy(other, example.answers))
+            rows.append(
+                {"example": example.id, "metric": GAIN, "value": float(gain), "image": example.image_id}
+            )
+        scores[GAIN] = float(np.mean([row["value"] for row in rows if row["metric"] == GAIN]))
         chosen = task.questions(spread(task.of(self.select_on), self.choosing))
         head = best_head(chosen, steps_look(model, chosen, self.batch_size, device), task)
         looks = [

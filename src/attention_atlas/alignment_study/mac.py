@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from attention_atlas.alignment_study.result import CellResult, Shown
+from attention_atlas.alignment_study.result import GAIN, CellResult, Shown
 from attention_atlas.capture.engine import Capture
+from attention_atlas.corpus import with_other_pictures
 from attention_atlas.errors import AtlasError
 from attention_atlas.training.tasks.compositional import question_type
 from attention_atlas.vqa.batches import spread
@@ -58,6 +59,19 @@ class MacEvaluator:
         scores["chance accuracy"] = most_frequent(task.train.examples, examples)
         if not looks:
             return CellResult(scores, rows)
+        turned = task.questions(with_other_pictures(examples))
+        others = _run(model, turned, device, self.batch_size, looks)
+        gains = [
+            {
+                "example": item.example.id,
+                "metric": GAIN,
+                "value": 100.0 * ((item.said == item.right) - (other.said == other.right)),
+                "image": item.example.image_id,
+            }
+            for item, other in zip(found, others, strict=True)
+        ]
+        rows += gains
+        scores[GAIN] = float(np.mean([row["value"] for row in gains]))
         chosen = _of(task, self.select_on, self.choosing)
         step = answer_step(
             _run(model, task.questions(chosen), device, self.batch_size, True), task, model.steps

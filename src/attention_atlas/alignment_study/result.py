@@ -16,6 +16,8 @@ import numpy as np
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import atomic_path, read_jsonl, write_json, write_jsonl
 
+# Accuracy (points) with the own picture minus that with another one: what a model owes to looking.
+GAIN = "gain over another picture"
 EXAMPLE_KEYS = ("example", "metric", "value")
 GROUNDING_KEYS = ("example", "word", "mass", "chance", "top1")
 SHOWN_KEYS = ("example", "image", "size", "words", "grid", "text")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from attention_atlas.alignment_study.panel import Panel
 from attention_atlas.alignment_study.result import Shown
 from attention_atlas.alignment_study.tables import ranked
+from attention_atlas.datasets.pictures import encode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
 from attention_atlas.metrics.examples import half_at_random
@@ -108,18 +107,5 @@ def entry(item: Shown, root: Path) -> dict[str, Any]:
         "boxes": None if item.boxes_N4 is None else np.round(item.boxes_N4.astype(float), 1).tolist(),
         "grid": None if item.grid is None else list(item.grid),
         "attention": np.round(item.attn_WN.astype(float), 5).tolist(),
-        "picture": _png(item, root),
+        "picture": encode_picture(root / item.image if item.picture is None else item.picture),
     }
-
-
-def _png(item: Shown, root: Path) -> str:
-    from PIL import Image
-
-    if item.picture is not None:
-        buffer = io.BytesIO()
-        Image.fromarray(item.picture).save(buffer, "PNG")
-        return base64.b64encode(buffer.getvalue()).decode()
-    path = root / item.image
-    if not path.exists():
-        raise AtlasError(f"{path}: no such picture; render the world (dvc repro) or run the cells anew")
-    return base64.b64encode(path.read_bytes()).decode()

@@ -127,16 +127,16 @@ def about(
 
 def control_text(frame: pd.DataFrame) -> str:
     """How often equal functions are marked, and whether marks are shown at all."""
-    rows = select(frame, kind="negative control").set_index("metric")
-    marked = rows.loc["marked"]
-    pairs, level = int(marked["n"]), 100 * float(marked["chance"])
+    rows = select(frame, kind="negative control")
+    share = dict(zip(rows["metric"], rows["value"], strict=True))
+    pairs, level = int(rows["n"].max()), 100 * float(rows["chance"].max())
     if not pairs:
         return "not possible: no pair of equal functions was trained with two seeds or more"
-    counts = {m: round(float(rows.loc[m, "value"]) * pairs) for m in ("marked", "p below level")}
+    counts = {m: round(share[m] * pairs) for m in ("marked", "p below level")}
     text = (
         f"{counts['marked']} of {pairs} differences between equal functions (pairs times scores) are marked; "
         f"nominal level {level:.0f} %; {counts['p below level']} before Holm's correction"
     )
-    if rows.loc["rule used", "value"] == 0:
+    if share["rule used"] == 0:
         text += "; the rule marks equal functions too often, so no difference is marked in this study"
     return text

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attention_atlas.capture.fused import from_passes, why_not
 from attention_atlas.capture.materialised import BLOCK_BYTES, from_matrix
 from attention_atlas.capture.seam import AttentionCall
-from attention_atlas.capture.want import Want
+from attention_atlas.capture.want import AXES, Want
 
 BACKENDS = ("auto", "fused", "materialised")
 # Below this size of the matrices of one call, one softmax is cheaper than several fused passes (CPU, float32;
@@ -28,6 +30,8 @@ def choose(call: AttentionCall, want: Want, backend: str) -> tuple[str, str]:
     obstacle = why_not(call, want)
     batch, heads, queries, _ = call.q.shape
     size = 4 * batch * heads * queries * call.k.shape[2]
+    if size == 0:
+        return "materialised", "materialised: the matrix is empty"
     if backend == "fused":
         if not obstacle:
             return "fused", "fused, as asked"
@@ -42,33 +46,69 @@ def choose(call: AttentionCall, want: Want, backend: str) -> tuple[str, str]:
 
 
 def compute(
-    call: AttentionCall,
-    factored: AttentionCall,
-    want: Want,
-    weight_HDM: Tensor | None,
-    backend: str,
-) -> tuple[dict[str, Tensor], Tensor, str]:
-    """(statistics, the model's context, the reason for the back end).
+    factored: AttentionCall, want: Want, weight_HDM: Tensor | None, how: str
+) -> tuple[dict[str, Tensor], Tensor]:
+    """(statistics, α·V) of a factored call by the back end `how` of `choose`.
 
-    Statistics of half-precision models are computed in float32. The context is computed as the plain model
-    would where it has dropout, gradients or another precision, so that a capture does not change the output.
+    Half precision is computed in float32, also under autocast.
     """
-    how, reason = choose(factored, want, backend)
-    precise = factored
-    half = call.q.dtype in (torch.float16, torch.bfloat16)
-    if half:
-        bias = None if factored.bias is None else factored.bias.float()
-        precise = dataclasses.replace(
-            factored, q=factored.q.float(), k=factored.k.float(), v=factored.v.float(), bias=bias
-        )
-        weight_HDM = None if weight_HDM is None else weight_HDM.float()
-    with torch.no_grad():
+    call = in_float32(factored)
+    weight_HDM = None if weight_HDM is None else weight_HDM.to(call.q.dtype)
+    keys = call.k.shape[2]
+    with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
+        if call.sink is not None:
+            call, want = call.sink_as_key(), with_sink(want)
         if how == "fused":
-            values, context = from_passes(precise, want, weight_HDM)
+            values, context = from_passes(call, want, weight_HDM)
         else:
-            block = BLOCK_BYTES if how == "blocked" else None
-            values, context = from_matrix(precise, want, weight_HDM, block)
+            values, context = from_matrix(call, want, weight_HDM, BLOCK_BYTES if how == "blocked" else None)
+    if call.k.shape[2] > keys:
+        # The sink is no token.
+        values = {name: x[..., :keys] if AXES[name].endswith("K") else x for name, x in values.items()}
+    return values, context
+
+
+def in_float32(call: AttentionCall) -> AttentionCall:
+    """The same call with half-precision tensors in float32."""
+
+    def exact(x: Tensor | None) -> Any:
+        half = x is not None and x.dtype in (torch.float16, torch.bfloat16)
+        return x.float() if half and x is not None else x
+
+    return dataclasses.replace(
+        call, q=exact(call.q), k=exact(call.k), v=exact(call.v), bias=exact(call.bias), sink=exact(call.sink)
+    )
+
+
+def with_sink(want: Want) -> Want:
+    """The same request where the sink is the last key: it is in no group."""
+    if want.member_BKG is None:
+        return want
+    return dataclasses.replace(want, member_BKG=F.pad(want.member_BKG, (0, 0, 0, 1)))
+
+
+def output(call: AttentionCall, made: Tensor) -> Tensor:
+    """What the model gets: α·V as computed by a back end where it is what the plain model computes.
+
+    With dropout, gradients or half precision it is not; and where the module has computed its context anyway
+    (`own`), the model gets that.
+    """
+    half = call.q.dtype in (torch.float16, torch.bfloat16)
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (call.q, call.k, call.v))
-    if half or tracked or call.dropout:
-        context = call.context()
-    return values, context, reason
+    autocast = torch.is_autocast_enabled(call.q.device.type)
+    if half or tracked or autocast or call.dropout or call.own is not None:
+        return call.context()
+    return made
+
+
+def form_of(call: AttentionCall) -> tuple[Any, ...]:
+    """What decides how a call is computed, apart from its numbers."""
+    parts = (call.mask, call.bias, call.sink)
+    absent = tuple(x is None for x in parts)
+    return (
+        *absent,
+        call.is_causal,
+        call.softcap,
+        call.q.dtype,
+        torch.is_autocast_enabled(call.q.device.type),
+    )

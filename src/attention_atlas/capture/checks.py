@@ -1,23 +1,30 @@
 """Checks on a tiny batch that what a capture sees is the attention that the model uses.
 
 Hooks on the wrong tensor, a mask in the wrong form, or an attention that is computed elsewhere all give
-plausible matrices. So before a capture is trusted: every call has the right shape, its rows sum to 1, α·V is
-the module's own context, the model's output under the capture is the plain one, and replacing α by random
-weights, one module at a time, changes that output.
+plausible matrices. `Capture` itself compares α·V with the module's own context in each module's first call;
+`validate` does more, and names the module that fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from attention_atlas.capture.agreement import TOLERANCE, disagreement, distance, tensors
+from attention_atlas.capture.backends import choose, compute, in_float32, output
 from attention_atlas.capture.engine import Capture
-from attention_atlas.capture.routes import open_routes
-from attention_atlas.capture.seam import AttentionCall, recording
+from attention_atlas.capture.inventory import Inventory
+from attention_atlas.capture.routes import captured_by
+from attention_atlas.capture.seam import AttentionCall
+from attention_atlas.capture.want import Want, matches
 from attention_atlas.errors import AtlasError
+
+log = logging.getLogger(__name__)
+EFFECT = 1e-9  # relative change of the output that counts as one
 
 
 def validate(
@@ -26,128 +33,213 @@ def validate(
     *,
     layers: str | Sequence[str] = "*",
     kinds: Mapping[str, str] | None = None,
-    tolerance: float = 1e-4,
+    backend: str = "auto",
+    tolerance: float | None = None,
     visible_BT: Tensor | None = None,
 ) -> list[str]:
     """Check every wanted attention module of `model`; `run` does one small forward and returns its output.
 
-    tolerance: relative to the largest absolute value. visible_BT: positions to compare, where padded ones
-    may differ between implementations. Returns the names checked. Raises AtlasError naming module and check.
+    backend: what the capture will use; auto checks both, as the choice depends on the size.
+    tolerance: largest difference relative to typical values; None means 1e-4, and 0.02 (float16) or 0.1
+    (bfloat16) where only results in half precision can be compared.
+    visible_BT: positions of the output to compare, where padded ones may differ.
+
+    A log line names modules whose output the model does not use (the last layer of some vision towers): their
+    attention cannot have an effect. Returns the names checked. Raises AtlasError naming module and check.
     """
     was_training = model.training
     model.eval()
-    sites = Capture(model, ["lse"], layers=layers, kinds=kinds)
+    sites = Capture(model, ["lse"], layers=layers, kinds=kinds, backend=backend)
+    checker = _Checker(sites, tolerance)
     try:
         with torch.no_grad():
             plain = tensors(run(), visible_BT)
-            if not all(bool(torch.isfinite(t).all()) for t in plain):
+            if any(bool(t.isnan().any()) for t in plain):
                 _fail(type(model).__name__, "plain output", "is not finite; check weights and inputs")
-            checker = _Checker(sites, tolerance)
-            captured = _under(model, checker, run, visible_BT)
-            if not checker.checked:
-                _fail(
-                    type(model).__name__, "calls", f"layers '{layers}' match none of {sorted(checker.seen)}"
-                )
-            error = distance(plain, captured)
-            if error > tolerance:
-                # Name the first module whose replacement by the capture changes the output.
-                _fail(checker.checked[0], "same output", f"differs from the plain model's by {error:.1e}")
-            for name in checker.movable:
-                moved = _under(model, _Randomiser(sites, name), run, visible_BT)
-                if distance(plain, moved) <= 1e-9:
-                    _fail(
-                        name, "random weights", "leave the output as it is: its attention has no effect here"
-                    )
+            inventory = Inventory(sites._modules)
+            with inventory:
+                captured = _under(model, checker, run, visible_BT)
+            _check_inventory(model, sites, inventory, checker)
+            limit = max(tolerance or 0.0, *(TOLERANCE.get(t.dtype, 0.0) for t in plain), 0.0)
+            if distance(plain, captured) > limit:
+                _blame(model, checker, run, visible_BT, plain, limit)
+            for name in checker.checked:
+                moved = _under(model, _Noise(sites, name), run, visible_BT)
+                if distance(plain, moved) > EFFECT:
+                    continue
+                if distance(plain, _disturbed(checker.modules[name], run, visible_BT)) > EFFECT:
+                    _fail(name, "effect", "replacing its context by noise leaves the output as it is")
+                log.warning("capture: %s: the model's output does not depend on this module", name)
     finally:
         model.train(was_training)
     return checker.checked
 
 
 def _under(model: nn.Module, recorder: Any, run: Callable[[], Any], visible: Tensor | None) -> list[Tensor]:
-    with open_routes(model), recording(recorder):
+    with captured_by(recorder, model):
         return tensors(run(), visible)
 
 
-def tensors(output: Any, visible_BT: Tensor | None = None) -> list[Tensor]:
-    """All float tensors in a model's output, at the visible positions where it has such an axis."""
-    if isinstance(output, Tensor):
-        if not output.is_floating_point():
-            return []
-        if visible_BT is not None and output.shape[:2] == visible_BT.shape:
-            output = output[visible_BT.bool()]
-        return [output.float()]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, list | tuple):
-        return [t for item in output for t in tensors(item, visible_BT)]
-    return []
+def _check_inventory(model: nn.Module, sites: Capture, inventory: Inventory, checker: _Checker) -> None:
+    outside = [n for n in inventory.outside if matches(sites.layers, n) and n not in checker.seen]
+    if outside:
+        _fail(", ".join(outside), "inventory", "attention does not pass through the capture")
+    if not checker.checked:
+        seen = ", ".join(sorted(checker.seen)) or "no attention"
+        _fail(type(model).__name__, "calls", f"layers {', '.join(sites.layers)} match none of: {seen}")
 
 
-def distance(a: list[Tensor], b: list[Tensor]) -> float:
-    """Largest difference, relative to the largest absolute value of each tensor; inf where shapes differ."""
-    if [t.shape for t in a] != [t.shape for t in b]:
-        return float("inf")
-    errors = [float((x - y).abs().max() / (x.abs().max() + 1e-12)) for x, y in zip(a, b) if x.numel()]
-    return max(errors, default=0.0)
+def _blame(
+    model: nn.Module,
+    checker: _Checker,
+    run: Callable[[], Any],
+    visible: Tensor | None,
+    plain: list[Tensor],
+    limit: float,
+) -> None:
+    """Fail with the name of the first module that alone changes the output."""
+    for name in checker.checked:
+        error = distance(plain, _under(model, _One(checker, name), run, visible))
+        if error > limit:
+            _fail(name, "same output", f"its capture changes the model's output by {error:.1e}")
+    again = distance(plain, tensors(run(), visible))
+    reason = "no two passes are equal; fix its seed" if again > limit else "differs from the plain model's"
+    _fail(type(model).__name__, "same output", reason)
+
+
+def _disturbed(module: nn.Module, run: Callable[[], Any], visible: Tensor | None) -> list[Tensor]:
+    """The model's output when noise replaces what `module` returns."""
+
+    def noise(x: Any) -> Any:
+        if isinstance(x, tuple):
+            return tuple(noise(item) for item in x)
+        return _noise(x) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+    handle = module.register_forward_hook(lambda _, __, out: noise(out))
+    try:
+        return tensors(run(), visible)
+    finally:
+        handle.remove()
+
+
+def _noise(x: Tensor) -> Tensor:
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
 
 
 def _fail(name: str, check: str, what: str) -> None:
     raise AtlasError(
-        f"capture: {name}: check '{check}': {what}; exclude it with layers= or correct how it is captured"
+        f"capture: {name}: check '{check}': {what}; exclude it with layers=['*', '!name'] or correct how "
+        "it is captured"
     )
 
 
 class _Checker:
-    """Looks at every call; the context it returns is α·V, so that the output shows whether α is right."""
+    """Looks at every call, and gives the model the context that a capture would."""
 
-    def __init__(self, sites: Capture, tolerance: float) -> None:
+    def __init__(self, sites: Capture, tolerance: float | None) -> None:
         self.sites, self.tolerance = sites, tolerance
         self.checked: list[str] = []
-        self.movable: list[str] = []
+        self.modules: dict[str, nn.Module] = {}
         self.seen: set[str] = set()
 
+    def wants(self, module: nn.Module) -> bool:
+        name = self.sites.site(module)[0]
+        self.seen.add(name)
+        return id(module) in self.sites._name and self.sites._wanted(module)
+
     def residual_input(self, module: nn.Module, x: Tensor) -> None:
-        """Not needed here: the check is about the attention that the model uses."""
+        """Not needed here: the checks are about the attention that the model uses."""
 
     def attend(self, call: AttentionCall) -> Tensor:
         name, _, _ = self.sites.site(call.module)
-        self.seen.add(name)
-        if not self.sites._wanted(call.module):
-            return call.context()
         factored = call.factored()
-        weights = factored.weights()
+        weights = in_float32(factored).weights()
         expected = (*call.q.shape[:3], call.k.shape[2])
         if weights.shape != expected:
             _fail(name, "shape", f"weights are {tuple(weights.shape)}, expected (B,H,Q,K) = {expected}")
-        sums = weights.float().sum(-1)
-        off = torch.minimum((sums - 1).abs(), sums.abs())
+        sums = weights.sum(-1)
+        off = (sums - 1).clamp(min=0) if call.sink is not None else torch.minimum((sums - 1).abs(), sums)
         if not bool((off <= 1e-3).all()) or not bool((weights >= 0).all()):
             _fail(name, "rows", "do not sum to 1")
-        made = weights @ factored.v
-        own = call.context() if call.own is None else call.own
-        if made.shape != own.shape or distance([own.float()], [made.float()]) > self.tolerance:
-            _fail(name, "weights times values", "are not what the module computed")
-        if name not in self.checked:
+        made = None
+        for want, reference in _references(factored, weights):
+            for how in dict.fromkeys(choose(factored, want, b)[0] for b in self._backends()):
+                values, made = compute(factored, want, None, how)
+                for statistic, value in reference.items():
+                    error = float((values[statistic] - value).nan_to_num(neginf=0.0).abs().max())
+                    if error > 1e-4 * max(1.0, _size(reference["lse"])):
+                        _fail(name, f"{statistic}, {how}", f"differs from the matrix by {error:.1e}")
+                wrong = disagreement(call, made, self.tolerance)
+                if wrong:
+                    _fail(name, "weights times values", f"by the back end {how} they {wrong}")
+        if name not in self.modules:
             self.checked.append(name)
-            if bool(((weights > 0).sum(-1) > 1).any()):
-                self.movable.append(name)
-        return made
+            self.modules[name] = call.module
+        return call.context() if made is None else output(call, made)
+
+    def _backends(self) -> tuple[str, ...]:
+        chosen = self.sites.backend
+        return ("materialised", "fused") if chosen == "auto" else (chosen,)
 
 
-class _Randomiser:
-    """Replaces the weights of one module by random ones over the keys it may see."""
+def _size(lse: Tensor) -> float:
+    finite = lse[torch.isfinite(lse)].abs()
+    return float(finite.max()) if finite.numel() else 0.0
 
-    def __init__(self, sites: Capture, target: str) -> None:
-        self.sites, self.target = sites, target
-        self.generator = torch.Generator().manual_seed(0)
+
+def _references(factored: AttentionCall, weights: Tensor) -> Iterator[tuple[Want, dict[str, Tensor]]]:
+    """Requests, and what the matrix gives for them. An empty call has nothing to check."""
+    if not weights.numel():
+        return
+    batch, keys = len(weights), weights.shape[-1]
+    member_BKG = torch.stack([torch.arange(keys) % 2 == 0, torch.arange(keys) > 0], -1).expand(batch, -1, -1)
+    member_BKG = member_BKG.to(weights.device)
+    ends_B2 = torch.tensor([[0, -1]], device=weights.device).expand(batch, -1)
+    rows_B2, columns_B2 = (ends_B2 % n for n in weights.shape[2:])
+    exact = in_float32(factored).sink_as_key()
+    lse = exact.scores().logsumexp(-1)
+    full = torch.exp(exact.scores() - lse[..., None]).nan_to_num(nan=0.0)
+    values = {
+        "lse": lse,
+        "entropy": -torch.xlogy(full, full).sum(-1),
+        "mass": weights @ member_BKG[:, None].to(weights),
+        "received": weights.sum(-2),
+        "rows": weights[:, :, rows_B2[0]],
+        "columns": weights[..., columns_B2[0]],
+    }
+    yield Want(frozenset(values), rows_B2, columns_B2, None, member_BKG), values
+    # Entropy may rule the fused pass out; the other statistics are then still computed by it.
+    del values["entropy"]
+    yield Want(frozenset(values), rows_B2, columns_B2, None, member_BKG), values
+
+
+class _One:
+    """The checker for a single module; the others compute as without a capture."""
+
+    def __init__(self, checker: _Checker, target: str) -> None:
+        self.checker, self.target = checker, target
+
+    def wants(self, module: nn.Module) -> bool:
+        return self.checker.wants(module) and self.checker.sites.site(module)[0] == self.target
 
     def residual_input(self, module: nn.Module, x: Tensor) -> None:
         """Not needed here."""
 
     def attend(self, call: AttentionCall) -> Tensor:
-        if self.sites.site(call.module)[0] != self.target:
-            return call.context()
-        factored = call.factored()
-        weights = factored.weights()
-        noise = torch.rand(weights.shape, generator=self.generator).to(weights) * (weights > 0)
-        return noise / noise.sum(-1, keepdim=True).clamp(min=1e-12) @ factored.v
+        return self.checker.attend(call)
+
+
+class _Noise:
+    """Gives one module noise in place of its context."""
+
+    def __init__(self, sites: Capture, target: str) -> None:
+        self.sites, self.target = sites, target
+
+    def wants(self, module: nn.Module) -> bool:
+        return self.sites.site(module)[0] == self.target
+
+    def residual_input(self, module: nn.Module, x: Tensor) -> None:
+        """Not needed here."""
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        return _noise(call.context())

@@ -6,6 +6,7 @@ What belongs to a task (building batches, naming axes and groups) is in capture/
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -90,7 +91,6 @@ def dump(
 ) -> dict[str, float]:
     """Write `out`/attention.h5 (when `attn` is among the statistics) and `out`/statistics.h5 (when anything
     else is). Goes on from `work` after a kill. `task` is prepared, `model` in evaluation mode on `device`."""
-    from attention_atlas.capture.checks import validate
     from attention_atlas.capture.engine import Capture
 
     names = list(settings.statistics)
@@ -110,16 +110,39 @@ def dump(
         "kinds": kinds,
         "filter": settings.filter,
     }
-    writers: dict[str, Any] = {}
-    if "attn" in names:
-        writers[ATTENTION] = AttentionWriter(work / ATTENTION, **identity)
-    if set(names) - {"attn"}:
-        writers[STATISTICS] = StatisticsWriter(work / STATISTICS, **identity, groups=groups)
+    with contextlib.ExitStack() as opened:
+        writers: dict[str, Any] = {}
+        if "attn" in names:
+            writers[ATTENTION] = opened.enter_context(AttentionWriter(work / ATTENTION, **identity))
+        if set(names) - {"attn"}:
+            writer = StatisticsWriter(work / STATISTICS, **identity, groups=groups)
+            writers[STATISTICS] = opened.enter_context(writer)
+        seen = _capture(task, model, settings, kinds, writers, device)
+    out.mkdir(parents=True, exist_ok=True)
+    sizes = {}
+    for name in writers:
+        sizes[f"{name} MB"] = (work / name).stat().st_size / 1e6
+        os.replace(work / name, out / name)
+    return {"examples": float(seen), **sizes}
+
+
+def _capture(
+    task: DumpTask,
+    model: nn.Module,
+    settings: DumpSettings,
+    kinds: Mapping[str, tuple[str, str]],
+    writers: Mapping[str, Any],
+    device: str,
+) -> int:
+    """Run the model over the examples that the writers lack; returns how many they hold afterwards."""
+    from attention_atlas.capture.checks import validate
+    from attention_atlas.capture.engine import Capture
+
     done = set.intersection(*(writer.done for writer in writers.values()))
     # Groups and queries are another for every batch.
     capture = Capture(
         model,
-        names,
+        list(settings.statistics),
         groups={},
         backend=settings.backend,
         layers=settings.layers,
@@ -145,14 +168,7 @@ def dump(
             if STATISTICS in writers and id not in writers[STATISTICS].done:
                 writers[STATISTICS].write(id, values, axes)
             seen += id not in done
-    for writer in writers.values():
-        writer.finish()
-    out.mkdir(parents=True, exist_ok=True)
-    sizes = {}
-    for name in writers:
-        sizes[f"{name} MB"] = (work / name).stat().st_size / 1e6
-        os.replace(work / name, out / name)
-    return {"examples": float(seen + len(done)), **sizes}
+    return seen + len(done)
 
 
 def counted(batch: DumpBatch, axis: str) -> np.ndarray:

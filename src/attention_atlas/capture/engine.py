@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,22 +21,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attention_atlas.capture import seam
-from attention_atlas.capture.backends import BACKENDS, compute
+from attention_atlas.capture.agreement import disagreement
+from attention_atlas.capture.backends import BACKENDS, choose, compute, form_of, output
 from attention_atlas.capture.groups import Groups
+from attention_atlas.capture.inventory import Inventory
 from attention_atlas.capture.projection import output_weight_HDM
 from attention_atlas.capture.residual import ResidualInputs
 from attention_atlas.capture.result import Captured, Record
-from attention_atlas.capture.routes import open_routes
-from attention_atlas.capture.seam import AttentionCall
+from attention_atlas.capture.routes import captured_by
+from attention_atlas.capture.seam import AttentionCall, current, in_backward, lock_of
 from attention_atlas.capture.want import (
     NEEDS_GROUPS,
     NEEDS_PROJECTION,
     NEEDS_ROWS,
-    Want,
+    Request,
     check_names,
     for_kind,
-    indices,
+    matches,
 )
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 
@@ -48,10 +50,18 @@ class Capture:
     glob: value}; rows and columns are positions (n,) or (B,n), pairs (n,2) or (B,n,2), negative from the end;
     queries is bool (B,Q), the queries that count in `received` (leave out padding).
 
-    backend: auto | fused | materialised. layers: glob, or several, over module names and "kind.layer".
+    backend: auto | fused | materialised. layers: glob, or several, over module names and "kind.layer";
+    one that begins with "!" excludes.
     kinds: {your name: glob over module names}; else a module's `attention_kind`, or its name with the layer
     number replaced by *. convention: used, or unnormalised (see seam.py). projections: {module glob: path of
-    its output projection}, where it is not found by itself. Raises AtlasError when nothing matches.
+    its output projection}, where it is not found by itself.
+
+    check: compare α·V with what the module itself computes, in its first call and whenever masks, types or
+    back end differ from those checked; and look for attention that does not pass through the capture, in the first
+    forward pass: a warning and `Captured.outside` name it. Costs one more attention pass in checked calls.
+
+    Raises AtlasError when nothing matches, and when a wanted module attends in a way that is not reproduced.
+    One capture can be entered once at a time; captures of one model in several threads wait for each other.
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class Capture:
         kinds: Mapping[str, str] | None = None,
         convention: str = "used",
         projections: Mapping[str, str] | None = None,
+        check: bool = True,
     ) -> None:
         self.model, self.names = model, check_names(statistics)
         self.groups, self.rows, self.columns, self.pairs = groups, rows, columns, pairs
@@ -90,10 +101,14 @@ class Capture:
             if given is None and not self.names.isdisjoint(needed):
                 wanted = ", ".join(sorted(self.names & set(needed)))
                 raise ConfigError(f"capture: {what}: needed for {wanted}; pass {what}=")
-        self._modules = dict(model.named_modules())
-        self._name = {id(module): name for name, module in self._modules.items()}
-        self._weights: dict[str, Tensor] = {}
+        # torch.compile wraps a module in another one, which is no part of the model's names.
+        self._modules = {_plain(name): module for name, module in model.named_modules()}
+        self._name = {id(module): _plain(name) for name, module in model.named_modules()}
+        self.check, self._checked = check, set[tuple[Any, ...]]()
+        self._inventory: Inventory | None = None
         self._told: set[tuple[str, str]] = set()
+        self._ever: set[str] = set()
+        self._warned = False
         self._exit: contextlib.ExitStack | None = None
         self._residual: ResidualInputs | None = None
         self._reset()
@@ -111,49 +126,89 @@ class Capture:
 
     def run(self, function: Callable[[], Any]) -> Captured:
         """Run `function`, which calls the model somehow, and return what was captured."""
-        with self, torch.no_grad():
-            output = function()
-        return self.result(output)
+        with lock_of(self.model):
+            with self, torch.no_grad():
+                output = function()
+            return self.result(output)
 
     def __enter__(self) -> Capture:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(lock_of(self.model))
+            if self._exit is not None:
+                raise AtlasError(
+                    "capture: this capture is already entered; leave it first, or make a second one"
+                )
             self._reset()
-            stack.enter_context(open_routes(self.model))
+            stack.enter_context(captured_by(self, self.model))
             if self.convention == "unnormalised":
-                self._residual = ResidualInputs(self._record)
+                self._residual = ResidualInputs(self._record, lambda: current() is self)
                 stack.enter_context(self._residual.hooks(self._modules, self._wanted))
-            handle = self.model.register_forward_pre_hook(lambda *_: self._reset())
+            handle = self.model.register_forward_pre_hook(lambda *_: self._begin())
             stack.callback(handle.remove)
-            stack.enter_context(seam.recording(self))
+            if self.check and self._inventory is None:
+                self._inventory = stack.enter_context(Inventory(self._modules))
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         assert self._exit is not None
-        self._exit.close()
-        self._exit = None
+        leave, self._exit = self._exit, None
         if self._residual is not None:
             self._residual.clear()
+        if self._inventory is not None:
+            self._inventory.done = True
+        leave.close()
+
+    def _begin(self) -> None:
+        """A forward pass of the model starts, in some thread."""
+        if current() is not self:
+            return
+        if self._seen and self._inventory is not None:
+            self._inventory.done = True
+        self._reset()
 
     def result(self, output: Any = None) -> Captured:
         """What the last forward pass left. Raises AtlasError when no attention was seen or none matched."""
         if not self._seen:
+            inline = f" ({', '.join(self.outside)} attend on their own)" if self.outside else ""
             raise AtlasError(
-                f"capture: {type(self.model).__name__}: no attention passed through the capture; run the "
-                "model inside it, and see docs/capture.md for the model classes that it knows"
+                f"capture: {type(self.model).__name__}: no attention passed through the capture{inline}; run "
+                "the model inside it, in the same thread, and see docs/capture.md for the known classes"
             )
         if not self._records:
             pattern = ", ".join(self.layers)
             raise AtlasError(
                 f"capture: layers: '{pattern}' matches nothing{did_you_mean(pattern, self._seen)}"
             )
-        return Captured.build(self._records, output)
+        if self.outside and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"capture: attention that is not captured: {', '.join(self.outside)}; exclude it with "
+                "layers=['*', '!name'], or see docs/capture.md on adding a model class",
+                stacklevel=2,
+            )
+        return Captured.build(self._records, output, self.outside)
+
+    @property
+    def outside(self) -> list[str]:
+        """Names of wanted modules whose attention did not pass through the capture in the first pass (see
+        inventory.py). Empty with check=False."""
+        found = [] if self._inventory is None else self._inventory.outside
+        return [n for n in found if n not in self._ever and matches(self.layers, n)]
 
     # What the seam calls ------------------------------------------------------------------------------
 
+    def wants(self, module: nn.Module) -> bool:
+        if id(module) not in self._name or in_backward():
+            # Another model's, or gradient checkpointing computes a pass once more.
+            return False
+        name = self.site(module)[0]
+        self._seen.append(name)
+        self._ever.add(name)
+        return self._wanted(module)
+
     def attend(self, call: AttentionCall) -> Tensor:
         if self._residual is not None:
-            self._seen.append(self.site(call.module)[0])
             return self._residual.attend(call)
         return self._record(call)
 
@@ -165,7 +220,7 @@ class Capture:
 
     def site(self, module: nn.Module) -> tuple[str, str, int]:
         """(name, kind, layer) of an attention module."""
-        name = self._name.get(id(module), type(module).__name__)
+        name = self._name.get(id(module)) or type(module).__name__
         numbers = list(re.finditer(r"(?<=\.)\d+(?=\.|$)", "." + name))
         layer: Any = getattr(module, "layer_index", None) if hasattr(module, "attention_kind") else None
         if layer is None:
@@ -188,68 +243,44 @@ class Capture:
 
     def _wanted(self, module: nn.Module) -> bool:
         name, kind, layer = self.site(module)
-        return any(fnmatchcase(name, p) or fnmatchcase(f"{kind}.{layer}", p) for p in self.layers)
+        return matches(self.layers, name, f"{kind}.{layer}")
 
     def _record(self, call: AttentionCall) -> Tensor:
         name, kind, layer = self.site(call.module)
-        self._seen.append(name)
-        if not self._wanted(call.module):
-            return call.context()
         number = self._calls[name] = self._calls.get(name, 0) + 1
         # One module may attend several times in a pass (LXMERT both ways, Qwen-VL once per image).
         kind = kind if number == 1 else f"{kind}#{number}"
         factored = call.factored()
-        want, group_names = self._want(factored, kind)
+        request = Request(self.names, self.groups, self.rows, self.columns, self.pairs, self.queries)
+        want, group_names = request.of(factored, kind)
         weight = None
         if not want.names.isdisjoint(NEEDS_PROJECTION):
-            weight = self._projection(name, factored)
-        values, context, reason = compute(call, factored, want, weight, self.backend)
+            weight = self._projection(factored)
+        how, reason = choose(factored, want, self.backend)
+        values, made = compute(factored, want, weight, how)
+        form = (name, how, *form_of(call))
+        if self.check and not call.dropout and form not in self._checked:
+            wrong = disagreement(call, made)
+            if wrong:
+                raise AtlasError(
+                    f"capture: {name}: check 'weights times values': they {wrong}; exclude it with "
+                    "layers=['*', '!name'] or correct how it is captured"
+                )
+            self._checked.add(form)
         if (kind, reason) not in self._told:
             self._told.add((kind, reason))
             log.info("capture: %s: %s", kind, reason)
         keep = {n: v.detach().cpu() if n == "attn" else v.detach() for n, v in values.items()}
         self._records.append(Record(kind, layer, name, keep, group_names))
-        return context
+        return output(call, made)
 
-    def _want(self, call: AttentionCall, kind: str) -> tuple[Want, list[str]]:
-        batch, _, queries, _ = call.q.shape
-        keys, device, names = call.k.shape[2], call.q.device, self.names
-        member, group_names = None, []
-        groups = for_kind(self.groups, kind)
-        if groups is None:
-            names -= NEEDS_GROUPS
-        elif not names.isdisjoint(NEEDS_GROUPS):
-            member, group_names = groups.member_BKG.to(device), groups.names
-            if member.shape[1] != keys or len(member) not in (1, batch):
-                raise AtlasError(
-                    f"capture: groups: for {len(member)} × {member.shape[1]} keys, but {kind} has {batch} × "
-                    f"{keys}; give groups={{kind glob: groups}} or choose layers="
-                )
-            member = member.expand(batch, -1, -1)
-        chosen: dict[str, Tensor | None] = {}
-        for what, value, sizes, needed in (
-            ("rows", for_kind(self.rows, kind), (queries,), NEEDS_ROWS),
-            ("columns", for_kind(self.columns, kind), (keys,), {"columns"}),
-            ("pairs", for_kind(self.pairs, kind), (queries, keys), {"pairs"}),
-        ):
-            chosen[what] = None
-            if value is None:
-                names -= set(needed)
-            elif not names.isdisjoint(needed):
-                chosen[what] = indices(value, batch, sizes, f"{what}: {kind}", device)
-        count = for_kind(self.queries, kind)
-        if count is not None and "received" in names:
-            count = torch.as_tensor(count, device=device).bool()
-            if count.shape != (batch, queries):
-                raise AtlasError(
-                    f"capture: queries: shape {tuple(count.shape)}, but {kind} has {batch} × {queries}"
-                )
-        want = Want(names, chosen["rows"], chosen["columns"], chosen["pairs"], member, count)
-        return want, group_names
+    def _projection(self, call: AttentionCall) -> Tensor:
+        name = self._name[id(call.module)]
+        path = for_kind(self.projections, name) if self.projections else None
+        heads, size = call.v.shape[1], call.v.shape[-1]
+        weight_HDM = output_weight_HDM(self._modules, name, heads, size, path)
+        return weight_HDM.to(call.q.device)
 
-    def _projection(self, name: str, call: AttentionCall) -> Tensor:
-        if name not in self._weights:
-            path = for_kind(self.projections, name) if self.projections else None
-            heads, size = call.v.shape[1], call.v.shape[-1]
-            self._weights[name] = output_weight_HDM(self._modules, name, heads, size, path)
-        return self._weights[name].detach().to(call.q.dtype)
+
+def _plain(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")

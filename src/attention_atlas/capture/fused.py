@@ -24,6 +24,8 @@ def why_not(call: AttentionCall, want: Want) -> str:
     """Why this call cannot be fused, or '' when it can. `call` is factored."""
     if call.alignment is not None:
         return "its alignment is not a dot product of transformed queries and keys"
+    if call.softcap is not None:
+        return "its scores are capped"
     if "attn" in want:
         return "the whole matrix is wanted"
     if call.bias is not None and "entropy" in want:
@@ -37,6 +39,8 @@ def from_passes(
     """All wanted statistics of one call, and the context, as from_matrix; `call` is factored and fusable."""
     scale = call.scale
     assert scale is not None
+    if call.mask is not None or call.bias is not None:
+        call = call.explicit()
     additive, empty = _additive(call)
     context, lse = _attend_lse(call.q, call.k, call.v, additive, call.is_causal, scale)
     if empty is not None:
@@ -86,7 +90,7 @@ def _masses(
         columns["norm_mass"] = member * projected_norm(call.v, weight_HDM)[..., None]
     both = torch.cat(list(columns.values()), -1) if len(columns) > 1 else next(iter(columns.values()))
     size = call.q.shape[-1]
-    # A pass is fused only when values are as wide as queries: cut or pad to that.
+    # As wide as the queries, so that no pass widens them.
     out = torch.cat([attend(part) for part in both.split(size, -1)], -1)
     values |= dict(zip(columns, out.split(member.shape[-1], -1)))
 
@@ -107,38 +111,58 @@ def _additive(call: AttentionCall) -> tuple[Tensor | None, Tensor | None]:
     return additive, (empty if bool(empty.any()) else None)
 
 
-def _pad(v: Tensor, size: int) -> Tensor:
-    return F.pad(v, (0, size - v.shape[-1])) if v.shape[-1] < size else v
+def _ready(x: Tensor, width: int) -> Tensor:
+    """`x` with its last axis padded to `width` and dense in memory.
+
+    The kernels are called directly, without the checks of the public function: they read the last axis as if
+    its stride were 1.
+    """
+    x = F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _inputs(
+    q: Tensor, k: Tensor, v: Tensor, additive: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What all kernels take: one head size for q, k and v, a multiple of 8, and last axes that are dense."""
+    width = max(q.shape[-1], v.shape[-1])
+    width += -width % 8
+    if additive is not None:
+        keys = k.shape[-2]
+        additive = additive.to(q.dtype).expand(*additive.shape[:-1], keys)
+        additive = additive if additive.stride(-1) == 1 else additive.contiguous()
+    return _ready(q, width), _ready(k, width), _ready(v, width), additive
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, additive: Tensor | None, causal: bool, scale: float) -> Tensor:
-    out = F.scaled_dot_product_attention(q, k, _pad(v, q.shape[-1]), additive, is_causal=causal, scale=scale)
-    return out[..., : v.shape[-1]]
+    size = v.shape[-1]
+    q, k, v, additive = _inputs(q, k, v, additive)
+    out = F.scaled_dot_product_attention(q, k, v, additive, is_causal=causal, scale=scale)
+    return out[..., :size]
 
 
 def _attend_lse(
     q: Tensor, k: Tensor, v: Tensor, additive: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
     """Context and lse. The kernels compute lse anyway; the public function just does not return it."""
-    if v.shape[-1] <= q.shape[-1] and q.shape[-2] > 0:
-        wide = _pad(v, q.shape[-1])
-        if q.device.type == "cpu":
-            out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                q, k, wide, 0.0, causal, attn_mask=additive, scale=scale
+    size = v.shape[-1]
+    q, k, v, additive = _inputs(q, k, v, additive)
+    if q.device.type == "cpu":
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, 0.0, causal, attn_mask=additive, scale=scale
+        )
+        return out[..., :size], lse
+    if q.device.type == "cuda":
+        bias = None if additive is None else _aligned(additive.expand(*q.shape[:3], k.shape[2]))
+        params = torch.backends.cuda.SDPAParams(q, k, v, bias, 0.0, causal, False)
+        if torch.backends.cuda.can_use_efficient_attention(params):
+            out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+                q, k, v, bias, True, 0.0, causal, scale=scale
             )
-            return out[..., : v.shape[-1]], lse
-        if q.device.type == "cuda":
-            try:
-                bias = None if additive is None else _aligned(additive.expand(*q.shape[:3], k.shape[2]))
-                out, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
-                    q, k, wide, bias, True, 0.0, causal, scale=scale
-                )
-                return out[..., : v.shape[-1]], lse[:, :, : q.shape[2]]
-            except RuntimeError:
-                # A shape or type this kernel does not take: the log-sum-exp in blocks, same numbers.
-                pass
+            return out[..., :size], lse[:, :, : q.shape[2]]
+    # A type or device that these kernels do not take: the log-sum-exp in blocks, same numbers.
     call = AttentionCall(torch.nn.Module(), q, k, v, None, additive, scale, is_causal=causal)
-    return _attend(q, k, v, additive, causal, scale), blocked_lse(call)
+    return _attend(q, k, v, additive, causal, scale)[..., :size], blocked_lse(call)
 
 
 def _aligned(bias: Tensor) -> Tensor:
@@ -156,15 +180,13 @@ def _received(call: AttentionCall, additive: Tensor | None, lse_BHQ: Tensor) -> 
     assert call.scale is not None
     empty_BHQ = torch.isneginf(lse_BHQ)
     shift = (-lse_BHQ.masked_fill(empty_BHQ, 0.0) / call.scale)[..., None]
-    pad = 7  # keeps the head size a multiple of 8 where it was one
-    q = F.pad(torch.cat([call.q, shift], -1), (0, pad))
-    k = F.pad(torch.cat([call.k, torch.ones_like(call.k[..., :1])], -1), (0, pad))
+    q = torch.cat([call.q, shift], -1)
+    k = torch.cat([call.k, torch.ones_like(call.k[..., :1])], -1)
     if call.is_causal:
-        visible = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-        additive = q.new_zeros(visible.shape).masked_fill(~visible, float("-inf"))[None, None]
+        additive, _ = _additive(call.explicit())
     if additive is not None:
         # Axes of length 1 mean "for all"; only the two that are exchanged must have their full length.
-        additive = additive.expand(*additive.shape[:2], q.shape[-2], k.shape[-2]).transpose(2, 3).contiguous()
+        additive = additive.expand(*additive.shape[:2], q.shape[-2], k.shape[-2]).transpose(2, 3)
         unseen_BHK = torch.isneginf(additive).all(-1)
     if bool(empty_BHQ.any()):
         # Leave out queries that see nothing; their shift would be meaningless.

@@ -20,27 +20,22 @@ BLOCK_BYTES = 2**26
 
 def select_rows(call: AttentionCall, rows: Tensor | slice) -> AttentionCall:
     """The same attention for some queries: `rows` is a slice, or (B,R) positions."""
-    keys, length = call.k.shape[-2], call.q.shape[-2]
+    length = call.q.shape[-2]
+    call = call.explicit()
     mask = call.mask
-    if call.is_causal:
-        causal = torch.ones(length, keys, dtype=torch.bool, device=call.q.device).tril()[None, None]
-        mask = causal if mask is None else mask & causal
     return dataclasses.replace(
         call,
         q=_take(call.q, rows, length),
         mask=None if mask is None else _take(mask, rows, length),
         bias=None if call.bias is None else _take(call.bias, rows, length),
-        is_causal=False,
     )
 
 
 def select_columns(call: AttentionCall, columns_BS: Tensor) -> AttentionCall:
     """The same scores towards some keys, (B,S) positions; their softmax is another one, use the whole lse."""
-    keys, length = call.k.shape[-2], call.q.shape[-2]
+    keys = call.k.shape[-2]
+    call = call.explicit()
     mask = call.mask
-    if call.is_causal:
-        causal = torch.ones(length, keys, dtype=torch.bool, device=call.q.device).tril()[None, None]
-        mask = causal if mask is None else mask & causal
 
     def take(x: Tensor) -> Tensor:
         while x.ndim < 4:
@@ -53,7 +48,6 @@ def select_columns(call: AttentionCall, columns_BS: Tensor) -> AttentionCall:
         v=_take(call.v, columns_BS, keys),
         mask=None if mask is None else take(mask),
         bias=None if call.bias is None else take(call.bias),
-        is_causal=False,
     )
 
 
@@ -79,10 +73,10 @@ def from_matrix(
     """
     batch, heads, length = call.q.shape[:3]
     keys = call.k.shape[-2]
-    block = length
+    block = max(1, length)
     if block_bytes is not None:
         row = batch * heads * keys * call.q.element_size()
-        block = min(max(1, block_bytes // row), max(1, length))
+        block = min(max(1, block_bytes // max(1, row)), block)
     f_BHK = None
     if want.any("norm_mass"):
         assert weight_HDM is not None
@@ -168,7 +162,8 @@ def _exp(score: Tensor, lse: Tensor) -> Tensor:
 def blocked_lse(call: AttentionCall, block_bytes: int = BLOCK_BYTES) -> Tensor:
     """ln Σ exp(score), (B,H,Q), from blocks of query rows."""
     batch, heads, length = call.q.shape[:3]
-    block = max(1, block_bytes // (batch * heads * call.k.shape[-2] * call.q.element_size()))
+    row = batch * heads * call.k.shape[-2] * call.q.element_size()
+    block = max(1, block_bytes // max(1, row))
     starts = range(0, max(1, length), block)
     return torch.cat(
         [torch.logsumexp(select_rows(call, slice(s, s + block)).scores(), -1) for s in starts], 2
@@ -186,7 +181,7 @@ def _pair_scores(call: AttentionCall, pairs_BP2: Tensor) -> Tensor:
     def pick(x_BHTD: Tensor, at_BP: Tensor) -> Tensor:
         return x_BHTD.gather(2, at_BP[:, None, :, None].expand(-1, x_BHTD.shape[1], -1, x_BHTD.shape[-1]))
 
-    score_BHP = (pick(call.q, query_BP) * pick(call.k, key_BP)).sum(-1) * call.scale
+    score_BHP = call.cap((pick(call.q, query_BP) * pick(call.k, key_BP)).sum(-1) * call.scale)
     if call.bias is not None:
         score_BHP = score_BHP + _entries(call.bias, query_BP, key_BP)
     if call.mask is not None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from attention_atlas.capture.seam import lock_of
 from attention_atlas.errors import AtlasError
 
 
@@ -68,7 +69,12 @@ def patch_order(model: nn.Module, seed: int = 0) -> Iterator[Patches]:
             f"patches: {type(model).__name__}: has {len(found)} modules with visual_embed, ViLT has one; "
             "other models keep their patches in order"
         )
-    embeddings, patches = found[0], Patches()
+    with lock_of(model):
+        yield from _fixed(found[0], seed)
+
+
+def _fixed(embeddings: Any, seed: int) -> Iterator[Patches]:
+    patches = Patches()
     plain: Any = embeddings.visual_embed
 
     def visual_embed(*args: Any, **kwargs: Any) -> Any:
@@ -80,8 +86,11 @@ def patch_order(model: nn.Module, seed: int = 0) -> Iterator[Patches]:
         patches.shape = (int(shape[0]), int(shape[1]))
         return x, mask, (index_BP2, shape)
 
-    embeddings.visual_embed = visual_embed  # type: ignore[assignment]
+    before = vars(embeddings).get("visual_embed")
+    embeddings.visual_embed = visual_embed
     try:
         yield patches
     finally:
         del embeddings.visual_embed
+        if before is not None:
+            embeddings.visual_embed = before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from attention_atlas.errors import AtlasError
 # Names under which model families keep it: on the attention module itself, else on its parent.
 OWN = ("output_projection", "o_proj", "out_proj", "c_proj", "projection", "proj", "dense", "output")
 PARENT = ("output.dense", "o_proj", "out_proj", "dense")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def output_weight_HDM(
@@ -19,34 +21,60 @@ def output_weight_HDM(
 ) -> Tensor:
     """W_O of the attention module `name` as (H, D, model dim), without its bias.
 
-    `override` is a dotted path relative to the module. Raises AtlasError when nothing fits.
+    `override` is a dotted path relative to the module. Weights that accelerate has offloaded are loaded for
+    this call. Raises AtlasError when nothing fits, or when the weight has no usable values (quantised, on the
+    meta device).
     """
     module, parent = modules[name], modules.get(name.rpartition(".")[0])
     tried = [(module, path) for path in ([override] if override else OWN)]
     if parent is not None and not override:
         tried += [(parent, path) for path in PARENT]
     for owner, path in tried:
-        weight_IM = _weight(owner, path)
-        if weight_IM is not None and weight_IM.shape[0] == heads * size:
-            return weight_IM.reshape(heads, size, -1)
+        layer = _linear(owner, path)
+        if layer is not None:
+            weight_IM = _oriented(layer, layer.weight)
+            if weight_IM.ndim == 2 and weight_IM.shape[0] == heads * size:
+                return _oriented(layer, _loaded(name, path, layer)).reshape(heads, size, -1)
     raise AtlasError(
         f"capture: {name}: found no output projection with {heads * size} inputs; "
         "name it, for example projections={'*self_attn': 'o_proj'}, or do not ask for norms"
     )
 
 
-def _weight(owner: nn.Module, path: str) -> Tensor | None:
-    """The weight as (inputs, outputs), or None when there is no such linear layer."""
+def _linear(owner: nn.Module, path: str) -> Any:
+    """The linear layer at `path`, or None when there is none."""
     try:
         layer = owner.get_submodule(path)
     except AttributeError:
         return None
-    if isinstance(layer, nn.Linear):
-        return layer.weight.T
-    weight = getattr(layer, "weight", None)
-    # transformers' Conv1D keeps (inputs, outputs).
-    is_conv1d = type(layer).__name__ == "Conv1D" and isinstance(weight, Tensor)
-    return weight if is_conv1d else None
+    is_conv1d = type(layer).__name__ == "Conv1D" and isinstance(getattr(layer, "weight", None), Tensor)
+    return layer if isinstance(layer, nn.Linear) or is_conv1d else None
+
+
+def _oriented(layer: nn.Module, weight: Tensor) -> Tensor:
+    """The weight as (inputs, outputs), as transformers' Conv1D keeps it."""
+    return weight.T if isinstance(layer, nn.Linear) else weight
+
+
+def _loaded(name: str, path: str, layer: Any) -> Tensor:
+    weight: Tensor = layer.weight
+    if weight.is_meta and hasattr(layer, "_hf_hook"):
+        from accelerate.utils import align_module_device
+
+        # The layer itself has not run yet: its hook loads the weight from memory or disk, and frees it.
+        with align_module_device(layer):
+            weight = layer.weight
+    if weight.is_meta:
+        raise AtlasError(
+            f"capture: {name}: the weight of its output projection '{path}' is on the meta device; load it "
+            "onto a device, or do not ask for norms"
+        )
+    if weight.dtype not in FLOATS:
+        raise AtlasError(
+            f"capture: {name}: the weight of its output projection '{path}' is quantised ({weight.dtype}); "
+            "load the model in floating point, or do not ask for norms"
+        )
+    return weight.detach()
 
 
 def projected_norm(x_BHTD: Tensor, weight_HDM: Tensor) -> Tensor:

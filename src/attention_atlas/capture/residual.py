@@ -17,8 +17,9 @@ from attention_atlas.errors import AtlasError
 class ResidualInputs:
     """Runs each wanted attention module once more with x in place of norm(x) and records that call only."""
 
-    def __init__(self, record: Callable[[AttentionCall], Tensor]) -> None:
-        self._record, self._second = record, False
+    def __init__(self, record: Callable[[AttentionCall], Tensor], active: Callable[[], bool]) -> None:
+        """active: whether this thread is inside the capture that `record` belongs to."""
+        self._record, self._active, self._second = record, active, False
         self.inputs: dict[int, Tensor] = {}
 
     def attend(self, call: AttentionCall) -> Tensor:
@@ -48,7 +49,7 @@ class ResidualInputs:
 
     def _hook(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            if self._second:
+            if self._second or not self._active():
                 return
             if id(module) not in self.inputs:
                 raise AtlasError(

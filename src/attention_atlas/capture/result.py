@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,18 +43,22 @@ class KindResult:
 
 @dataclass
 class Captured(Mapping[str, KindResult]):
-    """{kind: KindResult}, in the order of the forward pass; `output` is what the model returned."""
+    """{kind: KindResult}, in the order of the forward pass; `output` is what the model returned.
+
+    outside: names of wanted modules whose attention did not pass through the capture.
+    """
 
     kinds: dict[str, KindResult]
     output: Any = None
+    outside: list[str] = field(default_factory=list)
 
     @classmethod
-    def build(cls, records: list[Record], output: Any = None) -> Captured:
+    def build(cls, records: list[Record], output: Any = None, outside: Sequence[str] = ()) -> Captured:
         by_kind: dict[str, list[Record]] = {}
         for record in records:
             by_kind.setdefault(record.kind, []).append(record)
         kinds = {kind: _stack(kind, found) for kind, found in by_kind.items()}
-        return cls(kinds, output)
+        return cls(kinds, output, list(outside))
 
     def __getitem__(self, kind: str) -> KindResult:
         if kind not in self.kinds:

@@ -27,7 +27,11 @@ Axis letters: B batch, H head, Q query = target, K key = source, D head size.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import dataclasses
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -45,7 +49,11 @@ class AttentionCall:
     scale: None means 1/sqrt(D). alignment: None for the dot product, else an object with either
     `factor(q, k) -> (q', k', scale)`, which keeps the score a scaled dot product, or
     `score(q, k) -> score_BHQK`, which replaces q·k·scale and treats every (query, key) pair by itself.
-    own_BHQE: what the module computed itself, where a route knows it; the check at load time compares.
+    softcap: None, or c where the scaled score s becomes c·tanh(s/c) before bias and mask (Gemma 2).
+    sink: None, or (H,) logits of one more key that belongs to no token (GPT-OSS); weights of a row then sum
+    to 1 minus the share of the sink.
+    own: (B,H,Q,E) that the module has computed itself, where a route has it. plain: computes that, with
+    float32 inputs if its argument is true. Without both, the context is SDPA's.
     """
 
     module: nn.Module
@@ -58,7 +66,10 @@ class AttentionCall:
     dropout: float = 0.0
     alignment: Any = None
     is_causal: bool = False
+    softcap: float | None = None
+    sink: Tensor | None = None
     own: Tensor | None = None
+    plain: Callable[[bool], Tensor] | None = None
 
     def factored(self) -> AttentionCall:
         """The same call with `alignment.factor` applied and heads of k and v repeated to those of q."""
@@ -66,15 +77,49 @@ class AttentionCall:
         if alignment is not None and hasattr(alignment, "factor"):
             q, k, scale = alignment.factor(q, k)
             alignment = None
-        repeat = q.shape[1] // k.shape[1]
+        repeat = q.shape[1] // max(1, k.shape[1])
         v = self.v
         if repeat > 1:
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
         if scale is None:
             scale = q.shape[-1] ** -0.5
-        return AttentionCall(
-            self.module, q, k, v, self.mask, self.bias, scale, self.dropout, alignment, self.is_causal
+        return dataclasses.replace(
+            self, q=q, k=k, v=v, scale=scale, alignment=alignment, own=None, plain=None
         )
+
+    def explicit(self) -> AttentionCall:
+        """The same call with a causal mask written out, in place of `is_causal`."""
+        if not self.is_causal:
+            return self
+        shape = (self.q.shape[-2], self.k.shape[-2])
+        causal = torch.ones(shape, dtype=torch.bool, device=self.q.device).tril()[None, None]
+        mask = causal if self.mask is None else self.mask & causal
+        return dataclasses.replace(self, mask=mask, is_causal=False)
+
+    def sink_as_key(self) -> AttentionCall:
+        """The same factored call with the sink as one more key, the last, whose value is 0.
+
+        Its logit goes in as one more dimension of queries and keys, so that every back end can compute it.
+        """
+        if self.sink is None:
+            return self
+        call = self.explicit()
+        assert call.sink is not None and call.scale is not None
+        batch, heads, keys, size = call.k.shape
+        q = F.pad(call.q, (0, 1), value=1 / call.scale)
+        sink_B11D = F.pad(call.sink.to(q).reshape(1, heads, 1, 1), (size, 0)).expand(batch, -1, -1, -1)
+        k = torch.cat([F.pad(call.k, (0, 1)), sink_B11D], 2)
+        v = F.pad(call.v, (0, 0, 0, 1))
+
+        def widen(x: Tensor | None, value: float) -> Tensor | None:
+            return None if x is None else F.pad(x.expand(*x.shape[:-1], keys), (0, 1), value=value)
+
+        mask, bias = widen(call.mask, True), widen(call.bias, 0.0)
+        return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, bias=bias, sink=None)
+
+    def cap(self, score: Tensor) -> Tensor:
+        """The scaled scores, capped where the call has a softcap."""
+        return score if self.softcap is None else self.softcap * torch.tanh(score / self.softcap)
 
     def additive(self) -> Tensor | None:
         """Mask and bias as one float tensor for SDPA, or the bool mask alone, or None."""
@@ -86,34 +131,40 @@ class AttentionCall:
 
     def scores(self) -> Tensor:
         """Scaled scores with bias, −inf where masked, (B,H,Q,K). Forms the full matrix."""
-        call = self.factored()
+        # Causal as in SDPA: the upper left corner is aligned, whatever the two lengths.
+        call = self.factored().explicit()
         if call.alignment is not None:
             score = call.alignment.score(call.q, call.k)
         else:
             assert call.scale is not None
-            score = call.q @ call.k.transpose(-1, -2) * call.scale
+            score = call.cap(call.q @ call.k.transpose(-1, -2) * call.scale)
         if call.bias is not None:
             score = score + call.bias
         if call.mask is not None:
             score = score.masked_fill(~call.mask, float("-inf"))
-        if call.is_causal:
-            # As SDPA: the upper left corner is aligned, whatever the two lengths.
-            allowed = torch.ones(score.shape[-2:], dtype=torch.bool, device=score.device).tril()
-            score = score.masked_fill(~allowed, float("-inf"))
         return score
 
     def weights(self) -> Tensor:
         """Attention weights (B,H,Q,K); a row without any visible key is all zero, as in SDPA."""
         score = self.scores()
+        if self.sink is not None:
+            sink = self.sink.to(score).reshape(1, -1, 1, 1).expand(*score.shape[:3], 1)
+            return torch.softmax(torch.cat([score, sink], -1), -1)[..., :-1]
         weights = torch.softmax(score, -1)
         if self.mask is None and self.bias is None:
             return weights
-        return weights.masked_fill(score.amax(-1, keepdim=True) == float("-inf"), 0.0)
+        return weights.masked_fill(torch.isneginf(score).all(-1, keepdim=True), 0.0)
 
     def context(self) -> Tensor:
-        """What the model gets: (B,H,Q,E)."""
+        """What the model gets without a capture: (B,H,Q,E)."""
+        if self.own is not None:
+            return self.own
+        if self.plain is not None:
+            return self.plain(False)
         call = self.factored()
-        if call.alignment is None:
+        if call.mask is not None or call.bias is not None:
+            call = call.explicit()
+        if call.alignment is None and call.softcap is None and call.sink is None:
             return F.scaled_dot_product_attention(
                 call.q, call.k, call.v, call.additive(), call.dropout, call.is_causal, scale=call.scale
             )
@@ -123,12 +174,34 @@ class AttentionCall:
 class Recorder(Protocol):
     """What an active capture offers the seam."""
 
+    def wants(self, module: nn.Module) -> bool:
+        """Whether this attention module is to be recorded; if not, it computes as without a capture."""
+
     def attend(self, call: AttentionCall) -> Tensor: ...
 
     def residual_input(self, module: nn.Module, x: Tensor) -> None: ...
 
 
-_active: list[Recorder] = []
+# Per thread and asynchronous task, so that a capture never records what another thread computes.
+_active: ContextVar[Recorder | None] = ContextVar("attention_atlas_recorder", default=None)
+_locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
+_locks_lock = threading.Lock()
+
+
+def current() -> Recorder | None:
+    """The active capture of this thread: the innermost, or None."""
+    return _active.get()
+
+
+def in_backward() -> bool:
+    """Whether this thread computes gradients; a forward pass is then gradient checkpointing's second one."""
+    return bool(torch._C._current_graph_task_id() != -1)
+
+
+def lock_of(model: nn.Module) -> threading.RLock:
+    """The lock that a capture holds while its hooks are on `model`."""
+    with _locks_lock:
+        return _locks.setdefault(model, threading.RLock())
 
 
 def attend(
@@ -144,13 +217,15 @@ def attend(
 ) -> Tensor:
     """Context (B,H,Q,D) of one attention; see the module docstring and AttentionCall for the arguments."""
     call = AttentionCall(module, q_BHQD, k_BHKD, v_BHKD, mask, bias, scale, dropout, alignment)
-    return _active[-1].attend(call) if _active else call.context()
+    recorder = _active.get()
+    return call.context() if recorder is None or not recorder.wants(module) else recorder.attend(call)
 
 
 def residual_input(module: nn.Module, x: Tensor) -> None:
     """Tell a capture of `convention: unnormalised` the residual input of an attention module."""
-    if _active:
-        _active[-1].residual_input(module, x)
+    recorder = _active.get()
+    if recorder is not None:
+        recorder.residual_input(module, x)
 
 
 @contextlib.contextmanager
@@ -159,8 +234,8 @@ def recording(recorder: Recorder | None) -> Iterator[None]:
     if recorder is None:
         yield
         return
-    _active.append(recorder)
+    token = _active.set(recorder)
     try:
         yield
     finally:
-        _active.pop()
+        _active.reset(token)

@@ -23,12 +23,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from attention_atlas.capture.seam import AttentionCall
 
 # Axes after batch (and head, except for norm_summed).
 AXES = {
@@ -91,6 +94,16 @@ def for_kind(value: Any, kind: str) -> Any:
     return None
 
 
+def matches(patterns: Sequence[str], *names: str) -> bool:
+    """Whether one of the globs matches one of `names`. A glob that begins with '!' excludes what it matches;
+    exclusions alone take everything else."""
+    excluded = [p[1:] for p in patterns if p.startswith("!")]
+    included = [p for p in patterns if not p.startswith("!")] or ["*"]
+    if any(fnmatchcase(name, p) for p in excluded for name in names):
+        return False
+    return any(fnmatchcase(name, p) for p in included for name in names)
+
+
 def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: torch.device) -> Tensor:
     """Chosen positions as (B, n) for one size, or (B, n, 2) for two; negative ones count from the end.
 
@@ -108,3 +121,56 @@ def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: tor
     if bool(((index >= limit) | (index < -limit)).any()):
         raise AtlasError(f"capture: {what}: a position lies outside {' × '.join(map(str, sizes))}")
     return torch.where(index < 0, index + limit, index)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a capture is asked for, for all kinds: one value, or {kind glob: value}; see `Capture`."""
+
+    names: frozenset[str]
+    groups: Any = None
+    rows: Any = None
+    columns: Any = None
+    pairs: Any = None
+    queries: Any = None
+
+    def of(self, call: AttentionCall, kind: str) -> tuple[Want, list[str]]:
+        """(the request for one factored call, names of its groups).
+
+        Statistics are left out for kinds without groups, rows, columns or pairs. Raises AtlasError for what
+        does not fit the call.
+        """
+        batch, _, queries, _ = call.q.shape
+        keys, device, names = call.k.shape[2], call.q.device, self.names
+        member, group_names = None, []
+        groups = for_kind(self.groups, kind)
+        if groups is None:
+            names -= NEEDS_GROUPS
+        elif not names.isdisjoint(NEEDS_GROUPS):
+            member, group_names = groups.member_BKG.to(device), groups.names
+            if member.shape[1] != keys or len(member) not in (1, batch):
+                raise AtlasError(
+                    f"capture: groups: for {len(member)} × {member.shape[1]} keys, but {kind} has {batch} × "
+                    f"{keys}; give groups={{kind glob: groups}} or choose layers="
+                )
+            member = member.expand(batch, -1, -1)
+        chosen: dict[str, Tensor | None] = {}
+        for what, value, sizes, needed in (
+            ("rows", for_kind(self.rows, kind), (queries,), NEEDS_ROWS),
+            ("columns", for_kind(self.columns, kind), (keys,), {"columns"}),
+            ("pairs", for_kind(self.pairs, kind), (queries, keys), {"pairs"}),
+        ):
+            chosen[what] = None
+            if value is None:
+                names -= set(needed)
+            elif not names.isdisjoint(needed):
+                chosen[what] = indices(value, batch, sizes, f"{what}: {kind}", device)
+        count = for_kind(self.queries, kind)
+        if count is not None and "received" in names:
+            count = torch.as_tensor(count, device=device).bool()
+            if count.shape != (batch, queries):
+                raise AtlasError(
+                    f"capture: queries: shape {tuple(count.shape)}, but {kind} has {batch} × {queries}"
+                )
+        want = Want(names, chosen["rows"], chosen["columns"], chosen["pairs"], member, count)
+        return want, group_names

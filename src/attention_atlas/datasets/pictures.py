@@ -1,20 +1,127 @@
-"""Sizes of picture files, with the errors that every reader shares."""
+"""The only module that opens picture files, so that every model and figure sees the same pixels.
+
+`read_rgb` turns a picture as its EXIF orientation says, converts its samples to 8 bits and returns RGB:
+
+- integers by their full range: 16-bit samples are divided by 257, so that 65535 becomes 255. Samples of 32
+  bits count as 16-bit ones if they lie within 0..65535 (Pillow returns some 16-bit files so), else as floats;
+- floats within 0..1 are multiplied by 255. Otherwise the smallest value becomes 0 and the largest 255. NaN
+  and -inf become 0 and inf becomes 255; none of them counts for the range;
+- palettes, CMYK, YCbCr and Lab are converted to RGB. An alpha channel is dropped, as torchvision and
+  transformers do. Of several frames the first is read.
+"""
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from attention_atlas.errors import AtlasError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(width, height) in pixels, from the header only. Raises AtlasError when absent or no picture."""
+ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
+
+
+def read_rgb(path: str | Path) -> Image:
+    """The picture in RGB, upright, 8 bits per channel.
+
+    Raises AtlasError for a file that is missing, truncated, too large or no picture.
+    """
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        try:
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image, path)
+        except AtlasError:
+            raise
+        except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
+            raise AtlasError(
+                f"{path}: picture: is truncated or damaged ({_first_line(error)}); replace the file"
+            ) from None
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of `read_rgb(path)` in pixels. The pixels are decoded only if the picture is turned.
+
+    Raises AtlasError for a file that is missing or no picture.
+    """
+    with _opened(path) as image:
+        try:
+            turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+        except Exception:  # a damaged EXIF block: read_rgb says what is wrong, or passes over it
+            turned = True
+        size: tuple[int, int] = image.size
+    return read_rgb(path).size if turned else size
+
+
+def encode_picture(picture: str | Path | np.ndarray, longest: int | None = None) -> str:
+    """PNG in base64 of a file or of (H,W,3) uint8 pixels, at most `longest` pixels wide and high."""
+    from PIL.Image import fromarray
+
+    image = fromarray(picture) if isinstance(picture, np.ndarray) else read_rgb(picture)
+    if longest is not None:
+        image.thumbnail((longest, longest))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def decode_picture(encoded: str) -> np.ndarray:
+    """(H,W,3) uint8 of what `encode_picture` returned."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+def _opened(path: str | Path) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
-            return image.size
+        return Image.open(path)
     except FileNotFoundError:
         raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
-    except (UnidentifiedImageError, OSError):
-        raise AtlasError(f"{path}: not a picture that can be read; save it anew as PNG or JPEG") from None
+    except UnidentifiedImageError:
+        raise AtlasError(f"{path}: not a picture that can be read; save it again as PNG or JPEG") from None
+    except Image.DecompressionBombError as error:
+        raise AtlasError(f"{path}: picture: {_first_line(error)}; save it smaller") from None
+    except Exception as error:  # as above
+        raise AtlasError(
+            f"{path}: not a picture that can be read ({_first_line(error)}); save it again as PNG or JPEG"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _to_rgb(image: Image, path: str | Path) -> Image:
+    from PIL.Image import fromarray
+
+    if image.mode[0] in "IF":  # I, I;16, I;16B, ..., F
+        return fromarray(_eight_bits(np.asarray(image), path)).convert("RGB")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # the transparent colour of a palette, which Pillow warns about
+    return image.convert("RGB")
+
+
+def _eight_bits(values: Any, path: str | Path) -> np.ndarray:
+    """(H,W) uint8 of one channel with more than 8 bits, by the rules of this module."""
+    if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 65535:
+        return np.rint(values / 257).astype(np.uint8)
+    values = values.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        raise AtlasError(f"{path}: picture: no pixel has a finite value; replace the file")
+    low, high = float(finite.min()), float(finite.max())
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    scaled = np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0)
+    return np.rint(255 * scaled).astype(np.uint8)

@@ -1,6 +1,6 @@
 """Stanford image paragraphs (Krause et al. 2017): one paragraph for each of 19,551 Visual Genome pictures.
 
-Files: `paragraphs_v1.json`, a list of {"image_id": 2356347, "url": ".../VG_100K_2/2356347.jpg", "paragraph": ...};
+Files: `paragraphs_v1.json`, a list of {"image_id": 2356347, "url": ".../VG_100K_2/2356347.jpg", "paragraph"};
 `train_split.json` (14,575), `val_split.json` (2,487) and `test_split.json` (2,489), each a list of image ids;
 Visual Genome's pictures in `VG_100K/` and `VG_100K_2/`.
 """
@@ -41,8 +41,8 @@ def read_stanford_paragraphs(
         limit: number of images of each split to keep, the first in the file (None: all).
 
     Raises:
-        AtlasError: a file or field is missing, an id is in two splits or has no paragraph, or a paragraph has no
-            words.
+        AtlasError: a file or field is missing, an id is in two splits or has no paragraph, or a paragraph has
+            no words.
     """
     paragraphs, images = Path(paragraphs), Path(images)
     for split in keep_splits:
@@ -73,7 +73,7 @@ def read_stanford_paragraphs(
     for image_id, split in split_of.items():
         if image_id not in described:
             raise AtlasError(
-                f"{splits[split]}: '{image_id}' has no paragraph in {paragraphs.name}; download both files anew"
+                f"{splits[split]}: '{image_id}' has no paragraph in {paragraphs.name}; download both anew"
             )
     check_examples(examples, scenes, str(paragraphs))
     return Corpus(images, scenes, examples, name)

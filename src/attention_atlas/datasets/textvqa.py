@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
-from attention_atlas.datasets.pictures import picture_size
+from attention_atlas.datasets.pictures import picture_size, read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.vision.ocr_file import OcrPicture, OcrToken, look_of, write_ocr
 
@@ -134,9 +134,7 @@ class RosettaOcr:
         scene = corpus.scenes[image_id]
         pixels = None
         if self.looks:
-            from attention_atlas.vision.ocr import picture_pixels
-
-            pixels = picture_pixels(corpus.image_path(image_id))
+            pixels = np.asarray(read_rgb(corpus.image_path(image_id)))
         tokens = []
         for row in rows:
             try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.datasets.pictures import decode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.style import GREY, PAGE, new_figure
 from attention_atlas.figures.vilt_layers import read_json
@@ -54,7 +53,7 @@ def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int =
     alike = [m for m in maps if m["words"] == maps[0]["words"]]
     for part, shown_map, alignment, role in zip(parts, maps, content["alignments"], ("best", "worst")):
         axes = part.subplots(1, columns + 1, squeeze=False)[0]
-        picture = _picture(shown_map["picture"])
+        picture = decode_picture(shown_map["picture"])
         axes[0].imshow(picture)
         _bare(axes[0])
         for ax, place in zip(axes[1:], chosen_words(shown_map, alike, meant, columns)):
@@ -92,13 +91,6 @@ def attention_map(entry: Mapping[str, Any], attn_N: np.ndarray, picture: np.ndar
         return attn_N.reshape(entry["grid"])
     scale = picture.shape[1] / (entry["size"][0] or picture.shape[1])
     return paint(picture.shape[:2], np.array(entry["boxes"]), attn_N, scale)
-
-
-def _picture(encoded: str) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(io.BytesIO(base64.b64decode(encoded))) as opened:
-        return np.asarray(opened.convert("RGB"))
 
 
 def _bare(ax: Any) -> None:

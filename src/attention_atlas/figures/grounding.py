@@ -47,8 +47,8 @@ def noun_grounding(
     table: pd.DataFrame, condition: str = "phrases", kind: str = "cross", scale: str = "own"
 ) -> Figure:
     """Figure 4: share of cross-attention from noun phrases to their linked regions, with both chance levels:
-    attention that is uniform over the regions, and attention proportional to their area. A head is above chance
-    when the lower end of its interval is above both."""
+    attention that is uniform over the regions, and attention proportional to their area. A head is above
+    chance when the lower end of its interval is above both."""
     rows = _rows(table, metric="grounding", kind=kind, condition=condition)
     heads = rows[rows["head"] >= 0]
     by_area = _rows(table, metric="grounding_chance", kind=kind, condition="area")
@@ -57,8 +57,9 @@ def noun_grounding(
     title = (
         f"noun phrase → linked regions\n(chance: uniform {number(uniform, 1)} %, by area {number(area, 1)} %)"
     )
-    note = f"n = {_count(rows)} phrases; {above} of {len(heads)} heads above both chance levels (95 % interval)\n"
-    note += "frame: highest head; lines on the bar: chance, uniform (solid) and by area (dashed)"
+    note = f"n = {_count(rows)} phrases; {above} of {len(heads)} heads above both chance levels\n"
+    note += "(95 % interval); frame: highest head\n"
+    note += "lines on the bar: chance, uniform (solid) and by area (dashed)"
     return heatmaps(
         [Panel(100 * head_matrix(rows), title, uniform, area)],
         width=COLUMN * 1.15, columns=1, label="P (%)", scale=scale, digits=1, note=note,

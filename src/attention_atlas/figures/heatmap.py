@@ -21,8 +21,8 @@ SCALES = ("own", "shared", "full")
 
 @dataclass
 class Panel:
-    """One heat map. `values_LH` is drawn as it is; `chance` is a solid line on the colour bar, `other_chance` a
-    dashed one."""
+    """One heat map. `values_LH` is drawn as it is; `chance` is a solid line on the colour bar,
+    `other_chance` a dashed one."""
 
     values_LH: np.ndarray
     title: str

@@ -201,7 +201,7 @@ def _marked(
             )
             if len(test):
                 found[str(quantity["title"]), model] = float(test["value"].iloc[0])
-    corrected = holm(np.array(list(found.values()))) if found else []
+    corrected = holm(np.array(list(found.values())))
     return {key for key, p in zip(found, corrected, strict=True) if p < 0.05}
 
 

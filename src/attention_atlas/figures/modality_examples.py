@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.figures.modality_page import START, dispersion
 from attention_atlas.figures.style import GREY, LINES, PAGE, SEQUENTIAL, new_figure, number
@@ -244,13 +245,7 @@ def _rows(ax: Any, caption: dict[str, Any], colours: dict[int, str], top: int) -
 
 
 def _picture(ax: Any, path: str) -> None:
-    from pathlib import Path
-
-    import matplotlib.image as images
-
-    if not Path(path).exists():
-        raise AtlasError(f"{path}: no such picture; run the stage that writes it (dvc repro)")
-    ax.imshow(images.imread(path), interpolation="antialiased")
+    ax.imshow(np.asarray(read_rgb(path)), interpolation="antialiased")
     ax.axis("off")
 
 

@@ -6,7 +6,6 @@ they attend to (source) on the right, a line's strength is the attention.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.datasets.pictures import encode_picture
 from attention_atlas.figures.modality_template import PAGE
 from attention_atlas.files import write_text
 from attention_atlas.metrics.entropy import row_entropy
 
 START = "START"
+LONGEST = 640  # pixels: larger pictures are made smaller in the page
 
 
 def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -52,11 +52,8 @@ def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def picture(path: str) -> str:
-    file = Path(path)
-    if not file.exists():
-        raise AtlasError(f"{path}: no such picture; run the stage that writes it (dvc repro)")
-    kind = "jpeg" if file.suffix.lower() in (".jpg", ".jpeg") else "png"
-    return f"data:image/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    """A data URI. Browsers do not show every file that a corpus may have (TIFF, 16-bit samples)."""
+    return f"data:image/png;base64,{encode_picture(path, LONGEST)}"
 
 
 def dispersion(attn_LHTS: np.ndarray) -> np.ndarray:

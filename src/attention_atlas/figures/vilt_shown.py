@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.datasets.pictures import decode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.style import GREY, PAGE, new_figure
 from attention_atlas.figures.vilt_layers import read_json
@@ -49,15 +48,13 @@ def words_by_layers(
     every other one). Each map has its own scale, given by its highest patch; the box is the thing asked
     about."""
     from matplotlib.patches import Rectangle
-    from PIL import Image
 
     content = read_json(shown, SCHEMA)
     if question >= len(content["questions"]):
         many = len(content["questions"])
         raise AtlasError(f"{shown}: has {many} questions, not {question + 1}; ask for fewer")
     item = content["questions"][question]
-    with Image.open(io.BytesIO(base64.b64decode(item["picture"]))) as opened:
-        picture = np.asarray(opened.convert("RGB"))
+    picture = decode_picture(item["picture"])
     maps = item["maps"][:words]
     depth = len(maps[0]["map"])
     columns = list(layers) or list(range(2, depth + 1, 2))

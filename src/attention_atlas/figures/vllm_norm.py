@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.datasets.pictures import decode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.style import GREY, LINES, PAGE, SEQUENTIAL, new_figure
 from attention_atlas.figures.vilt_layers import read_json
@@ -119,8 +118,6 @@ def over_picture(
 ) -> Figure:
     """Norm-based attention of `row` over the picture, for models whose visual tokens have places; columns are
     layers. Each map has its own scale."""
-    from PIL import Image
-
     samples = [s for s in _samples(shown, models, data) if s["grid"]]
     if not samples:
         raise AtlasError(
@@ -132,8 +129,7 @@ def over_picture(
     figure = new_figure(PAGE, len(samples) * (cell + 0.2) + 0.3)
     axes = figure.subplots(len(samples), len(layers) + 1, squeeze=False)
     for r, sample in enumerate(samples):
-        with Image.open(io.BytesIO(base64.b64decode(sample["picture"]))) as opened:
-            picture = np.asarray(opened.convert("RGB"))
+        picture = decode_picture(sample["picture"])
         side = min(picture.shape[:2])  # the towers see the middle square
         top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
         picture = picture[top : top + side, left : left + side]

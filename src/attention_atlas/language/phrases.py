@@ -3,6 +3,9 @@
 spaCy's noun chunks are flat: "a window with white lace curtains" gives "a window" and
 "white lace curtains". The paper ("Attention as Grounding", section 4) also counts the phrase around
 both, so every chunk is extended by what its head governs in the dependency tree.
+
+Real captions make the parser slip: it hangs an "and" on the phrase before it, or begins a phrase with the
+comma that precedes it. So each phrase is trimmed to its own words.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 _STOP_WORDS = "right left top bottom back front far close side background foreground middle corner"
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 NESTING = ("all", "flat", "full")
+_CONJUNCTIONS = frozenset(["and", "or", "nor", "but", "and/or", "&"])
 _POST_MODIFIERS = ("prep", "acl", "relcl")  # what makes a chunk longer to its right
 
 
@@ -28,21 +32,25 @@ def noun_phrases(doc: Doc, nesting: str = "all") -> list[NounPhrase]:
 
     `nesting`: 'flat' = spaCy's noun chunks; 'full' = one phrase per chunk, with its prepositional and
     clausal post-modifiers; 'all' = both, and coordinations ("a lamp and a clock") as one phrase more.
+
+    A phrase neither begins nor ends with punctuation or a conjunction such as "and" (its head excepted, as in
+    "50 %"), and it holds at least one letter or digit.
     """
     if nesting not in NESTING:
         raise AtlasError(f"nesting: '{nesting}' is unknown; choose one of {', '.join(NESTING)}")
     roots: dict[tuple[int, int], int] = {}
     for chunk in doc.noun_chunks:
-        flat = (chunk.start, chunk.end)
-        full = (chunk.start, max(chunk.end, _full_end(chunk.root)))
+        ends = []
         if nesting in ("all", "flat"):
-            roots.setdefault(flat, chunk.root.i)
+            ends.append(chunk.end)
         if nesting in ("all", "full"):
-            roots.setdefault(full, chunk.root.i)
-        if nesting == "all":
-            end = _coordination_end(chunk)
-            if end is not None:
-                roots.setdefault((chunk.start, end), chunk.root.i)
+            ends.append(max(chunk.end, _full_end(chunk.root)))
+        if nesting == "all" and (joined := _coordination_end(chunk)) is not None:
+            ends.append(joined)
+        for end in ends:
+            start, end = trimmed(doc, chunk.start, end, chunk.root.i)
+            if has_words(doc[start:end]):
+                roots.setdefault((start, end), chunk.root.i)
     spans = sorted(roots, key=lambda s: (s[0], -s[1]))
     return [
         NounPhrase(
@@ -66,7 +74,7 @@ def _full_end(root: Token) -> int:
     end = root.i + 1
     for child in root.rights:
         if child.dep_ in _POST_MODIFIERS:
-            end = _without_final_punctuation(root.doc, root.i, child.right_edge.i + 1)
+            end = child.right_edge.i + 1
         elif child.dep_ in ("cc", "conj"):
             break
     return end
@@ -81,7 +89,20 @@ def _coordination_end(chunk: Span) -> int | None:
     return max(_full_end(t) for t in members)
 
 
-def _without_final_punctuation(doc: Doc, start: int, end: int) -> int:
-    while end - 1 > start and doc[end - 1].is_punct:
+def trimmed(doc: Doc, start: int, end: int, root: int) -> tuple[int, int]:
+    """The span without punctuation and conjunctions at either end; the head `root` stays inside."""
+    while start < root and _is_edge(doc[start]):
+        start += 1
+    while end - 1 > root and _is_edge(doc[end - 1]):
         end -= 1
-    return end
+    return start, end
+
+
+def _is_edge(token: Token) -> bool:
+    # The tag too: ".A" at the beginning of a sentence is one token, which is no punctuation by its letters.
+    return token.is_punct or token.pos_ == "PUNCT" or token.lower_ in _CONJUNCTIONS
+
+
+def has_words(span: Span) -> bool:
+    """Whether a span holds a letter or digit: the parser takes the hyphen of "counter - top" for a noun."""
+    return any(character.isalnum() for character in span.text)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from attention_atlas.language.parsed import SpatialRelation
-from attention_atlas.language.phrases import STOP_WORDS
+from attention_atlas.language.phrases import STOP_WORDS, has_words, trimmed
 from attention_atlas.language.spatial_terms import NOT_PLACES, SUSPENDING, term_at
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def _triple(
     between = span[-1].lower_ in ("between", "among")
     target_span = noun_span(target, joined=governor.pos_ in ("VERB", "AUX"))
     landmark_span = noun_span(landmark, joined=between)
+    if not has_words(doc[slice(*target_span)]) or not has_words(doc[slice(*landmark_span)]):
+        return None
     if _overlap(target_span, landmark_span) or _overlap(target_span, (start, end)):
         return None
     if _overlap(landmark_span, (start, end)):
@@ -96,7 +98,7 @@ def noun_span(head: Token, joined: bool = False) -> tuple[int, int]:
     if joined:
         members = [t for t in head.conjuncts if t.pos_ in _NOMINAL and t.i > head.i]
         end = max([end, *(t.i + 1 for t in members)])
-    return start, end
+    return trimmed(head.doc, start, end, head.i)
 
 
 def _landmark(doc: Doc, start: int, end: int) -> Token | None:

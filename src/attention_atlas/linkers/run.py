@@ -67,14 +67,17 @@ def similarities(
 def contexts(
     parses: Sequence[Parse], corpus: Corpus, features: FeaturesFile, threshold: float = 0.1
 ) -> Iterator[LinkContext]:
-    """What the linkers see of each example."""
+    """What the linkers see of each example whose picture has regions (see `features.skipped`)."""
     examples = {e.id: e for e in corpus.examples}
+    skipped = set(features.skipped)
     for parse in parses:
         example = examples.get(parse.id)
         if example is None:
             raise AtlasError(
                 f"parse: id '{parse.id}' is not in data set '{corpus.name}'; run the parse stage anew"
             )
+        if example.image_id in skipped:
+            continue
         phrases = [p for p in parse.phrases if not p.stop]
         yield LinkContext(
             parse,

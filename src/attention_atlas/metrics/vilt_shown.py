@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.corpus import Corpus
+from attention_atlas.datasets.pictures import encode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
 from attention_atlas.store import AttentionStore, Axis
@@ -50,7 +50,6 @@ def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folde
             example = examples[id]
             scene = corpus.scene(example)
             objects = asked_objects([p.objects for p in example.phrases], scene)
-            picture = corpus.image_path(example.image_id).read_bytes()
             attn_LHQK = store.read(id, KIND)
             entry: dict[str, Any] = {
                 "id": id,
@@ -61,7 +60,7 @@ def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folde
                 "people": example.answers,
                 "size": [scene.width, scene.height],
                 "boxes": [list(o.box) for o in objects],
-                "picture": base64.b64encode(picture).decode(),
+                "picture": encode_picture(corpus.image_path(example.image_id)),
                 "maps": word_maps(attn_LHQK, store.axis(id, AXIS)),
             }
             out.append(entry)

@@ -43,8 +43,8 @@ class Number:
     @classmethod
     def of(cls, row: Any, factor: float = 1.0, digits: int = 2) -> Number:
         """From a row of a metric table, in the unit of the report."""
-        values = (factor * float(row[c]) for c in ("value", "ci_low", "ci_high", "chance"))
-        return cls(*values, source=row.name, digits=digits)
+        value, low, high, chance = (factor * float(row[c]) for c in ("value", "ci_low", "ci_high", "chance"))
+        return cls(value, low, high, chance, source=row.name, digits=digits)
 
 
 @dataclass(frozen=True)

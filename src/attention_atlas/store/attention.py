@@ -94,19 +94,19 @@ class AttentionStore(StoreReader):
         rows: int | slice | Iterable[int] | None = None,
     ) -> np.ndarray:
         """Attention as float32 (L,H,Q,K), only the chosen layers and query rows (ints keep their axis)."""
-        dataset = self._kind(id, kind)
+        dataset, where = self._kind(id, kind), f"examples/{id}/{kind}"
         layer_index, layer_order = _selection(layers, dataset.shape[0], f"{self.path}: layers")
         row_index, row_order = _selection(rows, dataset.shape[2], f"{self.path}: rows")
         if isinstance(layer_index, list) and isinstance(row_index, list):
             # h5py takes one list at a time.
-            data = np.stack([dataset[layer][:, row_index] for layer in layer_index])
+            data = np.stack([self._load(dataset, layer, where)[:, row_index] for layer in layer_index])
         else:
-            data = dataset[layer_index, :, row_index]
+            data = self._load(dataset, (layer_index, slice(None), row_index), where)
         if layer_order is not None:
             data = data[layer_order]
         if row_order is not None:
             data = data[:, :, row_order]
-        return as_float32(self._checked(data, f"examples/{id}/{kind}"))
+        return as_float32(self._checked(data, where))
 
     def validate(self, tolerance: float = 5e-3) -> None:
         """Read everything: shapes fit the axes, no NaN, rows sum to 1 (or 0 where nothing is visible)."""

@@ -78,6 +78,14 @@ class StoreReader:
             raise AtlasError(f"{self.path}: examples/{id}: has no '{kind}'{did_you_mean(kind, group)}")
         return group[kind]
 
+    def _load(self, dataset: Any, index: Any, where: str) -> np.ndarray:
+        """dataset[index]; one line when the file's bytes are damaged."""
+        try:
+            values: np.ndarray = dataset[index]
+        except OSError as error:
+            self._fail(where, f"unreadable ({error})")
+        return values
+
     def _checked(self, data: np.ndarray, where: str) -> np.ndarray:
         bad = first_bad(data)
         if bad is not None:

@@ -4,6 +4,8 @@ HDF5 keeps its metadata in memory and a process killed in the middle of a write 
 longer opens. So every example goes to a small file of its own in the folder `<path>.part/`, written under a
 temporary name and then renamed; `finish` copies them, sorted by id and without decompressing, into one file
 and renames that. The result depends on the examples alone, not on how often the writer was interrupted.
+
+A lock in the folder keeps a second writer out. The operating system frees it when the first one ends.
 """
 
 from __future__ import annotations
@@ -11,17 +13,22 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 import h5py
 import numpy as np
 
 from attention_atlas.errors import AtlasError, did_you_mean
+from attention_atlas.files import lock
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 FILTERS = ("bitshuffle", "gzip", "none")
 CHUNK_BYTES = 2**20
 HEADER = "header.h5"
+LOCK = "lock"
 
 
 def filter_options(name: str) -> dict[str, Any]:
@@ -62,7 +69,8 @@ def create(group: h5py.Group, name: str, data: np.ndarray, filter: str, chunked:
 
 class ShardWriter:
     """Base of AttentionWriter and StatisticsWriter. `attrs` and `kinds` are the identity of the file: a
-    half-written file with another identity is refused rather than mixed."""
+    half-written file with another identity is refused rather than mixed, and so is a second writer of a file
+    that is being written. Examples of an earlier run that cannot be read are dropped and written again."""
 
     schema = ""
 
@@ -82,11 +90,22 @@ class ShardWriter:
         if "axes" in self.kinds or not self.kinds:
             raise AtlasError(f"{path}: kinds: need at least one kind, none of them named 'axes'")
         self._finished = False
+        self._lock: BaseFileLock | None = None
         self.done: set[str] = set()
-        if self.path.exists():
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        if not self.path.exists():
+            self.part.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(self.part / LOCK, self.path)
+        if self.path.exists():  # another writer may have finished it just before the lock was free
             self._reopen_finished()
+            self.close()
             return
-        self.part.mkdir(parents=True, exist_ok=True)
         for stray in self.part.glob("*.tmp"):
             stray.unlink()
         header = self.part / HEADER
@@ -94,7 +113,18 @@ class ShardWriter:
             self._compare(header, "delete it to start anew")
         else:
             self._atomically(header, self._write_header)
-        self.done = {unquote(p.stem) for p in self.part.glob("*.h5") if p.name != HEADER}
+        for shard in self.part.glob("*.h5"):
+            if shard.name == HEADER:
+                continue
+            if readable(shard):
+                self.done.add(unquote(shard.stem))
+            else:
+                shard.unlink()
+
+    def close(self) -> None:
+        """Let another writer go on with this file. `finish` does it too."""
+        if self._lock is not None:
+            self._lock.release()
 
     def _identity(self) -> dict[str, str]:
         values = {**self.attrs, "filter": self.filter}
@@ -169,7 +199,8 @@ class ShardWriter:
             file.attrs["complete"] = True
         os.replace(temporary, self.path)
         self._finished = True
-        shutil.rmtree(self.part)
+        shutil.rmtree(self.part, ignore_errors=True)
+        self.close()
 
     def __enter__(self) -> Any:
         return self
@@ -177,6 +208,25 @@ class ShardWriter:
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is None:
             self.finish()
+        self.close()
+
+
+def readable(path: Path) -> bool:
+    """Whether every array of an HDF5 file can be read. A machine that lost power may leave a file under its
+    final name without its content."""
+
+    def read(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            item[()]
+
+    import hdf5plugin  # noqa: F401  (registers the filter)
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(read)
+    except (OSError, RuntimeError):
+        return False
+    return True
 
 
 def first_bad(data: np.ndarray) -> str | None:

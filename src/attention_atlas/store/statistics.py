@@ -101,5 +101,6 @@ class StatisticsStore(StoreReader):
         group = self._kind(id, kind)
         if name not in group:
             raise AtlasError(f"{self.path}: examples/{id}/{kind}: no '{name}'{did_you_mean(name, group)}")
-        data = group[name][()]
-        return data if name == "lse" else self._checked(data, f"examples/{id}/{kind}/{name}")
+        where = f"examples/{id}/{kind}/{name}"
+        data = self._load(group[name], (), where)
+        return data if name == "lse" else self._checked(data, where)

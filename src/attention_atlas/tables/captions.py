@@ -34,9 +34,11 @@ class Captions:
         from hydra.utils import instantiate
 
         from attention_atlas.models.decode import read_generated
-        from attention_atlas.paths import generated_path
+        from attention_atlas.paths import features_path, generated_path
+        from attention_atlas.vision.features_file import FeaturesFile, with_regions
 
-        corpus = instantiate(cfg.data.reader)
+        with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+            corpus = with_regions(instantiate(cfg.data.reader), features)
         texts = {m: read_generated(stage.input(generated_path(cfg, m))) for m in self.models}
         if self.drop_unknown:
             texts = {
@@ -51,7 +53,8 @@ def caption_table(
 ) -> pd.DataFrame:
     """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
 
-    All texts about an image are its references.
+    All texts about an image are its references. Each model has a second set of rows, `<model> (another
+    picture)`: its texts about the next picture, judged as texts about this one.
     """
     from attention_atlas.metrics.table import make_table
     from attention_atlas.text_metrics.score import score_models
@@ -60,7 +63,8 @@ def caption_table(
     for example in corpus.split(split):
         references.setdefault(example.image_id, []).append(example.text)
     rows = []
-    for model, result in score_models(references, texts).items():
+    both = {name: rows_of for model, own in texts.items() for name, rows_of in _both(model, own).items()}
+    for model, result in score_models(references, both).items():
         for metric in SHOWN:
             value = result["scores"].get(metric)
             row: dict[str, Any] = {
@@ -77,6 +81,15 @@ def caption_table(
                 row |= {"ci_low": low, "ci_high": high}
             rows.append(row)
     return make_table(rows)
+
+
+def _both(model: str, own: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+    """A model's texts, and, for two pictures or more, each picture with the text about the next."""
+    images = sorted(own)
+    if len(images) < 2:
+        return {model: own}
+    turned = {image: own[after] for image, after in zip(images, [*images[1:], images[0]])}
+    return {model: own, f"{model} (another picture)": turned}
 
 
 def _interval(

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.training.captions import tokens
 from attention_atlas.training.vocab import PAD, Vocabulary
-from attention_atlas.vqa.pictures import read_rgb
 
 if TYPE_CHECKING:
     from attention_atlas.corpus import Corpus, Example

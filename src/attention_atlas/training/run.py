@@ -81,14 +81,14 @@ def prepare_and_train(
     from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
     from attention_atlas.paths import features_path
     from attention_atlas.stage import seed_everything
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.vision.features_file import FeaturesFile, with_regions
 
     seed_everything(int(cfg.seed))
     task = task or build_task(cfg)
     corpus = corpus or instantiate(cfg.data.reader)
     wants_features = getattr(task, "uses_features", True)
     with FeaturesFile(features_path(cfg)) if wants_features else nullcontext() as features:
-        task.prepare(corpus, features)
+        task.prepare(corpus if features is None else with_regions(corpus, features), features)
         join()
         return train_task(cfg, task, out, work, device, on_metrics)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class BottomUpH5(ImportedFeatures):
     def where(self) -> str:
         return self.path
 
-    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Record]]:
+    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
         import h5py
 
         _check_names(self.names)
@@ -103,12 +104,11 @@ class BottomUpH5(ImportedFeatures):
             except OSError:
                 raise AtlasError(f"{path}: cannot be read to its end; get it anew") from None
 
-    def _rows(self, h5: Any, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Record]]:
+    def _rows(self, h5: Any, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
         if self.names["features"] not in h5:
             for key in wanted:
                 if key in h5:
-                    arrays = {name: h5[key][name][()] for name in h5[key]}
-                    yield key, _record(arrays, self.names, f"{self.path}: image '{key}'")
+                    yield key, partial(self._read, h5[key], {name: () for name in h5[key]}, key)
             return
         features = h5[self.names["features"]]
         adaptive = features.ndim == 2
@@ -125,12 +125,22 @@ class BottomUpH5(ImportedFeatures):
                     f"{self.path}: image '{key}': row {row} of {images} images; give the ids of this file"
                 )
             which: Any = slice(*(int(v) for v in h5[self.ranges][row])) if adaptive else row
-            arrays = {}
-            for field_name, name in self.names.items():
-                if name in h5:
-                    # Widths, heights and counts are per image even where regions are not.
-                    arrays[name] = h5[name][row if field_name in ("width", "height", "count") else which]
-            yield key, _record(arrays, self.names, f"{self.path}: image '{key}'")
+            # Widths, heights and counts are per image even where regions are not.
+            places = {
+                name: row if field_name in ("width", "height", "count") else which
+                for field_name, name in self.names.items()
+                if name in h5
+            }
+            yield key, partial(self._read, h5, places, key)
+
+    def _read(self, h5: Any, places: Mapping[str, Any], key: str) -> Record:
+        """places: name of a data set -> what to read of it."""
+        at = f"{self.path}: image '{key}'"
+        try:
+            arrays = {name: h5[name][place] for name, place in places.items()}
+        except (OSError, IndexError, ValueError, AttributeError, TypeError):
+            raise AtlasError(f"{at}: cannot be read; the file is damaged, get it anew") from None
+        return _record(arrays, self.names, at)
 
     def _ids(self, h5: Any) -> list[tuple[int, str]]:
         """(row, key) in row order."""
@@ -169,18 +179,20 @@ class BottomUpNpz(ImportedFeatures):
     def where(self) -> str:
         return self.folder
 
-    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Record]]:
+    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
         _check_names(self.names)
         if not Path(self.folder).is_dir():
             raise AtlasError(f"{self.folder}: no such folder; see docs/features.md for where it comes from")
         for key in wanted:
             path = Path(self.folder) / f"{key}.npz"
-            if not path.exists():
-                continue
-            arrays: dict[str, Any] = dict(self._load(path))
-            if self.boxes_folder is not None:
-                arrays[self.names["boxes"]] = self._load(Path(self.boxes_folder) / f"{key}.npy")
-            yield key, _record(arrays, self.names, str(path))
+            if path.exists():
+                yield key, partial(self._read, key, path)
+
+    def _read(self, key: str, path: Path) -> Record:
+        arrays: dict[str, Any] = dict(self._load(path))
+        if self.boxes_folder is not None:
+            arrays[self.names["boxes"]] = self._load(Path(self.boxes_folder) / f"{key}.npy")
+        return _record(arrays, self.names, str(path))
 
     def _load(self, path: Path) -> Any:
         try:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import csv
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,12 @@ _SYNONYMS = {"img_id": "image_id", "img_w": "image_w", "img_h": "image_h"}
 
 @dataclass(kw_only=True)
 class BottomUpTSV(ImportedFeatures):
-    """`paths`: the files, in order; `columns`: their columns (there is no header line)."""
+    """`paths`: the files, in order; `columns`: their columns (there is no header line).
+
+    The default is the order of bottom-up-attention's own files, width before height. LXMERT's release has the
+    height first and classes: img_id, img_h, img_w, objects_id, objects_conf, attrs_id, attrs_conf, num_boxes,
+    boxes, features.
+    """
 
     paths: list[str]
     columns: list[str] = field(
@@ -40,34 +44,47 @@ class BottomUpTSV(ImportedFeatures):
     def where(self) -> str:
         return ", ".join(self.paths)
 
-    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Record]]:
+    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
         columns = [_SYNONYMS.get(name, name) for name in self.columns]
         known = {"image_id", "image_w", "image_h", "num_boxes", *_DTYPES}
         for name in columns:
             if name not in known:
                 raise ConfigError(f"features.columns: '{name}' is unknown; known: {', '.join(sorted(known))}")
+            if columns.count(name) > 1:
+                raise ConfigError(f"features.columns: '{name}' occurs twice; name each column once")
         for name in ("image_id", "num_boxes", "boxes", "features"):
             if name not in columns:
                 raise ConfigError(f"features.columns: '{name}' is missing; name every column of the file")
-        csv.field_size_limit(sys.maxsize)
+        if ("image_w" in columns) != ("image_h" in columns):
+            raise ConfigError("features.columns: image_w, image_h: one is missing; name both or neither")
+        place = columns.index("image_id")
         for path in map(Path, self.paths):
             if not path.exists():
                 raise AtlasError(f"{path}: no such file; see docs/features.md for where it comes from")
-            with path.open(newline="", encoding="ascii") as file:
-                lines = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-                try:
-                    for number, cells in enumerate(lines, start=1):
-                        at = f"{path}: line {number}"
-                        if len(cells) != len(columns):
-                            raise AtlasError(
-                                f"{at}: has {len(cells)} columns, expected {len(columns)}; "
-                                "the file is truncated, or features.columns does not fit it"
-                            )
-                        row = dict(zip(columns, cells))
-                        if row["image_id"] in wanted:
-                            yield row["image_id"], _decode(row, at)
-                except UnicodeDecodeError:
-                    raise AtlasError(f"{path}: not a text file of base64 columns; give the TSV") from None
+            # Bytes that are no ASCII damage their row, and in the first row say that this is another file.
+            with path.open(encoding="ascii", errors="replace") as file:
+                for number, line in enumerate(file, start=1):
+                    if number == 1 and "\ufffd" in line:
+                        raise AtlasError(f"{path}: not a text file of base64 columns; give the TSV")
+                    cells = line.rstrip("\r\n").split("\t")
+                    if len(cells) <= place or cells[place] not in wanted:
+                        if len(cells) != len(columns) and number == 1:
+                            _row(cells, columns, f"{path}: line {number}")  # columns do not fit the file
+                        continue
+                    yield cells[place], partial(_read, cells, columns, f"{path}: line {number}")
+
+
+def _row(cells: list[str], columns: list[str], at: str) -> dict[str, str]:
+    if len(cells) != len(columns):
+        raise AtlasError(
+            f"{at}: has {len(cells)} columns, expected {len(columns)}; "
+            "the file is truncated, or features.columns does not fit it"
+        )
+    return dict(zip(columns, cells, strict=True))
+
+
+def _read(cells: list[str], columns: list[str], at: str) -> Record:
+    return _decode(_row(cells, columns, at), at)
 
 
 def _decode(row: Mapping[str, str], at: str) -> Record:

@@ -6,17 +6,19 @@ docs/features.md for the layout.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from attention_atlas.corpus import Corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.vision.features_schema import PER_REGION, SCHEMA, check_arrays
 from attention_atlas.vision.features_writer import FeaturesWriter
 
-__all__ = ["SCHEMA", "FeaturesFile", "FeaturesWriter", "Regions", "first_synonym"]
+__all__ = ["SCHEMA", "FeaturesFile", "FeaturesWriter", "Regions", "first_synonym", "with_regions"]
 
 _CHECK_BYTES = 64 << 20  # features looked at per step of the validation
 
@@ -47,11 +49,29 @@ def first_synonym(name: str) -> str:
     return name.split(",")[0].strip()
 
 
+def with_regions(corpus: Corpus, features: FeaturesFile) -> Corpus:
+    """`corpus` without the examples about pictures in `features.skipped`; prints their number.
+
+    A picture that the file lacks for another reason stays, and reading it raises AtlasError.
+    """
+    skipped = set(features.skipped)
+    kept = [e for e in corpus.examples if e.image_id not in skipped]
+    if len(kept) == len(corpus.examples):
+        return corpus
+    print(
+        f"{features.path}: {len(corpus.examples) - len(kept)} of {len(corpus.examples)} examples of "
+        f"{corpus.name} have no regions (skipped) and are left out"
+    )
+    scenes = {i: s for i, s in corpus.scenes.items() if i not in skipped}
+    return dataclasses.replace(corpus, scenes=scenes, examples=kept)
+
+
 class FeaturesFile:
     """Reads and validates `features.h5`. Raises AtlasError, one line, for whatever is wrong with it.
 
     `check_values=False` skips the pass over all features (finite numbers), which reads the whole file.
-    Open one object per process: an HDF5 handle must not cross a fork.
+    Open one object per process: an HDF5 handle must not cross a fork. `skipped` are the ids of images that
+    the features stage left out because their row in an archive was damaged or missing.
     """
 
     def __init__(self, path: str | Path, *, check_values: bool = True) -> None:
@@ -89,6 +109,7 @@ class FeaturesFile:
         self.source = str(h5.attrs.get("source", ""))
         self.config_hash = str(h5.attrs.get("config_hash", ""))
         self.image_ids: list[str] = list(h5["image_id"].asstr()[:])
+        self.skipped: list[str] = list(h5["skipped"].asstr()[:]) if "skipped" in h5 else []
         self.labels: list[str] = list(h5["labels"].asstr()[:])
         self.attributes: list[str] = list(h5["attributes"].asstr()[:])
         if h5["features"].ndim != 3:

@@ -42,6 +42,7 @@ class FeaturesWriter:
         self.labels, self.attributes = list(labels), list(attributes)
         self._attrs = {"schema": SCHEMA, "config_hash": config_hash, "source": source}
         self._ids: dict[str, int] = {}
+        self._skipped: list[str] = []
         self._counts: list[int] = []
         self._sizes: list[tuple[int, int]] = []
         self._rows: dict[str, list[np.ndarray]] = {name: [] for name in PER_REGION}
@@ -136,6 +137,10 @@ class FeaturesWriter:
         for name, row in rows.items():
             self._rows[name].append(row)
 
+    def skip(self, image_ids: Sequence[str]) -> None:
+        """Name images of the corpus that the file leaves out on purpose."""
+        self._skipped = list(image_ids)
+
     def _finish(self) -> None:
         images = len(self._ids)
         if images == 0:
@@ -148,6 +153,8 @@ class FeaturesWriter:
         h5.create_dataset("image_id", data=list(self._ids), dtype=text)
         h5.create_dataset("labels", data=self.labels, shape=(len(self.labels),), dtype=text)
         h5.create_dataset("attributes", data=self.attributes, shape=(len(self.attributes),), dtype=text)
+        if self._skipped:
+            h5.create_dataset("skipped", data=self._skipped, dtype=text)
         h5.create_dataset("count", data=np.array(self._counts, dtype="int32"))
         h5.create_dataset("size", data=np.array(self._sizes, dtype="int32"))
         for name, (dtype, _, _) in PER_REGION.items():

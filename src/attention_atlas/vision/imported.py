@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from attention_atlas.vision.features_file import FeaturesWriter
 from attention_atlas.vision.source import FeatureSource, ImageRegions, write_regions
 
 MIN_SIDE = 1.0  # pixels; detectors sometimes return boxes thinner than that at the border
+SKIP = "features.skip_damaged=N leaves out up to N images whose row is damaged or missing"
+OUTSIDE = 0.05  # share of a side by which a box may leave the picture before it counts as another picture's
 
 
 @dataclass
@@ -24,7 +27,7 @@ class Record:
 
     features: np.ndarray
     boxes: np.ndarray
-    size: tuple[int, int] | None  # width, height; None: take the scene's
+    size: tuple[int, int] | None  # width, height of the picture that the detector saw; None: unknown
     objects_id: np.ndarray | None = None
     objects_conf: np.ndarray | None = None
     attrs_id: np.ndarray | None = None
@@ -59,6 +62,13 @@ class ImportedFeatures(FeatureSource):
     A sub-class yields raw records in `records`; which classes they name is said by the two vocabularies.
     `first_class` is the class index of the first name in them: 0 when the detector's background class was
     taken off before (the usual archives), 1 when it was kept.
+
+    `image_key` spells an image's id as the archive does. It is a format string with the fields `image_id`,
+    `stem` (name of the picture file without its ending) and `number` (the digits that end the id, as an
+    integer): "COCO_val2014_{number:012d}".
+
+    Up to `skip_damaged` images whose row is damaged or missing are left out. Their ids are written as
+    `skipped`, and their number is printed. With more of them, or by default with the first one, AtlasError.
     """
 
     dim: int = 2048
@@ -68,34 +78,24 @@ class ImportedFeatures(FeatureSource):
     objects: int | None = 1600  # expected number of names; null: any
     attributes: int | None = 400
     first_class: int = 0
-    image_key: str = "{image_id}"  # how the archive spells the id of an image
+    image_key: str = "{image_id}"
+    skip_damaged: int = 0
     boxes_are: str = "pixels"  # or relative, 0..1 of width and height
     source: str = "bottom-up"
 
     @abstractmethod
-    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Record]]:
-        """Yield (key, record) of the archive's images whose key is in `wanted`, each in full."""
+    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
+        """Yield (key, read) of the archive's images whose key is in `wanted`. `read()` returns the record in
+        full and raises AtlasError if it is damaged; what concerns the whole archive is raised at once."""
 
     def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
         if self.boxes_are not in ("pixels", "relative"):
             raise ConfigError(f"features.boxes_are: '{self.boxes_are}' is unknown; known: pixels, relative")
         labels = read_vocabulary(self.objects_vocab, self.objects, "objects_vocab")
         attributes = read_vocabulary(self.attributes_vocab, self.attributes, "attributes_vocab")
-        wanted = {self.image_key.format(image_id=i): scene for i, scene in corpus.scenes.items()}
-        seen: set[str] = set()
-
-        def rows() -> Iterator[tuple[str, ImageRegions]]:
-            for key, record in self.records(wanted):
-                seen.add(key)
-                image_id = wanted[key].image_id
-                yield image_id, self._convert(image_id, record, wanted[key], labels, attributes)
-            missing = [key for key in wanted if key not in seen]
-            if missing:
-                raise AtlasError(
-                    f"{self.where()}: image '{missing[0]}': not in the archive ({len(missing)} of "
-                    f"{len(wanted)} are not); add them, or correct features.image_key"
-                )
-
+        wanted = spelled(corpus.scenes, self.image_key)
+        written: set[str] = set()
+        damaged: dict[str, str] = {}  # key -> what is wrong
         with FeaturesWriter(
             out,
             dim=self.dim,
@@ -105,7 +105,35 @@ class ImportedFeatures(FeatureSource):
             source=self.source,
             config_hash=self.fingerprint(),
         ) as writer:
-            write_regions(writer, rows())
+            for key, read in self.records(wanted):
+                scene = wanted[key]
+                if key in written:
+                    raise AtlasError(
+                        f"{self.where()}: image '{scene.image_id}': image_id: occurs twice; keep one row"
+                    )
+                try:
+                    row = self._convert(scene.image_id, read(), scene, labels, attributes)
+                    write_regions(writer, [(scene.image_id, row)])
+                except AtlasError as error:
+                    damaged[key] = str(error)
+                    if len(damaged) > self.skip_damaged:
+                        raise AtlasError(f"{error}; {SKIP}") from None
+                else:
+                    written.add(key)
+                    damaged.pop(key, None)
+            missing = [key for key in wanted if key not in written and key not in damaged]
+            if len(missing) + len(damaged) > self.skip_damaged:
+                raise AtlasError(
+                    f"{self.where()}: image '{missing[0]}': not in the archive ({len(missing)} of "
+                    f"{len(wanted)} are not); add them, or correct features.image_key; {SKIP}"
+                )
+            if missing or damaged:
+                skipped = [s.image_id for key, s in wanted.items() if key not in written]
+                print(
+                    f"{self.where()}: left out {len(skipped)} of {len(wanted)} images ({len(damaged)} "
+                    f"damaged, {len(missing)} missing), e.g. {next(iter(damaged.values()), skipped[0])}"
+                )
+                writer.skip(skipped)
 
     @abstractmethod
     def where(self) -> str:
@@ -120,12 +148,18 @@ class ImportedFeatures(FeatureSource):
             raise AtlasError(
                 f"{at}: boxes: shape {boxes.shape} for {len(record.features)} features; make the archive anew"
             )
-        size = record.size or (scene.width, scene.height)
-        if min(size) < 1:
+        size = self._size(at, record.size, (scene.width, scene.height))
+        if self.boxes_are == "relative":
+            boxes = boxes * np.array([*size, *size])
+        elif boxes.size and boxes.max() <= 1 < min(size):
+            raise AtlasError(f"{at}: boxes: all lie within 0..1; set features.boxes_are to relative")
+        reach = np.abs(boxes / np.array([*size, *size]) - 0.5).max(initial=0.0)
+        if reach > 0.5 + OUTSIDE:
             raise AtlasError(
-                f"{at}: size: {size[0]}x{size[1]}; neither archive nor picture says how large the image is"
+                f"{at}: boxes: one leaves the picture of {size[0]}x{size[1]} pixels; give the pictures that "
+                "the detector saw, or correct features.boxes_are"
             )
-        boxes = clean_boxes(boxes * (np.array([*size, *size]) if self.boxes_are == "relative" else 1), size)
+        boxes = clean_boxes(boxes, size)
         # More regions than asked for: keep the surest, or the first where no confidence is given.
         keep = np.arange(len(boxes))
         if len(boxes) > self.regions and record.objects_conf is not None:
@@ -137,6 +171,25 @@ class ImportedFeatures(FeatureSource):
         if attributes:
             row.attribute, row.attribute_confidence = self._classes(at, "attrs", record, keep)
         return row
+
+    def _size(self, at: str, archive: tuple[int, int] | None, picture: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) in pixels that archive and picture agree on, as far as each knows it."""
+        if min(picture) < 1:  # read without pictures
+            picture = archive or picture
+        if min(picture) < 1:
+            raise AtlasError(f"{at}: size: unknown to the archive and the corpus; read it with its pictures")
+        if archive is None or archive == picture:
+            return picture
+        remedy = "give the pictures that the detector saw, or run it on these"
+        if archive == picture[::-1]:
+            remedy = (
+                "swap width and height in features.columns or features.names (LXMERT writes the height "
+                "first); if this picture alone has an EXIF orientation, run the detector on it upright"
+            )
+        raise AtlasError(
+            f"{at}: width, height: {archive[0]}x{archive[1]} in the archive, but the picture has "
+            f"{picture[0]}x{picture[1]}; {remedy}"
+        )
 
     def _classes(self, at: str, kind: str, record: Record, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         index, chance = getattr(record, f"{kind}_id"), getattr(record, f"{kind}_conf")
@@ -151,6 +204,30 @@ class ImportedFeatures(FeatureSource):
                     "make the archive anew"
                 )
         return index[keep].astype(np.int64) - self.first_class, chance[keep].astype(np.float64)
+
+
+def spelled(scenes: Mapping[str, Scene], image_key: str) -> dict[str, Scene]:
+    """Key of each image in the archive -> scene. Raises ConfigError for a format that does not fit."""
+    keys: dict[str, Scene] = {}
+    for image_id, scene in scenes.items():
+        values: dict[str, Any] = {"image_id": image_id, "stem": Path(scene.path).stem}
+        digits = re.search(r"\d+$", image_id)
+        if digits:
+            values["number"] = int(digits.group())
+        try:
+            key = image_key.format_map(values)
+        except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+            raise ConfigError(
+                f"features.image_key: '{image_key}' does not fit image '{image_id}' ({error}); known: "
+                "image_id, stem (of the picture file), number (digits that end the id)"
+            ) from None
+        if key in keys:
+            raise ConfigError(
+                f"features.image_key: '{image_key}' gives '{key}' for both '{keys[key].image_id}' and "
+                f"'{image_id}'; use {{image_id}}, {{stem}} or {{number}}"
+            )
+        keys[key] = scene
+    return keys
 
 
 def clean_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.progress import progress
 from attention_atlas.vision.ocr_file import OcrPicture, OcrToken, look_of, read_ocr, write_ocr
@@ -133,7 +134,7 @@ class RapidOcr:
 
 
 def _read_block(reader: RapidOcr, block: list[tuple[str, Path]]) -> list[OcrPicture]:
-    return [reader.read(image_id, picture_pixels(path)) for image_id, path in block]
+    return [reader.read(image_id, np.asarray(read_rgb(path))) for image_id, path in block]
 
 
 def split_line(text: str, box: Box) -> list[tuple[str, Box]]:
@@ -182,16 +183,3 @@ def words_on(picture: OcrPicture, box: Box) -> list[int]:
         else:
             lines.append([item])
     return [i for line in lines for i, _ in sorted(line, key=lambda item: item[1].box[0])]
-
-
-def picture_pixels(path: Path) -> np.ndarray:
-    """RGB (H,W,3) uint8. Raises AtlasError for a missing or broken picture."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB"))
-    except FileNotFoundError:
-        raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
-    except (UnidentifiedImageError, OSError):
-        raise AtlasError(f"{path}: not a picture that can be read; save it anew") from None

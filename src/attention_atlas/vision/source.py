@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.corpus import Corpus
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import atomic_path
 from attention_atlas.progress import progress
@@ -57,21 +58,9 @@ class ImageRegions:
 
 
 def open_image(corpus: Corpus, image_id: str) -> Image:
-    """The image in RGB. Raises AtlasError when it is missing, unreadable or not of the stated size."""
-    from PIL import Image, UnidentifiedImageError
-
+    """`read_rgb` of the image. Raises AtlasError when it is missing, unreadable or not of the stated size."""
     path, scene = corpus.image_path(image_id), corpus.scenes[image_id]
-    if not path.exists():
-        raise AtlasError(
-            f"{path}: image '{image_id}': no such file; put it there or correct path in the scenes"
-        )
-    try:
-        with Image.open(path) as image:
-            rgb = image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError):
-        raise AtlasError(
-            f"{path}: image '{image_id}': not a readable picture, or truncated; replace the file"
-        ) from None
+    rgb = read_rgb(path)
     if rgb.size != (scene.width, scene.height):
         raise AtlasError(
             f"{path}: image '{image_id}': is {rgb.size[0]}x{rgb.size[1]}, the scene says "
@@ -120,6 +109,6 @@ def _unpack(packed: Any, count: int) -> Iterator[ImageRegions]:
         yield ImageRegions(**values)
 
 
-def write_regions(writer: FeaturesWriter, rows: Iterator[tuple[str, ImageRegions]]) -> None:
+def write_regions(writer: FeaturesWriter, rows: Iterable[tuple[str, ImageRegions]]) -> None:
     for image_id, row in rows:
         writer.add(image_id, **{f.name: getattr(row, f.name) for f in dataclasses.fields(row)})

@@ -2,8 +2,8 @@
 
 statistics.h5, kind `decoder`, per example: unit_sums (L+2,G,D), counts (G,), span (2,) of the text; of the
 first `lens` samples lens_plain and lens_normalised (L+1,N) token ids; of the first `norm` samples norm and
-attention (L,R,S); of the first `knockout` samples log_prob and log_prob_other (C,) by condition and tokens (1,). Axes `row`,
-`sequence`.
+attention (L,R,S); of the first `knockout` samples log_prob and log_prob_other (C,) by condition
+and tokens (1,). Axes `row`, `sequence`.
 dump.json: what holds for all: vocabulary, grid, conditions, samples in their order, Winoground scores.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.datasets.pictures import encode_picture
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_json
 from attention_atlas.progress import progress
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
 KIND, QUERY, KEY = "decoder", "row", "sequence"
+SHOWN = 160  # pixels: the longer side of pictures kept for figures
 
 
 @dataclass(frozen=True)
@@ -102,19 +104,19 @@ def dump_phases(
         raise ConfigError("conf/experiment: dump: samples: all are 0; ask for at least one analysis")
     blocks = windows(settings.blocks, len(loaded.decoder_layers), settings.width, settings.stride)
     work.mkdir(parents=True, exist_ok=True)
-    writer = StatisticsWriter(
+    with StatisticsWriter(
         work / STATISTICS,
         model=loaded.name,
         config_hash=config_hash,
         kinds={KIND: (QUERY, KEY)},
         groups={KEY: list(GROUPS)},
-    )
-    for at, batch in progress(list(_batches(drawn, settings.batch_size, writer.done)), "samples"):
-        found = _measured(loaded, batch, drawn, at, counts, settings)
-        if min(at) < counts["knockout"]:
-            _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
-        for i, (statistics, axes) in zip(at, found):
-            writer.write(drawn[i].id, {KIND: statistics}, axes)
+    ) as writer:
+        for at, batch in progress(list(_batches(drawn, settings.batch_size, writer.done)), "samples"):
+            found = _measured(loaded, batch, drawn, at, counts, settings)
+            if min(at) < counts["knockout"]:
+                _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
+            for i, (statistics, axes) in zip(at, found):
+                writer.write(drawn[i].id, {KIND: statistics}, axes)
     # Quadruples need both of their pictures, so they come from every split that no model was trained on.
     held = corpus.split("val+test")
     pairs = quadruples(held)[: settings.count("pairs", len(held))]
@@ -122,7 +124,6 @@ def dump_phases(
     if pairs:
         scores = score_quadruples(loaded, corpus, pairs, settings.prompt, settings.batch_size)
     out.mkdir(parents=True, exist_ok=True)
-    writer.finish()
     (work / STATISTICS).replace(out / STATISTICS)
     grid = loaded.grid
     write_json(
@@ -138,7 +139,7 @@ def dump_phases(
             "counts": counts,
             "pieces": _vocabulary(loaded),
             "samples": [{"id": s.id, "image_id": s.image_id, "text": s.text} for s in drawn],
-            "pictures": {s.id: png(s.image) for s in drawn[: settings.pictures]},
+            "pictures": {s.id: encode_picture(s.image, SHOWN) for s in drawn[: settings.pictures]},
             "pairs": [{"id": p.id, "scores": np.round(s, 5).tolist()} for p, s in zip(pairs, scores)],
         },
     )
@@ -221,21 +222,6 @@ def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
         if other.image_id != drawn[index].image_id:
             return other
     raise AtlasError("knock-out: all samples show one picture; take more samples")
-
-
-def png(path: Path, longest: int = 160) -> str:
-    """The picture, at most `longest` pixels wide or high, as PNG in base64."""
-    import base64
-    import io
-
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        picture = opened.convert("RGB")
-        picture.thumbnail((longest, longest))
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _vocabulary(loaded: LoadedVllm) -> list[str]:

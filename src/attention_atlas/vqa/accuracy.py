@@ -10,24 +10,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.vqa.normalise import digits_and_articles, normalise, punctuation
+from attention_atlas.vqa.normalise import clean, normalise
 
 
-def vqa_accuracy(answer: str, people: Sequence[str], truth_articles: bool = True) -> float:
+def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
     """Mean over the people of min(others who gave `answer` / 3, 1), 0..1.
 
-    Answers are normalised only when the people do not all say the same, as in the published evaluation. That
-    evaluation leaves number words and articles of the people's answers as they are (`truth_articles=False`);
-    the default treats both sides alike. Raises AtlasError without people.
+    As in the published evaluation, the answer and the people's answers are normalised only when the people do
+    not all say the same. Raises AtlasError without people.
     """
     if not people:
         raise AtlasError("VQA accuracy: no human answers; the question needs the answers of ten people")
-    given, truth = " ".join(answer.split()), [" ".join(p.split()) for p in people]
+    given, truth = clean(answer), [clean(p) for p in people]
     if len(set(truth)) > 1:
-        given = normalise(given)
-        truth = [punctuation(p) for p in truth]
-        if truth_articles:
-            truth = [digits_and_articles(p) for p in truth]
+        given, truth = normalise(given), [normalise(p) for p in truth]
     same = [p == given for p in truth]
     total = sum(same)
     return sum(min((total - s) / 3, 1.0) for s in same) / len(same)

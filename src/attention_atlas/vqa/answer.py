@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from attention_atlas.corpus import with_other_pictures
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_jsonl
 from attention_atlas.progress import progress
@@ -54,13 +55,13 @@ def answer_questions(model: Any, data: QuestionBatches, batch_size: int, device:
     return rows
 
 
-def read_given(path: str | Path) -> dict[str, str]:
-    """{question id: answer} of a file of `answer_questions`."""
+def read_given(path: str | Path, field: str = "answer") -> dict[str, str]:
+    """{question id: answer} of a file of `answer_split`; field `other`: before another picture."""
     given: dict[str, str] = {}
     for line, row in read_jsonl(path):
-        if not isinstance(row, dict) or "id" not in row or "answer" not in row:
-            raise AtlasError(f"{path}: line {line}: no id or answer; run the answer stage again")
-        given[str(row["id"])] = str(row["answer"])
+        if not isinstance(row, dict) or "id" not in row or field not in row:
+            raise AtlasError(f"{path}: line {line}: no id or {field}; run the answer stage again")
+        given[str(row["id"])] = str(row[field])
     return given
 
 
@@ -103,12 +104,18 @@ def answer_split(
     device: str,
     batch_size: int = 64,
 ) -> list[dict[str, Any]]:
-    """Answers of a run (its configuration and folder) to all questions of a split, by id."""
+    """Answers of a run (its configuration and folder) to all questions of a split, by id. Unless the model is
+    blind, `other` is what it answers when another picture is shown."""
     from attention_atlas.vqa.batches import of_run
 
     examples = sorted(corpus.split(split), key=lambda e: e.id)
-    data = of_run(corpus, examples, vocab, config, read_answers(folder))
-    return answer_questions(model, data, batch_size, device)
+    answers = read_answers(folder)
+    rows = answer_questions(model, of_run(corpus, examples, vocab, config, answers), batch_size, device)
+    if not model.blind:
+        turned = of_run(corpus, with_other_pictures(examples), vocab, config, answers)
+        for row, other in zip(rows, answer_questions(model, turned, batch_size, device), strict=True):
+            row["other"] = other["answer"]
+    return rows
 
 
 def score(rows: Sequence[Mapping[str, Any]], corpus: Corpus) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Bringing answers to one form before they are compared, by the rules of the VQA evaluation.
+"""One form for answers before they are compared: the rules of the published VQA evaluation.
 
-Punctuation next to a space, or in an answer that holds a number such as 1,000, is removed; other punctuation
-becomes a space. Number words become digits, articles go, contractions get their apostrophe.
+The source is `vqaEval.py` of github.com/GT-Vision-Lab/VQA at commit a013f00 (BSD-2-Clause), quirks included:
+an accuracy that is compared with published numbers must treat every answer as they do. The code is our own;
+the tables of contractions, number words, articles and punctuation marks are the published ones.
 """
 
 from __future__ import annotations
@@ -12,36 +13,66 @@ PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS = {"none": "0", **{word: str(i) for i, word in enumerate(_DIGITS)}}
 ARTICLES = ("a", "an", "the")
-# Forms whose spelling without apostrophe is no other English word ("its", "well" and "were" are).
-_WITH_APOSTROPHE = """
-ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't oughtn't
-shan't shouldn't wasn't weren't won't wouldn't could've couldn't've might've must've should've would've
-he'd he's i'm i've it'd it'll let's she's somebody's somebody'd someone's something's that's there's there'd
-they'd they'll they're they've we've what'll what're what's what've when's where'd where's who'd who'll who's
-who've why'll why're why's y'all you'd you'll you're you've ma'am o'clock 'twas
+# Pairs of a form and its replacement. As published: "somebody'd" loses its apostrophe, "lets", "shes" and
+# "couldntve" are missing, and the four forms with a capital I match nothing, since answers are in lower case.
+_CONTRACTIONS = """
+aint ain't  arent aren't  cant can't  couldve could've  couldnt couldn't  couldn'tve couldn't've
+couldnt've couldn't've  didnt didn't  doesnt doesn't  dont don't  hadnt hadn't  hadnt've hadn't've
+hadn'tve hadn't've  hasnt hasn't  havent haven't  hed he'd  hed've he'd've  he'dve he'd've  hes he's
+howd how'd  howll how'll  hows how's  Id've I'd've  I'dve I'd've  Im I'm  Ive I've  isnt isn't  itd it'd
+itd've it'd've  it'dve it'd've  itll it'll  let's let's  maam ma'am  mightnt mightn't
+mightnt've mightn't've  mightn'tve mightn't've  mightve might've  mustnt mustn't  mustve must've
+neednt needn't  notve not've  oclock o'clock  oughtnt oughtn't  ow's'at 'ow's'at  'ows'at 'ow's'at
+'ow'sat 'ow's'at  shant shan't  shed've she'd've  she'dve she'd've  she's she's  shouldve should've
+shouldnt shouldn't  shouldnt've shouldn't've  shouldn'tve shouldn't've  somebody'd somebodyd
+somebodyd've somebody'd've  somebody'dve somebody'd've  somebodyll somebody'll  somebodys somebody's
+someoned someone'd  someoned've someone'd've  someone'dve someone'd've  someonell someone'll
+someones someone's  somethingd something'd  somethingd've something'd've  something'dve something'd've
+somethingll something'll  thats that's  thered there'd  thered've there'd've  there'dve there'd've
+therere there're  theres there's  theyd they'd  theyd've they'd've  they'dve they'd've  theyll they'll
+theyre they're  theyve they've  twas 'twas  wasnt wasn't  wed've we'd've  we'dve we'd've  weve we've
+werent weren't  whatll what'll  whatre what're  whats what's  whatve what've  whens when's
+whered where'd  wheres where's  whereve where've  whod who'd  whod've who'd've  who'dve who'd've
+wholl who'll  whos who's  whove who've  whyll why'll  whyre why're  whys why's  wont won't
+wouldve would've  wouldnt wouldn't  wouldnt've wouldn't've  wouldn'tve wouldn't've  yall y'all
+yall'll y'all'll  y'allll y'all'll  yall'd've y'all'd've  y'alld've y'all'd've  y'all'dve y'all'd've
+youd you'd  youd've you'd've  you'dve you'd've  youll you'll  youre you're  youve you've
 """
-CONTRACTIONS = {word.replace("'", ""): word for word in _WITH_APOSTROPHE.split()}
+_PAIRS = _CONTRACTIONS.split()
+CONTRACTIONS = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))
 _NUMBER_COMMA = re.compile(r"\d,\d")
+# The published pattern is (?!<=\d)(\.)(?!\d). Its first group was meant as a lookbehind and is always true,
+# so a point after a digit goes too.
 _FULL_STOP = re.compile(r"\.(?!\d)")
+# The published call passes re.UNICODE (32) where the number of replacements is expected.
+_MOST_FULL_STOPS = 32
+
+
+def clean(text: str) -> str:
+    """Tabs and line breaks become spaces, outer white space goes. This is done to every answer.
+
+    >>> clean(" on\\tit\\n")
+    'on it'
+    """
+    return text.replace("\n", " ").replace("\t", " ").strip()
 
 
 def punctuation(text: str) -> str:
-    """Remove or blank punctuation; a point before a digit stays.
+    """Remove a mark that stands next to a space anywhere in the answer, and all marks if the answer holds a
+    number such as 1,000; replace other marks by a space. Full stops go unless a digit follows.
 
     >>> punctuation("yes, it is."), punctuation("black/white"), punctuation("2.5")
     ('yes it is', 'black white', '2.5')
     """
     out = text
+    comma = bool(_NUMBER_COMMA.search(text))
     for mark in PUNCTUATION:
-        if mark not in text:
-            continue
-        alone = f"{mark} " in text or f" {mark}" in text or bool(_NUMBER_COMMA.search(text))
-        out = out.replace(mark, "" if alone else " ")
-    return _FULL_STOP.sub("", out)
+        out = out.replace(mark, "" if comma or f"{mark} " in text or f" {mark}" in text else " ")
+    return _FULL_STOP.sub("", out, count=_MOST_FULL_STOPS)
 
 
 def digits_and_articles(text: str) -> str:
-    """Lower case, number words to digits, no articles, contractions with their apostrophe.
+    """Lower case, number words to digits, no articles, contractions as in the table.
 
     >>> digits_and_articles("The two dogs dont")
     "2 dogs don't"
@@ -51,9 +82,9 @@ def digits_and_articles(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """Both, after blanks are tidied.
+    """All three steps, in the published order.
 
     >>> normalise(" On the\\ttable. ")
     'on table'
     """
-    return digits_and_articles(punctuation(" ".join(text.split())))
+    return digits_and_articles(punctuation(clean(text)))

@@ -9,13 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from PIL import Image
-
     from attention_atlas.corpus import Corpus
 
 
@@ -40,19 +37,6 @@ def fitted(width: int, height: int, shorter: int | None, patch: int) -> tuple[in
             f"picture of {width} × {height} pixels: smaller than a patch of {patch}; leave it out"
         )
     return out
-
-
-def read_rgb(path: Path) -> Image.Image:
-    """The picture in colour. Raises AtlasError for a file that is missing or no picture."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError:
-        raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
-    except (UnidentifiedImageError, OSError):
-        raise AtlasError(f"{path}: not a picture that can be read; save it anew") from None
 
 
 class Pictures:

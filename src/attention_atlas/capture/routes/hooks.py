@@ -47,28 +47,30 @@ def know(class_name: str, how: Hooked) -> None:
 
 
 @contextlib.contextmanager
-def hook_modules(model: nn.Module) -> Iterator[None]:
-    """Hook every known module of the model; nothing remains on exit."""
+def hook_modules(model: nn.Module, recorder: seam.Recorder) -> Iterator[None]:
+    """Hook every known module of the model for one recorder; nothing remains on exit."""
     handles: list[Any] = []
     try:
         for name, module in model.named_modules():
             how = KNOWN.get(type(module).__name__)
             if how is not None:
-                _hook(name, module, how, handles)
+                _hook(name, module, how, handles, recorder)
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any]) -> None:
+def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any], recorder: seam.Recorder) -> None:
     taken: dict[str, Tensor] = {}
     heads = int(getattr(module, how.heads))
 
     def take(part: str) -> Callable[..., None]:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            # (B,T,H·D) to (B,H,T,D)
-            taken[part] = output.unflatten(-1, (heads, -1)).transpose(1, 2)
+            # Another thread, or a capture inside this one, has hooks of its own.
+            if seam.current() is recorder:
+                # (B,T,H·D) to (B,H,T,D)
+                taken[part] = output.unflatten(-1, (heads, -1)).transpose(1, 2)
 
         return hook
 
@@ -76,7 +78,10 @@ def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any]) -> None
         handles.append(module.get_submodule(getattr(how, part)).register_forward_hook(take(part)))
 
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        if not seam._active:
+        if seam.current() is not recorder:
+            return None
+        if not recorder.wants(module):
+            taken.clear()
             return None
         if len(taken) != 3:
             raise AtlasError(
@@ -85,13 +90,13 @@ def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any]) -> None
             )
         position = how.mask_position
         additive = kwargs.get(how.mask, args[position] if len(args) > position else None)
-        mask, bias = split_mask(additive)
+        mask, bias, query = split_mask(additive, taken["query"])
         drop = getattr(module, "dropout", None)
         dropout = float(drop.p) if isinstance(drop, nn.Dropout) and module.training else 0.0
         plain = output[0] if isinstance(output, tuple) else output
         call = AttentionCall(
             module,
-            taken["query"],
+            query,
             taken["key"],
             taken["value"],
             mask,
@@ -99,7 +104,7 @@ def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any]) -> None
             dropout=dropout,
             own=plain.unflatten(-1, (heads, -1)).transpose(1, 2),
         )
-        context = seam._active[-1].attend(call).transpose(1, 2).flatten(-2)
+        context = recorder.attend(call).transpose(1, 2).flatten(-2)
         taken.clear()
         return (context, *output[1:]) if isinstance(output, tuple) else context
 

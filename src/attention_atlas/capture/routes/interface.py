@@ -1,13 +1,17 @@
-"""Through transformers' attention and mask interfaces: every model class that looks its attention up there.
+"""Through transformers' attention interface: every model class that looks its attention function up there.
 
-Both must be registered: an attention function without its mask function gets masks in the wrong form.
+While a capture is open, a look-up returns the function that the model asked for, wrapped. Configurations and
+masks stay as they are, and so does attention that a model computes elsewhere: the model computes what it does
+without a capture.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,123 +21,174 @@ from attention_atlas.capture import seam
 from attention_atlas.capture.seam import AttentionCall
 from attention_atlas.errors import AtlasError
 
-IMPLEMENTATION = "atlas_capture"
-# Changes of the score that no AttentionCall describes.
-UNSUPPORTED = ("softcap", "s_aux", "cache")
+IMPLEMENTATIONS = ("eager", "sdpa")
+
+_lock = threading.Lock()
+_open = 0
+_undo: list[Callable[[], None]] = []
 
 
 @contextlib.contextmanager
-def through_interface(model: nn.Module) -> Iterator[None]:
-    """Set the model's attention implementation to ours, and each of its configs back to its own on exit."""
+def through_interface() -> Iterator[None]:
+    """Wrap what transformers' attention interface returns; threads without a capture get it unwrapped."""
+    global _open
     if "transformers" not in sys.modules:
         yield  # Then no part of the model can be of it.
         return
-    from transformers import AttentionInterface, PreTrainedModel
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers import AttentionInterface
 
-    roots = _roots(model, PreTrainedModel)
-    if not roots:
-        yield
-        return
-    AttentionInterface.register(IMPLEMENTATION, attention_forward)
-    AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
-    before: dict[int, tuple[Any, Any]] = {}
-    for root in roots:
-        for module in root.modules():
-            if isinstance(module, PreTrainedModel):
-                _remember(module.config, before)
-    try:
-        for root in roots:
-            if any(m._can_set_attn_implementation() for m in _inner(root, PreTrainedModel)):
-                with _quiet():
-                    root.set_attn_implementation(IMPLEMENTATION)
-        yield
-    finally:
-        for config, implementation in before.values():
-            config._attn_implementation_internal = implementation
-
-
-def _inner(root: nn.Module, kind: type) -> list[Any]:
-    return [m for m in root.modules() if isinstance(m, kind)]
-
-
-def _roots(model: nn.Module, kind: type) -> list[Any]:
-    """The outermost transformers models in `model` (itself, or parts of a larger module)."""
-    if isinstance(model, kind):
-        return [model]
-    return [root for child in model.children() for root in _roots(child, kind)]
-
-
-def _remember(config: Any, before: dict[int, tuple[Any, Any]]) -> None:
-    if id(config) in before:
-        return
-    before[id(config)] = (config, config._attn_implementation_internal)
-    for name in config.sub_configs:
-        part = getattr(config, name, None)
-        if part is not None:
-            _remember(part, before)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Mixed models warn about the parts that cannot be set; those go through hooks."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
+    with _lock:
+        if _open == 0:
+            _patch(AttentionInterface)
+        _open += 1
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        with _lock:
+            _open -= 1
+            while _open == 0 and _undo:
+                _undo.pop()()
 
 
-def attention_forward(
+def _patch(interface: Any) -> None:
+    """Models ask by `get_interface(name, eager function)`; a few by `[name]`."""
+    plain_get, plain_item = interface.get_interface, interface.__getitem__
+    inherits = "__getitem__" not in vars(interface)
+
+    def get_interface(self: Any, attn_implementation: str, default: Callable[..., Any]) -> Any:
+        return _wrap(plain_get(self, attn_implementation, default), attn_implementation)
+
+    def item(self: Any, key: str) -> Any:
+        return _wrap(plain_item(self, key), key)
+
+    def undo() -> None:
+        interface.get_interface = plain_get
+        if inherits:
+            del interface.__getitem__
+        else:
+            interface.__getitem__ = plain_item
+
+    interface.get_interface, interface.__getitem__ = get_interface, item
+    _undo.append(undo)
+
+
+def _wrap(function: Callable[..., Any], implementation: str | None) -> Callable[..., Any]:
+    if seam.current() is None or (
+        isinstance(function, functools.partial) and function.func is attend_interface
+    ):
+        return function
+    return functools.partial(attend_interface, function, implementation or "eager")
+
+
+def attend_interface(
+    function: Callable[..., Any],
+    implementation: str,
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    is_causal: bool | None = None,
-    position_bias: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    *more: Any,
     **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """transformers' attention signature: (B,H,T,D) tensors in, (B,T,H,D) out; causal as its sdpa."""
-    for name in UNSUPPORTED:
-        if kwargs.get(name) is not None:
-            raise AtlasError(
-                f"capture: {type(module).__name__}: its attention uses '{name}', which a capture does not "
-                "reproduce; exclude the layer with layers="
-            )
-    if is_causal is None:
-        is_causal = bool(getattr(module, "is_causal", True))
-    causal = bool(is_causal) and attention_mask is None and query.shape[2] > 1
-    if causal and key.shape[2] > query.shape[2]:
+) -> tuple[Tensor, Any]:
+    """`function` is transformers' own: (B,H,T,D) tensors in, (B,T,H,D) and weights (or None) out.
+
+    A module that the active capture does not want is computed by `function`. Raises AtlasError for one that
+    is wanted and computes what no AttentionCall describes.
+    """
+    recorder = seam.current()
+    if recorder is None or not recorder.wants(module):
+        return function(module, query, key, value, attention_mask, *more, **kwargs)
+    _check(module, implementation, query, kwargs)
+
+    def compute(exact: bool) -> Any:
+        if not exact:
+            return function(module, query, key, value, attention_mask, *more, **kwargs)
+        tensors = [_exact(x) for x in (query, key, value)]
+        named = {name: _exact(x) for name, x in kwargs.items()}
+        return function(module, *tensors, _exact_mask(attention_mask), *map(_exact, more), **named)
+
+    def plain(exact: bool) -> Tensor:
+        return compute(exact)[0].transpose(1, 2)
+
+    weights, own = None, None
+    # Eager functions know nothing of `is_causal`, sdpa nothing of sinks.
+    causal, sink = False, None
+    if implementation == "eager":
+        context, weights = compute(False)
+        own, sink = context.transpose(1, 2), kwargs.get("s_aux")
+    else:
+        causal = kwargs.get("is_causal")
+        causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
+        causal = causal and attention_mask is None and query.shape[2] > 1
+    q, k, v = query, key, value
+    if causal and k.shape[2] > q.shape[2]:
         # A static cache that is longer than what it holds.
-        key, value = key[:, :, : query.shape[2]], value[:, :, : query.shape[2]]
-    if len(query) != len(key):
+        k, v = k[:, :, : q.shape[2]], v[:, :, : q.shape[2]]
+    if len(q) != len(k):
         # Learned queries have batch 1 (Q-Former).
-        batch = max(len(query), len(key))
-        query, key, value = (x.expand(batch, *x.shape[1:]) for x in (query, key, value))
-    mask, bias = split_mask(attention_mask)
+        batch = max(len(q), len(k))
+        q, k, v = (x.expand(batch, *x.shape[1:]) for x in (q, k, v))
+    mask, bias, q = split_mask(attention_mask, q, sink is not None)
+    position_bias = kwargs.get("position_bias")
     if position_bias is not None:
         bias = position_bias if bias is None else bias + position_bias
-    call = AttentionCall(module, query, key, value, mask, bias, scaling, dropout, is_causal=causal)
-    context = seam._active[-1].attend(call) if seam._active else call.context()
-    return context.transpose(1, 2).contiguous(), None
+    call = AttentionCall(
+        module, q, k, v, mask, bias, kwargs.get("scaling"), float(kwargs.get("dropout") or 0.0),
+        is_causal=causal, softcap=kwargs.get("softcap"), sink=sink, own=own, plain=plain,
+    )  # fmt: skip
+    return recorder.attend(call).transpose(1, 2).contiguous(), weights
 
 
-def split_mask(attention_mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """A bool or additive float mask as (bool mask, finite bias or None).
+def _check(module: nn.Module, implementation: str, query: Tensor, kwargs: dict[str, Any]) -> None:
+    name, leave = type(module).__name__, "exclude the layer with layers=['*', '!name']"
+    if implementation not in IMPLEMENTATIONS:
+        raise AtlasError(
+            f"capture: {name}: attention implementation '{implementation}' cannot be captured; call "
+            "model.set_attn_implementation('sdpa') (or 'eager') before the capture"
+        )
+    if query.ndim != 4:
+        raise AtlasError(
+            f"capture: {name}: queries have shape {tuple(query.shape)}, expected (B,H,Q,D); {leave}"
+        )
+    if kwargs.get("cache") is not None:
+        raise AtlasError(f"capture: {name}: its keys lie in a paged cache, which is not supported; {leave}")
+    if kwargs.get("softcap") is not None and kwargs.get("s_aux") is not None:
+        raise AtlasError(f"capture: {name}: has both a softcap and sinks, which is not supported; {leave}")
+
+
+def _exact(x: Any) -> Any:
+    half = isinstance(x, Tensor) and x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if half else x
+
+
+def _exact_mask(mask: Tensor | None) -> Tensor | None:
+    """An additive mask in float32; what is hidden stays at the lowest number of the type."""
+    if mask is None or mask.dtype not in (torch.float16, torch.bfloat16):
+        return mask
+    return mask.float().masked_fill(_hidden(mask), torch.finfo(torch.float32).min)
+
+
+def _hidden(mask: Tensor) -> Tensor:
+    return mask <= torch.finfo(mask.dtype).min / 2
+
+
+def split_mask(
+    attention_mask: Tensor | None, query: Tensor, sink: bool = False
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """(bool mask, finite bias or None, query) of a bool or additive float mask.
 
     Additive masks write "hidden" as the type's lowest number. In a row where everything is hidden that number
-    swamps the scores and the model attends uniformly: such rows keep it as a bias instead.
+    swamps the scores, and the model attends uniformly unless a sink takes it all: such a row becomes one of
+    visible keys whose query is 0.
     """
     if attention_mask is None or attention_mask.dtype == torch.bool:
-        return attention_mask, None
-    hidden = attention_mask <= torch.finfo(attention_mask.dtype).min / 2
-    blank = hidden.all(-1, keepdim=True) & ~torch.isneginf(attention_mask).all(-1, keepdim=True)
-    mask = ~hidden | blank
+        return attention_mask, None, query
+    mask = ~_hidden(attention_mask)
+    if not sink:
+        blank = ~mask.any(-1, keepdim=True) & ~torch.isneginf(attention_mask).all(-1, keepdim=True)
+        mask = mask | blank
+        query = query.masked_fill(blank, 0.0) if bool(blank.any()) else query
+        attention_mask = attention_mask.masked_fill(blank, 0.0)
     bias = attention_mask.masked_fill(~mask, 0.0)
-    return mask, (bias if bool(bias.any()) else None)
+    return mask, (bias if bool(bias.any()) else None), query

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 
 if TYPE_CHECKING:
@@ -111,17 +112,9 @@ class VllmInputs:
 
     @staticmethod
     def open_image(image: Any) -> Any:
-        from PIL import Image, UnidentifiedImageError
+        from PIL.Image import Image
 
-        if isinstance(image, Image.Image):
-            return image.convert("RGB")
-        try:
-            with Image.open(image) as file:
-                return file.convert("RGB")
-        except FileNotFoundError:
-            raise AtlasError(f"{image}: no such image; correct the path or add the file") from None
-        except (UnidentifiedImageError, OSError):
-            raise AtlasError(f"{image}: not a picture that can be read; save it anew") from None
+        return image.convert("RGB") if isinstance(image, Image) else read_rgb(image)
 
     def roles(self, inputs: dict[str, Tensor]) -> list[list[str]]:
         """'image', 'text', 'bos' or 'pad' at each position of the language model's sequence, per row."""

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from attention_atlas.datasets.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
 from attention_atlas.training.captions import RegionCache, tokens
@@ -34,10 +35,11 @@ class CompositionalTask:
     """Chosen by `_target_` in conf/train/compositional.yaml.
 
     min_count: rarer words become UNK. longest: words of a question that are read. judged: held-out questions
-    that select the checkpoint (0: all). knowledge: `regions` of features.h5, or a `grid`: what `grid` reads
+    that select the checkpoint (0: all). knowledge: `regions` of features.h5; or a `grid`: what `grid` reads
     (an object with `channels` and `read(image_id) -> (C,H,W)`, as datasets/clevr_grid.py), else pixels,
-    `picture` a side; or `nothing`, for a blind model. naming: weight of the loss on what annotated regions are called (label and attributes,
-    as far as questions use them), a stand-in for the features of a large detector; 0 leaves it out.
+    `picture` a side; or `nothing`, for a blind model. naming: weight of the loss on what annotated regions
+    are called (label and attributes, as far as questions use them), a stand-in for the features of a large
+    detector; 0 leaves it out.
     """
 
     split: str = "train"
@@ -261,13 +263,9 @@ class Cells:
 
     def _pixels(self, image_id: str) -> Tensor:
         if image_id not in self._kept:
-            from PIL import Image
+            from PIL.Image import Resampling
 
-            path = self.corpus.image_path(image_id)
-            try:
-                with Image.open(path) as picture:
-                    small = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BOX)
-            except OSError:
-                raise AtlasError(f"{path}: no readable picture; render or download the pictures") from None
+            picture = read_rgb(self.corpus.image_path(image_id))
+            small = picture.resize((self.side, self.side), Resampling.BOX)
             self._kept[image_id] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
         return self._kept[image_id]
