@@ -61,7 +61,9 @@ def write_coco(folder: Path) -> Pictures:
     _write_karpathy(folder / "dataset_coco.json", shown)
     for part, numbers in (("train2014", TRAIN), ("val2014", VAL)):
         _write_annotations(folder / "annotations", part, {n: shown[n] for n in numbers})
-    write_tsv(folder / "features.tsv", ((str(n), found) for n, found in shown.items()))
+    for part in ("train2014", "val2014"):  # the regions that LXMERT published
+        rows = ((Path(file_of(n)).stem, found) for n, found in shown.items() if part_of(n) == part)
+        write_tsv(folder / f"{part}_obj36.tsv", rows)
     return shown
 
 
