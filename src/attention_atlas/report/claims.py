@@ -10,8 +10,8 @@ A claim of conf/report is one of
     {found_in_resamples: PERCENT}
         the value is a share of resamples, in per cent
 
-Otherwise a value is decided by its 95 % interval. The difference of two values has the MOVER interval (Zou and
-Donner 2008), which takes the two as independent; for values from the same images that is conservative.
+Otherwise a value is decided by its 95 % interval. The difference of two values has the MOVER interval (Zou
+and Donner 2008), which takes the two as independent; for values from the same images that is conservative.
 """
 
 from __future__ import annotations
