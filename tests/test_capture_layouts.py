@@ -53,7 +53,12 @@ def calls(draw):
     mask = bias = None
     causal = draw(st.booleans())
     heads = groups * repeat
-    shapes = [(batch, 1, 1, keys), (1, 1, queries, keys), (batch, heads, queries, keys), (batch, 1, queries, 1)]
+    shapes = [
+        (batch, 1, 1, keys),
+        (1, 1, queries, keys),
+        (batch, heads, queries, keys),
+        (batch, 1, queries, 1),
+    ]
     if draw(st.booleans()):
         mask = laid_out(torch.rand(draw(st.sampled_from(shapes)), generator=generator) > 0.3, draw(layout))
     if draw(st.booleans()):

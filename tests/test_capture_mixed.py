@@ -131,7 +131,9 @@ def test_an_implementation_that_cannot_be_captured_is_refused(monkeypatch):
     sdpa = AttentionInterface._global_mapping["sdpa"]
     monkeypatch.setitem(AttentionInterface._global_mapping, "my_kernel", sdpa)
     monkeypatch.setattr(model.config, "_attn_implementation_internal", "my_kernel")
-    with pytest.raises(AtlasError, match="'my_kernel' cannot be captured; call model.set_attn_implementation"):
+    with pytest.raises(
+        AtlasError, match="'my_kernel' cannot be captured; call model.set_attn_implementation"
+    ):
         Capture(model, ["lse"])(**inputs)
     with torch.no_grad():
         assert model(**inputs).logits.isfinite().all()

@@ -97,7 +97,7 @@ def attend_interface(
     is wanted and computes what no AttentionCall describes.
     """
     recorder = seam.current()
-    if recorder is None or not recorder.wants(module):
+    if recorder is None or not seam.wants(recorder, module):
         return function(module, query, key, value, attention_mask, *more, **kwargs)
     _check(module, implementation, query, kwargs)
 
