@@ -110,7 +110,6 @@ def test_every_back_end_equals_the_definition(call):
     pairs = torch.zeros(batch, min(queries, keys, 1), 2, dtype=torch.long)
     counted = torch.rand(batch, queries, generator=generator) > 0.3
     weight = torch.randn(heads, call.v.shape[-1], 5, generator=generator)
-    want = Want(NAMES, rows, columns, pairs, member, counted)
     alpha, full, lse, context = plain(call)
     f = torch.einsum("bhkd,hdm->bhkm", factored.v.double(), weight.double())
     at_rows = alpha[:, :, : rows.shape[1]]
@@ -192,5 +191,7 @@ def test_the_check_runs_the_back_end_that_is_used(monkeypatch):
     monkeypatch.setattr(fused, "_attend_lse", wrong)
     assert validate(model, lambda: model(x), backend="materialised")
     for backend in ("auto", "fused"):
-        with pytest.raises(AtlasError, match="Attention: check '(lse|entropy|mass|received|columns), fused'"):
+        with pytest.raises(
+            AtlasError, match=r"Attention: check '(lse|entropy|mass|received|columns), fused'"
+        ):
             validate(model, lambda backend=backend: model(x), backend=backend)
