@@ -195,3 +195,25 @@ def test_the_check_runs_the_back_end_that_is_used(monkeypatch):
             AtlasError, match=r"Attention: check '(lse|entropy|mass|received|columns), fused'"
         ):
             validate(model, lambda backend=backend: model(x), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "fused", "materialised"])
+def test_the_word_attention_of_attngan_keeps_its_picture(backend):
+    from attention_atlas.models.attngan.generator import WordAttention
+
+    torch.manual_seed(0)
+    model = WordAttention(12, 16, 0, None).eval()
+    inputs = (
+        torch.randn(2, 16, 24, 24),
+        torch.randn(2, 5, 12),
+        torch.tensor([[True] * 5, [True] * 3 + [False] * 2]),
+    )
+    with torch.no_grad():
+        plain = model(*inputs)
+    captured = Capture(model, ["entropy", "rows"], rows=[0, -1], backend=backend)(*inputs)
+    assert torch.allclose(captured.output, plain, atol=1e-5)
+    (kind,) = captured.values()
+    rows = kind.rows
+    entropy = -torch.xlogy(rows, rows).sum(-1)
+    assert torch.allclose(kind.entropy[..., [0, -1]], entropy, atol=1e-4)
+    assert len(validate(model, lambda: model(*inputs), backend=backend)) == 1
