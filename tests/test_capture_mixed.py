@@ -92,6 +92,17 @@ def test_attention_that_is_not_captured_is_named_and_the_output_stays(name):
     assert again.outside == captured.outside
 
 
+def test_a_pass_that_fails_does_not_use_up_the_look_for_missing_attention():
+    model = built(git)
+    capture = Capture(model, ["entropy"])
+    with capture:
+        pass
+    with pytest.raises(ZeroDivisionError):
+        capture.run(lambda: model(input_ids=IDS, pixel_values=PIXELS) and 1 / 0)
+    with pytest.warns(UserWarning, match="not captured"):
+        capture(input_ids=IDS, pixel_values=PIXELS)
+
+
 def test_git_stays_causal():
     model = built(git)
     other = IDS.clone()

@@ -157,6 +157,8 @@ class Capture:
             self._residual.clear()
         if self._inventory is not None:
             self._inventory.done = True
+            if error[0] is not None or not (self._seen or self._inventory.outside):
+                self._inventory = None  # no whole pass was looked at; look at the next
         leave.close()
 
     def _begin(self) -> None:
