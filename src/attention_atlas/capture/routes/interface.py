@@ -118,8 +118,8 @@ def attend_interface(
         context, weights = compute(False)
         own, sink = context.transpose(1, 2), kwargs.get("s_aux")
     else:
-        causal = kwargs.get("is_causal")
-        causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
+        given = kwargs.get("is_causal")
+        causal = bool(getattr(module, "is_causal", True) if given is None else given)
         causal = causal and attention_mask is None and query.shape[2] > 1
     q, k, v = query, key, value
     if causal and k.shape[2] > q.shape[2]:
