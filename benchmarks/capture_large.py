@@ -60,7 +60,9 @@ def ways(model: Any, length: int) -> dict[str, Any]:
     def captured(backend: str) -> Any:
         def run() -> None:
             implementation("sdpa")
-            Capture(model, ["mass", "entropy"], groups=groups, backend=backend)(input_ids=ids)
+            # Without the checks of the first pass: the steady state is what is measured.
+            capture = Capture(model, ["mass", "entropy"], groups=groups, backend=backend, check=False)
+            capture(input_ids=ids)
 
         return run
 

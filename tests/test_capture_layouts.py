@@ -53,7 +53,12 @@ def calls(draw):
     mask = bias = None
     causal = draw(st.booleans())
     heads = groups * repeat
-    shapes = [(batch, 1, 1, keys), (1, 1, queries, keys), (batch, heads, queries, keys), (batch, 1, queries, 1)]
+    shapes = [
+        (batch, 1, 1, keys),
+        (1, 1, queries, keys),
+        (batch, heads, queries, keys),
+        (batch, 1, queries, 1),
+    ]
     if draw(st.booleans()):
         mask = laid_out(torch.rand(draw(st.sampled_from(shapes)), generator=generator) > 0.3, draw(layout))
     if draw(st.booleans()):
@@ -105,7 +110,6 @@ def test_every_back_end_equals_the_definition(call):
     pairs = torch.zeros(batch, min(queries, keys, 1), 2, dtype=torch.long)
     counted = torch.rand(batch, queries, generator=generator) > 0.3
     weight = torch.randn(heads, call.v.shape[-1], 5, generator=generator)
-    want = Want(NAMES, rows, columns, pairs, member, counted)
     alpha, full, lse, context = plain(call)
     f = torch.einsum("bhkd,hdm->bhkm", factored.v.double(), weight.double())
     at_rows = alpha[:, :, : rows.shape[1]]
@@ -187,5 +191,29 @@ def test_the_check_runs_the_back_end_that_is_used(monkeypatch):
     monkeypatch.setattr(fused, "_attend_lse", wrong)
     assert validate(model, lambda: model(x), backend="materialised")
     for backend in ("auto", "fused"):
-        with pytest.raises(AtlasError, match="Attention: check '(lse|entropy|mass|received|columns), fused'"):
+        with pytest.raises(
+            AtlasError, match=r"Attention: check '(lse|entropy|mass|received|columns), fused'"
+        ):
             validate(model, lambda backend=backend: model(x), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["auto", "fused", "materialised"])
+def test_the_word_attention_of_attngan_keeps_its_picture(backend):
+    from attention_atlas.models.attngan.generator import WordAttention
+
+    torch.manual_seed(0)
+    model = WordAttention(12, 16, 0, None).eval()
+    inputs = (
+        torch.randn(2, 16, 24, 24),
+        torch.randn(2, 5, 12),
+        torch.tensor([[True] * 5, [True] * 3 + [False] * 2]),
+    )
+    with torch.no_grad():
+        plain = model(*inputs)
+    captured = Capture(model, ["entropy", "rows"], rows=[0, -1], backend=backend)(*inputs)
+    assert torch.allclose(captured.output, plain, atol=1e-5)
+    (kind,) = captured.values()
+    rows = kind.rows
+    entropy = -torch.xlogy(rows, rows).sum(-1)
+    assert torch.allclose(kind.entropy[..., [0, -1]], entropy, atol=1e-4)
+    assert len(validate(model, lambda: model(*inputs), backend=backend)) == 1

@@ -1,12 +1,16 @@
 """Models of which only a part passes through the capture: nothing is lost silently, no output changes."""
 
+import copy
+import warnings
+
 import capture_models
 import pytest
 import torch
 from torch import nn
 
-from attention_atlas.capture import Capture, validate
+from attention_atlas.capture import Capture, backends, role_groups, validate
 from attention_atlas.capture.agreement import distance
+from attention_atlas.capture.seam import attend
 from attention_atlas.errors import AtlasError
 
 IDS, PIXELS = capture_models.IDS, capture_models.PIXELS
@@ -80,14 +84,23 @@ def test_attention_that_is_not_captured_is_named_and_the_output_stays(name):
         validate(model, lambda: model(**inputs))
     rest = ["*", *(f"!{name}" for name in captured.outside)]
     assert len(validate(model, lambda: model(**inputs), layers=rest)) == 2
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not Capture(model, ["entropy"], layers=rest)(**inputs).outside
         Capture(model, ["entropy"], check=False)(**inputs)
         again = capture(**inputs)  # once is enough
     assert again.outside == captured.outside
+
+
+def test_a_pass_that_fails_does_not_use_up_the_look_for_missing_attention():
+    model = built(git)
+    capture = Capture(model, ["entropy"])
+    with capture:
+        pass
+    with pytest.raises(ZeroDivisionError):
+        capture.run(lambda: model(input_ids=IDS, pixel_values=PIXELS) and 1 / 0)
+    with pytest.warns(UserWarning, match="not captured"):
+        capture(input_ids=IDS, pixel_values=PIXELS)
 
 
 def test_git_stays_causal():
@@ -131,7 +144,7 @@ def test_an_implementation_that_cannot_be_captured_is_refused(monkeypatch):
     sdpa = AttentionInterface._global_mapping["sdpa"]
     monkeypatch.setitem(AttentionInterface._global_mapping, "my_kernel", sdpa)
     monkeypatch.setattr(model.config, "_attn_implementation_internal", "my_kernel")
-    with pytest.raises(AtlasError, match="'my_kernel' cannot be captured; call model.set_attn_implementation"):
+    with pytest.raises(AtlasError, match=r"'my_kernel' cannot be captured; call model\.set_attn_impl"):
         Capture(model, ["lse"])(**inputs)
     with torch.no_grad():
         assert model(**inputs).logits.isfinite().all()
@@ -177,8 +190,6 @@ def test_a_sink_is_one_more_key_that_is_no_token(backend):
     attn = eager_attentions(model, inputs)
     assert float(attn[1, :, :, -1].sum(-1).max()) < 1  # the sink's share is missing
     names = ["mass", "entropy", "received", "rows"]
-    from attention_atlas.capture import role_groups
-
     groups = role_groups([["text"] * 7] * 2)
     captured = Capture(model, names, groups=groups, rows=[-1], backend=backend)(**inputs)
     assert torch.allclose(captured.output.logits, model(**inputs).logits, atol=1e-6)
@@ -196,14 +207,10 @@ def test_a_sink_is_one_more_key_that_is_no_token(backend):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", ["llama", "clip", "vilt", "llava"])
 def test_half_precision_models_pass_the_checks_and_faults_do_not(name, dtype, monkeypatch):
-    import copy
-
     model, inputs = capture_models.tiny(name)
     model = copy.deepcopy(model).to(dtype)
     inputs = {n: x.to(dtype) if x.is_floating_point() else x for n, x in inputs.items()}
     assert len(validate(model, lambda: capture_models.run(model, inputs))) >= 2
-    from attention_atlas.capture import backends
-
     right = backends.from_matrix
 
     def wrong(call, *rest):
@@ -213,6 +220,50 @@ def test_half_precision_models_pass_the_checks_and_faults_do_not(name, dtype, mo
     monkeypatch.setattr(backends, "from_matrix", wrong)
     with pytest.raises(AtlasError, match="check 'weights times values'"):
         validate(model, lambda: capture_models.run(model, inputs))
+
+
+@pytest.mark.parametrize("name", ["llama", "vilt", "lxmert"])
+def test_autocast_changes_neither_output_nor_precision(name):
+    model, inputs = capture_models.tiny(name)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        plain = capture_models.run(model, inputs)[0]
+        found = [
+            Capture(model, ["entropy"], backend=backend).run(lambda: capture_models.run(model, inputs))
+            for backend in ("fused", "materialised")
+        ]
+        assert len(validate(model, lambda: capture_models.run(model, inputs))) >= 2
+    for kind in found[0]:
+        assert torch.allclose(found[0][kind].entropy, found[1][kind].entropy, atol=1e-5)
+    assert all(torch.equal(captured.output[0], plain) for captured in found)
+
+
+def test_attention_of_pytorch_itself_is_named():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.own, self.layer = Own(), nn.TransformerEncoderLayer(8, 2, batch_first=True)
+            self.pool = nn.Linear(8, 1)
+
+        def forward(self, x_BTD):
+            x_BTD = self.layer(self.own(x_BTD))
+            # No attention: an expected value over fixed numbers, and classes.
+            expected = self.pool(x_BTD.softmax(-1))
+            return expected, x_BTD.softmax(-1)
+
+    class Own(nn.Module):
+        attention_kind, layer_index = "own", 0
+
+        def forward(self, x_BTD):
+            return attend(self, *[x_BTD[:, None]] * 3)[:, 0]
+
+    torch.manual_seed(0)
+    model, x = Model(), torch.randn(2, 5, 8)
+    for training, name in (
+        (True, "layer.self_attn"),
+        (False, "layer"),
+    ):  # PyTorch fuses the layer in evaluation
+        with pytest.warns(UserWarning, match="not captured"):
+            assert Capture(model.train(training), ["lse"])(x).outside == [name]
 
 
 def test_outputs_with_masked_logits_are_still_compared():

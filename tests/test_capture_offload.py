@@ -58,11 +58,15 @@ def test_a_weight_without_values_is_an_error():
     attention = model.model.layers[1].self_attn
     real = attention.o_proj
     attention.o_proj = nn.Linear(32, 32, bias=False, device="meta")
-    with pytest.raises(AtlasError, match=r"layers\.1\.self_attn: the weight of its .*'o_proj' is on the meta"):
+    with pytest.raises(
+        AtlasError, match=r"layers\.1\.self_attn: the weight of its .*'o_proj' is on the meta"
+    ):
         norms(model, inputs)
     attention.o_proj = real
     real.weight = nn.Parameter(torch.ones(32, 32, dtype=torch.int8), requires_grad=False)
-    with pytest.raises(AtlasError, match=r"layers\.1\.self_attn: the weight of .* is quantised \(torch.int8\)"):
+    with pytest.raises(
+        AtlasError, match=r"layers\.1\.self_attn: the weight of .* is quantised \(torch.int8\)"
+    ):
         norms(model, inputs)
 
 

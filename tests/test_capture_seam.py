@@ -87,9 +87,6 @@ class Spy:
     def __init__(self):
         self.calls, self.inputs = [], []
 
-    def wants(self, module):
-        return True
-
     def attend(self, call):
         self.calls.append(call)
         return call.context()

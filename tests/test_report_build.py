@@ -202,7 +202,7 @@ def test_picks(results):
     assert (found["lowest head"].value, found["lowest head"].where) == ("5.0", "layer 1, head 1")
     assert (found["overall"].value, found["overall"].where) == ("19.8", "")
     assert pick(rows, "lowest layer", "x")["layer"] == 0
-    assert number(-1234.5, 1) == "−1234.5" and number(0.0, 2) == "0.00" and number(0.004, 2) == "0.00"
+    assert number(-1234.5, 1) == "−1234.5" and number(-0.001, 2) == "0.00" and number(0.004, 2) == "0.00"
     assert number(0.004, 2, powers=True) == "4.0 × 10⁻³"
 
 

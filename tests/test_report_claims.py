@@ -69,6 +69,19 @@ def test_shares_of_resamples_and_missing_numbers() -> None:
     assert judge({"greater_than": "chance"}, Number(1.0, 0.5, 1.5), {}, "x").reason == "no chance level"
 
 
+def test_a_value_without_an_interval_is_decided_by_its_p_value() -> None:
+    claim = {"greater_than": 0, "p": "its p"}
+    verdicts = [
+        judge(claim, Number(value), {"its p": Number(p, digits=3)}, "x")
+        for value, p in ((0.8, 0.01), (-0.8, 0.01), (0.8, 0.2), (math.nan, 0.01))
+    ]
+    assert [v.verdict for v in verdicts] == [AS_IN_PAPER, CONTRARY, NOT_DECIDED, NOT_DECIDED]
+    assert [v.reason for v in verdicts] == ["p = 0.010", "p = 0.010", "p = 0.200", "no number"]
+    for wrong in ({"greater_than": 0, "p": "its q"}, {"greater_than": "chance", "p": "its p"}):
+        with pytest.raises(ConfigError, match="p: give the name of another entry"):
+            judge(wrong, FIVE, {"its p": Number(0.01)}, "x")
+
+
 @pytest.mark.parametrize(
     ("claim", "message"),
     [

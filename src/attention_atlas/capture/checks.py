@@ -151,7 +151,16 @@ class _Checker:
         """Not needed here: the checks are about the attention that the model uses."""
 
     def attend(self, call: AttentionCall) -> Tensor:
-        name, _, _ = self.sites.site(call.module)
+        name = self.sites.site(call.module)[0]
+        with torch.autocast(call.q.device.type, enabled=False):
+            made = self._compare(name, call)
+        if name not in self.modules:
+            self.checked.append(name)
+            self.modules[name] = call.module
+        return call.context() if made is None else output(call, made)
+
+    def _compare(self, name: str, call: AttentionCall) -> Tensor | None:
+        """α·V by the back end that was compared last; None for an empty call."""
         factored = call.factored()
         weights = in_float32(factored).weights()
         expected = (*call.q.shape[:3], call.k.shape[2])
@@ -172,10 +181,7 @@ class _Checker:
                 wrong = disagreement(call, made, self.tolerance)
                 if wrong:
                     _fail(name, "weights times values", f"by the back end {how} they {wrong}")
-        if name not in self.modules:
-            self.checked.append(name)
-            self.modules[name] = call.module
-        return call.context() if made is None else output(call, made)
+        return made
 
     def _backends(self) -> tuple[str, ...]:
         chosen = self.sites.backend

@@ -57,8 +57,8 @@ class Capture:
     its output projection}, where it is not found by itself.
 
     check: compare α·V with what the module itself computes, in its first call and whenever masks, types or
-    back end differ from those checked; and look for attention that does not pass through the capture, in the first
-    forward pass: a warning and `Captured.outside` name it. Costs one more attention pass in checked calls.
+    back end differ from those checked; and look for attention that does not pass through the capture, in the
+    first forward pass: a warning and `Captured.outside` name it. Checked calls cost one more attention pass.
 
     Raises AtlasError when nothing matches, and when a wanted module attends in a way that is not reproduced.
     One capture can be entered once at a time; captures of one model in several threads wait for each other.
@@ -157,6 +157,8 @@ class Capture:
             self._residual.clear()
         if self._inventory is not None:
             self._inventory.done = True
+            if error[0] is not None or not (self._seen or self._inventory.outside):
+                self._inventory = None  # no whole pass was looked at; look at the next
         leave.close()
 
     def _begin(self) -> None:

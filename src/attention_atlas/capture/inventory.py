@@ -17,7 +17,12 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 SOFTMAX = ("_softmax", "_safe_softmax")
 PRODUCT = ("bmm", "baddbmm", "mm")
-KERNEL = ("_scaled_dot_product", "_native_multi_head_attention", "_transformer_encoder_layer_fwd")
+KERNEL = (
+    "_scaled_dot_product",
+    "_native_multi_head_attention",
+    "_transformer_encoder_layer_fwd",
+    "flex_attention",
+)
 CAPTURE = __package__  # frames of this package are the capture itself
 
 
@@ -26,6 +31,8 @@ class Inventory(TorchDispatchMode):
 
     modules: {name: module}. done: set it to stop looking.
     """
+
+    supports_higher_order_operators = True  # such as flex attention, which are passed on like all others
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -45,7 +52,7 @@ class Inventory(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         if self.done:
             return out
-        name = func.name().partition("::")[2].partition(".")[0]
+        name = func.name().rpartition("::")[2].partition(".")[0]
         if name.startswith(KERNEL):
             self._note()
         elif name in SOFTMAX:

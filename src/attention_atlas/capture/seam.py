@@ -172,10 +172,8 @@ class AttentionCall:
 
 
 class Recorder(Protocol):
-    """What an active capture offers the seam."""
-
-    def wants(self, module: nn.Module) -> bool:
-        """Whether this attention module is to be recorded; if not, it computes as without a capture."""
+    """What an active capture offers the seam. With a method `wants(module) -> bool` it is asked first, and a
+    module that it does not want computes as without a capture."""
 
     def attend(self, call: AttentionCall) -> Tensor: ...
 
@@ -191,6 +189,12 @@ _locks_lock = threading.Lock()
 def current() -> Recorder | None:
     """The active capture of this thread: the innermost, or None."""
     return _active.get()
+
+
+def wants(recorder: Recorder, module: nn.Module) -> bool:
+    """Whether `recorder` is to see what this attention module computes."""
+    ask = getattr(recorder, "wants", None)
+    return ask is None or bool(ask(module))
 
 
 def in_backward() -> bool:
@@ -218,7 +222,9 @@ def attend(
     """Context (B,H,Q,D) of one attention; see the module docstring and AttentionCall for the arguments."""
     call = AttentionCall(module, q_BHQD, k_BHKD, v_BHKD, mask, bias, scale, dropout, alignment)
     recorder = _active.get()
-    return call.context() if recorder is None or not recorder.wants(module) else recorder.attend(call)
+    if recorder is None or not wants(recorder, module):
+        return call.context()
+    return recorder.attend(call)
 
 
 def residual_input(module: nn.Module, x: Tensor) -> None:

@@ -5,11 +5,13 @@ A claim of conf/report is one of
     {greater_than: TARGET} or {less_than: TARGET}
         TARGET: a number in the unit of the report, `chance`, the name of another entry, or a list of these,
         of which all must hold
+    {greater_than: NUMBER, p: NAME} or {less_than: NUMBER, p: NAME}
+        for a value without an interval: the entry NAME is the p value of its difference from NUMBER
     {found_in_resamples: PERCENT}
         the value is a share of resamples, in per cent
 
-A value is decided by its 95 % interval. The difference of two values has the MOVER interval (Zou and Donner
-2008), which takes the two as independent; for values from the same images that is conservative.
+Otherwise a value is decided by its 95 % interval. The difference of two values has the MOVER interval (Zou
+and Donner 2008), which takes the two as independent; for values from the same images that is conservative.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ CONTRARY = "contrary to the paper"
 NOT_DECIDED = "not decided"
 FORMS = ("greater_than", "less_than", "found_in_resamples")
 CHANCE = "chance"
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,19 @@ class Outcome:
 
 def judge(claim: Any, ours: Number, others: Mapping[str, Number], where: str) -> Outcome:
     """Compare `ours` with a claim whose names are keys of `others`. Raises ConfigError if it is malformed."""
-    if not isinstance(claim, Mapping) or len(claim) != 1:
+    given = dict(claim) if isinstance(claim, Mapping) else {}
+    tested = given.pop("p", None)
+    if len(given) != 1:
         raise ConfigError(f"conf/report: {where}: claim: give one of {', '.join(FORMS)} with its target")
-    (form, target), *_ = claim.items()
+    ((form, target),) = given.items()
     if form not in FORMS:
         raise ConfigError(f"conf/report: {where}: claim: unknown '{form}'{did_you_mean(str(form), FORMS)}")
     if form == "found_in_resamples":
         return _resamples(ours, _share(target, where))
-    targets = target if isinstance(target, list) else [target]
     sign = 1 if form == "greater_than" else -1
+    if tested is not None:
+        return _tested(sign, ours, target, tested, others, where)
+    targets = target if isinstance(target, list) else [target]
     found = [_compare(sign, ours, one, others, where) for one in targets]
     words = " and ".join(f"“{t}”" if t in others else str(t) for t in targets)
     said = f"{'above' if sign > 0 else 'below'} {words}"
@@ -115,6 +122,23 @@ def difference(first: Number, second: Number) -> tuple[float, float]:
     below = math.hypot(first.value - first.low, second.high - second.value)
     above = math.hypot(first.high - first.value, second.value - second.low)
     return gap - below, gap + above
+
+
+def _tested(
+    sign: int, ours: Number, target: Any, tested: Any, others: Mapping[str, Number], where: str
+) -> Outcome:
+    if tested not in others or isinstance(target, (str, bool, list)):
+        known = did_you_mean(str(tested), others) if tested not in others else ""
+        raise ConfigError(
+            f"conf/report: {where}: claim: p: give the name of another entry{known}, and a number to compare"
+        )
+    said, p = f"{'above' if sign > 0 else 'below'} {target}", others[tested]
+    if math.isnan(ours.value) or math.isnan(p.value):
+        return Outcome(NOT_DECIDED, "no number", said)
+    reason = f"p = {number(p.value, p.digits, powers=True)}"
+    if p.value >= LEVEL:
+        return Outcome(NOT_DECIDED, reason, said)
+    return Outcome(AS_IN_PAPER if (ours.value > target) == (sign > 0) else CONTRARY, reason, said)
 
 
 def _share(target: Any, where: str) -> float:

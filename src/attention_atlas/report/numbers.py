@@ -114,12 +114,13 @@ def quote(row: pd.Series, factor: float = 1.0, digits: int = 2, powers: bool = F
 
 
 def number(value: float, digits: int, powers: bool = False) -> str:
-    """Fixed digits and a true minus sign."""
+    """Fixed digits and a true minus sign; 0 has none."""
     if powers and value != 0 and abs(value) < 0.5 * 10.0**-digits:
         mantissa, exponent = f"{value:.1e}".split("e")
         raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
         return f"{mantissa} × 10{raised}".replace("-", "−")
-    return f"{value:.{digits}f}".replace("-", "−")
+    text = f"{value:.{digits}f}"
+    return (text.lstrip("-") if float(text) == 0 else text).replace("-", "−")
 
 
 def count(n: Any) -> str:

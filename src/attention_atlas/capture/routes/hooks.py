@@ -80,7 +80,7 @@ def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any], recorde
     def after(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         if seam.current() is not recorder:
             return None
-        if not recorder.wants(module):
+        if not seam.wants(recorder, module):
             taken.clear()
             return None
         if len(taken) != 3:

@@ -97,7 +97,7 @@ def attend_interface(
     is wanted and computes what no AttentionCall describes.
     """
     recorder = seam.current()
-    if recorder is None or not recorder.wants(module):
+    if recorder is None or not seam.wants(recorder, module):
         return function(module, query, key, value, attention_mask, *more, **kwargs)
     _check(module, implementation, query, kwargs)
 
@@ -118,8 +118,8 @@ def attend_interface(
         context, weights = compute(False)
         own, sink = context.transpose(1, 2), kwargs.get("s_aux")
     else:
-        causal = kwargs.get("is_causal")
-        causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
+        given = kwargs.get("is_causal")
+        causal = bool(getattr(module, "is_causal", True) if given is None else given)
         causal = causal and attention_mask is None and query.shape[2] > 1
     q, k, v = query, key, value
     if causal and k.shape[2] > q.shape[2]:
