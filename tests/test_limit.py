@@ -20,7 +20,7 @@ from attention_atlas.profiles import apply_profile, set_dials
 LIMIT = {"steps": 3, "examples": 10, "width": 24}
 
 
-@pytest.fixture(scope="module", params=["embedded", "smoke", "paper"])
+@pytest.fixture(scope="module", params=["embedded", "paper"])
 def configurations(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What each stage of a profile is composed of, without Hydra's own section."""
     from dvc.repo import Repo

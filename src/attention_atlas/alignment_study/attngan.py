@@ -32,6 +32,9 @@ class _Weights:
     def __init__(self) -> None:
         self.kept: list[np.ndarray] = []
 
+    def wants(self, module: nn.Module) -> bool:
+        return True
+
     def attend(self, call: AttentionCall) -> Tensor:
         self.kept.append(call.weights()[:, 0].float().cpu().numpy())
         return call.context()
