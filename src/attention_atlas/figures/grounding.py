@@ -49,10 +49,9 @@ def noun_grounding(
     """Figure 4: share of cross-attention from noun phrases to their linked regions, with its chance level."""
     rows = _rows(table, metric="grounding", kind=kind, condition=condition)
     heads = rows[rows["head"] >= 0]
-    above = int((heads["ci_low"] > heads["chance"]).sum())
     chance = 100 * float(rows["chance"].iloc[0])
     title = f"noun phrase → linked regions (chance {number(chance, 1)} %)"
-    note = f"n = {_count(rows)} phrases; {above} of {len(heads)} heads above chance (95 % interval)\n"
+    note = f"n = {_count(rows)} phrases; {_above_chance(heads)}\n"
     note += "frame: highest head; line on the bar: chance"
     return heatmaps(
         [Panel(100 * head_matrix(rows), title, chance)],
@@ -78,6 +77,8 @@ def pos_sets(
         note += "; over heads: not defined (a map is constant)"
         if np.isfinite(r["value"]):
             span = f"[{number(r['ci_low'])}, {number(r['ci_high'])}]"
+            if not np.isfinite(r["ci_low"]):
+                span = "(interval: none)"
             note = (
                 f"n = {_count(rows)} words; over heads r = {number(r['value'])} {span}, "
                 f"{p_value(p['value'])}, n = {int(r['n'])}"
@@ -127,6 +128,14 @@ def _rows(table: pd.DataFrame, **where: str) -> pd.DataFrame:
         named = ", ".join(f"{k} = {v}" for k, v in where.items())
         raise AtlasError(f"no rows with {named}; run that metric, or correct conf/figure")
     return rows
+
+
+def _above_chance(heads: pd.DataFrame) -> str:
+    """How many heads are above chance; one picture gives no intervals to say so."""
+    if heads["ci_low"].isna().all():
+        return "heads above chance: not known (interval: none)"
+    above = int((heads["ci_low"] > heads["chance"]).sum())
+    return f"{above} of {len(heads)} heads above chance (95 % interval)"
 
 
 def _count(rows: pd.DataFrame) -> str:

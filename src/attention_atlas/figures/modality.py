@@ -168,7 +168,7 @@ def runs(
                 head=-1,
             )
             if len(test) and test["value"].iloc[0] < 0.05:
-                ax.text(high, y, " *", va="center", size=8)
+                ax.text(high if np.isfinite(high) else value, y, " *", va="center", size=8)
             if y == 0 and np.isfinite(row["chance"]):
                 ax.axvline(factor * row["chance"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         ax.set_title(str(quantity["title"]), size=7)
