@@ -77,7 +77,7 @@ def test_missing_fields_are_named(tmp_path, field):
     value = json.loads((tmp_path / "val.json").read_text())
     del value["data"][3][field]
     (tmp_path / "val.json").write_text(json.dumps(value))
-    with pytest.raises(AtlasError, match=f"val.json: data: 3: field '{field}' is missing"):
+    with pytest.raises(AtlasError, match=f"val.json: data: 3: {field}: field is missing"):
         read_textvqa(parts, tmp_path)
 
 
@@ -96,7 +96,7 @@ def test_other_bad_input_is_named(tmp_path):
         read_textvqa({"train": parts["train"], "again": {**parts["train"], "split": "val"}}, tmp_path)
     (tmp_path / "bad.json").write_text(json.dumps({"data": [{"image_id": "a", "ocr_info": [{"word": "x"}]}]}))
     corpus = read_textvqa({"train": parts["train"]}, tmp_path)
-    with pytest.raises(AtlasError, match="'bounding_box' is missing"):
+    with pytest.raises(AtlasError, match="bounding_box: field is missing"):
         RosettaOcr([str(tmp_path / "bad.json")]).extract(corpus, tmp_path / "x.jsonl", tmp_path)
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(AtlasError, match=r"a.jpg"):

@@ -8,7 +8,6 @@ shares of the picture).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,17 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.datasets.json_rows import (
+    answer,
+    identifier,
+    items,
+    number,
+    read_json,
+    real,
+    row_list,
+    text,
+    value,
+)
 from attention_atlas.datasets.pictures import picture_size, read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.vision.ocr_file import OcrPicture, OcrToken, look_of, write_ocr
@@ -81,13 +91,11 @@ def read_textvqa(
 
 
 def _question(row: Any, where: str) -> tuple[Example, tuple[int, int]]:
-    try:
-        size = int(row["image_width"]), int(row["image_height"])
-        answers = [str(a) for a in row["answers"]]
-        text, image_id = str(row["question"]), str(row["image_id"])
-        return Example(str(row["question_id"]), image_id, text, answers=answers), size
-    except (KeyError, TypeError, ValueError) as error:
-        raise AtlasError(f"{where}: field {error} is missing or wrong; download the file anew") from None
+    size = number(row, "image_width", where), number(row, "image_height", where)
+    people = items(row, "answers", where)
+    answers = [answer({"answers": a}, "answers", where) for a in people]
+    question, image_id = identifier(row, "question_id", where), identifier(row, "image_id", where)
+    return Example(question, image_id, text(row, "question", where), answers=answers), size
 
 
 def _drawn(examples: Sequence[Example], scenes: Mapping[str, Scene], subset: int, seed: int) -> list[Example]:
@@ -120,9 +128,12 @@ class RosettaOcr:
         found: dict[str, list[Any]] = {}
         for name in self.files:
             for i, row in enumerate(_data(Path(name))):
-                if not isinstance(row, dict) or not isinstance(row.get("ocr_info"), list):
-                    raise AtlasError(f"{name}: data: {i}: ocr_info: is missing; download the file anew")
-                found[str(row.get("image_id"))] = row["ocr_info"]
+                where = f"{name}: data: {i}"
+                image_id, words = identifier(row, "image_id", where), value(row, "ocr_info", where)
+                if not isinstance(words, list):  # [] of a picture without words
+                    raise AtlasError(f"{where}: ocr_info: is no list; download the file again")
+                if found.setdefault(image_id, words) is not words:
+                    raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; keep one of the rows")
         pictures = []
         for image_id in sorted({e.image_id for e in corpus.examples}):
             if image_id not in found:
@@ -137,16 +148,10 @@ class RosettaOcr:
             pixels = np.asarray(read_rgb(corpus.image_path(image_id)))
         tokens = []
         for row in rows:
-            try:
-                box = row["bounding_box"]
-                x, y = float(box["top_left_x"]) * scene.width, float(box["top_left_y"]) * scene.height
-                wide, high = float(box["width"]) * scene.width, float(box["height"]) * scene.height
-                words = str(row["word"]).split()
-            except (KeyError, TypeError, ValueError) as error:
-                raise AtlasError(
-                    f"{self.files[0]}: image '{image_id}': field {error} is missing or wrong; "
-                    "download the file anew"
-                ) from None
+            where = f"{', '.join(self.files)}: image '{image_id}': ocr_info"
+            words, box = text(row, "word", where).split(), value(row, "bounding_box", where)
+            x, y = real(box, "top_left_x", where) * scene.width, real(box, "top_left_y", where) * scene.height
+            wide, high = real(box, "width", where) * scene.width, real(box, "height", where) * scene.height
             x1, y1 = min(max(x, 0.0), scene.width - 1.0), min(max(y, 0.0), scene.height - 1.0)
             x2, y2 = min(x + wide, float(scene.width)), min(y + high, float(scene.height))
             place = (round(x1, 1), round(y1, 1), round(max(x2, x1 + 1), 1), round(max(y2, y1 + 1), 1))
@@ -156,12 +161,4 @@ class RosettaOcr:
 
 
 def _data(path: Path) -> list[Any]:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file anew") from None
-    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
-        raise AtlasError(f"{path}: data: is missing; give a file of TextVQA")
-    return value["data"]
+    return row_list(read_json(path), "data", path, "a file of TextVQA")

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from attention_atlas.datasets.json_rows import real, reals, value
+from attention_atlas.datasets.json_rows import text as text_of
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_jsonl, write_jsonl
 
@@ -65,18 +67,19 @@ def read_ocr(path: str | Path) -> dict[str, OcrPicture]:
 
 
 def _picture(row: Mapping[str, Any], where: str) -> OcrPicture:
-    try:
-        width, height = (int(v) for v in row["size"])
-        tokens = [_token(t, f"{where}: tokens: {i}") for i, t in enumerate(row["tokens"])]
-        return OcrPicture(str(row["image_id"]), (width, height), tokens, str(row.get("source", "")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise AtlasError(f"{where}: field {error} is missing or wrong; run the OCR stage anew") from None
+    width, height = (int(v) for v in reals(row, "size", where, 2))
+    rows = value(row, "tokens", where)
+    if not isinstance(rows, list):
+        raise AtlasError(f"{where}: tokens: is no list; run the OCR stage again")
+    tokens = [_token(t, f"{where}: tokens: {i}") for i, t in enumerate(rows)]
+    image_id = text_of(row, "image_id", where)
+    return OcrPicture(image_id, (width, height), tokens, str(row.get("source", "")))
 
 
 def _token(row: Mapping[str, Any], where: str) -> OcrToken:
-    text, confidence = str(row["text"]), float(row["confidence"])
-    x1, y1, x2, y2 = (float(v) for v in row["box"])
-    look = [int(v) for v in row.get("look", [])]
+    text, confidence = text_of(row, "text", where), real(row, "confidence", where)
+    x1, y1, x2, y2 = reals(row, "box", where, 4)
+    look = [int(v) for v in reals(row, "look", where, LOOK)] if row.get("look") else []
     if not text or text.split() != [text]:
         raise AtlasError(f"{where}: text: {text!r} is not one word; split it at blanks")
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 <= x1 or y2 <= y1:
