@@ -238,3 +238,36 @@ def test_the_paper_profile_has_the_published_sizes(root: Path):
             assert here["train"]["task"]["text_encoder"] == here["train"]["task"]["fasttext"] == ""
     features = OmegaConf.load(root / "conf/features/faster_rcnn_npz.yaml")
     assert features.regions == 100 and features.dim == 2048
+
+
+def test_one_matrix_of_the_size_of_a_head_in_each_layer_and_no_scale():
+    general = {"_target_": "attention_atlas.alignments.general_kq.GeneralKQ"}
+    sizes = {"vocab_size": 5, "answers": 6, "feature_dim": 8, "look_dim": 5, "inner": 8}
+    model = build_m4c(alignment=general, **sizes)
+    found = [p.shape for n, p in model.named_parameters() if ".alignment." in n]
+    assert found == [(64, 64)] * 4  # 768 units in 12 heads, 4 layers
+    layer = model.layers[0].attention.alignment
+    q, k = torch.randn(1, 12, 2, 64), torch.randn(1, 12, 3, 64)
+    matrix = next(layer.parameters())
+    scores = layer(q, k)
+    one = [torch.einsum("hqd,de,hke->hqk", q[0], m, k[0]) for m in (matrix, matrix.T)]
+    assert any(torch.allclose(scores[0], wanted, atol=1e-4) for wanted in one)
+
+
+def test_a_hundred_regions_without_names(root: Path, tmp_path: Path):
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from attention_atlas.corpus import Corpus, Example, Scene
+    from attention_atlas.vision.features_file import FeaturesFile
+
+    features = np.random.default_rng(0).normal(size=(101, 2048)).astype(np.float32)
+    boxes = np.tile(np.array([[2.0, 1.0, 9.0, 5.0]], np.float32), (101, 1))
+    np.savez(tmp_path / "p1.npz", feat=features, bbox=boxes, image_w=12, image_h=8)
+    config = OmegaConf.load(root / "conf/features/faster_rcnn_npz.yaml")
+    config.folder = str(tmp_path)
+    corpus = Corpus(tmp_path, {"p1": Scene("p1", "p1.jpg", 12, 8, "train")}, [Example("q", "p1", "what?")])
+    source = instantiate(config)
+    source.extract(corpus, out=tmp_path / "f.h5", work=tmp_path, device="cpu")
+    found = FeaturesFile(tmp_path / "f.h5").read("p1")
+    assert found.count == 100 and np.allclose(found.features[99], features[99], atol=1e-2)
