@@ -8,6 +8,7 @@ shares of the picture).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,8 +48,9 @@ def read_textvqa(
     """Read the corpus.
 
     parts: {name: {questions: path, split}}. The answers of TextVQA's test pictures are secret: of a part with
-    split `val`, `test_share` of the pictures, drawn by `seed`, are the split `test`. subset: at most so many
-    questions of each split, drawn by `seed` (none: all). file: a picture's path under `images`.
+    split `val`, `test_share` of the pictures are the split `test`: those whose ids have the lowest SHA-256
+    digests, the same ones for every seed. subset: at most so many questions of each split, drawn by `seed`
+    (none: all). file: a picture's path under `images`.
     Raises AtlasError for a missing file, field or picture, and for a question id that occurs twice.
     """
     if subset is not None and subset < 1:
@@ -62,11 +64,10 @@ def read_textvqa(
             raise ConfigError(f"conf/data: parts: {part}: questions: is missing; give the path of the file")
         path = Path(files["questions"])
         rows = [_question(row, f"{path}: data: {i}") for i, row in enumerate(_data(path))]
-        ids = sorted({example.image_id for example, _ in rows})
-        order: list[int] = []
+        held: set[str] = set()
         if split == "val":
-            order = np.random.default_rng([seed, 1]).permutation(len(ids)).tolist()
-        held = {ids[i] for i in order[: round(test_share * len(ids))]}
+            ids = sorted({example.image_id for example, _ in rows}, key=_digest)
+            held = set(ids[: round(test_share * len(ids))])
         for example, size in rows:
             where = "test" if example.image_id in held else split
             known = scenes.get(example.image_id)
@@ -88,6 +89,10 @@ def read_textvqa(
             scene.width, scene.height = picture_size(Path(images) / scene.path)
     check_examples(examples, scenes, ", ".join(str(f.get("questions")) for f in parts.values()))
     return Corpus(Path(images), scenes, examples, name)
+
+
+def _digest(image_id: str) -> str:
+    return hashlib.sha256(image_id.encode()).hexdigest()
 
 
 def _question(row: Any, where: str) -> tuple[Example, tuple[int, int]]:
@@ -147,7 +152,7 @@ class RosettaOcr:
         if self.looks:
             pixels = np.asarray(read_rgb(corpus.image_path(image_id)))
         tokens = []
-        for row in rows:
+        for place_in_list, row in enumerate(rows):
             where = f"{', '.join(self.files)}: image '{image_id}': ocr_info"
             words, box = text(row, "word", where).split(), value(row, "bounding_box", where)
             x, y = real(box, "top_left_x", where) * scene.width, real(box, "top_left_y", where) * scene.height
@@ -156,7 +161,7 @@ class RosettaOcr:
             x2, y2 = min(x + wide, float(scene.width)), min(y + high, float(scene.height))
             place = (round(x1, 1), round(y1, 1), round(max(x2, x1 + 1), 1), round(max(y2, y1 + 1), 1))
             look = look_of(pixels, place) if pixels is not None else []
-            tokens += [OcrToken(word, place, 1.0, look) for word in words]
+            tokens += [OcrToken(word, place, 1.0, look, place_in_list) for word in words]
         return OcrPicture(image_id, (scene.width, scene.height), tokens[: self.longest], "Rosetta")
 
 

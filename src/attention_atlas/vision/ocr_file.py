@@ -4,7 +4,8 @@
      "tokens": [{"text": "EXIT", "box": [x1,y1,x2,y2], "confidence": 0.98, "look": [48 numbers 0..255]}, ...]}
 
 A token is one word without blanks; boxes are in pixels of the picture, x2 and y2 exclusive; `look` is the
-mean colour of 4 × 4 cells of the box, R,G,B by row and column, or [] where the pixels were not at hand.
+mean colour of 4 × 4 cells of the box, R,G,B by row and column, or [] where the pixels were not at hand. Words
+of published OCR also have `row`, the number of their entry there.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class OcrToken:
     box: tuple[float, float, float, float]
     confidence: float = 1.0
     look: list[int] = field(default_factory=list)
+    row: int = -1  # number of the entry in the published OCR that it comes from; -1: none
 
 
 @dataclass
@@ -49,6 +51,7 @@ def write_ocr(path: str | Path, pictures: Iterable[OcrPicture]) -> None:
     """Write the file, pictures sorted by id, after checking it as `read_ocr` does."""
     rows = [asdict(p) for p in sorted(pictures, key=lambda p: p.image_id)]
     for row in rows:
+        row["tokens"] = [{k: v for k, v in t.items() if (k, v) != ("row", -1)} for t in row["tokens"]]
         _picture(row, f"{path}: image '{row['image_id']}'")
     write_jsonl(path, rows)
 
@@ -88,7 +91,7 @@ def _token(row: Mapping[str, Any], where: str) -> OcrToken:
         raise AtlasError(f"{where}: confidence: {confidence} is not within 0..1; run the OCR stage anew")
     if look and (len(look) != LOOK or not all(0 <= v <= 255 for v in look)):
         raise AtlasError(f"{where}: look: needs {LOOK} numbers of 0..255; run the OCR stage anew")
-    return OcrToken(text, (x1, y1, x2, y2), confidence, look)
+    return OcrToken(text, (x1, y1, x2, y2), confidence, look, int(row.get("row", -1)))
 
 
 def look_of(picture_HWC: np.ndarray, box: tuple[float, float, float, float]) -> list[int]:
