@@ -10,7 +10,7 @@ def main(cfg, stage):
 
     out = stage.out(f"{results_path(cfg)}/figures")
     table = stage.input(f"{results_path(cfg)}/tables/metrics.csv")
-    for path in draw_all(cfg.figure, table, out, workers=cfg.workers):
+    for path in draw_all(cfg.figure, table, out, workers=cfg.workers, profile=cfg.profile):
         if path.suffix == ".png":
             stage.run.artifact(path)
 

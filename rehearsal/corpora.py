@@ -35,6 +35,23 @@ def write_tell_me_more(folder: Path) -> None:
     write_tsv(folder / "features.tsv", shown.items())
 
 
+def write_stanford_paragraphs(folder: Path) -> None:
+    rng = np.random.default_rng(8)
+    rows, shown = [], {}
+    splits: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for n, split in enumerate(["train"] * 24 + ["val"] * 12 + ["test"] * 4):
+        number, place = 2_300_001 + n, f"VG_100K{'_2' * (n % 2)}"
+        found = shown[str(number)] = things(rng)
+        draw(folder / place / f"{number}.jpg", found)
+        url = f"https://cs.stanford.edu/people/rak248/{place}/{number}.jpg"
+        rows.append({"url": url, "image_id": number, "paragraph": " ".join(paragraph(found))})
+        splits[split].append(number)
+    (folder / "paragraphs_v1.json").write_text(json.dumps(rows))
+    for split, numbers in splits.items():
+        (folder / f"{split}_split.json").write_text(json.dumps(numbers))
+    write_tsv(folder / "features.tsv", shown.items())
+
+
 def write_coco(folder: Path) -> Pictures:
     """Pictures, Karpathy's JSON, the annotations of captions and instances, bottom-up regions."""
     rng = np.random.default_rng(2)
@@ -44,7 +61,9 @@ def write_coco(folder: Path) -> Pictures:
     _write_karpathy(folder / "dataset_coco.json", shown)
     for part, numbers in (("train2014", TRAIN), ("val2014", VAL)):
         _write_annotations(folder / "annotations", part, {n: shown[n] for n in numbers})
-    write_tsv(folder / "features.tsv", ((str(n), found) for n, found in shown.items()))
+    for part in ("train2014", "val2014"):  # the regions that LXMERT published
+        rows = ((Path(file_of(n)).stem, found) for n, found in shown.items() if part_of(n) == part)
+        write_tsv(folder / f"{part}_obj36.tsv", rows)
     return shown
 
 

@@ -20,8 +20,10 @@ def write_hub(home: Path, texts: Iterable[str]) -> None:
     models: dict[str, Callable[[Path], None]] = {
         "dandelin/vilt-b32-mlm": lambda folder: _vilt(folder, texts),
         "distilgpt2": lambda folder: _distilgpt2(folder, texts),
-        "llava-hf/llava-1.5-7b-hf": lambda folder: _llava(folder, texts),
-        "Salesforce/instructblip-vicuna-7b": lambda folder: _instructblip(folder, texts),
+        "llava-hf/llava-1.5-13b-hf": lambda folder: _llava(folder, texts),
+        "Salesforce/instructblip-vicuna-13b": lambda folder: _instructblip(folder, texts),
+        "google-bert/bert-base-uncased": lambda folder: _bert(folder, texts),
+        "sentence-transformers/bert-base-nli-mean-tokens": lambda folder: _sentence_transformer(folder, texts),
         "PekingU/rtdetr_r50vd": _rtdetr,
     }
     for name, write in models.items():
@@ -37,16 +39,9 @@ def _vilt(folder: Path, texts: list[str]) -> None:
     """12 layers and heads, 384 pixels and patches of 32 as published, over WordPiece."""
     import transformers as T
 
-    folder.mkdir(parents=True)
-    words = sorted({word for text in texts for word in "".join(c if c.isalnum() else " " for c in text).split()})
-    letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"?.,'", *letters, *(f"##{c}" for c in letters)]
-    vocabulary = [*pieces, *(w for w in words if len(w) > 1)]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    tokenizer = T.BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)})
-    tokenizer.save_pretrained(folder)
+    tokenizer = _word_pieces(folder, texts)
     config = T.ViltConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=len(tokenizer),
         hidden_size=WIDTH,
         num_hidden_layers=12,
         num_attention_heads=12,
@@ -57,6 +52,47 @@ def _vilt(folder: Path, texts: list[str]) -> None:
         initializer_range=0.1,
     )
     T.ViltForMaskedLM(config).save_pretrained(folder)
+
+
+def _bert(folder: Path, texts: list[str]) -> None:
+    import transformers as T
+
+    tokenizer = _word_pieces(folder, texts)
+    config = T.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=2 * WIDTH,
+        initializer_range=0.2,
+    )
+    T.BertModel(config).save_pretrained(folder)
+
+
+def _sentence_transformer(folder: Path, texts: list[str]) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+
+    inner = folder.with_name("bert")
+    _bert(inner, texts)
+    words = Transformer(str(inner), max_seq_length=128)
+    SentenceTransformer(modules=[words, Pooling(WIDTH, pooling_mode="mean")], device="cpu").save(str(folder))
+    shutil.rmtree(inner)
+
+
+def _word_pieces(folder: Path, texts: list[str]) -> Any:
+    """BERT's tokenizer over the words of `texts`, saved to `folder`."""
+    import transformers as T
+
+    folder.mkdir(parents=True)
+    words = sorted({word for text in texts for word in "".join(c if c.isalnum() else " " for c in text).split()})
+    letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"?.,'", *letters, *(f"##{c}" for c in letters)]
+    vocabulary = [*pieces, *(w for w in words if len(w) > 1)]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
+    tokenizer = T.BertTokenizer(vocab={word: i for i, word in enumerate(vocabulary)})
+    tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def _distilgpt2(folder: Path, texts: list[str]) -> None:
@@ -100,10 +136,10 @@ def _instructblip(folder: Path, texts: list[str]) -> None:
 
     tokenizer = _llama_tokenizer(texts)
     tokenizer.save_pretrained(folder)
-    tokenizer.save_pretrained(folder / "qformer_tokenizer")
+    instructions = _word_pieces(folder / "qformer_tokenizer", texts)
     image = tokenizer.convert_tokens_to_ids(IMAGE)
     qformer = T.InstructBlipQFormerConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(instructions),
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
         num_hidden_layers=2,

@@ -18,6 +18,7 @@ from .corpora import (
     write_coco_images,
     write_cub,
     write_flickr30k,
+    write_stanford_paragraphs,
     write_tell_me_more,
     write_vqav2,
     write_winoground,
@@ -49,6 +50,7 @@ def write_data(raw: Path, hub: Path) -> None:
     """What conf/paper_files.yaml names, below data/raw, and the hub's models."""
     write_vocabularies(raw / "bottom_up_attention")
     write_tell_me_more(raw / "tell_me_more")
+    write_stanford_paragraphs(raw / "stanford_paragraphs")
     shown = write_coco(raw / "coco")
     write_coco_images(raw / "coco_images", raw / "coco", shown)
     write_vqav2(raw / "vqav2", shown)

@@ -54,6 +54,7 @@ DIALS: dict[str, Any] = {
         "features": str,
         # base: the file in conf/model that it begins with; data and root: what it is trained on.
         "captioners": {"*": {"base": str, "data": str, "root": str}},
+        "gold": {"*": str},
         "captured": str,
         "linker": str,
     },

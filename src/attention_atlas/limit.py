@@ -19,19 +19,20 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Globs over dotted paths in the composed configuration; `#` stands for a place in a list.
-STEPS = ("*loop.max_steps", "*loop.epochs", "*loop.schedule.warmup", "*net.epochs", "train.task.hardest_from")
+STEPS = ("*loop.max_steps", "*loop.epochs", "data.*.epochs", "*loop.schedule.warmup", "*net.epochs", "train.task.hardest_from")
 EXAMPLES = (
     *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
-    *("data.sizes.*", "data.subset", "data.reader.limit", "data.reader.subset", "capture.dump.examples"),
+    *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
     *("*task.judged", "*task.candidates", "*task.written", "*task.turns", "*task.samples", "*task.joined"),
     *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images", "*evaluator.candidates"),
     *("experiment.dump.samples.*", "experiment.importance_examples", "experiment.pruned_examples"),
-    *("table.pictures", "data.annotator.pairs"),
+    *("table.pictures", "data.annotator.pairs", "data.attngan.judged"),
 )
 WIDTHS = (
     *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
     *("model.channels", "model.critic_channels", "model.noise", "model.condition", "model.image.channels"),
     *("model.stem.#", "model.projection", "model.qformer_inner", "features.net.dim", "features.net.channels.#"),
+    *("data.attngan.channels", "data.attngan.critic_channels"),
     "*loop.schedule.dim",  # of the learning rate by Noam: the model's width
 )
 KEPT = (
@@ -39,24 +40,26 @@ KEPT = (
     *("experiment.seeds.*", "experiment.alignments", "experiment.examples", "*evaluator.shown"),
     *("experiment.dump.pictures", "experiment.dump.width", "experiment.dump.stride"),
     *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
+    # Steps and epochs of which fewer would not come sooner.
+    *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),
     *("*loop.clip_*", "*loop.weight_decay", "*loop.eps", "*loop.schedule.factor"),
     # Layers, heads and what they look at decide which figures there are.
     *("model*layers", "model*heads", "model.cross_every", "model.queries", "model.strides.#", "model.steps"),
-    *("model.stages", "model.residuals", "model.max_length", "model.max_text", "train.task.steps"),
+    *("model.stages", "*.residuals", "model.max_length", "model.max_text", "train.task.steps"),
     # Sizes of pictures and of their parts; a model's own must go with them.
     *("*image_size", "*patch_size", "*task.patch", "*task.shorter", "*task.size", "model.first", "model.image.si*"),
     *("features.net.crop", "ocr.side", "ocr.longest", "data.reader.parts.*.pictures.#"),
     # Words of a text, texts of a picture, things of a picture, and the vocabularies.
-    *("*max_words", "*longest", "*max_pieces", "*pieces", "*min_count", "*_min", "*_size", "decode.beam"),
+    *("*max_words", "data.attngan.*words", "*longest", "*max_pieces", "*pieces", "*min_count", "*_min", "*_size", "decode.beam"),
     *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
-    *("features.first_class", "data.world.*"),
+    *("features.first_class", "features.skip_damaged", "data.world.*"),
     # Of statistics: a small number says nothing, and saves little.
     *("metrics*shuffles", "metrics.permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
-    *("model.gamma?", "*task.*_weight", "*task.naming"),
+    *("model.gamma?", "*task.*_weight", "*task.naming", "train.task.rounds"),
     # Not numbers where they are given.
     *("alignment", "model.alignment", "*evaluator.classifier", "features.revision", "features.boxes_folder"),
-    *("data.reader.boxes", "data.reader.templates", "table.gold", "model.evaluator.inception"),
+    *("data.reader.boxes", "data.reader.templates", "table.gold", "*task.grid", "model.evaluator.inception"),
 )
 FIELDS = ("steps", "examples", "width")
 # The least number that 4, 8 and 12 heads divide.
@@ -83,6 +86,7 @@ def limited(cfg: DictConfig) -> DictConfig:
             f"params.yaml: limit.width: {limit['width']} is not a multiple of {EVEN}, by which all numbers of heads "
             "divide; change it"
         )
+    _own_sections(cfg)
     for node, key, path in list(numbers(cfg)):
         name = kind_of(path)
         if name == "kept":
@@ -109,21 +113,32 @@ def kind_of(path: str) -> str:
     return ""
 
 
+def _own_sections(cfg: Any) -> None:
+    """Replace each section that is an interpolation by a copy of its own, so that its numbers can be cut there."""
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+
+    for key in range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg):
+        value = cfg[key]
+        if isinstance(value, DictConfig | ListConfig | dict | list):  # plain ones come from per_profile
+            if OmegaConf.is_interpolation(cfg, key):
+                own: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                cfg[key] = own
+            _own_sections(cfg[key])
+
+
 def numbers(cfg: Any, path: Sequence[str] = ()) -> Iterator[tuple[Any, Any, str]]:
     """(node, key, dotted path) of each whole number and null; an interpolation counts as what it resolves to."""
-    from omegaconf import DictConfig, ListConfig, OmegaConf
+    from omegaconf import DictConfig, ListConfig
 
     if cfg is None:
         return
-    keys = range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg)
+    keys = range(len(cfg)) if isinstance(cfg, ListConfig | list) else list(cfg)
     for key in keys:
         if not path and str(key) in ("reports", "figure", "device", "hydra"):
             continue
         place = [*path, "#" if isinstance(key, int) else str(key)]
         value = cfg[key]
-        if isinstance(value, DictConfig | ListConfig):
-            # A section by interpolation belongs to another place, where it is met as well.
-            if not OmegaConf.is_interpolation(cfg, key):
-                yield from numbers(value, place)
+        if isinstance(value, DictConfig | ListConfig | dict | list):
+            yield from numbers(value, place)
         elif value is None or (isinstance(value, int) and not isinstance(value, bool)):
             yield cfg, key, ".".join(place)

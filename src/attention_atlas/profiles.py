@@ -32,6 +32,7 @@ REPLACED = (
     "cells",
     "captioners",
     "tuned",
+    "gold",
 )
 
 

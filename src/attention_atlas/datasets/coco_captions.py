@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attention_atlas.corpus import Corpus
+from attention_atlas.datasets.coco_instances import read_instances
 from attention_atlas.datasets.karpathy import read_karpathy
 
 SPLITS = {"train": "train", "restval": "extra", "val": "val", "test": "test"}
@@ -24,16 +25,18 @@ def read_coco_captions(
     text: str = "tokens",
     require_images: bool = True,
     limit: int | Mapping[str, int] | None = None,
+    instances: Sequence[str | Path] = (),
 ) -> Corpus:
     """Read the corpus. `image_id` is COCO's number, which bottom-up features have too.
 
     karpathy: dataset_coco.json. images: the folder that holds train2014/ and val2014/; with
     `require_images` each picture of `keep_splits` must exist and gives width and height, else both are 0.
     text: tokens (lower-case, without punctuation, joined by spaces: what captioners learn) or raw. limit:
-    how many images of each split, the first of the file: one number, or one for each split by name. Raises
-    AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
+    how many images of each split, the first of the file: one number, or one for each split by name. instances:
+    COCO's instances_*.json, whose objects the scenes then have, named by super-category (see coco_instances).
+    Raises AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
     """
-    return read_karpathy(
+    corpus = read_karpathy(
         Path(karpathy),
         Path(images),
         name,
@@ -46,3 +49,8 @@ def read_coco_captions(
         require_images=require_images,
         limit=limit,
     )
+    if instances:
+        found = read_instances(instances)
+        for image_id, scene in corpus.scenes.items():
+            scene.objects = found.get(int(image_id), [])
+    return corpus

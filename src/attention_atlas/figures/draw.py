@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def draw_all(
-    figures: Mapping[str, Any], metrics_csv: str | Path, out: str | Path, workers: int = 1
+    figures: Mapping[str, Any], metrics_csv: str | Path, out: str | Path, workers: int = 1, profile: str = ""
 ) -> list[Path]:
     """Draw every figure of conf/figure/<study>.yaml (name -> {_target_: function(table, ...), settings}) and
     write `<out>/<name>.png` and `.pdf`. Returns the paths, in the YAML's order. `workers`: processes, 0 as
-    many as there are cores.
+    many as there are cores. profile: figures with `profiles` are drawn only for those that they name.
 
     Raises AtlasError naming the figure when the table lacks what it needs; nothing is drawn from elsewhere.
     """
@@ -32,11 +32,21 @@ def draw_all(
         raise ConfigError("conf/figure: names no figures; add at least one")
     plain: Any = OmegaConf.to_container(figures, resolve=True) if isinstance(figures, DictConfig) else figures
     jobs = [
-        delayed(_draw)(str(name), entry, table, Path(metrics_csv), Path(out)) for name, entry in plain.items()
+        delayed(_draw)(name, entry, table, Path(metrics_csv), Path(out))
+        for name, entry in of_profile(plain, profile).items()
     ]
     # A process needs two seconds before it draws, as long as two figures take.
     count = max(1, min(workers or os.cpu_count() or 1, len(jobs) // 3))
     return [path for paths in Parallel(count)(jobs) for path in paths]
+
+
+def of_profile(figures: Mapping[str, Any], profile: str) -> dict[str, Any]:
+    """The figures to draw for a profile, without the key `profiles`."""
+    return {
+        str(name): {k: v for k, v in entry.items() if k != "profiles"}
+        for name, entry in figures.items()
+        if profile in entry.get("profiles", [profile])
+    }
 
 
 def _draw(name: str, entry: Any, table: pd.DataFrame, metrics_csv: Path, out: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.figures.heatmap import Panel, heatmaps
 from attention_atlas.figures.legends import outside
 from attention_atlas.figures.style import GREY, LINES, PAGE, new_figure, number, p_value
-from attention_atlas.figures.vilt_layers import KIND, MORE, TALLEST, rows_of
+from attention_atlas.figures.vilt_layers import KIND, MORE, TALLEST, present, rows_of
 from attention_atlas.metrics.table import head_matrix, select
 
 if TYPE_CHECKING:
@@ -65,9 +65,13 @@ def head_importance(table: pd.DataFrame, groups: Sequence[str] = ()) -> Figure:
     )
 
 
-def against(table: pd.DataFrame, statistics: Mapping[str, Sequence[str]]) -> Figure:
+def against(
+    table: pd.DataFrame, statistics: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> Figure:
     """Each head's importance against attention statistics {title: [metric, condition, factor]}, with
-    Spearman's rank correlation and its p (Holm over all statistics of the table)."""
+    Spearman's rank correlation and its p (Holm over all statistics of the table). optional: metrics that may be
+    absent, with their panels."""
+    statistics = present(table, statistics, optional)
     y_LH = np.asarray(head_matrix(rows_of(table, "importance", "loss")))
     layer_LH = np.broadcast_to(np.arange(1, len(y_LH) + 1)[:, None], y_LH.shape)
     columns = min(4, len(statistics))

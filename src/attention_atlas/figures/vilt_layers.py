@@ -234,13 +234,24 @@ def read_json(path: str | Path, schema: str) -> Any:
     return content
 
 
-def roles(table: pd.DataFrame, quantities: Mapping[str, Sequence[str]]) -> Figure:
+def present(
+    table: pd.DataFrame, quantities: Mapping[str, Sequence[Any]], optional: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    """{title: [metric, ...]} without the optional metrics of which the table has no row."""
+    measured = set(table["metric"])
+    return {title: of for title, of in quantities.items() if of[0] in measured or of[0] not in optional}
+
+
+def roles(
+    table: pd.DataFrame, quantities: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> Figure:
     """What layers do: one line per layer, one column per quantity {title: [metric, condition]}; numbers are
-    means over heads, shades compare layers within a column."""
+    means over heads, shades compare layers within a column. optional: metrics that may be absent, with their
+    columns."""
     from matplotlib import colormaps
 
     columns = {}
-    for title, (metric, condition, *rest) in quantities.items():
+    for title, (metric, condition, *rest) in present(table, quantities, optional).items():
         factor = float(rest[0]) if rest else 1.0
         columns[title] = factor * by_layer(rows_of(table, metric, condition))[0]
     values = np.stack(list(columns.values()), 1)

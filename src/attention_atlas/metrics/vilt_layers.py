@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,10 +44,12 @@ RIGHT = 0.5
 class LayerStudy:
     """conf/metrics/vilt_layers.yaml. compare: measures [metric, condition] whose groups of questions (each
     against all others) and right against wrong answers are compared. correlate: measures set against the
-    heads' importance."""
+    heads' importance. optional: measures that need annotated objects in the scenes; without any, `compare` and
+    `correlate` leave them out."""
 
     compare: Sequence[Sequence[str]] = (("mass", "text → image"),)
     correlate: Sequence[Sequence[str]] = (("mass", "text → image"),)
+    optional: Sequence[str] = ("asked",)
     permutations: int = 2000
     resamples: int = RESAMPLES
     least: int = 10  # questions of a group without which nothing is said of it
@@ -99,17 +101,19 @@ class LayerStudy:
             for subset, chosen_N in subsets.items():
                 base = {"kind": KIND, "metric": metric, "condition": name_of(condition, subset)}
                 rows += mean_rows(sample, value_NLH, chosen_N, chance_N, base)
-        self.distribution = (
-            {(m, c): values[m, c][0] for m, c in map(tuple, self.compare) if (m, c) in values},
-            [group(e) for e in chosen],
-        )
-        everyone = np.ones(len(chosen), dtype=bool)
-        for metric, condition in self.compare:
+        compared = self.present(self.compare, {m for m, _ in values})
+        for metric, condition in compared:
             if (metric, condition) not in values:
                 raise AtlasError(
                     f"conf/metrics: compare: nothing measured as [{metric}, {condition}]; known: "
                     + "; ".join(f"{m}, {c}" for m, c in values)
                 )
+        self.distribution = (
+            {(m, c): values[m, c][0] for m, c in compared},
+            [group(e) for e in chosen],
+        )
+        everyone = np.ones(len(chosen), dtype=bool)
+        for metric, condition in compared:
             value_NLH = values[metric, condition][0]
             for subset, chosen_N in subsets.items():
                 if subset in ("", "wrong"):
@@ -120,6 +124,10 @@ class LayerStudy:
                 base = {"kind": KIND, "metric": f"{metric} difference", "condition": where}
                 rows += difference_rows(sample, value_NLH, chosen_N, second_N, base, self.permutations, seed)
         return rows
+
+    def present(self, wanted: Sequence[Sequence[str]], measured: Collection[str]) -> list[tuple[str, str]]:
+        """The [measure, condition] pairs without those of optional measures that nothing was measured of."""
+        return [(m, c) for m, c in wanted if m in measured or m not in self.optional]
 
     def subsets(self, chosen: Sequence[Example], given: Mapping[str, str]) -> dict[str, np.ndarray]:
         """{"": all, group: its questions, "right", "wrong"}; those with too few questions are left out."""
@@ -152,7 +160,10 @@ class LayerStudy:
                     base = {"kind": KIND, "metric": "importance", "condition": name_of(condition, name)}
                     rows += mean_rows(sample, value_NLH, chosen_N, none, base)
         rows += rank_correlation_rows(
-            {f"{m}: {c}": matrix(attention, m, c, loss_NLH.shape[1:]) for m, c in self.correlate},
+            {
+                f"{m}: {c}": matrix(attention, m, c, loss_NLH.shape[1:])
+                for m, c in self.present(self.correlate, {str(row["metric"]) for row in attention})
+            },
             loss_NLH.mean(0),
             {"kind": KIND, "metric": "importance correlation"},
         )

@@ -66,15 +66,15 @@ class Vilt(nn.Module):
 
     stem: channels of the convolutions before the projection. blind: the picture is left out (a question-only
     model: text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, whose sizes
-    are then used. patch_words: number of words (labels, colours) of the auxiliary head on the
+    and vocabulary are then used. patch_words: number of words (labels, colours) of the auxiliary head on the
     patches, 0 without scene annotation; patch_depth: after which share of the layers the auxiliary
     heads read (1: the last).
     """
 
     def __init__(
         self,
-        vocab_size: int,
         answers: int,
+        vocab_size: int | None = None,
         patch_words: int = 0,
         patch_depth: float = 1.0,
         layers: int = 12,
@@ -94,6 +94,8 @@ class Vilt(nn.Module):
         super().__init__()
         from transformers import ViltConfig, ViltModel
 
+        if vocab_size is None and not pretrained:
+            raise ConfigError("conf/model: vocab_size: none given; give the vocabulary's size or `pretrained`")
         if dim % heads:
             raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
         self.blind, self.has_stem = blind, bool(stem)

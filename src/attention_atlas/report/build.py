@@ -51,6 +51,8 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
     if not folder.is_dir():
         raise AtlasError(f"{folder}: no such folder; run the study's stages (dvc repro)")
     tables = Tables(folder)
+    parts = ("headlines", "tables", "summaries", "figures")
+    chosen = {part: of_profile(spec.get(part) or [], profile) for part in parts}
     return {
         "name": name,
         "folder": folder.name,
@@ -59,23 +61,22 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
         "intro": spec.get("intro", ""),
         "notes": notes(spec.get("notes") or [], profile),
         "about": about(folder / "metrics.json"),
-        "headlines": headlines(tables, spec.get("headlines") or []),
-        "tables": [table(tables, entry) for entry in spec.get("tables") or []],
-        "summaries": [summary(tables, entry) for entry in spec.get("summaries") or []],
-        "figures": [figure(folder, entry) for entry in spec.get("figures") or []],
+        "headlines": headlines(tables, chosen["headlines"]),
+        "tables": [table(tables, entry) for entry in chosen["tables"]],
+        "summaries": [summary(tables, entry) for entry in chosen["summaries"]],
+        "figures": [figure(folder, entry) for entry in chosen["figures"]],
         "files": sorted(tables.frames),
     }
 
 
+def of_profile(entries: list[Any], profile: str) -> list[Any]:
+    """The entries without `profiles`, and those that name this profile there."""
+    return [e for e in entries if isinstance(e, str) or profile in e.get("profiles", [profile])]
+
+
 def notes(entries: list[Any], profile: str) -> list[str]:
     """Texts, or {text, profiles} shown only in those profiles."""
-    found = []
-    for entry in entries:
-        if isinstance(entry, str):
-            found.append(entry)
-        elif profile in entry.get("profiles", [profile]):
-            found.append(str(entry["text"]))
-    return found
+    return [e if isinstance(e, str) else str(e["text"]) for e in of_profile(entries, profile)]
 
 
 def about(path: Path) -> list[tuple[str, str]]:
@@ -133,11 +134,13 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
     rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
-    claim over the labels of rows}]}; with `sparse` a cell that no row fits is empty.
+    claim over the labels of rows}], absent}; with `sparse` a cell that no row fits is empty. absent: the caption
+    where the study has no such table; then the paper's numbers stand alone.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
     columns = list(_needed(entry, "columns", title))
+    absent = "absent" in entry and name not in tables.frames
     rows, footnotes = [], []
     numbers: dict[tuple[str, str], Number] = {}
     for spec in _needed(entry, "rows", title):
@@ -150,7 +153,8 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
             )
         paper += [""] * (len(columns) - len(paper))
         own = dict(spec.get("where") or {})
-        present = bool(len(tables.rows(name, {"model": models} | dict(entry.get("where") or {}) | own)))
+        where = {"model": models} | dict(entry.get("where") or {}) | own
+        present = not absent and bool(len(tables.rows(name, where)))
         cells: list[dict[str, Any]] = []
         for column, papers in zip(columns, paper, strict=True):
             ours = Quote(value="")
@@ -167,9 +171,11 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
                 footnotes.append(ours.note)
             cells.append({"paper": papers, "ours": ours})
         rows.append({"label": label, "cells": cells, "n": cells[0]["ours"].n, "present": present})
+    if not absent and not any(row["present"] for row in rows):
+        raise AtlasError(f"report: {title}: no row of table '{name}' fits; correct `where` in conf/report")
     return {
         "title": title,
-        "caption": str(entry.get("caption", "")),
+        "caption": str(entry.get("absent" if absent else "caption", "")),
         "columns": [str(c["label"]) for c in columns],
         "rows": rows,
         "footnotes": footnotes,

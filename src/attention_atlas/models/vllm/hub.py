@@ -133,7 +133,10 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VllmInputs:
         tokenizer = AutoTokenizer.from_pretrained(pretrained)
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
         if config.model_type == "instructblip":
-            qformer_tokenizer = AutoTokenizer.from_pretrained(pretrained, subfolder="qformer_tokenizer")
+            # Published folders of this tokenizer hold no config.json, which is looked for unless one is given.
+            qformer_tokenizer = AutoTokenizer.from_pretrained(
+                pretrained, subfolder="qformer_tokenizer", config=config.qformer_config
+            )
     except (OSError, ValueError, KeyError, TypeError) as error:
         first = " ".join(str(error).split())[:160]
         raise AtlasError(

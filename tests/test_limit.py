@@ -1,0 +1,120 @@
+"""The dial `limit`: it reaches every size of the configuration, and changes nothing where it is null."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+from omegaconf import OmegaConf
+from test_dvc_graph import composed, resolved_stages
+
+from attention_atlas.dials import check_dials, read_dials
+from attention_atlas.errors import ConfigError
+from attention_atlas.limit import EXAMPLES, KEPT, STEPS, WIDTHS, kind_of, limited, numbers
+from attention_atlas.profiles import apply_profile, set_dials
+
+LIMIT = {"steps": 3, "examples": 10, "width": 24}
+
+
+@pytest.fixture(scope="module", params=["embedded", "smoke", "paper"])
+def configurations(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each stage of a profile is composed of, without Hydra's own section."""
+    from dvc.repo import Repo
+
+    root = tmp_path_factory.mktemp(request.param)
+    shutil.copytree(ROOT / "conf", root / "conf")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, root)
+    if request.param != "embedded":
+        apply_profile(root, request.param)
+    Repo.init(str(root), no_scm=True).close()
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)  # params.yaml is read from where one stands
+        for name, stage in resolved_stages(root).items():
+            cfg, _ = composed(stage["cmd"], root)
+            OmegaConf.set_struct(cfg, False)
+            del cfg["hydra"]
+            OmegaConf.set_struct(cfg, True)
+            found[name] = cfg
+    return found
+
+
+def plain(cfg: Any) -> dict[str, Any]:
+    value: Any = OmegaConf.to_container(cfg, resolve=True)
+    return value
+
+
+def test_every_number_is_named_by_a_list(configurations: dict[str, Any]) -> None:
+    unnamed = {
+        path
+        for cfg in configurations.values()
+        for _, _, path in numbers(cfg)
+        if not kind_of(path) and path != "limit"
+    }
+    assert not unnamed, "new numbers: say in src/attention_atlas/limit.py whether the limit cuts them"
+
+
+def test_null_changes_nothing(configurations: dict[str, Any]) -> None:
+    for name, cfg in configurations.items():
+        before = plain(cfg)
+        assert before.pop("limit") is None
+        assert plain(limited(cfg.copy())) == before, name
+
+
+def test_it_reaches_every_size(configurations: dict[str, Any]) -> None:
+    for name, cfg in configurations.items():
+        cut = cfg.copy()
+        cut["limit"] = LIMIT
+        before, after = plain(cfg), plain(limited(cut))
+        assert "limit" not in after
+        kept_before = {path: node[key] for node, key, path in numbers(cfg) if kind_of(path) == "kept"}
+        for node, key, path in numbers(OmegaConf.create(after)):
+            kind, value = kind_of(path), node[key]
+            if kind in LIMIT:
+                limit = LIMIT[kind]
+                assert value is None or 0 <= value <= limit, f"{name}: {path}: {value}"
+                if kind == "examples":
+                    assert value, f"{name}: {path}: all there are"
+            elif not path.endswith("#"):
+                assert value == kept_before[path], f"{name}: {path}"
+        if "train" in before:
+            loop = after["train"]["loop"] | (after["model"].get("training") or {}).get("loop", {})
+            assert 1 <= loop["max_steps"] <= LIMIT["steps"] and loop["epochs"] <= LIMIT["steps"], name
+
+
+def test_no_pattern_is_idle(tmp_path: Path) -> None:
+    """A pattern that no number of conf/ fits is a typing error or is left from a removed key."""
+    paths = set()
+    for file in (ROOT / "conf").rglob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        paths |= {line.split(":")[0].strip(" -{") for line in text.splitlines() if ":" in line}
+        paths |= {part.split(":")[0].strip() for part in text.replace("{", ",").split(",") if ":" in part}
+    for pattern in (*STEPS, *EXAMPLES, *WIDTHS, *KEPT):
+        last = pattern.removesuffix(".#").rsplit(".", 1)[-1]
+        if not set("*?") & set(last):
+            assert any(p.split(".")[-1] == last for p in paths | {"workers", "seed", "alignment"}), pattern
+
+
+def test_wrong_limits_are_named(configurations: dict[str, Any]) -> None:
+    cfg = next(iter(configurations.values()))
+    for wrong, words in (({"steps": 0}, "limit.steps: must be at least 1"), ({"width": 32}, "multiple of 24")):
+        cut = cfg.copy()
+        cut["limit"] = LIMIT | wrong
+        with pytest.raises(ConfigError, match=words):
+            limited(cut)
+
+
+def test_the_dial(tmp_path: Path) -> None:
+    dials = read_dials(ROOT / "params.yaml")
+    assert dials["limit"] is None
+    check_dials(dials | {"limit": LIMIT})
+    with pytest.raises(ConfigError, match=r"limit\.width: dial is missing"):
+        check_dials(dials | {"limit": {"steps": 1, "examples": 1}})
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    set_dials(tmp_path, {"limit": LIMIT})
+    assert yaml.safe_load((tmp_path / "params.yaml").read_text())["limit"] == LIMIT
