@@ -241,9 +241,9 @@ def wrong(field, value, row=0, where="questions"):
         (wrong("program", steps(SCENE, ("unique", (0,), ()))), "step 1: unique: cannot be executed"),
         (wrong("program", steps(SCENE, ("count", (4,), ()))), "step 1: count: cannot be executed"),
         (wrong("program", steps(SCENE, ("fly", (0,), ()))), "step 1: fly: cannot be executed"),
-        (wrong("question_index", None), "question None: question, answer or question_index"),
+        (wrong("question_index", None), "question None: question_index: is null"),
         (wrong("objects", [{"shape": "cube"}], where="scenes"), "scene 'CLEVR_val_000000.png': objects"),
-        (wrong("image_filename", "", where="scenes"), "image_filename or image_index is missing"),
+        (wrong("image_filename", "", where="scenes"), "questions: 0: image_filename: no scene of"),
         (wrong("question", "?"), "text: has no words"),
     ],
 )
@@ -256,7 +256,11 @@ def test_wrong_files_and_settings(tmp_path):
     part = files(tmp_path)
     for parts, more, said in (
         ({"val": {**part, "questions": tmp_path / "no.json"}}, {}, "no.json: no such file"),
-        ({"val": {**part, "questions": part["scenes"]}}, {}, "questions: is missing; give CLEVR's questions"),
+        (
+            {"val": {**part, "questions": part["scenes"]}},
+            {},
+            "questions: is missing or empty; give CLEVR's questions",
+        ),
         ({"val": {**part, "pictures": [5, 9]}}, {}, "no question about a picture"),
         ({"val": {**part, "split": "dev"}}, {}, "split: 'dev' is not one of"),
         ({"val": {"questions": part["questions"]}}, {}, "val: scenes: is missing"),

@@ -177,6 +177,30 @@ def test_one_category_for_all_is_an_error(tmp_path):
     DamsmTask(batch_size=4, by_category=False).prepare(corpus)
 
 
+def test_squares_are_cut_at_random_from_enlarged_pictures(tmp_path):
+    from PIL import Image
+
+    corpus = corpus_of(tmp_path, 4, 3)
+    example = corpus.examples[0]
+    path = corpus.image_path(example.image_id)
+    ramp = np.arange(40, dtype=np.uint8)[None, :, None] + 2 * np.arange(20, dtype=np.uint8)[:, None, None]
+    Image.fromarray(np.repeat(ramp, 3, 2)).save(path)
+    pictures = SquarePictures(corpus, 16, enlarged=20)  # kept as 40 x 20
+    whole = torch.from_numpy(ramp[..., 0])
+    assert torch.equal(pictures.get(example, (0.0, 0.0))[0], whole[:16, :16])
+    assert torch.equal(pictures.get(example, (1.0, 1.0))[0], whole[4:, 24:])
+    assert torch.equal(pictures.get(example)[0], whole[2:18, 12:28])
+    vocab = Vocabulary.build([["a", "hat"]])
+    pairs = Pairs(corpus, "train", vocab, 16, 8, mirror=False, rounds=1, enlarged=20)
+    first, later = (next(pairs.shuffled(4, 0, epoch))["pixels_BCSS"] for epoch in (0, 1))
+    assert first.shape == (4, 3, 16, 16)
+    assert not torch.equal(first.sort(0).values, later.sort(0).values)
+    again = next(pairs.shuffled(4, 0, 0))["pixels_BCSS"]
+    assert torch.equal(first, again)
+    with pytest.raises(ConfigError, match="enlarged: 8 is less than size 16"):
+        SquarePictures(corpus, 16, enlarged=8)
+
+
 def test_pictures_beyond_the_memory_are_read_again(tmp_path):
     corpus = corpus_of(tmp_path, 3, 3)
     pictures = SquarePictures(corpus, 16, keep_bytes=2 * 3 * 16 * 16)

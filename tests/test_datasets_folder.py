@@ -57,13 +57,13 @@ def test_all_columns(tmp_path: Path, images: Path) -> None:
         ("", "image: column is missing"),
         ("image,text\n", "has no rows"),
         ("image,text\nabsent.png,A lamp.\n", r"absent.png: no such image"),
-        ("image,text\n,A lamp.\n", "row 1: image: is empty"),
-        ("image,text\na.png,A lamp, and a chair.\n", "row 1: not as many fields as the header"),
-        ("image,text\na.png\n", "row 1: not as many fields as the header"),
+        ("image,text\n,A lamp.\n", "line 2: image: is empty"),
+        ("image,text\na.png,A lamp, and a chair.\n", "line 2: 3 fields, the header has 2"),
+        ("image,text\na.png\n", "line 2: 1 fields, the header has 2"),
         ("image,text\na.png,...\n", "example 'row0': text: has no words"),
         ("image,text,id\na.png,A lamp.,x\nsub/b.png,A bed.,x\n", "example 'x': id occurs twice"),
-        ("image,text,split\na.png,A lamp.,tset\n", "row 1: split: 'tset' is not one of"),
-        ("image,text,split\na.png,A.,train\na.png,B.,test\n", "row 2: split: 'a.png' is in train and test"),
+        ("image,text,split\na.png,A lamp.,tset\n", "line 2: split: 'tset' is not one of"),
+        ("image,text,split\na.png,A.,train\na.png,B.,test\n", "line 3: split: 'a.png' is in train and test"),
     ],
 )
 def test_mistakes(tmp_path: Path, images: Path, content: str, message: str) -> None:

@@ -98,6 +98,13 @@ def test_stage_depends_on_every_package_it_imports(name: str) -> None:
             assert f"src/attention_atlas/{package}" in STAGES[name]["deps"], package
 
 
+@pytest.mark.parametrize("name", STAGES)
+def test_stages_that_read_pictures_depend_on_their_opener(name: str) -> None:
+    readers = {f"src/attention_atlas/{p}" for p in ("vision", "vqa", "text_to_image", "vllm")}
+    deps = STAGES[name]["deps"]
+    assert "src/attention_atlas/datasets/pictures.py" in deps or not readers & set(deps)
+
+
 @pytest.mark.parametrize("profile", ["embedded", "smoke"])
 @pytest.mark.parametrize("name", STAGES)
 def test_every_value_resolves(name: str, profile: str) -> None:

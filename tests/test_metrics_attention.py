@@ -122,6 +122,7 @@ def test_entropy_of_uniform_is_one_and_of_a_point_is_zero():
     attn[0, 2, :, 0] = 0.5
     attn[0, 2, 2:, 1] = attn[0, 2, 2:, 2] = 0.25
     attn[0, 2, 1, 1] = 0.5
+    attn[0, 2, 0, 0] = 1
     table = Entropy(kinds=("decoder_self",))(one({"decoder_self": attn}))
     values = head_matrix(table)[0]
     # Rows 2..6 see 2..6 words (row q sees q words without BOS; row 7 generates EOS).

@@ -86,7 +86,7 @@ def test_coco_files_that_are_not_the_file(tmp_path):
     with pytest.raises(AtlasError, match="paper-check"):
         read_coco_captions(tmp_path / "none.json", tmp_path)
     (tmp_path / "k.json").write_text("[1]")
-    with pytest.raises(AtlasError, match="no list of images"):
+    with pytest.raises(AtlasError, match="images: is missing or empty"):
         read_coco_captions(tmp_path / "k.json", tmp_path)
     (tmp_path / "k.json").write_text("{")
     with pytest.raises(AtlasError, match="not JSON"):

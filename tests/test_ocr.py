@@ -36,9 +36,9 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"box": [1, 2, 1, 6]}, "box.*has no area"),
         ({"box": [1, 2, float("nan"), 6]}, "box.*has no area"),
         ({"confidence": 1.5}, "confidence: 1.5"),
-        ({"look": [1, 2]}, "look: needs 48"),
-        ({"box": [1, 2, 3]}, "missing or wrong"),
-        ({"confidence": None}, "missing or wrong"),
+        ({"look": [1, 2]}, "look: is .* not 48 numbers"),
+        ({"box": [1, 2, 3]}, "box: is .* not 4 numbers"),
+        ({"confidence": None}, "confidence: is null"),
     ],
 )
 def test_broken_files_are_named(tmp_path, change, message):

@@ -54,6 +54,10 @@ def test_questions_pictures_and_splits(tmp_path):
     assert corpus.examples[0].answers.count("exit") == 9 and corpus.image_path("a").name == "a.jpg"
     by_image = {e.image_id: corpus.scene(e).split for e in corpus.examples}
     assert sorted(by_image.values()) == ["test"] * 2 + ["train"] * 4 + ["val"] * 2
+    # Seeds differ in training, never in the pictures that are tested.
+    for seed in range(1, 6):
+        other = read_textvqa(files(tmp_path), tmp_path, seed=seed)
+        assert {e.image_id: other.scene(e).split for e in other.examples} == by_image
     again = read_textvqa(files(tmp_path), tmp_path, subset=3)
     assert {s: len(again.split(s)) for s in ("train", "val", "test")} == {"train": 3, "val": 3, "test": 3}
 
@@ -67,6 +71,7 @@ def test_rosetta_words_become_an_ocr_file(tmp_path):
     (word,) = found["a"].tokens
     assert word.text == "EXIT" and word.box == (10.0, 10.0, 30.0, 20.0)  # cut at the picture's edge
     assert len(word.look) == LOOK and np.allclose(word.look, 90, atol=3)
+    assert word.row == 0
     with pytest.raises(AtlasError, match="no picture 'e'"):
         RosettaOcr([str(tmp_path / "train_ocr.json")]).extract(corpus, tmp_path / "x.jsonl", tmp_path)
 
@@ -77,7 +82,7 @@ def test_missing_fields_are_named(tmp_path, field):
     value = json.loads((tmp_path / "val.json").read_text())
     del value["data"][3][field]
     (tmp_path / "val.json").write_text(json.dumps(value))
-    with pytest.raises(AtlasError, match=f"val.json: data: 3: field '{field}' is missing"):
+    with pytest.raises(AtlasError, match=f"val.json: data: 3: {field}: field is missing"):
         read_textvqa(parts, tmp_path)
 
 
@@ -96,7 +101,7 @@ def test_other_bad_input_is_named(tmp_path):
         read_textvqa({"train": parts["train"], "again": {**parts["train"], "split": "val"}}, tmp_path)
     (tmp_path / "bad.json").write_text(json.dumps({"data": [{"image_id": "a", "ocr_info": [{"word": "x"}]}]}))
     corpus = read_textvqa({"train": parts["train"]}, tmp_path)
-    with pytest.raises(AtlasError, match="'bounding_box' is missing"):
+    with pytest.raises(AtlasError, match="bounding_box: field is missing"):
         RosettaOcr([str(tmp_path / "bad.json")]).extract(corpus, tmp_path / "x.jsonl", tmp_path)
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(AtlasError, match=r"a.jpg"):

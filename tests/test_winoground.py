@@ -110,7 +110,7 @@ def test_coco_errors(tmp_path: Path) -> None:
     with pytest.raises(AtlasError, match="image_id: 9 is not among images"):
         read_coco_caption_pairs(lost, tmp_path / "a/val2014")
     bare = coco(tmp_path / "b", annotations=[{"id": 1, "image_id": 7}])
-    with pytest.raises(AtlasError, match="annotations: caption: field is missing"):
+    with pytest.raises(AtlasError, match="annotations: 0: caption: field is missing"):
         read_coco_caption_pairs(bare, tmp_path / "b/val2014")
     with pytest.raises(AtlasError, match="images: is missing or empty"):
         read_coco_caption_pairs(coco(tmp_path / "c", images=[]), tmp_path / "c/val2014")

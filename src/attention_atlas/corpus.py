@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -199,11 +200,59 @@ def _build(cls: Any, row: Any, where: str) -> Any:
         raise AtlasError(f"{where}: not an object with fields; write the file anew")
     known, needed = _fields(cls)
     if row.keys() <= known and needed <= row.keys():
+        for name, hint in _types(cls):
+            if name in row and not _fits(row[name], hint):
+                shown = _shown(row[name])
+                raise AtlasError(f"{where}: {name}: is {shown}, not {_TYPES[hint]}; correct the row")
         return cls(**row)
     missing, unknown = sorted(needed - row.keys()), sorted(row.keys() - known)
     if missing:
         raise AtlasError(f"{where}: {missing[0]}: field is missing; add it or write the file anew")
     raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file anew")
+
+
+# What a field may be, by its annotation; dataclasses are built from objects afterwards.
+_TYPES: dict[str, str] = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "list[str]": "a list of texts",
+    "list[int]": "a list of whole numbers",
+    "Box": "four numbers",
+    "Span": "two whole numbers",
+    "list[SceneObject]": "a list",
+    "list[Phrase]": "a list",
+    "list[Relation]": "a list",
+    "dict[str, Any]": "an object with fields",
+}
+
+
+@functools.cache
+def _types(cls: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((f.name, str(f.type)) for f in dataclasses.fields(cls))
+
+
+def _fits(value: Any, hint: str) -> bool:
+    if hint == "str":
+        return isinstance(value, str)
+    if hint == "int":
+        return type(value) is int
+    if hint == "float":
+        return type(value) in (int, float)
+    if hint == "dict[str, Any]":
+        return isinstance(value, dict)
+    if not isinstance(value, list | tuple):
+        return False
+    if hint in ("Box", "Span"):
+        kind = "float" if hint == "Box" else "int"
+        return len(value) == (4 if hint == "Box" else 2) and all(_fits(v, kind) for v in value)
+    inner = hint.removeprefix("list[").removesuffix("]")
+    return inner not in ("str", "int") or all(_fits(v, inner) for v in value)
+
+
+def _shown(value: Any) -> str:
+    shown = json.dumps(value, ensure_ascii=False, default=str)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
 @functools.cache

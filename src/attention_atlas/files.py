@@ -53,16 +53,14 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
         raise AtlasError(
             f"{path}: no such file; run the stage that writes it (dvc repro) or correct the path"
         )
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise AtlasError(
-                    f"{path}: line {number}: not JSON ({error.msg}); write the file anew"
-                ) from None
+                yield number, json.loads(line.decode("utf-8"))
+            except ValueError as error:  # not UTF-8, or not JSON
+                raise AtlasError(f"{path}: line {number}: not JSON ({error}); write the file again") from None
 
 
 def lock(path: str | Path, what: str | Path) -> BaseFileLock:

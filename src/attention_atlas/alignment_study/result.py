@@ -15,6 +15,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import atomic_path, read_jsonl, write_json, write_jsonl
+from attention_atlas.metrics.distribution import check_weights
 
 # Accuracy (points) with the own picture minus that with another one: what a model owes to looking.
 GAIN = "gain over another picture"
@@ -187,8 +188,7 @@ def _check_shown(item: Shown, where: str) -> None:
     attn = np.asarray(item.attn_WN)
     if attn.ndim != 2 or len(attn) != len(item.words):
         raise AtlasError(f"{where}: attn_WN: shape {attn.shape} does not fit {len(item.words)} words")
-    if not np.isfinite(attn).all():
-        raise AtlasError(f"{where}: attn_WN: holds NaN or infinite values; evaluate anew")
+    check_weights(attn, f"{where}: attn_WN", partial=True)
     if (item.boxes_N4 is None) == (item.grid is None):
         raise AtlasError(f"{where}: give either boxes_N4 or grid, which say where attention lies")
     places = item.grid[0] * item.grid[1] if item.grid else len(np.asarray(item.boxes_N4))

@@ -7,13 +7,15 @@ be the program's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attention_atlas.corpus import Corpus, Example, Scene, SceneObject, check_examples, check_split
 from attention_atlas.datasets.clevr_program import ATTRIBUTES, question_type, run
+from attention_atlas.datasets.json_rows import REMEDY, items, read_json, reals, row_list, text, value
+from attention_atlas.datasets.json_rows import answer as answer_of
+from attention_atlas.datasets.json_rows import number as number_of
 from attention_atlas.errors import AtlasError, ConfigError
 
 # Of the published renderings: 480 × 320 pixels; Blender's lens of 35 mm on a sensor of 32 mm.
@@ -50,9 +52,9 @@ def read_clevr(
         for field in ("questions", "scenes"):
             if not files.get(field):
                 raise ConfigError(f"conf/data: parts: {part}: {field}: is missing; give the path of the file")
-        own = _scenes(Path(files["scenes"]), split, files.get("pictures"))
+        own = _scenes(Path(files["scenes"]), split)
         path = Path(files["questions"])
-        rows = [row for row in _rows(path, "questions") if str(row.get("image_filename")) in own]
+        rows = _about(own, path, files.get("pictures"))
         if not rows:
             raise AtlasError(
                 f"{path}: no question about a picture of {files['scenes']}; give files of one set"
@@ -60,7 +62,7 @@ def read_clevr(
         if subset is not None and subset < len(rows):
             rows = [rows[i * len(rows) // subset] for i in range(subset)]
         for row in rows:
-            scene, raw = own[str(row["image_filename"])]
+            scene, raw = own[row["image_filename"]]
             example = _example(row, scene, raw, known, path, check_answers)
             scenes[scene.image_id] = scene
             examples.append(example)
@@ -78,7 +80,7 @@ def read_templates(folder: str | Path) -> dict[tuple[str, int], str]:
         raise AtlasError(f"{folder}: no question templates; give the folder CLEVR_1.0_templates")
     found = {}
     for path in paths:
-        for number, template in enumerate(_json(path)):
+        for number, template in enumerate(read_json(path)):
             try:
                 found[path.name, number] = question_type(template["nodes"][-1]["type"])
             except (KeyError, IndexError, TypeError):
@@ -86,33 +88,59 @@ def read_templates(folder: str | Path) -> dict[tuple[str, int], str]:
     return found
 
 
-def _scenes(path: Path, split: str, pictures: Any) -> dict[str, tuple[Scene, dict[str, Any]]]:
-    """{picture file: (Scene, row of the file)}, of all pictures or of those numbered from..to."""
+def _about(
+    own: Mapping[str, tuple[Scene, dict[str, Any]]], path: Path, pictures: Any
+) -> list[dict[str, Any]]:
+    """Questions about all pictures, or those numbered from..to. Raises AtlasError for an unknown picture."""
+    rows = []
+    for i, row in enumerate(row_list(read_json(path), "questions", path, "CLEVR's questions file")):
+        where = f"{path}: questions: {i}"
+        file = text(row, "image_filename", where)
+        if file not in own:
+            raise AtlasError(
+                f"{where}: image_filename: no scene of '{file}'; give questions and scenes of one set"
+            )
+        number = own[file][1]["image_index"]
+        if row.get("image_index", number) != number:
+            raise AtlasError(
+                f"{where}: image_index: is {row['image_index']}, but {number} in the scenes; give "
+                "questions and scenes of one set"
+            )
+        if pictures is None or int(pictures[0]) <= number < int(pictures[1]):
+            rows.append(row)
+    return rows
+
+
+def _scenes(path: Path, split: str) -> dict[str, tuple[Scene, dict[str, Any]]]:
+    """{picture file: (Scene, row of the file)}."""
     out = {}
-    for row in _rows(path, "scenes"):
-        file, number = str(row.get("image_filename", "")), row.get("image_index")
+    for i, row in enumerate(row_list(read_json(path), "scenes", path, "CLEVR's scenes file")):
+        where = f"{path}: scenes: {i}"
+        file = text(row, "image_filename", where)
+        number_of(row, "image_index", where)
         at = f"{path}: scene '{file}'"
-        if not file or not isinstance(number, int):
-            raise AtlasError(f"{at}: image_filename or image_index is missing; download the file anew")
-        if pictures is not None and not int(pictures[0]) <= number < int(pictures[1]):
-            continue
-        try:
-            objects = [_object(i, thing) for i, thing in enumerate(row["objects"])]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise AtlasError(f"{at}: objects: {error} is missing or wrong; download the file anew") from None
+        if file in out:
+            raise AtlasError(f"{at}: image_filename: occurs twice; download the file again")
+        objects = [
+            _object(n, thing, f"{at}: objects: {n}") for n, thing in enumerate(items(row, "objects", at))
+        ]
         folder = str(row.get("split") or split)
         scene = Scene(Path(file).stem, f"images/{folder}/{file}", WIDTH, HEIGHT, split, objects)
         out[file] = (scene, row)
     return out
 
 
-def _object(number: int, row: Mapping[str, Any]) -> SceneObject:
+def _object(number: int, row: Mapping[str, Any], where: str) -> SceneObject:
     """CLEVR publishes no boxes: the one of a sphere of the object's size at its place is taken."""
-    x, y, depth = (float(v) for v in row["pixel_coords"])
-    half = FOCAL * RADIUS[row["size"]] / depth
+    x, y, depth = reals(row, "pixel_coords", where, 3)
+    size = text(row, "size", where)
+    if size not in RADIUS or depth <= 0:
+        raise AtlasError(f"{where}: size: '{size}' at depth {depth} is none of CLEVR's; {REMEDY}")
+    half = FOCAL * RADIUS[size] / depth
     box = (max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(WIDTH)), min(y + half, float(HEIGHT)))
     area = round((box[2] - box[0]) * (box[3] - box[1]))
-    return SceneObject(number, str(row["shape"]), [str(row[a]) for a in ATTRIBUTES[:3]], box, area)
+    attributes = [text(row, a, where) for a in ATTRIBUTES[:3]]
+    return SceneObject(number, text(row, "shape", where), attributes, box, area)
 
 
 def _example(
@@ -123,18 +151,25 @@ def _example(
     path: Path,
     check_answers: bool,
 ) -> Example:
-    number = row.get("question_index")
-    at = f"{path}: question {number}"
-    if not isinstance(number, int) or "question" not in row or "answer" not in row:
-        raise AtlasError(f"{at}: question, answer or question_index is missing; take the train or val set")
-    answer = row["answer"]
-    answer = ("yes" if answer else "no") if isinstance(answer, bool) else str(answer)
+    at = f"{path}: question {row.get('question_index')}"
+    number, question = number_of(row, "question_index", at), text(row, "question", at)
+    if "answer" not in row:
+        raise AtlasError(f"{at}: answer: field is missing; take the train or val set")
+    # The generator writes booleans.
+    given = row["answer"]
+    answer = ("yes" if given else "no") if isinstance(given, bool) else answer_of(row, "answer", at)
     family, program = row.get("question_family_index"), row.get("program")
     extra: dict[str, Any] = {"family": family}
     if program:
         # The generator calls a step `type`, the published files `function`.
-        steps = [{**step, "function": step.get("function", step.get("type"))} for step in program]
-        said, asked = run(steps, raw["objects"], raw.get("relationships") or {})
+        steps = [
+            {**step, "function": text(step, "function" if "function" in step else "type", at)}
+            for step in ({**value({"program": s}, "program", at)} for s in items(row, "program", at))
+        ]
+        try:
+            said, asked = run(steps, raw["objects"], raw.get("relationships") or {})
+        except AtlasError as error:
+            raise AtlasError(f"{at}: {error}") from None
         if check_answers and said != answer:
             raise AtlasError(
                 f"{at}: answer: is '{answer}', but its program gives '{said}' on scene {scene.image_id}; "
@@ -150,20 +185,4 @@ def _example(
             )
         extra |= {"type": templates[key]}
     prefix = Path(scene.image_id).name
-    return Example(f"{prefix}_q{number}", scene.image_id, str(row["question"]), answers=[answer], extra=extra)
-
-
-def _rows(path: Path, field: str) -> list[dict[str, Any]]:
-    value = _json(path)
-    if not isinstance(value, dict) or not isinstance(value.get(field), list):
-        raise AtlasError(f"{path}: {field}: is missing; give CLEVR's {field} file")
-    return list(value[field])
-
-
-def _json(path: Path) -> Any:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file anew") from None
+    return Example(f"{prefix}_q{number}", scene.image_id, question, answers=[answer], extra=extra)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.datasets.json_rows import identifier, number, read_json, row_list, text
 from attention_atlas.datasets.pictures import picture_size
 from attention_atlas.errors import AtlasError
+
+FILE = "COCO's captions file"
 
 
 def read_coco_caption_pairs(
@@ -20,53 +22,37 @@ def read_coco_caption_pairs(
     require_images: bool = True,
 ) -> Corpus:
     """Read image-caption pairs. images: the folder of the file names that the annotations give. limit: the
-    first so many images by number. Raises AtlasError for a missing file or field, a caption without its
-    image, a duplicated id."""
+    first so many images by number. Raises AtlasError for a missing file, a field that is missing or null, a
+    caption without its image, a duplicated id."""
     path, folder = Path(annotations), Path(images)
     check_split(split, "conf/data: split")
-    table = _json(path)
-    rows = {int(_field(row, "id", path, "images")): row for row in _list(table, "images", path)}
+    table = read_json(path)
+    rows: dict[int, Any] = {}
+    for i, row in enumerate(row_list(table, "images", path, FILE)):
+        image = number(row, "id", f"{path}: images: {i}")
+        if image in rows:
+            raise AtlasError(f"{path}: images: {i}: id: {image} occurs twice; download the file again")
+        rows[image] = row
     kept = sorted(rows)[:limit]
     scenes: dict[str, Scene] = {}
-    for number in kept:
-        file = str(_field(rows[number], "file_name", path, "images"))
+    for image in kept:
+        where = f"{path}: image {image}"
+        file = text(rows[image], "file_name", where)
         if require_images:
             width, height = picture_size(folder / file)
         else:
-            width, height = int(rows[number].get("width", 0)), int(rows[number].get("height", 0))
-        scenes[str(number)] = Scene(str(number), file, width, height, split)
-    examples = []
-    for row in _list(table, "annotations", path):
-        image = int(_field(row, "image_id", path, "annotations"))
-        if image not in rows:
-            raise AtlasError(
-                f"{path}: annotations: image_id: {image} is not among images; download the file anew"
+            width, height = (
+                number(rows[image], side, where) if side in rows[image] else 0 for side in ("width", "height")
             )
+        scenes[str(image)] = Scene(str(image), file, width, height, split)
+    examples = []
+    for i, row in enumerate(row_list(table, "annotations", path, FILE)):
+        where = f"{path}: annotations: {i}"
+        image = number(row, "image_id", where)
+        if image not in rows:
+            raise AtlasError(f"{where}: image_id: {image} is not among images; download the file again")
         if str(image) in scenes:
-            number = _field(row, "id", path, "annotations")
-            text = str(_field(row, "caption", path, "annotations")).strip()
-            examples.append(Example(f"coco{number}", str(image), text))
+            caption = text(row, "caption", where).strip()
+            examples.append(Example(f"coco{identifier(row, 'id', where)}", str(image), caption))
     check_examples(examples, scenes, str(path))
     return Corpus(folder, scenes, examples, name)
-
-
-def _json(path: Path) -> Any:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file anew") from None
-
-
-def _list(table: Any, name: str, path: Path) -> list[Any]:
-    rows = table.get(name) if isinstance(table, dict) else None
-    if not isinstance(rows, list) or not rows:
-        raise AtlasError(f"{path}: {name}: is missing or empty; give COCO's captions file")
-    return rows
-
-
-def _field(row: Any, name: str, path: Path, where: str) -> Any:
-    if not isinstance(row, dict) or name not in row:
-        raise AtlasError(f"{path}: {where}: {name}: field is missing; give COCO's captions file")
-    return row[name]

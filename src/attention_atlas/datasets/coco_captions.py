@@ -43,7 +43,7 @@ def read_coco_captions(
         file="dataset_coco.json",
         prefix="coco",
         splits=SPLITS,
-        picture=lambda row: (str(row["cocoid"]), "cocoid", f"{row['filepath']}/{row['filename']}"),
+        picture=lambda row: (row.id("cocoid"), "cocoid", f"{row.text('filepath')}/{row.text('filename')}"),
         keep_splits=keep_splits,
         text=text,
         require_images=require_images,

@@ -1,24 +1,57 @@
-"""Reading a CSV that a person wrote."""
+"""Reading a CSV that a person wrote, and tab-separated files without quotation marks."""
 
 from __future__ import annotations
 
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 from attention_atlas.errors import AtlasError
 
 
-def csv_rows(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Column names and rows of a UTF-8 file (a byte order mark is dropped).
+def csv_rows(
+    path: Path, delimiter: str = ",", quoted: bool = True
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Column names, and (line number, row) of a UTF-8 file with a header (a byte order mark is dropped).
 
-    As in csv.DictReader, a row with too few fields has None values and one with too many a None key.
-    Raises AtlasError when the file is not UTF-8.
+    quoted: fields may stand in quotation marks and then hold delimiters and line breaks; otherwise quotation
+    marks mean themselves. Empty lines are passed over. Raises AtlasError, with the line, when the file is not
+    UTF-8, for a quotation mark that is not closed, two columns of one name, and a row with more or fewer
+    fields than the header.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AtlasError(f"{path}: not UTF-8 (byte {error.start}); save it as 'CSV UTF-8'") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    return list(reader.fieldnames or []), list(reader)
+    # strict: an unclosed quotation mark is an error, not a field that holds all rows behind it.
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=quoted,
+    )
+    columns: list[str] = []
+    rows: list[tuple[int, dict[str, str]]] = []
+    while True:
+        line = reader.line_num + 1  # where the row begins, which may end some lines below
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return columns, rows
+        except csv.Error as error:
+            remedy = "close each quotation mark, and write one inside a quoted text twice"
+            raise AtlasError(f"{path}: line {line}: {error}; {remedy if quoted else 'correct it'}") from None
+        if not fields:
+            continue
+        if not columns:
+            columns = [name.strip() for name in fields]
+            for i, name in enumerate(columns):
+                if name in columns[:i]:
+                    raise AtlasError(f"{path}: line {line}: column '{name}' occurs twice; rename one")
+            continue
+        if len(fields) != len(columns):
+            remedy = "put texts with commas in quotation marks" if quoted else "download the file again"
+            raise AtlasError(
+                f"{path}: line {line}: {len(fields)} fields, the header has {len(columns)}; {remedy}"
+            )
+        rows.append((line, dict(zip(columns, fields, strict=True))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
@@ -17,9 +18,9 @@ def read_folder(images: str | Path, texts: str | Path, name: str = "folder", spl
 
     Columns: `image` (path below `images`) and `text`; optional `id` (default row0, row1, ...), `split`
     (train, extra, val or test; default: `split`), `category`; other columns go to `Example.extra`. One
-    picture may have several rows, all of one split. The image id is the path below `images` with '/'
-    written '--'. Raises AtlasError for a missing file, picture or column, a duplicated id, a text without
-    words, or a picture in two splits.
+    picture may have several rows, all of one split; './a.jpg' and 'a.jpg' are one picture. The image id is
+    the path below `images` with '/' written '--'. Raises AtlasError for a missing file or picture, a faulty
+    CSV (see `csv_rows`), a duplicated id, a text without words, or a picture in two splits.
     """
     images, texts = Path(images), Path(texts)
     check_split(split, "data.split")
@@ -33,16 +34,14 @@ def read_folder(images: str | Path, texts: str | Path, name: str = "folder", spl
     for column in REQUIRED:
         if column not in columns:
             raise AtlasError(f"{texts}: {column}: column is missing; the first line must name image,text")
-    for number, row in enumerate(rows):
-        where = f"{texts}: row {number + 1}"
-        if None in row or None in row.values():
-            raise AtlasError(
-                f"{where}: not as many fields as the header; put texts with commas in quotation marks"
-            )
-        picture = row["image"].strip()
-        if not picture:
+    for number, (line, row) in enumerate(rows):
+        where = f"{texts}: line {line}"
+        if not row["image"].strip():
             raise AtlasError(f"{where}: image: is empty; give the path of a picture below {images}")
-        image_id = picture.replace("/", "--").replace("\\", "--")
+        picture = posixpath.normpath(row["image"].strip().replace("\\", "/"))  # ./a.jpg is a.jpg
+        if picture.startswith("/") or picture.split("/")[0] == "..":
+            raise AtlasError(f"{where}: image: '{picture}' is not below {images}; give a path below it")
+        image_id = picture.replace("/", "--")
         own_split = (row.get("split") or "").strip() or split
         check_split(own_split, where)
         known = scenes.get(image_id)

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.datasets import json_rows
 from attention_atlas.datasets.pictures import picture_size
 from attention_atlas.errors import AtlasError
 
@@ -16,15 +16,20 @@ TEXTS = ("tokens", "raw")
 
 
 class Row:
-    """One image of the file; `row["name"]` raises AtlasError for a field that is missing."""
+    """One image or sentence of the file. `text` and `id` raise AtlasError for a field that is missing, null
+    or of another type."""
 
-    def __init__(self, values: Any, where: str, file: str) -> None:
-        self.values, self.where, self.file = values, where, file
+    def __init__(self, values: Any, where: str) -> None:
+        self.values, self.where = values, where
+
+    def text(self, name: str) -> str:
+        return json_rows.text(self.values, name, self.where)
+
+    def id(self, name: str) -> str:
+        return json_rows.identifier(self.values, name, self.where)
 
     def __getitem__(self, name: str) -> Any:
-        if not isinstance(self.values, dict) or name not in self.values:
-            raise AtlasError(f"{self.where}: {name}: field is missing; give Karpathy's {self.file}")
-        return self.values[name]
+        return json_rows.value(self.values, name, self.where)
 
 
 def read_karpathy(
@@ -61,11 +66,13 @@ def read_karpathy(
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for number, values in enumerate(_images(path, file), start=1):
-        row = Row(values, f"{path}: image {number}", file)
-        if row["split"] not in splits:
-            known = ", ".join(splits)
-            raise AtlasError(f"{row.where}: split: '{row['split']}' is not one of {known}; correct the file")
-        split = splits[row["split"]]
+        row = Row(values, f"{path}: image {number}")
+        said = row.text("split")
+        if said not in splits:
+            raise AtlasError(
+                f"{row.where}: split: '{said}' is not one of {', '.join(splits)}; correct the file"
+            )
+        split = splits[said]
         if split not in kept or ((last := most.get(split)) is not None and kept[split] >= last):
             continue
         kept[split] += 1
@@ -74,23 +81,18 @@ def read_karpathy(
             raise AtlasError(f"{row.where}: {field}: '{row[field]}' occurs twice; download the file anew")
         width, height = picture_size(images / place) if require_images else (0, 0)
         scenes[image_id] = Scene(image_id, place, width, height, split)
-        for values in row["sentences"]:
-            sentence = Row(values, f"{row.where}: sentences", file)
-            said = sentence[text]
-            said = " ".join(said) if isinstance(said, list) else str(said).strip()
-            examples.append(Example(f"{prefix}{sentence['sentid']}", image_id, said))
+        for i, values in enumerate(json_rows.items(row.values, "sentences", row.where)):
+            sentence = Row(values, f"{row.where}: sentences: {i}")
+            if text == "tokens":
+                words = json_rows.items(sentence.values, text, sentence.where)
+                said = " ".join(Row({text: word}, sentence.where).text(text) for word in words)
+            else:
+                said = sentence.text(text).strip()
+            examples.append(Example(f"{prefix}{sentence.id('sentid')}", image_id, said))
     check_examples(examples, scenes, str(path))
     return Corpus(images, scenes, examples, name)
 
 
 def _images(path: Path, file: str) -> list[Any]:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; 'make paper-check' says where Karpathy's {file} comes from")
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file anew") from None
-    rows = table.get("images") if isinstance(table, dict) else None
-    if not isinstance(rows, list) or not rows:
-        raise AtlasError(f"{path}: images: no list of images; give Karpathy's {file}")
-    return rows
+    table = json_rows.read_json(path, f"'make paper-check' says where Karpathy's {file} comes from")
+    return json_rows.row_list(table, "images", path, f"Karpathy's {file}")

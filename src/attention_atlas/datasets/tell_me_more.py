@@ -6,12 +6,13 @@ image_id to train (3,527), extra (1,293), val (441) or test (441). The pictures 
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.datasets.csv_rows import csv_rows
+from attention_atlas.datasets.json_rows import read_json
+from attention_atlas.datasets.pictures import picture_size
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.joining import join_sentences
 
@@ -56,7 +57,7 @@ def read_tell_me_more(
         kept[split] += 1
         if image_id in scenes:
             raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; keep one of the rows")
-        width, height = _image_size(images / row["image_path"]) if require_images else (0, 0)
+        width, height = picture_size(images / row["image_path"]) if require_images else (0, 0)
         category = " ".join(p for p in (row["image_cat"], row["image_subcat"]) if p)
         scenes[image_id] = Scene(image_id, row["image_path"], width, height, split, [], category)
         sentences = [row[d] for d in SENTENCES if row[d].strip()]
@@ -73,12 +74,7 @@ def read_tell_me_more(
 
 
 def _read_splits(path: Path) -> dict[str, str]:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise AtlasError(f"{path}: not JSON ({error.msg}); download the file anew") from None
+    table = read_json(path)
     if not isinstance(table, dict):
         raise AtlasError(f"{path}: not a table of image ids; download the file anew")
     for image_id, split in table.items():
@@ -89,27 +85,11 @@ def _read_splits(path: Path) -> dict[str, str]:
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     if not path.exists():
         raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    rows = []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        header = next(reader, [])
-        for column in COLUMNS:
-            if column not in header:
-                raise AtlasError(
-                    f"{path}: {column}: column is missing (the file is tab-separated despite its name); "
-                    "download it anew"
-                )
-        for line, values in enumerate(reader, start=2):
-            if len(values) != len(header):
-                raise AtlasError(
-                    f"{path}: line {line}: {len(values)} fields, the header has {len(header)}; "
-                    "download the file anew"
-                )
-            rows.append((line, dict(zip(header, values, strict=True))))
+    header, rows = csv_rows(path, delimiter="\t", quoted=False)
+    for column in COLUMNS:
+        if column not in header:
+            raise AtlasError(
+                f"{path}: {column}: column is missing (the file is tab-separated despite its name); "
+                "download it again"
+            )
     return rows
-
-
-def _image_size(path: Path) -> tuple[int, int]:
-    from attention_atlas.datasets.pictures import picture_size
-
-    return picture_size(path)

@@ -8,7 +8,7 @@ shares of the picture).
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,17 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.datasets.json_rows import (
+    answer,
+    identifier,
+    items,
+    number,
+    read_json,
+    real,
+    row_list,
+    text,
+    value,
+)
 from attention_atlas.datasets.pictures import picture_size, read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.vision.ocr_file import OcrPicture, OcrToken, look_of, write_ocr
@@ -37,8 +48,9 @@ def read_textvqa(
     """Read the corpus.
 
     parts: {name: {questions: path, split}}. The answers of TextVQA's test pictures are secret: of a part with
-    split `val`, `test_share` of the pictures, drawn by `seed`, are the split `test`. subset: at most so many
-    questions of each split, drawn by `seed` (none: all). file: a picture's path under `images`.
+    split `val`, `test_share` of the pictures are the split `test`: those whose ids have the lowest SHA-256
+    digests, the same ones for every seed. subset: at most so many questions of each split, drawn by `seed`
+    (none: all). file: a picture's path under `images`.
     Raises AtlasError for a missing file, field or picture, and for a question id that occurs twice.
     """
     if subset is not None and subset < 1:
@@ -52,11 +64,10 @@ def read_textvqa(
             raise ConfigError(f"conf/data: parts: {part}: questions: is missing; give the path of the file")
         path = Path(files["questions"])
         rows = [_question(row, f"{path}: data: {i}") for i, row in enumerate(_data(path))]
-        ids = sorted({example.image_id for example, _ in rows})
-        order: list[int] = []
+        held: set[str] = set()
         if split == "val":
-            order = np.random.default_rng([seed, 1]).permutation(len(ids)).tolist()
-        held = {ids[i] for i in order[: round(test_share * len(ids))]}
+            ids = sorted({example.image_id for example, _ in rows}, key=_digest)
+            held = set(ids[: round(test_share * len(ids))])
         for example, size in rows:
             where = "test" if example.image_id in held else split
             known = scenes.get(example.image_id)
@@ -80,14 +91,16 @@ def read_textvqa(
     return Corpus(Path(images), scenes, examples, name)
 
 
+def _digest(image_id: str) -> str:
+    return hashlib.sha256(image_id.encode()).hexdigest()
+
+
 def _question(row: Any, where: str) -> tuple[Example, tuple[int, int]]:
-    try:
-        size = int(row["image_width"]), int(row["image_height"])
-        answers = [str(a) for a in row["answers"]]
-        text, image_id = str(row["question"]), str(row["image_id"])
-        return Example(str(row["question_id"]), image_id, text, answers=answers), size
-    except (KeyError, TypeError, ValueError) as error:
-        raise AtlasError(f"{where}: field {error} is missing or wrong; download the file anew") from None
+    size = number(row, "image_width", where), number(row, "image_height", where)
+    people = items(row, "answers", where)
+    answers = [answer({"answers": a}, "answers", where) for a in people]
+    question, image_id = identifier(row, "question_id", where), identifier(row, "image_id", where)
+    return Example(question, image_id, text(row, "question", where), answers=answers), size
 
 
 def _drawn(examples: Sequence[Example], scenes: Mapping[str, Scene], subset: int, seed: int) -> list[Example]:
@@ -120,9 +133,12 @@ class RosettaOcr:
         found: dict[str, list[Any]] = {}
         for name in self.files:
             for i, row in enumerate(_data(Path(name))):
-                if not isinstance(row, dict) or not isinstance(row.get("ocr_info"), list):
-                    raise AtlasError(f"{name}: data: {i}: ocr_info: is missing; download the file anew")
-                found[str(row.get("image_id"))] = row["ocr_info"]
+                where = f"{name}: data: {i}"
+                image_id, words = identifier(row, "image_id", where), value(row, "ocr_info", where)
+                if not isinstance(words, list):  # [] of a picture without words
+                    raise AtlasError(f"{where}: ocr_info: is no list; download the file again")
+                if found.setdefault(image_id, words) is not words:
+                    raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; keep one of the rows")
         pictures = []
         for image_id in sorted({e.image_id for e in corpus.examples}):
             if image_id not in found:
@@ -136,32 +152,18 @@ class RosettaOcr:
         if self.looks:
             pixels = np.asarray(read_rgb(corpus.image_path(image_id)))
         tokens = []
-        for row in rows:
-            try:
-                box = row["bounding_box"]
-                x, y = float(box["top_left_x"]) * scene.width, float(box["top_left_y"]) * scene.height
-                wide, high = float(box["width"]) * scene.width, float(box["height"]) * scene.height
-                words = str(row["word"]).split()
-            except (KeyError, TypeError, ValueError) as error:
-                raise AtlasError(
-                    f"{self.files[0]}: image '{image_id}': field {error} is missing or wrong; "
-                    "download the file anew"
-                ) from None
+        for place_in_list, row in enumerate(rows):
+            where = f"{', '.join(self.files)}: image '{image_id}': ocr_info"
+            words, box = text(row, "word", where).split(), value(row, "bounding_box", where)
+            x, y = real(box, "top_left_x", where) * scene.width, real(box, "top_left_y", where) * scene.height
+            wide, high = real(box, "width", where) * scene.width, real(box, "height", where) * scene.height
             x1, y1 = min(max(x, 0.0), scene.width - 1.0), min(max(y, 0.0), scene.height - 1.0)
             x2, y2 = min(x + wide, float(scene.width)), min(y + high, float(scene.height))
             place = (round(x1, 1), round(y1, 1), round(max(x2, x1 + 1), 1), round(max(y2, y1 + 1), 1))
             look = look_of(pixels, place) if pixels is not None else []
-            tokens += [OcrToken(word, place, 1.0, look) for word in words]
+            tokens += [OcrToken(word, place, 1.0, look, place_in_list) for word in words]
         return OcrPicture(image_id, (scene.width, scene.height), tokens[: self.longest], "Rosetta")
 
 
 def _data(path: Path) -> list[Any]:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file anew") from None
-    if not isinstance(value, dict) or not isinstance(value.get("data"), list):
-        raise AtlasError(f"{path}: data: is missing; give a file of TextVQA")
-    return value["data"]
+    return row_list(read_json(path), "data", path, "a file of TextVQA")

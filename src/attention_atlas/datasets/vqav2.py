@@ -7,7 +7,6 @@ question.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.datasets.json_rows import REMEDY, answer, items, number, read_json, row_list, text
 from attention_atlas.datasets.pictures import picture_size
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.vqa.types import group_of, official_type
@@ -40,8 +40,8 @@ def read_vqav2(
     split `test`. subset: at most so many questions of each group in each split, drawn by `seed` (none: all);
     with pairs both questions of a pair or none. groups: only these (none: all). file: a picture's path under
     `images`.
-    Raises AtlasError for a missing file or field, a question without annotation or the reverse, a duplicated
-    id.
+    Raises AtlasError for a missing file, a field that is missing, null or of another type, a question without
+    annotation or the reverse, one whose image differs between the two files, a duplicated id.
     """
     if subset is not None and subset < 1:
         raise ConfigError(f"conf/data: subset: must be at least 1 or null, not {subset}")
@@ -85,61 +85,47 @@ def _part(part: str, files: Mapping[str, Any]) -> list[Example]:
         where, what = ("annotations", "annotation") if lost[0] in questions else ("questions", "question")
         raise AtlasError(f"{files[where]}: question {lost[0]}: no {what}; download both files anew")
     out = []
-    for number in sorted(questions):
-        row, notes = questions[number], annotations[number]
-        try:
-            text, image = str(row["question"]), int(row["image_id"])
-            people = [str(a["answer"]) for a in notes["answers"]]
-            answer = str(notes["multiple_choice_answer"])
-        except (KeyError, TypeError, ValueError) as error:
+    for question in sorted(questions):
+        row, notes = questions[question], annotations[question]
+        at = f"{files['questions']}: question {question}"
+        words, image = text(row, "question", at), number(row, "image_id", at)
+        at = f"{files['annotations']}: question {question}"
+        # Both published files have it; where only the questions do, nothing can contradict them.
+        if "image_id" in notes and number(notes, "image_id", at) != image:
             raise AtlasError(
-                f"{files['annotations']}: question {number}: field {error} is missing or wrong; "
-                "download the file anew"
-            ) from None
+                f"{at}: image_id: is {notes['image_id']}, but {image} in {files['questions']}; "
+                "give questions and annotations of one release"
+            )
+        people = [answer(a, "answer", f"{at}: answers") for a in items(notes, "answers", at)]
+        official = text(notes, "question_type", at) if notes.get("question_type") is not None else ""
         extra: dict[str, Any] = {
-            "group": group_of(text),
-            "question_type": str(notes.get("question_type") or official_type(text)),
-            "answer": answer,
+            "group": group_of(words),
+            "question_type": official or official_type(words),
+            "answer": answer(notes, "multiple_choice_answer", at),
             "image": image,
         }
-        if number in other:
-            extra["pair"] = str(other[number])
-        out.append(Example(str(number), f"{part}_{image}", text, answers=people, extra=extra))
+        if question in other:
+            extra["pair"] = str(other[question])
+        out.append(Example(str(question), f"{part}_{image}", words, answers=people, extra=extra))
     return out
 
 
 def _by_id(path: Path, field: str) -> dict[int, dict[str, Any]]:
-    value = _json(path)
-    if not isinstance(value, dict) or not isinstance(value.get(field), list):
-        raise AtlasError(f"{path}: {field}: is missing; give VQAv2's {field} file")
     rows: dict[int, dict[str, Any]] = {}
-    for row in value[field]:
-        if not isinstance(row, dict) or not isinstance(row.get("question_id"), int):
-            raise AtlasError(f"{path}: question_id: is missing in a row of {field}; download the file anew")
-        if row["question_id"] in rows:
-            raise AtlasError(
-                f"{path}: question_id: {row['question_id']} occurs twice; download the file anew"
-            )
-        rows[row["question_id"]] = row
+    for i, row in enumerate(row_list(read_json(path), field, path, f"VQAv2's {field} file")):
+        question = number(row, "question_id", f"{path}: {field}: {i}")
+        if question in rows:
+            raise AtlasError(f"{path}: question_id: {question} occurs twice; download the file again")
+        rows[question] = row
     return rows
 
 
 def _pairs(path: Path) -> dict[int, int]:
-    value = _json(path)
     try:
-        both = [(int(a), int(b)) for a, b in value]
+        both = [(int(a), int(b)) for a, b in read_json(path)]
     except (TypeError, ValueError):
-        raise AtlasError(f"{path}: not a list of pairs of question ids; download the file anew") from None
+        raise AtlasError(f"{path}: not a list of pairs of question ids; {REMEDY}") from None
     return {a: b for a, b in both} | {b: a for a, b in both}
-
-
-def _json(path: Path) -> Any:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file anew") from None
 
 
 def _held(numbers: Sequence[int], share: float, seed: int) -> set[int]:

@@ -7,9 +7,9 @@ image_i. Here two examples with the same `extra.pair`, each with its own picture
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from attention_atlas.corpus import Corpus, Example, Scene, check_examples
+from attention_atlas.datasets.json_rows import identifier, text
 from attention_atlas.datasets.pictures import picture_size
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_jsonl
@@ -24,18 +24,19 @@ def read_winoground(
     suffix: str = ".png",
     require_images: bool = True,
 ) -> Corpus:
-    """Read the corpus. images: folder of <image name><suffix>. Raises AtlasError for a missing file or
-    field, a picture that occurs twice. That both captions hold the same words is taken on trust."""
+    """Read the corpus. images: folder of <image name><suffix>. Raises AtlasError for a missing file, a
+    field that is missing or null, a picture that occurs twice. That both captions hold the same words is not
+    checked."""
     path, folder = Path(examples), Path(images)
     scenes: dict[str, Scene] = {}
     found: list[Example] = []
     for line, row in read_jsonl(path):
         where = f"{path}: line {line}"
-        pair = f"winoground{_field(row, 'id', where)}"
-        captions = [str(_field(row, f"caption_{i}", where)).strip() for i in (0, 1)]
+        pair = f"winoground{identifier(row, 'id', where)}"
+        captions = [text(row, f"caption_{i}", where).strip() for i in (0, 1)]
         extra = {"pair": pair} | {tag: row[tag] for tag in TAGS if tag in row}
         for i, caption in enumerate(captions):
-            image = str(_field(row, f"image_{i}", where))
+            image = text(row, f"image_{i}", where)
             file = image if Path(image).suffix else f"{image}{suffix}"
             if image in scenes:
                 raise AtlasError(f"{where}: image_{i}: '{image}' occurs twice; download the file anew")
@@ -46,9 +47,3 @@ def read_winoground(
         raise AtlasError(f"{path}: holds no quadruple; download the file anew")
     check_examples(found, scenes, str(path))
     return Corpus(folder, scenes, found, name)
-
-
-def _field(row: Any, name: str, where: str) -> Any:
-    if not isinstance(row, dict) or name not in row:
-        raise AtlasError(f"{where}: {name}: field is missing; give Winoground's examples.jsonl")
-    return row[name]

@@ -60,7 +60,8 @@ def breakdown(
             error = factor * np.abs(part[["ci_low", "ci_high"]].to_numpy().T - part["value"].to_numpy())
             role = "best" if side == 0 else "worst"
             ax.bar(place, value, 0.34, color=LINES[side], label=f"{titles.get(str(name), name)} ({role})")
-            ax.errorbar(place, value, np.nan_to_num(error), fmt="none", ecolor="black", linewidth=0.7)
+            # A bar without an interval has none drawn, not one of width 0.
+            ax.errorbar(place, value, error, fmt="none", ecolor="black", linewidth=0.7)
         counts = found.drop_duplicates("member").set_index("member")["n"]
         names = [f"{m}\n({int(counts[m]):,})" for m in members]
         turned = len(members) > 9 and max(len(m) for m in members) > 6
@@ -169,8 +170,8 @@ def correlation(
         if len(rho) and np.isfinite(rho["value"].iloc[0]):
             row, p = rho.iloc[0], float(select(table, **said, metric="p")["value"].iloc[0])
             text = f"ρ = {number(row['value'])}, {p_value(p)}, n = {int(row['n'])}"
-            if np.isfinite(row["ci_low"]):
-                text += f"\n95 %: {number(row['ci_low'])} to {number(row['ci_high'])}"
+            limits = f"{number(row['ci_low'])} to {number(row['ci_high'])}"
+            text += f"\n95 %: {limits if np.isfinite(row['ci_low']) else 'none'}"
         ax.set_title(f"{title}\n{text}" if text else title, fontsize=7)
         ax.set_xlabel("on the right region (%)")
         ax.set_ylabel(str(entry.get("label", entry["metric"])))

@@ -53,13 +53,11 @@ def noun_grounding(
     heads = rows[rows["head"] >= 0]
     by_area = _rows(table, metric="grounding_chance", kind=kind, condition="area")
     uniform, area = (100 * float(v) for v in (rows["chance"].iloc[0], by_area["value"].iloc[0]))
-    above = int((100 * heads["ci_low"] > max(uniform, area)).sum())
     title = (
         f"noun phrase → linked regions\n(chance: uniform {number(uniform, 1)} %, by area {number(area, 1)} %)"
     )
-    note = f"n = {_count(rows)} phrases; {above} of {len(heads)} heads above both chance levels\n"
-    note += "(95 % interval); frame: highest head\n"
-    note += "lines on the bar: chance, uniform (solid) and by area (dashed)"
+    note = f"n = {_count(rows)} phrases; {_above_chance(heads, max(uniform, area) / 100)}\n"
+    note += "frame: highest head\nlines on the bar: chance, uniform (solid) and by area (dashed)"
     return heatmaps(
         [Panel(100 * head_matrix(rows), title, uniform, area)],
         width=COLUMN * 1.15, columns=1, label="P (%)", scale=scale, digits=1, note=note,
@@ -84,6 +82,8 @@ def pos_sets(
         note += "; over heads: not defined (a map is constant)"
         if np.isfinite(r["value"]):
             span = f"[{number(r['ci_low'])}, {number(r['ci_high'])}]"
+            if not np.isfinite(r["ci_low"]):
+                span = "(interval: none)"
             note = (
                 f"n = {_count(rows)} words; over heads r = {number(r['value'])} {span}, "
                 f"{p_value(p['value'])}, n = {int(r['n'])}"
@@ -133,6 +133,14 @@ def _rows(table: pd.DataFrame, **where: str) -> pd.DataFrame:
         named = ", ".join(f"{k} = {v}" for k, v in where.items())
         raise AtlasError(f"no rows with {named}; run that metric, or correct conf/figure")
     return rows
+
+
+def _above_chance(heads: pd.DataFrame, chance: float) -> str:
+    """How many heads are above both chance levels; one picture gives no intervals to say so."""
+    if heads["ci_low"].isna().all():
+        return "heads above chance: not known (interval: none)"
+    above = int((heads["ci_low"] > chance).sum())
+    return f"{above} of {len(heads)} heads above both chance levels\n(95 % interval)"
 
 
 def _count(rows: pd.DataFrame) -> str:

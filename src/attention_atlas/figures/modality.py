@@ -167,7 +167,7 @@ def runs(
             ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
             ax.plot(value, y, "o", color=colour, markersize=4)
             if (str(quantity["title"]), model) in marked:
-                ax.text(high, y, " *", va="center", size=8)
+                ax.text(high if np.isfinite(high) else value, y, " *", va="center", size=8)
             if y == 0 and np.isfinite(row["chance"]):
                 ax.axvline(factor * row["chance"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         ax.set_title(str(quantity["title"]), size=7)

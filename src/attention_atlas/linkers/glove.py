@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.language.word_vectors import read_vectors
 from attention_atlas.language.words import words
 from attention_atlas.linkers.weights import resolve_weights
 
@@ -33,7 +34,7 @@ class GloveVectors:
             new = sorted(set(wanted) - set(self._known))
             if not new:
                 return
-            found = self._from_folder(new) if self.path.is_dir() else self._from_text(set(new))
+            found = self._from_folder(new) if self.path.is_dir() else read_vectors(self.path, new)
             for word in new:
                 self._known[word] = found.get(word)
 
@@ -83,28 +84,6 @@ class GloveVectors:
                     "install the package anew"
                 )
         return {w: np.asarray(self._matrix[self._rows[w]], "float64") for w in wanted if w in self._rows}
-
-    def _from_text(self, wanted: set[str]) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
-        size = None
-        with self.path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                word, _, rest = line.rstrip("\n").partition(" ")
-                if word not in wanted:
-                    continue
-                try:
-                    vector = np.array([float(x) for x in rest.split()])
-                except ValueError:
-                    vector = np.zeros(0)
-                if size is None:
-                    size = len(vector)
-                if len(vector) != size or size == 0:
-                    raise AtlasError(
-                        f"{self.path}: line {number}: '{word}' has not the {size} numbers of the lines "
-                        "before; download the file anew"
-                    )
-                found[word] = vector
-        return found
 
 
 def _content(text: str) -> list[str]:

@@ -51,7 +51,7 @@ def read_gold_csv(path: str | Path) -> dict[str, list[GoldSpan]]:
             raise AtlasError(f"{path}: {name}: column is missing; want example_id,start,end,regions")
     if not {"regions", "objects"} & set(columns):
         raise AtlasError(f"{path}: regions: column is missing; add it, or a column objects")
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         where = f"{path}: line {line}"
         span = GoldSpan(
             _numbers(row["start"], f"{where}: start", 1)[0],

@@ -5,6 +5,9 @@ Axes: B resamples, I images, C any number of cells (heads, conditions) given as 
 Every metric here is a ratio of two sums over images, value = sum_i num_i / sum_i den_i (a mean over phrases
 is the sum of the phrases' values over their number). So a bootstrap needs only the two sums per image, and
 resampling is one matrix product with the counts of how often each image was drawn.
+
+One image says nothing about how much images differ: every resample of it is the same. A value that fewer than
+two images contribute to therefore has no interval and no p (NaN), instead of an interval of width 0.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import numpy as np
 from attention_atlas.errors import AtlasError
 
 RESAMPLES = 2000
+LEAST_IMAGES = 2
 
 
 @functools.lru_cache(maxsize=8)
@@ -40,18 +44,28 @@ def ratio(num_IC: np.ndarray, den_IC: np.ndarray) -> np.ndarray:
     return _divide(num_IC.sum(axis=0), np.broadcast_to(den_IC, num_IC.shape).sum(axis=0))
 
 
-def resampled_ratio(num_IC: np.ndarray, den_IC: np.ndarray, counts_BI: np.ndarray) -> np.ndarray:
-    """(B, C...) the ratio in each resample."""
+def resampled_ratio(
+    num_IC: np.ndarray, den_IC: np.ndarray, counts_BI: np.ndarray, least: int = LEAST_IMAGES
+) -> np.ndarray:
+    """(B, C...) the ratio in each resample; NaN in all of them where fewer than `least` images contribute."""
     cells = num_IC.shape[1:]
     images = len(num_IC)
     den_IC = np.broadcast_to(den_IC, num_IC.shape)
     num_BC = counts_BI @ num_IC.reshape(images, -1)
     den_BC = counts_BI @ den_IC.reshape(images, -1)
-    return _divide(num_BC, den_BC).reshape(len(counts_BI), *cells)
+    value_BC = _divide(num_BC, den_BC)
+    value_BC[:, contributing(den_IC).reshape(-1) < least] = np.nan
+    return value_BC.reshape(len(counts_BI), *cells)
+
+
+def contributing(den_IC: np.ndarray) -> np.ndarray:
+    """(C...) how many images have a part in each cell."""
+    return np.count_nonzero(den_IC, axis=0)
 
 
 def interval(values_BC: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval over the resamples (axis 0), resamples without a value left out."""
+    """Percentile interval over the resamples (axis 0), resamples without a value left out; NaN where none has
+    one."""
     tail = 100 * (1 - level) / 2
     if not np.isnan(values_BC).any():
         low, high = np.percentile(values_BC, [tail, 100 - tail], axis=0)
@@ -70,7 +84,8 @@ def _divide(num: np.ndarray, den: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two conditions: value, 95 % interval, two-sided p; arrays over cells C."""
+    """Difference of two conditions: value, 95 % interval, two-sided p (both NaN where there is none); arrays
+    over cells C."""
 
     value: np.ndarray
     ci_low: np.ndarray
@@ -91,7 +106,7 @@ def paired_difference(
     size = (~np.isnan(diff_BC)).sum(axis=0) + 1
     below = ((diff_BC <= 0).sum(axis=0) + 1) / size
     above = ((diff_BC >= 0).sum(axis=0) + 1) / size
-    p = np.minimum(1.0, 2 * np.minimum(below, above))
+    p = np.where(size > 1, np.minimum(1.0, 2 * np.minimum(below, above)), np.nan)
     return Difference(ratio(*first) - ratio(*second), low, high, p)
 
 

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.bootstrap import interval, ratio, resampled_ratio
+from attention_atlas.metrics.bootstrap import (
+    LEAST_IMAGES,
+    contributing,
+    interval,
+    ratio,
+    resampled_ratio,
+)
 from attention_atlas.metrics.item import Item
 from attention_atlas.metrics.study import Study
 from attention_atlas.metrics.table import make_table
@@ -108,14 +114,21 @@ def head_rows(
     """Rows for every head, every layer (mean of its heads) and overall (mean of all heads), with intervals.
 
     A head without a value (its denominator is 0: it never attends to what is counted) is left out of means.
+    Where a single image contributes there is no interval.
     """
     value_LH = ratio(num_ILH, den_ILH)
-    value_BLH = resampled_ratio(num_ILH, den_ILH, counts_BI)
+    value_BLH = resampled_ratio(num_ILH, den_ILH, counts_BI, least=1)
+    seen_ILH = np.broadcast_to(den_ILH, num_ILH.shape) != 0
+    if contributing(seen_ILH.any(axis=(1, 2))) < LEAST_IMAGES:
+        value_BLH[:] = np.nan
     layers, heads = value_LH.shape
     rows = [_row(base, -1, -1, _mean(value_LH[None])[0], _mean(value_BLH), chance)]
     for layer in range(layers):
         mean = _mean(value_LH[None, layer])[0]
+        if contributing(seen_ILH[:, layer].any(axis=1)) < LEAST_IMAGES:
+            value_BLH[:, layer] = np.nan
         rows.append(_row(base, layer, -1, mean, _mean(value_BLH[:, layer]), chance))
+    value_BLH[:, contributing(seen_ILH) < LEAST_IMAGES] = np.nan
     low_LH, high_LH = interval(value_BLH)
     for layer in range(layers):
         for head in range(heads):

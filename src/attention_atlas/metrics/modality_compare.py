@@ -95,7 +95,7 @@ def differences(
             found.append((layer, -1, value_a[layer].mean() - value_b[layer].mean(), drawn_B))
     rows: list[dict[str, Any]] = []
     for layer, head, value, drawn_B in found:
-        if not np.isfinite(drawn_B).any():
+        if not np.isfinite(value):
             continue
         low, high = interval(drawn_B)
         at = dict(base) | {"layer": layer, "head": head}
@@ -114,7 +114,10 @@ def differences(
 
 
 def two_sided(drawn_B: np.ndarray) -> float:
-    """As bootstrap.paired_difference: (Davison and Hinkley 1997, section 4.2), never 0."""
+    """As bootstrap.paired_difference: (Davison and Hinkley 1997, section 4.2), never 0; NaN without
+    resamples."""
     drawn_B = drawn_B[np.isfinite(drawn_B)]
+    if not len(drawn_B):
+        return float("nan")
     size = len(drawn_B) + 1
     return float(min(1.0, 2 * min((drawn_B <= 0).sum() + 1, (drawn_B >= 0).sum() + 1) / size))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.bootstrap import interval, pearson, pearson_p
+from attention_atlas.metrics.bootstrap import LEAST_IMAGES, contributing, interval, pearson, pearson_p
 from attention_atlas.metrics.item import Item
 from attention_atlas.metrics.metric import Metric, Tally
 from attention_atlas.metrics.study import Study
@@ -67,7 +67,9 @@ class NounFrequency(Metric):
                 continue
             value = _correlate(*(t.sum(0)[None] for t in tables))[0]
             resampled = _correlate(*(study.counts_BI @ t for t in tables))
-            low, high = interval(resampled) if np.isfinite(resampled).any() else (np.nan, np.nan)
+            if contributing(tables[0].any(axis=1)) < LEAST_IMAGES:
+                resampled[:] = np.nan
+            low, high = interval(resampled)
             n = tables[0].shape[1]
             base = {"kind": kind, "condition": unit, "n": n}
             found.append(

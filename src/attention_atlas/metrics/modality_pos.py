@@ -77,7 +77,9 @@ class PosMass(Metric):
             value_LH = ratio(sums.num_ILH, sums.den_ILH)
             value_BLH = resampled_ratio(sums.num_ILH, sums.den_ILH, study.counts_BI)
             for threshold in thresholds:
-                low, high = interval((value_BLH > threshold).sum(axis=(1, 2)).astype(float))
+                above_B = (value_BLH > threshold).sum(axis=(1, 2)).astype(float)
+                above_B[np.isnan(value_BLH).all(axis=(1, 2))] = np.nan
+                low, high = interval(above_B)
                 rows.append(
                     {"kind": kind, "metric": "heads_above", "condition": f"{tag} > {threshold:g}"}
                     | {

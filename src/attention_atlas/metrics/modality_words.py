@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.language.subwords import to_words
+from attention_atlas.metrics.distribution import check_weights
 from attention_atlas.store.axis import Axis
 
 
@@ -20,6 +21,8 @@ class WordStore:
     are not touched by it. A store of a word-level model is passed through as it is.
     """
 
+    whole_rows = False  # what a row gave to its own word is taken out
+
     def __init__(self, store: Any) -> None:
         self.store = store
         self.ids, self.kinds, self.attrs = store.ids, store.kinds, store.attrs
@@ -28,9 +31,14 @@ class WordStore:
         return word_axis(self.store.axis(id, axis))[0]
 
     def read(self, id: str, kind: str) -> np.ndarray:
-        """(L,H,T,S) float32: rows the words of the query axis, keys those of the key axis, markers kept."""
+        """(L,H,T,S) float32: rows the words of the query axis, keys those of the key axis, markers kept.
+
+        Raises AtlasError when the stored rows are no distributions."""
         attn_LHQK = np.asarray(self.store.read(id, kind), dtype=np.float32)
-        (query, rows_Q), (key, keys_K) = (word_axis(self.store.axis(id, name)) for name in self.kinds[kind])
+        axes = [self.store.axis(id, name) for name in self.kinds[kind]]
+        where = f"attention store: example '{id}': {kind}"
+        check_weights(attn_LHQK, where, rows_Q=np.asarray(axes[0].roles) != "pad")
+        (query, rows_Q), (key, keys_K) = map(word_axis, axes)
         if len(query) == attn_LHQK.shape[2] and len(key) == attn_LHQK.shape[3]:
             return attn_LHQK
         merged = to_words(attn_LHQK, rows_Q, keys_K, len(query), len(key))

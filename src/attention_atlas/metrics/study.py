@@ -15,6 +15,7 @@ from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.language.parse import read_parses
 from attention_atlas.language.parsed import Parse
 from attention_atlas.metrics.bootstrap import RESAMPLES, resampling_matrix
+from attention_atlas.metrics.distribution import check_weights
 from attention_atlas.metrics.item import MARKERS, Item, KindIndex, Link
 from attention_atlas.progress import progress
 
@@ -124,13 +125,12 @@ class Study:
                 yield item, kind
 
     def index(self, item: Item, kind: str, attn_LHQK: np.ndarray, axes: Mapping[str, Axis]) -> KindIndex:
-        """Index of one kind, checked against the attention: finite, of the axes' shape, nothing masked."""
+        """Index of one kind, checked against the attention: of the axes' shape, rows that are distributions,
+        nothing masked."""
         query, key = (axes[name] for name in self.store.kinds[kind])
         where = f"attention store: example '{item.id}': {kind}"
         if attn_LHQK.shape[2:] != (len(query.roles), len(key.roles)):
             raise AtlasError(f"{where}: shape {attn_LHQK.shape} does not fit its axes; dump the example anew")
-        if not np.isfinite(attn_LHQK.sum()):
-            raise AtlasError(f"{where}: holds NaN or infinite attention; dump the example anew")
         query_roles, key_roles = np.asarray(query.roles, dtype=str), np.asarray(key.roles, dtype=str)
         query_word = _words(query, query_roles, item.parse, where)
         key_word = _words(key, key_roles, item.parse, where)
@@ -142,6 +142,8 @@ class Study:
             # Where the mask is not as declared, every "number visible" and chance level would be wrong.
             if (attn_LHQK.max(axis=(0, 1)) * ~visible_QK > 1e-3).any():
                 raise AtlasError(f"{where}: attends to later words; take the kind out of `causal`")
+        whole = getattr(self.store, "whole_rows", True)
+        check_weights(attn_LHQK, where, partial=not whole, rows_Q=query_roles != "pad")
         return KindIndex(
             kind=kind,
             attn_LHQK=attn_LHQK,

@@ -2,8 +2,8 @@
 
 One tidy row per number; columns in the order of `COLUMNS`. `layer` and `head` are 0-based, -1 = all.
 `n` counts the units that were averaged (phrases, words, relations, rows, heads: the metric says which);
-`ci_low`, `ci_high` are a 95 % bootstrap interval over images; `chance` is the value that attention without
-knowledge would have. Empty cells mean "does not apply".
+`ci_low`, `ci_high` are a 95 % bootstrap interval over images, empty where a single image contributes;
+`chance` is the value that attention without knowledge would have. Empty cells mean "does not apply".
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import numpy as np
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
 from attention_atlas.metrics.bootstrap import RESAMPLES
+from attention_atlas.metrics.distribution import check_shares
 from attention_atlas.metrics.table import make_table, select, write_table
 from attention_atlas.metrics.vilt_answers import accuracy_rows
 from attention_atlas.metrics.vilt_measures import Question, measure, stack
@@ -203,8 +204,11 @@ def read_question(store: StatisticsStore, example: Example, scene: Scene) -> Que
     if objects:
         boxes = [o.box for o in objects]
         asked = int(patches_of(boxes, (scene.width, scene.height), patch_grid(axis)).sum())
+    where = f"{store.path}: examples/{id}/{KIND}"
+    check_shares(mass_LHQG, f"{where}/mass")
     norm_LHQ = store.read(id, KIND, "head_norm") if "head_norm" in store.names(id, KIND) else None
     entropy_LHQ = store.read(id, KIND, "entropy")
+    check_shares(entropy_LHQ / np.log(max(len(axis), 2)), f"{where}/entropy over its maximum")
     return Question(mass_LHQG, entropy_LHQ, axis, store.groups[AXIS], asked, norm_LHQ)
 
 

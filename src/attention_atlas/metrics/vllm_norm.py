@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from attention_atlas.metrics.distribution import check_weights
 from attention_atlas.metrics.vllm_dump import Dump, mean_rows
 from attention_atlas.store import Axis
 from attention_atlas.vllm.norm_attention import SINK_LAYERS, SINK_TIMES, even_share, mass_by_group, sinks
@@ -52,6 +53,8 @@ class NormRows:
         sinks_NG = np.zeros((len(norms), len(GROUPS)))
         for n, sample in enumerate(dump.samples("norm")):
             member_GS = membership(dump.axis(sample["id"]), spans[n])
+            where = f"{dump.folder}: example '{sample['id']}': attention"
+            check_weights(attentions[n], where)
             sink_S = sinks(attentions[n], self.times, self.layers)
             sinks_NG[n] = member_GS @ sink_S
             for what, value in (("norm share", norms[n]), ("attention share", attentions[n])):

@@ -92,7 +92,7 @@ def write_study(frame: pd.DataFrame, shown: list[dict[str, Any]], out: Path) -> 
     """Write tables/metrics.csv, tables/shown.json and metrics.json; returns the headline numbers."""
     write_table(out / "tables" / "metrics.csv", frame)
     write_json(out / "tables" / "shown.json", {"schema": SCHEMA, "samples": shown})
-    heads = frame["metric"].isin(HEADLINES) & (frame["layer"] == -1)
+    heads = frame["metric"].isin(HEADLINES) & (frame["layer"] == -1) & frame["value"].notna()
     names = frame.loc[heads, ["model", "data", "metric", "condition"]].agg(" ".join, axis=1)
     values = frame.loc[heads, "value"].to_numpy(dtype=float)
     numbers = {str(name): round(float(value), 4) for name, value in zip(names, values)}

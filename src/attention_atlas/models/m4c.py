@@ -98,22 +98,11 @@ class M4C(nn.Module):
             raise ConfigError(f"conf/model: loss: '{loss}'{did_you_mean(loss, LOSSES)}")
         self.kind_of_loss = loss
         self.answers, self.steps, self.blind, self.max_text = answers, steps, blind, max_text
-        self.words = nn.Embedding(vocab_size, dim, padding_idx=PAD)
-        # One projection for both: a word has the same letters in the question and in the picture.
-        self.spelling = nn.Linear(SPELLING, dim, bias=False)
-        self.word_places = nn.Embedding(max_text, dim)
-        self.word_norm = nn.LayerNorm(dim)
-        self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
-        self.ocr_look, self.ocr_place = nn.Linear(look_dim, dim), nn.Linear(4, dim)
-        self.norms = nn.ModuleDict(
-            {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", *OCR_PARTS, "said")}
-        )
+        self._make_inputs(vocab_size, feature_dim, look_dim, dim)
         self.said_norm = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])  # vocabulary, read
         self.said_place, self.said_kind = nn.Embedding(steps, dim), nn.Embedding(2, dim)
         self.drop = nn.Dropout(dropout)
-        self.text_layers = nn.ModuleList(
-            Block(dim, heads, inner, "question", i, dropout, norm_first) for i in range(text_layers)
-        )
+        self._make_question_encoder(text_layers, dim, heads, inner, dropout, norm_first)
         self.layers = nn.ModuleList(
             Block(
                 dim,
@@ -131,8 +120,26 @@ class M4C(nn.Module):
         self.vocabulary = nn.Linear(dim, answers)
         self.pointer_query, self.pointer_key = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self._start(dim)
-        self.words.weight.data[PAD] = 0
         nn.init.constant_(self.vocabulary.bias, RARE)  # nearly every word is wrong at nearly every step
+
+    def _make_inputs(self, vocab_size: int, feature_dim: int, look_dim: int, dim: int) -> None:
+        self.words = nn.Embedding(vocab_size, dim, padding_idx=PAD)
+        # One projection for both: a word has the same letters in the question and in the picture.
+        self.spelling = nn.Linear(SPELLING, dim, bias=False)
+        self.word_places = nn.Embedding(self.max_text, dim)
+        self.word_norm = nn.LayerNorm(dim)
+        self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
+        self.ocr_look, self.ocr_place = nn.Linear(look_dim, dim), nn.Linear(4, dim)
+        self.norms = nn.ModuleDict(
+            {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", *OCR_PARTS, "said")}
+        )
+
+    def _make_question_encoder(
+        self, layers: int, dim: int, heads: int, inner: int, dropout: float, norm_first: bool
+    ) -> None:
+        self.text_layers = nn.ModuleList(
+            Block(dim, heads, inner, "question", i, dropout, norm_first) for i in range(layers)
+        )
 
     def _start(self, dim: int) -> None:
         """BERT's deviation of 0.02 is for 768 units. Narrow layers would be almost silent with it: here they
@@ -148,8 +155,12 @@ class M4C(nn.Module):
             loud = any(part in name for part in (".value.", ".output.", ".network.", "pointer_"))
             std = parameter.shape[1] ** -0.5 if loud else dim**-0.5 / 2
             nn.init.normal_(parameter, std=std if narrow else 0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                nn.init.zeros_(module.weight.data[module.padding_idx])
         if narrow:
-            for norm in (*self.said_norm, self.norms["said"], self.norms["ocr_spelling"]):
+            quiet = [self.norms[name] for name in ("said", "ocr_spelling") if name in self.norms]
+            for norm in (*self.said_norm, *quiet):
                 nn.init.constant_(norm.weight, QUIET)  # type: ignore[arg-type]
 
     @staticmethod
@@ -164,9 +175,7 @@ class M4C(nn.Module):
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(x_BKD question, objects and words read, mask_BK, ocr_BOD the words alone)."""
-        ids_BT = batch["ids_BT"]
-        if ids_BT.shape[1] > self.max_text:
-            raise AtlasError(f"M4C: a question of {ids_BT.shape[1]} words, at most {self.max_text}; cut it")
+        ids_BT = self.ids(batch)
         text_mask_BT = ids_BT != PAD
         places = torch.arange(ids_BT.shape[1], device=ids_BT.device)
         text = self.words(ids_BT) + self.spelled(batch["spelling_BTP"]) + self.word_places(places)
@@ -184,6 +193,18 @@ class M4C(nn.Module):
         )
         ocr = sum(norms[name](part) for name, part in zip(OCR_PARTS, parts))
         ocr = self.drop(ocr * len(parts) ** -0.5)
+        return self.joined(batch, text_mask_BT, text, objects, ocr)
+
+    def ids(self, batch: Batch) -> Tensor:
+        ids_BT = batch["ids_BT"]
+        if ids_BT.shape[1] > self.max_text:
+            raise AtlasError(f"M4C: a question of {ids_BT.shape[1]} words, at most {self.max_text}; cut it")
+        return ids_BT
+
+    def joined(
+        self, batch: Batch, text_mask_BT: Tensor, text: Tensor, objects: Tensor, ocr: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The three parts one after the other, what may be seen of them, and the words read alone."""
         regions_BN, ocr_BO = batch["regions_BN"], batch["ocr_BO"]
         if self.blind:
             regions_BN, ocr_BO = torch.zeros_like(regions_BN), torch.zeros_like(ocr_BO)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attention_atlas.datasets.json_rows import text
 from attention_atlas.errors import AtlasError
 from attention_atlas.training.vocab import EOS, SPECIALS, UNK, Vocabulary
 
@@ -138,7 +139,7 @@ def read_words(path: str | Path) -> dict[int, str]:
     path = Path(path)
     try:
         table = json.loads(path.read_text(encoding="utf-8"))["ix_to_word"]
-        ids = {int(i): str(word) for i, word in table.items()}
+        ids = {int(i): text(table, i, f"{path}: ix_to_word") for i in table}
     except FileNotFoundError:
         raise AtlasError(
             f"{path}: no such file; it is written by the public code's prepro_labels.py"

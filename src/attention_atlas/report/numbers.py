@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,12 +24,16 @@ PICKS = (
     "highest head",
     "lowest head",
 )
+NONE = "none"
+# p values and standard deviations, which have no interval in any case.
+NO_INTERVAL = re.compile(r"(^|[ _])(p|p Holm|sd)$")
 MATCHED = ("model", "data", "kind", "metric", "condition")
 
 
 @dataclass
 class Quote:
-    """One number of ours as the report shows it; empty strings where something does not apply."""
+    """One number of ours as the report shows it; empty strings where something does not apply. interval:
+    "none" for a value without one, such as a mean over a single image."""
 
     value: str = "—"
     interval: str = ""
@@ -103,7 +108,7 @@ def quote(row: pd.Series, factor: float = 1.0, digits: int = 2, powers: bool = F
     would read 0.00 is written as a power of ten (p values)."""
     if math.isnan(row["value"]):
         return Quote(n=count(row["n"]), note=str(row["condition"]))
-    interval = ""
+    interval = "" if NO_INTERVAL.search(str(row["metric"])) else NONE
     if not math.isnan(row["ci_low"]):
         low, high = (number(factor * row[c], digits) for c in ("ci_low", "ci_high"))
         interval = f"[{low}, {high}]"

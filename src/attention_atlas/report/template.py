@@ -37,7 +37,8 @@ p { max-width: 62em; }
 <body>
 <h1>Attention Atlas</h1>
 <p>Numbers of the papers <span class="paper">in blue</span> beside ours{% if profile %} (profile
-<b>{{ profile }}</b>){% endif %}. Square brackets: 95&nbsp;% bootstrap interval over images. Chance: what attention
+<b>{{ profile }}</b>){% endif %}. Square brackets: 95&nbsp;% bootstrap interval over images; &ldquo;none&rdquo;
+where there is none, as for a single image. Chance: what attention
 or a method without knowledge would give. Layers and heads count from 1. The interval of a highest head or layer
 does not include the picking. A claim of a paper is judged by these intervals: “as in the paper”, “contrary to the
 paper” or “not decided”. They cover the test images, not other training runs.</p>
@@ -72,7 +73,7 @@ paper” or “not decided”. They cover the test images, not other training ru
 <tr><td>{{ r.label }}{% if not r.present %} <span class="small">(not run)</span>{% endif %}</td>
 {% for c in r.cells %}
 <td class="num">{% if c.paper %}<span class="paper">{{ c.paper }}</span><br>{% endif %}
-<b>{{ c.ours.value }}</b>{% if c.ours.interval %}<br><span class="ci">{{ c.ours.interval }}</span>{% endif %}
+<b>{{ c.ours.value }}</b>{% if c.ours.interval not in ("", "none") %}<br><span class="ci">{{ c.ours.interval }}</span>{% endif %}
 {% if c.ours.chance %}<br><span class="small">chance {{ c.ours.chance }}</span>{% endif %}</td>
 {% endfor %}
 <td class="num">{{ r.n }}</td></tr>

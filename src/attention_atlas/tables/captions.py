@@ -96,9 +96,12 @@ def _interval(
     metric: str, value: float, result: Mapping[str, Any], images: list[str], seed: int
 ) -> tuple[float, float]:
     """BLEU is recomputed from the n-gram counts of each resample. METEOR aggregates its own statistics, so
-    its interval is that of the mean over images, moved onto the corpus value; CIDEr and WMD are means."""
-    from attention_atlas.metrics.bootstrap import interval, resampling_matrix
+    its interval is that of the mean over images, moved onto the corpus value; CIDEr and WMD are means. A
+    single image has none (NaN)."""
+    from attention_atlas.metrics.bootstrap import LEAST_IMAGES, interval, resampling_matrix
 
+    if len(images) < LEAST_IMAGES:
+        return float("nan"), float("nan")
     counts_BI = resampling_matrix(len(images), seed=seed)
     if metric.startswith("BLEU"):
         from attention_atlas.text_metrics.bleu import corpus_bleu

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.corpus import Scene
+from attention_atlas.datasets.json_rows import identifier
+from attention_atlas.datasets.json_rows import number as whole
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.vision.imported import ImportedFeatures, Record, optional
 
@@ -147,8 +149,8 @@ class BottomUpH5(ImportedFeatures):
         if self.ids is not None:
             if self.ids not in h5:
                 raise AtlasError(f"{self.path}: {self.ids}: missing; correct features.ids")
-            values = h5[self.ids][()]
-            return [(i, v.decode() if isinstance(v, bytes) else str(v)) for i, v in enumerate(values)]
+            values = [v.decode() if isinstance(v, bytes) else v for v in h5[self.ids][()].tolist()]
+            return [(i, identifier({self.ids: v}, self.ids, self.path)) for i, v in enumerate(values)]
         if self.ids_file is None:
             raise ConfigError(
                 "features.ids: give the data set of image ids, or a JSON file in features.ids_file"
@@ -162,9 +164,12 @@ class BottomUpH5(ImportedFeatures):
             raise AtlasError(
                 f"{path}: ids_file: not JSON; write a list of ids or an object id -> row"
             ) from None
+        at = f"{path}: ids_file"
         if isinstance(values, list):
-            values = {str(key): i for i, key in enumerate(values)}
-        return sorted((int(row), str(key)) for key, row in values.items())
+            return [(i, identifier({"id": key}, "id", f"{at}: {i}")) for i, key in enumerate(values)]
+        if not isinstance(values, dict):
+            raise AtlasError(f"{at}: is no list of ids and no object id -> row; correct features.ids_file")
+        return sorted((whole(values, key, at), key) for key in values)
 
 
 @dataclass(kw_only=True)

@@ -4,7 +4,8 @@
      "tokens": [{"text": "EXIT", "box": [x1,y1,x2,y2], "confidence": 0.98, "look": [48 numbers 0..255]}, ...]}
 
 A token is one word without blanks; boxes are in pixels of the picture, x2 and y2 exclusive; `look` is the
-mean colour of 4 × 4 cells of the box, R,G,B by row and column, or [] where the pixels were not at hand.
+mean colour of 4 × 4 cells of the box, R,G,B by row and column, or [] where the pixels were not at hand. Words
+of published OCR also have `row`, the number of their entry there.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from attention_atlas.datasets.json_rows import real, reals, value
+from attention_atlas.datasets.json_rows import text as text_of
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_jsonl, write_jsonl
 
@@ -31,6 +34,7 @@ class OcrToken:
     box: tuple[float, float, float, float]
     confidence: float = 1.0
     look: list[int] = field(default_factory=list)
+    row: int = -1  # number of the entry in the published OCR that it comes from; -1: none
 
 
 @dataclass
@@ -47,6 +51,7 @@ def write_ocr(path: str | Path, pictures: Iterable[OcrPicture]) -> None:
     """Write the file, pictures sorted by id, after checking it as `read_ocr` does."""
     rows = [asdict(p) for p in sorted(pictures, key=lambda p: p.image_id)]
     for row in rows:
+        row["tokens"] = [{k: v for k, v in t.items() if (k, v) != ("row", -1)} for t in row["tokens"]]
         _picture(row, f"{path}: image '{row['image_id']}'")
     write_jsonl(path, rows)
 
@@ -65,18 +70,19 @@ def read_ocr(path: str | Path) -> dict[str, OcrPicture]:
 
 
 def _picture(row: Mapping[str, Any], where: str) -> OcrPicture:
-    try:
-        width, height = (int(v) for v in row["size"])
-        tokens = [_token(t, f"{where}: tokens: {i}") for i, t in enumerate(row["tokens"])]
-        return OcrPicture(str(row["image_id"]), (width, height), tokens, str(row.get("source", "")))
-    except (KeyError, TypeError, ValueError) as error:
-        raise AtlasError(f"{where}: field {error} is missing or wrong; run the OCR stage anew") from None
+    width, height = (int(v) for v in reals(row, "size", where, 2))
+    rows = value(row, "tokens", where)
+    if not isinstance(rows, list):
+        raise AtlasError(f"{where}: tokens: is no list; run the OCR stage again")
+    tokens = [_token(t, f"{where}: tokens: {i}") for i, t in enumerate(rows)]
+    image_id = text_of(row, "image_id", where)
+    return OcrPicture(image_id, (width, height), tokens, str(row.get("source", "")))
 
 
 def _token(row: Mapping[str, Any], where: str) -> OcrToken:
-    text, confidence = str(row["text"]), float(row["confidence"])
-    x1, y1, x2, y2 = (float(v) for v in row["box"])
-    look = [int(v) for v in row.get("look", [])]
+    text, confidence = text_of(row, "text", where), real(row, "confidence", where)
+    x1, y1, x2, y2 = reals(row, "box", where, 4)
+    look = [int(v) for v in reals(row, "look", where, LOOK)] if row.get("look") else []
     if not text or text.split() != [text]:
         raise AtlasError(f"{where}: text: {text!r} is not one word; split it at blanks")
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 <= x1 or y2 <= y1:
@@ -85,7 +91,7 @@ def _token(row: Mapping[str, Any], where: str) -> OcrToken:
         raise AtlasError(f"{where}: confidence: {confidence} is not within 0..1; run the OCR stage anew")
     if look and (len(look) != LOOK or not all(0 <= v <= 255 for v in look)):
         raise AtlasError(f"{where}: look: needs {LOOK} numbers of 0..255; run the OCR stage anew")
-    return OcrToken(text, (x1, y1, x2, y2), confidence, look)
+    return OcrToken(text, (x1, y1, x2, y2), confidence, look, int(row.get("row", -1)))
 
 
 def look_of(picture_HWC: np.ndarray, box: tuple[float, float, float, float]) -> list[int]:

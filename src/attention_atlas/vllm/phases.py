@@ -78,7 +78,7 @@ def find_phases(curve_BL: np.ndarray, least: float = LEAST) -> Phases:
 class Stability:
     """phases: of the mean curve. share: of resamples in which each phase (4,) or all phases are there.
     low, high: 95 % interval of the turns over resamples (3,); near: share of resamples whose turn is at most
-    one layer off."""
+    one layer off. All but the phases are NaN for a single image."""
 
     phases: Phases
     share_4: np.ndarray
@@ -92,15 +92,19 @@ def bootstrap_phases(
     curve_NL: np.ndarray, image_of: np.ndarray, resamples: int = 2000, seed: int = 0, least: float = LEAST
 ) -> Stability:
     """Phases of the mean over samples (N,L), and their stability when images are drawn anew."""
-    from attention_atlas.metrics.bootstrap import resampled_ratio, resampling_matrix
+    from attention_atlas.metrics.bootstrap import LEAST_IMAGES, resampled_ratio, resampling_matrix
 
     _, image_N = np.unique(image_of, return_inverse=True)
     images = int(image_N.max()) + 1
+    seen = find_phases(curve_NL.mean(0), least)
+    if images < LEAST_IMAGES:
+        none_3 = np.full(3, np.nan)
+        return Stability(seen, np.full(4, np.nan), float("nan"), none_3, none_3, none_3)
     num, den = np.zeros((images, curve_NL.shape[1])), np.zeros((images, 1))
     np.add.at(num, image_N, curve_NL)
     np.add.at(den, image_N, 1.0)
     curve_BL = resampled_ratio(num, den, resampling_matrix(images, resamples, seed))
-    seen, drawn = find_phases(curve_NL.mean(0), least), find_phases(curve_BL, least)
+    drawn = find_phases(curve_BL, least)
     low, high = np.percentile(drawn.turns_B3, [2.5, 97.5], axis=0)
     near = (np.abs(drawn.turns_B3 - seen.turns_B3) <= 1).mean(0)
     share_all = float(drawn.present_B4.all(1).mean())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attention_atlas.corpus import with_other_pictures
+from attention_atlas.datasets.json_rows import text
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_jsonl
 from attention_atlas.progress import progress
@@ -38,7 +39,7 @@ def read_answers(folder: str | Path) -> list[str]:
     value = json.loads(path.read_text(encoding="utf-8"))
     if value.get("schema") != "atlas.vqa/1":
         raise AtlasError(f"{path}: schema: is not atlas.vqa/1; train the model anew")
-    return [str(a) for a in value["answers"]]
+    return [text({"answers": a}, "answers", str(path)) for a in value["answers"]]
 
 
 @torch.no_grad()
@@ -59,9 +60,8 @@ def read_given(path: str | Path, field: str = "answer") -> dict[str, str]:
     """{question id: answer} of a file of `answer_split`; field `other`: before another picture."""
     given: dict[str, str] = {}
     for line, row in read_jsonl(path):
-        if not isinstance(row, dict) or "id" not in row or field not in row:
-            raise AtlasError(f"{path}: line {line}: no id or {field}; run the answer stage again")
-        given[str(row["id"])] = str(row[field])
+        where = f"{path}: line {line}"
+        given[text(row, "id", where)] = text(row, field, where)
     return given
 
 

@@ -19,6 +19,7 @@ from attention_atlas.vqa.normalise import normalise
 
 if TYPE_CHECKING:
     from attention_atlas.corpus import Example
+    from attention_atlas.vqa.published_inputs import PublishedInputs
 
 
 def answer_words(answer: str) -> list[str]:
@@ -64,7 +65,9 @@ def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longes
 class TextQuestions:
     """vocab: words of questions; said: words of answers. longest: words of a question; steps: of an answer,
     its end among them; objects, words: at most so many of a picture (0: all objects). exchange: how often the
-    words read in a picture are exchanged for others when a batch is for training (see `exchanged`)."""
+    words read in a picture are exchanged for others when a batch is for training (see `exchanged`).
+    published: what M4C's own inputs are made of (see `PublishedInputs`); without it questions are words of
+    `vocab`, and words read are described by the colours of their boxes."""
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class TextQuestions:
         objects: int = 0,
         words: int = 50,
         exchange: float = 0.0,
+        published: PublishedInputs | None = None,
     ) -> None:
         if not examples:
             raise AtlasError("questions: no example in this split; check data and split names")
@@ -103,6 +107,10 @@ class TextQuestions:
         self.word_spelling = torch.from_numpy(np.stack([none, none, *map(phoc, known)]))
         self.others = np.array(sorted({known[w] for w in read}))
         self._picture = {i: token_tensors(tokens_, ocr[i].size) for i, tokens_ in self.read.items()}
+        self.published = published
+        if published is not None:
+            self.pieces = [published.question(e.text, longest) for e in self.examples]
+            self.word_vectors = published.word_vectors(self.lexicon)
         self.spelled = [
             spell(e.answers, said, [token_word(t) for t in self.read[e.image_id]], steps - 1)
             for e in self.examples
@@ -127,9 +135,12 @@ class TextQuestions:
         names = [self.examples[i].image_id for i in indices]
         exchanged = [self.exchanged(n, rng) if rng is not None else {} for n in names]
         rows = [[e.get(w, w) for w in self.numbers[i]] for i, e in zip(indices, exchanged)]
-        index_BT = torch.from_numpy(_padded(rows))
-        ids_BT, spelling_BTP = self.word_ids[index_BT], self.word_spelling[index_BT]
-        out = {"ids_BT": ids_BT, "spelling_BTP": spelling_BTP, **self.regions.batch(names)}
+        index_BT = torch.from_numpy(padded_rows(rows))
+        if self.published is None:
+            out = {"ids_BT": self.word_ids[index_BT], "spelling_BTP": self.word_spelling[index_BT]}
+        else:
+            out = self.published.padded([self.pieces[i] for i in indices])
+        out |= self.regions.batch(names)
         if self.objects:
             for name in ("features_BND", "boxes_BN4", "regions_BN"):
                 out[name] = out[name][:, : self.objects]
@@ -154,16 +165,20 @@ class TextQuestions:
         return dict(zip(mine, drawn))
 
     def _ocr(self, names: Sequence[str], exchanged: Sequence[Mapping[int, int]]) -> dict[str, Tensor]:
-        index_BO = _padded(
+        index_BO = padded_rows(
             [[e.get(w, w) for w in self.read_numbers[n]] or [0] for n, e in zip(names, exchanged)]
         )
-        look_BOL = np.zeros((*index_BO.shape, LOOK), np.float32)
+        published = self.published
+        look_BOL = np.zeros((*index_BO.shape, published.features.dim if published else LOOK), np.float32)
         boxes_BO4 = np.zeros((*index_BO.shape, 4), np.float32)
         for b, name in enumerate(names):
             look, boxes = self._picture[name]
+            if published:
+                look = published.features.get(name, [token.row for token in self.read[name]])
             look_BOL[b, : len(look)], boxes_BO4[b, : len(boxes)] = look, boxes
         index = torch.from_numpy(index_BO)
-        return {
+        vectors = {"ocr_vectors_BOF": self.word_vectors[index]} if published else {}
+        return vectors | {
             "ocr_spelling_BOP": self.word_spelling[index],
             "ocr_look_BOL": torch.from_numpy(look_BOL),
             "ocr_boxes_BO4": torch.from_numpy(boxes_BO4),
@@ -244,8 +259,8 @@ def token_tensors(read: Sequence[OcrToken], size: tuple[int, int]) -> tuple[np.n
     return look, boxes
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    out = np.zeros((len(rows), max(map(len, rows))), np.int64)
+def padded_rows(rows: Sequence[Sequence[int]], filler: int = 0) -> np.ndarray:
+    out = np.full((len(rows), max(map(len, rows))), filler, np.int64)
     for b, row in enumerate(rows):
         out[b, : len(row)] = row
     return out

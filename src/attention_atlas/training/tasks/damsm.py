@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @dataclass
 class DamsmTask:
     """Chosen by `_target_` in conf/train/damsm.yaml. size: side of the pictures; mirror, by_category,
-    rounds: see text_to_image/pairs.py; candidates: of the R-precision that selects the checkpoint."""
+    rounds, enlarged: see text_to_image/pairs.py; candidates: of the R-precision that selects the
+    checkpoint."""
 
     split: str = "train"
     select_on: str = "val"
@@ -35,6 +36,7 @@ class DamsmTask:
     mirror: bool = True
     by_category: bool = False
     rounds: int = 0
+    enlarged: int = 0
     candidates: int = 20
     seed: int = 0
     uses_features: bool = False
@@ -49,7 +51,7 @@ class DamsmTask:
         texts = (tokens(e.text) for e in corpus.split(self.split))
         self.vocab = vocab or Vocabulary.build(texts, self.min_count)
         given = (self.vocab, self.size, self.max_words, self.mirror, self.by_category)
-        self.train = Pairs(corpus, self.split, *given, rounds=self.rounds)
+        self.train = Pairs(corpus, self.split, *given, rounds=self.rounds, enlarged=self.enlarged)
         self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
         self.train.steps(self.batch_size)
 

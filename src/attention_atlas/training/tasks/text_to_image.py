@@ -29,8 +29,8 @@ class TextToImageTask:
     """Chosen by `_target_` in conf/train/text_to_image.yaml.
 
     damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture
-    (as the model makes it). mirror, by_category, rounds: see text_to_image/pairs.py. damsm_weight: λ of eq. 3
-    (5 for birds, 50 for COCO as published). adversarial_weight: of what fools the discriminators;
+    (as the model makes it). mirror, by_category, rounds, enlarged: see text_to_image/pairs.py. damsm_weight:
+    λ of eq. 3 (5 for birds, 50 for COCO as published). adversarial_weight: of what fools the discriminators;
     divergence_weight: of conditioning augmentation.
     Not in the paper, for short training, off by default: reconstruction_weight of the L1 distance to the
     caption's own picture, feature_weight of the distance of DAMSM regions; either way round, as a bird that
@@ -47,6 +47,7 @@ class TextToImageTask:
     mirror: bool = True
     by_category: bool = False
     rounds: int = 0
+    enlarged: int = 0
     damsm_weight: float = 5.0
     adversarial_weight: float = 1.0
     divergence_weight: float = 1.0
@@ -74,7 +75,7 @@ class TextToImageTask:
         self.corpus, self.vocab = corpus, vocab
         self.damsm_weights, self.damsm_config = model.state_dict(), config["model"]
         given = (vocab, self.size, self.max_words, self.mirror, self.by_category)
-        self.train = Pairs(corpus, self.split, *given, rounds=self.rounds)
+        self.train = Pairs(corpus, self.split, *given, rounds=self.rounds, enlarged=self.enlarged)
         self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
         self.train.steps(self.batch_size)
 

@@ -22,6 +22,7 @@ from attention_atlas.training.vocab import Vocabulary
 from attention_atlas.vision.ocr_file import LOOK, read_ocr
 from attention_atlas.vqa.accuracy import consensus, vqa_accuracy
 from attention_atlas.vqa.batches import spread
+from attention_atlas.vqa.published_inputs import PublishedInputs
 from attention_atlas.vqa.scene_text import TextQuestions, answer_words
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class TextVqaTask:
     most so many words (M4C: 5,000). longest: words of a question; steps: of an answer, its end among them;
     objects, words: at most so many of a picture (0: all objects). exchange: share of the
     training questions in which the words read are exchanged for others. judged: held-out questions (0: all).
+    text_encoder, fasttext, ocr_features: M4C's published inputs (see `PublishedInputs`), all three or none.
     """
 
     ocr: str
@@ -56,18 +58,33 @@ class TextVqaTask:
     exchange: float = 0.0
     judged: int = 0
     seed: int = 0
+    text_encoder: str = ""
+    fasttext: str = ""
+    ocr_features: str = ""
     inputs: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("steps", 2), ("longest", 1), ("words", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"conf/train: {name}: must be at least {least}, not {getattr(self, name)}")
+        given = [self.text_encoder, self.fasttext, self.ocr_features]
+        if any(given) and not all(given):
+            raise ConfigError(
+                "conf/train: text_encoder, fasttext and ocr_features belong together: give all three or none"
+            )
+        if any(given) and self.exchange:
+            raise ConfigError(
+                "conf/train: exchange: must be 0 with ocr_features, which show the words that were read"
+            )
+        self.published: PublishedInputs | None = None
         self.best = ("accuracy", "max")
-        self.inputs = [self.ocr]
+        self.inputs = [self.ocr, *filter(None, given[1:])]
 
     def prepare(self, corpus: Corpus, features: FeaturesFile) -> None:
         """Read questions, objects and words; both vocabularies come from the training split."""
         self.corpus, self.regions, self.pictures = corpus, RegionCache(features), read_ocr(self.ocr)
+        if self.text_encoder:
+            self.published = PublishedInputs(self.text_encoder, self.fasttext, self.ocr_features)
         train = self.of(self.split)
         self.vocab = Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         counts = Counter(w for e in train for w in set(answer_words(consensus(e.answers))))
@@ -102,17 +119,26 @@ class TextVqaTask:
             self.objects,
             self.words,
             exchange,
+            self.published,
         )
 
     def model_sizes(self) -> dict[str, Any]:
-        return {
+        sizes: dict[str, Any] = {}
+        if self.published is not None:
+            sizes = {"text_encoder": self.text_encoder, "vector_dim": self.train.word_vectors.shape[1]}
+        return sizes | {
             "vocab_size": len(self.vocab),
             "answers": len(self.said),
             "feature_dim": self.regions.features.dim,
-            "look_dim": LOOK,
+            "look_dim": self.published.features.dim if self.published else LOOK,
             "steps": self.steps,
             "max_text": self.longest,
         }
+
+    def start(self, model: nn.Module) -> None:
+        """Pretrained weights of the question encoder, where the model has one."""
+        if hasattr(model, "load_pretrained"):
+            model.load_pretrained()  # type: ignore[operator]
 
     def save(self, folder: Path) -> None:
         self.vocab.save(folder / "vocab.json")

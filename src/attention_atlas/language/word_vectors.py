@@ -1,0 +1,90 @@
+"""Word vectors in files: GloVe's and FastText's text form, and FastText's binary models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.errors import AtlasError
+
+
+def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """The vectors (D,) float64 of those of the `wanted` words that a text file has.
+
+    A line is "word v1 ... vD". A first line of two whole numbers, as in FastText's .vec files, is the header.
+    Raises AtlasError for a line of another length than the lines before it.
+    """
+    wanted = set(wanted)
+    found: dict[str, np.ndarray] = {}
+    size = None
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            word, _, rest = line.rstrip("\n").partition(" ")
+            if word not in wanted or (number == 1 and word.isdigit() and rest.strip().isdigit()):
+                continue
+            try:
+                vector = np.array([float(x) for x in rest.split()])
+            except ValueError:
+                vector = np.zeros(0)
+            if size is None:
+                size = len(vector)
+            if len(vector) != size or size == 0:
+                raise AtlasError(
+                    f"{path}: line {number}: '{word}' has not the {size} numbers of the lines "
+                    "before; download the file anew"
+                )
+            found[word] = vector
+    return found
+
+
+class FastText:
+    """FastText vectors (Bojanowski et al. 2017) from a `.vec` text file or a `.bin` model.
+
+    A `.bin` model also makes vectors for words that it has never seen, from their character n-grams, as M4C
+    uses it; gensim reads it into memory as a whole. A `.vec` file has no n-grams: a word it lacks gets zeros.
+    `field` names the configuration field in error messages.
+    """
+
+    def __init__(self, path: str | Path, field: str = "fasttext") -> None:
+        self.path = Path(path)
+        if self.path.suffix not in (".vec", ".bin"):
+            raise AtlasError(
+                f"{field}: '{path}' is neither a .vec nor a .bin file; give one of FastText's files"
+            )
+        if not self.path.exists():
+            raise AtlasError(
+                f"{field}: {path}: no such file; run 'make paper-check' to see where it comes from"
+            )
+
+    def __call__(self, words: Sequence[str]) -> np.ndarray:
+        """(len(words), D) float32. Raises AtlasError when a .vec file knows none of them."""
+        if self.path.suffix == ".bin":
+            model = _binary_model(self.path)
+            return np.stack([model.get_vector(word) for word in words]).astype(np.float32)
+        found = read_vectors(self.path, words)
+        if not found:
+            raise AtlasError(
+                f"{self.path}: has none of the {len(words)} words; give vectors of this language"
+            )
+        none = np.zeros(len(next(iter(found.values()))))
+        return np.stack([found.get(word, none) for word in words]).astype(np.float32)
+
+
+@lru_cache(maxsize=1)  # several gigabytes, and asked for once per split
+def _binary_model(path: Path) -> Any:
+    try:
+        from gensim.models.fasttext import load_facebook_vectors
+    except ImportError:
+        raise AtlasError(
+            f"{path}: reading .bin files needs gensim: pip install 'attention-atlas[text-metrics]', "
+            "or give the .vec file"
+        ) from None
+    try:
+        return load_facebook_vectors(str(path))
+    except Exception as error:  # gensim raises many kinds for a damaged file
+        first = (str(error).splitlines() or ["damaged"])[0]
+        raise AtlasError(f"{path}: not a FastText model ({first}); download the file anew") from None

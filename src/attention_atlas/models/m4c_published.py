@@ -1,0 +1,100 @@
+"""M4C with the inputs of Hu et al. (2020): TextBERT for the question, and for every word read its FastText
+vector, its PHOC, Faster R-CNN's features of its box, and the box. The rest of the model is `M4C`.
+
+The published code joins 300 + 604 + 2048 numbers of a word and 50 zeros left over from an older model (3002)
+before one linear layer. The sum of three linear layers here is the same function; the zeros are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.models.m4c import M4C, Batch
+from attention_atlas.vision.phoc import SIZE as SPELLING
+
+
+class PublishedM4C(M4C):
+    """A batch of `M4C` in which `ids_BT` are BERT's word pieces with [CLS] and [SEP], `pieces_BT` (bool) is
+    False in their padding, `ocr_vectors_BOF` are FastText vectors and `ocr_look_BOL` the detector's features
+    of the words; there is no `spelling_BTP`.
+
+    Args:
+        text_encoder: hub id or folder of a BERT, of which the first `text_layers` layers read the question.
+            Only its configuration is read here; `load_pretrained` loads the weights.
+        vector_dim: F, size of the FastText vectors.
+
+    The other arguments are those of `M4C`. Raises AtlasError for an encoder that cannot be loaded, is no BERT
+    or has fewer layers.
+    """
+
+    def __init__(
+        self, *args: Any, text_encoder: str, vector_dim: int, text_layers: int = 3, **more: Any
+    ) -> None:
+        # Set before the modules: the constructor of M4C builds the inputs through the methods below.
+        self.text_encoder, self.vector_dim = text_encoder, vector_dim
+        super().__init__(*args, text_layers=text_layers, **more)
+
+    def _make_inputs(self, vocab_size: int, feature_dim: int, look_dim: int, dim: int) -> None:
+        """`vocab_size` is not needed: the question's pieces are BERT's."""
+        self.spelling = nn.Linear(SPELLING, dim, bias=False)
+        self.vectors = nn.Linear(self.vector_dim, dim, bias=False)
+        self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
+        self.ocr_look, self.ocr_place = nn.Linear(look_dim, dim), nn.Linear(4, dim)
+        names = ("object_look", "object_place", "ocr_look", "ocr_place", "said")
+        self.norms = nn.ModuleDict({n: nn.LayerNorm(dim) for n in names})
+
+    def _make_question_encoder(
+        self, layers: int, dim: int, heads: int, inner: int, dropout: float, norm_first: bool
+    ) -> None:
+        from transformers import AutoConfig, BertModel
+
+        config = _pretrained(AutoConfig, self.text_encoder)
+        known = getattr(config, "num_hidden_layers", 0)
+        if config.model_type != "bert" or known < layers:
+            raise AtlasError(
+                f"text_encoder: '{self.text_encoder}' is a {config.model_type} of {known} layers; give a "
+                f"BERT of at least {layers}"
+            )
+        config.num_hidden_layers = layers
+        self.text_bert = BertModel(config, add_pooling_layer=False)
+        wide = config.hidden_size
+        self.text_out = nn.Linear(wide, dim) if wide != dim else nn.Identity()
+
+    def load_pretrained(self) -> None:
+        """Give the question encoder the weights of `text_encoder`."""
+        from transformers import BertModel
+
+        # The whole model: loading fewer layers than the files hold is reported as a fault.
+        loaded = _pretrained(BertModel, self.text_encoder).state_dict()
+        self.text_bert.load_state_dict({name: loaded[name] for name in self.text_bert.state_dict()})
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        norms, pieces_BT = self.norms, batch["pieces_BT"]
+        text = self.text_bert(self.ids(batch), attention_mask=pieces_BT.long()).last_hidden_state
+        text = self.text_out(text)
+        objects = norms["object_look"](self.object_look(F.normalize(batch["features_BND"], dim=-1)))
+        objects = self.drop(objects + norms["object_place"](self.object_place(batch["boxes_BN4"])))
+        ocr = self.ocr_look(F.normalize(batch["ocr_look_BOL"], dim=-1))
+        ocr = ocr + self.spelled(batch["ocr_spelling_BOP"])
+        ocr = norms["ocr_look"](ocr + self.vectors(F.normalize(batch["ocr_vectors_BOF"], dim=-1)))
+        ocr = self.drop(ocr + norms["ocr_place"](self.ocr_place(batch["ocr_boxes_BO4"])))
+        return self.joined(batch, pieces_BT, text, objects, ocr)
+
+
+def build_m4c(*, text_encoder: str = "", **arguments: Any) -> M4C:
+    """A `PublishedM4C` where the task gives a `text_encoder`, else an `M4C` (conf/model/m4c.yaml)."""
+    return PublishedM4C(text_encoder=text_encoder, **arguments) if text_encoder else M4C(**arguments)
+
+
+def _pretrained(kind: Any, where: str) -> Any:
+    try:
+        return kind.from_pretrained(where)
+    except (OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or ["unreadable"])[0]
+        raise AtlasError(
+            f"text_encoder: '{where}' cannot be loaded ({first}); give a folder or hub id"
+        ) from None
