@@ -2,6 +2,7 @@
 # make smoke       the same files from a handful of examples, in .work/smoke (your results stay)
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make ui          compare runs in MLflow
+# make paper-rehearsal  the whole paper profile on tiny made-up corpora, in .work/paper-rehearsal
 # make paper-check what the papers' own set-up needs and what of it is here
 # make paper-setup docs/paper_setup.md: the papers' settings beside those of the paper profile
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup reproduce smoke test lint ui paper-check paper-setup lock clean
+.PHONY: setup reproduce smoke test lint ui paper-check paper-rehearsal paper-setup lock clean
 
 setup: $(VENV)/installed
 
@@ -43,6 +44,9 @@ ui: setup
 
 paper-check: setup
 	@$(PY) -m attention_atlas.papercheck
+
+paper-rehearsal: setup
+	$(PY) -m rehearsal .work/paper-rehearsal
 
 paper-setup: setup
 	$(PY) -m attention_atlas.papersetup --write

@@ -24,13 +24,13 @@ def write_vocabularies(folder: Path) -> None:
     (folder / "attributes_vocab.txt").write_text("\n".join(attributes) + "\n")
 
 
-def detected(shown: list[Thing], seed: int) -> dict[str, np.ndarray]:
+def detected(shown: list[Thing], seed: int, count: int = COUNT) -> dict[str, np.ndarray]:
     """Regions of the things, each several times, and of the background; features tell what they show."""
     rng = np.random.default_rng(seed)
     base = np.random.default_rng(0).normal(size=(len(OBJECTS) + len(ATTRIBUTES), DIM))
     found = [shown[i] if i < len(shown) else None for i in range(len(shown) + 2)]
     boxes, rows, names, colours = [], [], [], []
-    for k in range(COUNT):
+    for k in range(count):
         thing = found[k % len(found)]
         if thing is None:
             x, y = rng.integers(0, SIZE[0] // 2), rng.integers(0, SIZE[1] // 2)
@@ -47,9 +47,9 @@ def detected(shown: list[Thing], seed: int) -> dict[str, np.ndarray]:
         "boxes": np.array(boxes, "<f4"),
         "features": np.array(rows, "<f4"),
         "objects_id": np.array(names, "<i8"),
-        "objects_conf": rng.uniform(0.3, 0.99, COUNT).astype("<f4"),
+        "objects_conf": rng.uniform(0.3, 0.99, count).astype("<f4"),
         "attrs_id": np.array(colours, "<i8"),
-        "attrs_conf": rng.uniform(0.2, 0.9, COUNT).astype("<f4"),
+        "attrs_conf": rng.uniform(0.2, 0.9, count).astype("<f4"),
     }
 
 
@@ -63,15 +63,15 @@ def write_tsv(path: Path, pictures: Iterable[tuple[str, list[Thing]]]) -> None:
             file.write("\t".join(map(str, [*cells, coded["boxes"], coded["features"]])) + "\n")
 
 
-def write_npz(folder: Path, pictures: Iterable[tuple[str, list[Thing]]]) -> None:
+def write_npz(folder: Path, pictures: Iterable[tuple[str, list[Thing]]], count: int = COUNT) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (image_id, shown) in enumerate(pictures):
-        arrays = detected(shown, seed)
+        arrays = detected(shown, seed, count)
         np.savez(
             folder / f"{image_id}.npz",
             feat=arrays["features"],
             bbox=arrays["boxes"],
-            num_bbox=COUNT,
+            num_bbox=count,
             image_w=SIZE[0],
             image_h=SIZE[1],
             **{name: arrays[name] for name in COLUMNS},

@@ -8,20 +8,25 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from .drawn import SIZE, Thing
+from .regions import detected
+
 WIDTH, LAYERS, HEADS, FEATURES = 24, 6, 8, 2048
-STEPS = 120
+REGIONS, STEPS, RATE = 8, 200, 5e-3
 
 
-def write_captioner(folder: Path, captions: Iterable[list[str]]) -> None:
-    """model-best.pth and cocotalk.json; `captions`: lists of words, from which a few steps learn."""
+def write_captioner(folder: Path, pictures: Iterable[tuple[list[Thing], list[list[str]]]]) -> None:
+    """model-best.pth and cocotalk.json; `pictures`: what is on each, and its captions as lists of
+    words, from which a few steps learn."""
     from attention_atlas.models.yahoo_checkpoint import key_map
 
-    captions = list(captions)
-    words = sorted({word for caption in captions for word in caption})
+    pictures = list(pictures)
+    words = sorted({word for _, captions in pictures for caption in captions for word in caption})
     ids = {word: i for i, word in enumerate([*words, "UNK"], 1)}
-    model = _trained(captions, ids)
+    model = _trained(pictures, ids)
     state = model.state_dict()
     released = {}
     for ours, theirs in key_map(LAYERS, HEADS).items():
@@ -38,23 +43,30 @@ def write_captioner(folder: Path, captions: Iterable[list[str]]) -> None:
     (folder / "cocotalk.json").write_text(json.dumps({"ix_to_word": {str(i): w for w, i in ids.items()}}))
 
 
-def _trained(captions: list[list[str]], ids: dict[str, int]) -> Any:
-    """Enough to put nouns behind articles: captions that can be parsed. Regions are noise to it."""
+def _trained(pictures: list[tuple[list[Thing], list[list[str]]]], ids: dict[str, int]) -> Any:
+    """Enough steps for captions that can be parsed and differ from picture to picture."""
     from attention_atlas.models.released_object_relation import ReleasedObjectRelation
     from attention_atlas.training.vocab import BOS, EOS, PAD
 
     torch.manual_seed(0)
     sizes = {"layers": LAYERS, "heads": HEADS, "dim": WIDTH, "inner": WIDTH, "dropout": 0.0}
     model = ReleasedObjectRelation(len(ids) + 3, FEATURES, feature_dropout=0.0, max_length=18, **sizes)
-    rows = [torch.tensor([BOS, *(ids[w] + 3 for w in caption[:16]), EOS]) for caption in captions]
-    ids_NT = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
-    optimizer = torch.optim.Adam(model.parameters(), 8e-3)
-    for step in range(STEPS):
-        ids_BT = ids_NT[torch.randint(len(rows), (24,))]
-        corners = torch.rand(24, 3, 2) / 2
-        batch = {"ids_BT": ids_BT, "features_BND": torch.rand(24, 3, FEATURES)}
-        batch |= {"boxes_BN4": torch.cat([corners, corners + 0.4], -1), "regions_BN": torch.ones(24, 3).bool()}
-        loss = torch.nn.functional.cross_entropy(model(batch).flatten(0, 1), ids_BT[:, 1:].flatten(), ignore_index=PAD)
+    seen = [detected(shown, seed, REGIONS) for seed, (shown, _) in enumerate(pictures)]
+    features_INF = torch.from_numpy(np.stack([s["features"] for s in seen]))
+    boxes_IN4 = torch.from_numpy(np.stack([s["boxes"] for s in seen])) / torch.tensor([*SIZE, *SIZE])
+    rows = [(n, caption) for n, (_, captions) in enumerate(pictures) for caption in captions[:1]]
+    image_C = torch.tensor([n for n, _ in rows])
+    said = [torch.tensor([BOS, *(ids[w] + 3 for w in caption[:16]), EOS]) for _, caption in rows]
+    ids_CT = torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=PAD)
+    optimizer = torch.optim.Adam(model.parameters(), RATE)
+    for _ in range(STEPS):
+        chosen = torch.randint(len(rows), (24,))
+        ids_BT, image_B = ids_CT[chosen], image_C[chosen]
+        batch = {"ids_BT": ids_BT, "features_BND": features_INF[image_B], "boxes_BN4": boxes_IN4[image_B]}
+        logits_BTV = model(batch | {"regions_BN": torch.ones(24, REGIONS).bool()})
+        loss = torch.nn.functional.cross_entropy(
+            logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten(), ignore_index=PAD
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 # Globs over dotted paths in the composed configuration; `#` stands for a place in a list.
 STEPS = ("*loop.max_steps", "*loop.epochs", "data.*.epochs", "*loop.schedule.warmup", "*net.epochs", "train.task.hardest_from")
 EXAMPLES = (
-    *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
-    *("*task.judged", "*task.candidates", "*task.written", "*task.turns", "*task.samples", "*task.joined"),
-    *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images", "*evaluator.candidates"),
+    *("*task.judged", "*task.written"),
+    *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images"),
     *("experiment.dump.samples.*", "experiment.importance_examples", "experiment.pruned_examples"),
     *("table.pictures", "data.annotator.pairs", "data.attngan.judged"),
+)
+# What is taken at a time, of which the examples must give several.
+BATCHES = (
+    *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
+    *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
 WIDTHS = (
     *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
@@ -47,13 +51,13 @@ KEPT = (
     *("model*layers", "model*heads", "model.cross_every", "model.queries", "model.strides.#", "model.steps"),
     *("model.stages", "*.residuals", "model.max_length", "model.max_text", "train.task.steps"),
     # Sizes of pictures and of their parts; a model's own must go with them.
-    *("*image_size", "*patch_size", "*task.patch", "*task.shorter", "*task.size", "model.first", "model.image.si*"),
+    *("*image_size", "*patch_size", "*task.patch", "*task.shorter", "*task.size", "*task.enlarged", "model.first", "model.image.si*"),
     *("features.net.crop", "ocr.side", "ocr.longest", "data.reader.parts.*.pictures.#"),
     # Words of a text, texts of a picture, things of a picture, and the vocabularies.
     *("*max_words", "data.attngan.*words", "*longest", "*max_pieces", "*pieces", "*min_count", "*_min", "*_size", "decode.beam"),
     *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
-    *("features.first_class", "features.skip_damaged", "data.world.*"),
+    *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
     # Of statistics: a small number says nothing, and saves little.
     *("metrics*shuffles", "metrics.permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
     *("model.gamma?", "*task.*_weight", "*task.naming", "train.task.rounds"),
@@ -62,6 +66,8 @@ KEPT = (
     *("data.reader.boxes", "data.reader.templates", "table.gold", "*task.grid", "model.evaluator.inception"),
 )
 FIELDS = ("steps", "examples", "width")
+LISTS = {"steps": STEPS, "batch": BATCHES, "examples": EXAMPLES, "width": WIDTHS, "kept": KEPT}
+BATCH = 25  # a batch is at most this part of the examples
 # The least number that 4, 8 and 12 heads divide.
 EVEN = 24
 
@@ -86,12 +92,18 @@ def limited(cfg: DictConfig) -> DictConfig:
             f"params.yaml: limit.width: {limit['width']} is not a multiple of {EVEN}, by which all numbers of heads "
             "divide; change it"
         )
+    most_of = {name: int(limit[name]) for name in FIELDS} | {"batch": max(2, int(limit["examples"]) // BATCH)}
     _own_sections(cfg)
     for node, key, path in list(numbers(cfg)):
         name = kind_of(path)
+        if not name:
+            raise ConfigError(
+                f"conf: {path}: limit is set, and src/attention_atlas/limit.py does not say whether this is a size; "
+                "name it there"
+            )
         if name == "kept":
             continue
-        most, value = int(limit[name]), node[key]
+        most, value = most_of[name], node[key]
         if isinstance(value, bool | str):
             continue
         if value is None or value == 0:
@@ -106,8 +118,8 @@ def limited(cfg: DictConfig) -> DictConfig:
 
 
 def kind_of(path: str) -> str:
-    """'steps', 'examples', 'width' or 'kept'; "" for a path that no list names."""
-    for name, patterns in zip((*FIELDS, "kept"), (STEPS, EXAMPLES, WIDTHS, KEPT)):
+    """The name in LISTS of the first list that names a path, "" for none."""
+    for name, patterns in LISTS.items():
         if any(fnmatchcase(path, pattern) for pattern in patterns):
             return name
     return ""

@@ -1,0 +1,99 @@
+"""The rehearsal of the paper profile: every stage and figure, on made-up corpora in the published layouts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from attention_atlas.figures.draw import of_profile
+from attention_atlas.lanes import stage_needs
+from attention_atlas.papercheck import check_entry, read_list
+from rehearsal.rehearsal import LIMIT, rehearse
+
+# The other worker's end-to-end run is the group e2e.
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("paper")]
+
+PROFILE = "paper"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copy = tmp_path_factory.mktemp("paper") / "copy"
+    assert rehearse(copy, lanes=1) == 0, "see the lines above"
+    return copy
+
+
+def test_nothing_but_sizes_and_the_machine_is_replaced(folder: Path) -> None:
+    dials = yaml.safe_load((folder / "params.yaml").read_text())
+    assert dials["profile"] == PROFILE and dials["limit"] == LIMIT
+    published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
+    for name, value in published.items():
+        if name != "device":
+            given = dials[name]
+            assert (given if not isinstance(value, dict) else {k: given[k] for k in value}) == value, name
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        assert (folder / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path
+
+
+def test_every_file_that_the_profile_needs_is_written(folder: Path) -> None:
+    wanted = [entry for entry in read_list(ROOT / "conf/paper_files.yaml")["files"] if not entry.get("optional")]
+    missing = [e["path"] for e in wanted if check_entry(e, folder, hashes=False).state == "missing"]
+    assert not missing, "write them in rehearsal/"
+
+
+def test_every_stage_was_run(folder: Path) -> None:
+    run = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]
+    assert set(stage_needs(folder)) == set(run) and len(run) > 40
+    for name, stage in run.items():
+        for out in stage["outs"]:
+            assert (folder / out["path"]).exists(), f"{name}: {out['path']}"
+
+
+def figures() -> dict[str, list[str]]:
+    """Study -> names of the figures that conf/figure gives the paper profile."""
+    published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
+    files = {study: study for study in ("grounding", "modality", "vilt_layers", "vllm_phases")}
+    files["alignment"] = published["alignment_study"]["figure"]
+    read = {s: yaml.safe_load((ROOT / f"conf/figure/{f}.yaml").read_text()) for s, f in files.items()}
+    return {study: list(of_profile(entries, PROFILE)) for study, entries in read.items()}
+
+
+@pytest.mark.parametrize("study", figures())
+def test_every_figure_was_drawn(folder: Path, study: str) -> None:
+    drawn = folder / "results" / study / "figures"
+    wanted = figures()[study]
+    assert sorted(p.stem for p in drawn.glob("*.png")) == sorted(wanted) == sorted(p.stem for p in drawn.glob("*.pdf"))
+    assert len(wanted) >= 5
+    for name in wanted:
+        assert (drawn / f"{name}.png").stat().st_size > 5000, name
+
+
+def test_the_report_quotes_every_number(folder: Path) -> None:
+    report = (folder / "results" / "report.html").read_text()
+    for study in figures():
+        assert f'id="{study}"' in report
+    for number in ("39.68", "14.97", "0.313", "44.39", "62.4", "96.6"):
+        assert number in report, f"the paper's {number} is not in the report"
+    assert "linkers_gold" in report, "how to supply gold links"
+    # Tables of the paper with ours beside it: rows that nothing fits would be blank.
+    assert len(re.findall("<figure", report)) == sum(map(len, report_figures().values()))
+
+
+def report_figures() -> dict[str, list[Any]]:
+    published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
+    names = ["grounding", "modality", published["alignment_study"]["figure"], "vilt_layers", "vllm_phases"]
+    read = {n: yaml.safe_load((ROOT / f"conf/report/{n}.yaml").read_text()) for n in names}
+    return {n: [e for e in spec["figures"] if PROFILE in e.get("profiles", [PROFILE])] for n, spec in read.items()}
+
+
+def test_the_report_shows_the_figures_of_the_profile() -> None:
+    drawn = figures()
+    drawn["alignment_published"] = drawn.pop("alignment")
+    for name, entries in report_figures().items():
+        shown = [entry["file"] for entry in entries]
+        assert set(shown) <= set(drawn[name]), name
