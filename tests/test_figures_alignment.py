@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_seeds_and_grounding_and_correlation_are_drawn(table: pd.DataFrame) -> N
         said = " ".join(texts(correlation(table, PANELS, TITLES)))
     rho = table[(table["metric"] == "rho") & (table["condition"] == "mass and accuracy")]["value"].iloc[0]
     assert f"ρ = {rho:.2f}" in said and "n = 8" in said
+
+
+def test_figures_without_intervals_draw_none(table: pd.DataFrame) -> None:
+    """One test picture has no interval: no error bar at all, not one of width 0."""
+    table = table.assign(ci_low=np.nan, ci_high=np.nan)
+    with style(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bars = breakdown(table, "scan", "toys", {"accuracy": "t"}, "type", "accuracy", TITLES)
+        figures = [bars, seeds(table, PANELS, TITLES), correlation(table, PANELS, TITLES)]
+        figures += [grounding(table, PANELS, TITLES), score_table(table, [SCAN], TITLES)]
+        for figure in figures:
+            figure.canvas.draw()
+    # matplotlib leaves points that are NaN out of the segments.
+    assert not [s for c in bars.axes[0].collections for s in c.get_segments() if len(s)]
+    assert "95 %: none" in " ".join(texts(figures[2]))
+    assert not any("±" in text or "nan" in text for figure in figures for text in texts(figure))
 
 
 def test_what_is_missing_is_named(table: pd.DataFrame) -> None:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.figures.draw import draw_all
-from attention_atlas.metrics.table import read_table, select
+from attention_atlas.metrics.table import read_table, select, write_table
 from attention_atlas.metrics.vllm_context import INTER, ContextRows
 from attention_atlas.metrics.vllm_dump import Dump
 from attention_atlas.metrics.vllm_knockout import knockout_rows, winoground_rows
@@ -228,6 +228,8 @@ def test_every_figure_comes_out_of_tiny_models(tmp_path: Path) -> None:
     assert len(paths) == 2 * len(figures)
     again = draw_all({"knockout": figures.knockout}, csv, tmp_path / "again")
     assert again[0].read_bytes() == (tmp_path / "figures/knockout.png").read_bytes()
+    write_table(tmp_path / "none.csv", frame.assign(ci_low=np.nan, ci_high=np.nan))
+    assert len(draw_all(figures, tmp_path / "none.csv", tmp_path / "none")) == 2 * len(figures)
     figures.lens.models = {"other": "x"}
     with pytest.raises(AtlasError, match="figure 'lens': no rows of models other"):
         draw_all({"lens": figures.lens}, csv, tmp_path / "again")

@@ -45,8 +45,8 @@ def read_stanford_paragraphs(
             no words.
     """
     paragraphs, images = Path(paragraphs), Path(images)
-    for split in keep_splits:
-        check_split(split, "keep_splits")
+    for known in keep_splits:
+        check_split(known, "keep_splits")
     split_of = _read_splits(splits)
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
@@ -70,10 +70,10 @@ def read_stanford_paragraphs(
         counts[image_id] = counts.get(image_id, 0) + 1
         suffix = f".{counts[image_id]}" if counts[image_id] > 1 else ""
         examples.append(Example(f"vg{image_id}{suffix}", image_id, " ".join(text.split())))
-    for image_id, split in split_of.items():
+    for image_id, listed in split_of.items():
         if image_id not in described:
             raise AtlasError(
-                f"{splits[split]}: '{image_id}' has no paragraph in {paragraphs.name}; download both anew"
+                f"{splits[listed]}: '{image_id}' has no paragraph in {paragraphs.name}; download both anew"
             )
     check_examples(examples, scenes, str(paragraphs))
     return Corpus(images, scenes, examples, name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.alignment import by_condition, rows_of
-from attention_atlas.figures.style import GREY, LINES, PAGE, new_figure, number, p_value
+from attention_atlas.figures.style import GREY, LINES, PAGE, interval, new_figure, number, p_value
 from attention_atlas.metrics.table import select
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ def correlation(
         if len(rho) and np.isfinite(rho["value"].iloc[0]):
             row, p = rho.iloc[0], float(select(table, **said, metric="p")["value"].iloc[0])
             text = f"ρ = {number(row['value'])}, {p_value(p)}, n = {int(row['n'])}"
-            limits = f"{number(row['ci_low'])} to {number(row['ci_high'])}"
-            text += f"\n95 %: {limits if np.isfinite(row['ci_low']) else 'none'}"
+            text += f"\n95 %: {interval(row['ci_low'], row['ci_high'])}"
         ax.set_title(f"{title}\n{text}" if text else title, fontsize=7)
         ax.set_xlabel("on the right region (%)")
         ax.set_ylabel(str(entry.get("label", entry["metric"])))

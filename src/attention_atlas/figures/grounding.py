@@ -13,7 +13,7 @@ import numpy as np
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures.heatmap import Panel, heatmaps
 from attention_atlas.figures.layers import curve, layer_curves
-from attention_atlas.figures.style import COLUMN, PAGE, number, p_value
+from attention_atlas.figures.style import COLUMN, PAGE, interval, number, p_value
 from attention_atlas.metrics.table import head_matrix, select
 
 if TYPE_CHECKING:
@@ -81,9 +81,8 @@ def pos_sets(
         p = _rows(table, metric="pos_correlation_p", kind=kind, condition=pair).iloc[0]
         note += "; over heads: not defined (a map is constant)"
         if np.isfinite(r["value"]):
-            span = f"[{number(r['ci_low'])}, {number(r['ci_high'])}]"
-            if not np.isfinite(r["ci_low"]):
-                span = "(interval: none)"
+            span = interval(r["ci_low"], r["ci_high"])
+            span = "(interval: none)" if span == "none" else span
             note = (
                 f"n = {_count(rows)} words; over heads r = {number(r['value'])} {span}, "
                 f"{p_value(p['value'])}, n = {int(r['n'])}"

@@ -96,8 +96,15 @@ def number(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
+def interval(low: float, high: float) -> str:
+    """The limits of an interval for print; "none" where there is none (NaN)."""
+    return "none" if low != low else f"[{number(low)}, {number(high)}]"
+
+
 def p_value(p: float) -> str:
-    """'p = 0.03' or, below 0.001, 'p = 1.7 × 10⁻⁸'."""
+    """'p = 0.03' or, below 0.001, 'p = 1.7 × 10⁻⁸'; 'p: none' where there is none (NaN)."""
+    if p != p:
+        return "p: none"
     if p >= 0.001:
         return f"p = {p:.2g}"
     if p < 1e-99:

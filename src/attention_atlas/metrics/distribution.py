@@ -8,6 +8,7 @@ from attention_atlas.errors import AtlasError
 
 # Half precision: float16 moves the sum of a row by up to 5e-4, bfloat16 by up to 4e-3.
 TOLERANCE = 1e-2
+REMEDY = "dump attention weights, from after the softmax, not scores"
 
 
 def check_weights(
@@ -28,16 +29,13 @@ def check_weights(
         raise AtlasError(f"{where}: holds NaN or infinite attention; dump the example anew")
     lowest = float(attn_XQK.min())
     if lowest < -1e-6:
-        raise AtlasError(
-            f"{where}: holds negative values ({lowest:.3g}), so it is no attention; "
-            "dump the weights behind the softmax, not the scores"
-        )
+        raise AtlasError(f"{where}: holds negative values ({lowest:.3g}), so it is no attention; {REMEDY}")
     off = total - 1 if partial else np.where(total > TOLERANCE, np.abs(total - 1), 0)
     if (off > TOLERANCE).any():
         row = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
         raise AtlasError(
             f"{where}: row {row} sums to {float(total[row]):.3g}, not to 1, so it is no distribution; "
-            "dump the weights behind the softmax, not the scores"
+            f"{REMEDY}"
         )
 
 
@@ -45,7 +43,5 @@ def check_shares(share: np.ndarray, where: str) -> None:
     """Raise AtlasError naming `where` unless all values are shares, 0 to 1."""
     outside = ~((share >= -1e-6) & (share <= 1 + TOLERANCE))  # NaN too
     if outside.any():
-        raise AtlasError(
-            f"{where}: {float(np.asarray(share)[outside].flat[0]):.3g} is no share of attention (0 to 1); "
-            "dump the weights behind the softmax, not the scores"
-        )
+        first = float(np.asarray(share)[outside].flat[0])
+        raise AtlasError(f"{where}: {first:.3g} is no share of attention (0 to 1); {REMEDY}")

@@ -62,10 +62,16 @@ class Tally:
     ) -> None:
         """Add one example: numerator and denominator per head, how many units they sum, and the numerator and
         denominator that uniform attention would give."""
+        layers, heads = np.broadcast_shapes(num_LH.shape, den_LH.shape)
         if condition not in self.sums:
-            layers, heads = np.broadcast_shapes(num_LH.shape, den_LH.shape)
             self.sums[condition] = Sums(self.images, (layers, heads))
         sums = self.sums[condition]
+        if sums.num_ILH.shape[1:] != (layers, heads):
+            known = " × ".join(map(str, sums.num_ILH.shape[1:]))
+            raise AtlasError(
+                f"metric: {condition}: an example has {layers} × {heads} layers × heads, earlier ones "
+                f"{known}; dump all examples with one model"
+            )
         sums.num_ILH[image] += num_LH
         sums.den_ILH[image] += den_LH
         sums.chance_num_I[image] += chance[0]

@@ -104,6 +104,13 @@ class Study:
 
     def item(self, id_: str) -> Item:
         """The example without its attention."""
+        words = len(self.parses[id_].tokens)
+        for link in self.links.get(id_, ()):
+            if not 0 <= link.start < link.end <= words:
+                raise AtlasError(
+                    f"links: example '{id_}': phrase [{link.start},{link.end}] lies outside its {words} "
+                    "words; link and dump the same parse"
+                )
         areas = None if self.areas is None else self.areas(self.image_ids.get(id_, id_))
         return Item(id_, self.image_of[id_], self.parses[id_], self.links.get(id_, ()), areas)
 

@@ -31,12 +31,10 @@ class PublishedM4C(M4C):
     or has fewer layers.
     """
 
-    def __init__(
-        self, *args: Any, text_encoder: str, vector_dim: int, text_layers: int = 3, **more: Any
-    ) -> None:
+    def __init__(self, *, text_encoder: str, vector_dim: int, **more: Any) -> None:
         # Set before the modules: the constructor of M4C builds the inputs through the methods below.
         self.text_encoder, self.vector_dim = text_encoder, vector_dim
-        super().__init__(*args, text_layers=text_layers, **more)
+        super().__init__(**more)
 
     def _make_inputs(self, vocab_size: int, feature_dim: int, look_dim: int, dim: int) -> None:
         """`vocab_size` is not needed: the question's pieces are BERT's."""
