@@ -7,7 +7,9 @@ from attention_atlas.lanes import exit_with
 
 from .rehearsal import prepare, rehearse
 
-parser = argparse.ArgumentParser(prog="python -m rehearsal", description="Rehearse the paper profile in FOLDER.")
+parser = argparse.ArgumentParser(
+    prog="python -m rehearsal", description="Rehearse the paper profile in FOLDER."
+)
 parser.add_argument("folder", type=Path)
 parser.add_argument("--only-data", action="store_true", help="write the copy and its data, run nothing")
 arguments = parser.parse_args()

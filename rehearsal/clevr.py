@@ -53,7 +53,9 @@ def _scene(part: str, number: int, rng: np.random.Generator) -> dict[str, Any]:
     for k in range(int(rng.integers(3, 6))):
         x, y = 60 + 80 * k + int(rng.integers(-15, 15)), int(rng.integers(120, 260))
         chosen = {name: values[int(rng.integers(len(values)))] for name, values in ATTRIBUTES.items()}
-        objects.append({**chosen, "pixel_coords": [x, y, 10.0], "3d_coords": [x / 100, y / 100, 0.35], "rotation": 0})
+        objects.append(
+            {**chosen, "pixel_coords": [x, y, 10.0], "3d_coords": [x / 100, y / 100, 0.35], "rotation": 0}
+        )
     order = range(len(objects))
     y = [o["pixel_coords"][1] for o in objects]
     relations = {
@@ -97,7 +99,10 @@ def _questions(scene: dict[str, Any], first: int, rng: np.random.Generator) -> l
     filtered = [_step("scene"), _step("filter_color", 0, value=colour)]
     programs = [
         (f"Is there a {colour} thing?", [*filtered, _step("exist", 1)]),
-        (f"How many {shape}s are there?", [_step("scene"), _step("filter_shape", 0, value=shape), _step("count", 1)]),
+        (
+            f"How many {shape}s are there?",
+            [_step("scene"), _step("filter_shape", 0, value=shape), _step("count", 1)],
+        ),
         (
             f"Are there more {colour} things than {other} things?",
             [
@@ -118,7 +123,9 @@ def _questions(scene: dict[str, Any], first: int, rng: np.random.Generator) -> l
         programs.append((f"What size is {name}?", [*one, _step("query_size", 3)]))
         twice = [{**step, "inputs": [i + 5 for i in step["inputs"]]} for step in one]
         compared = [*one, _step("query_material", 3), *twice, _step("query_material", 8)]
-        programs.append((f"Is {name} made of the same stuff as {name}?", [*compared, _step("equal_material", 4, 9)]))
+        programs.append(
+            (f"Is {name} made of the same stuff as {name}?", [*compared, _step("equal_material", 4, 9)])
+        )
     rows = []
     for k, (text, program) in enumerate(programs):
         answer, _ = run(program, objects, scene["relationships"])

@@ -1,4 +1,4 @@
-"""Captioning and retrieval corpora: Tell-Me-More, COCO with all that is built on it, Flickr30k, Winoground."""
+"""Corpora of pictures and texts: Tell-Me-More, COCO and what is built on it, CUB, Flickr30k, Winoground."""
 
 from __future__ import annotations
 
@@ -126,8 +126,11 @@ def write_coco_images(folder: Path, coco: Path, shown: Pictures) -> None:
         target = (coco / part_of(number) / file_of(number)).resolve()
         (folder / "images" / file_of(number)).symlink_to(target)
         (folder / "text" / file_of(number)).with_suffix(".txt").write_text("\n".join(captions(found)) + "\n")
-    names = {part: [Path(file_of(n)).stem for n in shown if part_of(n) == part] for part in ("train2014", "val2014")}
-    write_names(folder, names["train2014"], names["val2014"])
+    names = {
+        part: [Path(file_of(n)).stem for n in shown if part_of(n) == part]
+        for part in ("train2014", "val2014")
+    }
+    write_names(folder, names["train2014"], names["val2014"][:12])
 
 
 def write_names(folder: Path, train: list[str], test: list[str]) -> None:
@@ -143,7 +146,7 @@ def write_cub(folder: Path) -> None:
     pictures, texts = folder / "CUB_200_2011" / "images", folder / "text"
     names: dict[str, list[str]] = {"train": [], "test": []}
     lines, boxes = [], []
-    for n in range(56):
+    for n in range(48):
         split = "train" if n < 36 else "test"
         kind = n % 4 if split == "train" else 4 + n % 4
         name = f"{kind + 1:03d}.Bird_{'ABCDEFGH'[kind]}/Bird_{n:04d}_{n}"
@@ -213,7 +216,9 @@ def write_vqav2(folder: Path, shown: Pictures) -> None:
             if rows[i][1] != rows[i + 1][1]
         ]
         start = folder / "v2_"
-        Path(f"{start}OpenEnded_mscoco_{part}_questions.json").write_text(json.dumps({"questions": questions}))
+        Path(f"{start}OpenEnded_mscoco_{part}_questions.json").write_text(
+            json.dumps({"questions": questions})
+        )
         Path(f"{start}mscoco_{part}_annotations.json").write_text(json.dumps({"annotations": notes}))
         Path(f"{start}mscoco_{part}_complementary_pairs.json").write_text(json.dumps(pairs))
 

@@ -1,4 +1,4 @@
-"""Checkpoints of the classes that the hub ids of conf/ name, with random weights, in Hugging Face's cache layout."""
+"""Checkpoints of the classes that hub ids of conf/ name: random weights, in Hugging Face's cache layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def write_hub(home: Path, texts: Iterable[str]) -> None:
         "llava-hf/llava-1.5-13b-hf": lambda folder: _llava(folder, texts),
         "Salesforce/instructblip-vicuna-13b": lambda folder: _instructblip(folder, texts),
         "google-bert/bert-base-uncased": lambda folder: _bert(folder, texts),
-        "sentence-transformers/bert-base-nli-mean-tokens": lambda folder: _sentence_transformer(folder, texts),
+        "sentence-transformers/bert-base-nli-mean-tokens": lambda folder: _sentence_transformer(
+            folder, texts
+        ),
     }
     for name, write in models.items():
         cached = home / "hub" / f"models--{name.replace('/', '--')}"
@@ -84,7 +86,9 @@ def _word_pieces(folder: Path, texts: list[str]) -> Any:
     import transformers as T
 
     folder.mkdir(parents=True)
-    words = sorted({word for text in texts for word in "".join(c if c.isalnum() else " " for c in text).split()})
+    words = sorted(
+        {word for text in texts for word in "".join(c if c.isalnum() else " " for c in text).split()}
+    )
     letters = list("abcdefghijklmnopqrstuvwxyz0123456789")
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"?.,'", *letters, *(f"##{c}" for c in letters)]
     vocabulary = [*pieces, *(w for w in words if len(w) > 1)]

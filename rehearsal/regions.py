@@ -1,4 +1,4 @@
-"""Bottom-up-attention regions as their authors publish them: TSV with classes, npz files, both vocabularies."""
+"""Bottom-up-attention regions as they are published: TSV with classes, npz files, both vocabularies."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ def write_data(raw: Path, hub: Path) -> None:
     write_winoground(raw / "winoground")
     images = json.loads((raw / "coco/dataset_coco.json").read_text())["images"]
     said = {i["cocoid"]: [s["tokens"] for s in i["sentences"]] for i in images}
-    questions = json.loads((raw / "vqav2/v2_OpenEnded_mscoco_train2014_questions.json").read_text())["questions"]
+    questions = json.loads((raw / "vqav2/v2_OpenEnded_mscoco_train2014_questions.json").read_text())[
+        "questions"
+    ]
     write_captioner(raw / "object_relation_transformer", [(shown[n], said[n]) for n in shown])
     write_inception(raw / "inception" / "weights-inception-2015-12-05.pth")
     write_hub(hub, [*(s["raw"] for i in images for s in i["sentences"]), *(q["question"] for q in questions)])
@@ -69,7 +71,9 @@ def write_data(raw: Path, hub: Path) -> None:
 
 def environment(folder: Path) -> dict[str, str]:
     """Nothing is fetched: the hub is the cache in `folder`."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC", "PYTEST", "OMP"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC", "PYTEST", "OMP"))
+    }
     kept |= {"HF_HOME": str((folder / HUB).resolve()), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
 

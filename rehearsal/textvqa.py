@@ -33,7 +33,12 @@ def write_textvqa(folder: Path) -> None:
                 ("What does the sign say?", sign),
                 (f"What color is the {shown[0].name}?", shown[0].colour),
             ):
-                row = {"question_id": number, "question": text, "image_id": image_id, "answers": [answer] * 10}
+                row = {
+                    "question_id": number,
+                    "question": text,
+                    "image_id": image_id,
+                    "answers": [answer] * 10,
+                }
                 questions.append({**row, "image_width": SIZE[0], "image_height": SIZE[1]})
                 number += 1
         (folder / f"TextVQA_0.5.1_{split}.json").write_text(json.dumps({"data": questions}))

@@ -102,7 +102,10 @@ def test_no_pattern_is_idle(tmp_path: Path) -> None:
 
 def test_wrong_limits_are_named(configurations: dict[str, Any]) -> None:
     cfg = next(iter(configurations.values()))
-    for wrong, words in (({"steps": 0}, "limit.steps: must be at least 1"), ({"width": 32}, "multiple of 24")):
+    for wrong, words in (
+        ({"steps": 0}, "limit.steps: must be at least 1"),
+        ({"width": 32}, "no multiple of 24"),
+    ):
         cut = cfg.copy()
         cut["limit"] = LIMIT | wrong
         with pytest.raises(ConfigError, match=words):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,8 +61,11 @@ def test_raw_data_is_in_the_list(stages: dict[str, Any]) -> None:
     for name, stage in stages.items():
         read = {d for d in stage["deps"] if d.startswith("data/raw/")}
         for section, value in stage["cfg"].items():
-            # Dials that this stage does not use are in its configuration too; its own sections are what counts.
-            if section in ("data", "model", "train", "features", "ocr", "table", "linker") and value is not None:
+            # Dials of other stages are in the configuration too; its own sections are what counts.
+            if (
+                section in ("data", "model", "train", "features", "ocr", "table", "linker")
+                and value is not None
+            ):
                 read |= set(paths(OmegaConf.to_container(value, resolve=True)))
         for path in sorted(read):
             assert related(path, listed), f"{name}: {path}: name it in conf/paper_files.yaml"
@@ -83,7 +85,9 @@ def test_features_of_trainings_are_made_by_a_stage(stages: dict[str, Any]) -> No
     asked = 0
     for name, stage in stages.items():
         script = stage["cmd"].split()[2]
-        if script in ("pipeline.train", "pipeline.cells") and getattr(build_task(stage["cfg"]), "uses_features", True):
+        if script in ("pipeline.train", "pipeline.cells") and getattr(
+            build_task(stage["cfg"]), "uses_features", True
+        ):
             asked += 1
             assert features_path(stage["cfg"]) in made, f"{name}: {features_path(stage['cfg'])}"
     assert asked > 3

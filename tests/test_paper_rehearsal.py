@@ -41,7 +41,9 @@ def test_nothing_but_sizes_and_the_machine_is_replaced(folder: Path) -> None:
 
 
 def test_every_file_that_the_profile_needs_is_written(folder: Path) -> None:
-    wanted = [entry for entry in read_list(ROOT / "conf/paper_files.yaml")["files"] if not entry.get("optional")]
+    wanted = [
+        entry for entry in read_list(ROOT / "conf/paper_files.yaml")["files"] if not entry.get("optional")
+    ]
     missing = [e["path"] for e in wanted if check_entry(e, folder, hashes=False).state == "missing"]
     assert not missing, "write them in rehearsal/"
 
@@ -67,7 +69,11 @@ def figures() -> dict[str, list[str]]:
 def test_every_figure_was_drawn(folder: Path, study: str) -> None:
     drawn = folder / "results" / study / "figures"
     wanted = figures()[study]
-    assert sorted(p.stem for p in drawn.glob("*.png")) == sorted(wanted) == sorted(p.stem for p in drawn.glob("*.pdf"))
+    assert (
+        sorted(p.stem for p in drawn.glob("*.png"))
+        == sorted(wanted)
+        == sorted(p.stem for p in drawn.glob("*.pdf"))
+    )
     assert len(wanted) >= 5
     for name in wanted:
         assert (drawn / f"{name}.png").stat().st_size > 5000, name
@@ -88,7 +94,9 @@ def report_figures() -> dict[str, list[Any]]:
     published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
     names = ["grounding", "modality", published["alignment_study"]["figure"], "vilt_layers", "vllm_phases"]
     read = {n: yaml.safe_load((ROOT / f"conf/report/{n}.yaml").read_text()) for n in names}
-    return {n: [e for e in spec["figures"] if PROFILE in e.get("profiles", [PROFILE])] for n, spec in read.items()}
+    return {
+        n: [e for e in spec["figures"] if PROFILE in e.get("profiles", [PROFILE])] for n, spec in read.items()
+    }
 
 
 def test_the_report_shows_the_figures_of_the_profile() -> None:

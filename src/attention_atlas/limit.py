@@ -1,10 +1,10 @@
 """The dial `limit`: every size of a configuration cut to a few steps, examples and units.
 
-It is applied once, in stage.run_stage, to the composed configuration, so that a profile can be run from its first
-stage to its last figure within minutes with its own configuration files. A size that a list below names is cut to
-the limit where it is larger. All other numbers stay: rates, seeds, layers, heads, vocabularies, the sizes of
-pictures and whatever a published file format fixes. tests/test_limit.py fails for a number of conf/ that no list
-names.
+It is applied once, in stage.run_stage, to the composed configuration, so that a profile runs from its first
+stage to its last figure within minutes with its own configuration files. A size that a list below names is
+cut to the limit where it is larger. All other numbers stay: rates, layers, heads, vocabularies, the sizes of
+pictures and whatever a published file format fixes. tests/test_limit.py fails for a number of conf/ that no
+list names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Globs over dotted paths in the composed configuration; `#` stands for a place in a list.
-STEPS = ("*loop.max_steps", "*loop.epochs", "data.*.epochs", "*loop.schedule.warmup", "*net.epochs", "train.task.hardest_from")
+# Seeds are repetitions, and need two for their variance.
+STEPS = (
+    "experiment.seeds.*",
+    "*loop.max_steps",
+    "*loop.epochs",
+    "data.*.epochs",
+    "*loop.schedule.warmup",
+    "*net.epochs",
+    "train.task.hardest_from",
+)
 EXAMPLES = (
     *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
     *("*task.judged", "*task.written"),
@@ -35,13 +44,19 @@ BATCHES = (
 WIDTHS = (
     *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
     *("model.channels", "model.critic_channels", "model.noise", "model.condition", "model.image.channels"),
-    *("model.stem.#", "model.projection", "model.qformer_inner", "features.net.dim", "features.net.channels.#"),
+    *(
+        "model.stem.#",
+        "model.projection",
+        "model.qformer_inner",
+        "features.net.dim",
+        "features.net.channels.#",
+    ),
     *("data.attngan.channels", "data.attngan.critic_channels"),
     "*loop.schedule.dim",  # of the learning rate by Noam: the model's width
 )
 KEPT = (
     *("seed", "*.seed", "workers", "*.workers", "*threads", "experiment.processes"),
-    *("experiment.seeds.*", "experiment.alignments", "experiment.examples", "*evaluator.shown"),
+    *("experiment.alignments", "experiment.examples", "*evaluator.shown"),
     *("experiment.dump.pictures", "experiment.dump.width", "experiment.dump.stride"),
     *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Steps and epochs of which fewer would not come sooner.
@@ -51,10 +66,29 @@ KEPT = (
     *("model*layers", "model*heads", "model.cross_every", "model.queries", "model.strides.#", "model.steps"),
     *("model.stages", "*.residuals", "model.max_length", "model.max_text", "train.task.steps"),
     # Sizes of pictures and of their parts; a model's own must go with them.
-    *("*image_size", "*patch_size", "*task.patch", "*task.shorter", "*task.size", "*task.enlarged", "model.first", "model.image.si*"),
+    *(
+        "*image_size",
+        "*patch_size",
+        "*task.patch",
+        "*task.shorter",
+        "*task.size",
+        "*task.enlarged",
+        "model.first",
+        "model.image.si*",
+    ),
     *("features.net.crop", "ocr.side", "ocr.longest", "data.reader.parts.*.pictures.#"),
     # Words of a text, texts of a picture, things of a picture, and the vocabularies.
-    *("*max_words", "data.attngan.*words", "*longest", "*max_pieces", "*pieces", "*min_count", "*_min", "*_size", "decode.beam"),
+    *(
+        "*max_words",
+        "data.attngan.*words",
+        "*longest",
+        "*max_pieces",
+        "*pieces",
+        "*min_count",
+        "*_min",
+        "*_size",
+        "decode.beam",
+    ),
     *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
     *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
@@ -67,7 +101,7 @@ KEPT = (
 )
 FIELDS = ("steps", "examples", "width")
 LISTS = {"steps": STEPS, "batch": BATCHES, "examples": EXAMPLES, "width": WIDTHS, "kept": KEPT}
-BATCH = 25  # a batch is at most this part of the examples
+BATCH = 50  # a batch is at most this part of the examples
 # The least number that 4, 8 and 12 heads divide.
 EVEN = 24
 
@@ -75,8 +109,8 @@ EVEN = 24
 def limited(cfg: DictConfig) -> DictConfig:
     """`cfg` without the dial, each size at most the limit. With `limit: null` nothing else changes.
 
-    0 and null mean all there is, and become the limit too. Raises ConfigError for a number below 1, or a width
-    that heads do not divide.
+    0 and null mean all there is, and become the limit too. Raises ConfigError for a number below 1, a width
+    that heads do not divide, or a number that no list names.
     """
     from omegaconf import open_dict
 
@@ -89,8 +123,8 @@ def limited(cfg: DictConfig) -> DictConfig:
             raise ConfigError(f"params.yaml: limit.{name}: must be at least 1, not {limit[name]}")
     if limit["width"] % EVEN:
         raise ConfigError(
-            f"params.yaml: limit.width: {limit['width']} is not a multiple of {EVEN}, by which all numbers of heads "
-            "divide; change it"
+            f"params.yaml: limit.width: {limit['width']} is no multiple of {EVEN}, so heads do not divide it; "
+            "change it"
         )
     most_of = {name: int(limit[name]) for name in FIELDS} | {"batch": max(2, int(limit["examples"]) // BATCH)}
     _own_sections(cfg)
@@ -98,8 +132,8 @@ def limited(cfg: DictConfig) -> DictConfig:
         name = kind_of(path)
         if not name:
             raise ConfigError(
-                f"conf: {path}: limit is set, and src/attention_atlas/limit.py does not say whether this is a size; "
-                "name it there"
+                f"conf: {path}: limit is set, and src/attention_atlas/limit.py does not say whether this "
+                "is a size; name it there"
             )
         if name == "kept":
             continue
@@ -126,20 +160,22 @@ def kind_of(path: str) -> str:
 
 
 def _own_sections(cfg: Any) -> None:
-    """Replace each section that is an interpolation by a copy of its own, so that its numbers can be cut there."""
+    """Replace each section that is an interpolation by its own copy, so that its numbers can be cut."""
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
     for key in range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg):
         value = cfg[key]
         if isinstance(value, DictConfig | ListConfig | dict | list):  # plain ones come from per_profile
             if OmegaConf.is_interpolation(cfg, key):
-                own: Any = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                own: Any = (
+                    OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                )
                 cfg[key] = own
             _own_sections(cfg[key])
 
 
 def numbers(cfg: Any, path: Sequence[str] = ()) -> Iterator[tuple[Any, Any, str]]:
-    """(node, key, dotted path) of each whole number and null; an interpolation counts as what it resolves to."""
+    """(node, key, dotted path) of each whole number and null; interpolations are resolved."""
     from omegaconf import DictConfig, ListConfig
 
     if cfg is None:

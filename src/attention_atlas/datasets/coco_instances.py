@@ -1,4 +1,4 @@
-"""COCO's annotated objects (Lin et al. 2014) in the published layout: instances_train2014.json, instances_val2014.json."""
+"""COCO's annotated objects (Lin et al. 2014) in the published layout: instances_{train,val}2014.json."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attention_atlas.errors import AtlasError
 def read_instances(paths: Iterable[str | Path]) -> dict[int, list[SceneObject]]:
     """{number of a picture: its objects}, in file order.
 
-    An object's label is its super-category (12 of them: person, vehicle, ...), its one attribute the category.
+    An object's label is its super-category (person, vehicle, ...; 12 of them), its attribute the category.
     Boxes are pixels, x1, y1, x2, y2. Raises AtlasError for a missing file or field.
     """
     found: dict[int, list[SceneObject]] = {}
@@ -35,5 +35,7 @@ def read_instances(paths: Iterable[str | Path]) -> dict[int, list[SceneObject]]:
         except ValueError as error:
             raise AtlasError(f"{path}: not a file of instances ({error}); download it again") from None
         except (KeyError, TypeError) as error:
-            raise AtlasError(f"{path}: {error} is missing or wrong; download COCO's instances again") from None
+            raise AtlasError(
+                f"{path}: {error} is missing or wrong; download COCO's instances again"
+            ) from None
     return found

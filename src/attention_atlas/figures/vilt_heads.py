@@ -69,8 +69,8 @@ def against(
     table: pd.DataFrame, statistics: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
 ) -> Figure:
     """Each head's importance against attention statistics {title: [metric, condition, factor]}, with
-    Spearman's rank correlation and its p (Holm over all statistics of the table). optional: metrics that may be
-    absent, with their panels."""
+    Spearman's rank correlation and its p (Holm over all statistics of the table). optional: metrics that may
+    be absent, with their panels."""
     statistics = present(table, statistics, optional)
     y_LH = np.asarray(head_matrix(rows_of(table, "importance", "loss")))
     layer_LH = np.broadcast_to(np.arange(1, len(y_LH) + 1)[:, None], y_LH.shape)

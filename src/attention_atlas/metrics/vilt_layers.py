@@ -44,8 +44,8 @@ RIGHT = 0.5
 class LayerStudy:
     """conf/metrics/vilt_layers.yaml. compare: measures [metric, condition] whose groups of questions (each
     against all others) and right against wrong answers are compared. correlate: measures set against the
-    heads' importance. optional: measures that need annotated objects in the scenes; without any, `compare` and
-    `correlate` leave them out."""
+    heads' importance. optional: measures that need annotated objects in the scenes; without any, `compare`
+    and `correlate` leave them out."""
 
     compare: Sequence[Sequence[str]] = (("mass", "text → image"),)
     correlate: Sequence[Sequence[str]] = (("mass", "text → image"),)

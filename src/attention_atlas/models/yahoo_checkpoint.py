@@ -23,7 +23,8 @@ from attention_atlas.datasets.json_rows import text
 from attention_atlas.errors import AtlasError
 from attention_atlas.training.vocab import EOS, SPECIALS, UNK, Vocabulary
 
-# A token that must never be generated: its probability is 0 in float32, and other scores keep their digits beside it.
+# A token that must never be generated: its probability is 0 in float32. A larger score would hide all others
+# from checks that compare outputs relative to the largest.
 NEVER = -1e4
 _NORM = {"gain": "a_2", "bias": "b_2"}
 _ATTENTION = {"query": "linears.0", "key": "linears.1", "value": "linears.2", "output": "linears.3"}

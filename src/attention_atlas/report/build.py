@@ -134,8 +134,8 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
     rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
-    claim over the labels of rows}], absent}; with `sparse` a cell that no row fits is empty. absent: the caption
-    where the study has no such table; then the paper's numbers stand alone.
+    claim over the labels of rows}], absent}; with `sparse` a cell that no row fits is empty. absent: the
+    caption where the study has no such table; then the paper's numbers stand alone.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))

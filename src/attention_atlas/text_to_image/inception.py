@@ -6,6 +6,7 @@ of scaling pictures to 299 pixels. Axes: N pictures, S pixels of a side, K = 100
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import io
@@ -13,6 +14,7 @@ import pickle
 import re
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -93,6 +95,14 @@ def read_network(path: str | Path) -> Any:
     network, and without torch-fidelity.
     """
     path = Path(path)
+    if not path.is_file():
+        raise AtlasError(f"{path}: no such file; it is published at {PUBLISHED}")
+    about = path.stat()
+    return copy.deepcopy(_network(path.resolve(), about.st_mtime_ns, about.st_size))
+
+
+@lru_cache(maxsize=1)  # cells of a study ask for it several times each
+def _network(path: Path, changed: int, size: int) -> Any:
     state = _state(path)
     # The class unpickles whatever it is given, so it gets a copy of what was read as tensors only.
     buffer = io.BytesIO()
@@ -133,8 +143,6 @@ def network_class() -> Any:
 
 
 def _state(path: Path) -> Any:
-    if not path.is_file():
-        raise AtlasError(f"{path}: no such file; it is published at {PUBLISHED}")
     named = NAMED_HASH.search(path.name)
     if named and not sha256(path).startswith(named[1]):
         raise AtlasError(

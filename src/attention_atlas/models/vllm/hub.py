@@ -133,7 +133,7 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VllmInputs:
         tokenizer = AutoTokenizer.from_pretrained(pretrained)
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
         if config.model_type == "instructblip":
-            # Published folders of this tokenizer hold no config.json, which is looked for unless one is given.
+            # Published folders of this tokenizer hold no config.json; transformers wants one unless given.
             qformer_tokenizer = AutoTokenizer.from_pretrained(
                 pretrained, subfolder="qformer_tokenizer", config=config.qformer_config
             )
