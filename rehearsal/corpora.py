@@ -130,7 +130,7 @@ def write_coco_images(folder: Path, coco: Path, shown: Pictures) -> None:
         part: [Path(file_of(n)).stem for n in shown if part_of(n) == part]
         for part in ("train2014", "val2014")
     }
-    write_names(folder, names["train2014"], names["val2014"][:12])
+    write_names(folder, names["train2014"], names["val2014"][:10])
 
 
 def write_names(folder: Path, train: list[str], test: list[str]) -> None:
@@ -146,7 +146,7 @@ def write_cub(folder: Path) -> None:
     pictures, texts = folder / "CUB_200_2011" / "images", folder / "text"
     names: dict[str, list[str]] = {"train": [], "test": []}
     lines, boxes = [], []
-    for n in range(48):
+    for n in range(46):
         split = "train" if n < 36 else "test"
         kind = n % 4 if split == "train" else 4 + n % 4
         name = f"{kind + 1:03d}.Bird_{'ABCDEFGH'[kind]}/Bird_{n:04d}_{n}"

@@ -123,8 +123,7 @@ def limited(cfg: DictConfig) -> DictConfig:
             raise ConfigError(f"params.yaml: limit.{name}: must be at least 1, not {limit[name]}")
     if limit["width"] % EVEN:
         raise ConfigError(
-            f"params.yaml: limit.width: {limit['width']} is no multiple of {EVEN}, so heads do not divide it; "
-            "change it"
+            f"params.yaml: limit.width: {limit['width']} is no multiple of {EVEN}, so heads do not divide it"
         )
     most_of = {name: int(limit[name]) for name in FIELDS} | {"batch": max(2, int(limit["examples"]) // BATCH)}
     _own_sections(cfg)

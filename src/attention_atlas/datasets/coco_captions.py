@@ -32,8 +32,9 @@ def read_coco_captions(
     karpathy: dataset_coco.json. images: the folder that holds train2014/ and val2014/; with
     `require_images` each picture of `keep_splits` must exist and gives width and height, else both are 0.
     text: tokens (lower-case, without punctuation, joined by spaces: what captioners learn) or raw. limit:
-    how many images of each split, the first of the file: one number, or one for each split by name. instances:
-    COCO's instances_*.json, whose objects the scenes then have (see coco_instances). Raises AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
+    how many images of each split, the first of the file: one number, or one for each split by name.
+    instances: COCO's instances_*.json, whose objects the scenes then have (see coco_instances). Raises
+    AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
     """
     corpus = read_karpathy(
         Path(karpathy),

@@ -22,8 +22,9 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
     """|m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), means and covariances of two sets of features (Heusel et al.
     2017).
 
-    The trace of the root comes from the eigenvalues of C1^½ C2 C1^½, which is symmetric, so that nothing
-    turns complex with few pictures. Raises AtlasError for fewer than two pictures or another number of units.
+    With C = RᵀR, R from the QR decomposition of the centred features, the trace of the root is the sum of the
+    singular values of R1 R2ᵀ. Nothing turns complex, and few pictures of many units cost little. Raises
+    AtlasError for fewer than two pictures or another number of units.
     """
     a_ND, b_MD = np.asarray(a_ND, np.float64), np.asarray(b_MD, np.float64)
     if a_ND.ndim != 2 or b_MD.ndim != 2 or a_ND.shape[1] != b_MD.shape[1] or min(len(a_ND), len(b_MD)) < 2:
@@ -32,11 +33,11 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
             f"or more"
         )
     gap_D = a_ND.mean(0) - b_MD.mean(0)
-    one_DD, two_DD = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a_ND, b_MD))
-    values_D, vectors_DD = np.linalg.eigh(one_DD)
-    root_DD = (vectors_DD * np.sqrt(values_D.clip(0))) @ vectors_DD.T
-    inner_D = np.linalg.eigvalsh(root_DD @ two_DD @ root_DD)
-    distance = gap_D @ gap_D + np.trace(one_DD) + np.trace(two_DD) - 2 * np.sqrt(inner_D.clip(0)).sum()
+    one, two = (
+        np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (a_ND, b_MD)
+    )  # (min(N, D), D) and (min(M, D), D)
+    shared = np.linalg.svd(one @ two.T, compute_uv=False).sum()
+    distance = gap_D @ gap_D + (one**2).sum() + (two**2).sum() - 2 * shared
     return float(max(distance, 0.0))
 
 
