@@ -87,5 +87,5 @@ def write_panel(folder: Path, made: Panel) -> None:
         for seed, cell in enumerate(found):
             cell.save(folder / name / f"seed{seed}")
     write_json(folder / "same.json", made.same)
-    about = {"model": made.model, "data": made.data, "root": str(made.root), "title": made.title}
+    about = {"model": made.model, "data": made.data, "title": made.title}
     write_json(folder / "about.json", about)

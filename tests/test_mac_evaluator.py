@@ -72,7 +72,11 @@ def test_the_same_questions_are_shown_for_every_model(task):
     item = one[1]
     example = next(e for e in task.corpus.examples if e.id == item.example)
     scene = task.corpus.scene(example)
-    assert item.image == scene.path and item.size == (SIDE, SIDE) and item.text.startswith(example.text)
+    assert (
+        item.image == task.corpus.image_path(scene.image_id).as_posix()
+        and item.size == (SIDE, SIDE)
+        and item.text.startswith(example.text)
+    )
     assert np.allclose(item.boxes_N4[0], scene.objects[0].box) and len(item.words) == 3
     assert np.allclose(item.attn_WN.sum(1), 1, atol=1e-5)
     assert all(word.split(": ")[1] in task.questions([example]).words[0] for word in item.words)

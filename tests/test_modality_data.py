@@ -67,6 +67,34 @@ def test_coco_captions_with_a_limit_for_each_split(tmp_path):
         read_coco_captions(*coco(tmp_path), limit={"tset": 1}, **given)
 
 
+def instances(folder, boxes):
+    path = folder / "instances.json"
+    categories = [
+        {"id": 3, "name": "dog", "supercategory": "animal"},
+        {"id": 9, "name": "cup", "supercategory": "kitchen"},
+    ]
+    path.write_text(json.dumps({"categories": categories, "annotations": boxes}))
+    return path
+
+
+def test_coco_objects_are_named_by_super_category(tmp_path):
+    box = {"image_id": 103, "category_id": 3, "bbox": [1, 2, 3.5, 2], "area": 6.6}
+    path = instances(tmp_path, [box, box | {"image_id": 999}, box | {"category_id": 9}])
+    corpus = read_coco_captions(*coco(tmp_path), instances=[path])
+    found = corpus.scenes["103"].objects
+    assert [(o.id, o.label, o.attributes) for o in found] == [(0, "animal", ["dog"]), (1, "kitchen", ["cup"])]
+    assert found[0].box == (1, 2, 4.5, 4) and found[0].area == 7
+    assert not corpus.scenes["104"].objects
+    for wrong, message in (
+        ({"category_id": 5}, "5 is missing or wrong"),
+        ({"bbox": [1, 2]}, "not a file of instances"),
+    ):
+        with pytest.raises(AtlasError, match=message):
+            read_coco_captions(*coco(tmp_path), instances=[instances(tmp_path, [box | wrong])])
+    with pytest.raises(AtlasError, match="no such file"):
+        read_coco_captions(*coco(tmp_path), instances=[tmp_path / "none.json"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

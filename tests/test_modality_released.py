@@ -136,6 +136,14 @@ def test_same_scores_as_the_public_arithmetic(files, skip):
     assert generate(model, batch, beam=5, max_words=6)[0].score < 0
 
 
+def test_forbidden_tokens_do_not_hide_differences(files):
+    """Checks compare outputs relative to the largest: a bias of 1e9 would make everything equal."""
+    _, folder = files
+    state, _, _ = read_released(folder / "model.pth", folder / "words.json")
+    bias = state["decoder.generator.bias"]
+    assert bias.abs().max() <= 1e4 and float(bias.softmax(-1)[bias == bias.min()].sum()) == 0
+
+
 def test_faults_are_named(files):
     state, folder = files
     weights, words = folder / "model.pth", folder / "words.json"

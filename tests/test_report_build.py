@@ -169,6 +169,33 @@ def test_the_page_needs_nothing_else_and_is_the_same_twice(page, results, spec):
     assert (results / "again.html").read_text() == page
 
 
+def test_entries_of_another_profile_are_left_out(results, spec, tmp_path):
+    changed = dict(spec)
+    for part in ("headlines", "tables", "summaries", "figures"):
+        extra = {
+            "name": "not there",
+            "title": "not there",
+            "table": "none",
+            "file": "none",
+            "profiles": ["paper"],
+        }
+        changed[part] = [*spec[part], extra]
+    build_report({"grounding": changed}, results, tmp_path / "page.html", profile="embedded")
+    assert "not there" not in (tmp_path / "page.html").read_text()
+
+
+def test_a_table_that_no_row_fits_is_an_error_unless_its_absence_is_explained(results, spec, tmp_path):
+    table = {"title": "T", "table": "captions", "columns": [{"label": "c", "where": {}}]}
+    table["rows"] = [{"label": "ours", "models": ["none"], "paper": ["7.77"]}]
+    wrong = {"grounding": spec | {"tables": [table]}}
+    with pytest.raises(AtlasError, match="T: no row of table 'captions' fits"):
+        build_report(wrong, results, tmp_path / "page.html")
+    absent = table | {"table": "gold", "absent": "Supply a gold file."}
+    build_report({"grounding": spec | {"tables": [absent]}}, results, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "Supply a gold file." in page and "7.77" in page
+
+
 def test_profiles_choose_notes_and_about_lists_counts(page, results, spec):
     assert "proposal oracle" in page and "Smoke profile:" not in page
     build_report({"grounding": spec}, results, results / "smoke.html", profile="smoke")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,7 +81,7 @@ def world(images=60):
             )
         )
         examples.append(Example(f"{name}.1", name, f"one {b} here", [Phrase(0, 4 + len(b), [1])]))
-    return Corpus("world", scenes, examples), Features(shown)
+    return Corpus(Path("world"), scenes, examples), Features(shown)
 
 
 def prepared(**more):
@@ -183,7 +184,7 @@ def test_rows_add_up_to_the_scores():
     assert {r["nouns"] for r in result.examples if r["metric"] == "Rsum sentence"} == {2}
     shown = result.shown[0]
     assert shown.attn_WN.shape == (5, REGIONS - 1) and shown.words == shown.text.split()
-    assert shown.example.endswith(".0") and shown.image.startswith("images/") and shown.size == (16, 12)
+    assert shown.example.endswith(".0") and shown.image.startswith("world/images/") and shown.size == (16, 12)
 
 
 def test_grounding_by_hand():

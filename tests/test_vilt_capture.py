@@ -38,7 +38,17 @@ VOCAB = Vocabulary(["what", "where", "is", "the", "color", "lamp", "?"])
 
 def bright_model():
     """One layer, one head: every position looks at what is bright."""
-    model = Vilt(len(VOCAB), 2, layers=1, heads=1, dim=8, inner=8, image_size=48, patch_size=16, max_text=12)
+    model = Vilt(
+        vocab_size=len(VOCAB),
+        answers=2,
+        layers=1,
+        heads=1,
+        dim=8,
+        inner=8,
+        image_size=48,
+        patch_size=16,
+        max_text=12,
+    )
     for name, parameter in model.named_parameters():
         if "LayerNorm" not in name and "layernorm" not in name:
             parameter.data.zero_()

@@ -14,6 +14,7 @@ from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
 from attention_atlas.capture.dumps.vqa import GROUPS
 from attention_atlas.errors import AtlasError
 from attention_atlas.figures import vilt_heads, vilt_layers
+from attention_atlas.figures.draw import of_profile
 from attention_atlas.figures.vilt_shown import words_by_layers
 from attention_atlas.metrics.table import read_table, select
 from attention_atlas.metrics.vilt_answers import accuracy_rows
@@ -158,6 +159,25 @@ def test_the_table_is_read_back_and_summarised(study):
     assert values["vilt"]["accuracy: all"] == pytest.approx(83.3333, abs=1e-3)
 
 
+def test_scenes_without_objects_leave_out_what_is_asked_about(study):
+    folder, frame, corpus = study
+    from dataclasses import replace
+
+    bare = replace(corpus, scenes={i: replace(s, objects=[]) for i, s in corpus.scenes.items()})
+    bare = replace(bare, examples=[replace(e, phrases=[]) for e in corpus.examples])
+    given = {e.id: answer_of(e) for e in corpus.examples}
+    made = LayerStudy(COMPARE, [("asked", "content words")], permutations=20, resamples=20)
+    rows = made.attention_rows(folder / "s.h5", given, bare, 0)
+    assert "asked" not in {row["metric"] for row in rows}
+    assert {name for name, _ in made.distribution[0]} == {"mass"}
+    assert made.present(made.correlate, {"mass"}) == []
+    with pytest.raises(AtlasError, match="nothing measured as"):
+        replace(made, optional=()).attention_rows(folder / "s.h5", given, bare, 0)
+    quantities = {"a": ["mass", "text → image"], "b": ["asked", "content words"]}
+    mass_only = frame[frame["metric"] == "mass"]
+    assert list(vilt_layers.present(mass_only, quantities, ["asked"])) == ["a"]
+
+
 def test_statistics_without_answers_are_refused(study):
     folder, _, corpus = study
     with pytest.raises(AtlasError, match="has no answers"):
@@ -171,11 +191,11 @@ def test_every_figure_is_drawn_from_the_table(study, tmp_path):
     folder, _, _ = study
     table = read_table(folder / "tables/metrics.csv")
     spec = OmegaConf.load(Path(__file__).parents[1] / "conf/figure/vilt_layers.yaml")
-    for name, entry in spec.items():
+    for name, entry in of_profile(spec, "embedded").items():
         if str(name).startswith("overlay") or name in ("importance_statistics", "pairs"):
             continue
         if name == "distribution":
-            entry.values = str(folder / "distribution.json")
+            entry["values"] = str(folder / "distribution.json")
         for rows in (table, table.assign(ci_low=np.nan, ci_high=np.nan)):  # one picture has no intervals
             figure = instantiate(entry, _partial_=True)(rows)
             assert figure.axes, name

@@ -23,7 +23,7 @@ SMALL = {"layers": 3, "heads": 2, "dim": 16, "inner": 24, "image_size": 48, "pat
 
 def small(**more):
     torch.manual_seed(0)
-    return Vilt(30, 5, **(SMALL | {"initial_std": 0.2} | more)).eval()
+    return Vilt(vocab_size=30, answers=5, **(SMALL | {"initial_std": 0.2} | more)).eval()
 
 
 def batch(size=(48, 48), number=2):
@@ -110,6 +110,18 @@ def test_losses_by_hand():
     assert found["answer"].item() == pytest.approx(5 * ln2)
     assert found["shown"].item() == pytest.approx(0.5 * 2 * ln2)
     assert found["asked"].item() == pytest.approx(2.0 * ln2)
+
+
+def test_a_published_checkpoint_brings_its_vocabulary(tmp_path):
+    """A task with a tokenizer has no vocabulary of its own and gives no size."""
+    from transformers import ViltConfig, ViltModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    ViltModel(ViltConfig(vocab_size=40, image_size=32, patch_size=16, **sizes)).save_pretrained(tmp_path)
+    model = Vilt(answers=5, pretrained=str(tmp_path))
+    assert model.vilt.config.vocab_size == 40
+    with pytest.raises(ConfigError, match="vocab_size: none given"):
+        Vilt(answers=5)
 
 
 def test_wrong_sizes_are_named():

@@ -94,7 +94,7 @@ def run_cells(
             for _ in pool([delayed(compare_functions)(values, first, done, device)]):
                 pass
     about = {"model": cfg.model.name, "title": cfg.model.get("title", cfg.model.name)}
-    write_json(done / ABOUT, {**about, "data": cfg.data.name, "root": str(cfg.data.get("root", ""))})
+    write_json(done / ABOUT, {**about, "data": cfg.data.name})
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     os.replace(done, out)

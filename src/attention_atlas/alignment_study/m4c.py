@@ -244,7 +244,7 @@ def _shown(questions: TextQuestions, index: int, said: str, looks: Looks, task: 
     read = questions.read[example.image_id]
     return Shown(
         example=example.id,
-        image=task.corpus.scene(example).path,
+        image=task.corpus.image_path(example.image_id).as_posix(),
         size=task.pictures[example.image_id].size,
         words=words,
         attn_WN=attn_WO,

@@ -97,7 +97,7 @@ class MacEvaluator:
             size, boxes = regions.size, regions.boxes[: item.read_SN.shape[1]]
         return Shown(
             example=item.example.id,
-            image=scene.path,
+            image=task.corpus.image_path(scene.image_id).as_posix(),
             size=size,
             words=[f"{s + 1}: {item.words[w]}" for s, w in enumerate(item.control_ST.argmax(1))],
             attn_WN=item.read_SN,

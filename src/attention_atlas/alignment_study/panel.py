@@ -21,14 +21,12 @@ RESERVED = ("example", "metric", "value", "image")
 
 @dataclass
 class Panel:
-    """cells: alignment -> its results, one per seed, in order. same: what same.json found. root: folder of
-    the corpus, to which the pictures' paths are relative."""
+    """cells: alignment -> its results, one per seed, in order. same: what same.json found."""
 
     model: str
     data: str
     cells: dict[str, list[CellResult]]
     same: list[dict[str, Any]] = field(default_factory=list)
-    root: Path = Path()
     title: str = ""
 
     @property
@@ -181,5 +179,4 @@ def read_panel(folder: Path, order: list[str]) -> Panel:
     }
     if not cells or not all(cells.values()):
         raise AtlasError(f"{folder}: holds no cells; run them (dvc repro)")
-    root = Path(about["root"])
-    return Panel(about["model"], about["data"], cells, read_same(folder), root, about["title"])
+    return Panel(about["model"], about["data"], cells, read_same(folder), about["title"])

@@ -28,7 +28,7 @@ SHOWN_KEYS = ("example", "image", "size", "words", "grid", "text")
 class Shown:
     """One example whose attention is drawn.
 
-    `image` is the picture's path relative to the corpus root, or "" when `picture` (H,W,3) uint8 holds it;
+    `image` is the picture's path from the working directory, or "" when `picture` (H,W,3) uint8 holds it;
     `size` is (width, height) in pixels, to which `boxes_N4` (x1,y1,x2,y2) refer. Attention is over N boxes,
     or over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w belongs to
     `words[w]` (a word, a step or an answer), rows sum to at most 1. `text` is the caption, or the question

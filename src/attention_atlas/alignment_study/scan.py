@@ -107,7 +107,7 @@ class ScanEvaluator:
             out.append(
                 Shown(
                     example=example.id,
-                    image=task.corpus.scenes[name].path,
+                    image=task.corpus.image_path(name).as_posix(),
                     size=regions.size,
                     words=[w.text for w in words(example.text)][: len(weights_WN)],
                     attn_WN=weights_WN,

@@ -79,7 +79,7 @@ def write_shown(
             "example": e,
             "chosen": how,
             "meant": sorted({str(r["word"]) for r in panel.cells[pair[0]][0].grounding if r["example"] == e}),
-            "maps": [entry(shown[a][e], panel.root) for a in pair],
+            "maps": [entry(shown[a][e]) for a in pair],
         }
         for e, how in half_at_random(ranked, shown[pair[0]], count, seed)
     ]
@@ -98,7 +98,7 @@ def write_shown(
     )
 
 
-def entry(item: Shown, root: Path) -> dict[str, Any]:
+def entry(item: Shown) -> dict[str, Any]:
     """A shown example as JSON."""
     return {
         "text": item.text,
@@ -107,5 +107,5 @@ def entry(item: Shown, root: Path) -> dict[str, Any]:
         "boxes": None if item.boxes_N4 is None else np.round(item.boxes_N4.astype(float), 1).tolist(),
         "grid": None if item.grid is None else list(item.grid),
         "attention": np.round(item.attn_WN.astype(float), 5).tolist(),
-        "picture": encode_picture(root / item.image if item.picture is None else item.picture),
+        "picture": encode_picture(Path(item.image) if item.picture is None else item.picture),
     }

@@ -73,6 +73,7 @@ class Vilt(nn.Module):
 
     def __init__(
         self,
+        *,
         answers: int,
         vocab_size: int | None = None,
         patch_words: int = 0,
