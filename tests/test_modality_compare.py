@@ -143,3 +143,5 @@ def test_captions_to_show_differ_and_have_many_nouns():
     assert all([i for i, how in one if how == "by rule"] == ["e", "c"] for one in found)
     assert {i for one in found for i, how in one if how == "at random"} == {"a", "d"}
     assert choose_half(parses, 4, 5) == found[5]
+    same = {i: nouns(i, *"abcdefgh") for i in "wxyz"}  # a captioner that writes one text
+    assert len(choose_half(same, 4, 0)) == 4

@@ -26,12 +26,14 @@ RULE = "many nouns that are not shown yet"
 
 
 def choose_half(parses: Mapping[str, Parse], count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` captions and how each was chosen: in turn by the rule of `choose` and at random, no text
-    twice."""
+    """`count` captions and how each was chosen: in turn by the rule of `choose` and at random, no text twice
+    unless there are fewer than `count` different ones."""
     ranked = choose(parses, count // 2)
     said = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
     first = {said[i]: i for i in sorted(said, reverse=True)}
     pool = set(first.values()) - {first[said[i]] for i in ranked} | set(ranked)
+    if len(pool) < count:
+        pool = set(said)
     return half_at_random(ranked, pool, count, seed)
 
 
