@@ -13,8 +13,8 @@ from attention_atlas.capture.backends import in_float32
 from attention_atlas.capture.seam import AttentionCall
 
 # Relative to typical values. In half precision a module's own softmax is of rounded scores, and α of float32
-# ones: that alone moves single values by several percent. In float32 a score of a thousand, as inputs that are not
-# normalised give, is rounded by 1e-4, and α with it.
+# ones: that alone moves single values by several percent. In float32 a score of a thousand, as inputs that
+# are not normalised give, is rounded by 1e-4, and α with it.
 TOLERANCE = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3, torch.float64: 1e-3}
 HALF = (torch.float16, torch.bfloat16)
 MASKED = 1e8  # what models write where no value is meant; nothing that is computed is so large
