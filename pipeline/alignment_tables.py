@@ -21,7 +21,6 @@ def main(cfg, stage):
     for name, panel in wanted.items():
         folder = stage.input(cells_path(panel["model"], panel["data"]))
         panels[name] = read_panel(folder, order)
-        stage.input(panels[name].root)
         if panel.get("blind"):
             blind.append(read_panel(stage.input(cells_path(panel["blind"], panel["data"])), [NONE]))
     scores, lower = dict(cfg.experiment.score), list(cfg.experiment.lower)
