@@ -46,7 +46,7 @@ paper-check: setup
 	@$(PY) -m attention_atlas.papercheck
 
 paper-rehearsal: setup
-	$(PY) -m rehearsal .work/paper-rehearsal
+	PYTHONPATH=tests $(PY) -m rehearsal .work/paper-rehearsal
 
 paper-setup: setup
 	$(PY) -m attention_atlas.papersetup --write

@@ -222,6 +222,10 @@ def test_the_paper_profile_has_the_published_sizes(root: Path):
     def made(profile: str, name: str):
         files = {"model": name, "train": "text_vqa", "data": "textvqa"}
         parts = {group: OmegaConf.load(root / f"conf/{group}/{file}.yaml") for group, file in files.items()}
+        # The blind model is m4c.yaml with a few keys of its own.
+        bases = [f for f in parts["model"].pop("defaults", []) if f != "_self_"]
+        model = [OmegaConf.load(root / f"conf/model/{base}.yaml") for base in bases]
+        parts["model"] = OmegaConf.merge(*model, parts["model"])
         cfg = OmegaConf.create({"profile": profile, "seed": 0, **parts})
         return OmegaConf.to_container(cfg, resolve=True)
 

@@ -148,7 +148,7 @@ def test_the_figures_of_the_second_study_are_drawn_without_intervals():
         warnings.simplefilter("error")
         parts_of_speech(table, "a", ["NOUN"]).canvas.draw()
         frequency(table, {"a": "A", "b": "B"}, ["positions"]).canvas.draw()
-        figure = runs(table, quantities, {"a": "A", "b": "B"})
+        figure = runs(table, quantities, {"a": "A", "b": "B"}, same_weights=["b"])
         figure.canvas.draw()
     (star,) = figure.axes[0].texts
     assert np.isfinite(star.get_position()).all()

@@ -78,7 +78,10 @@ def test_the_same_numbers_come_from_the_file(tmp_path):
             "does not fit its axes",
         ),
         (lambda s: s.parses.__setitem__("e0", parse("e0", ["x"] * 7)), "not those of the parse"),
-        (lambda s: s.parses.__setitem__("e0", parse("e0", WORDS[:3], POS[:3], [2, 2, 2], [])), "has 3 words"),
+        (
+            lambda s: s.parses.__setitem__("e0", parse("e0", WORDS[:3], POS[:3], [2, 2, 2], [])),
+            "outside its 3 words",
+        ),
     ],
 )
 def test_bad_input_is_named_in_one_line(change, message):

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
+from rehearsal.rehearsal import LIMIT, rehearse
 
 from attention_atlas.figures.draw import of_profile
 from attention_atlas.lanes import stage_needs
 from attention_atlas.papercheck import check_entry, read_list
-from rehearsal.rehearsal import LIMIT, rehearse
 
 # The other worker's end-to-end run is the group e2e.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("paper")]
@@ -45,7 +45,7 @@ def test_every_file_that_the_profile_needs_is_written(folder: Path) -> None:
         entry for entry in read_list(ROOT / "conf/paper_files.yaml")["files"] if not entry.get("optional")
     ]
     missing = [e["path"] for e in wanted if check_entry(e, folder, hashes=False).state == "missing"]
-    assert not missing, "write them in rehearsal/"
+    assert not missing, "write them in tests/rehearsal/"
 
 
 def test_every_stage_was_run(folder: Path) -> None:

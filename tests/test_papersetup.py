@@ -112,7 +112,7 @@ def test_every_training_of_the_paper_profile_is_one_that_the_loop_takes() -> Non
     runs = read_list(ROOT / papersetup.LIST)["runs"] | {
         "mac_blind": "alignment_cells@mac_blind",
         "m4c_blind": "alignment_cells@m4c_blind",
-        "vqa_blind": "vilt_train@vqa_blind",
+        "vilt_blind": "vilt_train@vilt_b32_blind",
     }
     trained = {n: c for n, c in papersetup.composed(runs, ROOT).items() if "train" in c}
     assert {"captioner1", "unpaired2", "scan_coco", "damsm_coco", "mac_blind", "vilt"} <= set(trained)

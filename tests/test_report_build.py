@@ -280,3 +280,34 @@ def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
     build_report({"g": sparse}, results, tmp_path / "r.html")
     row = Text((tmp_path / "r.html").read_text()).row("blind")
     assert row[1].strip() == "10.25" and "10.25" not in row[2]
+    # A table without any number of ours is a fault, whichever of the conditions nothing fits.
+    for where in ({"metric": "BLEU-9"}, {"kind": "nothing", "metric": "BLEU-1", "condition": "x"}):
+        nothing = table | {"sparse": True, "columns": [{"label": "N", "where": where}]}
+        with pytest.raises(AtlasError, match="no row of table 'captions' fits"):
+            build_report(
+                {"g": {"experiment": "grounding", "tables": [nothing]}}, results, tmp_path / "r.html"
+            )
+
+
+def test_the_condition_of_a_column_takes_in_that_of_the_row(tmp_path):
+    rows = [
+        {
+            "model": "mac",
+            "kind": "by type",
+            "metric": "accuracy",
+            "condition": f"{alignment} | {asked}",
+            "value": v,
+        }
+        for alignment, asked, v in (("dot", "Exist", 61.0), ("dot", "Count", 62.0), ("cosine", "Count", 63.0))
+    ]
+    rows.append({"model": "mac", "kind": "alignment", "metric": "accuracy", "condition": "dot", "value": 1.0})
+    (tmp_path / "alignment/tables").mkdir(parents=True)
+    write_table(tmp_path / "alignment/tables/metrics.csv", make_table(rows))
+    asked = {"kind": "by type", "condition": "{condition} | Count"}
+    table = {
+        "title": "T", "table": "metrics", "where": {"kind": "alignment"}, "digits": 1,
+        "columns": [{"label": "count", "where": asked}],
+        "rows": [{"label": "dot", "models": ["mac"], "where": {"condition": "dot"}}],
+    }  # fmt: skip
+    build_report({"a": {"experiment": "alignment", "tables": [table]}}, tmp_path, tmp_path / "r.html")
+    assert "62.0" in Text((tmp_path / "r.html").read_text()).row("dot")[1]

@@ -155,5 +155,5 @@ def test_a_model_that_looks_also_answers_before_another_picture(setup, tmp_path)
         model.blind = False
     assert "other" not in unseen[0]
     write_jsonl(tmp_path / "unseen.jsonl", unseen)
-    with pytest.raises(AtlasError, match="no id or other"):
+    with pytest.raises(AtlasError, match="other: field is missing"):
         read_given(tmp_path / "unseen.jsonl", "other")

@@ -10,7 +10,14 @@ from attention_atlas.alignment_study.grounding import correlation_rows, groundin
 from attention_atlas.alignment_study.panel import Panel
 from attention_atlas.alignment_study.same import groups
 from attention_atlas.alignment_study.select import write_shown
-from attention_atlas.alignment_study.tables import Row, control_rows, panel_rows, ranked, score_rows
+from attention_atlas.alignment_study.tables import (
+    Row,
+    breakdown_rows,
+    control_rows,
+    panel_rows,
+    ranked,
+    score_rows,
+)
 from attention_atlas.errors import ConfigError, did_you_mean
 from attention_atlas.files import write_json
 from attention_atlas.metrics.table import make_table, select, write_table
@@ -54,6 +61,7 @@ def study_table(
     for panel in blind:
         for name in panel.score_names:
             rows += score_rows(panel, name, seed)
+            rows += breakdown_rows(panel, name, seed)
     if len(panels) > 1:
         rows += pooled_rows(panels, [main_score(p, scores) for p in panels], lower, seed)
     return make_table({"experiment": experiment, **row} for row in rows)

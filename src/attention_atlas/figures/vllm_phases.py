@@ -167,7 +167,8 @@ def knockout(
     note = "dotted: all layers cut; dash-dotted: another picture; shaded: 95 % interval; bands: phases"
     label = "change of log p per token (nats)"
     if metric == NET:
-        label = "change of log p per token,\nminus that under another picture (nats)"
+        label = "net change of log p (nats)"
+        note = f"per token, minus the same cut under another picture\n{note}"
     _finish(figure, found, label, note)
     return figure
 

@@ -67,7 +67,7 @@ class NounFrequency(Metric):
                 continue
             value = _correlate(*(t.sum(0)[None] for t in tables))[0]
             resampled = _correlate(*(study.counts_BI @ t for t in tables))
-            if contributing(tables[0].any(axis=1)) < LEAST_IMAGES:
+            if contributing(np.asarray(tables[0].any(axis=1))) < LEAST_IMAGES:
                 resampled[:] = np.nan
             low, high = interval(resampled)
             n = tables[0].shape[1]

@@ -95,15 +95,15 @@ class Vilt(nn.Module):
         super().__init__()
         from transformers import ViltConfig, ViltModel
 
-        if vocab_size is None and not pretrained:
-            raise ConfigError(
-                "conf/model: vocab_size: none given; give the vocabulary's size or `pretrained`"
-            )
         if dim % heads:
             raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
         self.blind, self.has_stem = blind, bool(stem)
         if pretrained:
             self.vilt = _pretrained(pretrained)
+        elif vocab_size is None:
+            raise ConfigError(
+                "conf/model: vocab_size: none given; give the vocabulary's size or `pretrained`"
+            )
         else:
             config = ViltConfig(
                 vocab_size=vocab_size,

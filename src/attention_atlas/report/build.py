@@ -134,8 +134,9 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
     rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
-    claim over the labels of rows}], absent}; with `sparse` a cell that no row fits is empty. absent: the
-    caption where the study has no such table; then the paper's numbers stand alone.
+    claim over the labels of rows}], absent}; with `sparse` a cell that no row fits is empty, but not all of
+    them. `{condition}` in a column's condition stands for the row's. absent: the caption where the study has
+    no such table; then the paper's numbers stand alone.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
@@ -159,7 +160,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         for column, papers in zip(columns, paper, strict=True):
             ours = Quote(value="")
             if present:
-                where = {"model": models} | dict(entry.get("where") or {}) | own | dict(column["where"])
+                where = {"model": models} | dict(entry.get("where") or {}) | own | _of_row(column, own)
                 found = tables.rows(name, where)
                 if not (found.empty and entry.get("sparse")):
                     row = pick(found, "overall", f"{title}, {label}, {column['label']}")
@@ -171,7 +172,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
                 footnotes.append(ours.note)
             cells.append({"paper": papers, "ours": ours})
         rows.append({"label": label, "cells": cells, "n": cells[0]["ours"].n, "present": present})
-    if not absent and not any(row["present"] for row in rows):
+    if not absent and not numbers:
         raise AtlasError(f"report: {title}: no row of table '{name}' fits; correct `where` in conf/report")
     return {
         "title": title,
@@ -181,6 +182,14 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         "footnotes": footnotes,
         "claims": [_table_claim(one, rows, entry, numbers, title) for one in entry.get("claims") or []],
     }
+
+
+def _of_row(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The `where` of a column, with the row's condition put into its own."""
+    where = dict(column["where"])
+    if isinstance(where.get("condition"), str):
+        where["condition"] = where["condition"].replace("{condition}", str(row.get("condition", "")))
+    return where
 
 
 def _table_claim(

@@ -71,7 +71,8 @@ class Tables:
                 known = did_you_mean(column, MATCHED)
                 raise ConfigError(f"conf/report: where: no column '{column}' to match{known}")
             patterns = [str(w) for w in wanted] if isinstance(wanted, list) else [str(wanted)]
-            frame = frame[[any(fnmatchcase(str(v), p) for p in patterns) for v in frame[column]]]
+            fits = [any(fnmatchcase(str(v), p) for p in patterns) for v in frame[column]]
+            frame = frame.loc[fits]  # an empty list in plain brackets would choose no columns
         return frame
 
 

@@ -33,9 +33,8 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
             f"or more"
         )
     gap_D = a_ND.mean(0) - b_MD.mean(0)
-    one, two = (
-        np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r") for x in (a_ND, b_MD)
-    )  # (min(N, D), D) and (min(M, D), D)
+    # R (min(N, D), D) and (min(M, D), D)
+    one, two = (np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1))[1] for x in (a_ND, b_MD))
     shared = np.linalg.svd(one @ two.T, compute_uv=False).sum()
     distance = gap_D @ gap_D + (one**2).sum() + (two**2).sum() - 2 * shared
     return float(max(distance, 0.0))

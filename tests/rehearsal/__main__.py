@@ -1,4 +1,4 @@
-"""python -m rehearsal FOLDER [--only-data]"""
+"""PYTHONPATH=tests python -m rehearsal FOLDER [--only-data]"""
 
 import argparse
 from pathlib import Path

@@ -28,7 +28,7 @@ from .regions import write_vocabularies
 from .textvqa import write_textvqa
 from .weights import write_captioner, write_inception
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # The only dials besides `profile: paper`: how much is cut, and the machine.
 LIMIT = {"steps": 2, "examples": 100, "width": 24}
 HUB = Path("data/raw/huggingface")  # HF_HOME
