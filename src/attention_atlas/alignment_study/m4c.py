@@ -33,7 +33,7 @@ LEAST_ALIKE = 0.6  # similarity from which on a word that was read is the word o
 class M4cEvaluator:
     """split: the questions that are judged, all or `judged` of them at even distances (0: all). select_on:
     the split that chooses the head whose attention counts, at most `choosing` questions (0: all). shown: so
-    many questions are kept with the attention of their steps, of those whose words are known if there are any."""
+    many questions are kept with the attention of their steps, if possible of those whose words are known."""
 
     split: str = "test"
     select_on: str = "val"
