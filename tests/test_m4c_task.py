@@ -138,7 +138,7 @@ def best_spelled(task):
 
 
 @pytest.mark.slow
-def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path):
+def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path, monkeypatch):
     model = model_of(task)
     settings = TrainSettings(epochs=20, validate_every=20, lr=4e-3, clip_norm=1.0)
     weights, history = train(task, model, settings, tmp_path)
@@ -153,6 +153,10 @@ def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path):
     assert len(rows) == 3 * 24 and {r["type"] for r in rows} == {"color", "what color"}
     assert len(result.examples) == 4 * 24
     assert len(result.shown) == 2 and result.shown[0].boxes_N4.shape == (3, 4)
+    for example in task.corpus.examples:  # as in TextVQA, which does not say where an answer stands
+        monkeypatch.delitem(example.extra, "sign", raising=False)
+    unknown = M4cEvaluator(shown=2)(model, task, "cpu").check()
+    assert unknown.grounding == [] and len(unknown.shown) == 2
     assert {g["chance"] for g in result.grounding} == {1 / 3}
     result.save(tmp_path / "cell")
     blind = M4cEvaluator()(model_of(task, blind=True), task, "cpu").check()

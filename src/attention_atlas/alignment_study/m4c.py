@@ -33,7 +33,7 @@ LEAST_ALIKE = 0.6  # similarity from which on a word that was read is the word o
 class M4cEvaluator:
     """split: the questions that are judged, all or `judged` of them at even distances (0: all). select_on:
     the split that chooses the head whose attention counts, at most `choosing` questions (0: all). shown: so
-    many questions are kept with the attention of their steps."""
+    many questions are kept with the attention of their steps, if possible of those whose words are known."""
 
     split: str = "test"
     select_on: str = "val"
@@ -84,6 +84,8 @@ class M4cEvaluator:
             grounding += found
             if found:
                 able.append(i)
+        # Where no sign is annotated (TextVQA), questions about pictures with words to choose from.
+        able = able or [i for i, (_, attn_WO) in enumerate(looks) if attn_WO.shape[1] > 1]
         count = min(self.shown, len(able))
         shown = [
             _shown(questions, i, said[i], looks[i], task)
