@@ -187,8 +187,12 @@ _locks_lock = threading.Lock()
 
 
 def current() -> Recorder | None:
-    """The active capture of this thread: the innermost, or None."""
-    return _active.get()
+    """The active capture of this thread: the innermost, or None.
+
+    None in code that torch.compile traces: it cannot read a context variable, and a capture runs the model
+    uncompiled (routes/__init__.py).
+    """
+    return None if torch.compiler.is_compiling() else _active.get()
 
 
 def wants(recorder: Recorder, module: nn.Module) -> bool:
@@ -221,7 +225,7 @@ def attend(
 ) -> Tensor:
     """Context (B,H,Q,D) of one attention; see the module docstring and AttentionCall for the arguments."""
     call = AttentionCall(module, q_BHQD, k_BHKD, v_BHKD, mask, bias, scale, dropout, alignment)
-    recorder = _active.get()
+    recorder = current()
     if recorder is None or not wants(recorder, module):
         return call.context()
     return recorder.attend(call)
@@ -229,7 +233,7 @@ def attend(
 
 def residual_input(module: nn.Module, x: Tensor) -> None:
     """Tell a capture of `convention: unnormalised` the residual input of an attention module."""
-    recorder = _active.get()
+    recorder = current()
     if recorder is not None:
         recorder.residual_input(module, x)
 
