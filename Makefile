@@ -32,7 +32,7 @@ smoke: setup
 	$(PY) -m attention_atlas.profiles smoke --in .work/smoke
 
 test: setup lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup --ignore tests/test_paper_rehearsal.py
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
 
 lint: setup
 	ruff check .

@@ -1,4 +1,4 @@
-"""dvc.yaml names every conf file that a stage's composition reads, and nothing that is not there."""
+"""The stages of dvc.yaml compose, and name nothing that is not there."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from attention_atlas import resolvers  # noqa: F401
+from attention_atlas.manifests import FOLDER, NAME
 
 
 def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
-    """The stages of dvc.yaml with params.yaml filled in, as DVC itself does it."""
+    """The stages of dvc.yaml but `manifests`, with params.yaml filled in by DVC itself."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
         stages = {}
         for stage in repo.index.stages:
-            params = [dep for dep in stage.deps if type(dep).__name__ == "ParamsDependency"]
+            if stage.addressing == NAME:
+                continue
             deps = [str(d.def_path) for d in stage.deps if type(d).__name__ == "Dependency"]
             stages[stage.addressing] = {
                 "cmd": stage.cmd,
-                "deps": [d for d in deps if not d.startswith("conf/")],
-                "files": {d for d in deps if d.startswith("conf/")},
-                "dials": [key for p in params if p.def_path == "params.yaml" for key in p.params],
+                "deps": deps,
                 "outs": [str(o.def_path) for o in stage.outs],
             }
         return stages
@@ -37,81 +37,35 @@ def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
 STAGES = resolved_stages()
 
 
-def with_bases(path: str, root: Path) -> set[str]:
-    """The file and those of its own folder that its defaults list includes, as a blind model's does."""
-    values = OmegaConf.to_container(OmegaConf.load(root / path), resolve=False)
-    folder, found = path.rpartition("/")[0], {path}
-    for entry in values.get("defaults") or [] if isinstance(values, dict) else []:
-        if isinstance(entry, str) and entry != "_self_" and not entry.startswith("/"):
-            found |= with_bases(f"{folder}/{entry}.yaml", root)
-    return found
-
-
-def composed(cmd: str, root: Path = ROOT) -> tuple[Any, set[str]]:
-    """(configuration, conf files read) for a stage's command line, asked of Hydra."""
+def composed(cmd: str, root: Path = ROOT) -> Any:
+    """The configuration of a stage's command line, asked of Hydra."""
     words = shlex.split(cmd)
     assert words[:2] == ["python", "-m"], cmd
-    name = words[2].removeprefix("pipeline.")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        cfg = compose(f"stage/{name}", overrides=words[3:], return_hydra_config=True)
-    files = {"conf/config.yaml", f"conf/stage/{name}.yaml"}
-    for group, choice in cfg.hydra.runtime.choices.items():
-        group = group.split("@")[0]
-        if choice and not group.startswith("hydra/"):
-            files |= with_bases(f"conf/{group}/{choice}.yaml", root)
-    OmegaConf.set_readonly(cfg.hydra, False)
-    return cfg, files
+        return compose(f"stage/{words[2].removeprefix('pipeline.')}", overrides=words[3:])
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stage_names_exactly_the_conf_files_it_reads(name: str) -> None:
-    _, files = composed(STAGES[name]["cmd"])
-    assert STAGES[name]["files"] == files
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_stage_is_stale_after_profile_seed_and_its_device(name: str) -> None:
-    stage = STAGES[name]["cmd"].split()[2].removeprefix("pipeline.")
-    assert {"profile", "seed", f"device.{stage}"} <= set(STAGES[name]["dials"])
+def test_a_stage_depends_on_its_manifest_and_on_data(name: str) -> None:
+    assert STAGES[name]["deps"][0] == f"data/manifests/{name}.yaml"
+    assert all(path.startswith(("data/", "results/")) for path in STAGES[name]["deps"])
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_named_files_are_there(name: str) -> None:
-    made = {out for stage in STAGES.values() for out in stage["outs"]}
+    made = {str(FOLDER), *(out for stage in STAGES.values() for out in stage["outs"])}
     for path in STAGES[name]["deps"]:
         inside = any(o.startswith(f"{path}/") or path.startswith(f"{o}/") for o in made)
         assert path in made or inside or (ROOT / path).exists(), path
-    for path in STAGES[name]["files"]:
-        assert (ROOT / path).is_file(), path
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_stage_depends_on_every_package_it_imports(name: str) -> None:
-    """A stage whose script imports attention_atlas.x (a package) lists src/attention_atlas/x."""
-    import re
-
-    script = STAGES[name]["cmd"].split()[2].replace(".", "/") + ".py"
-    packages = set(re.findall(r"from attention_atlas\.(\w+)", (ROOT / script).read_text()))
-    for package in packages:
-        if (ROOT / "src/attention_atlas" / package).is_dir():
-            assert f"src/attention_atlas/{package}" in STAGES[name]["deps"], package
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_stages_that_read_pictures_depend_on_their_opener(name: str) -> None:
-    readers = {f"src/attention_atlas/{p}" for p in ("vision", "vqa", "text_to_image", "vllm")}
-    deps = STAGES[name]["deps"]
-    assert "src/attention_atlas/datasets/pictures.py" in deps or not readers & set(deps)
 
 
 @pytest.mark.parametrize("profile", ["embedded", "smoke"])
 @pytest.mark.parametrize("name", STAGES)
 def test_every_value_resolves(name: str, profile: str) -> None:
-    cfg, _ = composed(f"{STAGES[name]['cmd']} profile={profile}")
-    for key, value in cfg.items():
-        if key != "hydra" and OmegaConf.is_config(value):
-            OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    OmegaConf.to_container(
+        composed(f"{STAGES[name]['cmd']} profile={profile}"), resolve=True, throw_on_missing=True
+    )
 
 
 def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,12 +84,8 @@ def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)  # params.yaml is read from where one stands
     stages = resolved_stages(tmp_path)
     assert not any(name.startswith(("world", "annotate")) for name in stages)
-    for name, stage in stages.items():
-        cfg, files = composed(stage["cmd"], tmp_path)
-        assert stage["files"] == files, name
-        for key, value in cfg.items():
-            if key != "hydra" and OmegaConf.is_config(value):
-                OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    for stage in stages.values():
+        OmegaConf.to_container(composed(stage["cmd"], tmp_path), resolve=True, throw_on_missing=True)
 
 
 def conf_files() -> list[Path]:

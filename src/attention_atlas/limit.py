@@ -34,8 +34,10 @@ EXAMPLES = (
     *("*task.judged", "*task.written"),
     *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images"),
     *("experiment.dump.samples.*", "experiment.importance_examples", "experiment.pruned_examples"),
-    *("table.pictures", "data.annotator.pairs", "data.attngan.judged"),
+    *("table.pictures", "data.annotator.pairs"),
 )
+# Pictures that a full-size network makes and two others judge: each takes as long as many examples.
+GENERATED = ("data.attngan.judged",)
 # What is taken at a time, of which the examples must give several.
 BATCHES = (
     *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
@@ -100,8 +102,16 @@ KEPT = (
     *("data.reader.boxes", "data.reader.templates", "table.gold", "*task.grid", "model.evaluator.inception"),
 )
 FIELDS = ("steps", "examples", "width")
-LISTS = {"steps": STEPS, "batch": BATCHES, "examples": EXAMPLES, "width": WIDTHS, "kept": KEPT}
-BATCH = 50  # a batch is at most this part of the examples
+LISTS = {
+    "steps": STEPS,
+    "batch": BATCHES,
+    "examples": EXAMPLES,
+    "generated": GENERATED,
+    "width": WIDTHS,
+    "kept": KEPT,
+}
+BATCH = 50  # a batch is at most this part of the examples,
+MADE = 10  # and the generated pictures this one
 # The least number that 4, 8 and 12 heads divide.
 EVEN = 24
 
@@ -125,7 +135,10 @@ def limited(cfg: DictConfig) -> DictConfig:
         raise ConfigError(
             f"params.yaml: limit.width: {limit['width']} is no multiple of {EVEN}, so heads do not divide it"
         )
-    most_of = {name: int(limit[name]) for name in FIELDS} | {"batch": max(2, int(limit["examples"]) // BATCH)}
+    most_of = {name: int(limit[name]) for name in FIELDS}
+    most_of |= {
+        name: max(2, most_of["examples"] // part) for name, part in (("batch", BATCH), ("generated", MADE))
+    }
     _own_sections(cfg)
     for node, key, path in list(numbers(cfg)):
         name = kind_of(path)

@@ -188,11 +188,22 @@ def _launches_together() -> bool:
     return not str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
 
 
+def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+    """`cfg` with `limit` applied, and all its values. Raises ConfigError for one that is missing or wrong."""
+    from attention_atlas.limit import limited
+
+    try:
+        cfg = limited(cfg)
+        values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except Exception as error:
+        raise config_error(error) from None
+    return cfg, values
+
+
 def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: DictConfig) -> Any:
     from hydra.core.hydra_config import HydraConfig
 
     from attention_atlas.dials import read_dials
-    from attention_atlas.limit import limited
     from attention_atlas.tracking import stage_run
 
     # Workers of a parallel launcher import this module without the script's own guard.
@@ -202,11 +213,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: Dict
     if _is_sweep():
         sweep_dir = Path(hydra_cfg.runtime.output_dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        cfg = limited(cfg)
-        config: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except Exception as error:
-        raise _config_error(error) from None
+    cfg, config = resolved(cfg)
     choices = hydra_cfg.runtime.choices
     label = " ".join([name, *(str(choices[g]) for g in ("data", "model", "linker") if g in choices)])
     tags = {"stage": name}
@@ -238,7 +245,7 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise _config_error(error) from None
+        raise config_error(error) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{' '.join(str(error).split())}; correct the YAML") from None
 
@@ -249,7 +256,7 @@ def _check_params() -> None:
     read_dials()
 
 
-def _config_error(error: BaseException) -> AtlasError:
+def config_error(error: BaseException) -> AtlasError:
     cause = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
