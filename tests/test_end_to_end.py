@@ -18,11 +18,13 @@ import yaml
 from conftest import ROOT
 
 from attention_atlas.lanes import repro_side_by_side
+from attention_atlas.manifests import FOLDER, MACHINERY, NAME
 from attention_atlas.profiles import apply_profile, copy_repository
 
 # One worker runs all of these, the others the unit tests.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
+FIXTURES = Path(__file__).parent / "fixtures"
 # Figures of each study, at least.
 STUDIES = {"grounding": 5, "modality": 12, "alignment": 20, "vilt_layers": 20, "vllm_phases": 11}
 # Killed in each of these, this many seconds after the stage's process has started to work.
@@ -43,6 +45,7 @@ def environment() -> dict[str, str]:
     }
     # One thread everywhere: sums over two differ in their last digits, and outputs are compared by digest.
     kept["OMP_NUM_THREADS"] = "1"
+    kept["PYTHONPATH"] = str(FIXTURES / "imported")  # each stage notes what it imports
     return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
 
 
@@ -138,23 +141,60 @@ def test_a_no_op_repro_ends_within_five_seconds(smoke: Path) -> None:
     assert min(times) < 5, times
 
 
-def test_an_edit_in_a_conf_file_makes_exactly_its_stages_stale(smoke: Path) -> None:
-    users: dict[str, set[str]] = {}
-    for name, stage in lock(smoke).items():
-        for path in (dep["path"] for dep in stage["deps"]):
-            if path.startswith("conf/"):
-                users.setdefault(path, set()).add(name)
-    assert len(users) > 20
-    originals = {path: (smoke / path).read_text() for path in users}
-    try:
-        # All at once: DVC says of each stage which of its files changed, and asking takes seconds.
-        for path, text in originals.items():
-            (smoke / path).write_text(text + "\nedited_by_test: 1\n")
-        stale = changed_deps(smoke)
-    finally:
-        for path, text in originals.items():
+def test_a_manifest_lists_every_file_that_its_stage_imports(smoke: Path) -> None:
+    """Against what each process of the smoke run, workers included, really imported."""
+    ignored = {f"src/attention_atlas/{name}.py" for name in (*MACHINERY, "manifests")}
+    listed_total = imported_total = 0
+    for name in set(lock(smoke)) - {NAME}:
+        noted = (smoke / ".work/imported" / f"{name}.txt").read_text().split()
+        imported = {str(Path(p).relative_to(smoke)) for p in noted} - ignored
+        listed = set(manifest(smoke, name)["code"])
+        assert imported <= listed, f"{name}: {sorted(imported - listed)}"
+        listed_total, imported_total = listed_total + len(listed), imported_total + len(imported)
+    # Branches that this profile does not take are listed too; many more would make stages stale for nothing.
+    assert imported_total > 0.7 * listed_total, (imported_total, listed_total)
+
+
+def manifest(folder: Path, name: str) -> dict[str, Any]:
+    return yaml.load((folder / FOLDER / f"{name}.yaml").read_bytes(), yaml.CSafeLoader)
+
+
+# An edit, and the stages that it must make stale.
+EDITS = {
+    "conf/train/captions.yaml": ("# only a comment", set()),
+    "src/attention_atlas/tracking.py": ("# logs, computes nothing", set()),
+    "conf/linker/glove_add.yaml": ("edited: 1", {"grounding_linkers@linkers"}),
+    "src/attention_atlas/models/mac.py": ("#", {"alignment_cells@mac", "alignment_cells@mac_blind"}),
+    "src/attention_atlas/text_to_image/classifier.py": (
+        "#",
+        {
+            *(
+                "alignment_encoders@picture_classifier_birds",
+                "alignment_encoders@picture_classifier_tabletop",
+            ),
+            *("alignment_cells@attngan_birds", "alignment_cells@attngan_tabletop"),
+        },
+    ),
+    "src/attention_atlas/worlds/birds/bird.py": ("#", {"world@birds", "annotate@birds_captions"}),
+    "src/attention_atlas/figures/vilt_heads.py": ("#", {"vilt_plot"}),
+}
+
+
+def test_an_edit_makes_exactly_its_stages_stale(smoke: Path) -> None:
+    before = {name: manifest(smoke, name) for name in set(lock(smoke)) - {NAME}}
+    for path, (added, stages) in EDITS.items():
+        text = (smoke / path).read_text()
+        try:
+            (smoke / path).write_text(f"{text}\n{added}\n")
+            assert dvc(smoke, "repro", NAME).returncode == 0
+            changed = {name for name, old in before.items() if manifest(smoke, name) != old}
+            assert changed == stages, path
+            if stages:  # DVC sees it, too
+                assert set().union(*(v for k, v in changed_deps(smoke).items())) == stages, path
+        finally:
             (smoke / path).write_text(text)
-    assert {path: stale.get(path, set()) for path in users} == users
+    assert dvc(smoke, "repro", NAME).returncode == 0
+    assert not changed_deps(smoke)
 
 
 def changed_deps(folder: Path) -> dict[str, set[str]]:
@@ -185,7 +225,7 @@ def test_experiments_keep_their_runs(smoke: Path) -> None:
     assert names() == []
     tagged = [r for r in client.search_runs(["1"], max_results=5000) if "stage" in r.data.tags]
     stages = [r for r in tagged if r.data.tags["stage"] != "cell"]  # cells lie under the run of their stage
-    assert len(stages) == len(lock(smoke))
+    assert len(stages) == len(lock(smoke)) - 1  # all but the manifests
     assert len({r.data.tags["mlflow.parentRunId"] for r in stages}) == 1
     for words, linker in ((["--temp"], "glove_add"), ([], "gold")):
         before = len(names())

@@ -19,12 +19,10 @@ from attention_atlas.lanes import lanes_here, repro_side_by_side, stage_needs
 def test_stages_of_this_repository() -> None:
     needs = stage_needs(ROOT)
     order = list(needs)
-    assert len(needs) > 60 and order[:2] == [
-        "manifests",
-        "world@rooms",
-    ]  # before a training, and what is read from it
+    # Before a training comes what it reads.
+    assert len(needs) > 60 and order[:2] == ["manifests", "world@rooms"]
     assert order.index("vllm_train@llava_blind") < order.index("vllm_dump@llava_embedded-rooms_captions")
-    assert needs["world@rooms"] == set() and "world@rooms" in needs["grounding_train@lstm"]
+    assert needs["world@rooms"] == {"manifests"} and "world@rooms" in needs["grounding_train@lstm"]
     assert all(need in needs for of in needs.values() for need in of)
     assert not any("report" in of for of in needs.values())
 
@@ -78,6 +76,20 @@ def test_everything_is_made(project: Path, capfd: pytest.CaptureFixture[str]) ->
     )
     assert "up to date" in again.stdout + again.stderr
     assert "two_train | Running stage 'two_train'" in capfd.readouterr().out
+
+
+def test_a_stage_new_in_dvc_yaml_gets_its_manifest(project: Path) -> None:
+    manifest = "data/manifests/new.yaml"
+    manifests = {
+        "cmd": "mkdir -p data/manifests && touch data/manifests/$STAGES",
+        "outs": [{"data/manifests": {"persist": True}}],
+    }
+    stages = {"manifests": manifests, "new": {"cmd": "touch new", "deps": [manifest], "outs": ["new"]}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"manifests": manifests}}))
+    assert repro_side_by_side(project, {**os.environ, "STAGES": "old.yaml"}) == 0
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    assert repro_side_by_side(project, {**os.environ, "STAGES": "new.yaml"}) == 0
+    assert (project / "new").exists()
 
 
 def test_a_stage_that_fails_ends_with_dvcs_status(project: Path) -> None:

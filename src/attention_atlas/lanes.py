@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+from attention_atlas.manifests import FOLDER, NAME
 from attention_atlas.tracking import SESSION_VARIABLE
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def repro_side_by_side(
     share = str(max(1, cores // lanes))
     of_a_lane = {"OMP_NUM_THREADS": share, **everywhere}
     waiting = stage_needs(root, targets)
+    _add_manifests(root, waiting, everywhere)
     all_needs = _with_their_needs(waiting)
     done: set[str] = set()
     running: dict[Future[int], str] = {}
@@ -80,6 +82,13 @@ def repro_side_by_side(
     if code == 0:
         sort_lock(root / "dvc.lock")
     return code
+
+
+def _add_manifests(root: Path, stages: Iterable[str], environment: Mapping[str, str]) -> None:
+    """Write the manifests again if one is missing: that stage cannot depend on dvc.yaml, which names all."""
+    folder = root / FOLDER
+    if folder.is_dir() and not all((folder / f"{name}.yaml").is_file() for name in stages if name != NAME):
+        _dvc(root, environment, ["--force", "--single-item", NAME], NAME)
 
 
 def lanes_here() -> int:
