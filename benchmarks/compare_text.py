@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from attention_atlas.corpus import Example, read_corpus
-from attention_atlas.datasets.tell_me_more import read_tell_me_more
+from attention_atlas.data.corpus import Example, read_corpus
+from attention_atlas.data.tell_me_more import read_tell_me_more
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import Parse
 

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from attention_atlas.corpus import Corpus, Example, read_corpus
-from attention_atlas.datasets.tell_me_more import read_tell_me_more
+from attention_atlas.data.corpus import Corpus, Example, read_corpus
+from attention_atlas.data.tell_me_more import read_tell_me_more
 from attention_atlas.errors import AtlasError
 from attention_atlas.language import agreement
 from attention_atlas.language.parse import MODEL, parse_texts

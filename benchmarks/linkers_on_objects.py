@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.corpus import Corpus, read_corpus
+from attention_atlas.data.corpus import Corpus, read_corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parse import parse_texts
-from attention_atlas.linkers.evaluate import evaluate
-from attention_atlas.vision.features_file import FeaturesFile, FeaturesWriter
+from attention_atlas.linking.evaluate import evaluate
+from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 
 REGIONS = 36
 

@@ -23,15 +23,15 @@ WAYS = ("given back", "kept")
 
 def one(line: str, way: str) -> None:
     """Print the seconds per update of one model, in this process."""
-    from attention_atlas.memory import keep_freed_memory
+    from attention_atlas.workflow.memory import keep_freed_memory
 
     if way == "kept":
         keep_freed_memory()
     from hydra import compose, initialize_config_dir
     from training_processes import seconds_per_update
 
-    from attention_atlas import resolvers  # noqa: F401
-    from attention_atlas.dials import read_dials
+    from attention_atlas.workflow import resolvers  # noqa: F401
+    from attention_atlas.workflow.params import read_dials
 
     read_dials()
     with initialize_config_dir(str(Path.cwd() / "conf"), version_base="1.3"):

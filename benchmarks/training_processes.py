@@ -36,12 +36,13 @@ def seconds_per_update(cfg: Any, parts: int, threads: int, join: Callable[[], No
     import torch
     from hydra.utils import instantiate
 
-    from attention_atlas import resolvers  # noqa: F401
-    from attention_atlas.paths import features_path
+    from attention_atlas.models.run_folder import build_model
+    from attention_atlas.regions.features_file import FeaturesFile
     from attention_atlas.training.loop import train
-    from attention_atlas.training.run import build_model, build_task, run_config
+    from attention_atlas.training.run import build_task, run_config
     from attention_atlas.training.settings import TrainSettings
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.workflow import resolvers  # noqa: F401
+    from attention_atlas.workflow.paths import features_path
 
     model_config, training, seed = run_config(cfg)
     loop = TrainSettings.read(training["loop"])
@@ -70,9 +71,9 @@ def main() -> None:
 
     from hydra import compose, initialize_config_dir
 
-    from attention_atlas import resolvers  # noqa: F401
-    from attention_atlas.dials import read_dials
     from attention_atlas.training.processes import together
+    from attention_atlas.workflow import resolvers  # noqa: F401
+    from attention_atlas.workflow.params import read_dials
 
     read_dials()
     cores = os.cpu_count() or 1

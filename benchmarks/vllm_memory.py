@@ -36,7 +36,7 @@ def model(layers: int, device: str, dtype: str):
     import torch
     import transformers as T
 
-    from attention_atlas.models.vllm.loaded import LoadedVllm
+    from attention_atlas.models.vlm.loaded import LoadedVllm
 
     torch.manual_seed(0)
     small = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=1)
@@ -54,7 +54,7 @@ def model(layers: int, device: str, dtype: str):
 def once(length: int, layers: int, device: str, dtype: str) -> dict[str, float]:
     import torch
 
-    from attention_atlas.vllm.measure import measure
+    from attention_atlas.studies.vlm_phases.measure import measure
 
     loaded = model(layers, device, dtype)
     roles = [["bos", *["image"] * (length - 64), *["text"] * 63]]

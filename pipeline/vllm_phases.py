@@ -1,14 +1,14 @@
 """Metrics of the vision LLMs' phases from their dumps: tables, phases, and samples to show."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("vllm_phases")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
-    from attention_atlas.metrics.vllm_study import write_study
-    from attention_atlas.paths import attention_path, results_path
+    from attention_atlas.studies.vlm_phases.tables import write_study
+    from attention_atlas.workflow.paths import attention_path, results_path
 
     experiment = cfg.experiment
     wanted = [(model, data) for data in [*experiment.data, *experiment.order] for model in experiment.models]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attention_atlas.corpus import Corpus
-from attention_atlas.datasets.stanford_paragraphs import read_stanford_paragraphs
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.data.stanford_paragraphs import read_stanford_paragraphs
 from attention_atlas.errors import AtlasError
 
 URL = "https://cs.stanford.edu/people/rak248/{folder}/{image_id}.jpg"

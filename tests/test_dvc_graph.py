@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from attention_atlas import resolvers  # noqa: F401
-from attention_atlas.manifests import FOLDER, NAME
+from attention_atlas.workflow import resolvers  # noqa: F401
+from attention_atlas.workflow.manifests import FOLDER, NAME
 
 
 def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
@@ -74,7 +74,7 @@ def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.Monk
 
     from dvc.repo import Repo
 
-    from attention_atlas.profiles import apply_profile
+    from attention_atlas.workflow.profiles import apply_profile
 
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     for name in ("dvc.yaml", "params.yaml"):

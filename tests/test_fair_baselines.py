@@ -11,8 +11,8 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from attention_atlas import resolvers  # noqa: F401
 from attention_atlas.training.run import run_config
+from attention_atlas.workflow import resolvers  # noqa: F401
 
 PROFILES = {"embedded": "params.yaml", "smoke": "params.yaml", "paper": "conf/profiles/paper.yaml"}
 # What a blind model may have otherwise: its name, that it is blind, and what only a picture could teach.

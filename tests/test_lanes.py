@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from attention_atlas.lanes import lanes_here, repro_side_by_side, stage_needs
+from attention_atlas.workflow.parallel import lanes_here, repro_side_by_side, stage_needs
 
 
 def test_stages_of_this_repository() -> None:
@@ -134,7 +134,7 @@ def test_a_lane_has_its_share_of_the_cores(project: Path, monkeypatch: pytest.Mo
 
 
 def test_only_some_stages_and_what_they_need(project: Path) -> None:
-    command = [sys.executable, "-m", "attention_atlas.lanes"]
+    command = [sys.executable, "-m", "attention_atlas.workflow.parallel"]
     assert subprocess.run([*command, "two_train"], cwd=project).returncode == 0
     made = {"world_a", "world_b", "one", "one_plot", "two", "report"} & {p.name for p in project.iterdir()}
     assert made == {"world_b", "two"}
@@ -153,7 +153,8 @@ def test_an_interrupt_begins_no_further_lane(project: Path) -> None:
     }
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": lanes}))
     code = (
-        "import os, pathlib, attention_atlas.lanes as l; l.repro_side_by_side(pathlib.Path('.'), os.environ)"
+        "import os, pathlib; from attention_atlas.workflow.parallel import repro_side_by_side;"
+        "repro_side_by_side(pathlib.Path('.'), os.environ)"
     )
     run = subprocess.Popen([sys.executable, "-c", code], cwd=project, start_new_session=True)
     while not list(project.glob("begun_*")):

@@ -12,10 +12,10 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_dvc_graph import composed, resolved_stages
 
-from attention_atlas.dials import check_dials, read_dials
 from attention_atlas.errors import ConfigError
-from attention_atlas.limit import LISTS, kind_of, limited, numbers
-from attention_atlas.profiles import apply_profile, set_dials
+from attention_atlas.workflow.limit import LISTS, kind_of, limited, numbers
+from attention_atlas.workflow.params import check_dials, read_dials
+from attention_atlas.workflow.profiles import apply_profile, set_dials
 
 LIMIT = {"steps": 3, "examples": 50, "width": 24}
 MOST = LIMIT | {"batch": 2, "generated": 5}
@@ -53,7 +53,9 @@ def test_every_number_is_named_by_a_list(configurations: dict[str, Any]) -> None
         for _, _, path in numbers(cfg)
         if not kind_of(path) and path != "limit"
     }
-    assert not unnamed, "new numbers: say in src/attention_atlas/limit.py whether the limit cuts them"
+    assert not unnamed, (
+        "new numbers: say in src/attention_atlas/workflow/limit.py whether the limit cuts them"
+    )
 
 
 def test_null_changes_nothing(configurations: dict[str, Any]) -> None:

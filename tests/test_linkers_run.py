@@ -13,12 +13,12 @@ import pytest
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import Parse
-from attention_atlas.linkers.base import Linker
-from attention_atlas.linkers.glove_add import GloveAddLinker
-from attention_atlas.linkers.gold import GoldLinker
-from attention_atlas.linkers.links import Links, PhraseLink, read_links, write_links
-from attention_atlas.linkers.run import link_corpus
-from attention_atlas.vision.features_file import FeaturesFile
+from attention_atlas.linking.base import Linker
+from attention_atlas.linking.glove_add import GloveAddLinker
+from attention_atlas.linking.gold import GoldLinker
+from attention_atlas.linking.links import Links, PhraseLink, read_links, write_links
+from attention_atlas.linking.run import link_corpus
+from attention_atlas.regions.features_file import FeaturesFile
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_duplicated_example_is_named(tmp_path: Path) -> None:
 def configured(root: Path, name: str, profile: str) -> Any:
     from omegaconf import OmegaConf
 
-    from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
+    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
     linker = OmegaConf.load(root / "conf/linker" / f"{name}.yaml")
     return OmegaConf.create({"profile": profile, "linker": linker}).linker

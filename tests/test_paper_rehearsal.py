@@ -11,9 +11,9 @@ import yaml
 from conftest import ROOT
 from rehearsal.rehearsal import LIMIT, rehearse
 
-from attention_atlas.figures.draw import of_profile
-from attention_atlas.lanes import stage_needs
-from attention_atlas.papercheck import check_entry, read_list
+from attention_atlas.plotting.draw import of_profile
+from attention_atlas.workflow.paper_check import check_entry, read_list
+from attention_atlas.workflow.parallel import stage_needs
 
 # The other worker's end-to-end run is the group e2e.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("paper")]

@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.profiles import apply_profile, copy_repository
+from attention_atlas.workflow.profiles import apply_profile, copy_repository
 
 
 @pytest.fixture

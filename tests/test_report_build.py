@@ -11,10 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.figures.style import new_figure, save, style
-from attention_atlas.metrics.table import make_table, write_table
-from attention_atlas.report.build import about, build_report, notes
-from attention_atlas.report.numbers import Tables, number, pick, quote
+from attention_atlas.measures.table import make_table, write_table
+from attention_atlas.plotting.style import new_figure, save, style
+from attention_atlas.reporting.build import about, build_report, notes
+from attention_atlas.reporting.numbers import Tables, number, pick, quote
 
 CONF = Path(__file__).resolve().parents[1] / "conf/report/grounding.yaml"
 P_LH = np.array([[0.05, 0.10], [0.21, 0.33], [0.20, 0.30]])

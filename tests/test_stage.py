@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from attention_atlas.dials import check_dials, read_dials
 from attention_atlas.errors import ConfigError
+from attention_atlas.workflow.params import check_dials, read_dials
 
 PROBE = """
 from attention_atlas.errors import AtlasError
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 @stage("world")
 def main(cfg, stage):
@@ -26,7 +26,7 @@ def main(cfg, stage):
     if cfg.seed == 14:
         from hydra.utils import instantiate
 
-        instantiate({"_target_": "attention_atlas.corpus.read_corpus", "root": "nowhere"})
+        instantiate({"_target_": "attention_atlas.data.corpus.read_corpus", "root": "nowhere"})
     print("ran with seed", cfg.seed, "on", stage.device, "out", stage.out("data/x"))
 
 if __name__ == "__main__":
@@ -161,7 +161,7 @@ def test_wrong_dials(change: dict[str, object], said: str) -> None:
 def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from omegaconf import OmegaConf
 
-    from attention_atlas.stage import Stage
+    from attention_atlas.workflow.stage import Stage
 
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "in.txt"
@@ -184,7 +184,7 @@ def test_a_second_run_of_the_same_work_is_one_line_and_the_first_goes_on(
     from omegaconf import OmegaConf
 
     from attention_atlas.errors import AtlasError
-    from attention_atlas.stage import Stage
+    from attention_atlas.workflow.stage import Stage
 
     monkeypatch.chdir(tmp_path)
     cfg = OmegaConf.create({"seed": 0, "device": {"world": "cpu"}})
@@ -202,7 +202,7 @@ def test_a_second_run_of_the_same_work_is_one_line_and_the_first_goes_on(
 
 
 def test_linked_folders_belong_to_the_digest_and_cycles_end(tmp_path: Path) -> None:
-    from attention_atlas.stage import content_hash
+    from attention_atlas.workflow.stage import content_hash
 
     images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
     (images / "val").mkdir(parents=True)
@@ -233,7 +233,7 @@ def test_digest_of_a_folder_without_links_is_that_of_earlier_versions(tmp_path: 
     """Otherwise every unfinished run would start again from nothing."""
     import hashlib
 
-    from attention_atlas.stage import content_hash
+    from attention_atlas.workflow.stage import content_hash
 
     files = {"a.txt": "1", "b/c.txt": "2", "b-d/e.txt": "3", ".hidden": "4"}
     for name, text in files.items():

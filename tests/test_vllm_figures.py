@@ -12,17 +12,17 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.figures.draw import draw_all
-from attention_atlas.metrics.table import read_table, select, write_table
-from attention_atlas.metrics.vllm_context import INTER, ContextRows
-from attention_atlas.metrics.vllm_dump import Dump
-from attention_atlas.metrics.vllm_knockout import knockout_rows, winoground_rows
-from attention_atlas.metrics.vllm_lens import LensRows
-from attention_atlas.metrics.vllm_norm import NormRows, concentration, membership
-from attention_atlas.metrics.vllm_study import PhasesStudy, write_study
-from attention_atlas.store import Axis, StatisticsWriter
-from attention_atlas.vllm.norm_attention import ROWS
-from attention_atlas.vllm.run import PhasesDump, dump_phases
+from attention_atlas.measures.table import read_table, select, write_table
+from attention_atlas.plotting.draw import draw_all
+from attention_atlas.recording import Axis, StatisticsWriter
+from attention_atlas.studies.vlm_phases.context_rows import INTER, ContextRows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
+from attention_atlas.studies.vlm_phases.knockout_rows import knockout_rows, winoground_rows
+from attention_atlas.studies.vlm_phases.lens_rows import LensRows
+from attention_atlas.studies.vlm_phases.norm_attention import ROWS
+from attention_atlas.studies.vlm_phases.norm_rows import NormRows, concentration, membership
+from attention_atlas.studies.vlm_phases.run import PhasesDump, dump_phases
+from attention_atlas.studies.vlm_phases.tables import PhasesStudy, write_study
 
 PIECES = ["<s>", "▁cube", "▁red", "▁lamp", "▁the", "s", "▁ball"]
 TEXTS = ["the red cube", "a ball", "the lamp"]

@@ -15,10 +15,10 @@ from PIL import Image
 from vllm_world import TEXTS, tiny, tiny_tokenizer
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.vllm.hub import HubVllm, checked_config, load_hub, resolved_precision
-from attention_atlas.models.vllm.load import load_vllm
+from attention_atlas.models.vlm.hub import HubVllm, checked_config, load_hub, resolved_precision
+from attention_atlas.models.vlm.load import load_vllm
 from attention_atlas.training.run import build_task, train_task
-from attention_atlas.vllm.data import Sample
+from attention_atlas.training.vlm_samples import Sample
 
 TEMPLATES = {"llava": "USER: <image>\n{prompt} ASSISTANT:", "instructblip": "{prompt}"}
 
@@ -108,7 +108,7 @@ def test_inputs_are_those_of_transformers_own_processor(checkpoint, sample):
 def test_the_run_folder_names_the_checkpoint(checkpoint, sample, tmp_path):
     kind, folder = checkpoint
     model = {
-        "_target_": "attention_atlas.models.vllm.hub.HubVllm",
+        "_target_": "attention_atlas.models.vlm.hub.HubVllm",
         "name": "tiny",
         "pretrained": str(folder),
         "template": TEMPLATES[kind],

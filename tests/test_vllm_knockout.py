@@ -10,8 +10,7 @@ import torch
 import vllm_tiny as tiny
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vllm.data import samples_of
-from attention_atlas.vllm.knockout import (
+from attention_atlas.studies.vlm_phases.knockout import (
     Block,
     allowed,
     block_log_probs,
@@ -20,6 +19,7 @@ from attention_atlas.vllm.knockout import (
     text_log_prob,
     windows,
 )
+from attention_atlas.training.vlm_samples import samples_of
 
 LAST = tiny.LAYERS - 1
 

@@ -10,8 +10,7 @@ import torch
 import vllm_tiny as tiny
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vllm.data import samples_of
-from attention_atlas.vllm.logit_lens import (
+from attention_atlas.studies.vlm_phases.logit_lens import (
     FRAGMENT,
     caption_words,
     content,
@@ -22,7 +21,8 @@ from attention_atlas.vllm.logit_lens import (
     stop_words,
     words_of,
 )
-from attention_atlas.vllm.measure import measure
+from attention_atlas.studies.vlm_phases.measure import measure
+from attention_atlas.training.vlm_samples import samples_of
 
 
 def test_decode_in_blocks_is_argmax_of_the_whole() -> None:

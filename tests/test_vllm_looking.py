@@ -7,10 +7,9 @@ import pytest
 from vllm_world import captioned, tiny, tiny_inputs, tiny_tokenizer
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.table import make_table
-from attention_atlas.models.vllm.loaded import LoadedVllm
-from attention_atlas.vllm.data import samples_of
-from attention_atlas.vllm.looking import (
+from attention_atlas.measures.table import make_table
+from attention_atlas.models.vlm.loaded import LoadedVllm
+from attention_atlas.studies.vlm_phases.looking import (
     BLIND,
     GREY,
     OTHER,
@@ -22,6 +21,7 @@ from attention_atlas.vllm.looking import (
     log_probs,
     other_pictures,
 )
+from attention_atlas.training.vlm_samples import samples_of
 
 ABOUT = {"experiment": "e", "model": "m", "data": "d"}
 
@@ -69,7 +69,7 @@ def test_conditions_show_what_they_say(tmp_path):
 
 
 def test_a_table_of_no_models_is_refused():
-    from attention_atlas.tables.looking import Looking
+    from attention_atlas.studies.vlm_phases.ablation_table import Looking
 
     with pytest.raises(AtlasError, match="models: the list is empty"):
         Looking(models=[])

@@ -12,14 +12,14 @@ from PIL import Image
 from vllm_world import TEXTS, VISION, tiny, tiny_inputs, tiny_text, tiny_tokenizer
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.vllm.clip_tower import ClipTower, clip_vision, vision_config
-from attention_atlas.models.vllm.inputs import IGNORED, VllmInputs
-from attention_atlas.models.vllm.instructblip import InstructBlip, take_clip
-from attention_atlas.models.vllm.loaded import LoadedVllm
-from attention_atlas.models.vllm.packed import pack, seen
-from attention_atlas.models.vllm.text_model import LlamaText, llama_config
-from attention_atlas.models.vllm.tokenizer import IMAGE, load_tokenizer, save_tokenizer, train_tokenizer
-from attention_atlas.vllm.data import Sample
+from attention_atlas.models.vlm.clip_tower import ClipTower, clip_vision, vision_config
+from attention_atlas.models.vlm.inputs import IGNORED, VllmInputs
+from attention_atlas.models.vlm.instructblip import InstructBlip, take_clip
+from attention_atlas.models.vlm.loaded import LoadedVllm
+from attention_atlas.models.vlm.packed import pack, seen
+from attention_atlas.models.vlm.text_model import LlamaText, llama_config
+from attention_atlas.models.vlm.tokenizer import IMAGE, load_tokenizer, save_tokenizer, train_tokenizer
+from attention_atlas.training.vlm_samples import Sample
 
 KINDS = ("llava", "instructblip")
 

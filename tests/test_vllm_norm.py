@@ -11,15 +11,15 @@ import vllm_tiny as tiny
 
 from attention_atlas.capture.checks import validate
 from attention_atlas.errors import AtlasError
-from attention_atlas.vllm.data import samples_of
-from attention_atlas.vllm.measure import measure
-from attention_atlas.vllm.norm_attention import (
+from attention_atlas.studies.vlm_phases.measure import measure
+from attention_atlas.studies.vlm_phases.norm_attention import (
     attention_names,
     chosen_rows,
     even_share,
     mass_by_group,
     sinks,
 )
+from attention_atlas.training.vlm_samples import samples_of
 
 
 @pytest.mark.parametrize("name", tiny.MAKERS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.vllm.phases import NAMES, bootstrap_phases, chance_four, find_phases
+from attention_atlas.studies.vlm_phases.phases import NAMES, bootstrap_phases, chance_four, find_phases
 
 PLANTED = np.array([0.0, 0.3, 0.5, 0.45, 0.3, 0.2, 0.5, 0.8, 1.0, 0.9, 0.6])
 

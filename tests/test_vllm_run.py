@@ -11,11 +11,11 @@ import pytest
 import torch
 import vllm_tiny as tiny
 
-from attention_atlas.corpus import Corpus
+from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.store import StatisticsStore
-from attention_atlas.vllm.data import samples_of
-from attention_atlas.vllm.run import PhasesDump, draw, dump_phases
+from attention_atlas.recording import StatisticsStore
+from attention_atlas.studies.vlm_phases.run import PhasesDump, draw, dump_phases
+from attention_atlas.training.vlm_samples import samples_of
 
 SETTINGS = PhasesDump(
     {"context": 6, "lens": 4, "norm": 3, "knockout": 2, "pairs": None},
@@ -91,7 +91,7 @@ def test_log_probabilities_are_the_models_own(tmp_path: Path) -> None:
 
 
 def test_a_killed_dump_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import attention_atlas.vllm.run as run
+    import attention_atlas.studies.vlm_phases.run as run
 
     whole = dumped("llava", tmp_path / "a")[1]
     written = 0
@@ -144,7 +144,7 @@ def test_memory_of_states_does_not_pile_up(tmp_path: Path) -> None:
     """No layer's states are alive when the next but one is visited (transformers keeps the embeddings)."""
     import weakref
 
-    from attention_atlas.vllm.measure import each_state
+    from attention_atlas.studies.vlm_phases.measure import each_state
 
     loaded, corpus = tiny.llava(), tiny.corpus(tmp_path)
     inputs = loaded.batch(samples_of(corpus, corpus.examples[:1]))
@@ -168,8 +168,8 @@ def test_a_model_alone_on_the_command_line_gets_the_studys_settings(given: list[
     from hydra.core.global_hydra import GlobalHydra
     from hydra.utils import instantiate
 
-    from attention_atlas.stage import config_hash
-    from attention_atlas.vllm.stage import with_experiment
+    from attention_atlas.studies.vlm_phases.stage import with_experiment
+    from attention_atlas.workflow.stage import config_hash
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -10,15 +10,15 @@ from omegaconf import OmegaConf
 from vllm_world import captioned
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.vllm.load import load_vllm
+from attention_atlas.models.vlm.load import load_vllm
 from attention_atlas.training.run import build_task, train_task
 from attention_atlas.training.tasks.contrastive import ContrastiveTask
 from attention_atlas.training.tasks.vllm_text import VllmTextTask, by_length, next_token_batch
 from attention_atlas.training.tasks.vllm_tuning import VllmTuningTask
-from attention_atlas.vllm.data import CAPTION_PROMPT, sample_of, samples_of
-from attention_atlas.vllm.pictures import PixelCache, read_layers, samples
+from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
+from attention_atlas.training.vlm_samples import CAPTION_PROMPT, sample_of, samples_of
 
-MODELS = "attention_atlas.models.vllm."
+MODELS = "attention_atlas.models.vlm."
 TASKS = "attention_atlas.training.tasks."
 TOWER = {
     "_target_": MODELS + "clip_tower.ClipTower",
@@ -180,8 +180,8 @@ def test_questions_and_captions_become_samples(runs):
 
 
 def test_cached_pixels_are_the_processors_own(runs):
-    from attention_atlas.models.vllm.images import embedded_image_processor
-    from attention_atlas.models.vllm.inputs import VllmInputs
+    from attention_atlas.models.vlm.images import embedded_image_processor
+    from attention_atlas.models.vlm.inputs import VllmInputs
 
     corpus = runs[0]
     for size in (48, 36):

@@ -8,16 +8,16 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from worlds_tabletop_scene import BLUE_CUBE, CUBE, RING, SPHERE, TABLE, tables, understood, write_corpus
 
-from attention_atlas.corpus import read_corpus
+from attention_atlas.data.corpus import read_corpus
 from attention_atlas.errors import ConfigError
 from attention_atlas.language.words import words
-from attention_atlas.resolvers import register
-from attention_atlas.worlds.tabletop import Tabletop
-from attention_atlas.worlds.tabletop.captions import Captions, _length
-from attention_atlas.worlds.tabletop.order import Claim, Order, claims, find_pairs
-from attention_atlas.worlds.tabletop.questions import Questions
-from attention_atlas.worlds.tabletop.table import Table, holds
-from attention_atlas.worlds.tabletop.telling import SIDE_WORDS, Telling, distinct, matching, wording
+from attention_atlas.synthetic.tabletop import Tabletop
+from attention_atlas.synthetic.tabletop.captions import Captions, _length
+from attention_atlas.synthetic.tabletop.order import Claim, Order, claims, find_pairs
+from attention_atlas.synthetic.tabletop.questions import Questions
+from attention_atlas.synthetic.tabletop.table import Table, holds
+from attention_atlas.synthetic.tabletop.telling import SIDE_WORDS, Telling, distinct, matching, wording
+from attention_atlas.workflow.resolvers import register
 
 SAID = {said: name for name, words in SIDE_WORDS.items() for said in words}
 SAID |= {"on its left": "left", "on its right": "right"}
@@ -193,7 +193,7 @@ def test_the_shipped_configs_give_these_layers(root, name, sort):
                 assert data.sizes.train == train and isinstance(instantiate(data.world), Tabletop)
             else:
                 assert isinstance(instantiate(data.annotator), sort)
-            assert data.reader._target_ == "attention_atlas.corpus.read_corpus"
+            assert data.reader._target_ == "attention_atlas.data.corpus.read_corpus"
 
 
 @pytest.mark.parametrize("make, said", [

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from attention_atlas.corpus import Corpus, Example, Scene
-from attention_atlas.models.vllm.images import embedded_image_processor
-from attention_atlas.models.vllm.inputs import VllmInputs
-from attention_atlas.models.vllm.loaded import LoadedVllm
-from attention_atlas.models.vllm.tokenizer import IMAGE, train_tokenizer
+from attention_atlas.data.corpus import Corpus, Example, Scene
+from attention_atlas.models.vlm.images import embedded_image_processor
+from attention_atlas.models.vlm.inputs import VllmInputs
+from attention_atlas.models.vlm.loaded import LoadedVllm
+from attention_atlas.models.vlm.tokenizer import IMAGE, train_tokenizer
 
 CAPTIONS = [
     "a red cube stands beside a blue ball.",

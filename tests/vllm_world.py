@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from attention_atlas.corpus import Corpus, Example, read_corpus, write_examples
+from attention_atlas.data.corpus import Corpus, Example, read_corpus, write_examples
 
 VISION = {
     "hidden_size": 16,
@@ -39,22 +39,22 @@ def captioned(root: Path, count: int = 24) -> tuple[Corpus, list[dict[str, str]]
 
 
 def tiny_text(pieces: int, layers: int = 3, kv_heads: int = 2) -> dict[str, Any]:
-    from attention_atlas.models.vllm.text_model import llama_config
+    from attention_atlas.models.vlm.text_model import llama_config
 
     return llama_config(pieces, layers, 4, kv_heads, 16, 24, 256, 0.2)
 
 
 def tiny_tokenizer() -> Any:
-    from attention_atlas.models.vllm.tokenizer import train_tokenizer
+    from attention_atlas.models.vlm.tokenizer import train_tokenizer
 
     return train_tokenizer(TEXTS, 70)
 
 
 def tiny(kind: str, tokenizer: Any, **more: Any) -> Any:
     """A fresh `Llava` or `InstructBlip` (kind: llava | instructblip), seeded, in evaluation mode."""
-    from attention_atlas.models.vllm.instructblip import InstructBlip
-    from attention_atlas.models.vllm.llava import Llava
-    from attention_atlas.models.vllm.tokenizer import IMAGE
+    from attention_atlas.models.vlm.instructblip import InstructBlip
+    from attention_atlas.models.vlm.llava import Llava
+    from attention_atlas.models.vlm.tokenizer import IMAGE
 
     torch.manual_seed(0)
     image_id = tokenizer.convert_tokens_to_ids(IMAGE)
@@ -66,8 +66,8 @@ def tiny(kind: str, tokenizer: Any, **more: Any) -> Any:
 
 
 def tiny_inputs(model: Any, tokenizer: Any) -> Any:
-    from attention_atlas.models.vllm.images import embedded_image_processor
-    from attention_atlas.models.vllm.inputs import VllmInputs
+    from attention_atlas.models.vlm.images import embedded_image_processor
+    from attention_atlas.models.vlm.inputs import VllmInputs
 
     return VllmInputs(
         tokenizer,

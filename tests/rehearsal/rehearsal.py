@@ -8,9 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from attention_atlas.dials import STAGES
-from attention_atlas.lanes import repro_side_by_side
-from attention_atlas.profiles import apply_profile, copy_repository, set_dials
+from attention_atlas.workflow.parallel import repro_side_by_side
+from attention_atlas.workflow.params import STAGES
+from attention_atlas.workflow.profiles import apply_profile, copy_repository, set_dials
 
 from .clevr import write_clevr
 from .corpora import (

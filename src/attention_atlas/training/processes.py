@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.lanes import CORES_VARIABLE
+from attention_atlas.workflow.parallel import CORES_VARIABLE
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"

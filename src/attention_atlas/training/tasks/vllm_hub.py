@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
+    from attention_atlas.data.corpus import Corpus
 
 
 @dataclass
@@ -34,7 +34,7 @@ class VllmHubTask:
 
     def start(self, model: Any) -> None:
         """Raises AtlasError in one line for a model that study 5 cannot use."""
-        from attention_atlas.models.vllm.hub import HubVllm, checked_config, hub_inputs
+        from attention_atlas.models.vlm.hub import HubVllm, checked_config, hub_inputs
 
         if not isinstance(model, HubVllm):
             raise AtlasError(

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.models.vllm.inputs import IGNORED, SLOT
+from attention_atlas.models.vlm.inputs import IGNORED, SLOT
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.vllm.data import Sample
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.training.vlm_samples import Sample
 
 
 @dataclass
@@ -40,7 +40,7 @@ class VllmTextTask:
     uses_features = False
 
     def __post_init__(self) -> None:
-        from attention_atlas.vllm.pictures import layer_files
+        from attention_atlas.training.vlm_pictures import layer_files
 
         if self.batch_size < 1 or self.longest < 4:
             raise ConfigError("conf/train: batch_size must be at least 1 and longest at least 4")
@@ -50,8 +50,8 @@ class VllmTextTask:
         self.inputs = layer_files(self.layers)
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
-        from attention_atlas.models.vllm.tokenizer import train_tokenizer
-        from attention_atlas.vllm.pictures import read_layers, samples
+        from attention_atlas.models.vlm.tokenizer import train_tokenizer
+        from attention_atlas.training.vlm_pictures import read_layers, samples
 
         corpora = read_layers(corpus, self.layers)
         train = samples(corpora, self.split)
@@ -70,7 +70,7 @@ class VllmTextTask:
         return {"pieces": len(self.tokenizer)}
 
     def save(self, folder: Path) -> None:
-        from attention_atlas.models.vllm.tokenizer import save_tokenizer
+        from attention_atlas.models.vlm.tokenizer import save_tokenizer
 
         save_tokenizer(self.tokenizer, folder)
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.vllm.packed import pack
-from attention_atlas.vllm.data import CAPTION_PROMPT
+from attention_atlas.models.vlm.packed import pack
+from attention_atlas.training.vlm_samples import CAPTION_PROMPT
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.vllm.data import Sample
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.training.vlm_samples import Sample
 
 # Pictures whose mean the queries start at.
 STARTING = 256
@@ -40,7 +40,7 @@ TEXT_SIZES = (
 
 @dataclass
 class VllmTuningTask:
-    """An epoch shows every picture once with `turns` of its texts; see models/vllm/packed.py.
+    """An epoch shows every picture once with `turns` of its texts; see models/vlm/packed.py.
 
     tower, text_model: run folders of the two. layers: further text layers {root, layer} besides `data=`.
     instructions: of how many of them an instruction-aware model sees each picture in a step (a row each).
@@ -66,7 +66,7 @@ class VllmTuningTask:
     uses_features = False
 
     def __post_init__(self) -> None:
-        from attention_atlas.vllm.pictures import layer_files
+        from attention_atlas.training.vlm_pictures import layer_files
 
         if min(self.batch_size, self.turns, self.instructions) < 1:
             raise ConfigError("conf/train: batch_size, turns and instructions must be at least 1")
@@ -74,12 +74,12 @@ class VllmTuningTask:
         self.inputs = [self.tower, self.text_model, *layer_files(self.layers)]
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
-        from attention_atlas.models.vllm.clip_tower import ClipTower
-        from attention_atlas.models.vllm.images import embedded_image_processor
-        from attention_atlas.models.vllm.text_model import LlamaText
-        from attention_atlas.models.vllm.tokenizer import load_tokenizer
-        from attention_atlas.training.run import load_run
-        from attention_atlas.vllm.pictures import PixelCache, read_layers, samples
+        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.models.vlm.clip_tower import ClipTower
+        from attention_atlas.models.vlm.images import embedded_image_processor
+        from attention_atlas.models.vlm.text_model import LlamaText
+        from attention_atlas.models.vlm.tokenizer import load_tokenizer
+        from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
 
         tower, text = load_run(self.tower)[0], load_run(self.text_model)[0]
         if not isinstance(tower, ClipTower):
@@ -103,7 +103,7 @@ class VllmTuningTask:
         self._said: dict[Path, list[int]] = {}
 
     def model_sizes(self) -> dict[str, Any]:
-        from attention_atlas.models.vllm.tokenizer import IMAGE
+        from attention_atlas.models.vlm.tokenizer import IMAGE
 
         config = self._text.model.config
         return {
@@ -114,7 +114,7 @@ class VllmTuningTask:
         }
 
     def start(self, model: Any) -> None:
-        from attention_atlas.models.vllm.inputs import VllmInputs
+        from attention_atlas.models.vlm.inputs import VllmInputs
 
         model.start(self._tower.vision, self._text.model)
         self._features = {}
@@ -142,7 +142,7 @@ class VllmTuningTask:
         return words_V
 
     def save(self, folder: Path) -> None:
-        from attention_atlas.models.vllm.tokenizer import save_tokenizer
+        from attention_atlas.models.vlm.tokenizer import save_tokenizer
 
         save_tokenizer(self.tokenizer, folder)
 
@@ -237,10 +237,10 @@ class VllmTuningTask:
         return row | {f"{key}_other": value for key, value in row.items()} if vllm.blind else row
 
     def _cider(self, model: Any) -> dict[str, float]:
-        from attention_atlas.models.vllm.loaded import LoadedVllm
-        from attention_atlas.text_metrics.cider import cider
-        from attention_atlas.text_metrics.tokenize import plain
-        from attention_atlas.vllm.data import Sample
+        from attention_atlas.measures.text.cider import cider
+        from attention_atlas.measures.text.tokenize import plain
+        from attention_atlas.models.vlm.loaded import LoadedVllm
+        from attention_atlas.training.vlm_samples import Sample
 
         loaded = LoadedVllm("validation", model.model, self.model_inputs)
         paths = list(self.references)
