@@ -1,4 +1,4 @@
-# make reproduce   every table and figure, embedded default, then results/report.html (dvc repro, in lanes)
+# make reproduce   every table and figure, mini default, then results/report.html (dvc repro, in parallel)
 # make smoke       the same files from a handful of examples, in .work/smoke (your results stay)
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make ui          compare runs in MLflow

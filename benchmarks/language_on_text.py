@@ -93,7 +93,7 @@ def corpora(options: argparse.Namespace) -> dict[str, Corpus]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rooms", type=Path, default=Path("data/embedded/rooms"))
+    parser.add_argument("--rooms", type=Path, default=Path("data/synthetic/rooms"))
     parser.add_argument("--layer", default="descriptions")
     parser.add_argument("--tell-me-more", type=Path, default=Path("data/raw/tell_me_more"))
     parser.add_argument("--split", default="test")

@@ -1,4 +1,4 @@
-"""Seconds per update of the embedded models: threads of one process against processes of one thread.
+"""Seconds per update of the mini models: threads of one process against processes of one thread.
 
     python benchmarks/training_processes.py               # where worlds and features have been made
     python benchmarks/training_processes.py "experiment=vilt_layers data=rooms_questions model=vilt train=vqa"
@@ -24,7 +24,7 @@ MODELS = (
     "experiment=grounding data=rooms model=lstm train=captioning",
     "experiment=modality data=rooms_captions model=captioner_start train=captions",
     "experiment=vilt_layers data=rooms_questions model=vilt train=vqa",
-    "experiment=vllm_phases data=rooms_captions model=clip_tower train=contrastive",
+    "experiment=vlm_phases data=rooms_captions model=clip_tower train=contrastive",
 )
 WARM, TIMED = 5, 25  # updates
 
@@ -73,9 +73,9 @@ def main() -> None:
 
     from attention_atlas.training.processes import together
     from attention_atlas.workflow import resolvers  # noqa: F401
-    from attention_atlas.workflow.params import read_dials
+    from attention_atlas.workflow.params import read_params
 
-    read_dials()
+    read_params()
     cores = os.cpu_count() or 1
     ways = {f"{cores} threads": (1, cores), "1 thread": (1, 1), "2 processes": (2, 1)}
     print(f"{cores} cores; seconds per update, and the time of the first way over it\n")

@@ -9,7 +9,7 @@ def main(cfg, stage):
 
     from hydra.utils import instantiate
 
-    if cfg.model.get("task") == "vllm":
+    if cfg.model.get("task") == "vlm":
         from attention_atlas.studies.vlm_phases.stage import run_dump
 
         stage.run.metrics(run_dump(cfg, stage))

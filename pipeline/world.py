@@ -1,4 +1,4 @@
-"""Render an embedded world: pictures, what is in them, texts about them."""
+"""Render an synthetic world: pictures, what is in them, texts about them."""
 
 import os
 

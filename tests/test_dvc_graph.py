@@ -60,7 +60,7 @@ def test_named_files_are_there(name: str) -> None:
         assert path in made or inside or (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("profile", ["embedded", "smoke"])
+@pytest.mark.parametrize("profile", ["mini", "smoke"])
 @pytest.mark.parametrize("name", STAGES)
 def test_every_value_resolves(name: str, profile: str) -> None:
     OmegaConf.to_container(
@@ -69,7 +69,7 @@ def test_every_value_resolves(name: str, profile: str) -> None:
 
 
 def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its dials name data sets and models that exist, and every stage's values resolve."""
+    """Its parameters name data sets and models that exist, and every stage's values resolve."""
     import shutil
 
     from dvc.repo import Repo

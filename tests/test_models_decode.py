@@ -62,7 +62,7 @@ def test_the_stages_train_and_generate_from_the_repository_s_own_configuration(t
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    root = tmp_path / "data/embedded/rooms"
+    root = tmp_path / "data/synthetic/rooms"
     root.mkdir(parents=True)
     write_scenes(root / "scenes.jsonl", data.scenes.values())
     write_examples(root / "descriptions.jsonl", data.examples)

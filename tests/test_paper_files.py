@@ -59,7 +59,7 @@ def test_raw_data_is_in_the_list(stages: dict[str, Any]) -> None:
     for name, stage in stages.items():
         read = {d for d in stage["deps"] if d.startswith("data/raw/")}
         for section, value in stage["cfg"].items():
-            # Dials of other stages are in the configuration too; its own sections are what counts.
+            # Parameters of other stages are in the configuration too; its own sections are what counts.
             if (
                 section in ("data", "model", "train", "features", "ocr", "table", "linker")
                 and value is not None

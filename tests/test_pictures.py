@@ -52,7 +52,7 @@ def test_exif_orientation_turns_pixels_and_size(tmp_path: Path, orientation: int
 
 
 def test_every_reader_sees_the_upright_picture(tmp_path: Path) -> None:
-    from attention_atlas.models.vlm.inputs import VllmInputs
+    from attention_atlas.models.vlm.inputs import VlmInputs
     from attention_atlas.regions.source import open_image
     from attention_atlas.training.tasks.compositional import Cells
     from attention_atlas.training.vilt_pictures import Pictures
@@ -65,7 +65,7 @@ def test_every_reader_sees_the_upright_picture(tmp_path: Path) -> None:
     scene = corpus.scenes["a.png"]
     assert (scene.width, scene.height) == (4, 7)
     assert np.array_equal(np.asarray(open_image(corpus, "a.png")), upright)
-    assert np.array_equal(np.asarray(VllmInputs.open_image(path)), upright)
+    assert np.array_equal(np.asarray(VlmInputs.open_image(path)), upright)
     assert np.array_equal(Pictures(corpus, patch=1).get("a.png").permute(1, 2, 0).numpy(), upright)
     small = np.asarray(Image.fromarray(upright).resize((8, 8), Image.Resampling.BOX))
     cells = Cells(corpus, 8).batch(["a.png"])["grid_BCHW"][0].permute(1, 2, 0).numpy()

@@ -1,4 +1,4 @@
-"""Profiles: values for the dials of params.yaml."""
+"""Profiles: values for params.yaml."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "conf/profiles").glob("*.yaml")))
-def test_a_profile_sets_its_dials_and_keeps_the_others(project: Path, name: str) -> None:
+def test_a_profile_sets_its_parameters_and_keeps_the_others(project: Path, name: str) -> None:
     before = yaml.safe_load((project / "params.yaml").read_text())
     apply_profile(project, name)
     text = (project / "params.yaml").read_text()
     after = yaml.safe_load(text)
     assert after["profile"] == name
     assert after["seed"] == before["seed"] and set(after) == set(before)
-    assert text.startswith("# The dials."), "comments are kept"
+    assert text.startswith("# Everything else is in conf/."), "comments are kept"
 
 
 def test_unknown_profile(project: Path) -> None:

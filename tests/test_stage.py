@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.workflow.params import check_dials, read_dials
+from attention_atlas.workflow.params import check_params, read_params
 
 PROBE = """
 from attention_atlas.errors import AtlasError
@@ -91,10 +91,10 @@ def test_absent_device_is_one_line(project: Path) -> None:
     assert "device.world" in line and "cuda:7" in line and "auto" in line
 
 
-def test_typo_in_a_dial_is_one_line(project: Path) -> None:
+def test_typo_in_a_parameter_is_one_line(project: Path) -> None:
     params = (project / "params.yaml").read_text().replace("seed: 0", "sed: 0")
     line = only_line(run(project, params=params), 2)
-    assert "params.yaml: sed: no such dial; did you mean 'seed'?" in line
+    assert "params.yaml: sed: no such parameter; did you mean 'seed'?" in line
 
 
 def test_typo_on_the_command_line_is_one_line(project: Path) -> None:
@@ -137,8 +137,8 @@ def test_every_script_composes(script: str) -> None:
     assert "profile:" in result.stdout
 
 
-def test_dials_of_params_yaml_are_valid() -> None:
-    read_dials(ROOT / "params.yaml")
+def test_values_of_params_yaml_are_valid() -> None:
+    read_params(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -147,15 +147,18 @@ def test_dials_of_params_yaml_are_valid() -> None:
         ({"seed": "zero"}, "seed: must be of type int"),
         ({"seed": True}, "seed: must be of type int"),
         ({"profile": "huge"}, "profile: 'huge' is unknown"),
-        ({"device": {}}, "device.world: dial is missing"),
-        ({"corpora": {"mine": {"root": "x"}}}, "corpora.mine.features: dial is missing"),
-        ({"corpora": {"mine": {"root": "x", "features": "y", "typo": 1}}}, "corpora.mine.typo: no such dial"),
+        ({"device": {}}, "device.world: parameter is missing"),
+        ({"image_sets": {"mine": {"root": "x"}}}, "image_sets.mine.features: parameter is missing"),
+        (
+            {"image_sets": {"mine": {"root": "x", "features": "y", "typo": 1}}},
+            "image_sets.mine.typo: no such parameter",
+        ),
     ],
 )
-def test_wrong_dials(change: dict[str, object], said: str) -> None:
-    values = {**read_dials(ROOT / "params.yaml"), **change}
+def test_wrong_parameters(change: dict[str, object], said: str) -> None:
+    values = {**read_params(ROOT / "params.yaml"), **change}
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
-        check_dials(values)
+        check_params(values)
 
 
 def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

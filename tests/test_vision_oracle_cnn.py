@@ -194,7 +194,7 @@ def test_the_shipped_config_gives_this_source() -> None:
     register()
     conf = Path(__file__).parent.parent / "conf"
     with initialize_config_dir(str(conf), version_base="1.3"):
-        for profile, epochs in (("embedded", 4), ("smoke", 8)):
+        for profile, epochs in (("mini", 4), ("smoke", 8)):
             config = compose(None, ["+features=rooms_cnn", "+seed=3", f"+profile={profile}"])
             made = instantiate(config.features)
             assert isinstance(made, OracleCNN) and made.seed == made.proposals.seed == 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import vllm_tiny as tiny
+import vlm_tiny as tiny
 from PIL import Image
 
 from attention_atlas.data.coco_caption_pairs import read_coco_caption_pairs

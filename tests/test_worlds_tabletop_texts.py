@@ -186,7 +186,7 @@ def test_the_length_of_a_caption_is_counted_as_the_models_count_it():
 def test_the_shipped_configs_give_these_layers(root, name, sort):
     register()
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        for profile, train in (("embedded", 1600), ("smoke", 48)):
+        for profile, train in (("mini", 1600), ("smoke", 48)):
             data = compose(None, [f"+data={name}", f"+profile={profile}", "+seed=0", "+workers=0"]).data
             assert data.name == name and data.images == "tabletop"
             if sort is Tabletop:

@@ -1,4 +1,4 @@
-"""Features of the embedded worlds: boxes from the proposal oracle, all else from a CNN trained here."""
+"""Features of the synthetic worlds: boxes from the proposal oracle, all else from a CNN trained here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Proposal oracle of the embedded worlds: boxes a detector might return, drawn from the scene's own objects.
+"""Proposal oracle of the synthetic worlds: boxes a detector might return, drawn from the scene's own objects.
 
-No detector is trained in the embedded profile. The oracle knows where the objects are (not what they are)
+No detector is trained in the mini profile. The oracle knows where the objects are (not what they are)
 and errs as detectors do: it misses small and hidden objects, jitters boxes, proposes an object several
 times and adds background. `features.h5` made this way says `source="proposal-oracle+..."`.
 """

@@ -1,4 +1,4 @@
-"""How good a features file is, measured against the objects of its scenes (embedded worlds only)."""
+"""How good a features file is, measured against the objects of its scenes (synthetic worlds only)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def measure_features(features: FeaturesFile, corpus: Corpus, split: str = "val")
     if regions == 0:
         raise AtlasError(
             f"{features.path}: gold: no region of split '{split}' is tied to an object; "
-            "only features of embedded worlds can be measured"
+            "only features of synthetic worlds can be measured"
         )
     return {
         "images": images,

@@ -122,7 +122,7 @@ def composed(runs: dict[str, str], root: str | Path = ".", profile: str = "paper
 
 @contextlib.contextmanager
 def _under_profile(root: Path, profile: str) -> Iterator[Path]:
-    """A copy of conf/, dvc.yaml and params.yaml with the profile's dials, as the working directory."""
+    """A copy of conf/, dvc.yaml and params.yaml with the profile's parameters, as the working directory."""
     from attention_atlas.workflow.profiles import apply_profile
 
     with tempfile.TemporaryDirectory() as name:

@@ -1,1 +1,1 @@
-"""The embedded data: rendered scenes of which every object, relation and word is known."""
+"""The mini data: rendered scenes of which every object, relation and word is known."""

@@ -70,10 +70,10 @@ class PixelCache:
     def get(self, path: Path) -> Tensor:
         if path in self._kept:
             return self._kept[path]
-        from attention_atlas.models.vlm.inputs import VllmInputs
+        from attention_atlas.models.vlm.inputs import VlmInputs
 
         values = self.processor(
-            images=[VllmInputs.open_image(path)], do_normalize=False, do_rescale=False, return_tensors="np"
+            images=[VlmInputs.open_image(path)], do_normalize=False, do_rescale=False, return_tensors="np"
         )["pixel_values"][0]
         if values.dtype != np.uint8:
             values = np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The dial `limit`: every size of a configuration cut to a few steps, examples and units.
+"""The parameter `limit`: every size of a configuration cut to a few steps, examples and units.
 
 It is applied once, in stage.run_stage, to the composed configuration, so that a profile runs from its first
 stage to its last figure within minutes with its own configuration files. A size that a list below names is
@@ -117,7 +117,7 @@ EVEN = 24
 
 
 def limited(cfg: DictConfig) -> DictConfig:
-    """`cfg` without the dial, each size at most the limit. With `limit: null` nothing else changes.
+    """`cfg` without the parameter, each size at most the limit. With `limit: null` nothing else changes.
 
     0 and null mean all there is, and become the limit too. Raises ConfigError for a number below 1, a width
     that heads do not divide, or a number that no list names.

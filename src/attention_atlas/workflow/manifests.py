@@ -173,11 +173,11 @@ def targets(config: Any) -> set[str]:
 
 def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
     """What the stage `name` computes with: `cfg` as run_stage resolves it, without what changes no result."""
-    from attention_atlas.workflow.params import DIALS
+    from attention_atlas.workflow.params import PARAMS
     from attention_atlas.workflow.stage import resolved
 
     values = resolved(cfg)[1]
-    dropped = DIALS.keys() - {*OWN_PARAMS}
+    dropped = PARAMS.keys() - {*OWN_PARAMS}
     kept = {key: value for key, value in values.items() if key not in dropped}
     if "data" in kept:
         kept["data"] = {k: v for k, v in kept["data"].items() if READ_BY.get(k, name) == name}

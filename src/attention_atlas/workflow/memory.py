@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
     says stays too. False where the C library is not glibc, which has the calls.
 
     glibc gives large freed blocks back to the system at once and gets them again, zeroed page by page, a
-    moment later. A training step frees and takes hundreds of megabytes: with this, a step of an embedded
+    moment later. A training step frees and takes hundreds of megabytes: with this, a step of a mini
     model takes about 0.9 of the time (docs/benchmarks.md). The price is that a process never shrinks.
     """
     os.environ.setdefault(HUGE_PAGES, "1")

@@ -25,47 +25,47 @@ from attention_atlas.workflow.tracking import SESSION_VARIABLE
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-# How many cores a training in a lane may take: two at a time take longer in as many processes as cores than
-# in one process each. Not said where hardly any other stage can run meanwhile.
+# How many cores a training may take beside other stages: two trainings with a process for each core take
+# longer than with one process each. Not set where hardly any other stage can run meanwhile.
 CORES_VARIABLE = "ATLAS_CORES"
 # What takes several times as long as most stages, and how many times.
 LONG, TIMES = ("pipeline.train", "pipeline.cells", "pipeline.world"), 5
-# Lanes at most: a stage may start as many processes as there are cores, and each needs some memory.
+# Jobs at most: a stage may start as many processes as there are cores, and each needs some memory.
 MOST, GIBIBYTES_EACH = 4, 4
 
 
 def repro_side_by_side(
-    root: Path, environment: Mapping[str, str], lanes: int = 0, targets: Sequence[str] = ()
+    root: Path, environment: Mapping[str, str], jobs: int = 0, targets: Sequence[str] = ()
 ) -> int:
-    """`dvc repro` in `root`, `lanes` stages at a time (0: `lanes_here`); 0, or DVC's exit status. targets:
+    """`dvc repro` in `root`, `jobs` stages at a time (0: `jobs_here`); 0, or DVC's exit status. targets:
     only these stages and what they need (none: all).
 
     Lines begin with the stage that prints them. All stages are under one MLflow parent. A stage whose needs
     fail is not begun; the others are.
     """
     cores = os.cpu_count() or 1
-    if lanes < 0:
-        raise ConfigError(f"lanes: {lanes}: give 0 (as many as fit) or more")
-    lanes = lanes or lanes_here()
-    session = f"{os.getpid()}-{time.time():.2f} dvc repro, in lanes"
+    if jobs < 0:
+        raise ConfigError(f"jobs: {jobs}: give 0 (as many as fit) or more")
+    jobs = jobs or jobs_here()
+    session = f"{os.getpid()}-{time.time():.2f} dvc repro, in jobs"
     everywhere = {**environment, SESSION_VARIABLE: session}
-    # The lanes share the cores; threads that wait for each other would take longer than one alone.
-    share = str(max(1, cores // lanes))
-    of_a_lane = {"OMP_NUM_THREADS": share, **everywhere}
+    # The jobs share the cores; threads that wait for each other would take longer than one alone.
+    share = str(max(1, cores // jobs))
+    of_a_job = {"OMP_NUM_THREADS": share, **everywhere}
     waiting = stage_needs(root, targets)
     _add_manifests(root, waiting, everywhere)
     all_needs = _with_their_needs(waiting)
     done: set[str] = set()
     running: dict[Future[int], str] = {}
-    with ThreadPoolExecutor(lanes) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         try:
             while True:
                 ready = [name for name, needs in waiting.items() if needs <= done]
-                for name in ready[: lanes - len(running)]:
+                for name in ready[: jobs - len(running)]:
                     del waiting[name]
                     others = {*waiting, *running.values()}
                     beside = sum(name not in all_needs[o] and o not in all_needs[name] for o in others)
-                    own = of_a_lane | ({CORES_VARIABLE: share} if beside >= 2 * lanes else {})
+                    own = of_a_job | ({CORES_VARIABLE: share} if beside >= 2 * jobs else {})
                     # --single-item: one that walked up to what another one reads would find it locked, as DVC
                     # locks for writing what it only checks.
                     running[pool.submit(_dvc, root, own, ["--single-item", name], name)] = name
@@ -91,7 +91,7 @@ def _add_manifests(root: Path, stages: Iterable[str], environment: Mapping[str, 
         _dvc(root, environment, ["--force", "--single-item", NAME], NAME)
 
 
-def lanes_here() -> int:
+def jobs_here() -> int:
     """One for each core, as far as the memory allows, and MOST."""
     gibibytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return max(1, min(os.cpu_count() or 1, int(gibibytes / GIBIBYTES_EACH), MOST))
@@ -171,9 +171,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description="dvc repro, several stages at a time.")
     parser.add_argument("targets", nargs="*", help="stages; none: all of dvc.yaml")
-    parser.add_argument("--lanes", type=int, default=0, help="stages at a time (0: by cores and memory)")
+    parser.add_argument("--jobs", type=int, default=0, help="stages at a time (0: by cores and memory)")
     arguments = parser.parse_args()
-    exit_with(lambda: repro_side_by_side(Path.cwd(), os.environ, arguments.lanes, arguments.targets))
+    exit_with(lambda: repro_side_by_side(Path.cwd(), os.environ, arguments.jobs, arguments.targets))
 
 
 def exit_with(job: Callable[[], int]) -> None:

@@ -1,4 +1,4 @@
-"""What params.yaml may hold. A dial that is not declared here is a typing error, and is said to be one."""
+"""What params.yaml may hold. A name that is not declared here is reported as a typing error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
 
-PROFILES = ("embedded", "smoke", "paper")
+PROFILES = ("mini", "smoke", "paper")
 STAGES = (
     "world",
     "annotate",
@@ -28,24 +28,24 @@ STAGES = (
     "layers",
     "cells",
     "alignment_tables",
-    "vllm_phases",
+    "vlm_phases",
     "plot",
     "report",
 )
 
 # Sections that may be null.
 OPTIONAL = ("limit",)
-# The type of each dial; a nested dict is a section.
-DIALS: dict[str, Any] = {
+# The type of each parameter; a nested dict is a section.
+PARAMS: dict[str, Any] = {
     "profile": str,
     "seed": int,
     "limit": {"steps": int, "examples": int, "width": int},
     "workers": int,
     "device": {stage: str for stage in STAGES},
     "worlds": list,
-    "layers": {"*": str},
+    "annotations": {"*": str},
     # Any data set by name; each has these two.
-    "corpora": {"*": {"root": str, "features": str}},
+    "image_sets": {"*": {"root": str, "features": str}},
     # Pictures whose words are read.
     "scene_text": {"*": {"root": str, "ocr": str}},
     "grounding": {
@@ -88,7 +88,7 @@ DIALS: dict[str, Any] = {
         },
     },
     "vilt_layers": {"data": str, "texts": str, "root": str, "model": str, "blind": str},
-    "vllm_phases": {
+    "vlm_phases": {
         "models": list,
         "data": list,
         "order": list,
@@ -108,9 +108,9 @@ DIALS: dict[str, Any] = {
 }
 
 
-def check_dials(params: Any, path: Path | str = "params.yaml") -> None:
-    """Raise ConfigError for an unknown dial, a wrong type, a missing dial or an unknown profile."""
-    _check(params, DIALS, "", str(path))
+def check_params(params: Any, path: Path | str = "params.yaml") -> None:
+    """Raise ConfigError for an unknown parameter, a wrong type, a missing parameter or an unknown profile."""
+    _check(params, PARAMS, "", str(path))
     if params["profile"] not in PROFILES:
         raise ConfigError(
             f"{path}: profile: '{params['profile']}' is unknown{did_you_mean(params['profile'], PROFILES)}"
@@ -122,7 +122,7 @@ def _check(values: Any, schema: dict[str, Any], prefix: str, path: str) -> None:
         raise ConfigError(f"{path}: {prefix.rstrip('.') or 'file'}: must be a section of 'name: value' lines")
     for name, value in values.items():
         if name not in schema and "*" not in schema:
-            raise ConfigError(f"{path}: {prefix}{name}: no such dial{did_you_mean(str(name), schema)}")
+            raise ConfigError(f"{path}: {prefix}{name}: no such parameter{did_you_mean(str(name), schema)}")
         wanted: Any = schema.get(name, schema.get("*"))
         if isinstance(wanted, dict):
             if value is None and f"{prefix}{name}" in OPTIONAL:
@@ -134,10 +134,10 @@ def _check(values: Any, schema: dict[str, Any], prefix: str, path: str) -> None:
             )
     for name in schema:
         if name not in values and name != "*":
-            raise ConfigError(f"{path}: {prefix}{name}: dial is missing; put it back")
+            raise ConfigError(f"{path}: {prefix}{name}: parameter is missing; put it back")
 
 
-def read_dials(path: Path | str = "params.yaml") -> dict[str, Any]:
+def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
     """Read and check params.yaml."""
     import yaml
 
@@ -148,5 +148,5 @@ def read_dials(path: Path | str = "params.yaml") -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML ({str(error).splitlines()[0]}); correct the file") from None
-    check_dials(values, path)
+    check_params(values, path)
     return values

@@ -1,4 +1,4 @@
-"""A profile is a set of values for the dials of params.yaml.
+"""A profile is a set of values for params.yaml.
 
 `python -m attention_atlas.workflow.profiles paper` sets them in params.yaml, keeping comments.
 `python -m attention_atlas.workflow.profiles smoke --in DIR` makes a copy of the repository in DIR, sets the
@@ -18,7 +18,7 @@ from typing import Any
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
 from attention_atlas.workflow.parallel import exit_with, repro_side_by_side
-from attention_atlas.workflow.params import check_dials
+from attention_atlas.workflow.params import check_params
 from attention_atlas.workflow.tracking import tracking_uri
 
 # Tables of a profile that stand for the whole table.
@@ -46,11 +46,11 @@ def apply_profile(root: Path, name: str) -> None:
         raise ConfigError(
             f"{path}: no such profile{did_you_mean(name, [p.stem for p in folder.glob('*.yaml')])}"
         )
-    set_dials(root, YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+    set_params(root, YAML(typ="safe").load(path.read_text(encoding="utf-8")))
 
 
-def set_dials(root: Path, values: dict[str, Any]) -> None:
-    """Merge dials over params.yaml, keeping its comments. Raises ConfigError for an unknown or wrong one."""
+def set_params(root: Path, values: dict[str, Any]) -> None:
+    """Merge `values` over params.yaml, keeping its comments. Raises ConfigError for a wrong one."""
     import io
 
     from ruamel.yaml import YAML
@@ -61,7 +61,7 @@ def set_dials(root: Path, values: dict[str, Any]) -> None:
     params_path = root / "params.yaml"
     params = round_trip.load(params_path.read_text(encoding="utf-8"))
     _merge(params, values)
-    check_dials(_plain(params), params_path)
+    check_params(_plain(params), params_path)
     buffer = io.StringIO()
     round_trip.dump(params, buffer)
     write_text(params_path, buffer.getvalue())
@@ -140,7 +140,7 @@ def main() -> None:
 def _run_profile(root: Path, name: str, into: Path | None) -> int:
     if into is None:
         apply_profile(root, name)
-        print(f"params.yaml now has the dials of profile '{name}'")
+        print(f"params.yaml now has the parameters of profile '{name}'")
         return 0
     code = repro(root, name, into)
     if code == 0:

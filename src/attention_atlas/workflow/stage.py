@@ -203,11 +203,11 @@ def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
 def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: DictConfig) -> Any:
     from hydra.core.hydra_config import HydraConfig
 
-    from attention_atlas.workflow.params import read_dials
+    from attention_atlas.workflow.params import read_params
     from attention_atlas.workflow.tracking import stage_run
 
     # Workers of a parallel launcher import this module without the script's own guard.
-    read_dials()
+    read_params()
     hydra_cfg = HydraConfig.get()
     sweep_dir = None
     if _is_sweep():
@@ -251,9 +251,9 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
 
 
 def _check_params() -> None:
-    from attention_atlas.workflow.params import read_dials
+    from attention_atlas.workflow.params import read_params
 
-    read_dials()
+    read_params()
 
 
 def config_error(error: BaseException) -> AtlasError:

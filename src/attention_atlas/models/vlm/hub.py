@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.vlm.inputs import VllmInputs
-from attention_atlas.models.vlm.loaded import LoadedVllm
+from attention_atlas.models.vlm.inputs import VlmInputs
+from attention_atlas.models.vlm.loaded import LoadedVlm
 
 KINDS = {"llava": "LlavaForConditionalGeneration", "instructblip": "InstructBlipForConditionalGeneration"}
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "8bit")
 
 
-class HubVllm(nn.Module):
+class HubVlm(nn.Module):
     """Names a checkpoint; the run folder of such a model holds this name and no weights.
 
-    pretrained: hub id or folder. template: see VllmInputs. precision: auto takes bfloat16 on a GPU that has
+    pretrained: hub id or folder. template: see VlmInputs. precision: auto takes bfloat16 on a GPU that has
     it, float16 on other GPUs, float32 on a CPU; 8bit needs bitsandbytes and a GPU. device_map: "auto" spreads
     layers over GPUs and memory (needs accelerate), null puts all on one device.
     """
@@ -101,7 +101,7 @@ def load_hub(
     precision: str = "auto",
     device_map: str | None = "auto",
     device: str = "cpu",
-) -> LoadedVllm:
+) -> LoadedVlm:
     """The checkpoint with its own tokenizer and image processor. Weights are read piece by piece in their
     final type (safetensors), so that memory holds them once."""
     import transformers
@@ -120,10 +120,10 @@ def load_hub(
         raise AtlasError(f"{pretrained}: weights: {first}; fetch the whole checkpoint") from None
     if "device_map" not in options and not eight_bit:
         model = model.to(device)
-    return LoadedVllm(name, model, hub_inputs(pretrained, config, template))
+    return LoadedVlm(name, model, hub_inputs(pretrained, config, template))
 
 
-def hub_inputs(pretrained: str, config: Any, template: str) -> VllmInputs:
+def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
     """The tokenizers and image processor beside the weights. Raises AtlasError for one that is not there."""
     from transformers import AutoTokenizer
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -151,4 +151,4 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VllmInputs:
     image_id = config.image_token_index if config.image_token_index is not None else config.image_token_id
     if image_id is None:
         raise AtlasError(f"{pretrained}: config.json: lacks image_token_index; take a current conversion")
-    return VllmInputs(tokenizer, images, template, int(image_id), int(count), qformer_tokenizer)
+    return VlmInputs(tokenizer, images, template, int(image_id), int(count), qformer_tokenizer)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def embedded_image_processor(image_size: int) -> Any:
+def mini_image_processor(image_size: int) -> Any:
     """Shorter side to `image_size`, centre cut, values to -1..1."""
     from transformers import CLIPImageProcessorPil
 

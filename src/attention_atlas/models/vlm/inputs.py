@@ -18,7 +18,7 @@ IGNORED = -100  # label of a position that does not count
 SLOT = "{prompt}"
 
 
-class VllmInputs:
+class VlmInputs:
     """tokenizer, image_processor: transformers' objects. qformer_tokenizer: of InstructBLIP, else None.
 
     template: holds "{prompt}", and for LLaVA "<image>", e.g. "USER: <image>\\n{prompt} ASSISTANT:".

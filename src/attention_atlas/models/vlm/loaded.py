@@ -1,5 +1,5 @@
 """A vision LLM ready to be looked into: what the analyses of study 5 use, alike for LLaVA and InstructBLIP,
-trained here or real. `load.load_vllm` makes one.
+trained here or real. `load.load_vlm` makes one.
 
 Axes: B batch, S positions of the language model, D width, V vocabulary.
 """
@@ -16,18 +16,18 @@ from torch.nn import functional as F
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
-    from attention_atlas.models.vlm.inputs import VllmInputs
+    from attention_atlas.models.vlm.inputs import VlmInputs
     from attention_atlas.training.vlm_samples import Sample
 
 
-class LoadedVllm:
+class LoadedVlm:
     """`model`: LlavaForConditionalGeneration or InstructBlipForConditionalGeneration, in evaluation mode.
 
     `inputs` turns samples into tensors. Raises AtlasError, naming what is missing, for another class or a
     language model that is not of LLaMA's form (a list of layers with a final norm and an output matrix).
     """
 
-    def __init__(self, name: str, model: Any, inputs: VllmInputs) -> None:
+    def __init__(self, name: str, model: Any, inputs: VlmInputs) -> None:
         self.name, self.model, self.inputs = name, model.eval(), inputs
         kind = type(model).__name__
         if kind == "LlavaForConditionalGeneration":
@@ -73,7 +73,7 @@ class LoadedVllm:
     def batch(
         self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
     ) -> dict[str, Tensor]:
-        """What `model(**inputs)` takes, on the model's device: see VllmInputs.batch. `images` are shown
+        """What `model(**inputs)` takes, on the model's device: see VlmInputs.batch. `images` are shown
         instead of the samples' own pictures (paths or PIL)."""
         inputs = self.inputs.batch(samples, end=end, images=images)
         if "pixel_values" in inputs:

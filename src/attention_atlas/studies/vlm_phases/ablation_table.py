@@ -28,7 +28,7 @@ class Looking:
         prompt: str = "describe the picture.",
         batch_size: int = 32,
         threads: int = 0,
-        name: str = "looking",
+        name: str = "picture_ablation",
     ) -> None:
         if not models:
             raise AtlasError("conf: table: models: the list is empty; name at least one model")
@@ -41,8 +41,8 @@ class Looking:
         from hydra.utils import instantiate
 
         from attention_atlas.measures.table import make_table
-        from attention_atlas.models.vlm.load import load_vllm
-        from attention_atlas.studies.vlm_phases.looking import (
+        from attention_atlas.models.vlm.load import load_vlm
+        from attention_atlas.studies.vlm_phases.picture_ablation import (
             BLIND,
             OTHER,
             OWN,
@@ -67,7 +67,7 @@ class Looking:
         references = {image: texts for image, texts in references.items() if image in shown}
 
         def load(model: str) -> Any:
-            return load_vllm(stage.input(model_path(cfg, model)), device=stage.device)
+            return load_vlm(stage.input(model_path(cfg, model)), device=stage.device)
 
         rows: list[dict[str, Any]] = []
         with cpu_threads(self.threads):

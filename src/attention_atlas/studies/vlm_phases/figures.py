@@ -32,7 +32,7 @@ def panels(
     sets = {d: t for d, t in data.items() if (table["data"] == d).any()}
     if not there or not sets:
         raise AtlasError(
-            f"no rows of models {', '.join(models)} on data {', '.join(data)}; run vllm_phases again"
+            f"no rows of models {', '.join(models)} on data {', '.join(data)}; run vlm_phases again"
         )
     figure = new_figure(PAGE, height * len(there) + 0.45)
     axes = figure.subplots(len(there), len(sets), squeeze=False, sharex="row")
@@ -202,6 +202,6 @@ def _finish(figure: Figure, found: list[Any], label: str, note: str) -> None:
             ax.set_ylabel(label)
     handles, labels = drawn[0].get_legend_handles_labels()
     if not handles:
-        raise AtlasError("none of its curves is in the table; run the stage vllm_phases again")
+        raise AtlasError("none of its curves is in the table; run the stage vlm_phases again")
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
     figure.supxlabel(note, fontsize=6.5, color=GREY)

@@ -30,7 +30,7 @@ def _samples(shown: str, models: Mapping[str, str], data: Mapping[str, str]) -> 
         for one in data
     ]
     if not any(kept):
-        raise AtlasError(f"{shown}: holds no sample of {', '.join(models)}; run the stage vllm_phases again")
+        raise AtlasError(f"{shown}: holds no sample of {', '.join(models)}; run the stage vlm_phases again")
     return [sample for found in kept for sample in found]
 
 

@@ -18,7 +18,7 @@ from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attention_atlas.models.vlm.loaded import LoadedVllm
+    from attention_atlas.models.vlm.loaded import LoadedVlm
 
 PARTS = ("text", "image")
 PLAIN, OTHER = "plain", "another picture"
@@ -62,7 +62,7 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
     return out
 
 
-def embedded(loaded: LoadedVllm, inputs: dict[str, Tensor]) -> Tensor:
+def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
     """(B,S,D) what the decoder is given: word embeddings with the picture's positions filled in."""
     import torch
 
@@ -105,7 +105,7 @@ def allowed(roles: Sequence[Sequence[str]], block: Block) -> Tensor:
 
 
 @contextlib.contextmanager
-def knocked_out(loaded: LoadedVllm, roles: Sequence[Sequence[str]], block: Block | None) -> Iterator[None]:
+def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block | None) -> Iterator[None]:
     """While inside, the decoder runs with the block. Raises AtlasError for an attention implementation that
     takes no mask over pairs of positions."""
     import torch
@@ -135,7 +135,7 @@ def knocked_out(loaded: LoadedVllm, roles: Sequence[Sequence[str]], block: Block
 
 
 @contextlib.contextmanager
-def kept(loaded: LoadedVllm, outputs: list[Any]) -> Iterator[None]:
+def kept(loaded: LoadedVlm, outputs: list[Any]) -> Iterator[None]:
     """While inside, what each decoder layer gives is appended to `outputs`."""
     with contextlib.ExitStack() as hooks:
         for layer in loaded.decoder_layers:
@@ -146,7 +146,7 @@ def kept(loaded: LoadedVllm, outputs: list[Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replayed(loaded: LoadedVllm, outputs: Sequence[Any]) -> Iterator[None]:
+def replayed(loaded: LoadedVlm, outputs: Sequence[Any]) -> Iterator[None]:
     """While inside, the first decoder layers give these outputs and compute nothing."""
     layers = loaded.decoder_layers[: len(outputs)]
     # A model on several devices has a forward of its own on each layer (accelerate).
@@ -164,7 +164,7 @@ def replayed(loaded: LoadedVllm, outputs: Sequence[Any]) -> Iterator[None]:
 
 
 def block_log_probs(
-    loaded: LoadedVllm,
+    loaded: LoadedVlm,
     embeds_BSD: Tensor,
     inputs: dict[str, Tensor],
     spans: Sequence[tuple[int, int]],
@@ -182,7 +182,7 @@ def block_log_probs(
 
 
 def text_log_prob(
-    loaded: LoadedVllm,
+    loaded: LoadedVlm,
     embeds_BSD: Tensor,
     inputs: dict[str, Tensor],
     spans: Sequence[tuple[int, int]],

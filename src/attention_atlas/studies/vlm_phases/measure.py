@@ -21,7 +21,7 @@ from attention_atlas.studies.vlm_phases.norm_attention import chosen_rows, norm_
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attention_atlas.models.vlm.loaded import LoadedVllm
+    from attention_atlas.models.vlm.loaded import LoadedVlm
 
 GROUPS = ("image", "prompt", "caption")
 
@@ -39,13 +39,13 @@ class Measured:
     attention: np.ndarray | None = None
 
 
-def output_matrix(loaded: LoadedVllm) -> Any:
+def output_matrix(loaded: LoadedVlm) -> Any:
     """The module that makes logits of states."""
     return loaded.model.get_output_embeddings()
 
 
 @contextlib.contextmanager
-def each_state(loaded: LoadedVllm, visit: Callable[[Tensor], None]) -> Iterator[None]:
+def each_state(loaded: LoadedVlm, visit: Callable[[Tensor], None]) -> Iterator[None]:
     """Call `visit` with the (B,S,D) states in order: embeddings, each layer's output, the last behind the
     final norm. The logits are computed for the last position only: (S, vocabulary) is not needed here."""
 
@@ -75,7 +75,7 @@ def each_state(loaded: LoadedVllm, visit: Callable[[Tensor], None]) -> Iterator[
 
 
 def measure(
-    loaded: LoadedVllm,
+    loaded: LoadedVlm,
     inputs: dict[str, Tensor],
     roles: Sequence[Sequence[str]],
     spans: Sequence[tuple[int, int]],

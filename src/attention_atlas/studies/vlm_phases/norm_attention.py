@@ -19,7 +19,7 @@ from attention_atlas.errors import AtlasError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from attention_atlas.models.vlm.loaded import LoadedVllm
+    from attention_atlas.models.vlm.loaded import LoadedVlm
 
 ROWS = ("last image", "last prompt", "last text")
 SINK_TIMES, SINK_LAYERS = 5.0, 0.5
@@ -36,7 +36,7 @@ def chosen_rows(roles: Sequence[str], start: int, stop: int) -> list[int]:
     return [image[-1], start - 1, stop - 1]
 
 
-def attention_names(loaded: LoadedVllm) -> list[str]:
+def attention_names(loaded: LoadedVlm) -> list[str]:
     """Module names of the decoder's self-attention, first layer to last."""
     name_of = {id(module): name for name, module in loaded.model.named_modules()}
     names = []
@@ -48,7 +48,7 @@ def attention_names(loaded: LoadedVllm) -> list[str]:
 
 
 def norm_rows(
-    loaded: LoadedVllm, rows_BR: Sequence[Sequence[int]], run: Callable[[], Any]
+    loaded: LoadedVlm, rows_BR: Sequence[Sequence[int]], run: Callable[[], Any]
 ) -> tuple[Tensor, Tensor]:
     """`run` does one forward pass. Returns ‖Σ_h α_h f_h‖ and α averaged over heads, each (B,L,R,S)."""
     from attention_atlas.capture.engine import Capture

@@ -28,7 +28,7 @@ from attention_atlas.studies.vlm_phases.winoground_scores import quadruples, sco
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
-    from attention_atlas.models.vlm.loaded import LoadedVllm
+    from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.training.vlm_samples import Sample
 
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
@@ -39,7 +39,7 @@ SHOWN = 160  # pixels: the longer side of pictures kept for figures
 
 @dataclass(frozen=True)
 class PhasesDump:
-    """Settings (conf/experiment/vllm_phases.yaml: dump). samples: {context | lens | norm | knockout |
+    """Settings (conf/experiment/vlm_phases.yaml: dump). samples: {context | lens | norm | knockout |
     pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
     knock-out (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples'
     pictures are kept for the figures. threads: of a CPU, 0 = all."""
@@ -82,7 +82,7 @@ def draw(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def dump_phases(
-    loaded: LoadedVllm,
+    loaded: LoadedVlm,
     corpus: Corpus,
     settings: PhasesDump,
     out: Path,
@@ -154,7 +154,7 @@ def _batches(drawn: Sequence[Sample], size: int, done: Any) -> Iterator[tuple[li
 
 
 def _measured(
-    loaded: LoadedVllm,
+    loaded: LoadedVlm,
     batch: Sequence[Sample],
     drawn: Sequence[Sample],
     at: Sequence[int],
@@ -187,7 +187,7 @@ def _measured(
 
 
 def _knock(
-    loaded: LoadedVllm,
+    loaded: LoadedVlm,
     batch: Sequence[Sample],
     drawn: Sequence[Sample],
     at: Sequence[int],
@@ -224,7 +224,7 @@ def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
     raise AtlasError("knock-out: all samples show one picture; take more samples")
 
 
-def _vocabulary(loaded: LoadedVllm) -> list[str]:
+def _vocabulary(loaded: LoadedVlm) -> list[str]:
     """The piece of every token id; '' for ids that the output matrix has and the tokenizer lacks."""
     size = int(output_matrix(loaded).weight.shape[0])
     known = min(size, len(loaded.inputs.tokenizer))

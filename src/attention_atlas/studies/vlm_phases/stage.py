@@ -1,4 +1,4 @@
-"""The stage `dump` for vision LLMs (pipeline/dump.py sends models with `task: vllm` here)."""
+"""The stage `dump` for vision LLMs (pipeline/dump.py sends models with `task: vlm` here)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from attention_atlas.workflow.stage import Stage
 
-TASK, EXPERIMENT = "vllm", "vllm_phases"
+TASK, EXPERIMENT = "vlm", "vlm_phases"
 
 
 def with_experiment(cfg: DictConfig, conf: Path = Path("conf")) -> None:
@@ -26,10 +26,10 @@ def with_experiment(cfg: DictConfig, conf: Path = Path("conf")) -> None:
 
 
 def run_dump(cfg: DictConfig, stage: Stage) -> dict[str, Any]:
-    """Dump `cfg.model` over `cfg.data` into data/attention/vllm_phases/<model>-<data>."""
+    """Dump `cfg.model` over `cfg.data` into data/attention/vlm_phases/<model>-<data>."""
     from hydra.utils import instantiate
 
-    from attention_atlas.models.vlm.load import load_vllm
+    from attention_atlas.models.vlm.load import load_vlm
     from attention_atlas.studies.vlm_phases.run import PhasesDump, dump_phases
     from attention_atlas.threads import cpu_threads
     from attention_atlas.workflow.paths import attention_path, model_path
@@ -49,7 +49,7 @@ def run_dump(cfg: DictConfig, stage: Stage) -> dict[str, Any]:
         inputs.append(stage.input(cfg.data.layer))
     with cpu_threads(settings.threads):
         return dump_phases(
-            load_vllm(folder, stage.device),
+            load_vlm(folder, stage.device),
             corpus,
             settings,
             stage.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEADLINES = ("turn", "four phases", "group score", "matching", "log-prob", "log-prob change")
-SCHEMA = "atlas.vllm_shown/1"
+SCHEMA = "atlas.vlm_shown/1"
 
 
 @dataclass
 class PhasesStudy:
-    """conf/metrics/vllm_phases.yaml. Samples whose picture the dump kept are those that are shown."""
+    """conf/metrics/vlm_phases.yaml. Samples whose picture the dump kept are those that are shown."""
 
     lens: LensRows = field(default_factory=LensRows)
     context: ContextRows = field(default_factory=ContextRows)
@@ -39,7 +39,7 @@ class PhasesStudy:
     ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """(metric table, samples to show) of all dumps."""
         if not folders:
-            raise AtlasError("vllm_phases: no dumps; name models and data in params.yaml")
+            raise AtlasError("vlm_phases: no dumps; name models and data in params.yaml")
         rows: list[dict[str, Any]] = []
         shown: list[dict[str, Any]] = []
         for folder in folders:

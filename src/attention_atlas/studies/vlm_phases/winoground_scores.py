@@ -24,7 +24,7 @@ from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
-    from attention_atlas.models.vlm.loaded import LoadedVllm
+    from attention_atlas.models.vlm.loaded import LoadedVlm
 
 CHANCE = {"text score": 1 / 4, "image score": 1 / 4, "group score": 1 / 6, "matching": 1 / 2}
 
@@ -58,7 +58,7 @@ def quadruples(examples: Sequence[Example]) -> list[Quadruple]:
 
 
 def score_quadruples(
-    loaded: LoadedVllm, corpus: Corpus, found: Sequence[Quadruple], prompt: str, batch: int = 8
+    loaded: LoadedVlm, corpus: Corpus, found: Sequence[Quadruple], prompt: str, batch: int = 8
 ) -> np.ndarray:
     """s (N,2,2): caption, picture; Σ log p of the caption, in nats."""
     from attention_atlas.training.vlm_samples import Sample

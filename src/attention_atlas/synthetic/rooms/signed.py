@@ -49,7 +49,7 @@ class SignedRooms:
         self._renderer: Renderer | None = None
 
     def describe_self(self) -> dict[str, Any]:
-        return {"world": "signed_rooms", "image_size": self.image_size, "signs": [self.least, self.most]}
+        return {"world": "rooms_with_signs", "image_size": self.image_size, "signs": [self.least, self.most]}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_renderer": None}  # a window stays in its process

@@ -58,14 +58,14 @@ class ContrastiveTask:
         self.inputs = layer_files(self.layers)
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
-        from attention_atlas.models.vlm.images import embedded_image_processor
+        from attention_atlas.models.vlm.images import mini_image_processor
         from attention_atlas.models.vlm.tokenizer import train_tokenizer
         from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples, scenes_by_image
 
         corpora = read_layers(corpus, self.layers)
         train, held_out = (_captions(samples(corpora, s), s) for s in (self.split, self.select_on))
         self.tokenizer = train_tokenizer((s.text for rows in train.values() for s in rows), self.pieces)
-        self.pixels = PixelCache(embedded_image_processor(self.image_size))
+        self.pixels = PixelCache(mini_image_processor(self.image_size))
         self.scenes = scenes_by_image(corpora)
         counts = Counter(
             word
