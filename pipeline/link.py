@@ -7,8 +7,8 @@ from attention_atlas.workflow.stage import stage
 def main(cfg, stage):
     from hydra.utils import instantiate
 
+    from attention_atlas.language.links import write_links
     from attention_atlas.language.parse import read_parses
-    from attention_atlas.linking.links import write_links
     from attention_atlas.linking.run import link_corpus
     from attention_atlas.regions.features_file import FeaturesFile
     from attention_atlas.workflow.paths import features_path, language_path, links_path

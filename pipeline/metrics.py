@@ -7,9 +7,9 @@ from attention_atlas.workflow.stage import stage
 def main(cfg, stage):
     from hydra.utils import instantiate
 
+    from attention_atlas.measures.analysed import read_study
     from attention_atlas.regions.features_file import FeaturesFile
     from attention_atlas.studies.grounding.run import headline, run_metrics
-    from attention_atlas.studies.grounding.study import read_study
     from attention_atlas.workflow.paths import (
         attention_path,
         features_path,

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.item import Link
 from attention_atlas.measures.table import select
 from attention_atlas.recording import Axis
-from attention_atlas.studies.grounding.item import Link
-from attention_atlas.studies.grounding.study import Study
 
 
 class MemoryStore:

@@ -6,8 +6,8 @@ import numpy as np
 from metrics_naive import MemoryStore, attention, axes
 
 from attention_atlas.language.parsed import Parse, Token
+from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.table import select
-from attention_atlas.studies.grounding.study import Study
 
 KIND = {"decoder_self": ("target", "source")}
 RELATIONS = {

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.language.links import Links, PhraseLink, read_links, write_links
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import Parse
 from attention_atlas.linking.base import Linker
 from attention_atlas.linking.glove_add import GloveAddLinker
 from attention_atlas.linking.gold import GoldLinker
-from attention_atlas.linking.links import Links, PhraseLink, read_links, write_links
 from attention_atlas.linking.run import link_corpus
 from attention_atlas.regions.features_file import FeaturesFile
 

@@ -23,7 +23,7 @@ from attention_atlas.measures.bootstrap import (
     resampling_matrix,
     two_sample_permutation,
 )
-from attention_atlas.studies.grounding.metric import head_rows
+from attention_atlas.measures.metric import head_rows
 
 
 def test_resampling_draws_as_many_images_as_there_are():

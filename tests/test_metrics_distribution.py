@@ -9,12 +9,12 @@ from metrics_naive import SETS, WORDS, random_study
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.distribution import check_shares, check_weights
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.item import Link
+from attention_atlas.measures.metric import measure_all
+from attention_atlas.measures.pos import PosShare
 from attention_atlas.studies.alignment.result import CellResult, Shown
-from attention_atlas.studies.grounding.entropy import Entropy
 from attention_atlas.studies.grounding.grounding import Grounding
-from attention_atlas.studies.grounding.item import Link
-from attention_atlas.studies.grounding.metric import measure_all
-from attention_atlas.studies.grounding.pos import PosShare
 from attention_atlas.studies.grounding.relations import Relations
 from attention_atlas.studies.modality.locality import Locality
 from attention_atlas.studies.modality.pos import PosMass

@@ -21,14 +21,14 @@ from attention_atlas.measures.bootstrap import (
     resampled_ratio,
     resampling_matrix,
 )
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.metric import head_rows, measure_all
+from attention_atlas.measures.pos import PosShare
 from attention_atlas.measures.table import read_table, select, write_table
 from attention_atlas.plotting.style import style
 from attention_atlas.reporting.numbers import quote
 from attention_atlas.studies.grounding.captions_table import caption_table
-from attention_atlas.studies.grounding.entropy import Entropy
 from attention_atlas.studies.grounding.grounding import Grounding
-from attention_atlas.studies.grounding.metric import head_rows, measure_all
-from attention_atlas.studies.grounding.pos import PosShare
 from attention_atlas.studies.grounding.relations import Relations
 from attention_atlas.studies.modality.compare import compare
 from attention_atlas.studies.modality.figures import frequency, parts_of_speech, runs

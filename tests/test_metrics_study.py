@@ -19,15 +19,15 @@ from metrics_naive import (
 )
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.item import Link
+from attention_atlas.measures.metric import Metric, measure_all
+from attention_atlas.measures.pos import PosShare
 from attention_atlas.measures.table import head_matrix
 from attention_atlas.recording import AttentionStore, AttentionWriter
-from attention_atlas.studies.grounding.entropy import Entropy
 from attention_atlas.studies.grounding.grounding import Grounding
-from attention_atlas.studies.grounding.item import Link
-from attention_atlas.studies.grounding.metric import Metric, measure_all
-from attention_atlas.studies.grounding.pos import PosShare
 from attention_atlas.studies.grounding.relations import Relations
-from attention_atlas.studies.grounding.study import Study
 
 
 def test_word_pieces_average_over_rows_and_sum_over_keys():

@@ -9,10 +9,10 @@ import pytest
 from metrics_naive import random_study
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.metric import measure_all
 from attention_atlas.measures.table import COLUMNS, head_matrix, make_table, read_table, select, write_table
-from attention_atlas.studies.grounding.entropy import Entropy
 from attention_atlas.studies.grounding.grounding import Grounding
-from attention_atlas.studies.grounding.metric import measure_all
 from attention_atlas.studies.grounding.run import headline, run_metrics
 
 

@@ -10,8 +10,8 @@ from modality_naive import RELATIONS, SENTENCE, random_attention, sentence, stud
 from scipy import stats
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.table import head_matrix, select
-from attention_atlas.studies.grounding.entropy import Entropy
 from attention_atlas.studies.modality.dependencies import Dependencies
 from attention_atlas.studies.modality.frequency import NounFrequency
 from attention_atlas.studies.modality.locality import Locality

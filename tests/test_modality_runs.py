@@ -19,6 +19,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_jsonl
 from attention_atlas.language.parse import parse_texts, write_parses
 from attention_atlas.language.words import words
+from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.table import read_table, select
 from attention_atlas.models.caption_transformer import CaptionTransformer
 from attention_atlas.models.run_folder import save_run
@@ -26,7 +27,6 @@ from attention_atlas.models.text_only import TextOnlyTransformer, load_text_only
 from attention_atlas.plotting.style import style
 from attention_atlas.recording import AttentionStore
 from attention_atlas.regions.features_file import FeaturesFile
-from attention_atlas.studies.grounding.entropy import Entropy
 from attention_atlas.studies.modality import figures as modality
 from attention_atlas.studies.modality import figures_examples as modality_examples
 from attention_atlas.studies.modality.dependencies import Dependencies

@@ -10,9 +10,9 @@ import pytest
 from attention_atlas.data.patches import coverage, patches_of
 from attention_atlas.dumps.vqa import GROUPS
 from attention_atlas.errors import AtlasError
+from attention_atlas.plotting.overlay import overlay
 from attention_atlas.plotting.style import new_figure
 from attention_atlas.recording import Axis
-from attention_atlas.studies.vilt_layers.figures_shown import overlay
 from attention_atlas.studies.vilt_layers.measures import Question, measure, stack
 from attention_atlas.studies.vilt_layers.rows import Sample, difference_rows, mean_rows, rank_correlation_rows
 from attention_atlas.studies.vilt_layers.shown import patch_grid, word_maps

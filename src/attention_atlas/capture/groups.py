@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.capture.axis import ROLES
+from attention_atlas.capture.roles import ROLES
 from attention_atlas.errors import AtlasError
 
 

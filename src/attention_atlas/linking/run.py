@@ -8,9 +8,9 @@ import numpy as np
 
 from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError
+from attention_atlas.language.links import Links, PhraseLink
 from attention_atlas.language.parsed import Parse
 from attention_atlas.linking.base import LinkContext, Linker, link
-from attention_atlas.linking.links import Links, PhraseLink
 from attention_atlas.progress import progress
 from attention_atlas.regions.features_file import FeaturesFile
 

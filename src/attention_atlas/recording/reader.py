@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from attention_atlas.capture.axis import Axis, read_axis
 from attention_atlas.errors import AtlasError, did_you_mean
+from attention_atlas.recording.axis import Axis, read_axis
 from attention_atlas.recording.shards import first_bad
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from attention_atlas.capture.axis import Axis, write_axis
 from attention_atlas.errors import AtlasError, did_you_mean
+from attention_atlas.recording.axis import Axis, write_axis
 from attention_atlas.recording.reader import StoreReader
 from attention_atlas.recording.shards import ShardWriter, create
 

@@ -23,8 +23,8 @@ from attention_atlas.workflow.tracking import tracking_uri
 
 # Tables of a profile that stand for the whole table.
 REPLACED = (
-    "corpora",
-    "layers",
+    "image_sets",
+    "annotations",
     "text_only",
     "bases",
     "scene_text",

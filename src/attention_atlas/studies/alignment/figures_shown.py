@@ -12,8 +12,8 @@ from attention_atlas.data.pictures import decode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json
 from attention_atlas.measures.examples import AT_RANDOM
+from attention_atlas.plotting.overlay import overlay
 from attention_atlas.plotting.style import GREY, PAGE, new_figure
-from attention_atlas.studies.vilt_layers.figures_shown import overlay
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.bootstrap import ratio
-from attention_atlas.studies.grounding.item import Item, proportion
-from attention_atlas.studies.grounding.metric import Metric, Sums, Tally, chance_of, check_bos, head_rows
-from attention_atlas.studies.grounding.study import Study
+from attention_atlas.measures.item import Item, proportion
+from attention_atlas.measures.metric import Metric, Sums, Tally, chance_of, check_bos, head_rows
 
 # The heads whose span got no attention at all (nothing visible) have no proportion.
 EPSILON = 1e-9

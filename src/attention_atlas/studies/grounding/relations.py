@@ -18,9 +18,9 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parsed import SpatialRelation
+from attention_atlas.measures.item import Item, KindIndex, proportion, span_matrix
+from attention_atlas.measures.metric import Metric, Tally, check_bos
 from attention_atlas.studies.grounding.grounding import add_proportions, baseline_proportion
-from attention_atlas.studies.grounding.item import Item, KindIndex, proportion, span_matrix
-from attention_atlas.studies.grounding.metric import Metric, Tally, check_bos
 
 # condition -> (generated part, attended parts)
 TEXT = {

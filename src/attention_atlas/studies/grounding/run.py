@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from attention_atlas.files import write_json
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.metric import Metric, measure_all
 from attention_atlas.measures.table import write_table
-from attention_atlas.studies.grounding.metric import Metric, measure_all
-from attention_atlas.studies.grounding.study import Study
 
 
 def run_metrics(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio
+from attention_atlas.measures.metric import Metric, Sums, Tally
 from attention_atlas.measures.table import make_table
-from attention_atlas.studies.grounding.metric import Metric, Sums, Tally
-from attention_atlas.studies.grounding.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.grounding.item import Item
-from attention_atlas.studies.grounding.metric import Metric, Tally, check_bos
+from attention_atlas.measures.item import Item
+from attention_atlas.measures.metric import Metric, Tally, check_bos
 
 DIRECTIONS = ("to dependent", "to head")
 NOMINAL, VERBAL = ("NOUN", "PROPN"), ("VERB", "AUX")

@@ -18,8 +18,8 @@ from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_text
 from attention_atlas.language.parsed import Parse
+from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.examples import half_at_random
-from attention_atlas.studies.grounding.study import Study
 
 SCHEMA = "atlas.modality_examples/2"
 RULE = "many nouns that are not shown yet"

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.bootstrap import LEAST_IMAGES, contributing, interval, pearson, pearson_p
-from attention_atlas.studies.grounding.item import Item
-from attention_atlas.studies.grounding.metric import Metric, Tally
-from attention_atlas.studies.grounding.study import Study
+from attention_atlas.measures.item import Item
+from attention_atlas.measures.metric import Metric, Tally
 
 UNITS = ("positions", "words")
 

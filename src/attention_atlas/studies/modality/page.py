@@ -15,7 +15,7 @@ import numpy as np
 
 from attention_atlas.data.pictures import encode_picture
 from attention_atlas.files import write_text
-from attention_atlas.studies.grounding.entropy import row_entropy
+from attention_atlas.measures.entropy import row_entropy
 from attention_atlas.studies.modality.page_template import PAGE
 
 START = "START"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attention_atlas.studies.grounding.item import Item
-from attention_atlas.studies.grounding.metric import Metric, Tally
+from attention_atlas.measures.item import Item
+from attention_atlas.measures.metric import Metric, Tally
 
 
 class StartShare(Metric):

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.capture.axis import Axis
 from attention_atlas.language.subwords import to_words
 from attention_atlas.measures.distribution import check_weights
+from attention_atlas.recording.axis import Axis
 
 
 class WordStore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from attention_atlas.data.pictures import decode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json
 from attention_atlas.measures.vqa_accuracy import consensus
+from attention_atlas.plotting.overlay import overlay
 from attention_atlas.plotting.style import GREY, PAGE, new_figure
 
 if TYPE_CHECKING:
@@ -19,26 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "atlas.vilt_shown/2"
 BOX = "#D55E00"
-
-
-def overlay(ax: Any, picture: np.ndarray, grid_RC: np.ndarray, most: float) -> None:
-    """Draw a picture (H,W,3) and over it one value per patch: row r, column c of the grid covers the same
-    share of the picture, whatever its shape. `most` is drawn opaque."""
-    height, width = picture.shape[:2]
-    ax.imshow(picture, extent=(0, width, height, 0))
-    strength = np.clip(grid_RC / most, 0, 1) if most > 0 else np.zeros_like(grid_RC)
-    colour = np.zeros((*grid_RC.shape, 4))
-    colour[..., 0], colour[..., 1] = 1.0, 0.85
-    colour[..., 3] = 0.85 * strength
-    # Darken what is not attended to, so that the picture stays visible where it is.
-    ax.imshow(np.array([[[0, 0, 0, 0.35]]]), extent=(0, width, height, 0))
-    ax.imshow(colour, extent=(0, width, height, 0), interpolation="nearest")
-    ax.set_xlim(0, width)
-    ax.set_ylim(height, 0)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
 
 
 def words_by_layers(

@@ -22,7 +22,7 @@ from attention_atlas.measures.bootstrap import (
     resampling_matrix,
     two_sample_permutation,
 )
-from attention_atlas.studies.grounding.metric import head_rows
+from attention_atlas.measures.metric import head_rows
 
 
 @dataclass

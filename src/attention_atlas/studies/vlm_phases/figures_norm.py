@@ -10,8 +10,8 @@ import numpy as np
 from attention_atlas.data.pictures import decode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json
+from attention_atlas.plotting.overlay import overlay
 from attention_atlas.plotting.style import GREY, LINES, PAGE, SEQUENTIAL, new_figure
-from attention_atlas.studies.vilt_layers.figures_shown import overlay
 from attention_atlas.studies.vlm_phases.figures import by_layer, panels
 from attention_atlas.studies.vlm_phases.tables import SCHEMA
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.bootstrap import (
     LEAST_IMAGES,
     contributing,
@@ -23,9 +24,8 @@ from attention_atlas.measures.bootstrap import (
     ratio,
     resampled_ratio,
 )
+from attention_atlas.measures.item import Item
 from attention_atlas.measures.table import make_table
-from attention_atlas.studies.grounding.item import Item
-from attention_atlas.studies.grounding.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

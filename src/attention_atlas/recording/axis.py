@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import h5py
 import numpy as np
 
+from attention_atlas.capture.roles import ROLES
 from attention_atlas.errors import AtlasError, did_you_mean
-
-ROLES = ("text", "image", "bos", "eos", "special", "pad")
 
 
 @dataclass

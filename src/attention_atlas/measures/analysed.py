@@ -16,8 +16,8 @@ from attention_atlas.language.parse import read_parses
 from attention_atlas.language.parsed import Parse
 from attention_atlas.measures.bootstrap import RESAMPLES, resampling_matrix
 from attention_atlas.measures.distribution import check_weights
+from attention_atlas.measures.item import MARKERS, Item, KindIndex, Link
 from attention_atlas.progress import progress
-from attention_atlas.studies.grounding.item import MARKERS, Item, KindIndex, Link
 
 
 class Axis(Protocol):
@@ -211,7 +211,7 @@ def read_study(
 
 def read_linked(path: str | Path) -> dict[str, list[Link]]:
     """Example id -> its linked phrases, from links.jsonl; phrases without a region are left out."""
-    from attention_atlas.linking.links import read_links
+    from attention_atlas.language.links import read_links
 
     return {
         row.id: [Link(x.start, x.end, tuple(x.regions)) for x in row.links if len(x.regions)]

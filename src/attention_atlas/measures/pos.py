@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.bootstrap import interval, pearson, pearson_p, ratio, resampled_ratio
-from attention_atlas.studies.grounding.item import Item
-from attention_atlas.studies.grounding.metric import Metric, Tally, check_bos
-from attention_atlas.studies.grounding.study import Study
+from attention_atlas.measures.item import Item
+from attention_atlas.measures.metric import Metric, Tally, check_bos
 
 UNIVERSAL = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
