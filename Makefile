@@ -1,4 +1,4 @@
-# make reproduce   every table and figure, embedded default, then results/report.html (dvc repro, in lanes)
+# make reproduce   every table and figure, mini default, then results/report.html (dvc repro, in parallel)
 # make smoke       the same files from a handful of examples, in .work/smoke (your results stay)
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make ui          compare runs in MLflow
@@ -25,11 +25,11 @@ $(VENV)/installed: requirements.lock requirements-data.lock pyproject.toml
 	touch $@
 
 reproduce: setup
-	$(PY) -m attention_atlas.lanes
+	$(PY) -m attention_atlas.workflow.parallel
 	@echo "report: results/report.html"
 
 smoke: setup
-	$(PY) -m attention_atlas.profiles smoke --in .work/smoke
+	$(PY) -m attention_atlas.workflow.profiles smoke --in .work/smoke
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
@@ -43,13 +43,13 @@ ui: setup
 	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
 
 paper-check: setup
-	@$(PY) -m attention_atlas.papercheck
+	@$(PY) -m attention_atlas.workflow.paper_check
 
 paper-rehearsal: setup
 	PYTHONPATH=tests $(PY) -m rehearsal .work/paper-rehearsal
 
 paper-setup: setup
-	$(PY) -m attention_atlas.papersetup --write
+	$(PY) -m attention_atlas.reporting.paper_setup --write
 
 # After changing pyproject.toml and installing by hand: pin what is installed. Data packages keep their hashes.
 lock:

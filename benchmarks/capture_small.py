@@ -1,4 +1,4 @@
-"""Small models, where the cost of every extra call counts: ViLT base and the embedded captioner.
+"""Small models, where the cost of every extra call counts: ViLT base and the mini captioner.
 
 python benchmarks/capture_small.py
 """
@@ -26,7 +26,7 @@ def vilt() -> tuple[Any, dict[str, Any], dict[str, Groups]]:
 
 
 def captioner() -> tuple[Any, dict[str, Any], dict[str, Groups]]:
-    """The embedded object relation transformer: 6 + 6 layers, 8 heads, dim 128; 16 texts, 36 regions."""
+    """The mini object relation transformer: 6 + 6 layers, 8 heads, dim 128; 16 texts, 36 regions."""
     from attention_atlas.models.object_relation import ObjectRelationTransformer
 
     torch.manual_seed(0)

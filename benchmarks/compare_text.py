@@ -1,6 +1,6 @@
 """Set the text of a rendered world beside the real Tell-Me-More text, number by number.
 
-    python benchmarks/compare_text.py --corpus data/embedded/rooms --tell-me-more path/to/tell_me_more
+    python benchmarks/compare_text.py --corpus data/synthetic/rooms --tell-me-more path/to/tell_me_more
 
 `--tell-me-more` is the folder of the public repository's `data/` (`sequences.csv`, tab-separated, and
 `splits.json`); without it only the corpus is described. Both texts go through the same parser, so its errors
@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from attention_atlas.corpus import Example, read_corpus
-from attention_atlas.datasets.tell_me_more import read_tell_me_more
+from attention_atlas.data.corpus import Example, read_corpus
+from attention_atlas.data.tell_me_more import read_tell_me_more
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import Parse
 

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from attention_atlas.corpus import Corpus, Example, read_corpus
-from attention_atlas.datasets.tell_me_more import read_tell_me_more
+from attention_atlas.data.corpus import Corpus, Example, read_corpus
+from attention_atlas.data.tell_me_more import read_tell_me_more
 from attention_atlas.errors import AtlasError
 from attention_atlas.language import agreement
 from attention_atlas.language.parse import MODEL, parse_texts
@@ -93,7 +93,7 @@ def corpora(options: argparse.Namespace) -> dict[str, Corpus]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rooms", type=Path, default=Path("data/embedded/rooms"))
+    parser.add_argument("--rooms", type=Path, default=Path("data/synthetic/rooms"))
     parser.add_argument("--layer", default="descriptions")
     parser.add_argument("--tell-me-more", type=Path, default=Path("data/raw/tell_me_more"))
     parser.add_argument("--split", default="test")

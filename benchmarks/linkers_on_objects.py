@@ -1,6 +1,6 @@
 """What linkers make of words alone: regions are exactly a world's objects, named correctly.
 
-    python benchmarks/linkers_on_objects.py --corpus data/embedded/rooms [--split test] [--linkers NAME ...]
+    python benchmarks/linkers_on_objects.py --corpus data/synthetic/rooms [--split test] [--linkers NAME ...]
 
 Prints mAP and accuracy of each linker of conf/linker/, with intervals and chance. Table 2 of the report has
 the regions and names of the features stage instead, with their errors.
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.corpus import Corpus, read_corpus
+from attention_atlas.data.corpus import Corpus, read_corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parse import parse_texts
-from attention_atlas.linkers.evaluate import evaluate
-from attention_atlas.vision.features_file import FeaturesFile, FeaturesWriter
+from attention_atlas.linking.evaluate import evaluate
+from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 
 REGIONS = 36
 
@@ -55,7 +55,7 @@ def main() -> int:
     conf = Path(__file__).resolve().parent.parent / "conf/linker"
     known = sorted(p.stem for p in conf.glob("*.yaml"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--corpus", type=Path, default=Path("data/embedded/rooms"))
+    parser.add_argument("--corpus", type=Path, default=Path("data/synthetic/rooms"))
     parser.add_argument("--split", default="test")
     parser.add_argument("--linkers", nargs="+", choices=known, default=known)
     parser.add_argument("--device", default="cpu")

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.grounding import Grounding
-from attention_atlas.metrics.item import Link
-from attention_atlas.metrics.metric import measure_all
-from attention_atlas.metrics.pos import PosShare
-from attention_atlas.metrics.relations import REGIONS, TEXT, Relations
-from attention_atlas.metrics.study import Study
-from attention_atlas.metrics.table import select
-from attention_atlas.store import AttentionStore, AttentionWriter, Axis
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.item import Link
+from attention_atlas.measures.metric import measure_all
+from attention_atlas.measures.pos import PosShare
+from attention_atlas.measures.table import select
+from attention_atlas.recording import AttentionStore, AttentionWriter, Axis
+from attention_atlas.studies.grounding.grounding import Grounding
+from attention_atlas.studies.grounding.relations import REGIONS, TEXT, Relations
 
 KINDS = {"decoder_self": ("target", "source"), "cross": ("target", "region")}
 SETS = {"DET+ADJ+NOUN": ["DET", "ADJ", "NOUN"], "VERB+ADP": ["VERB", "ADP"]}

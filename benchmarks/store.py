@@ -18,7 +18,7 @@ import hdf5plugin
 import numpy as np
 import torch
 
-from attention_atlas.store import AttentionStore, AttentionWriter, Axis
+from attention_atlas.recording import AttentionStore, AttentionWriter, Axis
 
 LAYERS, HEADS, LENGTH = 6, 32, 640
 ROUNDS = 5

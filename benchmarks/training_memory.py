@@ -1,4 +1,4 @@
-"""Seconds per update of the embedded models, one thread: freed memory given back to the system or kept.
+"""Seconds per update of the mini models, one thread: freed memory given back to the system or kept.
 
     python benchmarks/training_memory.py               # where worlds and features have been made
 
@@ -15,25 +15,25 @@ import sys
 from pathlib import Path
 
 MORE = (
-    "experiment=vllm_phases data=rooms_captions model=llama_text train=vllm_text",
-    "experiment=vllm_phases data=rooms_captions model=llava_embedded train=vllm_tuning",
+    "experiment=vlm_phases data=rooms_captions model=llama_text train=vlm_text",
+    "experiment=vlm_phases data=rooms_captions model=llava_mini train=vlm_tuning",
 )
 WAYS = ("given back", "kept")
 
 
 def one(line: str, way: str) -> None:
     """Print the seconds per update of one model, in this process."""
-    from attention_atlas.memory import keep_freed_memory
+    from attention_atlas.workflow.memory import keep_freed_memory
 
     if way == "kept":
         keep_freed_memory()
     from hydra import compose, initialize_config_dir
     from training_processes import seconds_per_update
 
-    from attention_atlas import resolvers  # noqa: F401
-    from attention_atlas.dials import read_dials
+    from attention_atlas.workflow import resolvers  # noqa: F401
+    from attention_atlas.workflow.params import read_params
 
-    read_dials()
+    read_params()
     with initialize_config_dir(str(Path.cwd() / "conf"), version_base="1.3"):
         cfg = compose("stage/train", overrides=line.split())
     print(seconds_per_update(cfg, 1, 1, lambda: None))

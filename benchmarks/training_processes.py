@@ -1,4 +1,4 @@
-"""Seconds per update of the embedded models: threads of one process against processes of one thread.
+"""Seconds per update of the mini models: threads of one process against processes of one thread.
 
     python benchmarks/training_processes.py               # where worlds and features have been made
     python benchmarks/training_processes.py "experiment=vilt_layers data=rooms_questions model=vilt train=vqa"
@@ -24,7 +24,7 @@ MODELS = (
     "experiment=grounding data=rooms model=lstm train=captioning",
     "experiment=modality data=rooms_captions model=captioner_start train=captions",
     "experiment=vilt_layers data=rooms_questions model=vilt train=vqa",
-    "experiment=vllm_phases data=rooms_captions model=clip_tower train=contrastive",
+    "experiment=vlm_phases data=rooms_captions model=clip_tower train=contrastive",
 )
 WARM, TIMED = 5, 25  # updates
 
@@ -36,12 +36,13 @@ def seconds_per_update(cfg: Any, parts: int, threads: int, join: Callable[[], No
     import torch
     from hydra.utils import instantiate
 
-    from attention_atlas import resolvers  # noqa: F401
-    from attention_atlas.paths import features_path
+    from attention_atlas.models.run_folder import build_model
+    from attention_atlas.regions.features_file import FeaturesFile
     from attention_atlas.training.loop import train
-    from attention_atlas.training.run import build_model, build_task, run_config
+    from attention_atlas.training.run import build_task, run_config
     from attention_atlas.training.settings import TrainSettings
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.workflow import resolvers  # noqa: F401
+    from attention_atlas.workflow.paths import features_path
 
     model_config, training, seed = run_config(cfg)
     loop = TrainSettings.read(training["loop"])
@@ -70,11 +71,11 @@ def main() -> None:
 
     from hydra import compose, initialize_config_dir
 
-    from attention_atlas import resolvers  # noqa: F401
-    from attention_atlas.dials import read_dials
     from attention_atlas.training.processes import together
+    from attention_atlas.workflow import resolvers  # noqa: F401
+    from attention_atlas.workflow.params import read_params
 
-    read_dials()
+    read_params()
     cores = os.cpu_count() or 1
     ways = {f"{cores} threads": (1, cores), "1 thread": (1, 1), "2 processes": (2, 1)}
     print(f"{cores} cores; seconds per update, and the time of the first way over it\n")

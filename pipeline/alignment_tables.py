@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("alignment_tables")
 def main(cfg, stage):
     from omegaconf import OmegaConf
 
-    from attention_atlas.alignment_study.cell import NONE
-    from attention_atlas.alignment_study.cells import cells_path
-    from attention_atlas.alignment_study.panel import read_panel
-    from attention_atlas.alignment_study.study import study_table, write_study
-    from attention_atlas.paths import results_path
+    from attention_atlas.studies.alignment.cell import NONE
+    from attention_atlas.studies.alignment.cells import cells_path
+    from attention_atlas.studies.alignment.panel import read_panel
+    from attention_atlas.studies.alignment.study import study_table, write_study
+    from attention_atlas.workflow.paths import results_path
 
     wanted: Any = OmegaConf.to_container(cfg.experiment.panels, resolve=True)
     order = [str(name) for name in cfg.alignments]

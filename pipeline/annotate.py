@@ -1,6 +1,6 @@
 """Write a text layer over a world's pictures: captions, questions, ... (Examples, one per line)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("annotate")

@@ -1,6 +1,6 @@
 """Answers of a trained model to the questions of a split (data/generated/<experiment>/<model>.jsonl)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("answer")
@@ -8,9 +8,9 @@ def main(cfg, stage):
     from hydra.utils import instantiate
 
     from attention_atlas.files import write_jsonl
-    from attention_atlas.paths import generated_path, model_path
-    from attention_atlas.training.run import load_run
-    from attention_atlas.vqa.answer import answer_split, score
+    from attention_atlas.models.run_folder import load_run
+    from attention_atlas.studies.vilt_layers.answers import answer_split, score
+    from attention_atlas.workflow.paths import generated_path, model_path
 
     corpus = instantiate(cfg.data.reader)
     stage.input(corpus.root)

@@ -1,6 +1,6 @@
 """Train and evaluate one model on one data set under every alignment and seed (data/cells/<model>_<data>)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("cells")
@@ -8,10 +8,10 @@ def main(cfg, stage):
     import os
     from pathlib import Path
 
-    from attention_atlas.alignment_study.cells import cells_path, plan, run_cells
-    from attention_atlas.alignment_study.log import log_cell
-    from attention_atlas.paths import features_path
+    from attention_atlas.studies.alignment.cells import cells_path, plan, run_cells
+    from attention_atlas.studies.alignment.log import log_cell
     from attention_atlas.training.run import build_task
+    from attention_atlas.workflow.paths import features_path
 
     cells, passed_over = plan(cfg)
     if passed_over:

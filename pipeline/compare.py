@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("compare")
@@ -10,9 +10,9 @@ def main(cfg, stage):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from attention_atlas.metrics.modality_run import run_modality
-    from attention_atlas.paths import attention_path, features_path, language_path, results_path
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.regions.features_file import FeaturesFile
+    from attention_atlas.studies.modality.run import run_modality
+    from attention_atlas.workflow.paths import attention_path, features_path, language_path, results_path
 
     experiment: Any = OmegaConf.to_container(cfg.experiment, resolve=True)
     with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:

@@ -1,6 +1,6 @@
 """Run a trained model over the examples and keep where it attends (attention.h5, statistics.h5)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("dump")
@@ -9,17 +9,17 @@ def main(cfg, stage):
 
     from hydra.utils import instantiate
 
-    if cfg.model.get("task") == "vllm":
-        from attention_atlas.vllm.stage import run_dump
+    if cfg.model.get("task") == "vlm":
+        from attention_atlas.studies.vlm_phases.stage import run_dump
 
         stage.run.metrics(run_dump(cfg, stage))
         return
 
-    from attention_atlas.capture.dump import dump, read_settings
-    from attention_atlas.paths import attention_path, features_path, model_path
-    from attention_atlas.stage import config_hash
-    from attention_atlas.training.run import load_run
-    from attention_atlas.vision.features_file import FeaturesFile, with_regions
+    from attention_atlas.dumps.dump import dump, read_settings
+    from attention_atlas.models.run_folder import load_run
+    from attention_atlas.regions.features_file import FeaturesFile, with_regions
+    from attention_atlas.workflow.paths import attention_path, features_path, model_path
+    from attention_atlas.workflow.stage import config_hash
 
     # Which back end a kind got, and why.
     logging.basicConfig(format="%(message)s")

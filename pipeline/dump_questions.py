@@ -2,7 +2,7 @@
 (attention.h5).
 """
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("dump_questions")
@@ -10,11 +10,11 @@ def main(cfg, stage):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from attention_atlas.capture.dump import read_settings
-    from attention_atlas.capture.dump_questions import dump_questions
-    from attention_atlas.paths import attention_path, generated_path, model_path
-    from attention_atlas.stage import config_hash
-    from attention_atlas.training.run import load_run
+    from attention_atlas.dumps.dump import read_settings
+    from attention_atlas.models.run_folder import load_run
+    from attention_atlas.studies.vilt_layers.dump import dump_questions
+    from attention_atlas.workflow.paths import attention_path, generated_path, model_path
+    from attention_atlas.workflow.stage import config_hash
 
     corpus = instantiate(cfg.data.reader)
     folder = stage.input(model_path(cfg, cfg.model.name))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("dump_runs")
@@ -12,10 +12,10 @@ def main(cfg, stage):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from attention_atlas.capture.runs import dump_runs
-    from attention_atlas.paths import attention_path, features_path, model_path
-    from attention_atlas.stage import config_hash
-    from attention_atlas.vision.features_file import FeaturesFile, with_regions
+    from attention_atlas.dumps.runs import dump_runs
+    from attention_atlas.regions.features_file import FeaturesFile, with_regions
+    from attention_atlas.workflow.paths import attention_path, features_path, model_path
+    from attention_atlas.workflow.stage import config_hash
 
     runs: Any = OmegaConf.to_container(cfg.experiment.runs, resolve=True)
     models = {run["model"]: stage.input(model_path(cfg, run["model"])) for run in runs.values()}

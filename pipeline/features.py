@@ -1,14 +1,14 @@
 """Describe the regions of every picture: boxes, features, labels, attributes (features.h5)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("features")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
-    from attention_atlas.paths import features_path
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.regions.features_file import FeaturesFile
+    from attention_atlas.workflow.paths import features_path
 
     corpus = instantiate(cfg.data.reader)
     source = instantiate(cfg.features)

@@ -1,6 +1,6 @@
 """Let a trained model write: one text per picture of the analysed split (JSON lines)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("generate")
@@ -8,9 +8,9 @@ def main(cfg, stage):
     from hydra.utils import instantiate
 
     from attention_atlas.files import write_jsonl
-    from attention_atlas.paths import features_path, generated_path, model_path
-    from attention_atlas.training.run import load_run
-    from attention_atlas.vision.features_file import FeaturesFile, with_regions
+    from attention_atlas.models.run_folder import load_run
+    from attention_atlas.regions.features_file import FeaturesFile, with_regions
+    from attention_atlas.workflow.paths import features_path, generated_path, model_path
 
     model, vocab, _ = load_run(stage.input(model_path(cfg, cfg.model.name)), stage.device)
     corpus = instantiate(cfg.data.reader)

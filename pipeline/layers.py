@@ -1,17 +1,17 @@
 """Tables of the layer-wise study: attention by layer and question type, accuracy, importance of heads."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("layers")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
-    from attention_atlas.metrics.vilt_layers import write_study
-    from attention_atlas.metrics.vilt_shown import write_distribution, write_shown
-    from attention_atlas.paths import attention_path, generated_path, results_path
-    from attention_atlas.vqa.answer import majority, read_given
-    from attention_atlas.vqa.head_file import read_heads
+    from attention_atlas.studies.vilt_layers.answers import majority, read_given
+    from attention_atlas.studies.vilt_layers.head_file import read_heads
+    from attention_atlas.studies.vilt_layers.layers import write_study
+    from attention_atlas.studies.vilt_layers.shown import write_distribution, write_shown
+    from attention_atlas.workflow.paths import attention_path, generated_path, results_path
 
     corpus = instantiate(cfg.data.reader)
     stage.input(corpus.root)

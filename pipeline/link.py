@@ -1,17 +1,17 @@
 """Link every noun phrase to regions with one linking method (links.jsonl)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("link")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
+    from attention_atlas.language.links import write_links
     from attention_atlas.language.parse import read_parses
-    from attention_atlas.linkers.links import write_links
-    from attention_atlas.linkers.run import link_corpus
-    from attention_atlas.paths import features_path, language_path, links_path
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.linking.run import link_corpus
+    from attention_atlas.regions.features_file import FeaturesFile
+    from attention_atlas.workflow.paths import features_path, language_path, links_path
 
     corpus = instantiate(cfg.data.reader)
     parses = read_parses(stage.input(language_path(cfg)))

@@ -1,15 +1,15 @@
 """What the answers lose without each head, and as more and more heads are pruned (<experiment>/heads.npz)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("mask_heads")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
-    from attention_atlas.paths import model_path
-    from attention_atlas.training.run import load_run
-    from attention_atlas.vqa.head_file import mask_heads, save_heads
+    from attention_atlas.models.run_folder import load_run
+    from attention_atlas.studies.vilt_layers.head_file import mask_heads, save_heads
+    from attention_atlas.workflow.paths import model_path
 
     corpus = instantiate(cfg.data.reader)
     stage.input(corpus.root)

@@ -1,16 +1,22 @@
 """All metrics of a study in one pass over its attention: tables/metrics.csv and metrics.json."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("metrics")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
-    from attention_atlas.metrics.run import headline, run_metrics
-    from attention_atlas.metrics.study import read_study
-    from attention_atlas.paths import attention_path, features_path, language_path, links_path, results_path
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.measures.analysed import read_study
+    from attention_atlas.regions.features_file import FeaturesFile
+    from attention_atlas.studies.grounding.run import headline, run_metrics
+    from attention_atlas.workflow.paths import (
+        attention_path,
+        features_path,
+        language_path,
+        links_path,
+        results_path,
+    )
 
     metrics = {str(name): instantiate(entry) for name, entry in cfg.metrics.items()}
     with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:

@@ -1,6 +1,6 @@
 """Read the words in every picture: tokens, boxes and confidences, one line per picture."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("ocr")

@@ -1,6 +1,6 @@
 """Words, parts of speech, dependencies, noun phrases and spatial relations (parse.jsonl)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("parse")
@@ -8,7 +8,7 @@ def main(cfg, stage):
     from hydra.utils import instantiate
 
     from attention_atlas.language.parse import parse_texts, write_parses
-    from attention_atlas.paths import language_path
+    from attention_atlas.workflow.paths import language_path
 
     examples = instantiate(cfg.data.reader).split(cfg.language.split)
     parses = parse_texts(

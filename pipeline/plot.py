@@ -1,12 +1,12 @@
 """Draw the figures of a study from its metric table (PNG and PDF)."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("plot")
 def main(cfg, stage):
-    from attention_atlas.figures.draw import draw_all
-    from attention_atlas.paths import results_path
+    from attention_atlas.plotting.draw import draw_all
+    from attention_atlas.workflow.paths import results_path
 
     out = stage.out(f"{results_path(cfg)}/figures")
     table = stage.input(f"{results_path(cfg)}/tables/metrics.csv")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("report")
@@ -11,7 +11,7 @@ def main(cfg, stage):
 
     from omegaconf import OmegaConf
 
-    from attention_atlas.report.build import build_report
+    from attention_atlas.reporting.build import build_report
 
     out = stage.out("results/report.html")
     reports: Any = OmegaConf.to_container(cfg.reports, resolve=True)

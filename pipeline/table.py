@@ -1,14 +1,14 @@
 """One table of a study (captions, linkers, ...) as metric rows with intervals."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("table")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
-    from attention_atlas.metrics.table import write_table
-    from attention_atlas.paths import results_path
+    from attention_atlas.measures.table import write_table
+    from attention_atlas.workflow.paths import results_path
 
     table = instantiate(cfg.table)(cfg, stage)
     write_table(stage.out(f"{results_path(cfg)}/tables/{cfg.table.name}.csv"), table)

@@ -1,6 +1,6 @@
 """Train a model on a task: weights, vocabulary, configuration and history in one folder."""
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("train")
@@ -9,10 +9,10 @@ def main(cfg, stage):
 
     from hydra.utils import instantiate
 
-    from attention_atlas.paths import features_path, model_path
-    from attention_atlas.sweeps import is_done, mark_done, passed_over
     from attention_atlas.training.processes import process_count, processes
     from attention_atlas.training.run import build_task, prepare_and_train, run_config
+    from attention_atlas.workflow.paths import features_path, model_path
+    from attention_atlas.workflow.sweeps import is_done, mark_done, passed_over
 
     path = model_path(cfg, cfg.model.name)
     out = stage.out(path)

@@ -1,15 +1,15 @@
-"""Render an embedded world: pictures, what is in them, texts about them."""
+"""Render an synthetic world: pictures, what is in them, texts about them."""
 
 import os
 
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 
 @stage("world")
 def main(cfg, stage):
     from hydra.utils import instantiate
 
-    from attention_atlas.worlds.build import build_world
+    from attention_atlas.synthetic.build import build_world
 
     build_world(
         instantiate(cfg.data.world),

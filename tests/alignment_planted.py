@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.alignment_study.panel import Panel
-from attention_atlas.alignment_study.result import CellResult, Shown
+from attention_atlas.studies.alignment.panel import Panel
+from attention_atlas.studies.alignment.result import CellResult, Shown
 
 NAMES = (
     "cosine",

@@ -7,9 +7,9 @@ from attngan_world import corpus_of
 
 from attention_atlas.capture.seam import AttentionCall
 from attention_atlas.models.attngan import AttnGan
-from attention_atlas.text_to_image.pairs import padded_words
+from attention_atlas.models.run_folder import save_run
 from attention_atlas.training.loop import train
-from attention_atlas.training.run import save_run
+from attention_atlas.training.pairs import padded_words
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.damsm import DamsmTask
 from attention_atlas.training.tasks.picture_classifier import PictureClassifierTask
@@ -83,13 +83,13 @@ def make_world(root):
     damsm = DamsmTask(batch_size=9, max_words=8, candidates=6)
     classifier = PictureClassifierTask(batch_size=9)
     model = {
-        "_target_": "attention_atlas.text_to_image.classifier.PictureClassifier",
+        "_target_": "attention_atlas.models.picture_classifier.PictureClassifier",
         "name": "c",
         "channels": 8,
         "dim": 16,
     }
     for name, task, config in (("damsm", damsm, DAMSM), ("classifier", classifier, model)):
-        from attention_atlas.training.run import build_model
+        from attention_atlas.models.run_folder import build_model
 
         task.prepare(corpus)
         torch.manual_seed(0)

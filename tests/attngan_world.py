@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.corpus import Corpus, Example, Phrase, Scene, SceneObject
+from attention_atlas.data.corpus import Corpus, Example, Phrase, Scene, SceneObject
 
 COLORS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 40, 220)}
 SIZE = 32

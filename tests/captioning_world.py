@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from attention_atlas.corpus import Corpus, Example, Scene
-from attention_atlas.vision.features_file import FeaturesWriter
+from attention_atlas.data.corpus import Corpus, Example, Scene
+from attention_atlas.regions.features_file import FeaturesWriter
 
 THINGS = ["lamp", "sofa", "desk", "rug", "plant", "mirror"]
 

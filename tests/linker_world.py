@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.corpus import Corpus, Example, Phrase, Scene, SceneObject
-from attention_atlas.vision.features_file import FeaturesWriter
+from attention_atlas.data.corpus import Corpus, Example, Phrase, Scene, SceneObject
+from attention_atlas.regions.features_file import FeaturesWriter
 
 LABELS = ["chair", "lamp,light", "table", "wall"]
 ATTRIBUTES = ["red", "round"]

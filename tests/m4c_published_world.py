@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attention_atlas.vision.ocr_file import read_ocr, write_ocr
+from attention_atlas.data.ocr_file import read_ocr, write_ocr
 
 PIECES = ("what", "does", "the", "red", "blue", "sign", "say", "color", "is", "first", "?", "fi", "##rst")
 FEATURES, VECTORS = 7, 6

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.corpus import Corpus, Example, Scene, SceneObject
-from attention_atlas.vision.features_file import FeaturesFile, FeaturesWriter
-from attention_atlas.vision.ocr_file import LOOK, OcrPicture, OcrToken, write_ocr
+from attention_atlas.data.corpus import Corpus, Example, Scene, SceneObject
+from attention_atlas.data.ocr_file import LOOK, OcrPicture, OcrToken, write_ocr
+from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 
 COLOURS = {"red": (200, 20, 20), "blue": (20, 30, 200), "green": (20, 150, 40)}
 WORDS = ("apple", "bread", "candle", "dragon", "eagle", "forest", "guitar", "honey", "island", "jungle")

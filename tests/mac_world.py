@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attention_atlas.corpus import (
+from attention_atlas.data.corpus import (
     Corpus,
     Example,
     Scene,
@@ -16,7 +16,7 @@ from attention_atlas.corpus import (
     write_examples,
     write_scenes,
 )
-from attention_atlas.vision.features_file import FeaturesFile, FeaturesWriter
+from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 200), "green": (20, 140, 60)}
 SHAPES = ("cube", "ball", "cone")

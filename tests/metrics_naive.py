@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
-from attention_atlas.metrics.item import Link
-from attention_atlas.metrics.study import Study
-from attention_atlas.metrics.table import select
-from attention_atlas.store import Axis
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.item import Link
+from attention_atlas.measures.table import select
+from attention_atlas.recording import Axis
 
 
 class MemoryStore:

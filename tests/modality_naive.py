@@ -6,8 +6,8 @@ import numpy as np
 from metrics_naive import MemoryStore, attention, axes
 
 from attention_atlas.language.parsed import Parse, Token
-from attention_atlas.metrics.study import Study
-from attention_atlas.metrics.table import select
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.table import select
 
 KIND = {"decoder_self": ("target", "source")}
 RELATIONS = {

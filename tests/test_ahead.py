@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from attention_atlas.ahead import one_ahead
+from attention_atlas.regions.ahead import one_ahead
 
 
 def test_items_keep_their_order_and_the_next_one_is_under_way():

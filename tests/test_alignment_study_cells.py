@@ -10,11 +10,11 @@ import pytest
 from alignment_world import ALIGNMENTS, TinyTask, configuration
 from conftest import ROOT
 
-from attention_atlas.alignment_study.cell import Cell, cell_config, read_history
-from attention_atlas.alignment_study.cells import plan, run_cells
-from attention_atlas.alignment_study.result import CellResult
-from attention_atlas.alignment_study.same import groups, read_same
 from attention_atlas.errors import ConfigError
+from attention_atlas.studies.alignment.cell import Cell, cell_config, read_history
+from attention_atlas.studies.alignment.cells import plan, run_cells
+from attention_atlas.studies.alignment.result import CellResult
+from attention_atlas.studies.alignment.same import groups, read_same
 
 
 def content(folder: Path) -> dict[str, bytes]:

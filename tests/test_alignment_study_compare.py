@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from alignment_planted import panel
 
-from attention_atlas.alignment_study.compare import (
+from attention_atlas.measures.table import select
+from attention_atlas.studies.alignment.compare import (
     combined_error,
     control,
     estimates,
@@ -15,10 +16,9 @@ from attention_atlas.alignment_study.compare import (
     t_test,
     verdicts,
 )
-from attention_atlas.alignment_study.panel import Panel
-from attention_atlas.alignment_study.result import CellResult
-from attention_atlas.alignment_study.study import about, study_table
-from attention_atlas.metrics.table import select
+from attention_atlas.studies.alignment.panel import Panel
+from attention_atlas.studies.alignment.result import CellResult
+from attention_atlas.studies.alignment.study import about, study_table
 
 BY_HAND = np.array([[10.0, 12.0], [14.0, 16.0], [20.0, 20.0]])
 

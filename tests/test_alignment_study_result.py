@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from alignment_planted import result
 
-from attention_atlas.alignment_study.result import CellResult, Shown
 from attention_atlas.errors import AtlasError
+from attention_atlas.studies.alignment.result import CellResult, Shown
 
 
 def test_round_trip_and_the_same_bytes(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from attention_atlas import resolvers  # noqa: F401
 from attention_atlas.errors import ConfigError
-from attention_atlas.sweeps import is_done, mark_done, passed_over, skip_reason, uses_alignment
+from attention_atlas.workflow import resolvers  # noqa: F401
+from attention_atlas.workflow.sweeps import is_done, mark_done, passed_over, skip_reason, uses_alignment
 
 
 def composed(*overrides: str, stage: str = "train") -> Any:

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from alignment_planted import NAMES, SKILL, panel, write_panel
 
-from attention_atlas.alignment_study.compare import consistent, estimates
-from attention_atlas.alignment_study.grounding import spearman, spearman_p, sums_by_image
-from attention_atlas.alignment_study.panel import Panel, read_panel
-from attention_atlas.alignment_study.same import groups
-from attention_atlas.alignment_study.study import study_table, write_study
-from attention_atlas.alignment_study.tables import ranked
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.metrics.table import read_table, select
+from attention_atlas.measures.table import read_table, select
+from attention_atlas.studies.alignment.compare import consistent, estimates
+from attention_atlas.studies.alignment.grounding import spearman, spearman_p, sums_by_image
+from attention_atlas.studies.alignment.panel import Panel, read_panel
+from attention_atlas.studies.alignment.same import groups
+from attention_atlas.studies.alignment.study import study_table, write_study
+from attention_atlas.studies.alignment.tables import ranked
 
 SCORES = {"scan": "accuracy", "mac": "accuracy"}
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.text_metrics.anls import anls
+from attention_atlas.measures.text.anls import anls
 
 TEXT = st.text(alphabet="ab ", min_size=1, max_size=6).filter(str.strip)
 

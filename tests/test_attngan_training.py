@@ -11,11 +11,11 @@ from attngan_models import DOT, SETTINGS, SMALL, fresh, make_world, model_of, ta
 from attngan_world import COLORS, corpus_of
 from conftest import ROOT
 
-from attention_atlas.alignment_study.attngan import AttnGanEvaluator, covered, grounded, mirrored, spread
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.papersetup import composed
+from attention_atlas.models.run_folder import load_run, save_run
+from attention_atlas.reporting.paper_setup import composed
+from attention_atlas.studies.alignment.attngan import AttnGanEvaluator, covered, grounded, mirrored, spread
 from attention_atlas.training.loop import train
-from attention_atlas.training.run import load_run, save_run
 from attention_atlas.training.tasks.text_to_image import TextToImageTask
 
 

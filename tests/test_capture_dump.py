@@ -8,16 +8,16 @@ import pytest
 import torch
 
 from attention_atlas.capture import Capture, validate
-from attention_atlas.capture.dump import DumpSettings, dump, read_settings
-from attention_atlas.capture.dumps.captioning import CaptioningDump
-from attention_atlas.corpus import Corpus, Example, Scene
+from attention_atlas.data.corpus import Corpus, Example, Scene
+from attention_atlas.dumps.captioning import CaptioningDump
+from attention_atlas.dumps.dump import DumpSettings, dump, read_settings
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.lstm import HierarchicalLSTM
 from attention_atlas.models.object_relation import ObjectRelationTransformer
-from attention_atlas.store import AttentionStore, StatisticsStore
-from attention_atlas.training.vocab import Vocabulary
-from attention_atlas.vision.features_file import FeaturesFile
-from attention_atlas.vision.features_writer import FeaturesWriter
+from attention_atlas.recording import AttentionStore, StatisticsStore
+from attention_atlas.regions.features_file import FeaturesFile
+from attention_atlas.regions.features_writer import FeaturesWriter
 
 TEXTS = [
     "A red chair stands left of the table. It is old.",

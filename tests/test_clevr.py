@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from attention_atlas.datasets.clevr import read_clevr, read_templates
-from attention_atlas.datasets.clevr_program import question_type, run
+from attention_atlas.data.clevr import read_clevr, read_templates
+from attention_atlas.data.clevr_program import question_type, run
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.training.tasks.compositional import TYPES
 

@@ -9,8 +9,8 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_clevr import read
 
-from attention_atlas.corpus import Corpus
-from attention_atlas.datasets.clevr_grid import ClevrGrid
+from attention_atlas.data.clevr_grid import ClevrGrid
+from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.models.mac import Mac
 from attention_atlas.training.tasks.compositional import CompositionalTask

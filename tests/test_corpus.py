@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attention_atlas.corpus import (
+from attention_atlas.data.corpus import (
     Example,
     Phrase,
     Relation,

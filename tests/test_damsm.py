@@ -12,15 +12,15 @@ from torch.nn import functional as F
 
 from attention_atlas.capture.seam import AttentionCall, recording
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.attngan import Damsm
 from attention_atlas.models.attngan.damsm import _both_ways
 from attention_atlas.models.attngan.image import BackboneEncoder, ImageEncoder
 from attention_atlas.models.attngan.text import TextEncoder
-from attention_atlas.text_to_image.pairs import Pairs, SquarePictures, padded_words
 from attention_atlas.training.loop import train
+from attention_atlas.training.pairs import Pairs, SquarePictures, padded_words
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.damsm import DamsmTask
-from attention_atlas.training.vocab import Vocabulary
 
 IMAGE = {
     "_target_": "attention_atlas.models.attngan.image.ImageEncoder",

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from attention_atlas.datasets.csv_rows import csv_rows
-from attention_atlas.datasets.folder import read_folder
-from attention_atlas.datasets.tell_me_more import COLUMNS, read_tell_me_more
+from attention_atlas.data.csv_rows import csv_rows
+from attention_atlas.data.folder import read_folder
+from attention_atlas.data.tell_me_more import COLUMNS, read_tell_me_more
 from attention_atlas.errors import AtlasError
-from attention_atlas.linkers.gold_file import read_gold_csv
+from attention_atlas.linking.gold_file import read_gold_csv
 
 
 def written(path: Path, text: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attention_atlas.datasets.folder import read_folder
+from attention_atlas.data.folder import read_folder
 from attention_atlas.errors import AtlasError
 
 CSV = 'image,text\na.png,"A lamp, and a chair."\nsub/b.png,Two beds.\n'

@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from attention_atlas.corpus import Corpus, read_corpus
-from attention_atlas.datasets import json_rows
-from attention_atlas.datasets.clevr import read_clevr
-from attention_atlas.datasets.coco_caption_pairs import read_coco_caption_pairs
-from attention_atlas.datasets.coco_captions import read_coco_captions
-from attention_atlas.datasets.flickr30k import read_flickr30k
-from attention_atlas.datasets.generated import of_generated
-from attention_atlas.datasets.textvqa import RosettaOcr, read_textvqa
-from attention_atlas.datasets.vqav2 import read_vqav2
-from attention_atlas.datasets.winoground import read_winoground
+from attention_atlas.data import json_rows
+from attention_atlas.data.clevr import read_clevr
+from attention_atlas.data.coco_caption_pairs import read_coco_caption_pairs
+from attention_atlas.data.coco_captions import read_coco_captions
+from attention_atlas.data.corpus import Corpus, read_corpus
+from attention_atlas.data.flickr30k import read_flickr30k
+from attention_atlas.data.generated import of_generated
+from attention_atlas.data.ocr_file import read_ocr
+from attention_atlas.data.textvqa import RosettaOcr, read_textvqa
+from attention_atlas.data.vqav2 import read_vqav2
+from attention_atlas.data.winoground import read_winoground
 from attention_atlas.errors import AtlasError
-from attention_atlas.vision.ocr_file import read_ocr
-from attention_atlas.vqa.answer import read_given
+from attention_atlas.studies.vilt_layers.answers import read_given
 
 
 def written(path: Path, text: str) -> Path:

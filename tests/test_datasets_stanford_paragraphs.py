@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attention_atlas.corpus import Corpus
-from attention_atlas.datasets.stanford_paragraphs import read_stanford_paragraphs
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.data.stanford_paragraphs import read_stanford_paragraphs
 from attention_atlas.errors import AtlasError
 
 URL = "https://cs.stanford.edu/people/rak248/{folder}/{image_id}.jpg"
@@ -93,7 +93,7 @@ def test_the_baseline_of_the_paper_profile_is_trained_on_it(root: Path) -> None:
     paper = yaml.safe_load((root / "conf/profiles/paper.yaml").read_text())
     trained = paper["grounding"]["captioners"]
     assert trained["lstm_published"]["data"] == "stanford_paragraphs"
-    assert {row["data"] for row in trained.values()} <= set(paper["corpora"])
+    assert {row["data"] for row in trained.values()} <= set(paper["image_sets"])
     assert {r["data"] for n, r in trained.items() if n != "lstm_published"} == {paper["grounding"]["data"]}
     default = yaml.safe_load((root / "params.yaml").read_text())["grounding"]
     assert {r["data"] for r in default["captioners"].values()} == {default["data"]}

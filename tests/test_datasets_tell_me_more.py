@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attention_atlas.corpus import Corpus
-from attention_atlas.datasets.tell_me_more import read_tell_me_more
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.data.tell_me_more import read_tell_me_more
 from attention_atlas.errors import AtlasError
 
 HERE = Path(__file__).parent / "fixtures/tell_me_more"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from attention_atlas.datasets.cub_boxes import crop_square
-from attention_atlas.datasets.name_list import read_names
-from attention_atlas.datasets.text_to_image import read_text_to_image
+from attention_atlas.data.cub_boxes import crop_square
+from attention_atlas.data.name_list import read_names
+from attention_atlas.data.text_to_image import read_text_to_image
 from attention_atlas.errors import AtlasError, ConfigError
 
 ROWS = {
@@ -194,7 +194,7 @@ def test_the_configs_name_this_reader(root, cub, which):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    import attention_atlas.resolvers as resolvers  # noqa: F401
+    import attention_atlas.workflow.resolvers as resolvers  # noqa: F401
 
     data = OmegaConf.load(root / f"conf/data/{which}.yaml")
     data.root, data.reader.limit, data.reader.val_share = str(cub), None, 0.25

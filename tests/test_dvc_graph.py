@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from attention_atlas import resolvers  # noqa: F401
-from attention_atlas.manifests import FOLDER, NAME
+from attention_atlas.workflow import resolvers  # noqa: F401
+from attention_atlas.workflow.manifests import FOLDER, NAME
 
 
 def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
@@ -60,7 +60,7 @@ def test_named_files_are_there(name: str) -> None:
         assert path in made or inside or (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("profile", ["embedded", "smoke"])
+@pytest.mark.parametrize("profile", ["mini", "smoke"])
 @pytest.mark.parametrize("name", STAGES)
 def test_every_value_resolves(name: str, profile: str) -> None:
     OmegaConf.to_container(
@@ -69,12 +69,12 @@ def test_every_value_resolves(name: str, profile: str) -> None:
 
 
 def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its dials name data sets and models that exist, and every stage's values resolve."""
+    """Its parameters name data sets and models that exist, and every stage's values resolve."""
     import shutil
 
     from dvc.repo import Repo
 
-    from attention_atlas.profiles import apply_profile
+    from attention_atlas.workflow.profiles import apply_profile
 
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     for name in ("dvc.yaml", "params.yaml"):

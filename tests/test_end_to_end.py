@@ -17,16 +17,16 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from attention_atlas.lanes import repro_side_by_side
-from attention_atlas.manifests import FOLDER, MACHINERY, NAME
-from attention_atlas.profiles import apply_profile, copy_repository
+from attention_atlas.workflow.manifests import FOLDER, MACHINERY, NAME
+from attention_atlas.workflow.parallel import repro_side_by_side
+from attention_atlas.workflow.profiles import apply_profile, copy_repository
 
 # One worker runs all of these, the others the unit tests.
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Figures of each study, at least.
-STUDIES = {"grounding": 5, "modality": 12, "alignment": 20, "vilt_layers": 20, "vllm_phases": 11}
+STUDIES = {"grounding": 5, "modality": 12, "alignment": 20, "vilt_layers": 20, "vlm_phases": 11}
 # Killed in each of these, this many seconds after the stage's process has started to work.
 KILLED = {
     "pipeline.world": 4.0,
@@ -163,10 +163,10 @@ def manifest(folder: Path, name: str) -> dict[str, Any]:
 # An edit, and the stages that it must make stale.
 EDITS = {
     "conf/train/captions.yaml": ("# only a comment", set()),
-    "src/attention_atlas/tracking.py": ("# logs, computes nothing", set()),
+    "src/attention_atlas/workflow/tracking.py": ("# logs, computes nothing", set()),
     "conf/linker/glove_add.yaml": ("edited: 1", {"grounding_linkers@linkers"}),
     "src/attention_atlas/models/mac.py": ("#", {"alignment_cells@mac", "alignment_cells@mac_blind"}),
-    "src/attention_atlas/text_to_image/classifier.py": (
+    "src/attention_atlas/models/picture_classifier.py": (
         "#",
         {
             *(
@@ -176,8 +176,8 @@ EDITS = {
             *("alignment_cells@attngan_birds", "alignment_cells@attngan_tabletop"),
         },
     ),
-    "src/attention_atlas/worlds/birds/bird.py": ("#", {"world@birds", "annotate@birds_captions"}),
-    "src/attention_atlas/figures/vilt_heads.py": ("#", {"vilt_plot"}),
+    "src/attention_atlas/synthetic/birds/bird.py": ("#", {"world@birds", "annotate@birds_captions"}),
+    "src/attention_atlas/studies/vilt_layers/figures_heads.py": ("#", {"vilt_plot"}),
 }
 
 

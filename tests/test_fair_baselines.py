@@ -11,10 +11,10 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from attention_atlas import resolvers  # noqa: F401
 from attention_atlas.training.run import run_config
+from attention_atlas.workflow import resolvers  # noqa: F401
 
-PROFILES = {"embedded": "params.yaml", "smoke": "params.yaml", "paper": "conf/profiles/paper.yaml"}
+PROFILES = {"mini": "params.yaml", "smoke": "params.yaml", "paper": "conf/profiles/paper.yaml"}
 # What a blind model may have otherwise: its name, that it is blind, and what only a picture could teach.
 # Without an alignment, a model has that of its own paper.
 MODEL = {"name", "title", "blind", "alignment"}
@@ -22,14 +22,14 @@ TASK = {"naming", "knowledge", "grid", "patch_weight", "asked_weight"}
 UPDATES = ("epochs", "max_steps", "accumulate", "validate_every")
 
 
-def dials(profile: str) -> Any:
+def params(profile: str) -> Any:
     return yaml.safe_load((ROOT / PROFILES[profile]).read_text(encoding="utf-8"))
 
 
 def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
     """(blind model, the model it is compared with, what the stage that trains both is composed of)."""
-    found = dials(profile)
-    grounding, vilt, vllm = (found[study] for study in ("grounding", "vilt_layers", "vllm_phases"))
+    found = params(profile)
+    grounding, vilt, vlm = (found[study] for study in ("grounding", "vilt_layers", "vlm_phases"))
     for model, made in grounding["captioners"].items():
         if model != made["base"]:
             yield model, made["base"], ["train", "experiment=grounding", f"data={made['data']}"]
@@ -42,10 +42,10 @@ def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
         vilt["model"],
         ["train", "experiment=vilt_layers", f"data={vilt['data']}", "train=vqa"],
     )
-    for model, base in vllm["tuned"].items():
+    for model, base in vlm["tuned"].items():
         if model != base:
-            given = [f"data={vllm['trained_on']}", f"train={vllm['train']}"]
-            yield model, base, ["train", "experiment=vllm_phases", *given]
+            given = [f"data={vlm['trained_on']}", f"train={vlm['train']}"]
+            yield model, base, ["train", "experiment=vlm_phases", *given]
 
 
 def trained(model: str, profile: str, given: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -64,7 +64,7 @@ def without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # the dials are read from where one stands
+    monkeypatch.chdir(ROOT)  # the parameters are read from where one stands
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -81,7 +81,7 @@ def test_a_blind_model_is_the_same_model_trained_alike_without_the_picture(profi
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_blind_model_of_the_dials_is_compared_with_one(profile: str) -> None:
+def test_every_blind_model_of_params_yaml_is_compared_with_one(profile: str) -> None:
     """No configuration of a blind model stands alone, where it could drift from the model it belongs to."""
     compared = {blind for blind, _, _ in blind_pairs(profile)}
     for path in (ROOT / "conf/model").glob("*.yaml"):
@@ -96,7 +96,7 @@ def test_every_blind_model_of_the_dials_is_compared_with_one(profile: str) -> No
 @pytest.mark.parametrize("profile", PROFILES)
 def test_other_baselines_see_as_many_examples_in_as_many_updates(profile: str) -> None:
     """A captioner of another architecture keeps its sizes and rates; a control differs in its pictures."""
-    found = dials(profile)
+    found = params(profile)
     lstm, captured = list(found["grounding"]["captioners"])[1], found["grounding"]["captured"]
     given = ["train", "experiment=grounding", f"data={found['grounding']['data']}"]
     (_, one), (_, other) = (trained(m, profile, given) for m in (lstm, captured))

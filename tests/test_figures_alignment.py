@@ -14,14 +14,14 @@ from alignment_planted import NAMES, panel
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from attention_atlas.alignment_study.panel import Panel
-from attention_atlas.alignment_study.select import choose, write_shown
-from attention_atlas.alignment_study.study import study_table
 from attention_atlas.errors import AtlasError
-from attention_atlas.figures.alignment import same_letters, score_table
-from attention_atlas.figures.alignment_breakdown import breakdown, correlation, grounding, seeds
-from attention_atlas.figures.alignment_shown import attention_map, chosen_words, paint, side_by_side
-from attention_atlas.figures.style import style
+from attention_atlas.plotting.style import style
+from attention_atlas.studies.alignment.figures import same_letters, score_table
+from attention_atlas.studies.alignment.figures_breakdown import breakdown, correlation, grounding, seeds
+from attention_atlas.studies.alignment.figures_shown import attention_map, chosen_words, paint, side_by_side
+from attention_atlas.studies.alignment.panel import Panel
+from attention_atlas.studies.alignment.select import choose, write_shown
+from attention_atlas.studies.alignment.study import study_table
 from attention_atlas.training.tasks.compositional import TYPES
 
 TITLES = {name: f"the {name}" for name in NAMES}

@@ -13,12 +13,12 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.figures import grounding
-from attention_atlas.figures.draw import draw_all
-from attention_atlas.figures.heatmap import Panel, heatmaps
-from attention_atlas.figures.layers import curve, layer_curves
-from attention_atlas.figures.style import number, p_value, style
-from attention_atlas.metrics.table import make_table, write_table
+from attention_atlas.measures.table import make_table, write_table
+from attention_atlas.plotting.curves import curve, layer_curves
+from attention_atlas.plotting.draw import draw_all
+from attention_atlas.plotting.heatmap import Panel, heatmaps
+from attention_atlas.plotting.style import number, p_value, style
+from attention_atlas.studies.grounding import figures as grounding
 
 CONF = Path(__file__).resolve().parents[1] / "conf/figure/grounding.yaml"
 LETTERS = ["a rel→target", "b land→rel", "c land→target", "d land→target+rel"]
@@ -134,7 +134,7 @@ def test_all_figures_of_the_yaml_come_out_the_same_twice(table, tmp_path):
     (tmp_path / "rc").mkdir()
     (tmp_path / "rc" / "matplotlibrc").write_text("font.size: 20\nsavefig.dpi: 50\n")
     code = (
-        "import sys; from omegaconf import OmegaConf; from attention_atlas.figures.draw import draw_all; "
+        "import sys; from omegaconf import OmegaConf; from attention_atlas.plotting.draw import draw_all; "
         "conf = OmegaConf.load(sys.argv[1]); "
         "draw_all({k: conf[k] for k in ('fig4_nouns', 'layers')}, sys.argv[2], sys.argv[3])"
     )
@@ -155,7 +155,7 @@ def test_each_entry_of_the_yaml_names_a_function():
 
 def test_faults_are_named(table, tmp_path):
     write_table(tmp_path / "m.csv", table[table["metric"] != "grounding"])
-    figures = {"fig4": {"_target_": "attention_atlas.figures.grounding.noun_grounding"}}
+    figures = {"fig4": {"_target_": "attention_atlas.studies.grounding.figures.noun_grounding"}}
     with pytest.raises(AtlasError, match=r"m\.csv: figure 'fig4': no rows with metric = grounding") as error:
         draw_all(figures, tmp_path / "m.csv", tmp_path)
     assert "\n" not in str(error.value)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from attention_atlas.figures.modality_examples import _box
-from attention_atlas.figures.style import new_figure
+from attention_atlas.plotting.style import new_figure
+from attention_atlas.studies.modality.figures_examples import _box
 
 
 def test_the_label_of_a_box_at_the_right_edge_ends_within_the_picture():

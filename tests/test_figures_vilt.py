@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.figures.heatmap import Panel, heatmaps
-from attention_atlas.figures.legends import outside
-from attention_atlas.figures.style import new_figure, style
-from attention_atlas.figures.vilt_heads import pruning
-from attention_atlas.figures.vilt_layers import curves, distribution
+from attention_atlas.plotting.heatmap import Panel, heatmaps
+from attention_atlas.plotting.legends import outside
+from attention_atlas.plotting.style import new_figure, style
+from attention_atlas.studies.vilt_layers.figures import curves, distribution
+from attention_atlas.studies.vilt_layers.figures_heads import pruning
 
 LAYERS = 12
 

@@ -13,12 +13,12 @@ import yaml
 from attngan_models import fresh, make_world, task_of
 from conftest import ROOT
 
-from attention_atlas.alignment_study.attngan import AttnGanEvaluator
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import sha256
-from attention_atlas.text_to_image import inception
-from attention_atlas.text_to_image.formulas import score_of
-from attention_atlas.text_to_image.inception import InceptionReader, as_bytes, network_class, split_score
+from attention_atlas.measures.generation import score_of
+from attention_atlas.models import inception
+from attention_atlas.models.inception import InceptionReader, as_bytes, network_class, split_score
+from attention_atlas.studies.alignment.attngan import AttnGanEvaluator
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from attention_atlas.corpus import Phrase, Relation
+from attention_atlas.data.corpus import Phrase, Relation
 from attention_atlas.language.agreement import (
     Agreement,
     phrases_exact,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention_atlas.language.joining import join_sentences
+from attention_atlas.data.joining import join_sentences
 from attention_atlas.language.words import words
 
 

@@ -1,4 +1,4 @@
-"""The dial `limit`: it reaches every size of the configuration, and changes nothing where it is null."""
+"""The parameter `limit`: it reaches every size of the configuration, and changes nothing where it is null."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_dvc_graph import composed, resolved_stages
 
-from attention_atlas.dials import check_dials, read_dials
 from attention_atlas.errors import ConfigError
-from attention_atlas.limit import LISTS, kind_of, limited, numbers
-from attention_atlas.profiles import apply_profile, set_dials
+from attention_atlas.workflow.limit import LISTS, kind_of, limited, numbers
+from attention_atlas.workflow.params import check_params, read_params
+from attention_atlas.workflow.profiles import apply_profile, set_params
 
 LIMIT = {"steps": 3, "examples": 50, "width": 24}
 MOST = LIMIT | {"batch": 2, "generated": 5}
 
 
-@pytest.fixture(scope="module", params=["embedded", "paper"])
+@pytest.fixture(scope="module", params=["mini", "paper"])
 def configurations(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What each stage of a profile is composed of, without Hydra's own section."""
     from dvc.repo import Repo
@@ -30,7 +30,7 @@ def configurations(request: Any, tmp_path_factory: pytest.TempPathFactory) -> di
     shutil.copytree(ROOT / "conf", root / "conf")
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, root)
-    if request.param != "embedded":
+    if request.param != "mini":
         apply_profile(root, request.param)
     Repo.init(str(root), no_scm=True).close()
     found = {}
@@ -53,7 +53,9 @@ def test_every_number_is_named_by_a_list(configurations: dict[str, Any]) -> None
         for _, _, path in numbers(cfg)
         if not kind_of(path) and path != "limit"
     }
-    assert not unnamed, "new numbers: say in src/attention_atlas/limit.py whether the limit cuts them"
+    assert not unnamed, (
+        "new numbers: say in src/attention_atlas/workflow/limit.py whether the limit cuts them"
+    )
 
 
 def test_null_changes_nothing(configurations: dict[str, Any]) -> None:
@@ -109,11 +111,11 @@ def test_wrong_limits_are_named(configurations: dict[str, Any]) -> None:
 
 
 def test_the_dial(tmp_path: Path) -> None:
-    dials = read_dials(ROOT / "params.yaml")
-    assert dials["limit"] is None
-    check_dials(dials | {"limit": LIMIT})
-    with pytest.raises(ConfigError, match=r"limit\.width: dial is missing"):
-        check_dials(dials | {"limit": {"steps": 1, "examples": 1}})
+    params = read_params(ROOT / "params.yaml")
+    assert params["limit"] is None
+    check_params(params | {"limit": LIMIT})
+    with pytest.raises(ConfigError, match=r"limit\.width: parameter is missing"):
+        check_params(params | {"limit": {"steps": 1, "examples": 1}})
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    set_dials(tmp_path, {"limit": LIMIT})
+    set_params(tmp_path, {"limit": LIMIT})
     assert yaml.safe_load((tmp_path / "params.yaml").read_text())["limit"] == LIMIT

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import linker_world as world
 
-from attention_atlas.corpus import Phrase
+from attention_atlas.data.corpus import Phrase
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import NounPhrase, Parse, Token
-from attention_atlas.linkers.align import gold_objects, match_phrases
+from attention_atlas.linking.align import gold_objects, match_phrases
 
 TEXT = "There is a lamp on the desk between a bed and a door."
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.linkers.bertscore import BertScoreLinker
+from attention_atlas.linking.bertscore import BertScoreLinker
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "chair", "##s", "lamp", "old", "table"]
 PHRASES = ["a red chair", "chairs", "an old lamp", "table"]

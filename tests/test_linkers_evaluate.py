@@ -12,17 +12,17 @@ import pytest
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import Parse
-from attention_atlas.linkers.evaluate import (
+from attention_atlas.linking.evaluate import (
     LinkScores,
     average_precision,
     bootstrap_mean,
     chance_average_precision,
     evaluate,
 )
-from attention_atlas.linkers.glove_add import GloveAddLinker
-from attention_atlas.linkers.gold import GoldLinker
-from attention_atlas.linkers.gold_file import read_gold_csv
-from attention_atlas.vision.features_file import FeaturesFile
+from attention_atlas.linking.glove_add import GloveAddLinker
+from attention_atlas.linking.gold import GoldLinker
+from attention_atlas.linking.gold_file import read_gold_csv
+from attention_atlas.regions.features_file import FeaturesFile
 
 NAN = float("nan")
 

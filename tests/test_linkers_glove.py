@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.linkers.glove import GloveVectors
-from attention_atlas.linkers.glove_add import GloveAddLinker
-from attention_atlas.linkers.glove_multiply import GloveMultiplyLinker
-from attention_atlas.linkers.weights import resolve_weights
+from attention_atlas.language.glove import GloveVectors
+from attention_atlas.language.weights import resolve_weights
+from attention_atlas.linking.glove_add import GloveAddLinker
+from attention_atlas.linking.glove_multiply import GloveMultiplyLinker
 
 
 @pytest.fixture

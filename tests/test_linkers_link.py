@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.linkers.base import cosine, link
+from attention_atlas.linking.base import cosine, link
 
 NAN = float("nan")
 

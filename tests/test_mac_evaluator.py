@@ -7,7 +7,10 @@ import pytest
 import torch
 from mac_world import SIDE, shapes
 
-from attention_atlas.alignment_study.mac import (
+from attention_atlas.data.corpus import Example, Phrase, with_other_pictures
+from attention_atlas.errors import AtlasError
+from attention_atlas.models.mac import Mac
+from attention_atlas.studies.alignment.mac import (
     Looked,
     MacEvaluator,
     answer_step,
@@ -16,10 +19,7 @@ from attention_atlas.alignment_study.mac import (
     gold_places,
     most_frequent,
 )
-from attention_atlas.alignment_study.result import GAIN, CellResult
-from attention_atlas.corpus import Example, Phrase, with_other_pictures
-from attention_atlas.errors import AtlasError
-from attention_atlas.models.mac import Mac
+from attention_atlas.studies.alignment.result import GAIN, CellResult
 from attention_atlas.training.tasks.compositional import CompositionalTask
 
 
@@ -89,7 +89,7 @@ def looked(example, read_SN, grid=None):
 
 def test_grounding_of_a_planted_attention(task, monkeypatch):
     """Regions are the things 1, 2, ... and the background; step 2 of 3 looks where it should on `val`."""
-    import attention_atlas.alignment_study.mac as study
+    import attention_atlas.studies.alignment.mac as study
 
     def planted(model, questions, device, batch_size, looks):
         rows = []

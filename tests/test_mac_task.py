@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 from mac_world import SIDE, shapes
 
-from attention_atlas.corpus import Corpus
+from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.mac import Mac
 from attention_atlas.training.loop import train

@@ -10,7 +10,7 @@ import yaml
 from conftest import ROOT
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.manifests import Manifests, Sources, stage_config, targets
+from attention_atlas.workflow.manifests import Manifests, Sources, stage_config, targets
 
 FILES = {
     "pipeline/__init__.py": "",
@@ -154,6 +154,8 @@ def test_configurations_are_composed_again_only_if_something_changed(
 )
 def test_a_stage_that_does_not_compose(monkeypatch: pytest.MonkeyPatch, command: str, says: str) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("attention_atlas.manifests._stages", lambda root: ({"parse": command}, {"parse": []}))
+    monkeypatch.setattr(
+        "attention_atlas.workflow.manifests._stages", lambda root: ({"parse": command}, {"parse": []})
+    )
     with pytest.raises(ConfigError, match=says):
         Manifests(ROOT).config("parse")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from attention_atlas.memory import HUGE_PAGES, VARIABLES
+from attention_atlas.workflow.memory import HUGE_PAGES, VARIABLES
 
 # Page faults of taking, filling and freeing 64 MiB again and again.
 FAULTS = """
@@ -29,12 +29,15 @@ def run(program: str, **environment: str) -> str:
 
 def glibc() -> bool:
     """Elsewhere the calls are missing and nothing changes."""
-    return run("from attention_atlas.memory import keep_freed_memory; print(keep_freed_memory())") == "True"
+    return (
+        run("from attention_atlas.workflow.memory import keep_freed_memory; print(keep_freed_memory())")
+        == "True"
+    )
 
 
 def test_a_stage_keeps_what_it_frees() -> None:
     plain = int(run(FAULTS))
-    kept = int(run("import attention_atlas.stage\n" + FAULTS))
+    kept = int(run("import attention_atlas.workflow.stage\n" + FAULTS))
     assert (plain > 20 * 1000 and kept * 20 < plain) or not glibc()
 
 
@@ -42,12 +45,12 @@ def test_processes_that_a_stage_starts_do_too() -> None:
     start = (
         f"import subprocess, sys\nprint(subprocess.check_output([sys.executable, '-c', {FAULTS!r}]).decode())"
     )
-    kept = int(run("import attention_atlas.stage\n" + start))
+    kept = int(run("import attention_atlas.workflow.stage\n" + start))
     assert kept * 20 < int(run(FAULTS)) or not glibc()
 
 
 def test_the_users_environment_stays() -> None:
-    show = "import attention_atlas.stage, os; print(*(os.environ[n] for n in {!r}))"
+    show = "import attention_atlas.workflow.stage, os; print(*(os.environ[n] for n in {!r}))"
     names = [*VARIABLES.values(), HUGE_PAGES]
     given = dict(zip(names, ("1048576", "262144", "0")))
     assert run(show.format(names), **given).split() == list(given.values())
@@ -56,7 +59,7 @@ def test_the_users_environment_stays() -> None:
 def test_cycles_are_still_collected() -> None:
     """Not among the first thousands, but without being asked."""
     program = """
-import attention_atlas.stage, weakref
+import attention_atlas.workflow.stage, weakref
 class Node: pass
 first = None
 for i in range(200_000):

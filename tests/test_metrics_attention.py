@@ -23,14 +23,14 @@ from metrics_naive import (
 )
 
 from attention_atlas.language.parsed import SpatialRelation
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.grounding import Grounding
-from attention_atlas.metrics.item import Item, Link
-from attention_atlas.metrics.metric import measure_all
-from attention_atlas.metrics.pos import PosShare
-from attention_atlas.metrics.relations import REGIONS, TEXT, Relations
-from attention_atlas.metrics.study import Study
-from attention_atlas.metrics.table import head_matrix, select
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.item import Item, Link
+from attention_atlas.measures.metric import measure_all
+from attention_atlas.measures.pos import PosShare
+from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.studies.grounding.grounding import Grounding
+from attention_atlas.studies.grounding.relations import REGIONS, TEXT, Relations
 
 
 def test_grounding_recovers_planted_shares_exactly():

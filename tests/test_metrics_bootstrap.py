@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.bootstrap import (
+from attention_atlas.measures.bootstrap import (
     holm,
     interval,
     paired_difference,
@@ -23,7 +23,7 @@ from attention_atlas.metrics.bootstrap import (
     resampling_matrix,
     two_sample_permutation,
 )
-from attention_atlas.metrics.metric import head_rows
+from attention_atlas.measures.metric import head_rows
 
 
 def test_resampling_draws_as_many_images_as_there_are():

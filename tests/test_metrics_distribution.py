@@ -7,19 +7,19 @@ import pytest
 import torch
 from metrics_naive import SETS, WORDS, random_study
 
-from attention_atlas.alignment_study.result import CellResult, Shown
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.distribution import check_shares, check_weights
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.grounding import Grounding
-from attention_atlas.metrics.item import Link
-from attention_atlas.metrics.metric import measure_all
-from attention_atlas.metrics.modality_locality import Locality
-from attention_atlas.metrics.modality_pos import PosMass
-from attention_atlas.metrics.modality_start import StartShare
-from attention_atlas.metrics.modality_words import WordStore
-from attention_atlas.metrics.pos import PosShare
-from attention_atlas.metrics.relations import Relations
+from attention_atlas.measures.distribution import check_shares, check_weights
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.item import Link
+from attention_atlas.measures.metric import measure_all
+from attention_atlas.measures.pos import PosShare
+from attention_atlas.studies.alignment.result import CellResult, Shown
+from attention_atlas.studies.grounding.grounding import Grounding
+from attention_atlas.studies.grounding.relations import Relations
+from attention_atlas.studies.modality.locality import Locality
+from attention_atlas.studies.modality.pos import PosMass
+from attention_atlas.studies.modality.start import StartShare
+from attention_atlas.studies.modality.words import WordStore
 
 METRICS = {
     "entropy": Entropy(),

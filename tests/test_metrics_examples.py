@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from attention_atlas.metrics.examples import AT_RANDOM, BY_RULE, half_at_random
+from attention_atlas.measures.examples import AT_RANDOM, BY_RULE, half_at_random
 
 POOL = [f"e{i}" for i in range(10)]
 # Functions that draw single examples, and the argument that counts from the first of them.

@@ -13,34 +13,34 @@ from metrics_naive import SETS, random_study
 from modality_naive import random_attention, study_of
 from omegaconf import OmegaConf
 
-from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
-from attention_atlas.corpus import Corpus, Example, Scene
-from attention_atlas.figures.modality import frequency, parts_of_speech, runs
-from attention_atlas.figures.style import style
-from attention_atlas.linkers.evaluate import bootstrap_mean
-from attention_atlas.metrics.bootstrap import (
+from attention_atlas.data.corpus import Corpus, Example, Scene
+from attention_atlas.linking.evaluate import bootstrap_mean
+from attention_atlas.measures.bootstrap import (
     interval,
     paired_difference,
     resampled_ratio,
     resampling_matrix,
 )
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.grounding import Grounding
-from attention_atlas.metrics.metric import head_rows, measure_all
-from attention_atlas.metrics.modality_compare import compare
-from attention_atlas.metrics.modality_frequency import NounFrequency
-from attention_atlas.metrics.modality_locality import Locality
-from attention_atlas.metrics.modality_pos import PosMass
-from attention_atlas.metrics.modality_start import StartShare
-from attention_atlas.metrics.pos import PosShare
-from attention_atlas.metrics.relations import Relations
-from attention_atlas.metrics.table import read_table, select, write_table
-from attention_atlas.metrics.vilt_rows import Sample, scalar_row
-from attention_atlas.metrics.vllm_dump import mean_rows
-from attention_atlas.report.numbers import quote
-from attention_atlas.tables.captions import caption_table
-from attention_atlas.vllm.looking import OTHER, OWN, gain_rows
-from attention_atlas.vllm.phases import bootstrap_phases
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.metric import head_rows, measure_all
+from attention_atlas.measures.pos import PosShare
+from attention_atlas.measures.table import read_table, select, write_table
+from attention_atlas.plotting.style import style
+from attention_atlas.reporting.numbers import quote
+from attention_atlas.studies.grounding.captions_table import caption_table
+from attention_atlas.studies.grounding.grounding import Grounding
+from attention_atlas.studies.grounding.relations import Relations
+from attention_atlas.studies.modality.compare import compare
+from attention_atlas.studies.modality.figures import frequency, parts_of_speech, runs
+from attention_atlas.studies.modality.frequency import NounFrequency
+from attention_atlas.studies.modality.locality import Locality
+from attention_atlas.studies.modality.pos import PosMass
+from attention_atlas.studies.modality.start import StartShare
+from attention_atlas.studies.vilt_layers.rows import Sample, scalar_row
+from attention_atlas.studies.vlm_phases.dump_file import mean_rows
+from attention_atlas.studies.vlm_phases.phases import bootstrap_phases
+from attention_atlas.studies.vlm_phases.picture_ablation import OTHER, OWN, gain_rows
+from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
 LIMITS = ["ci_low", "ci_high"]
 METRICS = {
@@ -164,8 +164,8 @@ def test_the_report_says_none():
 
 
 def test_headline_numbers_without_a_value_stay_out_of_json(tmp_path):
-    from attention_atlas.metrics.table import make_table
-    from attention_atlas.metrics.vllm_study import write_study
+    from attention_atlas.measures.table import make_table
+    from attention_atlas.studies.vlm_phases.tables import write_study
 
     base = {"model": "m", "data": "d", "kind": "phases", "condition": "all"}
     rows = [base | {"metric": "four phases", "value": float("nan")}, base | {"metric": "turn", "value": 3.0}]

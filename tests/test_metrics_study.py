@@ -19,22 +19,22 @@ from metrics_naive import (
 )
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.grounding import Grounding
-from attention_atlas.metrics.item import Link
-from attention_atlas.metrics.metric import Metric, measure_all
-from attention_atlas.metrics.pos import PosShare
-from attention_atlas.metrics.relations import Relations
-from attention_atlas.metrics.study import Study
-from attention_atlas.metrics.table import head_matrix
-from attention_atlas.store import AttentionStore, AttentionWriter
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.item import Link
+from attention_atlas.measures.metric import Metric, measure_all
+from attention_atlas.measures.pos import PosShare
+from attention_atlas.measures.table import head_matrix
+from attention_atlas.recording import AttentionStore, AttentionWriter
+from attention_atlas.studies.grounding.grounding import Grounding
+from attention_atlas.studies.grounding.relations import Relations
 
 
 def test_word_pieces_average_over_rows_and_sum_over_keys():
     """A word of two pieces: its row is the mean of both rows; attention to it is the sum over both keys."""
     words = ["cup", "on"]
     tokens = ["cu", "##p", "on"]
-    from attention_atlas.store import Axis
+    from attention_atlas.recording import Axis
 
     axis = {
         "target": Axis([*tokens, "<eos>"], ["text"] * 3 + ["eos"], [0, 0, 1, -1]),

@@ -9,11 +9,11 @@ import pytest
 from metrics_naive import random_study
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.grounding import Grounding
-from attention_atlas.metrics.metric import measure_all
-from attention_atlas.metrics.run import headline, run_metrics
-from attention_atlas.metrics.table import COLUMNS, head_matrix, make_table, read_table, select, write_table
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.metric import measure_all
+from attention_atlas.measures.table import COLUMNS, head_matrix, make_table, read_table, select, write_table
+from attention_atlas.studies.grounding.grounding import Grounding
+from attention_atlas.studies.grounding.run import headline, run_metrics
 
 
 def rows():

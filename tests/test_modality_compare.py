@@ -8,16 +8,16 @@ from metrics_naive import MemoryStore, attention, random_study
 from modality_naive import KIND, random_attention, sentence, study_of, value
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.bootstrap import paired_difference
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.modality_compare import compare, two_sided
-from attention_atlas.metrics.modality_examples import choose, choose_half
-from attention_atlas.metrics.modality_locality import Locality
-from attention_atlas.metrics.modality_pos import PosMass
-from attention_atlas.metrics.modality_words import WordStore, word_axis
-from attention_atlas.metrics.study import Study
-from attention_atlas.metrics.table import head_matrix, select
-from attention_atlas.store import Axis
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.bootstrap import paired_difference
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.recording import Axis
+from attention_atlas.studies.modality.compare import compare, two_sided
+from attention_atlas.studies.modality.examples import choose, choose_half
+from attention_atlas.studies.modality.locality import Locality
+from attention_atlas.studies.modality.pos import PosMass
+from attention_atlas.studies.modality.words import WordStore, word_axis
 
 
 def pieces_store(seed=0):

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attention_atlas.corpus import Example, Scene, SceneObject, read_corpus, write_examples, write_scenes
-from attention_atlas.datasets.coco_captions import read_coco_captions
-from attention_atlas.datasets.generated import read_generated_corpus
+from attention_atlas.data.coco_captions import read_coco_captions
+from attention_atlas.data.corpus import Example, Scene, SceneObject, read_corpus, write_examples, write_scenes
+from attention_atlas.data.generated import read_generated_corpus
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_jsonl
 from attention_atlas.language.words import words
-from attention_atlas.worlds.rooms.captions import FULL_ROOM, LONG, Captions
-from attention_atlas.worlds.rooms.plan import Camera, Placed, Plan
-from attention_atlas.worlds.rooms.sample import sample_room
-from attention_atlas.worlds.rooms.text.facts import find_facts
-from attention_atlas.worlds.rooms.text.things import look_at
+from attention_atlas.synthetic.rooms.captions import FULL_ROOM, LONG, Captions
+from attention_atlas.synthetic.rooms.plan import Camera, Placed, Plan
+from attention_atlas.synthetic.rooms.sample import sample_room
+from attention_atlas.synthetic.rooms.text.facts import find_facts
+from attention_atlas.synthetic.rooms.text.things import look_at
 
 
 def coco(tmp_path, **changes):
@@ -222,7 +222,7 @@ def test_captions_grow_with_the_room_up_to_the_longest():
 
 
 def test_captions_are_those_of_the_seed_and_fit_their_corpus(tmp_path):
-    from attention_atlas.worlds.rooms.plan_file import plan_row
+    from attention_atlas.synthetic.rooms.plan_file import plan_row
 
     plan, seen = room()
     root = tmp_path / "rooms"

@@ -6,9 +6,9 @@ from conftest import ROOT
 from matplotlib.text import Text
 from omegaconf import OmegaConf
 
-from attention_atlas.figures.modality import runs
-from attention_atlas.figures.style import style
-from attention_atlas.metrics.table import make_table
+from attention_atlas.measures.table import make_table
+from attention_atlas.plotting.style import style
+from attention_atlas.studies.modality.figures import runs
 
 MODELS = {"captioner": "Captioner", "blank": "Blank", "other": "Other", "gpt2": "GPT-2"}
 QUANTITY = {"title": "nouns", "metric": "pos_mass", "condition": "NOUN"}

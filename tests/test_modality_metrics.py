@@ -10,14 +10,14 @@ from modality_naive import RELATIONS, SENTENCE, random_attention, sentence, stud
 from scipy import stats
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.figures.modality_page import dispersion
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.modality_dependencies import Dependencies
-from attention_atlas.metrics.modality_frequency import NounFrequency
-from attention_atlas.metrics.modality_locality import Locality
-from attention_atlas.metrics.modality_pos import PosMass
-from attention_atlas.metrics.modality_start import StartShare
-from attention_atlas.metrics.table import head_matrix, select
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.studies.modality.dependencies import Dependencies
+from attention_atlas.studies.modality.frequency import NounFrequency
+from attention_atlas.studies.modality.locality import Locality
+from attention_atlas.studies.modality.page import dispersion
+from attention_atlas.studies.modality.pos import PosMass
+from attention_atlas.studies.modality.start import StartShare
 
 
 # Attention on words of a two-word caption with known numbers: rows generate "a", "man"; keys START, a, man.

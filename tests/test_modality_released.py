@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.language.vocabulary import BOS, EOS, UNK
 from attention_atlas.models.object_relation import geometry_embedding
+from attention_atlas.models.run_folder import load_run
 from attention_atlas.models.search import generate
 from attention_atlas.models.yahoo_checkpoint import import_released, read_released
-from attention_atlas.training.run import load_run
-from attention_atlas.training.vocab import BOS, EOS, UNK
 
 LAYERS, HEADS, DIM, INNER, FEATURES = 2, 4, 16, 24, 8
 WORDS = ["a", "lamp", "on", "table", "UNK"]
@@ -189,10 +189,10 @@ def test_released_task_learns_nothing_and_is_judged(files, tmp_path):
     import captioning_world as world
 
     from attention_atlas.models.released_object_relation import ReleasedObjectRelation
+    from attention_atlas.regions.features_file import FeaturesFile
     from attention_atlas.training.loop import train
     from attention_atlas.training.settings import TrainSettings
     from attention_atlas.training.tasks.released import ReleasedTask
-    from attention_atlas.vision.features_file import FeaturesFile
 
     _, folder = files
     corpus = world.corpus(train=4, held=3)

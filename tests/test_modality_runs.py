@@ -12,30 +12,31 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from attention_atlas.capture.runs import dump_runs
-from attention_atlas.corpus import Example
-from attention_atlas.datasets.generated import of_generated
+from attention_atlas.data.corpus import Example
+from attention_atlas.data.generated import of_generated
+from attention_atlas.dumps.runs import dump_runs
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.figures import modality, modality_examples
-from attention_atlas.figures.style import style
 from attention_atlas.files import write_jsonl
 from attention_atlas.language.parse import parse_texts, write_parses
 from attention_atlas.language.words import words
-from attention_atlas.metrics.entropy import Entropy
-from attention_atlas.metrics.modality_dependencies import Dependencies
-from attention_atlas.metrics.modality_frequency import NounFrequency
-from attention_atlas.metrics.modality_locality import Locality
-from attention_atlas.metrics.modality_pos import PosMass
-from attention_atlas.metrics.modality_run import run_modality
-from attention_atlas.metrics.modality_start import StartShare
-from attention_atlas.metrics.table import read_table, select
+from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.table import read_table, select
 from attention_atlas.models.caption_transformer import CaptionTransformer
+from attention_atlas.models.run_folder import save_run
 from attention_atlas.models.text_only import TextOnlyTransformer, load_text_only
-from attention_atlas.store import AttentionStore
-from attention_atlas.training.run import save_run
+from attention_atlas.plotting.style import style
+from attention_atlas.recording import AttentionStore
+from attention_atlas.regions.features_file import FeaturesFile
+from attention_atlas.studies.modality import figures as modality
+from attention_atlas.studies.modality import figures_examples as modality_examples
+from attention_atlas.studies.modality.dependencies import Dependencies
+from attention_atlas.studies.modality.frequency import NounFrequency
+from attention_atlas.studies.modality.locality import Locality
+from attention_atlas.studies.modality.pos import PosMass
+from attention_atlas.studies.modality.run import run_modality
+from attention_atlas.studies.modality.start import StartShare
 from attention_atlas.training.tasks.image_captions import ImageCaptioningTask
 from attention_atlas.training.tasks.language_model import LanguageModelTask
-from attention_atlas.vision.features_file import FeaturesFile
 
 SMALL = {"layers": 2, "heads": 2, "dim": 16, "inner": 32, "max_length": 18, "dropout": 0.0}
 TEXTS = [

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from attention_atlas.corpus import Example
+from attention_atlas.data.corpus import Example
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import EOS, UNK
+from attention_atlas.measures.text.cider import cider
 from attention_atlas.models.caption_transformer import CaptionTransformer, rows_of
 from attention_atlas.models.text_only import TextOnlyTransformer
-from attention_atlas.text_metrics.cider import cider
+from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.training.by_image import padded
 from attention_atlas.training.cider_reward import CiderReward
 from attention_atlas.training.loop import train
@@ -25,8 +27,6 @@ from attention_atlas.training.tasks.self_critical import (
     mean_of_others,
     sample,
 )
-from attention_atlas.training.vocab import EOS, UNK
-from attention_atlas.vision.features_file import FeaturesFile
 
 SMALL = {"layers": 1, "heads": 2, "dim": 16, "inner": 32, "max_length": 18, "dropout": 0.0}
 
@@ -154,7 +154,7 @@ def test_self_critical_training_raises_the_reward(data, tmp_path, baseline):
     weights, _ = train(
         first, start, TrainSettings(epochs=2, validate_every=2, lr=0.01, **settings), tmp_path / "a"
     )
-    from attention_atlas.training.run import save_run
+    from attention_atlas.models.run_folder import save_run
 
     config = {
         "model": {"_target_": "attention_atlas.models.caption_transformer.CaptionTransformer", **SMALL},

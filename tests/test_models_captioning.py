@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from attention_atlas.capture.seam import AttentionCall, recording
 from attention_atlas.errors import ConfigError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
 from attention_atlas.models.attention import MultiHeadAttention, causal_mask
 from attention_atlas.models.base import caption_loss
 from attention_atlas.models.dropout import Dropout
@@ -21,7 +22,6 @@ from attention_atlas.models.object_relation import (
     geometry_embedding,
 )
 from attention_atlas.models.transformer import LayerNorm, WordEmbedding, sinusoids
-from attention_atlas.training.vocab import BOS, EOS, PAD, Vocabulary
 
 VOCAB = Vocabulary(["a", ".", "chair", "table", "red", "is", "the", "!"])
 SMALL = dict(layers=2, heads=2, dim=16, inner=32)

@@ -13,12 +13,14 @@ import pytest
 from captioning_world import config, corpus, write_features
 from conftest import ROOT
 
-from attention_atlas.corpus import Example, write_examples, write_scenes
+from attention_atlas.data.corpus import Example, write_examples, write_scenes
+from attention_atlas.data.generated import read_generated
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import sha256, write_jsonl
-from attention_atlas.models.decode import CaptionDecoder, read_generated
-from attention_atlas.training.run import load_run, train_captioner
-from attention_atlas.vision.features_file import FeaturesFile
+from attention_atlas.models.run_folder import load_run
+from attention_atlas.regions.features_file import FeaturesFile
+from attention_atlas.training.decode import CaptionDecoder
+from attention_atlas.training.run import train_captioner
 
 
 def test_one_text_per_picture_whatever_the_batch_size(tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_the_stages_train_and_generate_from_the_repository_s_own_configuration(t
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    root = tmp_path / "data/embedded/rooms"
+    root = tmp_path / "data/synthetic/rooms"
     root.mkdir(parents=True)
     write_scenes(root / "scenes.jsonl", data.scenes.values())
     write_examples(root / "descriptions.jsonl", data.examples)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK
 from attention_atlas.models.object_relation import ObjectRelationTransformer
 from attention_atlas.models.search import _beam, generate
-from attention_atlas.training.vocab import BOS, EOS, PAD, UNK
 
 WORDS = [4, 5, 6]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from attention_atlas.corpus import Corpus, Example, Scene, SceneObject
+from attention_atlas.data.corpus import Corpus, Example, Scene, SceneObject
+from attention_atlas.data.ocr_file import LOOK, OcrPicture, OcrToken, look_of, read_ocr, write_ocr
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vision.ocr import RapidOcr, error_rates, split_line, words_on
-from attention_atlas.vision.ocr_file import LOOK, OcrPicture, OcrToken, look_of, read_ocr, write_ocr
-from attention_atlas.vision.phoc import BIGRAMS, LEVELS, SIZE, SYMBOLS, phoc
+from attention_atlas.regions.ocr import RapidOcr, error_rates, split_line, words_on
+from attention_atlas.regions.phoc import BIGRAMS, LEVELS, SIZE, SYMBOLS, phoc
 
 
 def token(text, *box):

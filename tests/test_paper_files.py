@@ -11,11 +11,11 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from test_dvc_graph import composed, resolved_stages
 
-from attention_atlas.manifests import FOLDER
-from attention_atlas.papercheck import read_list
-from attention_atlas.paths import features_path
-from attention_atlas.profiles import apply_profile
 from attention_atlas.training.run import build_task
+from attention_atlas.workflow.manifests import FOLDER
+from attention_atlas.workflow.paper_check import read_list
+from attention_atlas.workflow.paths import features_path
+from attention_atlas.workflow.profiles import apply_profile
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_raw_data_is_in_the_list(stages: dict[str, Any]) -> None:
     for name, stage in stages.items():
         read = {d for d in stage["deps"] if d.startswith("data/raw/")}
         for section, value in stage["cfg"].items():
-            # Dials of other stages are in the configuration too; its own sections are what counts.
+            # Parameters of other stages are in the configuration too; its own sections are what counts.
             if (
                 section in ("data", "model", "train", "features", "ocr", "table", "linker")
                 and value is not None

@@ -11,9 +11,9 @@ import yaml
 from conftest import ROOT
 from rehearsal.rehearsal import LIMIT, rehearse
 
-from attention_atlas.figures.draw import of_profile
-from attention_atlas.lanes import stage_needs
-from attention_atlas.papercheck import check_entry, read_list
+from attention_atlas.plotting.draw import of_profile
+from attention_atlas.workflow.paper_check import check_entry, read_list
+from attention_atlas.workflow.parallel import stage_needs
 
 # The other worker's end-to-end run is the group e2e.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("paper")]
@@ -24,17 +24,17 @@ PROFILE = "paper"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("paper") / "copy"
-    assert rehearse(copy, lanes=1) == 0, "see the lines above"
+    assert rehearse(copy, jobs=1) == 0, "see the lines above"
     return copy
 
 
 def test_nothing_but_sizes_and_the_machine_is_replaced(folder: Path) -> None:
-    dials = yaml.safe_load((folder / "params.yaml").read_text())
-    assert dials["profile"] == PROFILE and dials["limit"] == LIMIT
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    assert params["profile"] == PROFILE and params["limit"] == LIMIT
     published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
     for name, value in published.items():
         if name != "device":
-            given = dials[name]
+            given = params[name]
             assert (given if not isinstance(value, dict) else {k: given[k] for k in value}) == value, name
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert (folder / path.relative_to(ROOT)).read_bytes() == path.read_bytes(), path
@@ -59,7 +59,7 @@ def test_every_stage_was_run(folder: Path) -> None:
 def figures() -> dict[str, list[str]]:
     """Study -> names of the figures that conf/figure gives the paper profile."""
     published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
-    files = {study: study for study in ("grounding", "modality", "vilt_layers", "vllm_phases")}
+    files = {study: study for study in ("grounding", "modality", "vilt_layers", "vlm_phases")}
     files["alignment"] = published["alignment_study"]["figure"]
     read = {s: yaml.safe_load((ROOT / f"conf/figure/{f}.yaml").read_text()) for s, f in files.items()}
     return {study: list(of_profile(entries, PROFILE)) for study, entries in read.items()}
@@ -92,7 +92,7 @@ def test_the_report_quotes_every_number(folder: Path) -> None:
 
 def report_figures() -> dict[str, list[Any]]:
     published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
-    names = ["grounding", "modality", published["alignment_study"]["figure"], "vilt_layers", "vllm_phases"]
+    names = ["grounding", "modality", published["alignment_study"]["figure"], "vilt_layers", "vlm_phases"]
     read = {n: yaml.safe_load((ROOT / f"conf/report/{n}.yaml").read_text()) for n in names}
     return {
         n: [e for e in spec["figures"] if PROFILE in e.get("profiles", [PROFILE])] for n, spec in read.items()

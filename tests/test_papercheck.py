@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from attention_atlas import papercheck
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import sha256
+from attention_atlas.workflow import paper_check as papercheck
 
 LIST = """
 files:

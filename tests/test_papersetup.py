@@ -10,9 +10,9 @@ import yaml
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from attention_atlas import papersetup
 from attention_atlas.errors import AtlasError
-from attention_atlas.papersetup import Row, read_list, rows_of
+from attention_atlas.reporting import paper_setup as papersetup
+from attention_atlas.reporting.paper_setup import Row, read_list, rows_of
 from attention_atlas.training.run import build_task
 from attention_atlas.training.settings import TrainSettings
 

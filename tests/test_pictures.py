@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attention_atlas.corpus import Corpus, Example, Scene
-from attention_atlas.datasets.folder import read_folder
-from attention_atlas.datasets.pictures import decode_picture, encode_picture, picture_size, read_rgb
+from attention_atlas.data.corpus import Corpus, Example, Scene
+from attention_atlas.data.folder import read_folder
+from attention_atlas.data.pictures import decode_picture, encode_picture, picture_size, read_rgb
 from attention_atlas.errors import AtlasError
 
 # What EXIF orientation 1 to 8 asks for, as an operation on the stored pixels (H,W,3).
@@ -52,10 +52,10 @@ def test_exif_orientation_turns_pixels_and_size(tmp_path: Path, orientation: int
 
 
 def test_every_reader_sees_the_upright_picture(tmp_path: Path) -> None:
-    from attention_atlas.models.vllm.inputs import VllmInputs
+    from attention_atlas.models.vlm.inputs import VlmInputs
+    from attention_atlas.regions.source import open_image
     from attention_atlas.training.tasks.compositional import Cells
-    from attention_atlas.vision.source import open_image
-    from attention_atlas.vqa.pictures import Pictures
+    from attention_atlas.training.vilt_pictures import Pictures
 
     (tmp_path / "images").mkdir()
     path = turned(tmp_path / "images/a.png", 6)
@@ -65,7 +65,7 @@ def test_every_reader_sees_the_upright_picture(tmp_path: Path) -> None:
     scene = corpus.scenes["a.png"]
     assert (scene.width, scene.height) == (4, 7)
     assert np.array_equal(np.asarray(open_image(corpus, "a.png")), upright)
-    assert np.array_equal(np.asarray(VllmInputs.open_image(path)), upright)
+    assert np.array_equal(np.asarray(VlmInputs.open_image(path)), upright)
     assert np.array_equal(Pictures(corpus, patch=1).get("a.png").permute(1, 2, 0).numpy(), upright)
     small = np.asarray(Image.fromarray(upright).resize((8, 8), Image.Resampling.BOX))
     cells = Cells(corpus, 8).batch(["a.png"])["grid_BCHW"][0].permute(1, 2, 0).numpy()
@@ -154,7 +154,7 @@ def test_small_pictures_of_tables(tmp_path: Path) -> None:
 
 
 def test_a_scene_of_another_size_is_named(tmp_path: Path) -> None:
-    from attention_atlas.vision.source import open_image
+    from attention_atlas.regions.source import open_image
 
     turned(tmp_path / "a.png", 6)
     corpus = Corpus(tmp_path, {"a": Scene("a", "a.png", 7, 4, "test")}, [Example("e", "a", "A lamp.")])
@@ -167,7 +167,7 @@ def test_nothing_else_opens_pictures(root: Path) -> None:
     opener = re.compile(r"\bImage\.open\b|\bimread\b|from PIL\.Image import [^\n]*\bopen\b|\bdecode_image\b")
     files = [p for folder in ("src", "pipeline", "benchmarks") for p in (root / folder).rglob("*.py")]
     found = {p.relative_to(root).as_posix() for p in files if opener.search(p.read_text(encoding="utf-8"))}
-    assert found == {"src/attention_atlas/datasets/pictures.py"}
+    assert found == {"src/attention_atlas/data/pictures.py"}
     # Files embedded as they are would be shown unturned, beside boxes of the turned picture.
     embeds = {p.name for p in files if "b64encode" in p.read_text(encoding="utf-8")}
-    assert embeds == {"pictures.py", "build.py"}  # report/build.py: figures drawn here
+    assert embeds == {"pictures.py", "build.py"}  # reporting/build.py: figures drawn here

@@ -11,10 +11,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.figures.style import new_figure, save, style
-from attention_atlas.metrics.table import make_table, write_table
-from attention_atlas.report.build import about, build_report, notes
-from attention_atlas.report.numbers import Tables, number, pick, quote
+from attention_atlas.measures.table import make_table, write_table
+from attention_atlas.plotting.style import new_figure, save, style
+from attention_atlas.reporting.build import about, build_report, notes
+from attention_atlas.reporting.numbers import Tables, number, pick, quote
 
 CONF = Path(__file__).resolve().parents[1] / "conf/report/grounding.yaml"
 P_LH = np.array([[0.05, 0.10], [0.21, 0.33], [0.20, 0.30]])
@@ -115,7 +115,7 @@ def spec():
 
 @pytest.fixture(scope="module")
 def page(results, spec):
-    build_report({"grounding": spec}, results, results / "report.html", profile="embedded")
+    build_report({"grounding": spec}, results, results / "report.html", profile="mini")
     return (results / "report.html").read_text()
 
 
@@ -165,7 +165,7 @@ def test_the_page_needs_nothing_else_and_is_the_same_twice(page, results, spec):
     assert "http" not in page and str(results) not in page
     for link in text.links:
         assert (results / link).exists(), link
-    build_report({"grounding": spec}, results, results / "again.html", profile="embedded")
+    build_report({"grounding": spec}, results, results / "again.html", profile="mini")
     assert (results / "again.html").read_text() == page
 
 
@@ -180,7 +180,7 @@ def test_entries_of_another_profile_are_left_out(results, spec, tmp_path):
             "profiles": ["paper"],
         }
         changed[part] = [*spec[part], extra]
-    build_report({"grounding": changed}, results, tmp_path / "page.html", profile="embedded")
+    build_report({"grounding": changed}, results, tmp_path / "page.html", profile="mini")
     assert "not there" not in (tmp_path / "page.html").read_text()
 
 

@@ -9,9 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.metrics.table import make_table, write_table
-from attention_atlas.report.build import build_report
-from attention_atlas.report.claims import AS_IN_PAPER, CONTRARY, NOT_DECIDED, Number, difference, judge
+from attention_atlas.measures.table import make_table, write_table
+from attention_atlas.reporting.build import build_report
+from attention_atlas.reporting.claims import AS_IN_PAPER, CONTRARY, NOT_DECIDED, Number, difference, judge
 
 CONF = sorted((Path(__file__).resolve().parents[1] / "conf/report").glob("*.yaml"))
 FIVE = Number(5.0, 4.0, 6.0, chance=3.0, source=1)

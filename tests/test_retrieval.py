@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.metrics.retrieval import chance, hits, recalls, relevance
+from attention_atlas.measures.retrieval import chance, hits, recalls, relevance
 
 
 def by_permutations(similarity_N, relevant_N, k):

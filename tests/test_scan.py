@@ -202,10 +202,10 @@ def test_the_yaml_builds_the_model(root):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    from attention_atlas import resolvers  # noqa: F401
-    from attention_atlas.training.run import build_model
+    from attention_atlas.models.run_folder import build_model
+    from attention_atlas.workflow import resolvers  # noqa: F401
 
-    for profile in ("embedded", "smoke", "paper"):
+    for profile in ("mini", "smoke", "paper"):
         cfg = OmegaConf.create(
             {
                 "profile": profile,

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from attention_atlas.alignment_study.scan import ScanEvaluator, categories, grounded, nouns
-from attention_atlas.corpus import Corpus, Example, Phrase, Scene, SceneObject
-from attention_atlas.datasets.flickr30k import read_flickr30k
+from attention_atlas.data.corpus import Corpus, Example, Phrase, Scene, SceneObject
+from attention_atlas.data.flickr30k import read_flickr30k
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.metrics.retrieval import recalls
+from attention_atlas.measures.retrieval import recalls
 from attention_atlas.models.scan import Scan
+from attention_atlas.regions.features_file import Regions
+from attention_atlas.studies.alignment.scan import ScanEvaluator, categories, grounded, nouns
 from attention_atlas.training.loop import train
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.matching import MatchingTask, all_similarities, image_of
-from attention_atlas.vision.features_file import Regions
 
 THINGS = ("cup", "lamp", "sofa", "vase", "desk", "sink")
 REGIONS = 5

@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from attention_atlas.corpus import Scene, SceneObject, read_corpus, write_examples, write_scenes
+from attention_atlas.data.corpus import Scene, SceneObject, read_corpus, write_examples, write_scenes
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vqa.accuracy import consensus
-from attention_atlas.vqa.normalise import normalise
-from attention_atlas.worlds.rooms.sign_questions import SHARES, SignQuestions, misspelt, sign_questions
-from attention_atlas.worlds.rooms.sign_words import LONGEST, draw_text, held_out, usable
+from attention_atlas.measures.vqa_accuracy import consensus
+from attention_atlas.measures.vqa_normalise import normalise
+from attention_atlas.synthetic.rooms.sign_questions import SHARES, SignQuestions, misspelt, sign_questions
+from attention_atlas.synthetic.rooms.sign_words import LONGEST, draw_text, held_out, usable
 
 
 def sign(id, colour, box, text, area=400, occlusion=0.0):
@@ -140,7 +140,7 @@ def test_training_pictures_never_show_a_held_out_word():
 
 @pytest.mark.slow
 def test_a_signed_room_has_readable_signs_and_the_same_bytes():
-    from attention_atlas.worlds.rooms.signed import SignedRooms, readable
+    from attention_atlas.synthetic.rooms.signed import SignedRooms, readable
 
     made = [SignedRooms(96, (2, 3)).make("r", "test", [0, 3, 1]) for _ in range(2)]
     assert np.array_equal(made[0].rgb, made[1].rgb)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from attention_atlas.dials import check_dials, read_dials
 from attention_atlas.errors import ConfigError
+from attention_atlas.workflow.params import check_params, read_params
 
 PROBE = """
 from attention_atlas.errors import AtlasError
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 @stage("world")
 def main(cfg, stage):
@@ -26,7 +26,7 @@ def main(cfg, stage):
     if cfg.seed == 14:
         from hydra.utils import instantiate
 
-        instantiate({"_target_": "attention_atlas.corpus.read_corpus", "root": "nowhere"})
+        instantiate({"_target_": "attention_atlas.data.corpus.read_corpus", "root": "nowhere"})
     print("ran with seed", cfg.seed, "on", stage.device, "out", stage.out("data/x"))
 
 if __name__ == "__main__":
@@ -91,10 +91,10 @@ def test_absent_device_is_one_line(project: Path) -> None:
     assert "device.world" in line and "cuda:7" in line and "auto" in line
 
 
-def test_typo_in_a_dial_is_one_line(project: Path) -> None:
+def test_typo_in_a_parameter_is_one_line(project: Path) -> None:
     params = (project / "params.yaml").read_text().replace("seed: 0", "sed: 0")
     line = only_line(run(project, params=params), 2)
-    assert "params.yaml: sed: no such dial; did you mean 'seed'?" in line
+    assert "params.yaml: sed: no such parameter; did you mean 'seed'?" in line
 
 
 def test_typo_on_the_command_line_is_one_line(project: Path) -> None:
@@ -137,8 +137,8 @@ def test_every_script_composes(script: str) -> None:
     assert "profile:" in result.stdout
 
 
-def test_dials_of_params_yaml_are_valid() -> None:
-    read_dials(ROOT / "params.yaml")
+def test_values_of_params_yaml_are_valid() -> None:
+    read_params(ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -147,21 +147,24 @@ def test_dials_of_params_yaml_are_valid() -> None:
         ({"seed": "zero"}, "seed: must be of type int"),
         ({"seed": True}, "seed: must be of type int"),
         ({"profile": "huge"}, "profile: 'huge' is unknown"),
-        ({"device": {}}, "device.world: dial is missing"),
-        ({"corpora": {"mine": {"root": "x"}}}, "corpora.mine.features: dial is missing"),
-        ({"corpora": {"mine": {"root": "x", "features": "y", "typo": 1}}}, "corpora.mine.typo: no such dial"),
+        ({"device": {}}, "device.world: parameter is missing"),
+        ({"image_sets": {"mine": {"root": "x"}}}, "image_sets.mine.features: parameter is missing"),
+        (
+            {"image_sets": {"mine": {"root": "x", "features": "y", "typo": 1}}},
+            "image_sets.mine.typo: no such parameter",
+        ),
     ],
 )
-def test_wrong_dials(change: dict[str, object], said: str) -> None:
-    values = {**read_dials(ROOT / "params.yaml"), **change}
+def test_wrong_parameters(change: dict[str, object], said: str) -> None:
+    values = {**read_params(ROOT / "params.yaml"), **change}
     with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
-        check_dials(values)
+        check_params(values)
 
 
 def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from omegaconf import OmegaConf
 
-    from attention_atlas.stage import Stage
+    from attention_atlas.workflow.stage import Stage
 
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "in.txt"
@@ -184,7 +187,7 @@ def test_a_second_run_of_the_same_work_is_one_line_and_the_first_goes_on(
     from omegaconf import OmegaConf
 
     from attention_atlas.errors import AtlasError
-    from attention_atlas.stage import Stage
+    from attention_atlas.workflow.stage import Stage
 
     monkeypatch.chdir(tmp_path)
     cfg = OmegaConf.create({"seed": 0, "device": {"world": "cpu"}})
@@ -202,7 +205,7 @@ def test_a_second_run_of_the_same_work_is_one_line_and_the_first_goes_on(
 
 
 def test_linked_folders_belong_to_the_digest_and_cycles_end(tmp_path: Path) -> None:
-    from attention_atlas.stage import content_hash
+    from attention_atlas.workflow.stage import content_hash
 
     images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
     (images / "val").mkdir(parents=True)
@@ -233,7 +236,7 @@ def test_digest_of_a_folder_without_links_is_that_of_earlier_versions(tmp_path: 
     """Otherwise every unfinished run would start again from nothing."""
     import hashlib
 
-    from attention_atlas.stage import content_hash
+    from attention_atlas.workflow.stage import content_hash
 
     files = {"a.txt": "1", "b/c.txt": "2", "b-d/e.txt": "3", ".hidden": "4"}
     for name, text in files.items():

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.store import AttentionStore, AttentionWriter, Axis, StatisticsStore, StatisticsWriter
-from attention_atlas.store.attention import as_float32
-from attention_atlas.store.shards import CHUNK_BYTES, row_chunks
+from attention_atlas.recording import AttentionStore, AttentionWriter, Axis, StatisticsStore, StatisticsWriter
+from attention_atlas.recording.attention import as_float32
+from attention_atlas.recording.shards import CHUNK_BYTES, row_chunks
 
 KINDS = {"cross": ("target", "region"), "decoder_self": ("target", "source")}
 IDENTITY = {"model": "tiny", "config_hash": "abc", "kinds": KINDS}

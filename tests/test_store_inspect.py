@@ -1,4 +1,4 @@
-"""python -m attention_atlas.inspect: says what is in a file, in one line what is wrong with it."""
+"""python -m attention_atlas.recording.inspect: says what is in a file, in one line what is wrong with it."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from attention_atlas.inspect import main
-from attention_atlas.store import AttentionWriter, Axis, StatisticsWriter
+from attention_atlas.recording import AttentionWriter, Axis, StatisticsWriter
+from attention_atlas.recording.inspect import main
 
 KINDS = {"cross": ("target", "region")}
 
@@ -80,6 +80,6 @@ def test_what_is_wrong_is_one_line(files, capsys):
 
 
 def test_it_runs_as_a_module(files):
-    command = [sys.executable, "-m", "attention_atlas.inspect", str(files / "attention.h5")]
+    command = [sys.executable, "-m", "attention_atlas.recording.inspect", str(files / "attention.h5")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "schema: atlas.attention/1" in result.stdout and not result.stderr

@@ -10,7 +10,7 @@ import pytest
 from test_store_files import IDENTITY, SCRIPT, example
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.store import AttentionStore, AttentionWriter
+from attention_atlas.recording import AttentionStore, AttentionWriter
 
 
 def test_a_second_writer_fails_in_one_line_and_does_not_disturb_the_first(tmp_path):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from attention_atlas.corpus import Corpus, Example, Scene
-from attention_atlas.tables.captions import SHOWN, caption_table
+from attention_atlas.data.corpus import Corpus, Example, Scene
+from attention_atlas.studies.grounding.captions_table import SHOWN, caption_table
 
 TEXTS = [
     "there is a red chair near the window",

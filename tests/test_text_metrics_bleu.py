@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attention_atlas.text_metrics.bleu import bleu_counts, corpus_bleu
+from attention_atlas.measures.text.bleu import bleu_counts, corpus_bleu
 
 REFERENCES = {
     "a": ["the cat sat on the mat", "a cat is on the mat today"],

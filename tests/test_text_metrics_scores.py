@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.text_metrics import score as score_module
-from attention_atlas.text_metrics import tokenize
-from attention_atlas.text_metrics.cider import cider
-from attention_atlas.text_metrics.score import METRICS, score, score_models
-from attention_atlas.text_metrics.tokenize import plain, treebank, why_no_java
-from attention_atlas.text_metrics.wmd import load_vectors, wmd
+from attention_atlas.measures.text import score as score_module
+from attention_atlas.measures.text import tokenize
+from attention_atlas.measures.text.cider import cider
+from attention_atlas.measures.text.score import METRICS, score, score_models
+from attention_atlas.measures.text.tokenize import plain, treebank, why_no_java
+from attention_atlas.measures.text.wmd import load_vectors, wmd
 
 JAVA = shutil.which("java") is not None
 

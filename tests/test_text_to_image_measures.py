@@ -10,10 +10,13 @@ import torch
 from attngan_world import corpus_of
 from scipy.linalg import sqrtm
 
-from attention_atlas.corpus import Example, Phrase, Scene, SceneObject
+from attention_atlas.data.corpus import Example, Phrase, Scene, SceneObject
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.text_to_image.classifier import PictureClassifier
-from attention_atlas.text_to_image.facts import (
+from attention_atlas.measures.generation import frechet_distance, r_precision, score_of
+from attention_atlas.models.picture_classifier import PictureClassifier
+from attention_atlas.models.run_folder import build_model, save_run
+from attention_atlas.training.fact_reader import FactReader
+from attention_atlas.training.facts import (
     ABSENT,
     PRESENT,
     PartColors,
@@ -22,10 +25,7 @@ from attention_atlas.text_to_image.facts import (
     reading_of,
     saved_reading,
 )
-from attention_atlas.text_to_image.formulas import frechet_distance, r_precision, score_of
-from attention_atlas.text_to_image.reader import FactReader
 from attention_atlas.training.loop import train
-from attention_atlas.training.run import build_model, save_run
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.picture_classifier import UNSEEN, PictureClassifierTask, cells
 
@@ -139,7 +139,7 @@ def test_the_classifier_learns_and_reads(tmp_path):
     turned = task.box_of(task.examples["val"][0], True)[1].tolist()
     assert turned == [12 / 32, 2 / 32, 28 / 32, 14 / 32]
     config = {
-        "_target_": "attention_atlas.text_to_image.classifier.PictureClassifier",
+        "_target_": "attention_atlas.models.picture_classifier.PictureClassifier",
         "channels": 8,
         "dim": 16,
     }

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attention_atlas.datasets.textvqa import RosettaOcr, read_textvqa
+from attention_atlas.data.ocr_file import LOOK, read_ocr
+from attention_atlas.data.textvqa import RosettaOcr, read_textvqa
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vision.ocr_file import LOOK, read_ocr
 
 
 def files(root):

@@ -15,11 +15,11 @@ import pytest
 from conftest import ROOT
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.tracking import _short, flatten, stage_run, store_root, tracking_uri
-from attention_atlas.tracking_store import EXPERIMENT
+from attention_atlas.workflow.tracking import _short, flatten, stage_run, store_root, tracking_uri
+from attention_atlas.workflow.tracking_store import EXPERIMENT
 
 PROBE = """
-from attention_atlas.stage import stage
+from attention_atlas.workflow.stage import stage
 
 @stage("world")
 def main(cfg, stage):
@@ -103,7 +103,7 @@ def test_a_joblib_sweep_of_six_on_a_fresh_store_loses_no_run(tmp_path: Path) -> 
 def test_names_mlflow_would_refuse_are_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 
-    from attention_atlas.tracking import stage_run
+    from attention_atlas.workflow.tracking import stage_run
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
     with stage_run(tmp_path, "probe", {"sets": {"DET+ADJ": 1}}, {"stage": "probe"}) as run:
@@ -118,7 +118,7 @@ def test_a_store_that_a_kill_left_half_made_is_made_anew(
 ) -> None:
     from mlflow import MlflowClient
 
-    from attention_atlas.tracking import stage_run
+    from attention_atlas.workflow.tracking import stage_run
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
     with sqlite3.connect(tmp_path / "store.db.new") as half:
@@ -135,7 +135,7 @@ def test_runs_nest_and_a_killed_stage_is_marked_failed(tmp_path: Path) -> None:
     code = """
 import os, signal
 from pathlib import Path
-from attention_atlas.tracking import PARENT_VARIABLE, stage_run
+from attention_atlas.workflow.tracking import PARENT_VARIABLE, stage_run
 with stage_run(Path.cwd(), "outer", {}, {}) as outer:
     os.environ[PARENT_VARIABLE] = outer.run_id
     for k in range(2):

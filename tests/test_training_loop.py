@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import sha256
+from attention_atlas.models.run_folder import load_run, save_run
+from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.training.loop import adam, train
-from attention_atlas.training.run import build_task, load_run, run_config, save_run, train_captioner
+from attention_atlas.training.run import build_task, run_config, train_captioner
 from attention_atlas.training.settings import Schedule, TrainSettings
-from attention_atlas.vision.features_file import FeaturesFile
 
 FILES = ("model.safetensors", "config.yaml", "vocab.json", "history.csv")
 

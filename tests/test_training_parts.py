@@ -9,10 +9,10 @@ import torch
 from captioning_world import corpus, write_features
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 from attention_atlas.training.captions import Captions, RegionCache, tokens
 from attention_atlas.training.settings import Schedule, TrainSettings
-from attention_atlas.training.vocab import BOS, EOS, PAD, UNK, Vocabulary
-from attention_atlas.vision.features_file import FeaturesFile, FeaturesWriter
 
 
 def test_vocabulary_by_hand() -> None:

@@ -160,6 +160,6 @@ def test_processes_divide_an_update_and_do_not_outnumber_cores(monkeypatch: pyte
     assert process_count(2, "cpu", workers=1) == 1
     assert process_count(1, "cpu") == 1
     assert process_count(4, "cuda:0") == 1
-    monkeypatch.setenv("ATLAS_CORES", "1")  # in lanes
+    monkeypatch.setenv("ATLAS_CORES", "1")  # in parallel
     assert process_count(2, "cpu") == 1
     assert process_count(2, "cpu", workers=2) == 2

@@ -9,10 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attention_atlas.capture.dump import DumpSettings, dump
-from attention_atlas.capture.dump_questions import AT_RANDOM, BY_RULE, choose, dump_questions
-from attention_atlas.capture.dumps.vqa import GROUPS, VqaDump
-from attention_atlas.corpus import (
+from attention_atlas.data.corpus import (
     Example,
     Phrase,
     Scene,
@@ -21,14 +18,17 @@ from attention_atlas.corpus import (
     write_examples,
     write_scenes,
 )
+from attention_atlas.dumps.dump import DumpSettings, dump
+from attention_atlas.dumps.vqa import GROUPS, VqaDump
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_jsonl
-from attention_atlas.metrics.vilt_layers import read_question
-from attention_atlas.metrics.vilt_measures import measure
-from attention_atlas.metrics.vilt_shown import patch_grid, word_maps, write_shown
+from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.vilt import Vilt
-from attention_atlas.store import AttentionStore, StatisticsStore
-from attention_atlas.training.vocab import Vocabulary
+from attention_atlas.recording import AttentionStore, StatisticsStore
+from attention_atlas.studies.vilt_layers.dump import AT_RANDOM, BY_RULE, choose, dump_questions
+from attention_atlas.studies.vilt_layers.layers import read_question
+from attention_atlas.studies.vilt_layers.measures import measure
+from attention_atlas.studies.vilt_layers.shown import patch_grid, word_maps, write_shown
 
 # (width, height): square, wide, tall; row and column of the bright patch.
 PLANTED = {"square": ((48, 48), (1, 2)), "wide": ((96, 32), (1, 4)), "tall": ((32, 80), (3, 0))}

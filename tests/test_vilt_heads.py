@@ -11,16 +11,16 @@ import pytest
 import torch
 from vqa_world import blocks
 
-from attention_atlas.corpus import with_other_pictures
+from attention_atlas.data.corpus import with_other_pictures
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_jsonl
+from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
 from attention_atlas.models.vilt import Vilt
+from attention_atlas.studies.vilt_layers.answers import answer_questions, answer_split, majority, read_given
+from attention_atlas.studies.vilt_layers.head_file import mask_heads, read_heads, save_heads
+from attention_atlas.studies.vilt_layers.heads import importance, order_of, pruned, silence_each, silenced
+from attention_atlas.training.questions import of_run
 from attention_atlas.training.tasks.vqa import VqaTask
-from attention_atlas.vqa.accuracy import consensus, vqa_accuracy
-from attention_atlas.vqa.answer import answer_questions, answer_split, majority, read_given
-from attention_atlas.vqa.batches import of_run
-from attention_atlas.vqa.head_file import mask_heads, read_heads, save_heads
-from attention_atlas.vqa.heads import importance, order_of, pruned, silence_each, silenced
 
 
 @pytest.fixture(scope="module")

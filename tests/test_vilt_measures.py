@@ -7,15 +7,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attention_atlas.capture.dumps.vqa import GROUPS
+from attention_atlas.data.patches import coverage, patches_of
+from attention_atlas.dumps.vqa import GROUPS
 from attention_atlas.errors import AtlasError
-from attention_atlas.figures.style import new_figure
-from attention_atlas.figures.vilt_shown import overlay
-from attention_atlas.metrics.vilt_measures import Question, measure, stack
-from attention_atlas.metrics.vilt_rows import Sample, difference_rows, mean_rows, rank_correlation_rows
-from attention_atlas.metrics.vilt_shown import patch_grid, word_maps
-from attention_atlas.store import Axis
-from attention_atlas.vqa.patches import coverage, patches_of
+from attention_atlas.plotting.overlay import overlay
+from attention_atlas.plotting.style import new_figure
+from attention_atlas.recording import Axis
+from attention_atlas.studies.vilt_layers.measures import Question, measure, stack
+from attention_atlas.studies.vilt_layers.rows import Sample, difference_rows, mean_rows, rank_correlation_rows
+from attention_atlas.studies.vilt_layers.shown import patch_grid, word_maps
 
 # [CLS] where is sofa [SEP] [IMG] and a grid of 1 × 4 patches, the last of which shows the sofa.
 AXIS = Axis(

@@ -10,17 +10,18 @@ import pytest
 from omegaconf import OmegaConf
 from vqa_world import blocks
 
-from attention_atlas import resolvers  # noqa: F401  (registers what conf/ uses)
-from attention_atlas.capture.dumps.vqa import GROUPS
+from attention_atlas.dumps.vqa import GROUPS
 from attention_atlas.errors import AtlasError
-from attention_atlas.figures import vilt_heads, vilt_layers
-from attention_atlas.figures.draw import of_profile
-from attention_atlas.figures.vilt_shown import words_by_layers
-from attention_atlas.metrics.table import read_table, select
-from attention_atlas.metrics.vilt_answers import accuracy_rows
-from attention_atlas.metrics.vilt_layers import LayerStudy, write_study
-from attention_atlas.metrics.vilt_shown import write_distribution
-from attention_atlas.store import Axis, StatisticsWriter
+from attention_atlas.measures.table import read_table, select
+from attention_atlas.plotting.draw import of_profile
+from attention_atlas.recording import Axis, StatisticsWriter
+from attention_atlas.studies.vilt_layers import figures as vilt_layers
+from attention_atlas.studies.vilt_layers import figures_heads as vilt_heads
+from attention_atlas.studies.vilt_layers.answer_rows import accuracy_rows
+from attention_atlas.studies.vilt_layers.figures_shown import words_by_layers
+from attention_atlas.studies.vilt_layers.layers import LayerStudy, write_study
+from attention_atlas.studies.vilt_layers.shown import write_distribution
+from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
 LAYERS, HEADS = 2, 3
 COMPARE = [("mass", "text → image"), ("asked", "content words")]
@@ -128,7 +129,7 @@ def test_accuracies_and_their_differences(study):
 
 
 def test_pairs_need_both():
-    from attention_atlas.corpus import Example
+    from attention_atlas.data.corpus import Example
 
     questions = [Example(f"q{n}", f"i{n}", "Is it?", answers=[a] * 10) for n, a in enumerate(("yes", "no"))]
     questions[0].extra["pair"], questions[1].extra["pair"] = "q1", "q0"
@@ -191,7 +192,7 @@ def test_every_figure_is_drawn_from_the_table(study, tmp_path):
     folder, _, _ = study
     table = read_table(folder / "tables/metrics.csv")
     spec = OmegaConf.load(Path(__file__).parents[1] / "conf/figure/vilt_layers.yaml")
-    for name, entry in of_profile(spec, "embedded").items():
+    for name, entry in of_profile(spec, "mini").items():
         if str(name).startswith("overlay") or name in ("importance_statistics", "pairs"):
             continue
         if name == "distribution":

@@ -23,11 +23,11 @@ from vision_archives import (
 )
 from vision_world import draw_world
 
-from attention_atlas.corpus import Corpus, Example, Scene
+from attention_atlas.data.corpus import Corpus, Example, Scene
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vision.archives import BottomUpH5, BottomUpNpz
-from attention_atlas.vision.bottom_up_tsv import BottomUpTSV
-from attention_atlas.vision.features_file import FeaturesFile, with_regions
+from attention_atlas.regions.archives import BottomUpH5, BottomUpNpz
+from attention_atlas.regions.bottom_up_tsv import BottomUpTSV
+from attention_atlas.regions.features_file import FeaturesFile, with_regions
 
 PLAIN = ["image_id", "image_w", "image_h", "num_boxes", "boxes", "features"]
 LXMERT = ["img_id", "img_h", "img_w", *WITH_CLASSES[3:]]
@@ -211,7 +211,7 @@ def test_damaged_rows_are_left_out_counted_and_recorded(
 
 def test_linkers_pass_over_what_has_no_regions(world: Corpus, tmp_path: Path) -> None:
     from attention_atlas.language.parsed import Parse
-    from attention_atlas.linkers.run import contexts
+    from attention_atlas.linking.run import contexts
 
     path, _ = broken_tsv(tmp_path / "f.tsv", world)
     source = BottomUpTSV(

@@ -11,7 +11,7 @@ import pytest
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import sha256
-from attention_atlas.vision.features_file import FeaturesFile, FeaturesWriter
+from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 
 LABELS = ["sofa,couch", "lamp"]
 ATTRIBUTES = ["red", "dark green,olive"]

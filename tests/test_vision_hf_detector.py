@@ -10,11 +10,11 @@ import pytest
 import torch
 from vision_world import draw_world
 
-from attention_atlas.corpus import Corpus
+from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vision.features_file import FeaturesFile
-from attention_atlas.vision.hf_detector import HFDetector, load_detector
-from attention_atlas.vision.source import open_image
+from attention_atlas.regions.features_file import FeaturesFile
+from attention_atlas.regions.hf_detector import HFDetector, load_detector
+from attention_atlas.regions.source import open_image
 
 NAMES = {0: "chair", 1: "lamp", 2: "sofa"}
 

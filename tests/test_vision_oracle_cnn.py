@@ -12,17 +12,17 @@ from hydra.utils import instantiate
 from PIL import Image
 from vision_world import draw_world
 
-from attention_atlas.corpus import Corpus, write_examples, write_scenes
+from attention_atlas.data.corpus import Corpus, write_examples, write_scenes
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import sha256
-from attention_atlas.resolvers import register
-from attention_atlas.vision import region_cnn
-from attention_atlas.vision.features_file import FeaturesFile
-from attention_atlas.vision.oracle_cnn import OracleCNN
-from attention_atlas.vision.proposals import ProposalOracle
-from attention_atlas.vision.quality import main as quality_main
-from attention_atlas.vision.quality import measure_features
-from attention_atlas.vision.region_cnn import RegionCNNConfig, build_net, mirror, places, predict, two_views
+from attention_atlas.regions import region_cnn
+from attention_atlas.regions.features_file import FeaturesFile
+from attention_atlas.regions.oracle_cnn import OracleCNN
+from attention_atlas.regions.proposals import ProposalOracle
+from attention_atlas.regions.quality import main as quality_main
+from attention_atlas.regions.quality import measure_features
+from attention_atlas.regions.region_cnn import RegionCNNConfig, build_net, mirror, places, predict, two_views
+from attention_atlas.workflow.resolvers import register
 
 
 def source(epochs: int = 6, **changes: object) -> OracleCNN:
@@ -75,7 +75,7 @@ def test_killed_and_resumed_gives_the_same_bytes(
             raise KeyboardInterrupt
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("attention_atlas.vision.oracle_cnn.two_views", dies)
+    monkeypatch.setattr("attention_atlas.regions.oracle_cnn.two_views", dies)
     with pytest.raises(KeyboardInterrupt):
         source(2).extract(world, resumed, work, "cpu")
     assert (work / "region_cnn.pt").exists() and not resumed.exists()
@@ -194,7 +194,7 @@ def test_the_shipped_config_gives_this_source() -> None:
     register()
     conf = Path(__file__).parent.parent / "conf"
     with initialize_config_dir(str(conf), version_base="1.3"):
-        for profile, epochs in (("embedded", 4), ("smoke", 8)):
+        for profile, epochs in (("mini", 4), ("smoke", 8)):
             config = compose(None, ["+features=rooms_cnn", "+seed=3", f"+profile={profile}"])
             made = instantiate(config.features)
             assert isinstance(made, OracleCNN) and made.seed == made.proposals.seed == 3

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attention_atlas.corpus import Scene, SceneObject
-from attention_atlas.vision.proposals import GOLD_IOU, ProposalOracle, iou
+from attention_atlas.data.corpus import Scene, SceneObject
+from attention_atlas.regions.proposals import GOLD_IOU, ProposalOracle, iou
 
 
 def scene(*boxes: tuple[float, float, float, float], image_id: str = "s", occlusion: float = 0.0) -> Scene:

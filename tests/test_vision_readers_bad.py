@@ -21,11 +21,11 @@ from vision_archives import (
 )
 from vision_world import draw_world
 
-from attention_atlas.corpus import Corpus
+from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.vision.archives import BottomUpH5, BottomUpNpz
-from attention_atlas.vision.bottom_up_tsv import BottomUpTSV
-from attention_atlas.vision.imported import read_vocabulary
+from attention_atlas.regions.archives import BottomUpH5, BottomUpNpz
+from attention_atlas.regions.bottom_up_tsv import BottomUpTSV
+from attention_atlas.regions.imported import read_vocabulary
 
 
 @pytest.fixture(scope="module")

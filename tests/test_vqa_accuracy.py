@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attention_atlas.data import question_types as types
 from attention_atlas.errors import AtlasError
-from attention_atlas.vqa import accuracy, normalise, types
-from attention_atlas.vqa.accuracy import answer_list, consensus, soft_targets, vqa_accuracy
+from attention_atlas.measures import vqa_accuracy as accuracy
+from attention_atlas.measures import vqa_normalise as normalise
+from attention_atlas.measures.vqa_accuracy import answer_list, consensus, soft_targets, vqa_accuracy
 
 
 @pytest.mark.parametrize("module", [accuracy, normalise, types])

@@ -10,13 +10,13 @@ import pytest
 import torch
 from vqa_world import COLOURS, blocks
 
-from attention_atlas.corpus import Scene, SceneObject
+from attention_atlas.data.corpus import Scene, SceneObject
+from attention_atlas.data.patches import shown_on_patches
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vilt import Vilt
 from attention_atlas.training.loop import train
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.vqa import VqaTask
-from attention_atlas.vqa.patches import shown_on_patches
 
 SMALL = {"layers": 3, "heads": 2, "dim": 16, "inner": 24, "image_size": 48, "patch_size": 16, "max_text": 12}
 

@@ -10,11 +10,11 @@ import pytest
 from worlds_text_room import BOX, CHAIR_L, CHAIR_R, PLANT, room, seen
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.vqa.accuracy import consensus, vqa_accuracy
-from attention_atlas.worlds.rooms.asking import Asked, questions
-from attention_atlas.worlds.rooms.questions import Questions, pair_up, ten_answers
-from attention_atlas.worlds.rooms.sample import sample_room
-from attention_atlas.worlds.rooms.text.things import look_at
+from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
+from attention_atlas.synthetic.rooms.asking import Asked, questions
+from attention_atlas.synthetic.rooms.questions import Questions, pair_up, ten_answers
+from attention_atlas.synthetic.rooms.sample import sample_room
+from attention_atlas.synthetic.rooms.text.things import look_at
 
 
 def asked_of(plan):

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from attention_atlas.datasets.vqav2 import read_vqav2
+from attention_atlas.data.vqav2 import read_vqav2
 from attention_atlas.errors import AtlasError, ConfigError
 
 TEXTS = ("What color is the cup?", "Where is the cat?", "How many dogs are there?", "Is it raining?")

@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import vllm_tiny as tiny
+import vlm_tiny as tiny
 from PIL import Image
 
-from attention_atlas.corpus import Example
-from attention_atlas.datasets.coco_caption_pairs import read_coco_caption_pairs
-from attention_atlas.datasets.winoground import read_winoground
+from attention_atlas.data.coco_caption_pairs import read_coco_caption_pairs
+from attention_atlas.data.corpus import Example
+from attention_atlas.data.winoground import read_winoground
 from attention_atlas.errors import AtlasError
-from attention_atlas.vllm.winoground_scores import CHANCE, quadruples, score_quadruples, winoground
+from attention_atlas.studies.vlm_phases.winoground_scores import (
+    CHANCE,
+    quadruples,
+    score_quadruples,
+    winoground,
+)
 
 LINE = {
     "id": 0,
@@ -137,7 +142,7 @@ def test_chance_is_that_of_all_orders() -> None:
 
 
 def test_a_model_scores_captions_given_pictures(tmp_path: Path) -> None:
-    from attention_atlas.vllm.data import Sample
+    from attention_atlas.training.vlm_samples import Sample
 
     loaded, corpus = tiny.llava(), tiny.corpus(tmp_path)
     found = quadruples(corpus.examples)

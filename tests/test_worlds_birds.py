@@ -8,17 +8,17 @@ import hashlib
 import numpy as np
 import pytest
 
-from attention_atlas.corpus import read_corpus
+from attention_atlas.data.corpus import read_corpus
 from attention_atlas.errors import ConfigError
-from attention_atlas.worlds.birds import Birds
-from attention_atlas.worlds.birds.anatomy import build_bird
-from attention_atlas.worlds.birds.bird import IDS, PARTS, sample_bird
-from attention_atlas.worlds.birds.families import FAMILIES
-from attention_atlas.worlds.birds.loft import cut, loft
-from attention_atlas.worlds.birds.palette import COLORS, FEATHERS, color_of
-from attention_atlas.worlds.birds.world import main_color, pose, scene_objects
-from attention_atlas.worlds.build import build_world
-from attention_atlas.worlds.mesh import Material
+from attention_atlas.synthetic.birds import Birds
+from attention_atlas.synthetic.birds.anatomy import build_bird
+from attention_atlas.synthetic.birds.bird import IDS, PARTS, sample_bird
+from attention_atlas.synthetic.birds.families import FAMILIES
+from attention_atlas.synthetic.birds.loft import cut, loft
+from attention_atlas.synthetic.birds.palette import COLORS, FEATHERS, color_of
+from attention_atlas.synthetic.birds.world import main_color, pose, scene_objects
+from attention_atlas.synthetic.build import build_world
+from attention_atlas.synthetic.mesh import Material
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from attention_atlas.corpus import Scene, SceneObject, read_corpus, write_examples, write_scenes
+from attention_atlas.data.corpus import Scene, SceneObject, read_corpus, write_examples, write_scenes
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.words import words
-from attention_atlas.worlds.birds.bird import PARTS
-from attention_atlas.worlds.birds.captions import Captions, account, caption
-from attention_atlas.worlds.birds.palette import COLORS, color_of
-from attention_atlas.worlds.birds.phrases import NAMES, PLURAL, Telling, Writer, article
+from attention_atlas.synthetic.birds.bird import PARTS
+from attention_atlas.synthetic.birds.captions import Captions, account, caption
+from attention_atlas.synthetic.birds.palette import COLORS, color_of
+from attention_atlas.synthetic.birds.phrases import NAMES, PLURAL, Telling, Writer, article
 
 
 def thing(number, label, *attributes, area=100):
@@ -131,7 +131,7 @@ def write(root, objects):
 
 
 def test_the_annotator_writes_a_layer_that_reads_back(tmp_path):
-    from attention_atlas.corpus import Example
+    from attention_atlas.data.corpus import Example
 
     write(tmp_path, BIRD)
     write_examples(tmp_path / "descriptions.jsonl", [Example("x", "test_00000", "a bird")])
@@ -147,7 +147,7 @@ def test_the_annotator_writes_a_layer_that_reads_back(tmp_path):
 
 
 def test_faults_are_named(tmp_path):
-    from attention_atlas.corpus import Example
+    from attention_atlas.data.corpus import Example
 
     with pytest.raises(ConfigError, match="per_scene must be at least 1"):
         Captions(per_scene=0)

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from worlds_toy import Squares
 
-from attention_atlas.corpus import read_corpus
+from attention_atlas.data.corpus import read_corpus
 from attention_atlas.errors import ConfigError
-from attention_atlas.worlds.build import build_world
-from attention_atlas.worlds.rooms import Rooms
+from attention_atlas.synthetic.build import build_world
+from attention_atlas.synthetic.rooms import Rooms
 
 SIZES = {"train": 20, "val": 3, "test": 2}
 
@@ -76,7 +76,8 @@ def test_an_older_result_is_replaced_whole(tmp_path):
 
 def test_killed_work_goes_on_to_the_same_bytes(tmp_path):
     script = (
-        "import sys; from attention_atlas.worlds.build import build_world; from worlds_toy import Squares\n"
+        "import sys\nfrom worlds_toy import Squares\n"
+        "from attention_atlas.synthetic.build import build_world\n"
         f"build_world(Squares(pause=0.15), sys.argv[1], sys.argv[1] + '.work', {SIZES}, 5, 2)"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.worlds.mesh import Material, bounds, box, cylinder, ellipsoid, moved, panel, turned
-from attention_atlas.worlds.render import Light, Renderer, View
-from attention_atlas.worlds.rooms.kinds import KINDS, Look
-from attention_atlas.worlds.textures import PATTERNS, texture
+from attention_atlas.synthetic.mesh import Material, bounds, box, cylinder, ellipsoid, moved, panel, turned
+from attention_atlas.synthetic.render import Light, Renderer, View
+from attention_atlas.synthetic.rooms.kinds import KINDS, Look
+from attention_atlas.synthetic.textures import PATTERNS, texture
 
 RED = Material(color=(0.8, 0.1, 0.1))
 
@@ -145,7 +145,7 @@ def test_drawing_again_after_other_scenes_gives_the_same_bytes(renderer):
 def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("VTK_DEFAULT_OPENGL_WINDOW", raising=False)
-    monkeypatch.setattr("attention_atlas.worlds.render._loads", lambda library: False)
+    monkeypatch.setattr("attention_atlas.synthetic.render._loads", lambda library: False)
     monkeypatch.setattr("sys.platform", "linux")
     with pytest.raises(AtlasError, match="libegl1"):
         Renderer(32)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.worlds.rooms.categories import CATEGORIES
-from attention_atlas.worlds.rooms.kinds import COLORS, KINDS
-from attention_atlas.worlds.rooms.looks import choose
-from attention_atlas.worlds.rooms.plan import Camera, Placed, Plan
-from attention_atlas.worlds.rooms.plan_file import plan_row, read_plans
-from attention_atlas.worlds.rooms.sample import sample_room
-from attention_atlas.worlds.rooms.view import project
-from attention_atlas.worlds.rooms.ways import WAYS
-from attention_atlas.worlds.rooms.world import scene_objects
+from attention_atlas.synthetic.rooms.categories import CATEGORIES
+from attention_atlas.synthetic.rooms.kinds import COLORS, KINDS
+from attention_atlas.synthetic.rooms.looks import choose
+from attention_atlas.synthetic.rooms.plan import Camera, Placed, Plan
+from attention_atlas.synthetic.rooms.plan_file import plan_row, read_plans
+from attention_atlas.synthetic.rooms.sample import sample_room
+from attention_atlas.synthetic.rooms.view import project
+from attention_atlas.synthetic.rooms.ways import WAYS
+from attention_atlas.synthetic.rooms.world import scene_objects
 
 SHELL = ("wall", "floor", "ceiling")
 

@@ -10,14 +10,14 @@ import pytest
 from worlds_tabletop_scene import BLUE_CUBE, CUBE, RING, SPHERE, TABLE
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.worlds.build import build_world
-from attention_atlas.worlds.mesh import Material, bounds
-from attention_atlas.worlds.render import Picture
-from attention_atlas.worlds.rooms.view import project
-from attention_atlas.worlds.tabletop import Tabletop
-from attention_atlas.worlds.tabletop.describe import describe
-from attention_atlas.worlds.tabletop.layout import GAP, LEAST_ASIDE, LEAST_DEEPER, lay_table
-from attention_atlas.worlds.tabletop.looks import (
+from attention_atlas.synthetic.build import build_world
+from attention_atlas.synthetic.mesh import Material, bounds
+from attention_atlas.synthetic.render import Picture
+from attention_atlas.synthetic.rooms.view import project
+from attention_atlas.synthetic.tabletop import Tabletop
+from attention_atlas.synthetic.tabletop.describe import describe
+from attention_atlas.synthetic.tabletop.layout import GAP, LEAST_ASIDE, LEAST_DEEPER, lay_table
+from attention_atlas.synthetic.tabletop.looks import (
     ATTRIBUTES,
     COLORS,
     MATERIALS,
@@ -26,9 +26,9 @@ from attention_atlas.worlds.tabletop.looks import (
     TABLES,
     surface,
 )
-from attention_atlas.worlds.tabletop.shapes import build, torus
-from attention_atlas.worlds.tabletop.table import OPPOSITE, holds, read_tables, table_row
-from attention_atlas.worlds.tabletop.world import scene_objects
+from attention_atlas.synthetic.tabletop.shapes import build, torus
+from attention_atlas.synthetic.tabletop.table import OPPOSITE, holds, read_tables, table_row
+from attention_atlas.synthetic.tabletop.world import scene_objects
 
 
 @pytest.fixture(scope="module")

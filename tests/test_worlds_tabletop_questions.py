@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from worlds_tabletop_scene import TABLE, tables, understood, write_corpus
 
-from attention_atlas.corpus import read_corpus
+from attention_atlas.data.corpus import read_corpus
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.worlds.tabletop import questions
-from attention_atlas.worlds.tabletop.asking import TYPES, Chain, ask, noun_of
-from attention_atlas.worlds.tabletop.programs import NotUnique, Program, Step, program_from, run, said
-from attention_atlas.worlds.tabletop.questions import SHARES, Questions
-from attention_atlas.worlds.tabletop.sampling import Sampler
-from attention_atlas.worlds.tabletop.table import Table, holds
+from attention_atlas.synthetic.tabletop import questions
+from attention_atlas.synthetic.tabletop.asking import TYPES, Chain, ask, noun_of
+from attention_atlas.synthetic.tabletop.programs import NotUnique, Program, Step, program_from, run, said
+from attention_atlas.synthetic.tabletop.questions import SHARES, Questions
+from attention_atlas.synthetic.tabletop.sampling import Sampler
+from attention_atlas.synthetic.tabletop.table import Table, holds
 
 
 def steps(*rows):

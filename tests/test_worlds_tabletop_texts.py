@@ -8,16 +8,16 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from worlds_tabletop_scene import BLUE_CUBE, CUBE, RING, SPHERE, TABLE, tables, understood, write_corpus
 
-from attention_atlas.corpus import read_corpus
+from attention_atlas.data.corpus import read_corpus
 from attention_atlas.errors import ConfigError
 from attention_atlas.language.words import words
-from attention_atlas.resolvers import register
-from attention_atlas.worlds.tabletop import Tabletop
-from attention_atlas.worlds.tabletop.captions import Captions, _length
-from attention_atlas.worlds.tabletop.order import Claim, Order, claims, find_pairs
-from attention_atlas.worlds.tabletop.questions import Questions
-from attention_atlas.worlds.tabletop.table import Table, holds
-from attention_atlas.worlds.tabletop.telling import SIDE_WORDS, Telling, distinct, matching, wording
+from attention_atlas.synthetic.tabletop import Tabletop
+from attention_atlas.synthetic.tabletop.captions import Captions, _length
+from attention_atlas.synthetic.tabletop.order import Claim, Order, claims, find_pairs
+from attention_atlas.synthetic.tabletop.questions import Questions
+from attention_atlas.synthetic.tabletop.table import Table, holds
+from attention_atlas.synthetic.tabletop.telling import SIDE_WORDS, Telling, distinct, matching, wording
+from attention_atlas.workflow.resolvers import register
 
 SAID = {said: name for name, words in SIDE_WORDS.items() for said in words}
 SAID |= {"on its left": "left", "on its right": "right"}
@@ -186,14 +186,14 @@ def test_the_length_of_a_caption_is_counted_as_the_models_count_it():
 def test_the_shipped_configs_give_these_layers(root, name, sort):
     register()
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        for profile, train in (("embedded", 1600), ("smoke", 48)):
+        for profile, train in (("mini", 1600), ("smoke", 48)):
             data = compose(None, [f"+data={name}", f"+profile={profile}", "+seed=0", "+workers=0"]).data
             assert data.name == name and data.images == "tabletop"
             if sort is Tabletop:
                 assert data.sizes.train == train and isinstance(instantiate(data.world), Tabletop)
             else:
                 assert isinstance(instantiate(data.annotator), sort)
-            assert data.reader._target_ == "attention_atlas.corpus.read_corpus"
+            assert data.reader._target_ == "attention_atlas.data.corpus.read_corpus"
 
 
 @pytest.mark.parametrize("make, said", [

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from worlds_text_room import room, seen
 
-from attention_atlas.corpus import Example, Phrase, Relation, Scene, write_examples, write_scenes
+from attention_atlas.data.corpus import Example, Phrase, Relation, Scene, write_examples, write_scenes
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
-from attention_atlas.worlds.rooms.text import describe
+from attention_atlas.synthetic.rooms.text import describe
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))

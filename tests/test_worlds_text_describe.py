@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from worlds_text_room import room, seen
 
-from attention_atlas.corpus import Example, Scene, check_examples
+from attention_atlas.data.corpus import Example, Scene, check_examples
 from attention_atlas.errors import AtlasError
-from attention_atlas.worlds.rooms.kinds import COLORS
-from attention_atlas.worlds.rooms.sample import sample_room
-from attention_atlas.worlds.rooms.text import describe
-from attention_atlas.worlds.rooms.text.lexicon import NUMBERS, PARTS
-from attention_atlas.worlds.rooms.text.things import look_at
+from attention_atlas.synthetic.rooms.kinds import COLORS
+from attention_atlas.synthetic.rooms.sample import sample_room
+from attention_atlas.synthetic.rooms.text import describe
+from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, PARTS
+from attention_atlas.synthetic.rooms.text.things import look_at
 
 TEXTS = 150
 

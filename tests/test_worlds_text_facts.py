@@ -28,10 +28,10 @@ from worlds_text_room import (
 )
 
 from attention_atlas.language.spatial_terms import terms
-from attention_atlas.worlds.rooms.sample import sample_room
-from attention_atlas.worlds.rooms.text.facts import RELATION_WORDS, find_facts, holds
-from attention_atlas.worlds.rooms.text.facts import Fact as F
-from attention_atlas.worlds.rooms.text.things import look_at
+from attention_atlas.synthetic.rooms.sample import sample_room
+from attention_atlas.synthetic.rooms.text.facts import RELATION_WORDS, find_facts, holds
+from attention_atlas.synthetic.rooms.text.facts import Fact as F
+from attention_atlas.synthetic.rooms.text.things import look_at
 
 
 def facts_of(plan=None):

@@ -2,9 +2,9 @@
 
 import doctest
 
-from attention_atlas.worlds.rooms.text import lexicon
-from attention_atlas.worlds.rooms.text.teller import locate
-from attention_atlas.worlds.rooms.text.tree import Node, Sentence, phrase, render
+from attention_atlas.synthetic.rooms.text import lexicon
+from attention_atlas.synthetic.rooms.text.teller import locate
+from attention_atlas.synthetic.rooms.text.tree import Node, Sentence, phrase, render
 
 
 def test_nested_phrases_and_a_relation():

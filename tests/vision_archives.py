@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.corpus import Corpus
-from attention_atlas.vision.features_file import FeaturesFile
-from attention_atlas.vision.imported import ImportedFeatures
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.regions.features_file import FeaturesFile
+from attention_atlas.regions.imported import ImportedFeatures
 
 OBJECTS = ["chair,armchair", "lamp", "sofa,couch", "rug"]
 ATTRIBUTES = ["gray,grey", "red"]

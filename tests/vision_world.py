@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from attention_atlas.corpus import Corpus, Scene, SceneObject
+from attention_atlas.data.corpus import Corpus, Scene, SceneObject
 
 COLOURS = {"red": (210, 40, 40), "green": (40, 170, 60), "blue": (50, 70, 210)}
 SHAPES = ("ball", "box", "wedge")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attention_atlas.corpus import (
+from attention_atlas.data.corpus import (
     Corpus,
     Example,
     Phrase,

@@ -13,12 +13,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from attention_atlas.corpus import Scene, SceneObject
-from attention_atlas.worlds.tabletop.describe import describe
-from attention_atlas.worlds.tabletop.layout import lay_table
-from attention_atlas.worlds.tabletop.looks import ATTRIBUTES
-from attention_atlas.worlds.tabletop.table import Item, Table, table_row
-from attention_atlas.worlds.tabletop.telling import NUMBERS, matching
+from attention_atlas.data.corpus import Scene, SceneObject
+from attention_atlas.synthetic.tabletop.describe import describe
+from attention_atlas.synthetic.tabletop.layout import lay_table
+from attention_atlas.synthetic.tabletop.looks import ATTRIBUTES
+from attention_atlas.synthetic.tabletop.table import Item, Table, table_row
+from attention_atlas.synthetic.tabletop.telling import NUMBERS, matching
 
 BASIC = {"ball": "sphere", "block": "cube", "big": "large", "little": "small"}
 KIND_OF = {word: kind for kind, words in ATTRIBUTES.items() for word in words}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from attention_atlas.corpus import SceneObject
-from attention_atlas.worlds.rooms.plan import Camera, Placed, Plan
-from attention_atlas.worlds.rooms.view import project
+from attention_atlas.data.corpus import SceneObject
+from attention_atlas.synthetic.rooms.plan import Camera, Placed, Plan
+from attention_atlas.synthetic.rooms.view import project
 
 SIDE = 144
 FLOOR, CEILING, BACK, LEFT, RIGHT = range(5)

@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from attention_atlas.corpus import Example, Phrase, Scene, SceneObject
-from attention_atlas.worlds.world import Made
+from attention_atlas.data.corpus import Example, Phrase, Scene, SceneObject
+from attention_atlas.synthetic.world import Made
 
 
 class Squares:

@@ -1,4 +1,4 @@
-"""One place that turns a device dial into a torch device name."""
+"""One place that turns a device parameter into a torch device name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from attention_atlas.errors import ConfigError
 def resolve_device(wanted: str, stage: str = "") -> str:
     """'auto' takes the best device present (cuda, mps, cpu); any other must exist.
 
-    Returns a name for torch.device. Raises ConfigError naming the dial when the device is absent.
+    Returns a name for torch.device. Raises ConfigError naming the parameter when the device is absent.
     """
     if wanted == "cpu":
         return wanted  # always there; the import below takes two seconds
     import torch
 
-    dial = f"device.{stage}" if stage else "device"
+    parameter = f"device.{stage}" if stage else "device"
     present = ["cpu"]
     if torch.backends.mps.is_available():
         present.insert(0, "mps")
@@ -24,6 +24,6 @@ def resolve_device(wanted: str, stage: str = "") -> str:
     name = "cuda:0" if wanted == "cuda" else wanted
     if name not in present:
         raise ConfigError(
-            f"{dial}: '{wanted}' is not on this machine; use auto or one of {', '.join(present)}"
+            f"{parameter}: '{wanted}' is not on this machine; use auto or one of {', '.join(present)}"
         )
     return name

@@ -40,6 +40,24 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def read_json(
+    path: str | Path, remedy: str = "run the stage that writes it (dvc repro)", schema: str = ""
+) -> Any:
+    """The value of a UTF-8 file; with `schema` an object whose field "schema" says so.
+
+    Raises AtlasError for a missing file, one that is no JSON, or another schema; `remedy` ends its line."""
+    path = Path(path)
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; {remedy}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise AtlasError(f"{path}: not JSON ({error}); {remedy}") from None
+    if schema and (not isinstance(value, dict) or value.get("schema") != schema):
+        raise AtlasError(f"{path}: schema: is not {schema}; {remedy}")
+    return value
+
+
 def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:

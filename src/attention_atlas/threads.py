@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """`count` threads (0: as they are). At the size of the embedded models one is faster than two, which wait
+    """`count` threads (0: as they are). At the size of the mini models one is faster than two, which wait
     for each other longer than an operation takes."""
     import torch
 

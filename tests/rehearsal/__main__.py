@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from attention_atlas.lanes import exit_with
+from attention_atlas.workflow.parallel import exit_with
 
 from .rehearsal import prepare, rehearse
 

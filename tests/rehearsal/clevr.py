@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from attention_atlas.datasets.clevr_program import run
+from attention_atlas.data.clevr_program import run
 
 from .drawn import COLOURS, KINDS, Thing, draw
 

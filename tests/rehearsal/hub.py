@@ -200,6 +200,6 @@ def _llama(tokenizer: Any) -> Any:
 
 
 def _llama_tokenizer(texts: list[str]) -> Any:
-    from attention_atlas.models.vllm.tokenizer import train_tokenizer
+    from attention_atlas.models.vlm.tokenizer import train_tokenizer
 
     return train_tokenizer([*texts, "describe the picture."], 500)

@@ -1,4 +1,4 @@
-"""The copy of the repository that the rehearsal runs in: made-up data, dials, environment."""
+"""The copy of the repository that the rehearsal runs in: made-up data, parameters, environment."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from attention_atlas.dials import STAGES
-from attention_atlas.lanes import repro_side_by_side
-from attention_atlas.profiles import apply_profile, copy_repository, set_dials
+from attention_atlas.workflow.parallel import repro_side_by_side
+from attention_atlas.workflow.params import STAGES
+from attention_atlas.workflow.profiles import apply_profile, copy_repository, set_params
 
 from .clevr import write_clevr
 from .corpora import (
@@ -29,17 +29,17 @@ from .textvqa import write_textvqa
 from .weights import write_captioner, write_inception
 
 ROOT = Path(__file__).resolve().parents[2]
-# The only dials besides `profile: paper`: how much is cut, and the machine.
+# The only parameters besides `profile: paper`: how much is cut, and the machine.
 LIMIT = {"steps": 2, "examples": 100, "width": 24}
 HUB = Path("data/raw/huggingface")  # HF_HOME
 MADE = Path("data/raw/made.json")  # written last
 
 
 def prepare(folder: Path) -> None:
-    """Copy the repository to `folder`, set its dials and write the data, unless it has them."""
+    """Copy the repository to `folder`, set its parameters and write the data, unless it has them."""
     copy_repository(ROOT, folder)
     apply_profile(folder, "paper")
-    set_dials(folder, {"limit": LIMIT, "workers": 1, "device": dict.fromkeys(STAGES, "cpu")})
+    set_params(folder, {"limit": LIMIT, "workers": 1, "device": dict.fromkeys(STAGES, "cpu")})
     if not (folder / MADE).exists():
         shutil.rmtree(folder / "data" / "raw", ignore_errors=True)
         write_data(folder / "data" / "raw", folder / HUB)
@@ -78,7 +78,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
 
 
-def rehearse(folder: Path, lanes: int = 0) -> int:
+def rehearse(folder: Path, jobs: int = 0) -> int:
     """`prepare` and `dvc repro`; DVC's exit status."""
     prepare(folder)
-    return repro_side_by_side(folder, environment(folder), lanes)
+    return repro_side_by_side(folder, environment(folder), jobs)

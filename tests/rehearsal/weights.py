@@ -45,8 +45,8 @@ def write_captioner(folder: Path, pictures: Iterable[tuple[list[Thing], list[lis
 
 def _trained(pictures: list[tuple[list[Thing], list[list[str]]]], ids: dict[str, int]) -> Any:
     """Enough steps for captions that can be parsed and differ from picture to picture."""
+    from attention_atlas.language.vocabulary import BOS, EOS, PAD
     from attention_atlas.models.released_object_relation import ReleasedObjectRelation
-    from attention_atlas.training.vocab import BOS, EOS, PAD
 
     torch.manual_seed(0)
     sizes = {"layers": LAYERS, "heads": HEADS, "dim": WIDTH, "inner": WIDTH, "dropout": 0.0}
@@ -75,7 +75,7 @@ def _trained(pictures: list[tuple[list[Thing], list[list[str]]]], ids: dict[str,
 
 def write_inception(path: Path) -> None:
     """A state dict of the network's own class, in the older format of the published file."""
-    from attention_atlas.text_to_image.inception import network_class
+    from attention_atlas.models.inception import network_class
 
     class Fresh(network_class()):  # type: ignore[misc]
         def load_state_dict(self, *given: Any, **named: Any) -> None:

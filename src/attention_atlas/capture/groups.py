@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attention_atlas.capture.roles import ROLES
 from attention_atlas.errors import AtlasError
-from attention_atlas.store.axis import ROLES
 
 
 @dataclass

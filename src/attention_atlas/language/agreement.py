@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attention_atlas.corpus import Phrase, Relation
+from attention_atlas.data.corpus import Phrase, Relation
 from attention_atlas.language.heads import head_of, tokens_of
 from attention_atlas.language.parsed import Parse, SpatialRelation
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.training.vocab import PAD
+from attention_atlas.language.vocabulary import PAD
 
 Batch = dict[str, Tensor]
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from attention_atlas.language.vocabulary import PAD
 from attention_atlas.models.base import Batch
 from attention_atlas.models.object_relation import ObjectRelationTransformer
-from attention_atlas.training.vocab import PAD
 
 GROUPS = 4  # by length; four groups leave little padding, more would make the matrices small
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
 from attention_atlas.models.base import Batch, CaptionModel
 from attention_atlas.models.dropout import Dropout
-from attention_atlas.training.vocab import BOS, EOS, PAD, Vocabulary
 
 
 class HierarchicalLSTM(CaptionModel):

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 
 from attention_atlas.alignments.base import SwappedSelf, build_alignment
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+from attention_atlas.language.vocabulary import BOS, EOS, PAD
 from attention_atlas.models.attention import MultiHeadAttention, causal_mask
-from attention_atlas.training.vocab import BOS, EOS, PAD
-from attention_atlas.vision.phoc import SIZE as SPELLING
+from attention_atlas.regions.phoc import SIZE as SPELLING
 
 Batch = dict[str, Tensor]
 RARE = -3.0

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.models.m4c import M4C, Batch
-from attention_atlas.vision.phoc import SIZE as SPELLING
+from attention_atlas.regions.phoc import SIZE as SPELLING
 
 
 class PublishedM4C(M4C):

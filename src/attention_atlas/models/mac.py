@@ -27,7 +27,7 @@ from attention_atlas.alignments.base import Alignment, build_alignment
 from attention_atlas.alignments.dot import Dot
 from attention_atlas.capture.seam import attend
 from attention_atlas.errors import ConfigError
-from attention_atlas.training.vocab import PAD
+from attention_atlas.language.vocabulary import PAD
 
 KNOWLEDGE = ("regions", "grid")
 Batch = Mapping[str, Tensor]

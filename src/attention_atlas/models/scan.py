@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from attention_atlas.alignments.base import Alignment, build_alignment
 from attention_atlas.capture.seam import attend
-from attention_atlas.training.vocab import PAD
+from attention_atlas.language.vocabulary import PAD
 
 Batch = dict[str, Tensor]
 EPSILON = 1e-8

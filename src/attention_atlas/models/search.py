@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK
 from attention_atlas.models.base import Batch
-from attention_atlas.training.vocab import BOS, EOS, PAD, UNK
 
 NEVER = float("-inf")
 

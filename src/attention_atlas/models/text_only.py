@@ -96,7 +96,7 @@ def load_text_only(
 ) -> tuple[TextOnlyTransformer, Subwords, dict[str, Any]]:
     """(model in evaluation mode, its sub-words, configuration) of a run folder."""
     from attention_atlas.language.subwords import Subwords
-    from attention_atlas.training.run import load_run
+    from attention_atlas.models.run_folder import load_run
 
     folder = Path(folder)
     model, _, config = load_run(folder, device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.training.vocab import PAD
+from attention_atlas.language.vocabulary import PAD
 
 Batch = dict[str, Tensor]
 

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_atlas.datasets.json_rows import text
+from attention_atlas.data.json_rows import text
 from attention_atlas.errors import AtlasError
-from attention_atlas.training.vocab import EOS, SPECIALS, UNK, Vocabulary
+from attention_atlas.language.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
 # A token that must never be generated: its probability is 0 in float32. A larger score would hide all others
 # from checks that compare outputs relative to the largest.
@@ -189,7 +189,7 @@ def import_released(
     """Write the run folder `out` from a released checkpoint. legacy_extra_skip: as the release was
     trained."""
     from attention_atlas.models.released_object_relation import ReleasedObjectRelation
-    from attention_atlas.training.run import save_run
+    from attention_atlas.models.run_folder import save_run
 
     state, vocabulary, sizes = read_released(weights, words)
     given = {k: v for k, v in sizes.items() if k not in ("vocab_size", "feature_dim")}

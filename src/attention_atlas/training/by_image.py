@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
 from attention_atlas.training.captions import Captions, RegionCache
-from attention_atlas.training.vocab import BOS, EOS, PAD, Vocabulary
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Example
+    from attention_atlas.data.corpus import Example
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Tensor:

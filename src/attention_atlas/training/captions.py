@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
 from attention_atlas.language.words import words
-from attention_atlas.training.vocab import BOS, EOS, PAD, Vocabulary
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Example
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Example
+    from attention_atlas.regions.features_file import FeaturesFile
 
 
 def tokens(text: str) -> list[str]:

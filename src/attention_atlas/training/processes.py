@@ -1,7 +1,7 @@
 """Several processes that learn one model together, each from its own share of the batches of an update.
 
 On a CPU two processes of one thread take 0.38 to 0.78 of the time of two threads in one process: at the size
-of the embedded models an operation is over before the second thread is awake. The stage starts them itself.
+of the mini models an operation is over before the second thread is awake. The stage starts them itself.
 
 Not for models with batch normalisation: each process would keep the statistics of its own batches.
 """
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.lanes import CORES_VARIABLE
+from attention_atlas.workflow.parallel import CORES_VARIABLE
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -28,7 +28,7 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 def process_count(accumulate: int, device: str, workers: int = 0) -> int:
     """How many processes share an update of `accumulate` batches: the most that divide it and that there are
-    cores for (`workers`, 0: all, in lanes the lane's share); one on anything but a CPU."""
+    cores for (`workers`, 0: all, in parallel the job's share); one on anything but a CPU."""
     if device != "cpu":
         return 1
     cores = workers or int(os.environ.get(CORES_VARIABLE, "0")) or os.cpu_count() or 1

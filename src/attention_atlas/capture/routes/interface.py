@@ -32,7 +32,7 @@ _undo: list[Callable[[], None]] = []
 def through_interface() -> Iterator[None]:
     """Wrap what transformers' attention interface returns; threads without a capture get it unwrapped."""
     global _open
-    if "transformers" not in sys.modules:
+    if sys.modules.get("transformers") is None:
         yield  # Then no part of the model can be of it.
         return
     from transformers import AttentionInterface

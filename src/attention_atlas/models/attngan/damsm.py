@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.capture.seam import attend
+from attention_atlas.language.vocabulary import PAD
 from attention_atlas.models.attngan.text import TextEncoder
-from attention_atlas.training.vocab import PAD
 
 Batch = dict[str, Tensor]
 EPSILON = 1e-8

@@ -68,7 +68,7 @@ class InceptionEncoder(nn.Module):
     scaled to 299 pixels; the regions are the 17 × 17 × 768 outputs of block Mixed_6e, the whole is the last
     pooling (2,048).
 
-    weights: the file that `text_to_image/inception.py` describes, the network of 2015 that FID is defined on,
+    weights: the file that `models/inception.py` describes, the network of 2015 that FID is defined on,
     in torch-fidelity's layers. The released code has torchvision's weights of the same architecture. Raises
     AtlasError as `read_network` does.
     """
@@ -78,7 +78,7 @@ class InceptionEncoder(nn.Module):
 
     def __init__(self, dim: int, weights: str) -> None:
         super().__init__()
-        from attention_atlas.text_to_image.inception import read_network
+        from attention_atlas.models.inception import read_network
 
         blocks = dict(read_network(weights).named_children())
         last = list(blocks).index("Mixed_6e") + 1

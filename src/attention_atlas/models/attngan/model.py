@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.alignments.base import Alignment
+from attention_atlas.language.vocabulary import PAD
 from attention_atlas.models.attngan.damsm import Damsm
 from attention_atlas.models.attngan.discriminator import Discriminator
 from attention_atlas.models.attngan.generator import Generator
-from attention_atlas.training.vocab import PAD
 
 Batch = dict[str, Tensor]
 
@@ -92,7 +92,7 @@ class AttnGan(nn.Module):
 def _damsm(config: Mapping[str, Any], vocab_size: int) -> Damsm:
     from omegaconf import DictConfig, OmegaConf
 
-    from attention_atlas.training.run import build_model
+    from attention_atlas.models.run_folder import build_model
 
     plain: Any = OmegaConf.to_container(config) if isinstance(config, DictConfig) else dict(config)
     built = build_model(plain, vocab_size=vocab_size)

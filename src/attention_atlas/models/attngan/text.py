@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.training.vocab import PAD
+from attention_atlas.language.vocabulary import PAD
 
 
 class TextEncoder(nn.Module):

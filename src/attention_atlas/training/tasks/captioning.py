@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.base import caption_loss
 from attention_atlas.models.search import generate
 from attention_atlas.training.captions import Captions, RegionCache, tokens
-from attention_atlas.training.vocab import Vocabulary
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.regions.features_file import FeaturesFile
 
 
 @dataclass
@@ -88,7 +88,7 @@ class CaptioningTask:
         return {"loss": total / count, "cider": self._cider(model, device)}
 
     def _cider(self, model: nn.Module, device: torch.device) -> float:
-        from attention_atlas.text_metrics.cider import cider
+        from attention_atlas.measures.text.cider import cider
 
         references: dict[str, list[str]] = {}
         for example in self.held_out.examples:

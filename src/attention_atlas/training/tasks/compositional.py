@@ -12,16 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention_atlas.datasets.pictures import read_rgb
+from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
+from attention_atlas.language.vocabulary import PAD, Vocabulary
 from attention_atlas.training.captions import RegionCache, tokens
-from attention_atlas.training.vocab import PAD, Vocabulary
-from attention_atlas.vqa.batches import spread
+from attention_atlas.training.questions import spread
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus, Example, Scene
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus, Example, Scene
+    from attention_atlas.regions.features_file import FeaturesFile
 
 SCHEMA = "atlas.compositional/1"
 KNOWLEDGE = ("regions", "grid", "nothing")
@@ -36,7 +36,7 @@ class CompositionalTask:
 
     min_count: rarer words become UNK. longest: words of a question that are read. judged: held-out questions
     that select the checkpoint (0: all). knowledge: `regions` of features.h5; or a `grid`: what `grid` reads
-    (an object with `channels` and `read(image_id) -> (C,H,W)`, as datasets/clevr_grid.py), else pixels,
+    (an object with `channels` and `read(image_id) -> (C,H,W)`, as data/clevr_grid.py), else pixels,
     `picture` a side; or `nothing`, for a blind model. naming: weight of the loss on what annotated regions
     are called (label and attributes, as far as questions use them), a stand-in for the features of a large
     detector; 0 leaves it out.

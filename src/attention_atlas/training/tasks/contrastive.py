@@ -16,8 +16,8 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.vllm.data import Sample
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.training.vlm_samples import Sample
 
 SCHEMA = "atlas.clip/1"
 
@@ -48,7 +48,7 @@ class ContrastiveTask:
     uses_features = False
 
     def __post_init__(self) -> None:
-        from attention_atlas.vllm.pictures import layer_files
+        from attention_atlas.training.vlm_pictures import layer_files
 
         if self.batch_size < 2:
             raise ConfigError(
@@ -58,14 +58,14 @@ class ContrastiveTask:
         self.inputs = layer_files(self.layers)
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
-        from attention_atlas.models.vllm.images import embedded_image_processor
-        from attention_atlas.models.vllm.tokenizer import train_tokenizer
-        from attention_atlas.vllm.pictures import PixelCache, read_layers, samples, scenes_by_image
+        from attention_atlas.models.vlm.images import mini_image_processor
+        from attention_atlas.models.vlm.tokenizer import train_tokenizer
+        from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples, scenes_by_image
 
         corpora = read_layers(corpus, self.layers)
         train, held_out = (_captions(samples(corpora, s), s) for s in (self.split, self.select_on))
         self.tokenizer = train_tokenizer((s.text for rows in train.values() for s in rows), self.pieces)
-        self.pixels = PixelCache(embedded_image_processor(self.image_size))
+        self.pixels = PixelCache(mini_image_processor(self.image_size))
         self.scenes = scenes_by_image(corpora)
         counts = Counter(
             word
@@ -81,7 +81,7 @@ class ContrastiveTask:
         return {"pieces": len(self.tokenizer), "patch_words": len(self.words)}
 
     def save(self, folder: Path) -> None:
-        from attention_atlas.models.vllm.tokenizer import save_tokenizer
+        from attention_atlas.models.vlm.tokenizer import save_tokenizer
 
         save_tokenizer(self.tokenizer, folder)
         write_json(folder / "patch_words.json", {"schema": SCHEMA, "words": self.words})
@@ -122,7 +122,7 @@ class ContrastiveTask:
     def shown(self, path: Path) -> Tensor:
         """(patches, W) 0/1; all -1 for a picture whose scene names no object."""
         if path not in self._shown:
-            from attention_atlas.vqa.patches import shown_on_patches
+            from attention_atlas.data.patches import shown_on_patches
 
             scene, side = self.scenes[path], self.image_size // self.patch_size
             if scene.width != scene.height and scene.objects:
@@ -183,7 +183,7 @@ class ContrastiveTask:
 
 def _captions(found: Sequence[Sample], split: str) -> dict[Path, list[Sample]]:
     """Texts that describe, by picture; questions do not."""
-    from attention_atlas.vllm.data import CAPTION_PROMPT
+    from attention_atlas.training.vlm_samples import CAPTION_PROMPT
 
     by_image: dict[Path, list[Sample]] = {}
     for sample in found:

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.text_to_image.formulas import r_precision
-from attention_atlas.text_to_image.pairs import Pairs
+from attention_atlas.language.vocabulary import PAD, Vocabulary
+from attention_atlas.measures.generation import r_precision
 from attention_atlas.training.captions import tokens
-from attention_atlas.training.vocab import PAD, Vocabulary
+from attention_atlas.training.pairs import Pairs
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
+    from attention_atlas.data.corpus import Corpus
 
 
 @dataclass
 class DamsmTask:
     """Chosen by `_target_` in conf/train/damsm.yaml. size: side of the pictures; mirror, by_category,
-    rounds, enlarged: see text_to_image/pairs.py; candidates: of the R-precision that selects the
+    rounds, enlarged: see training/pairs.py; candidates: of the R-precision that selects the
     checkpoint."""
 
     split: str = "train"

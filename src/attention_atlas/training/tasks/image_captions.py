@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.training.by_image import ImageCaptions
 from attention_atlas.training.captions import RegionCache
 from attention_atlas.training.tasks.captioning import CaptioningTask
-from attention_atlas.training.vocab import Vocabulary
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.regions.features_file import FeaturesFile
 
 IMAGES = ("own", "shuffled")
 

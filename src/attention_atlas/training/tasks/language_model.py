@@ -19,7 +19,7 @@ from attention_atlas.language.words import words
 from attention_atlas.models.text_only import IGNORED
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
+    from attention_atlas.data.corpus import Corpus
 
 
 @dataclass

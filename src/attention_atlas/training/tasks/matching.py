@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.metrics.retrieval import recalls
+from attention_atlas.language.vocabulary import PAD, Vocabulary
+from attention_atlas.measures.retrieval import recalls
 from attention_atlas.training.by_image import ImageCaptions, padded
 from attention_atlas.training.captions import RegionCache, tokens
-from attention_atlas.training.vocab import PAD, Vocabulary
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.regions.features_file import FeaturesFile
 
 
 def hinge(similarity_BB: Tensor, margin: float, hardest: bool) -> Tensor:

@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
-from attention_atlas.text_to_image.facts import reading_of, saved_reading
-from attention_atlas.text_to_image.pairs import SquarePictures
-from attention_atlas.text_to_image.reader import SLOTS
+from attention_atlas.training.fact_reader import SLOTS
+from attention_atlas.training.facts import reading_of, saved_reading
+from attention_atlas.training.pairs import SquarePictures
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus, Example
+    from attention_atlas.data.corpus import Corpus, Example
 
 UNSEEN = -100  # ignored by the loss
 

@@ -12,9 +12,9 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.training.tasks.captioning import CaptioningTask
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.training.vocab import Vocabulary
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.language.vocabulary import Vocabulary
+    from attention_atlas.regions.features_file import FeaturesFile
 
 
 @dataclass

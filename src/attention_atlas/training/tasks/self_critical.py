@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from attention_atlas.models.search import generate
 from attention_atlas.training.by_image import padded
 from attention_atlas.training.captions import tokens
 from attention_atlas.training.cider_reward import CiderReward
 from attention_atlas.training.tasks.image_captions import ImageCaptioningTask
-from attention_atlas.training.vocab import BOS, EOS, PAD, UNK, Vocabulary
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.regions.features_file import FeaturesFile
 
 BASELINES = ("greedy", "mean")
 # What a caption's end counts as in the reward, in samples and references alike: without it, captions that
@@ -68,7 +68,7 @@ class SelfCriticalTask(ImageCaptioningTask):
         self.reward = CiderReward(references)
 
     def start(self, model: nn.Module) -> None:
-        from attention_atlas.training.run import load_run
+        from attention_atlas.models.run_folder import load_run
 
         model.load_state_dict(load_run(self.initial)[0].state_dict())
 

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.measures.generation import r_precision
 from attention_atlas.models.attngan.discriminator import discriminator_loss, generator_loss
 from attention_atlas.models.attngan.generator import divergence
-from attention_atlas.text_to_image.formulas import r_precision
-from attention_atlas.text_to_image.pairs import Pairs
+from attention_atlas.training.pairs import Pairs
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.damsm import blocks, embeddings
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus
+    from attention_atlas.data.corpus import Corpus
 
 
 @dataclass
@@ -29,7 +29,7 @@ class TextToImageTask:
     """Chosen by `_target_` in conf/train/text_to_image.yaml.
 
     damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture
-    (as the model makes it). mirror, by_category, rounds, enlarged: see text_to_image/pairs.py. damsm_weight:
+    (as the model makes it). mirror, by_category, rounds, enlarged: see training/pairs.py. damsm_weight:
     λ of eq. 3 (5 for birds, 50 for COCO as published). adversarial_weight: of what fools the discriminators;
     divergence_weight: of conditioning augmentation.
     Not in the paper, for short training, off by default: reconstruction_weight of the L1 distance to the
@@ -67,7 +67,7 @@ class TextToImageTask:
         self.inputs = [self.damsm]
 
     def prepare(self, corpus: Corpus, features: Any = None) -> None:
-        from attention_atlas.training.run import load_run
+        from attention_atlas.models.run_folder import load_run
 
         model, vocab, config = load_run(self.damsm)
         if vocab is None or not hasattr(model, "word_scores"):

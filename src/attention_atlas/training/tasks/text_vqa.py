@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from attention_atlas.data.ocr_file import LOOK, read_ocr
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
-from attention_atlas.text_metrics.anls import anls
+from attention_atlas.language.vocabulary import Vocabulary
+from attention_atlas.measures.text.anls import anls
+from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
 from attention_atlas.training.captions import RegionCache, tokens
 from attention_atlas.training.loop import parameter_groups
+from attention_atlas.training.published_inputs import PublishedInputs
+from attention_atlas.training.questions import spread
+from attention_atlas.training.scene_text import TextQuestions, answer_words
 from attention_atlas.training.settings import TrainSettings
-from attention_atlas.training.vocab import Vocabulary
-from attention_atlas.vision.ocr_file import LOOK, read_ocr
-from attention_atlas.vqa.accuracy import consensus, vqa_accuracy
-from attention_atlas.vqa.batches import spread
-from attention_atlas.vqa.published_inputs import PublishedInputs
-from attention_atlas.vqa.scene_text import TextQuestions, answer_words
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus, Example
-    from attention_atlas.vision.features_file import FeaturesFile
+    from attention_atlas.data.corpus import Corpus, Example
+    from attention_atlas.regions.features_file import FeaturesFile
 
 SCHEMA = "atlas.text_vqa/1"
 

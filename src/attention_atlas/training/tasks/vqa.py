@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from attention_atlas.data.patches import SIDES
+from attention_atlas.data.question_types import group_of
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
+from attention_atlas.language.vocabulary import Vocabulary
+from attention_atlas.measures.vqa_accuracy import answer_list, vqa_accuracy
 from attention_atlas.training.captions import tokens
+from attention_atlas.training.question_text import question_text
+from attention_atlas.training.questions import QuestionBatches
 from attention_atlas.training.settings import TrainSettings
-from attention_atlas.training.vocab import Vocabulary
-from attention_atlas.vqa.accuracy import answer_list, vqa_accuracy
-from attention_atlas.vqa.batches import QuestionBatches
-from attention_atlas.vqa.patches import SIDES
-from attention_atlas.vqa.pictures import Pictures
-from attention_atlas.vqa.text import question_text
-from attention_atlas.vqa.types import group_of
+from attention_atlas.training.vilt_pictures import Pictures
 
 if TYPE_CHECKING:
-    from attention_atlas.corpus import Corpus, Example
+    from attention_atlas.data.corpus import Corpus, Example
 
 SCHEMA = "atlas.vqa/1"
 COLOURS = (

@@ -1,0 +1,56 @@
+"""COCO captions with Karpathy's splits (`dataset_coco.json`): about five one-sentence captions per
+photograph.
+
+`restval`, the part of COCO's validation set that Karpathy gives to training, is the split `extra`; so
+train+extra is what captioning papers train on (113,287 images), val and test have 5,000 images each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attention_atlas.data.coco_instances import read_instances
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.data.karpathy import read_karpathy
+
+SPLITS = {"train": "train", "restval": "extra", "val": "val", "test": "test"}
+
+
+def read_coco_captions(
+    karpathy: str | Path,
+    images: str | Path,
+    name: str = "coco_captions",
+    keep_splits: Sequence[str] = ("train", "extra", "val", "test"),
+    text: str = "tokens",
+    require_images: bool = True,
+    limit: int | Mapping[str, int] | None = None,
+    instances: Sequence[str | Path] = (),
+) -> Corpus:
+    """Read the corpus. `image_id` is COCO's number, which bottom-up features have too.
+
+    karpathy: dataset_coco.json. images: the folder that holds train2014/ and val2014/; with
+    `require_images` each picture of `keep_splits` must exist and gives width and height, else both are 0.
+    text: tokens (lower-case, without punctuation, joined by spaces: what captioners learn) or raw. limit:
+    how many images of each split, the first of the file: one number, or one for each split by name.
+    instances: COCO's instances_*.json, whose objects the scenes then have (see coco_instances). Raises
+    AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
+    """
+    corpus = read_karpathy(
+        Path(karpathy),
+        Path(images),
+        name,
+        file="dataset_coco.json",
+        prefix="coco",
+        splits=SPLITS,
+        picture=lambda row: (row.id("cocoid"), "cocoid", f"{row.text('filepath')}/{row.text('filename')}"),
+        keep_splits=keep_splits,
+        text=text,
+        require_images=require_images,
+        limit=limit,
+    )
+    if instances:
+        found = read_instances(instances)
+        for image_id, scene in corpus.scenes.items():
+            scene.objects = found.get(int(image_id), [])
+    return corpus

@@ -1,0 +1,71 @@
+"""A user's own data: a folder of pictures and a CSV of texts."""
+
+from __future__ import annotations
+
+import posixpath
+from pathlib import Path
+
+from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.data.csv_rows import csv_rows
+from attention_atlas.data.pictures import picture_size
+from attention_atlas.errors import AtlasError
+
+REQUIRED = ("image", "text")
+
+
+def read_folder(images: str | Path, texts: str | Path, name: str = "folder", split: str = "test") -> Corpus:
+    """Read pictures below `images` and the CSV `texts`, one row per picture and text.
+
+    Columns: `image` (path below `images`) and `text`; optional `id` (default row0, row1, ...), `split`
+    (train, extra, val or test; default: `split`), `category`; other columns go to `Example.extra`. One
+    picture may have several rows, all of one split; './a.jpg' and 'a.jpg' are one picture. The image id is
+    the path below `images` with '/' written '--'. Raises AtlasError for a missing file or picture, a faulty
+    CSV (see `csv_rows`), a duplicated id, a text without words, or a picture in two splits.
+    """
+    images, texts = Path(images), Path(texts)
+    check_split(split, "data.split")
+    if not images.is_dir():
+        raise AtlasError(f"{images}: no such folder; set data.images to the folder of your pictures")
+    if not texts.exists():
+        raise AtlasError(f"{texts}: no such file; set data.texts to a CSV with the columns image,text")
+    scenes: dict[str, Scene] = {}
+    examples: list[Example] = []
+    columns, rows = csv_rows(texts)
+    for column in REQUIRED:
+        if column not in columns:
+            raise AtlasError(f"{texts}: {column}: column is missing; the first line must name image,text")
+    for number, (line, row) in enumerate(rows):
+        where = f"{texts}: line {line}"
+        if not row["image"].strip():
+            raise AtlasError(f"{where}: image: is empty; give the path of a picture below {images}")
+        picture = posixpath.normpath(row["image"].strip().replace("\\", "/"))  # ./a.jpg is a.jpg
+        if picture.startswith("/") or picture.split("/")[0] == "..":
+            raise AtlasError(f"{where}: image: '{picture}' is not below {images}; give a path below it")
+        image_id = picture.replace("/", "--")
+        own_split = (row.get("split") or "").strip() or split
+        check_split(own_split, where)
+        known = scenes.get(image_id)
+        if known is None:
+            width, height = picture_size(images / picture)
+            category = (row.get("category") or "").strip()
+            scenes[image_id] = Scene(image_id, picture, width, height, own_split, [], category)
+        elif known.path != picture:
+            raise AtlasError(
+                f"{texts}: image: '{picture}' and '{known.path}' would share the id '{image_id}'; "
+                "rename one of the files"
+            )
+        elif known.split != own_split:
+            raise AtlasError(f"{where}: split: '{picture}' is in {known.split} and {own_split}; choose one")
+        extra = {k: v for k, v in row.items() if k not in ("image", "text", "id", "split", "category")}
+        examples.append(
+            Example(
+                id=(row.get("id") or "").strip() or f"row{number}",
+                image_id=image_id,
+                text=row["text"],
+                extra=extra,
+            )
+        )
+    if not examples:
+        raise AtlasError(f"{texts}: has no rows; add one per picture and text")
+    check_examples(examples, scenes, str(texts))
+    return Corpus(images, scenes, examples, name)

@@ -1,0 +1,47 @@
+"""Captions that a model wrote, as a corpus: one example per picture, so that they can be parsed and
+dumped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attention_atlas.data.corpus import Corpus, Example, check_examples, read_corpus
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_jsonl
+
+
+def read_generated_corpus(
+    root: str | Path, layer: str | Path, generated: str | Path, name: str = ""
+) -> Corpus:
+    """root, layer: the corpus whose pictures were captioned (folder, text layer); generated: what the
+    generate stage wrote. The id of an example is its image id. A picture whose caption has no word is left
+    out.
+
+    Raises AtlasError for a caption of an unknown picture, or when no caption has a word.
+    """
+    return of_generated(read_corpus(root, str(layer)), generated, name)
+
+
+def of_generated(corpus: Corpus, generated: str | Path, name: str = "") -> Corpus:
+    """The same for a corpus that was read already (by the reader of any data set)."""
+    texts = read_generated(generated)
+    examples = [Example(i, i, text) for i, text in texts.items() if any(c.isalnum() for c in text)]
+    if not examples:
+        raise AtlasError(f"{generated}: text: no caption has a word; train the captioner longer")
+    check_examples(examples, corpus.scenes, str(generated))
+    return Corpus(corpus.root, corpus.scenes, examples, name or f"{corpus.name} generated")
+
+
+def read_generated(path: str | Path) -> dict[str, str]:
+    """Generated text by image id. Raises AtlasError for a field that is missing, an image that repeats."""
+    texts: dict[str, str] = {}
+    for line, row in read_jsonl(path):
+        for name in ("image_id", "text"):
+            if not isinstance(row, dict) or not isinstance(row.get(name), str):
+                raise AtlasError(f"{path}: line {line}: {name}: is missing or no text; generate anew")
+        if row["image_id"] in texts:
+            raise AtlasError(
+                f"{path}: line {line}: image_id: '{row['image_id']}' occurs twice; generate anew"
+            )
+        texts[row["image_id"]] = row["text"]
+    return texts

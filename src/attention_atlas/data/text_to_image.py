@@ -1,0 +1,104 @@
+"""CUB-200-2011 and COCO as prepared for text-to-image models (Reed et al. 2016; Zhang et al. 2017; Xu et al.,
+AttnGAN, CVPR 2018): `filenames.pickle` per split, one text file of captions per picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.data.corpus import SPLITS, Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.data.cub_boxes import crop_square, read_boxes
+from attention_atlas.data.name_list import read_names
+from attention_atlas.data.pictures import picture_size
+from attention_atlas.errors import AtlasError, ConfigError
+
+
+def read_text_to_image(
+    images: str | Path,
+    texts: str | Path,
+    names: Mapping[str, str | Path],
+    name: str,
+    boxes: str | Path | None = None,
+    ending: str = ".jpg",
+    require_images: bool = True,
+    val_share: float = 0.0,
+    seed: int = 0,
+    captions: int | None = 10,
+    limit: int | None = None,
+) -> Corpus:
+    """Read the corpus. A listed name is the path of a picture below `images` and of its captions below
+    `texts`, without ending; `image_id` is its last part.
+
+    names: split -> list of names (filenames.pickle or a .txt). Where no list is given for val, `val_share` of
+    the training pictures become val, drawn with `seed`. captions: the first so many of each picture (AttnGAN
+    takes 10 for CUB, 5 for COCO; null = all). boxes: the folder of CUB's images.txt and bounding_boxes.txt;
+    then `Example.extra["crop"]` is AttnGAN's square about the bird. A folder in the name (CUB's classes) is
+    the category. limit: the first so many pictures of each split. With `require_images` each picture must
+    exist and gives width and height, else both are 0.
+    Raises AtlasError for a missing file, a picture without captions or box, an id that occurs twice;
+    ConfigError for a number out of its range.
+    """
+    images, texts = Path(images), Path(texts)
+    if not 0 <= val_share < 1:
+        raise ConfigError(f"conf/data: val_share: {val_share} is not in [0, 1); correct the YAML")
+    for key, number in (("captions", captions), ("limit", limit)):
+        if number is not None and number < 1:
+            raise ConfigError(f"conf/data: {key}: {number} is less than 1; give a number or null")
+    for split in names:
+        check_split(split, "conf/data: names")
+    table = read_boxes(Path(boxes)) if boxes is not None else None
+    scenes: dict[str, Scene] = {}
+    examples: list[Example] = []
+    for split, rows in _split_names(names, val_share, seed).items():
+        for row in rows[:limit]:
+            image_id = Path(row).name
+            if image_id in scenes:
+                raise AtlasError(f"{names.get(split, split)}: '{image_id}' occurs twice; keep one of them")
+            path = f"{row}{ending}"
+            width, height = picture_size(images / path) if require_images else (0, 0)
+            scenes[image_id] = Scene(image_id, path, width, height, split, [], _category(row))
+            extra: dict[str, Any] = {}
+            if table is not None:
+                if path not in table:
+                    raise AtlasError(f"{boxes}/images.txt: no line for '{path}'; unpack the archive anew")
+                extra["crop"] = crop_square(table[path], width, height)
+            for number, text in enumerate(_captions(texts / f"{row}.txt")[:captions]):
+                examples.append(Example(f"{image_id}.c{number}", image_id, text, extra=dict(extra)))
+    check_examples(examples, scenes, str(texts))
+    return Corpus(images, scenes, examples, name)
+
+
+def _split_names(names: Mapping[str, str | Path], val_share: float, seed: int) -> dict[str, list[str]]:
+    """Split -> names, in the order of the corpus' splits."""
+    found = {split: read_names(Path(names[split])) for split in SPLITS if split in names}
+    if not found:
+        raise ConfigError("conf/data: names: no list of pictures; give e.g. train: .../filenames.pickle")
+    if val_share and "val" not in found and "train" in found:
+        rows = found["train"]
+        drawn = np.random.default_rng(seed).permutation(len(rows))[: round(val_share * len(rows))]
+        held = set(drawn.tolist())
+        found["train"] = [row for n, row in enumerate(rows) if n not in held]
+        found["val"] = [row for n, row in enumerate(rows) if n in held]
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _category(row: str) -> str:
+    """`001.Black_footed_Albatross/...` -> `Black_footed_Albatross`; "" without a folder."""
+    folder = Path(row).parent.name
+    number, dot, rest = folder.partition(".")
+    return rest if dot and number.isdigit() else folder
+
+
+def _captions(path: Path) -> list[str]:
+    """The lines of a caption file that hold words. Two broken characters stand for a gap, as in AttnGAN."""
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; unpack the archive of captions anew")
+    text = path.read_bytes().decode("utf-8", errors="replace").replace("\ufffd\ufffd", " ")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    kept = [line for line in lines if any(c.isalnum() for c in line)]
+    if not kept:
+        raise AtlasError(f"{path}: no captions; write one per line")
+    return kept

@@ -1,0 +1,49 @@
+"""Winoground (Thrush et al. 2022) as published: examples.jsonl (400 lines) and the folder images/.
+
+Each line is a quadruple: caption_0 and caption_1 hold the same words in another order, caption_i is true of
+image_i. Here two examples with the same `extra.pair`, each with its own picture; all are the split `test`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples
+from attention_atlas.data.json_rows import identifier, text
+from attention_atlas.data.pictures import picture_size
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_jsonl
+
+TAGS = ("tag", "secondary_tag", "collapsed_tag", "num_main_preds")
+
+
+def read_winoground(
+    examples: str | Path,
+    images: str | Path,
+    name: str = "winoground",
+    suffix: str = ".png",
+    require_images: bool = True,
+) -> Corpus:
+    """Read the corpus. images: folder of <image name><suffix>. Raises AtlasError for a missing file, a
+    field that is missing or null, a picture that occurs twice. That both captions hold the same words is not
+    checked."""
+    path, folder = Path(examples), Path(images)
+    scenes: dict[str, Scene] = {}
+    found: list[Example] = []
+    for line, row in read_jsonl(path):
+        where = f"{path}: line {line}"
+        pair = f"winoground{identifier(row, 'id', where)}"
+        captions = [text(row, f"caption_{i}", where).strip() for i in (0, 1)]
+        extra = {"pair": pair} | {tag: row[tag] for tag in TAGS if tag in row}
+        for i, caption in enumerate(captions):
+            image = text(row, f"image_{i}", where)
+            file = image if Path(image).suffix else f"{image}{suffix}"
+            if image in scenes:
+                raise AtlasError(f"{where}: image_{i}: '{image}' occurs twice; download the file anew")
+            width, height = picture_size(folder / file) if require_images else (0, 0)
+            scenes[image] = Scene(image, file, width, height, "test")
+            found.append(Example(f"{pair}.{i}", image, caption, extra=dict(extra)))
+    if not found:
+        raise AtlasError(f"{path}: holds no quadruple; download the file anew")
+    check_examples(found, scenes, str(path))
+    return Corpus(folder, scenes, found, name)

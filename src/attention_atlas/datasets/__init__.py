@@ -1,1 +1,0 @@
-"""Readers of real corpora, one file each, all returning attention_atlas.corpus.Corpus."""

@@ -1,0 +1,108 @@
+"""Captioning models, teacher-forced: row i of the decoder generates word i+1 of the text itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.capture.groups import Groups
+from attention_atlas.dumps.dump import DumpBatch
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.words import words
+from attention_atlas.recording import Axis
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from attention_atlas.data.corpus import Corpus, Example
+    from attention_atlas.regions.features_file import FeaturesFile
+
+
+@dataclass
+class CaptioningDump:
+    """split: which examples; examples: at most so many, the first by id (0: all).
+
+    Axes: target [w1..wn, EOS], source [BOS, w1..wn], region (the valid regions of the image, described by
+    attribute and label). Words are those of the text, also where the model's vocabulary has UNK for them.
+    """
+
+    split: str = "test"
+    examples: int = 0
+    batch_size: int = 16
+    kinds: dict[str, tuple[str, str]] = field(
+        default_factory=lambda: {
+            "encoder_self": ("region", "region"),
+            "decoder_self": ("target", "source"),
+            "cross": ("target", "region"),
+        }
+    )
+    groups: dict[str, list[str]] = field(
+        default_factory=lambda: {"region": ["image"], "source": ["bos", "text"]}
+    )
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.examples < 0:
+            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+
+    def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Any, config: dict[str, Any]) -> None:
+        """Read the examples. `config` is the run's: it says where training cut long texts."""
+        from attention_atlas.training.captions import Captions, RegionCache
+
+        chosen = sorted(corpus.split(self.split), key=lambda e: e.id)[: self.examples or None]
+        if not chosen:
+            raise AtlasError(
+                f"{corpus.root}: split '{self.split}' has no example; check data and split names"
+            )
+        self.max_words = int(config.get("train", {}).get("task", {}).get("max_words", 150))
+        self.features = features
+        self.captions = Captions(chosen, vocab, RegionCache(features), self.max_words)
+
+    def _batches(self, done: Collection[str]) -> list[list[int]]:
+        # By length, so that little is padding; the store sorts by id anyway. Batches are the same whatever is
+        # done already: a resumed dump gives the same bytes, though rounding depends on the batch.
+        examples, ids = self.captions.examples, self.captions.ids
+        order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), examples[i].id))
+        cut = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        return [batch for batch in cut if any(examples[i].id not in done for i in batch)]
+
+    def count(self, done: Collection[str]) -> int:
+        return len(self._batches(done))
+
+    def batches(self, done: Collection[str]) -> Iterator[DumpBatch]:
+        for indices in self._batches(done):
+            examples = [self.captions.examples[i] for i in indices]
+            inputs = self.captions.batch(indices)
+            words_T, regions_N = inputs["ids_BT"].shape[1] - 1, inputs["regions_BN"].shape[1]
+            yield DumpBatch(
+                [e.id for e in examples],
+                inputs,
+                [self._axes(e) for e in examples],
+                {"target": words_T, "source": words_T, "region": regions_N},
+            )
+
+    def _axes(self, example: Example) -> dict[str, Axis]:
+        tokens = [word.text.lower() for word in words(example.text)][: self.max_words]
+        count = len(tokens)
+        index, role = list(range(count)), ["text"] * count
+        if self.features.labels:
+            regions = self.features.descriptions(example.image_id)
+        else:
+            regions = [f"region {i}" for i in range(self.features.read(example.image_id).count)]
+        return {
+            "target": Axis([*tokens, "<eos>"], [*role, "eos"], [*index, -1]),
+            "source": Axis(["<bos>", *tokens], ["bos", *role], [-1, *index]),
+            "region": Axis(regions, ["image"] * len(regions), [-1] * len(regions)),
+        }
+
+    def group(self, batch: DumpBatch, axis: str) -> Groups:
+        """Roles of the padded axis; padding is in no group."""
+        if axis == "region":
+            valid_BN = batch.inputs["regions_BN"].cpu()
+            return Groups(self.groups[axis], valid_BN[..., None])
+        longest = batch.lengths[axis]
+        labels = [[*a[axis].roles, *[None] * (longest - len(a[axis]))] for a in batch.axes]
+        return Groups.of(labels, self.groups[axis])
+
+    def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Any:
+        return model(inputs)

@@ -1,0 +1,54 @@
+"""Captioning models on another picture than their caption's: does what they see matter for how they read?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from attention_atlas.dumps.captioning import CaptioningDump
+from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.training.captions import RegionCache
+from attention_atlas.training.tasks.image_captions import Deranged
+
+if TYPE_CHECKING:
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.regions.features_file import FeaturesFile
+
+IMAGES = ("own", "shuffled", "blank")
+
+
+@dataclass
+class ImageDump(CaptioningDump):
+    """image: own; shuffled: another picture of the split, each once; blank: features 0, each box the whole
+    picture. Tokens of the region axis are always those of the caption's own picture."""
+
+    image: str = "own"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image not in IMAGES:
+            raise ConfigError(
+                f"conf/experiment: runs: image '{self.image}'{did_you_mean(self.image, IMAGES)}"
+            )
+
+    def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Any, config: dict[str, Any]) -> None:
+        super().prepare(corpus, features, vocab, config)
+        regions = self.captions.regions
+        if self.image == "shuffled":
+            images = sorted({e.image_id for e in self.captions.examples})
+            self.captions.regions = Deranged(regions, images, self.seed)
+        elif self.image == "blank":
+            self.captions.regions = Blank(regions.features)
+
+
+class Blank(RegionCache):
+    """A RegionCache in which every picture is empty: as many regions as before, nothing in them."""
+
+    def get(self, image_id: str) -> tuple[Tensor, Tensor, Tensor]:
+        features, boxes, valid = super().get(image_id)
+        whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand_as(boxes)
+        return torch.zeros_like(features), whole, valid

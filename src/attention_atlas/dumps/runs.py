@@ -1,0 +1,79 @@
+"""Several dumps of one study over the same texts: other models, other pictures, other conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.dumps.dump import DumpSettings, dump
+from attention_atlas.dumps.images import ImageDump
+from attention_atlas.dumps.text_only import TextOnlyDump
+from attention_atlas.errors import ConfigError
+from attention_atlas.models.run_folder import load_run
+from attention_atlas.models.text_only import is_text_only, load_text_only
+
+if TYPE_CHECKING:
+    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.regions.features_file import FeaturesFile
+
+# Only the run with the caption's own picture needs more than the decoder's attention to words.
+TEXT_ONLY_LAYERS = "decoder_self.*"
+BATCH = 50  # captions are short
+
+
+def dump_runs(
+    runs: Mapping[str, Mapping[str, Any]],
+    folder_of: Callable[[str], Path],
+    corpus: Corpus,
+    features: FeaturesFile,
+    out: Path,
+    work: Path,
+    *,
+    split: str,
+    config_hash: str,
+    seed: int = 0,
+    device: str = "cpu",
+    backend: str = "materialised",
+) -> dict[str, float]:
+    """Write `out`/<run>/attention.h5 for every run of conf/experiment: {model, image, convention, kinds}.
+
+    folder_of: run folder of a model by name. Runs on their own picture keep cross-attention too (`kinds`:
+    globs "kind.layer" to keep instead). Returns the number of examples by run.
+    """
+    found: dict[str, float] = {}
+    for name, run in runs.items():
+        unknown = sorted(set(run) - {"model", "title", "image", "convention", "kinds"})
+        if unknown or "model" not in run:
+            what = f"unknown '{unknown[0]}'" if unknown else "no model"
+            raise ConfigError(
+                f"conf/experiment: runs.{name}: {what}; known: model, title, image, convention, kinds"
+            )
+        folder = folder_of(run["model"])
+        image, convention = run.get("image", "own"), run.get("convention", "used")
+        task: Any
+        model: Any
+        vocab: Any
+        if is_text_only(folder):
+            model, vocab, config = load_text_only(folder, device)
+            task, layers = TextOnlyDump(split=split, batch_size=BATCH), [TEXT_ONLY_LAYERS]
+        else:
+            model, vocab, config = load_run(folder, device)
+            task = ImageDump(split=split, image=image, seed=seed, batch_size=BATCH)
+            layers = [TEXT_ONLY_LAYERS, "cross.*"] if image == "own" else [TEXT_ONLY_LAYERS]
+        task.prepare(corpus, features, vocab, config)
+        settings = DumpSettings(
+            ["attn"], backend, convention, run.get("kinds", layers), check=convention == "used"
+        )
+        numbers = dump(
+            task,
+            model,
+            settings,
+            Path(out) / name,
+            Path(work) / name,
+            model_name=name,
+            config_hash=config_hash,
+            device=device,
+        )
+        found[f"{name} examples"] = numbers["examples"]
+    return found

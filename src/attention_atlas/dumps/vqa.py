@@ -1,0 +1,115 @@
+"""ViLT and its like: words and patches in one sequence, attended to by one another.
+
+Patches are in raster order because the model puts them back (transformers' ViLT shuffles them, in evaluation
+too); padding, which pictures of several sizes need, is in no group and is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from attention_atlas.capture.groups import Groups
+from attention_atlas.dumps.dump import DumpBatch
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.recording import Axis
+from attention_atlas.training.questions import of_run, spread
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from attention_atlas.data.corpus import Corpus
+
+GROUPS = ["cls", "text", "sep", "image_cls", "image", "asked"]
+
+
+@dataclass
+class VqaDump:
+    """split: which questions; examples: at most so many, spread evenly over those sorted by id (0: all).
+
+    One axis, `sequence`: CLS, question, SEP, the picture's class token, patches by row and column. Groups of
+    it: cls, text, sep, image_cls, image, and `asked`, the patches of the things that the question names
+    (also in `image`; empty where they are not known).
+    """
+
+    split: str = "test"
+    examples: int = 0
+    batch_size: int = 16
+    uses_features: bool = False
+    kinds: dict[str, tuple[str, str]] = field(default_factory=lambda: {"joint": ("sequence", "sequence")})
+    groups: dict[str, list[str]] = field(default_factory=lambda: {"sequence": list(GROUPS)})
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.examples < 0:
+            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+
+    def prepare(self, corpus: Corpus, features: Any, vocab: Any, config: dict[str, Any]) -> None:
+        """Read the questions; `config` is the run's: it says how pictures and texts are prepared."""
+        chosen = sorted(corpus.split(self.split), key=lambda e: e.id)
+        if not chosen:
+            raise AtlasError(
+                f"{corpus.root}: split '{self.split}' has no question; check data and split names"
+            )
+        self.vocab, self.config = vocab, config
+        self.data = of_run(corpus, spread(chosen, self.examples), vocab, config, [])
+
+    def _batches(self, done: Collection[str]) -> list[list[int]]:
+        # Questions of one length together: no padding between text and picture. Pictures of one size
+        # likewise.
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, (example, encoded) in enumerate(zip(self.data.examples, self.data.encoded)):
+            shape = (len(encoded.ids), *self.data.pictures.shape(example.image_id))
+            by_shape.setdefault(shape, []).append(i)
+        cut = [
+            of_shape[i : i + self.batch_size]
+            for _, of_shape in sorted(by_shape.items())
+            for i in range(0, len(of_shape), self.batch_size)
+        ]
+        return [batch for batch in cut if any(self.data.examples[i].id not in done for i in batch)]
+
+    def count(self, done: Collection[str]) -> int:
+        return len(self._batches(done))
+
+    def batches(self, done: Collection[str]) -> Iterator[DumpBatch]:
+        for indices in self._batches(done):
+            inputs = self.data.batch(indices)
+            inputs.pop("target_BA")
+            axes = [{"sequence": self.axis(i)} for i in indices]
+            asked = [self._asked(i) for i in indices]
+            inputs["asked_BP"] = torch.from_numpy(np.stack(asked))
+            ids = [self.data.examples[i].id for i in indices]
+            yield DumpBatch(ids, inputs, axes, {"sequence": len(axes[0]["sequence"])})
+
+    def _asked(self, i: int) -> np.ndarray:
+        example = self.data.examples[i]
+        asked_P = self.data.asked(example)
+        rows, columns = self.data.pictures.shape(example.image_id)
+        return np.zeros(rows * columns, dtype=bool) if asked_P is None else asked_P
+
+    def axis(self, i: int) -> Axis:
+        """Tokens, roles and words of example i; a patch is named by row and column from 1."""
+        encoded = self.data.encoded[i]
+        rows, columns = self.data.pictures.shape(self.data.examples[i].image_id)
+        patches = [f"{r + 1},{c + 1}" for r in range(rows) for c in range(columns)]
+        inner = ["text"] * (len(encoded.ids) - 2)
+        return Axis(
+            [*encoded.tokens, "[IMG]", *patches],
+            ["bos", *inner, "eos", "special", *["image"] * len(patches)],
+            [*encoded.word, -1, *[-1] * len(patches)],
+        )
+
+    def group(self, batch: DumpBatch, axis: str) -> Groups:
+        names = dict(zip(("bos", "text", "eos", "special", "image"), GROUPS))
+        labels = [[names.get(role) for role in a[axis].roles] for a in batch.axes]
+        plain = Groups.of(labels, GROUPS[:-1])
+        asked_BP = batch.inputs["asked_BP"].cpu().bool()
+        before = plain.member_BKG.shape[1] - asked_BP.shape[1]
+        member = torch.nn.functional.pad(asked_BP, (before, 0))[..., None]
+        return plain + Groups(GROUPS[-1:], member)
+
+    def forward(self, model: nn.Module, inputs: dict[str, Tensor]) -> Any:
+        return model(inputs)

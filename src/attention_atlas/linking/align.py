@@ -1,0 +1,62 @@
+"""From gold phrases (character spans) to parsed phrases (token spans).
+
+A parsed phrase takes the gold phrase of the same span; failing that, the gold phrases with the same
+head word ("a lamp" and "a lamp on the table" both mean the lamp). A coordination without a gold phrase of
+its own ("a lamp and a clock") means what its members mean. A parsed phrase with neither has no gold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attention_atlas.data.corpus import Phrase
+from attention_atlas.language.heads import head_of, tokens_of
+from attention_atlas.language.parsed import NounPhrase, Parse
+
+
+def gold_objects(
+    parse: Parse, phrases: Sequence[NounPhrase], gold: Sequence[Phrase]
+) -> list[frozenset[int] | None]:
+    """Object ids that each phrase means; an empty set where gold says 'none', None where gold is silent."""
+    matches = match_phrases(parse, phrases, [(g.start, g.end) for g in gold])
+    return [frozenset(o for i in found for o in gold[i].objects) if found else None for found, _ in matches]
+
+
+def match_phrases(
+    parse: Parse, phrases: Sequence[NounPhrase], spans: Sequence[tuple[int, int]]
+) -> list[tuple[list[int], str]]:
+    """For each phrase the indices of the gold spans it takes and how: 'span', 'head', 'members' or ''."""
+    exact: dict[tuple[int, int], list[int]] = {}
+    by_head: dict[int, list[int]] = {}
+    for i, (start, end) in enumerate(spans):
+        exact.setdefault((start, end), []).append(i)
+        tokens = tokens_of(parse, start, end)
+        if tokens is not None:
+            by_head.setdefault(head_of(parse, *tokens), []).append(i)
+    result: list[tuple[list[int], str]] = []
+    for phrase in phrases:
+        same = exact.get(parse.chars(phrase.start, phrase.end))
+        if same:
+            result.append((same, "span"))
+            continue
+        members = [phrase.root, *_conjuncts(parse, phrase)]
+        found = [i for m in members for i in _shortest(by_head.get(m, []), spans)]
+        how = "" if not found else "members" if len(members) > 1 else "head"
+        result.append((sorted(set(found)), how))
+    return result
+
+
+def _shortest(candidates: list[int], spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Of several gold phrases with one head the innermost: the longer ones may add other objects."""
+    if not candidates:
+        return []
+    return [min(candidates, key=lambda i: (spans[i][1] - spans[i][0], i))]
+
+
+def _conjuncts(parse: Parse, phrase: NounPhrase) -> list[int]:
+    """Tokens of the phrase that are coordinated with its root, directly or in a chain."""
+    members = {phrase.root}
+    for i in range(phrase.start, phrase.end):
+        if parse.tokens[i].dep == "conj" and parse.tokens[i].head in members:
+            members.add(i)
+    return sorted(members - {phrase.root})

@@ -1,0 +1,100 @@
+"""A run folder: model.safetensors, config.yaml, history.csv and the task's own files, such as vocab.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import atomic_path
+from attention_atlas.language.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Keys of conf/model/<name>.yaml that describe the model instead of being given to its class.
+DESCRIPTION = ("name", "title", "task", "training", "evaluator")
+
+
+def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
+    """Hydra's instantiate, whose several lines of error become one."""
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(arguments, **more)
+    except HydraException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, AtlasError):
+            raise cause from None
+        raise ConfigError(f"{where}: {str(cause).splitlines()[0]}; correct the file") from None
+
+
+def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: Any) -> nn.Module:
+    """The model of conf/model/<name>.yaml for the given sizes. Raises ConfigError for a wrong argument."""
+    arguments = {k: v for k, v in model.items() if k not in DESCRIPTION}
+    built = instantiated(arguments, f"conf/model: {model.get('name', arguments.get('_target_'))}", **sizes)
+    if vocab is not None and hasattr(built, "set_vocabulary"):
+        built.set_vocabulary(vocab)
+    return built
+
+
+def save_run(
+    folder: Path, weights: dict[str, Any], config: dict[str, Any], history: list[dict[str, float]]
+) -> None:
+    import csv
+
+    import yaml
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(folder / "model.safetensors") as temporary:
+        save_file(weights, temporary)
+    with atomic_path(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
+        # Weights that are validated before the first update have no training loss yet.
+        columns = dict.fromkeys(name for row in reversed(history) for name in row)
+        writer = csv.DictWriter(file, list(columns), restval="nan", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in history)
+
+
+def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, dict[str, Any]]:
+    """(model in evaluation mode on `device`, its Vocabulary or None, configuration) of a run folder.
+
+    Raises AtlasError for a missing or broken file, or weights that do not fit the configuration.
+    """
+    import yaml
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    for name in ("config.yaml", "model.safetensors"):
+        if not (folder / name).exists():
+            raise AtlasError(f"{folder / name}: no such file; train the model (dvc repro)")
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        sizes = config["sizes"]
+    except (yaml.YAMLError, KeyError, TypeError):
+        raise AtlasError(
+            f"{folder / 'config.yaml'}: not the configuration of a run; train the model anew"
+        ) from None
+    vocab = None
+    if "vocab_size" in sizes:
+        vocab = Vocabulary.load(folder / "vocab.json")
+        if len(vocab) != sizes["vocab_size"]:
+            raise AtlasError(
+                f"{folder / 'vocab.json'}: has {len(vocab)} ids, config.yaml says {sizes['vocab_size']}; "
+                "train the model anew"
+            )
+    model = build_model(config["model"], **sizes)
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:200]
+        raise AtlasError(f"{folder / 'model.safetensors'}: {first}; train the model anew") from None
+    return model.to(device).eval(), vocab, config

@@ -1,0 +1,154 @@
+"""Real LLaVA and InstructBLIP checkpoints by hub id or path: bf16 or 8-bit where the machine can, placed by a
+device map, never twice in memory. A model that cannot be used says in one line what it lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.vlm.inputs import VlmInputs
+from attention_atlas.models.vlm.loaded import LoadedVlm
+
+KINDS = {"llava": "LlavaForConditionalGeneration", "instructblip": "InstructBlipForConditionalGeneration"}
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "8bit")
+
+
+class HubVlm(nn.Module):
+    """Names a checkpoint; the run folder of such a model holds this name and no weights.
+
+    pretrained: hub id or folder. template: see VlmInputs. precision: auto takes bfloat16 on a GPU that has
+    it, float16 on other GPUs, float32 on a CPU; 8bit needs bitsandbytes and a GPU. device_map: "auto" spreads
+    layers over GPUs and memory (needs accelerate), null puts all on one device.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        template: str,
+        precision: str = "auto",
+        device_map: str | None = "auto",
+    ) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ConfigError(
+                f"conf/model: precision: '{precision}' is unknown; use one of {', '.join(PRECISIONS)}"
+            )
+        self.pretrained, self.template = pretrained, template
+        self.precision, self.device_map = precision, device_map
+        # The loop wants something to hold; nothing is learned.
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def forward(self) -> Tensor:
+        return self.nothing
+
+
+def checked_config(pretrained: str) -> Any:
+    """The checkpoint's configuration. Raises AtlasError naming what the model lacks for study 5."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(pretrained)
+    except (OSError, ValueError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise AtlasError(
+            f"conf/model: pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
+        ) from None
+    if config.model_type not in KINDS:
+        raise AtlasError(
+            f"{pretrained}: model_type: '{config.model_type}' is not supported; use {' or '.join(KINDS)}"
+        )
+    text = config.text_config
+    if getattr(text, "is_encoder_decoder", False):
+        raise AtlasError(
+            f"{pretrained}: text_config: '{text.model_type}' is an encoder-decoder, it lacks the one "
+            "stack of layers that holds picture and text; use a vicuna variant"
+        )
+    if text.model_type not in ("llama", "mistral", "qwen2"):
+        raise AtlasError(
+            f"{pretrained}: text_config: '{text.model_type}' lacks LLaMA's form (layers, norm, "
+            "embed_tokens); use llama, mistral or qwen2"
+        )
+    return config
+
+
+def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
+    """(type of the weights, whether linear layers are kept in 8 bits) on `device`."""
+    cuda = device.startswith("cuda")
+    if precision == "8bit":
+        from importlib.util import find_spec
+
+        for missing, remedy in (
+            (not cuda, "a CUDA device"),
+            (find_spec("bitsandbytes") is None, "the package bitsandbytes"),
+        ):
+            if missing:
+                raise ConfigError(f"conf/model: precision: 8bit needs {remedy}; add it or use bfloat16")
+        return torch.float16, True
+    if precision != "auto":
+        return getattr(torch, precision), False
+    if not cuda:
+        return torch.float32, False
+    return (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16), False
+
+
+def load_hub(
+    name: str,
+    pretrained: str,
+    template: str,
+    precision: str = "auto",
+    device_map: str | None = "auto",
+    device: str = "cpu",
+) -> LoadedVlm:
+    """The checkpoint with its own tokenizer and image processor. Weights are read piece by piece in their
+    final type (safetensors), so that memory holds them once."""
+    import transformers
+
+    config = checked_config(pretrained)
+    dtype, eight_bit = resolved_precision(precision, device)
+    options: dict[str, Any] = {"dtype": dtype, "low_cpu_mem_usage": True}
+    if device.startswith("cuda") and device_map:
+        options["device_map"] = device_map
+    if eight_bit:
+        options["quantization_config"] = transformers.BitsAndBytesConfig(load_in_8bit=True)
+    try:
+        model = getattr(transformers, KINDS[config.model_type]).from_pretrained(pretrained, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise AtlasError(f"{pretrained}: weights: {first}; fetch the whole checkpoint") from None
+    if "device_map" not in options and not eight_bit:
+        model = model.to(device)
+    return LoadedVlm(name, model, hub_inputs(pretrained, config, template))
+
+
+def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
+    """The tokenizers and image processor beside the weights. Raises AtlasError for one that is not there."""
+    from transformers import AutoTokenizer
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
+
+    qformer_tokenizer = None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(pretrained)
+        images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
+        if config.model_type == "instructblip":
+            # Published folders of this tokenizer hold no config.json; transformers wants one unless given.
+            qformer_tokenizer = AutoTokenizer.from_pretrained(
+                pretrained, subfolder="qformer_tokenizer", config=config.qformer_config
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise AtlasError(
+            f"{pretrained}: tokenizer or image processor: {first}; fetch the whole checkpoint"
+        ) from None
+    if config.model_type == "instructblip":
+        count = int(config.num_query_tokens)
+    else:
+        vision = config.vision_config
+        count = (vision.image_size // vision.patch_size) ** 2
+        count += getattr(config, "vision_feature_select_strategy", "default") == "full"
+    image_id = config.image_token_index if config.image_token_index is not None else config.image_token_id
+    if image_id is None:
+        raise AtlasError(f"{pretrained}: config.json: lacks image_token_index; take a current conversion")
+    return VlmInputs(tokenizer, images, template, int(image_id), int(count), qformer_tokenizer)

@@ -1,0 +1,92 @@
+"""LLaVA-1.5 (Liu et al. 2024) of transformers' own classes at small size: a CLIP tower, a projector of two
+layers, and a LLaMA-architecture language model in whose sequence the patches stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.models.vlm.clip_tower import put_stem
+from attention_atlas.models.vlm.packed import packed_loss
+
+
+class Llava(nn.Module):
+    """`model`: LlavaForConditionalGeneration, reading the tower's last layer but one without its class token.
+
+    vision, text: sizes of the tower and of the language model, as their own classes take them. stem: channels
+    of the convolutions before the patches. image_token_id: whose positions the patches take. blind: the
+    picture is left out, in training too.
+    """
+
+    instruction_aware = False
+
+    def __init__(
+        self,
+        vision: Mapping[str, Any],
+        text: Mapping[str, Any],
+        image_token_id: int,
+        stem: Sequence[int] = (),
+        template: str = "USER: <image> {prompt} ASSISTANT:",
+        blind: bool = False,
+    ) -> None:
+        super().__init__()
+        from transformers import (
+            CLIPVisionConfig,
+            LlamaConfig,
+            LlavaConfig,
+            LlavaForConditionalGeneration,
+        )
+
+        config = LlavaConfig(
+            vision_config=CLIPVisionConfig(**vision),
+            text_config=LlamaConfig(**text),
+            image_token_index=image_token_id,
+            image_seq_length=(vision["image_size"] // vision["patch_size"]) ** 2,
+            vision_feature_layer=-2,
+            vision_feature_select_strategy="default",
+            tie_word_embeddings=False,
+        )
+        self.model = LlavaForConditionalGeneration(config)
+        put_stem(self.vision, config.vision_config, stem)
+        # transformers' 0.02 is for thousands of units.
+        for module in self.model.model.multi_modal_projector.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+        self.template, self.blind, self.image_token_id = template, blind, image_token_id
+        self.image_tokens = 0 if blind else config.image_seq_length
+        self.image_size = int(vision["image_size"])
+
+    @property
+    def vision(self) -> Any:
+        return self.model.model.vision_tower
+
+    @property
+    def language_model(self) -> Any:
+        """The stack of decoder layers."""
+        return self.model.model.language_model
+
+    @property
+    def head(self) -> Any:
+        return self.model.lm_head
+
+    def start(self, tower: Any, text: Any) -> None:
+        """Take the weights of a CLIPVisionModel and a LlamaForCausalLM; the tower is learned no further."""
+        self.vision.load_state_dict(tower.state_dict())
+        self.language_model.load_state_dict(text.model.state_dict())
+        self.head.load_state_dict(text.lm_head.state_dict())
+        self.vision.requires_grad_(False)
+
+    @torch.no_grad()
+    def features(self, pixels_BCHW: Tensor) -> Tensor:
+        """(B,patches,D) what the projector reads; the tower is not learned, so it is computed once."""
+        return self.vision(pixel_values=pixels_BCHW, output_hidden_states=True).hidden_states[-2][:, 1:]
+
+    def project(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return self.model.model.multi_modal_projector(batch["features"])
+
+    def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Mean cross-entropy per counted token of a packed batch, nats."""
+        return packed_loss(self, batch, None if self.blind else self.project(batch))

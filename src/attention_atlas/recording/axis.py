@@ -1,0 +1,62 @@
+"""What the positions of a query or key axis are: token strings, roles, and the word each belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import h5py
+import numpy as np
+
+from attention_atlas.capture.roles import ROLES
+from attention_atlas.errors import AtlasError, did_you_mean
+
+
+@dataclass
+class Axis:
+    """One axis of length T. tokens: strings; roles: members of ROLES (default all text); word: index of
+    the word a token belongs to, −1 none (default: every text token is its own word)."""
+
+    tokens: Sequence[str]
+    roles: Sequence[str] = ()
+    word: Sequence[int] = field(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        self.tokens = [str(t) for t in self.tokens]
+        self.roles = [str(r) for r in self.roles] if len(self.roles) else ["text"] * len(self.tokens)
+        if len(self.word):
+            self.word = [int(w) for w in self.word]
+        else:
+            counter = iter(range(len(self.tokens)))
+            self.word = [next(counter) if role == "text" else -1 for role in self.roles]
+        for name, values in (("roles", self.roles), ("word", self.word)):
+            if len(values) != len(self.tokens):
+                raise AtlasError(
+                    f"axis: {name}: {len(values)} values for {len(self.tokens)} tokens; give one per token"
+                )
+        for role in self.roles:
+            if role not in ROLES:
+                raise AtlasError(f"axis: roles: unknown role '{role}'{did_you_mean(role, ROLES)}")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def where(self, *roles: str) -> np.ndarray:
+        """(T,) bool: positions with one of these roles."""
+        return np.isin(np.asarray(self.roles), roles)
+
+
+def write_axis(group: h5py.Group, axis: Axis) -> None:
+    # Fixed-length strings: those of variable length live in a heap that no filter compresses.
+    for name, values in (("tokens", axis.tokens), ("roles", axis.roles)):
+        encoded = [value.encode() for value in values]
+        width = max(map(len, encoded), default=1) or 1
+        dtype = h5py.string_dtype("utf-8", width)
+        group.create_dataset(name, data=np.array(encoded, dtype=f"S{width}").astype(dtype), dtype=dtype)
+    group.create_dataset("word", data=np.asarray(axis.word, dtype=np.int32))
+
+
+def read_axis(group: h5py.Group) -> Axis:
+    tokens = [value.decode() for value in group["tokens"][()]]
+    roles = [value.decode() for value in group["roles"][()]]
+    return Axis(tokens, roles, [int(w) for w in group["word"][()]])

@@ -1,0 +1,216 @@
+"""Readers of region features kept as HDF5 (one file) or npz (one file per image)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.data.corpus import Scene
+from attention_atlas.data.json_rows import identifier
+from attention_atlas.data.json_rows import number as whole
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.regions.imported import ImportedFeatures, Record, optional
+
+_FIELDS = (
+    "features",
+    "boxes",
+    "width",
+    "height",
+    "count",
+    "objects_id",
+    "objects_conf",
+    "attrs_id",
+    "attrs_conf",
+)
+
+
+def _check_names(names: Mapping[str, str]) -> None:
+    for name in names:
+        if name not in _FIELDS:
+            raise ConfigError(f"features.names: '{name}' is unknown; known: {', '.join(_FIELDS)}")
+    for name in ("features", "boxes"):
+        if name not in names:
+            raise ConfigError(f"features.names: '{name}' is missing; say how the archive calls it")
+
+
+def _record(arrays: Mapping[str, Any], names: Mapping[str, str], at: str) -> Record:
+    """A record from named arrays of one image, cut to its count where the archive pads."""
+
+    def get(name: str) -> Any:
+        return optional(arrays, names.get(name))
+
+    for name in ("features", "boxes"):
+        if get(name) is None:
+            raise AtlasError(f"{at}: {names[name]}: missing; make the archive anew or correct features.names")
+    try:
+        features = np.asarray(get("features"))
+        count = len(features) if get("count") is None else int(np.asarray(get("count")))
+        size = None
+        if get("width") is not None and get("height") is not None:
+            size = (int(np.asarray(get("width"))), int(np.asarray(get("height"))))
+        classes = {name: get(name) for name in _FIELDS[5:]}
+    except ValueError:  # numpy refuses pickled objects, which may run code when read
+        raise AtlasError(f"{at}: holds pickled objects, which are not read; save plain arrays") from None
+    if features.ndim != 2:
+        raise AtlasError(f"{at}: {names['features']}: shape {features.shape}, expected (regions, dim)")
+    return Record(
+        features=features[:count],
+        boxes=np.asarray(get("boxes"))[:count],
+        size=size,
+        **{k: None if v is None else np.asarray(v)[:count] for k, v in classes.items()},
+    )
+
+
+@dataclass(kw_only=True)
+class BottomUpH5(ImportedFeatures):
+    """One HDF5 file, in one of three layouts told apart by what is there.
+
+    - a group per image, `/<key>/<features>`, `/<key>/<boxes>`, ...;
+    - padded: `<features>` (I,N,D), `<boxes>` (I,N,4), with `count` (I,) where images have fewer;
+    - adaptive: `<features>` (R,D), `<boxes>` (R,4) of all images below each other, and `ranges` (I,2)
+      first and last + 1 row of each image.
+
+    The last two name their images by a data set `ids` (I,) of the file, or by `ids_file`: JSON, either a list
+    of ids in row order or an object id -> row.
+    """
+
+    path: str
+    names: dict[str, str] = field(default_factory=lambda: {"features": "features", "boxes": "boxes"})
+    ids: str | None = None
+    ids_file: str | None = None
+    ranges: str = "pos_boxes"
+
+    def where(self) -> str:
+        return self.path
+
+    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
+        import h5py
+
+        _check_names(self.names)
+        path = Path(self.path)
+        if not path.exists():
+            raise AtlasError(f"{path}: no such file; see docs/features.md for where it comes from")
+        try:
+            h5 = h5py.File(path, "r")
+        except OSError:
+            raise AtlasError(f"{path}: not an HDF5 file, or truncated; get it anew") from None
+        with h5:
+            try:
+                yield from self._rows(h5, wanted)
+            except OSError:
+                raise AtlasError(f"{path}: cannot be read to its end; get it anew") from None
+
+    def _rows(self, h5: Any, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
+        if self.names["features"] not in h5:
+            for key in wanted:
+                if key in h5:
+                    yield key, partial(self._read, h5[key], {name: () for name in h5[key]}, key)
+            return
+        features = h5[self.names["features"]]
+        adaptive = features.ndim == 2
+        if adaptive and self.ranges not in h5:
+            raise AtlasError(
+                f"{self.path}: {self.ranges}: missing; name the rows of each image in features.ranges"
+            )
+        images = len(h5[self.ranges]) if adaptive else len(features)
+        for row, key in self._ids(h5):
+            if key not in wanted:
+                continue
+            if not 0 <= row < images:
+                raise AtlasError(
+                    f"{self.path}: image '{key}': row {row} of {images} images; give the ids of this file"
+                )
+            which: Any = slice(*(int(v) for v in h5[self.ranges][row])) if adaptive else row
+            # Widths, heights and counts are per image even where regions are not.
+            places = {
+                name: row if field_name in ("width", "height", "count") else which
+                for field_name, name in self.names.items()
+                if name in h5
+            }
+            yield key, partial(self._read, h5, places, key)
+
+    def _read(self, h5: Any, places: Mapping[str, Any], key: str) -> Record:
+        """places: name of a data set -> what to read of it."""
+        at = f"{self.path}: image '{key}'"
+        try:
+            arrays = {name: h5[name][place] for name, place in places.items()}
+        except (OSError, IndexError, ValueError, AttributeError, TypeError):
+            raise AtlasError(f"{at}: cannot be read; the file is damaged, get it anew") from None
+        return _record(arrays, self.names, at)
+
+    def _ids(self, h5: Any) -> list[tuple[int, str]]:
+        """(row, key) in row order."""
+        if self.ids is not None:
+            if self.ids not in h5:
+                raise AtlasError(f"{self.path}: {self.ids}: missing; correct features.ids")
+            values = [v.decode() if isinstance(v, bytes) else v for v in h5[self.ids][()].tolist()]
+            return [(i, identifier({self.ids: v}, self.ids, self.path)) for i, v in enumerate(values)]
+        if self.ids_file is None:
+            raise ConfigError(
+                "features.ids: give the data set of image ids, or a JSON file in features.ids_file"
+            )
+        path = Path(self.ids_file)
+        if not path.exists():
+            raise AtlasError(f"{path}: ids_file: no such file; correct features.ids_file")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise AtlasError(
+                f"{path}: ids_file: not JSON; write a list of ids or an object id -> row"
+            ) from None
+        at = f"{path}: ids_file"
+        if isinstance(values, list):
+            return [(i, identifier({"id": key}, "id", f"{at}: {i}")) for i, key in enumerate(values)]
+        if not isinstance(values, dict):
+            raise AtlasError(f"{at}: is no list of ids and no object id -> row; correct features.ids_file")
+        return sorted((whole(values, key, at), key) for key in values)
+
+
+@dataclass(kw_only=True)
+class BottomUpNpz(ImportedFeatures):
+    """A folder with one npz per image, `<folder>/<key>.npz`, and optionally another folder of boxes,
+    `<boxes_folder>/<key>.npy`, as the object relation transformer keeps them (`cocobu_att`, `cocobu_box`)."""
+
+    folder: str
+    boxes_folder: str | None = None
+    names: dict[str, str] = field(default_factory=lambda: {"features": "feat", "boxes": "bbox"})
+
+    def where(self) -> str:
+        return self.folder
+
+    def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
+        _check_names(self.names)
+        if not Path(self.folder).is_dir():
+            raise AtlasError(f"{self.folder}: no such folder; see docs/features.md for where it comes from")
+        for key in wanted:
+            path = Path(self.folder) / f"{key}.npz"
+            if path.exists():
+                yield key, partial(self._read, key, path)
+
+    def _read(self, key: str, path: Path) -> Record:
+        arrays: dict[str, Any] = dict(self._load(path))
+        if self.boxes_folder is not None:
+            arrays[self.names["boxes"]] = self._load(Path(self.boxes_folder) / f"{key}.npy")
+        return _record(arrays, self.names, str(path))
+
+    def _load(self, path: Path) -> Any:
+        try:
+            loaded = np.load(path)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            wanted = set(self.names.values())
+            with loaded:
+                return {name: loaded[name] for name in loaded.files if name in wanted}
+        except FileNotFoundError:
+            raise AtlasError(f"{path}: no such file; add it or correct features.boxes_folder") from None
+        except Exception as error:  # zipfile and numpy raise many kinds for damaged files
+            what = (
+                "holds pickled objects, which are not read" if "pickle" in str(error).lower() else "damaged"
+            )
+            raise AtlasError(f"{path}: {what}; save it anew as plain arrays") from None

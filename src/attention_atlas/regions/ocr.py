@@ -1,0 +1,185 @@
+"""Read the words in pictures with RapidOCR: PP-OCR's detector and recogniser, whose weights the package has.
+
+Small pictures are enlarged first: letters of ten pixels are too small for the detector.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from attention_atlas.data.ocr_file import OcrPicture, OcrToken, look_of, read_ocr, write_ocr
+from attention_atlas.data.pictures import read_rgb
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.progress import progress
+
+if TYPE_CHECKING:
+    from attention_atlas.data.corpus import Corpus
+
+Box = tuple[float, float, float, float]
+BLOCK = 24  # pictures handed to a process at once and then kept
+
+
+class OcrSource(Protocol):
+    """What conf/ocr/<name>.yaml names."""
+
+    def extract(self, corpus: Corpus, out: Path, work: Path) -> None:
+        """Write the OCR file of the corpus's pictures."""
+        ...
+
+
+@dataclass
+class RapidOcr:
+    """scale: pictures are enlarged so often. side: the detector's picture has at least so many pixels on its
+    shorter side (PP-OCR: 736). least: lines of a lower confidence are dropped. longest: words of a picture,
+    the most confident are kept (M4C: 50). only_texts: read only pictures whose scene says that words are in
+    them, where scenes are annotated. workers: processes, 0 as many as there are cores."""
+
+    scale: float = 2.0
+    side: int = 512
+    least: float = 0.5
+    longest: int = 50
+    only_texts: bool = False
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0 or self.side < 32 or self.longest < 1:
+            raise ConfigError("conf/ocr: scale must be above 0, side at least 32, longest at least 1")
+        self._engine: Any = None
+
+    def extract(self, corpus: Corpus, out: Path, work: Path) -> None:
+        """Read the pictures in the order of their ids; goes on after a kill from `work`."""
+        wanted = sorted({e.image_id for e in corpus.examples})
+        if self.only_texts:
+            wanted = [i for i in wanted if any(o.text for o in corpus.scenes[i].objects)]
+        if not wanted:
+            raise AtlasError(f"{corpus.root}: no picture with words; set only_texts to false in conf/ocr")
+        import os
+
+        from joblib import Parallel, delayed, parallel_config
+
+        part = Path(work) / "ocr.jsonl"
+        done = list(read_ocr(part).values()) if part.exists() else []
+        have = {p.image_id for p in done}
+        left = [i for i in wanted if i not in have]
+        blocks = [left[i : i + BLOCK] for i in range(0, len(left), BLOCK)]
+        count = max(1, min(self.workers or os.cpu_count() or 1, len(blocks)))
+        with parallel_config("loky", inner_max_num_threads=1), Parallel(count, return_as="generator") as pool:
+            jobs = pool(
+                delayed(_read_block)(self, [(i, corpus.image_path(i)) for i in block]) for block in blocks
+            )
+            for found in progress(jobs, "ocr", len(blocks)):
+                done += found
+                write_ocr(part, done)
+        write_ocr(out, done)
+
+    def read(self, image_id: str, picture_HWC: np.ndarray) -> OcrPicture:
+        """The words of one RGB picture (H,W,3) uint8, by rows and then columns of their boxes."""
+        from PIL import Image
+
+        height, width = picture_HWC.shape[:2]
+        large = Image.fromarray(picture_HWC).resize(
+            (round(width * self.scale), round(height * self.scale)), Image.Resampling.BICUBIC
+        )
+        # The package's networks want blue first, as OpenCV reads pictures.
+        found = self.engine()(np.ascontiguousarray(np.asarray(large)[:, :, ::-1]), use_cls=False)
+        tokens: list[OcrToken] = []
+        if getattr(found, "txts", None) is not None and found.boxes is not None:
+            for quad, text, confidence in zip(found.boxes, found.txts, found.scores):
+                line = np.asarray(quad, dtype=float) / self.scale
+                x, y = line[:, 0].clip(0, width), line[:, 1].clip(0, height)
+                box = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+                if box[2] - box[0] < 1 or box[3] - box[1] < 1 or confidence < self.least:
+                    continue
+                for word, part in split_line(text, box):
+                    rounded = tuple(round(v, 1) for v in part)
+                    share = round(min(max(float(confidence), 0.0), 1.0), 4)
+                    tokens.append(OcrToken(word, rounded, share, look_of(picture_HWC, part)))  # type: ignore[arg-type]
+        kept = sorted(tokens, key=lambda t: (-t.confidence, t.box))[: self.longest]
+        kept.sort(key=lambda t: (t.box[1], t.box[0], t.text))
+        return OcrPicture(image_id, (width, height), kept, self.source())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_engine": None}  # networks stay in their process
+
+    def source(self) -> str:
+        from importlib.metadata import version
+
+        return f"rapidocr {version('rapidocr')}"
+
+    def engine(self) -> Any:
+        if self._engine is None:
+            try:
+                from rapidocr import RapidOCR
+            except ImportError:
+                raise AtlasError(
+                    "ocr: RapidOCR is not installed: pip install 'attention-atlas[scene-text]'"
+                ) from None
+            self._engine = RapidOCR(
+                params={
+                    "Global.log_level": "error",
+                    "Global.use_cls": False,
+                    "Global.text_score": self.least,
+                    "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+                    "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                    "Det.limit_side_len": self.side,
+                }
+            )
+        return self._engine
+
+
+def _read_block(reader: RapidOcr, block: list[tuple[str, Path]]) -> list[OcrPicture]:
+    return [reader.read(image_id, np.asarray(read_rgb(path))) for image_id, path in block]
+
+
+def split_line(text: str, box: Box) -> list[tuple[str, Box]]:
+    """The words of a line and their boxes, each a share of the line's width by its letters.
+
+    >>> split_line("NO DOGS", (0.0, 0.0, 70.0, 10.0))
+    [('NO', (0.0, 0.0, 20.0, 10.0)), ('DOGS', (30.0, 0.0, 70.0, 10.0))]
+    """
+    wide = (box[2] - box[0]) / max(len(text), 1)
+    return [
+        (m.group(), (box[0] + m.start() * wide, box[1], box[0] + m.end() * wide, box[3]))
+        for m in re.finditer(r"\S+", text)
+    ]
+
+
+def error_rates(read: Sequence[Sequence[str]], written: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Character and word error rate of the words read on each sign against those written there, lower case.
+
+    Both are edit operations over the length of what is written (characters, blanks between words among them,
+    or words), summed over signs before the division.
+    """
+    from rapidfuzz.distance import Levenshtein
+
+    sums = {"character": [0, 0], "word": [0, 0]}
+    for found, wanted in zip(read, written, strict=True):
+        a, b = [w.lower() for w in found], [w.lower() for w in wanted]
+        for name, x, y in (("character", " ".join(a), " ".join(b)), ("word", a, b)):
+            sums[name][0] += Levenshtein.distance(x, y)
+            sums[name][1] += len(y)
+    return {f"{name} error rate": edits / max(length, 1) for name, (edits, length) in sums.items()}
+
+
+def words_on(picture: OcrPicture, box: Box) -> list[int]:
+    """Numbers of the tokens whose middle is in a box, in reading order: by lines, then from the left."""
+    inside = [
+        (i, t)
+        for i, t in enumerate(picture.tokens)
+        if box[0] <= (t.box[0] + t.box[2]) / 2 < box[2] and box[1] <= (t.box[1] + t.box[3]) / 2 < box[3]
+    ]
+    inside.sort(key=lambda item: (item[1].box[1] + item[1].box[3]) / 2)
+    lines: list[list[tuple[int, OcrToken]]] = []
+    for item in inside:
+        middle = (item[1].box[1] + item[1].box[3]) / 2
+        if lines and middle < lines[-1][0][1].box[3] and middle > lines[-1][0][1].box[1]:
+            lines[-1].append(item)
+        else:
+            lines.append([item])
+    return [i for line in lines for i, _ in sorted(line, key=lambda item: item[1].box[0])]

@@ -1,0 +1,154 @@
+"""Features of the synthetic worlds: boxes from the proposal oracle, all else from a CNN trained here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from attention_atlas.data.corpus import Corpus, Scene
+from attention_atlas.errors import AtlasError
+from attention_atlas.progress import progress
+from attention_atlas.regions.features_file import FeaturesWriter
+from attention_atlas.regions.proposals import ProposalOracle
+from attention_atlas.regions.region_cnn import (
+    Batch,
+    RegionCNNConfig,
+    mirror,
+    places,
+    predict,
+    train,
+    two_views,
+)
+from attention_atlas.regions.source import FeatureSource, ImageRegions, in_blocks, open_image, write_regions
+
+
+@dataclass
+class OracleCNN(FeatureSource):
+    """Proposal oracle and region CNN. Needs a corpus whose scenes list their objects.
+
+    Labels and attributes are those of the train split; the CNN learns on the train split only, from fresh
+    draws of the oracle, and then names draw 0 of every image.
+    """
+
+    proposals: ProposalOracle = field(default_factory=ProposalOracle)
+    net: RegionCNNConfig = field(default_factory=RegionCNNConfig)
+    train_split: str = "train"
+    seed: int = 0
+    block: int = 64  # images per resumable block
+
+    def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
+        scenes = [s for s in corpus.scenes.values() if s.split in self.train_split.split("+") and s.objects]
+        if not scenes:
+            raise AtlasError(
+                f"{corpus.root}/scenes.jsonl: objects: no scene of split '{self.train_split}' has objects to "
+                "learn from; use features=hf or features=bottom_up_tsv"
+            )
+        labels = sorted({o.label for s in scenes for o in s.objects})
+        attributes = sorted({a for s in scenes for o in s.objects for a in o.attributes})
+        teacher = _Teacher(self, corpus, scenes, labels, attributes)
+        net = train(
+            self.net,
+            teacher.batches,
+            teacher.steps_per_epoch,
+            len(labels),
+            len(attributes),
+            work,
+            device,
+            self.seed,
+        )
+
+        def compute(image_ids: list[str]) -> list[ImageRegions]:
+            found = [self.proposals(corpus.scenes[i]) for i in image_ids]
+            with ThreadPoolExecutor() as threads:  # reading and scaling pictures is outside Python's lock
+                crops = list(
+                    threads.map(
+                        lambda i, p: two_views(open_image(corpus, i), p.boxes, self.net.crop),
+                        image_ids,
+                        found,
+                    )
+                )
+            scenes = [corpus.scenes[i] for i in image_ids]
+            where = [places(p.boxes, (s.width, s.height)) for s, p in zip(scenes, found)]
+            rows = []
+            for scene, proposal, seen in zip(scenes, found, predict(net, crops, where, device)):
+                rows.append(
+                    ImageRegions(
+                        boxes=proposal.boxes,
+                        gold=proposal.gold,
+                        size=(scene.width, scene.height),
+                        **vars(seen),
+                    )
+                )
+            return rows
+
+        with FeaturesWriter(
+            out,
+            dim=self.net.dim,
+            regions=self.proposals.regions,
+            labels=labels,
+            attributes=attributes,
+            source="proposal-oracle+region-cnn",
+            config_hash=self.fingerprint(),
+        ) as writer:
+            write_regions(
+                writer, in_blocks(list(corpus.scenes), compute, work, self.block, "region features")
+            )
+
+
+class _Teacher:
+    """Batches of crops with what they show, the same for the same epoch."""
+
+    def __init__(
+        self,
+        source: OracleCNN,
+        corpus: Corpus,
+        scenes: list[Scene],
+        labels: list[str],
+        attributes: list[str],
+    ) -> None:
+        self.source, self.scenes, self.net = source, scenes, source.net
+        self.label_of = {name: i for i, name in enumerate(labels)}
+        self.attribute_of = {name: i for i, name in enumerate(attributes)}
+        # Walls and floors fill every picture and are learnt at once; what is rarer is shown more.
+        seen = Counter(o.label for s in scenes for o in s.objects)
+        self.weight_of = {name: (len(scenes) / count) ** 0.5 for name, count in seen.items()}
+        self.images = [open_image(corpus, s.image_id) for s in progress(scenes, "read images")]
+        self.steps_per_epoch = -(-len(scenes) // self.net.images_per_step)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        rng = np.random.default_rng(np.random.SeedSequence([self.source.seed, 1, epoch]))
+        order = rng.permutation(len(self.scenes))
+        starts = range(0, len(order), self.net.images_per_step)
+        what = f"region CNN, epoch {epoch + 1}/{self.net.epochs}"
+        for start in progress(starts, what, total=len(starts)):
+            rows = [self._one(int(i), epoch, rng) for i in order[start : start + self.net.images_per_step]]
+            yield Batch(*(np.concatenate(column) for column in zip(*rows)))
+
+    def _one(
+        self, index: int, epoch: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """crops, places, label, attributes of some proposals of one image, as in Batch."""
+        scene = self.scenes[index]
+        # Draw 0 is the one that features.h5 keeps; the CNN learns from others.
+        found = self.source.proposals(scene, draw=epoch + 1)
+        objects = {o.id: o for o in scene.objects}
+        weight = [self.weight_of[objects[g].label] if g in objects else 1.0 for g in found.gold.tolist()]
+        # The largest of log weight + Gumbel noise are a weighted draw without replacement.
+        take = np.argsort(-(np.log(weight) + rng.gumbel(size=len(weight))))[: self.net.regions_per_image]
+        label = np.full(len(take), len(self.label_of), dtype=np.int64)
+        attribute = np.zeros((len(take), len(self.attribute_of)), dtype=np.float32)
+        for row, region in enumerate(take):
+            shown = objects.get(int(found.gold[region]))
+            if shown is not None:
+                label[row] = self.label_of[shown.label]
+                attribute[row, [self.attribute_of[a] for a in shown.attributes]] = 1
+        crops = two_views(self.images[index], found.boxes[take], self.net.crop)
+        where = places(found.boxes[take], (scene.width, scene.height))
+        mirrored = rng.random(len(take)) < 0.5
+        crops[mirrored], where[mirrored] = mirror(crops[mirrored], where[mirrored])
+        return crops, where, label, attribute

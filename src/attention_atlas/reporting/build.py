@@ -1,0 +1,259 @@
+"""results/report.html: each number of a paper beside ours, tables and figures of every study, in one file.
+
+A study is one file of conf/report/ (see conf/report/grounding.yaml); nothing here knows any study. The page
+needs no network: figures are inside it. It holds no time, host or path, so that the same results give the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+from attention_atlas.files import write_text
+from attention_atlas.reporting.claims import Number, Outcome, judge
+from attention_atlas.reporting.numbers import Quote, Tables, pick, quote
+from attention_atlas.reporting.template import PAGE
+
+SCREEN = 0.57  # points on the screen per pixel of a figure
+SECTIONS = ("experiment", "title", "paper", "intro", "notes", "headlines", "tables", "summaries", "figures")
+
+
+def build_report(
+    reports: Mapping[str, Mapping[str, Any]], results: str | Path, out: str | Path, profile: str = ""
+) -> None:
+    """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists.
+
+    Raises AtlasError for a study whose results are absent or lack a quoted row or figure, ConfigError for a
+    YAML that names an unknown key, table or column.
+    """
+    import jinja2
+
+    if not reports:
+        raise ConfigError("conf/report: no study to report; name at least one in conf/stage/report.yaml")
+    studies = [study(name, dict(spec), Path(results), profile) for name, spec in reports.items()]
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    write_text(out, environment.from_string(PAGE).render(studies=studies, profile=profile))
+
+
+def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[str, Any]:
+    """All that the page shows of one study."""
+    for key in spec:
+        if key not in SECTIONS:
+            raise ConfigError(f"conf/report/{name}.yaml: {key}: unknown key{did_you_mean(key, SECTIONS)}")
+    folder = results / str(spec.get("experiment", name))
+    if not folder.is_dir():
+        raise AtlasError(f"{folder}: no such folder; run the study's stages (dvc repro)")
+    tables = Tables(folder)
+    parts = ("headlines", "tables", "summaries", "figures")
+    chosen = {part: of_profile(spec.get(part) or [], profile) for part in parts}
+    return {
+        "name": name,
+        "folder": folder.name,
+        "title": spec.get("title", name),
+        "paper": spec.get("paper", ""),
+        "intro": spec.get("intro", ""),
+        "notes": notes(spec.get("notes") or [], profile),
+        "about": about(folder / "metrics.json"),
+        "headlines": headlines(tables, chosen["headlines"]),
+        "tables": [table(tables, entry) for entry in chosen["tables"]],
+        "summaries": [summary(tables, entry) for entry in chosen["summaries"]],
+        "figures": [figure(folder, entry) for entry in chosen["figures"]],
+        "files": sorted(tables.frames),
+    }
+
+
+def of_profile(entries: list[Any], profile: str) -> list[Any]:
+    """The entries without `profiles`, and those that name this profile there."""
+    return [e for e in entries if isinstance(e, str) or profile in e.get("profiles", [profile])]
+
+
+def notes(entries: list[Any], profile: str) -> list[str]:
+    """Texts, or {text, profiles} shown only in those profiles."""
+    return [e if isinstance(e, str) else str(e["text"]) for e in of_profile(entries, profile)]
+
+
+def about(path: Path) -> list[tuple[str, str]]:
+    """The `about` part of metrics.json as label and text."""
+    if not path.exists():
+        return []
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")).get("about", {})
+    except (json.JSONDecodeError, AttributeError):
+        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage anew") from None
+    rows = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{v:,} {k}" for k, v in value.items())
+        elif isinstance(value, int):
+            value = f"{value:,}"
+        elif isinstance(value, float):
+            value = f"{value:.2f}"
+        if value not in ("", None):
+            rows.append((key.replace("_", " "), str(value)))
+    return rows
+
+
+def headlines(tables: Tables, entries: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All lines of the comparison; the claim of one may name another (see reporting/claims.py)."""
+    lines = [headline(tables, entry) for entry in entries]
+    names = [line["name"] for line in lines]
+    numbers = {line["name"]: line["number"] for line in lines if names.count(line["name"]) == 1}
+    for line, entry in zip(lines, entries, strict=True):
+        if entry.get("claim") is not None:
+            line["outcome"] = judge(entry["claim"], line["number"], numbers, line["name"])
+    return lines
+
+
+def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """{name, paper, claim, table, where, pick, factor, digits, unit, convention} -> one line of the
+    comparison, its claim not yet judged."""
+    what = str(_needed(entry, "name", "headlines"))
+    rows = tables.rows(str(_needed(entry, "table", what)), entry.get("where") or {})
+    row = pick(rows, str(entry.get("pick", "overall")), what)
+    factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
+    return {
+        "name": what,
+        "paper": str(entry.get("paper", "")),
+        "unit": str(entry.get("unit", "")),
+        "convention": str(entry.get("convention", "")),
+        "ours": quote(row, factor, digits, powers=True),
+        "number": Number.of(row, factor, digits),
+        "outcome": None,
+    }
+
+
+def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of the paper: its number and ours in each cell, one row per model.
+
+    {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
+    rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
+    claim over the labels of rows}], absent}; with `sparse` a cell that no row fits is empty, but not all of
+    them. `{condition}` in a column's condition stands for the row's. absent: the caption where the study has
+    no such table; then the paper's numbers stand alone.
+    """
+    title = str(_needed(entry, "title", "tables"))
+    name = str(_needed(entry, "table", title))
+    columns = list(_needed(entry, "columns", title))
+    absent = "absent" in entry and name not in tables.frames
+    rows, footnotes = [], []
+    numbers: dict[tuple[str, str], Number] = {}
+    for spec in _needed(entry, "rows", title):
+        models = list(_needed(spec, "models", title))
+        label = str(spec.get("label", models[0]))
+        paper = [str(value) for value in spec.get("paper") or []]
+        if len(paper) > len(columns):
+            raise ConfigError(
+                f"conf/report: {title}: row '{label}': paper: {len(paper)} numbers for {len(columns)} columns"
+            )
+        paper += [""] * (len(columns) - len(paper))
+        own = dict(spec.get("where") or {})
+        where = {"model": models} | dict(entry.get("where") or {}) | own
+        present = not absent and bool(len(tables.rows(name, where)))
+        cells: list[dict[str, Any]] = []
+        for column, papers in zip(columns, paper, strict=True):
+            ours = Quote(value="")
+            if present:
+                where = {"model": models} | dict(entry.get("where") or {}) | own | _of_row(column, own)
+                found = tables.rows(name, where)
+                if not (found.empty and entry.get("sparse")):
+                    row = pick(found, "overall", f"{title}, {label}, {column['label']}")
+                    factor = float(column.get("factor", entry.get("factor", 1)))
+                    digits = int(column.get("digits", entry.get("digits", 2)))
+                    ours = quote(row, factor, digits)
+                    numbers[label, str(column["label"])] = Number.of(row, factor, digits)
+            if ours.note and ours.note not in footnotes:
+                footnotes.append(ours.note)
+            cells.append({"paper": papers, "ours": ours})
+        rows.append({"label": label, "cells": cells, "n": cells[0]["ours"].n, "present": present})
+    if not absent and not numbers:
+        raise AtlasError(f"report: {title}: no row of table '{name}' fits; correct `where` in conf/report")
+    return {
+        "title": title,
+        "caption": str(entry.get("absent" if absent else "caption", "")),
+        "columns": [str(c["label"]) for c in columns],
+        "rows": rows,
+        "footnotes": footnotes,
+        "claims": [_table_claim(one, rows, entry, numbers, title) for one in entry.get("claims") or []],
+    }
+
+
+def _of_row(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The `where` of a column, with the row's condition put into its own."""
+    where = dict(column["where"])
+    if isinstance(where.get("condition"), str):
+        where["condition"] = where["condition"].replace("{condition}", str(row.get("condition", "")))
+    return where
+
+
+def _table_claim(
+    entry: Mapping[str, Any],
+    rows: list[dict[str, Any]],
+    table: Mapping[str, Any],
+    numbers: Mapping[tuple[str, str], Number],
+    title: str,
+) -> tuple[str, Outcome]:
+    """{row, column, greater_than | less_than: labels of rows} -> what is compared, and the outcome."""
+    row, column = str(_needed(entry, "row", title)), str(_needed(entry, "column", title))
+    for key, name, known in (
+        ("row", row, [r["label"] for r in rows]),
+        ("column", column, [str(c["label"]) for c in table["columns"]]),
+    ):
+        if name not in known:
+            raise ConfigError(
+                f"conf/report: {title}: claims: {key}: unknown '{name}'{did_you_mean(name, known)}"
+            )
+    nothing = Number(float("nan"))
+    there = {r["label"]: numbers.get((r["label"], column), nothing) for r in rows}
+    claim = {k: v for k, v in entry.items() if k not in ("row", "column")}
+    return f"{column}, {row}", judge(claim, there[row], there, title)
+
+
+def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Every condition of a metric: mean over heads, highest head, chance. {title, table, where, ...}"""
+    title = str(_needed(entry, "title", "summaries"))
+    rows = tables.rows(str(_needed(entry, "table", title)), entry.get("where") or {})
+    if rows.empty:
+        raise AtlasError(f"report: {title}: no rows fit; correct `where` in conf/report")
+    factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
+    lines = []
+    for key, part in rows.groupby(["kind", "condition"], sort=False):
+        kind, condition = (str(k) for k in key)  # type: ignore[union-attr]
+        overall = quote(pick(part, "overall", title), factor, digits)
+        heads = part[part["head"] >= 0]
+        best = (
+            quote(pick(part, "highest head", title), factor, digits) if heads["value"].notna().any() else None
+        )
+        lines.append({"kind": kind, "condition": condition, "overall": overall, "best": best})
+    return {"title": title, "caption": str(entry.get("caption", "")), "lines": lines}
+
+
+def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """{file, title, caption} with the PNG as text, and the PDF's name beside the page."""
+    name = str(_needed(entry, "file", "figures"))
+    png = folder / "figures" / f"{name}.png"
+    if not png.exists():
+        raise AtlasError(f"{png}: no such figure; run the plot stage, or correct conf/report")
+    content = png.read_bytes()
+    if content[:8] != b"\x89PNG\r\n\x1a\n":
+        raise AtlasError(f"{png}: not a PNG picture; run the plot stage anew")
+    return {
+        "title": str(entry.get("title", name)),
+        "caption": str(entry.get("caption", "")),
+        "data": base64.b64encode(content).decode("ascii"),
+        # The PNG's header holds its width; all figures are then shown at one scale.
+        "width": round(int.from_bytes(content[16:20], "big") * SCREEN),
+        "pdf": f"{folder.name}/figures/{name}.pdf",
+    }
+
+
+def _needed(entry: Mapping[str, Any], key: str, what: str) -> Any:
+    if key not in entry:
+        raise ConfigError(f"conf/report: {what}: {key}: missing; add it")
+    return entry[key]

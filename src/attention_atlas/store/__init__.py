@@ -1,7 +1,0 @@
-"""attention.h5 and statistics.h5: write, resume, read, validate. Nothing else opens these files."""
-
-from attention_atlas.store.attention import AttentionStore, AttentionWriter
-from attention_atlas.store.axis import ROLES, Axis
-from attention_atlas.store.statistics import StatisticsStore, StatisticsWriter
-
-__all__ = ["ROLES", "AttentionStore", "AttentionWriter", "Axis", "StatisticsStore", "StatisticsWriter"]

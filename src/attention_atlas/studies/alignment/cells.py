@@ -1,0 +1,100 @@
+"""Training and evaluating every cell of one model on one data set: alignments times seeds.
+
+A finished cell is a folder renamed into the work folder, so that a killed run goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.files import write_json
+from attention_atlas.progress import progress
+from attention_atlas.studies.alignment.cell import MODEL, NONE, Cell, read_history, run_cell
+from attention_atlas.studies.alignment.panel import ABOUT
+from attention_atlas.studies.alignment.result import CellResult
+from attention_atlas.workflow.sweeps import uses_alignment
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def cells_path(model: str, data: str) -> str:
+    """Folder of all cells of a model on a data set."""
+    return f"data/cells/{model}_{data}"
+
+
+OnCell = Callable[[Cell, float, Mapping[str, float], list[dict[str, float]]], None]
+
+
+def plan(cfg: DictConfig) -> tuple[list[Cell], str]:
+    """The cells that the experiment asks of `cfg.model`, and a line on what is passed over ("" if nothing).
+
+    Raises ConfigError for a model that cannot be evaluated, an unknown alignment or no seed.
+    """
+    name = cfg.model.name
+    if cfg.model.get("evaluator") is None:
+        raise ConfigError(
+            f"conf/model/{name}.yaml: evaluator: missing; only models of the alignment study have one"
+        )
+    wanted = list(cfg.experiment.alignments or cfg.alignments)
+    for alignment in wanted:
+        if alignment not in cfg.alignments:
+            raise ConfigError(
+                f"conf/experiment: alignments: '{alignment}' is not in conf/alignments"
+                f"{did_you_mean(alignment, list(cfg.alignments))}"
+            )
+    counts = cfg.experiment.seeds
+    seeds = [int(cfg.seed) + k for k in range(int(counts.get(name, counts.default)))]
+    if not seeds or not wanted:
+        raise ConfigError(f"conf/experiment: no seeds or alignments for model {name}; give at least one")
+    if not uses_alignment(cfg.model):
+        return [Cell(NONE, seed) for seed in seeds], (
+            f"model {name} takes no alignment: trained once per seed, not {len(wanted)} times"
+        )
+    return [Cell(alignment, seed) for seed in seeds for alignment in wanted], ""
+
+
+def run_cells(
+    cfg: DictConfig,
+    cells: Sequence[Cell],
+    work: Path,
+    out: Path,
+    device: str = "cpu",
+    processes: int = 1,
+    on_cell: OnCell | None = None,
+) -> None:
+    """Train and evaluate all cells, then compare the functions, and move everything to `out`.
+
+    `on_cell(cell, seconds, scores, history)` is called in this process when a cell is done.
+    """
+    from joblib import Parallel, delayed, parallel_config
+    from omegaconf import OmegaConf
+
+    from attention_atlas.studies.alignment.same import compare_functions
+    from attention_atlas.threads import cpu_threads
+
+    done = work / "done"
+    left = [cell for cell in cells if not (done / cell.folder).is_dir()]
+    values: Any = OmegaConf.to_container(cfg, resolve=False)
+    count = max(1, min(processes, len(left)))
+    setting = cpu_threads(1) if count == 1 else parallel_config("loky", inner_max_num_threads=1)
+    with setting, Parallel(n_jobs=count, return_as="generator_unordered") as pool:
+        jobs = pool(delayed(run_cell)(values, cell, work, device) for cell in left)
+        for cell, seconds in progress(jobs, "cells", len(left)):
+            if on_cell is not None:
+                folder = done / cell.folder
+                on_cell(cell, seconds, CellResult.load(folder).scores, read_history(folder / MODEL))
+        if cells[0].alignment != NONE and not (done / "same.json").exists():
+            first = [cell for cell in cells if cell.seed == cells[0].seed]
+            for _ in pool([delayed(compare_functions)(values, first, done, device)]):
+                pass
+    about = {"model": cfg.model.name, "title": cfg.model.get("title", cfg.model.name)}
+    write_json(done / ABOUT, {**about, "data": cfg.data.name})
+    shutil.rmtree(out, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(done, out)

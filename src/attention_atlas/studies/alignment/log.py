@@ -1,0 +1,43 @@
+"""Each cell as a run of its own in MLflow, under the run of its stage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.studies.alignment.cell import Cell
+from attention_atlas.workflow.tracking import PARENT_VARIABLE, Run, stage_run
+
+
+def log_cell(
+    root: Path,
+    parent: Run,
+    cfg: Any,
+    cell: Cell,
+    seconds: float,
+    scores: Mapping[str, float],
+    history: list[dict[str, float]],
+) -> None:
+    """One child run: what was chosen, the scores, the validations by step."""
+    chosen = {
+        "model": cfg.model.name,
+        "data": cfg.data.name,
+        "alignment": cell.alignment,
+        "seed": cell.seed,
+    }
+    before = os.environ.get(PARENT_VARIABLE)
+    os.environ[PARENT_VARIABLE] = parent.run_id
+    try:
+        name = f"cell {chosen['model']} {chosen['data']} {cell.alignment} seed {cell.seed}"
+        with stage_run(root, name, chosen, {"stage": "cell", "study": "alignment"}) as run:
+            for row in history:
+                step = int(row["step"])
+                run.metrics({k: v for k, v in row.items() if k not in ("step", "epoch")}, step)
+            run.metrics({**scores, "seconds": seconds})
+    finally:
+        if before is None:
+            del os.environ[PARENT_VARIABLE]
+        else:
+            os.environ[PARENT_VARIABLE] = before

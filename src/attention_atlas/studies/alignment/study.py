@@ -1,0 +1,150 @@
+"""From all cells of the study to its tables: metrics.csv, metrics.json and shown_<panel>.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.files import write_json
+from attention_atlas.measures.table import make_table, select, write_table
+from attention_atlas.studies.alignment.grounding import correlation_rows, grounding_rows, pooled_rows
+from attention_atlas.studies.alignment.panel import Panel
+from attention_atlas.studies.alignment.same import groups
+from attention_atlas.studies.alignment.select import write_shown
+from attention_atlas.studies.alignment.tables import (
+    Row,
+    breakdown_rows,
+    control_rows,
+    panel_rows,
+    ranked,
+    score_rows,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def main_score(panel: Panel, scores: Mapping[str, str]) -> str:
+    """The score that decides what is best, of conf/experiment. Raises ConfigError when the cells lack it."""
+    name = scores.get(panel.model, panel.score_names[0])
+    if name not in panel.score_names:
+        raise ConfigError(
+            f"conf/experiment: score: {panel.model} has no '{name}'{did_you_mean(name, panel.score_names)}"
+        )
+    return name
+
+
+def study_table(
+    panels: Sequence[Panel],
+    blind: Sequence[Panel],
+    scores: Mapping[str, str],
+    reference: str,
+    lower: Sequence[str] = (),
+    experiment: str = "alignment",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """All rows of the study. `blind` are panels of models that see no picture; `scores` names the main score
+    of a model. Where the negative control fails, no difference is marked (`real` is empty)."""
+    rows: list[Row] = []
+    for panel in panels:
+        name = main_score(panel, scores)
+        rows += panel_rows(panel, reference, lower, seed)
+        rows += grounding_rows(panel, seed)
+        rows += correlation_rows(panel, name, lower, "mass", seed)
+        rows += correlation_rows(panel, name, lower, "top1", seed)
+    control, found = control_rows(rows)
+    if not control.passed:
+        rows = [{**row, "value": float("nan")} if row["kind"] == "real" else row for row in rows]
+    rows += found
+    for panel in blind:
+        for name in panel.score_names:
+            rows += score_rows(panel, name, seed)
+            rows += breakdown_rows(panel, name, seed)
+    if len(panels) > 1:
+        rows += pooled_rows(panels, [main_score(p, scores) for p in panels], lower, seed)
+    return make_table({"experiment": experiment, **row} for row in rows)
+
+
+def write_study(
+    frame: pd.DataFrame,
+    panels: Mapping[str, Panel],
+    scores: Mapping[str, str],
+    titles: dict[str, str],
+    lower: Sequence[str],
+    out: Path,
+    examples: int = 4,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Write everything under `out`; returns the headline numbers for MLflow. `examples` are shown per panel,
+    half of them drawn with `seed`."""
+    write_table(out / "tables" / "metrics.csv", frame)
+    metrics: dict[str, dict[str, float]] = {}
+    for row in frame[frame["kind"].isin(["alignment", "grounding"])].to_dict("records"):
+        numbers = metrics.setdefault(f"{row['model']} {row['data']}", {})
+        numbers[f"{row['metric']}: {row['condition']}"] = float(f"{row['value']:.6g}")
+    said = about(frame, panels, scores, titles, lower)
+    write_json(out / "metrics.json", {"about": said, "metrics": metrics})
+    for name, panel in panels.items():
+        if all(found[0].shown for found in panel.cells.values()):
+            path = out / "tables" / f"shown_{name}.json"
+            write_shown(panel, main_score(panel, scores), titles, path, lower, examples, seed)
+    return {
+        f"{model} {name}".replace(":", ""): value
+        for model, found in metrics.items()
+        for name, value in found.items()
+    }
+
+
+def about(
+    frame: pd.DataFrame,
+    panels: Mapping[str, Panel],
+    scores: Mapping[str, str],
+    titles: Mapping[str, str],
+    lower: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What the report says of the cells: seeds and their noise, best and worst, equal rows, how many
+    differences are marked, and what the negative control says of the marks."""
+    found: dict[str, Any] = {}
+    for panel in panels.values():
+        name = main_score(panel, scores)
+        order = ranked(panel, name, lower)
+        rows = select(frame, model=panel.model, data=panel.data, metric=name)
+        text = f"{panel.seeds} seeds" if panel.seeds > 1 else "1 seed, so that nothing is marked"
+        if panel.seeds > 1:
+            noise = select(rows, kind="pooled seed sd").iloc[0]
+            freedom = int(noise["n"])
+            text += f", pooled standard deviation {noise['value']:.3g} ({freedom} degrees of freedom)"
+        text += f"; by {name} {titles.get(order[0], order[0])} is best"
+        text += f" and {titles.get(order[-1], order[-1])} worst"
+        real = select(rows, kind="real")
+        marks = real[real["condition"].str.endswith("− best")]["value"].dropna()
+        if len(marks):
+            text += f"; {int(marks.sum())} of {len(marks)} differences to the best exceed noise"
+        equal = [
+            " = ".join(titles.get(a, a) for a in panel.alignments if a in group)
+            for group in groups(panel.same)
+        ]
+        if equal:
+            text += f"; the same function: {'; '.join(equal)}"
+        found[f"{panel.title or panel.model}, {panel.data}"] = text
+    found["negative control"] = control_text(frame)
+    return found
+
+
+def control_text(frame: pd.DataFrame) -> str:
+    """How often equal functions are marked, and whether marks are shown at all."""
+    rows = select(frame, kind="negative control")
+    share = dict(zip(rows["metric"], rows["value"], strict=True))
+    pairs, level = int(rows["n"].max()), 100 * float(rows["chance"].max())
+    if not pairs:
+        return "not possible: no pair of equal functions was trained with two seeds or more"
+    counts = {m: round(share[m] * pairs) for m in ("marked", "p below level")}
+    text = (
+        f"{counts['marked']} of {pairs} differences between equal functions (pairs times scores) are marked; "
+        f"nominal level {level:.0f} %; {counts['p below level']} before Holm's correction"
+    )
+    if share["rule used"] == 0:
+        text += "; the rule marks equal functions too often, so no difference is marked in this study"
+    return text

@@ -1,0 +1,115 @@
+"""Table 1 of "Attention as Grounding": how good the generated texts are, per model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attention_atlas.workflow.stage import Stage
+
+SHOWN = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "WMD")
+
+
+class Captions:
+    """BLEU-1..4, METEOR, CIDEr and WMD of each model in `models` (run names under data/generated).
+
+    `drop_unknown`: remove the word `<unk>` from a generated text before scoring.
+    """
+
+    def __init__(self, models: list[str], drop_unknown: bool = False, name: str = "captions") -> None:
+        if not models:
+            raise AtlasError("conf: table: models: the list is empty; name at least one model")
+        self.name, self.models = name, list(models)
+        self.drop_unknown = drop_unknown
+
+    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+        from hydra.utils import instantiate
+
+        from attention_atlas.data.generated import read_generated
+        from attention_atlas.regions.features_file import FeaturesFile, with_regions
+        from attention_atlas.workflow.paths import features_path, generated_path
+
+        with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+            corpus = with_regions(instantiate(cfg.data.reader), features)
+        texts = {m: read_generated(stage.input(generated_path(cfg, m))) for m in self.models}
+        if self.drop_unknown:
+            texts = {
+                m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}
+                for m, rows in texts.items()
+            }
+        return caption_table(corpus, cfg.experiment.split, texts, cfg.experiment.name, int(cfg.seed))
+
+
+def caption_table(
+    corpus: Corpus, split: str, texts: Mapping[str, Mapping[str, str]], experiment: str, seed: int = 0
+) -> pd.DataFrame:
+    """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
+
+    All texts about an image are its references. Each model has a second set of rows, `<model> (another
+    picture)`: its texts about the next picture, judged as texts about this one.
+    """
+    from attention_atlas.measures.table import make_table
+    from attention_atlas.measures.text.score import score_models
+
+    references: dict[str, list[str]] = {}
+    for example in corpus.split(split):
+        references.setdefault(example.image_id, []).append(example.text)
+    rows = []
+    both = {name: rows_of for model, own in texts.items() for name, rows_of in _both(model, own).items()}
+    for model, result in score_models(references, both).items():
+        for metric in SHOWN:
+            value = result["scores"].get(metric)
+            row: dict[str, Any] = {
+                "experiment": experiment,
+                "model": model,
+                "data": corpus.name,
+                "kind": "text",
+            }
+            row |= {"metric": metric, "n": result["n"], "value": value}
+            if value is None:
+                row["condition"] = "not computed: needs Java"
+            else:
+                low, high = _interval(metric, float(value), result, sorted(references), seed)
+                row |= {"ci_low": low, "ci_high": high}
+            rows.append(row)
+    return make_table(rows)
+
+
+def _both(model: str, own: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+    """A model's texts, and, for two pictures or more, each picture with the text about the next."""
+    images = sorted(own)
+    if len(images) < 2:
+        return {model: own}
+    turned = {image: own[after] for image, after in zip(images, [*images[1:], images[0]])}
+    return {model: own, f"{model} (another picture)": turned}
+
+
+def _interval(
+    metric: str, value: float, result: Mapping[str, Any], images: list[str], seed: int
+) -> tuple[float, float]:
+    """BLEU is recomputed from the n-gram counts of each resample. METEOR aggregates its own statistics, so
+    its interval is that of the mean over images, moved onto the corpus value; CIDEr and WMD are means. A
+    single image has none (NaN)."""
+    from attention_atlas.measures.bootstrap import LEAST_IMAGES, interval, resampling_matrix
+
+    if len(images) < LEAST_IMAGES:
+        return float("nan"), float("nan")
+    counts_BI = resampling_matrix(len(images), seed=seed)
+    if metric.startswith("BLEU"):
+        from attention_atlas.measures.text.bleu import corpus_bleu
+
+        stats_IC = np.array([result["bleu_counts"][i] for i in images], float)
+        low, high = interval(100 * corpus_bleu(counts_BI @ stats_IC, int(metric[-1]))[:, None])
+        return float(low[0]), float(high[0])
+    per_image = np.array([result["per_example"][metric][i] for i in images])
+    low, high = interval((counts_BI @ per_image / len(images))[:, None])
+    moved = value - float(per_image.mean())
+    return float(low[0]) + moved, float(high[0]) + moved

@@ -1,0 +1,47 @@
+"""Table 2 of "Attention as Grounding": how well each linking method finds the region a phrase means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attention_atlas.workflow.stage import Stage
+
+
+class LinkerTable:
+    """mAP@K and accuracy of each of `linkers` (the configs of conf/linker/) against gold.
+
+    `gold`: a CSV of the user's own (docs/linking.md), or null for what a rendered world knows.
+    """
+
+    def __init__(self, linkers: Mapping[str, Any], gold: str | None = None, name: str = "linkers") -> None:
+        if not linkers:
+            raise AtlasError("conf: table: linkers: there are none; name at least one in the defaults list")
+        self.name, self.linkers, self.gold = name, dict(linkers), gold
+
+    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+        from hydra.utils import instantiate
+
+        from attention_atlas.language.parse import read_parses
+        from attention_atlas.linking.evaluate import evaluate
+        from attention_atlas.linking.gold_file import read_gold_csv
+        from attention_atlas.measures.table import make_table
+        from attention_atlas.regions.features_file import FeaturesFile
+        from attention_atlas.workflow.paths import features_path, language_path
+
+        corpus = instantiate(cfg.data.reader)
+        parses = read_parses(stage.input(language_path(cfg)))
+        gold = read_gold_csv(stage.input(self.gold)) if self.gold else None
+        rows = []
+        with FeaturesFile(stage.input(features_path(cfg))) as features:
+            for config in self.linkers.values():
+                linker = instantiate(config, device=stage.device)
+                scores = evaluate(parses, corpus, features, linker, gold)
+                base = {"experiment": cfg.experiment.name, "model": linker.name, "data": corpus.name}
+                rows += [{**base, "kind": "link", **row} for row in scores.rows(seed=int(cfg.seed))]
+        return make_table(rows)

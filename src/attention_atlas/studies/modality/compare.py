@@ -1,0 +1,123 @@
+"""Several models on the same captions: one table, and the difference of each pair with its paired bootstrap.
+
+Captions are resampled for both models at once, so what makes one caption unlike another cancels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio
+from attention_atlas.measures.metric import Metric, Sums, Tally
+from attention_atlas.measures.table import make_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def compare(
+    metrics: Mapping[str, Metric], studies: Mapping[str, Study], pairs: Sequence[tuple[str, str]] = ()
+) -> pd.DataFrame:
+    """Rows of every metric for every study (column model), then for each pair (a, b) the rows of model "a −
+    b": metric "<name> difference" with its interval, and "<name> difference p".
+
+    Differences are between means over heads: overall and per layer where both have as many layers, and per
+    head where both have the same heads. Raises AtlasError when two studies are not of the same captions.
+    """
+    first = next(iter(studies.values()))
+    for name, study in studies.items():
+        if study.ids != first.ids:
+            raise AtlasError(
+                f"attention of '{name}': {len(study.ids)} captions, others {len(first.ids)}; "
+                "dump the same captions"
+            )
+    tallies = {name: _tally(metrics, study) for name, study in studies.items()}
+    rows: list[dict[str, Any]] = []
+    for name, study in studies.items():
+        told = {"experiment": study.experiment, "model": name, "data": study.data}
+        for (metric, kind), tally in tallies[name].items():
+            found = metrics[metric].rows(study, kind, tally)
+            if not found:
+                raise AtlasError(
+                    f"metric '{metric}': {name}: found nothing to measure in {len(study.ids)} captions"
+                )
+            rows += [told | row for row in found]
+    for a, b in pairs:
+        for wanted in (a, b):
+            if wanted not in studies:
+                raise AtlasError(f"conf/experiment: compare: no run '{wanted}'; known: {', '.join(studies)}")
+        told = {"experiment": first.experiment, "model": f"{a} − {b}", "data": first.data}
+        for (metric, kind), tally in tallies[a].items():
+            other = tallies[b].get((metric, kind))
+            for condition, sums in tally.sums.items():
+                if (
+                    other is not None
+                    and condition in other.sums
+                    and condition in metrics[metric].conditions(tally)
+                ):
+                    base = {"kind": kind, "condition": condition, "n": sums.n}
+                    rows += [
+                        told | row
+                        for row in differences(
+                            metrics[metric].name, sums, other.sums[condition], first.counts_BI, base
+                        )
+                    ]
+    return make_table(rows)
+
+
+def _tally(metrics: Mapping[str, Metric], study: Study) -> dict[tuple[str, str], Tally]:
+    """What every metric finds in one study, in one pass. Kinds that the study lacks are left out."""
+    wanted = [(name, kind) for name, m in metrics.items() for kind in m.kinds if kind in study.store.kinds]
+    tallies = {key: Tally(study.images) for key in wanted}
+    for item, kind in study.stream(sorted({kind for _, kind in wanted})):
+        for name, metric in metrics.items():
+            if (name, kind) in tallies:
+                metric.measure(item, kind, tallies[name, kind])
+    return tallies
+
+
+def differences(
+    name: str, first: Sums, second: Sums, counts_BI: np.ndarray, base: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of first − second; p is twice the smaller share of resamples on one side of 0, one added on
+    top."""
+    value_a, value_b = (ratio(s.num_ILH, s.den_ILH) for s in (first, second))
+    drawn_a, drawn_b = (resampled_ratio(s.num_ILH, s.den_ILH, counts_BI) for s in (first, second))
+    found = [(-1, -1, value_a.mean() - value_b.mean(), drawn_a.mean((1, 2)) - drawn_b.mean((1, 2)))]
+    if len(value_a) == len(value_b) and len(value_a) > 1:
+        for layer in range(len(value_a)):
+            drawn_B = drawn_a[:, layer].mean(1) - drawn_b[:, layer].mean(1)
+            found.append((layer, -1, value_a[layer].mean() - value_b[layer].mean(), drawn_B))
+    rows: list[dict[str, Any]] = []
+    for layer, head, value, drawn_B in found:
+        if not np.isfinite(value):
+            continue
+        low, high = interval(drawn_B)
+        at = dict(base) | {"layer": layer, "head": head}
+        rows.append(
+            at
+            | {
+                "metric": f"{name} difference",
+                "value": float(value),
+                "ci_low": float(low),
+                "ci_high": float(high),
+            }
+            | {"chance": 0.0}
+        )
+        rows.append(at | {"metric": f"{name} difference p", "value": two_sided(drawn_B)})
+    return rows
+
+
+def two_sided(drawn_B: np.ndarray) -> float:
+    """As bootstrap.paired_difference: (Davison and Hinkley 1997, section 4.2), never 0; NaN without
+    resamples."""
+    drawn_B = drawn_B[np.isfinite(drawn_B)]
+    if not len(drawn_B):
+        return float("nan")
+    size = len(drawn_B) + 1
+    return float(min(1.0, 2 * min((drawn_B <= 0).sum() + 1, (drawn_B >= 0).sum() + 1) / size))

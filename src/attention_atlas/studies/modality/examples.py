@@ -1,0 +1,129 @@
+"""A few captions with all their attention, for the figures and the page that show single captions.
+
+Written as one JSON file: {schema, rule, models: {run: title}, captions: [{id, chosen, image, words, models:
+{run: LHTS}, objects}]}. `chosen` is "by rule" (`rule` says which) or "at random". `objects` holds for each
+generated word the regions that cross-attention, averaged over layers and heads, prefers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import write_text
+from attention_atlas.language.parsed import Parse
+from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.examples import half_at_random
+
+SCHEMA = "atlas.modality_examples/2"
+RULE = "many nouns that are not shown yet"
+
+
+def choose_half(parses: Mapping[str, Parse], count: int, seed: int) -> list[tuple[str, str]]:
+    """`count` captions and how each was chosen: in turn by the rule of `choose` and at random, no text twice
+    unless there are fewer than `count` different ones."""
+    ranked = choose(parses, count // 2)
+    said = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
+    first = {said[i]: i for i in sorted(said, reverse=True)}
+    pool = set(first.values()) - {first[said[i]] for i in ranked} | set(ranked)
+    if len(pool) < count:
+        pool = set(said)
+    return half_at_random(ranked, pool, count, seed)
+
+
+def choose(parses: Mapping[str, Parse], count: int = 4, least_words: int = 8) -> list[str]:
+    """Ids of captions worth showing: of `least_words` words or more where there are enough, each with as few
+    nouns as possible that were shown before, then with most different nouns; no text twice; ties by id."""
+    nouns = {i: {t.text.lower() for t in p.tokens if t.pos == "NOUN"} for i, p in parses.items()}
+    text = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
+    chosen: list[str] = []
+    while len(chosen) < count:
+        shown = set().union(*(nouns[i] for i in chosen))
+        left = [i for i in parses if text[i] not in {text[c] for c in chosen}]
+        if not left:
+            break
+
+        def rank(i: str, shown: set[str] = shown) -> tuple[bool, int, int, str]:
+            return (len(parses[i].tokens) < least_words, len(nouns[i] & shown), -len(nouns[i]), i)
+
+        chosen.append(min(left, key=rank))
+    return chosen
+
+
+def collect(
+    studies: Mapping[str, Study],
+    titles: Mapping[str, str],
+    corpus: Corpus,
+    features: Any,
+    chosen: Sequence[tuple[str, str]],
+    seen_by: str,
+    top: int = 5,
+) -> dict[str, Any]:
+    """The content of the file. studies: those to show, over words; chosen: of `choose_half`; seen_by: the run
+    with cross-attention."""
+    captions = []
+    of = {e.id: e for e in corpus.examples}
+    for id_, how in chosen:
+        image = corpus.image_path(of[id_].image_id)
+        entry: dict[str, Any] = {"id": id_, "chosen": how, "image": image.as_posix(), "models": {}}
+        for name, study in studies.items():
+            attn_LHTS = np.asarray(study.store.read(id_, "decoder_self"))
+            target, source = (study.store.axis(id_, a) for a in study.store.kinds["decoder_self"])
+            entry["words"] = [t.text for t in study.parses[id_].tokens][: len(target.tokens) - 1]
+            if len(source.tokens) != len(entry["words"]) + 1:
+                raise AtlasError(
+                    f"attention of '{name}': example '{id_}': is not over its words; dump it anew"
+                )
+            entry["models"][name] = np.round(attn_LHTS[:, :, : len(entry["words"])], 4).tolist()
+        cross = np.asarray(studies[seen_by].store.read(id_, "cross"))
+        entry["objects"] = objects(cross, features.read(of[id_].image_id), features, top, len(entry["words"]))
+        captions.append(entry)
+    models = {name: titles[name] for name in studies}
+    return {"schema": SCHEMA, "rule": RULE, "models": models, "captions": captions}
+
+
+def objects(
+    attn_LHQK: np.ndarray, regions: Any, features: Any, top: int, words: int
+) -> list[list[dict[str, Any]]]:
+    """For each of the first `words` rows the `top` regions: label, attribute, box in pixels, share."""
+    mean_QK = attn_LHQK.mean(axis=(0, 1))[:words, : regions.count]
+    found = []
+    for row_K in mean_QK:
+        order = np.argsort(-row_K, kind="stable")[:top]
+        found.append(
+            [
+                {
+                    "label": features.labels[int(regions.label[k])].split(",")[0],
+                    "box": [round(float(v), 1) for v in regions.boxes[k]],
+                    "share": round(float(row_K[k]), 4),
+                }
+                for k in order
+            ]
+        )
+    return found
+
+
+def write_examples(path: str | Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True) + "\n")
+
+
+def read_examples(path: str | Path) -> dict[str, Any]:
+    """Raises AtlasError for a missing file or another schema. Attention comes back as arrays."""
+    path = Path(path)
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; run the study's metrics (dvc repro)")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AtlasError(f"{path}: not JSON ({error}); run the study's metrics anew") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise AtlasError(f"{path}: schema: is not {SCHEMA}; run the study's metrics anew")
+    for caption in content["captions"]:
+        caption["models"] = {name: np.array(values) for name, values in caption["models"].items()}
+    return content

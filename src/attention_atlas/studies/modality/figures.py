@@ -1,0 +1,225 @@
+"""Figures 2, 3, 4 and 7 of "How Vision Affects Language" and what goes beyond it, from the metric table
+alone.
+
+Shares are per cent. Each panel names n; chance is what uniform attention over the visible words would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.measures.bootstrap import holm
+from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.plotting.heatmap import Panel, heatmaps
+from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure, number, p_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+KIND = "decoder_self"
+ARROWS = {
+    "det": "noun → determiner",
+    "compound": "noun → compound",
+    "nummod": "noun → numeral",
+    "pobj": "object → preposition",
+    "prep": "preposition → head",
+    "prep, NOUN": "preposition → noun",
+    "prep, VERB": "preposition → verb",
+}
+
+
+def parts_of_speech(
+    table: pd.DataFrame, model: str, tags: Sequence[str], scaled: bool = False, scale: str = "own"
+) -> Figure:
+    """Figure 2: share of each head's attention that goes to a part of speech. `scaled`: every panel stretched
+    linearly to 0..1, as the paper's method section says; else raw per cent, as its text quotes."""
+    panels, n, absent = [], 0, []
+    for letter, tag in zip("abcdefgh", tags, strict=False):
+        rows = select(table, metric="pos_mass", kind=KIND, model=model, condition=tag)
+        if rows.empty:
+            # A few captions of a small test split may lack a tag; the others are still worth drawing.
+            absent.append(tag)
+            continue
+        panels.append(_panel(rows, f"({letter}) {tag}", scaled))
+        n = max(n, _count(rows))
+    if not panels:
+        raise AtlasError(f"no rows with metric = pos_mass, model = {model}; run that metric")
+    note = f"n = {n:,} generated words; START left out; frame: highest head"
+    note += "; each panel scaled to 0–1" if scaled else "; line on the bar: chance"
+    note += f"; absent: {', '.join(absent)}" if absent else ""
+    label = "share, scaled" if scaled else "share (%)"
+    digits = 2 if scaled else None
+    return heatmaps(panels, width=PAGE * 1.12, columns=3, label=label, scale=scale, note=note, digits=digits)
+
+
+def dependencies(table: pd.DataFrame, model: str, relations: Sequence[str], scale: str = "own") -> Figure:
+    """Figures 3 and 4: attention from a generated word to its partner in a dependency."""
+    panels, counts = [], []
+    for letter, relation in zip("abcdefgh", relations, strict=False):
+        rows = select(table, metric="dependency", kind=KIND, model=model, condition=relation)
+        if rows.empty:
+            # A small test split may have no such pair; the other panels are still worth drawing.
+            counts.append(f"({letter}) {relation} does not occur")
+            continue
+        panels.append(_panel(rows, f"({letter}) {relation}\n{ARROWS.get(relation, '')}"))
+        counts.append(f"({letter}) {_count(rows):,}")
+    if not panels:
+        raise AtlasError(f"no rows with metric = dependency, model = {model}; run that metric")
+    note = "P (%), generated → attended; pairs: " + ", ".join(counts) + "; line on the bar: chance"
+    columns = 3 if len(panels) > 2 else 2
+    return heatmaps(panels, width=PAGE * 1.12, columns=columns, label="P (%)", scale=scale, note=note)
+
+
+def entropies(table: pd.DataFrame, models: Mapping[str, str], scale: str = "shared") -> Figure:
+    """Figure 7: mean normalised entropy of every head. `models`: run -> title."""
+    panels, counts = [], []
+    for letter, (model, title) in zip("abcdefgh", models.items(), strict=False):
+        rows = _rows(table, metric="entropy", kind=KIND, model=model, condition="visible")
+        mean = float(select(rows, layer=-1, head=-1)["value"].iloc[0])
+        panels.append(Panel(head_matrix(rows), f"({letter}) {title}\nmean {number(mean)}"))
+        counts.append(_count(rows))
+    note = (
+        f"entropy / log(words visible): 0 = one word, 1 = uniform; START left out; n = {max(counts):,} words"
+    )
+    return heatmaps(
+        panels,
+        width=PAGE * 1.2,
+        columns=2,
+        label="entropy / max",
+        scale=scale,
+        digits=2,
+        frame=False,
+        note=note,
+    )
+
+
+def frequency(table: pd.DataFrame, models: Mapping[str, str], units: Sequence[str]) -> Figure:
+    """§5: correlation of noun frequency and attention for each model, per unit, with its interval."""
+    figure = new_figure(PAGE, 0.9 + 0.32 * len(models))
+    axes = figure.subplots(1, len(units), squeeze=False, sharey=True)[0]
+    for ax, unit in zip(axes, units):
+        found: list[tuple[float, ...] | None] = []
+        for model in models:
+            rows = select(table, metric="noun_frequency", model=model, condition=unit)
+            if rows.empty or not np.isfinite(rows["value"].iloc[0]):
+                found.append(None)
+                continue
+            p = _rows(table, metric="noun_frequency_p", model=model, condition=unit)["value"].iloc[0]
+            row = rows.iloc[0]
+            found.append((row["value"], row["ci_low"], row["ci_high"], p, row["n"]))
+        for y, values in enumerate(found):
+            if values is None:
+                ax.text(0, y, "not defined", va="center", ha="center", color=GREY)
+                continue
+            r, low, high, p, n = values
+            ax.plot([low, high], [y, y], color=LINES[0], linewidth=1.5)
+            ax.plot(r, y, "o", color=LINES[0], markersize=4)
+            ax.text(
+                float(np.clip(r, -0.45, 0.45)),
+                y - 0.28,
+                f"r = {number(r)}, {p_value(p)}, n = {int(n)}",
+                ha="center",
+                size=6.5,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            )
+        ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+        ax.set_xlim(-1.05, 1.05)
+        ax.set_ylim(len(models) - 0.5, -0.7)
+        ax.set_yticks(range(len(models)), list(models.values()))
+        ax.set_title(f"unit: {unit}")
+        ax.set_xticks([-1, -0.5, 0, 0.5, 1], ["−1", "−0.5", "0", "0.5", "1"])
+        ax.set_xlabel("Pearson r with noun frequency")
+    return figure
+
+
+def runs(
+    table: pd.DataFrame,
+    quantities: Sequence[Mapping[str, object]],
+    models: Mapping[str, str],
+    same_weights: Sequence[str] = (),
+) -> Figure:
+    """Beyond the paper: the same quantities for every run, means over heads with intervals.
+
+    quantities: {title, metric, condition, factor}. same_weights: runs of the first run's trained model. An
+    asterisk marks those of them that differ from the first run (paired bootstrap over captions, p < 0.05
+    after Holm's correction over the figure). Models that were trained once each have no marks, because the
+    noise of training is unknown.
+    """
+    marked = _marked(table, quantities, next(iter(models)), [m for m in models if m in same_weights])
+    figure = new_figure(PAGE * 1.12, 0.75 + 0.26 * len(models))
+    axes = figure.subplots(1, len(quantities), squeeze=False, sharey=True)[0]
+    first = next(iter(models))
+    for ax, quantity in zip(axes, quantities):
+        factor = float(str(quantity.get("factor", 1)))
+        where = {"metric": quantity["metric"], "condition": quantity["condition"], "kind": KIND}
+        for y, model in enumerate(models):
+            found = select(table, **where, model=model, layer=-1, head=-1)
+            if found.empty or not np.isfinite(found["value"].iloc[0]):
+                continue  # as a tag that no caption has
+            row = found.iloc[0]
+            low, value, high = (factor * row[c] for c in ("ci_low", "value", "ci_high"))
+            colour = LINES[0] if model == first else LINES[1]
+            ax.plot([low, high], [y, y], color=colour, linewidth=1.5)
+            ax.plot(value, y, "o", color=colour, markersize=4)
+            if (str(quantity["title"]), model) in marked:
+                ax.text(high if np.isfinite(high) else value, y, " *", va="center", size=8)
+            if y == 0 and np.isfinite(row["chance"]):
+                ax.axvline(factor * row["chance"], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        ax.set_title(str(quantity["title"]), size=7)
+        ax.margins(x=0.15)
+        ax.set_ylim(len(models) - 0.5, -0.5)
+        ax.set_yticks(range(len(models)), list(models.values()))
+    figure.supxlabel(
+        "mean over heads, 95 % interval over captions; dashed: chance (first row); "
+        "*: the same weights differ from the first row (p < 0.05, Holm);\n"
+        "models trained apart have no marks: one training each",
+        fontsize=6.5,
+        color=GREY,
+    )
+    return figure
+
+
+def _marked(
+    table: pd.DataFrame, quantities: Sequence[Mapping[str, object]], first: str, models: Sequence[str]
+) -> set[tuple[str, str]]:
+    """(title of the quantity, run) of the differences to the first run that stand after Holm's correction."""
+    found: dict[tuple[str, str], float] = {}
+    for quantity in quantities:
+        for model in models:
+            test = select(
+                table,
+                metric=f"{quantity['metric']} difference p",
+                condition=quantity["condition"],
+                model=f"{first} − {model}",
+                layer=-1,
+                head=-1,
+            )
+            if len(test):
+                found[str(quantity["title"]), model] = float(test["value"].iloc[0])
+    corrected = holm(np.array(list(found.values())))
+    return {key for key, p in zip(found, corrected, strict=True) if p < 0.05}
+
+
+def _panel(rows: pd.DataFrame, title: str, scaled: bool = False) -> Panel:
+    values_LH = np.asarray(head_matrix(rows))
+    if scaled:
+        low, high = np.nanmin(values_LH), np.nanmax(values_LH)
+        return Panel((values_LH - low) / (high - low if high > low else 1.0), title)
+    return Panel(100 * values_LH, title, 100 * float(rows["chance"].iloc[0]))
+
+
+def _rows(table: pd.DataFrame, **where: object) -> pd.DataFrame:
+    rows = select(table, **where)
+    if rows.empty:
+        named = ", ".join(f"{k} = {v}" for k, v in where.items())
+        raise AtlasError(f"no rows with {named}; run that metric, or correct conf/figure")
+    return rows
+
+
+def _count(rows: pd.DataFrame) -> int:
+    return int(rows["n"].max())

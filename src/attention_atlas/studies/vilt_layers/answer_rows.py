@@ -1,0 +1,92 @@
+"""Accuracy of the model, of the model that does not look and of the most frequent answers, by group and by
+official type, with the paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.data.question_types import official_type
+from attention_atlas.errors import AtlasError
+from attention_atlas.measures.bootstrap import paired_difference
+from attention_atlas.measures.vqa_accuracy import vqa_accuracy
+from attention_atlas.studies.vilt_layers.answers import group
+from attention_atlas.studies.vilt_layers.rows import Sample, scalar_row
+
+if TYPE_CHECKING:
+    from attention_atlas.data.corpus import Example
+
+KIND = "answer"
+
+
+def accuracies(questions: Sequence[Example], given: Mapping[str, str], who: str) -> np.ndarray:
+    """(N,) official accuracy in per cent."""
+    absent = [e.id for e in questions if e.id not in given]
+    if absent:
+        raise AtlasError(f"answers of '{who}': none to question '{absent[0]}'; run the answer stage again")
+    return np.array([100 * vqa_accuracy(given[e.id], e.answers) for e in questions])
+
+
+def accuracy_rows(
+    questions: Sequence[Example],
+    answers: Mapping[str, Mapping[str, str]],
+    model: str,
+    resamples: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """`accuracy` of everyone, conditions all and the groups; `accuracy by official type` of the model;
+    `accuracy difference` of the model from everyone else (paired over images) with `accuracy difference p`;
+    `pair accuracy`: share of pairs of which both questions are answered right (accuracy at least a half)."""
+    sample = Sample.of([e.image_id for e in questions], resamples, seed)
+    groups = np.array([group(e) for e in questions])
+    types = np.array([e.extra.get("question_type") or official_type(e.text) for e in questions])
+    subsets = {"all": np.ones(len(questions), dtype=bool)}
+    subsets |= {str(name): groups == name for name in sorted(set(groups))}
+    right = {who: accuracies(questions, given, who) for who, given in answers.items()}
+    rows: list[dict[str, Any]] = []
+    for who, values_N in right.items():
+        at = {"model": who, "kind": KIND}
+        for name, chosen_N in subsets.items():
+            rows.append(
+                scalar_row(sample, values_N, chosen_N, at | {"metric": "accuracy", "condition": name})
+            )
+        rows += [at | row for row in pair_rows(questions, values_N, subsets, sample)]
+    for name in sorted(set(types)):
+        base = {"model": model, "kind": KIND, "metric": "accuracy by official type", "condition": str(name)}
+        rows.append(scalar_row(sample, right[model], types == name, base))
+    for who, values_N in right.items():
+        if who == model:
+            continue
+        for name, chosen_N in subsets.items():
+            first, second = (sample.sums(v[:, None], chosen_N) for v in (right[model], values_N))
+            found = paired_difference(first, second, sample.counts_BI)
+            versus: dict[str, Any] = {"model": f"{model} − {who}", "kind": KIND, "condition": name}
+            versus["n"] = int(chosen_N.sum())
+            limits = {"ci_low": float(found.ci_low[0]), "ci_high": float(found.ci_high[0]), "chance": 0.0}
+            rows.append(versus | limits | {"metric": "accuracy difference", "value": float(found.value[0])})
+            rows.append(versus | {"metric": "accuracy difference p", "value": float(found.p[0])})
+    return rows
+
+
+def pair_rows(
+    questions: Sequence[Example],
+    values_N: np.ndarray,
+    subsets: Mapping[str, np.ndarray],
+    sample: Sample,
+) -> list[dict[str, Any]]:
+    """Both of a pair right, in per cent; who gives both the same answer has 0. Nothing where there are no
+    pairs.
+    """
+    index = {e.id: n for n, e in enumerate(questions)}
+    other_N = np.array([index.get(str(e.extra.get("pair", "")), -1) for e in questions])
+    paired = other_N >= 0
+    if not paired.any():
+        return []
+    both_N = 100.0 * ((values_N >= 50) & (values_N[other_N] >= 50))
+    return [
+        scalar_row(sample, both_N, chosen_N & paired, {"metric": "pair accuracy", "condition": name})
+        for name, chosen_N in subsets.items()
+        if (chosen_N & paired).any()
+    ]

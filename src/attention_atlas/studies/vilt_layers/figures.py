@@ -1,0 +1,270 @@
+"""Figures of the layer-wise study that are functions of the metric table: curves over layers, heat maps,
+roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_json
+from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.plotting.heatmap import Panel, heatmaps
+from attention_atlas.plotting.legends import outside
+from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+KIND = "joint"
+MORE = (*LINES, "#000000", "#8c6d31", "#7f7f7f")
+STARS = 0.05
+CHANCES = ("lines", "band", "none")
+TALLEST = 2.9  # inches of a heat map, so that two rows of them fit a page
+MARKS = "frame: highest head; line on the bar: attention spread evenly"
+
+
+def rows_of(table: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
+    """The rows of one measure. Raises AtlasError when there is none."""
+    rows = select(table, kind=KIND, metric=metric, condition=condition)
+    if rows.empty:
+        raise AtlasError(f"no row of '{metric}', '{condition}'; run the layers stage again")
+    return rows
+
+
+def by_layer(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """(L,) value, lower and upper limit, and chance."""
+    found = rows[(rows["layer"] >= 0) & (rows["head"] == -1)].sort_values("layer")
+    value, low, high = (found[c].to_numpy(dtype=float) for c in ("value", "ci_low", "ci_high"))
+    return value, low, high, float(found["chance"].iloc[0])
+
+
+def curves(
+    table: pd.DataFrame,
+    panels: Mapping[str, Mapping[str, Sequence[str]]],
+    label: str = "share of attention (%)",
+    factor: float = 100.0,
+    chance: str = "lines",
+    note: str = "attention spread evenly over all tokens",
+) -> Figure:
+    """panels: {title: {name of a line: [metric, condition]}}. Mean over heads by layer with its 95 %
+    interval. Lines whose rows are absent (too few questions) are left out; a panel needs one.
+
+    chance: lines (dashed, in the colour of its line), band (grey, from the lowest to the highest of the
+    panel) or none; `note` says what it is.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if chance not in CHANCES:
+        raise AtlasError(f"chance: '{chance}' is not one of {', '.join(CHANCES)}; correct the YAML")
+    figure = new_figure(PAGE, 2.8)
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, (title, lines) in zip(axes, panels.items()):
+        levels = []
+        for i, (name, (metric, condition)) in enumerate(lines.items()):
+            rows = select(table, kind=KIND, metric=metric, condition=condition)
+            if rows.empty:
+                continue
+            value, low, high, level = by_layer(rows)
+            levels.append(factor * level)
+            layers, colour = np.arange(1, len(value) + 1), MORE[i % len(MORE)]
+            ax.plot(layers, factor * value, color=colour, label=name, marker="o", markersize=2)
+            ax.fill_between(layers, factor * low, factor * high, color=colour, alpha=0.15, linewidth=0)
+            if chance == "lines" and np.isfinite(level):
+                ax.axhline(factor * level, color=colour, linestyle=(0, (4, 3)), linewidth=0.8)
+        if not levels:
+            raise AtlasError(
+                f"panel '{title}': none of its lines is in the table; run the layers stage again"
+            )
+        if chance == "band" and np.isfinite(levels).any():
+            _chance_band(ax, np.nanmin(levels), np.nanmax(levels))
+        ax.set_title(title)
+        ax.set_xlabel("layer")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_ylim(bottom=0)
+    axes[0].set_ylabel(label)
+    outside(figure, axes)
+    if chance != "none":
+        mark = "dashed: {}" if chance == "lines" else "grey: {} (range over the lines)"
+        figure.supxlabel(mark.format(note), fontsize=6.5, color=GREY)
+    return figure
+
+
+def _chance_band(ax: Any, low: float, high: float) -> None:
+    ax.axhspan(low, high, facecolor="#bbbbbb", edgecolor="#999999", linewidth=0.6, alpha=0.5, zorder=0)
+
+
+def maps(
+    table: pd.DataFrame,
+    panels: Mapping[str, Sequence[str]],
+    label: str = "share of attention (%)",
+    factor: float = 100.0,
+    scale: str = "own",
+    columns: int = 3,
+    note: str = MARKS,
+) -> Figure:
+    """Head × layer heat maps. panels: {title: [metric, condition]}; those that are absent are left out."""
+    drawn = []
+    for title, (metric, condition) in panels.items():
+        rows = select(table, kind=KIND, metric=metric, condition=condition)
+        if not rows.empty:
+            chance = float(rows["chance"].iloc[0])
+            drawn.append(Panel(factor * np.asarray(head_matrix(rows)), title, factor * chance))
+    return heatmaps(drawn, width=PAGE, columns=columns, label=label, scale=scale, note=note, tallest=TALLEST)
+
+
+def differences(
+    table: pd.DataFrame, metric: str, condition: str, groups: Sequence[str], factor: float = 100.0
+) -> Figure:
+    """Each group of questions minus all others, head by layer; a dot marks p < 0.05 after Holm's correction
+    over the heads (permutation test)."""
+    found = []
+    for name in groups:
+        against = "wrong" if name == "right" else "others"
+        rows = select(
+            table, kind=KIND, metric=f"{metric} difference", condition=f"{condition} | {name} − {against}"
+        )
+        if not rows.empty:
+            p = select(
+                table, kind=KIND, metric=f"{metric} difference p Holm", condition=rows["condition"].iloc[0]
+            )
+            found.append((f"{name} − {against}", factor * head_matrix(rows), head_matrix(p)))
+    if not found:
+        raise AtlasError(
+            f"no difference of '{metric}', '{condition}' in the table; run the layers stage again"
+        )
+    columns = min(5, len(found))
+    lines = -(-len(found) // columns)
+    figure = new_figure(PAGE, 1.75 * lines + 0.4)
+    axes = figure.subplots(lines, columns, squeeze=False)
+    most = max(np.abs(values).max() for _, values, _ in found)
+    for i, (title, values, p) in enumerate(found):
+        ax = axes[i // columns, i % columns]
+        image = ax.imshow(
+            values, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto", interpolation="nearest"
+        )
+        for layer, head in np.argwhere(p < STARS):
+            ax.plot(head, layer, ".", color="black", markersize=3)
+        ax.set_title(title, fontsize=7)
+        ax.set_xticks(range(values.shape[1]), [str(h + 1) for h in range(values.shape[1])])
+        ax.set_yticks(range(values.shape[0]), [str(n + 1) for n in range(values.shape[0])], fontsize=5.5)
+        ax.tick_params(length=0, pad=2)
+        if i % columns == 0:
+            ax.set_ylabel("layer")
+        if i + columns >= len(found):
+            ax.set_xlabel("head")
+    for ax in axes.ravel()[len(found) :]:
+        ax.set_visible(False)
+    bar = figure.colorbar(image, ax=list(axes.ravel()), pad=0.02, fraction=0.04)
+    bar.set_label(f"{condition}, difference (points)")
+    figure.supxlabel("dot: p < 0.05, corrected for the number of heads", fontsize=6.5, color=GREY)
+    return figure
+
+
+def distribution(
+    table: pd.DataFrame, values: str, measure: str, groups: Sequence[str], label: str, factor: float = 100.0
+) -> Figure:
+    """Violins: how questions are spread, by layer (one violin over all) and by group (mean over layers).
+
+    values: path of distribution.json; measure: "metric: condition" in it.
+    """
+    import seaborn
+
+    content = read_json(values, schema="atlas.distribution/1")
+    if measure not in content["values"]:
+        raise AtlasError(f"{values}: no '{measure}'; known: {', '.join(content['values'])}")
+    value_NL = factor * np.array(content["values"][measure], dtype=float)
+    names = np.array(content["groups"])
+    kept = ~np.isnan(value_NL).any(1)
+    value_NL, names = value_NL[kept], names[kept]
+    figure = new_figure(PAGE, 2.4)
+    left, right = figure.subplots(1, 2, width_ratios=[1.3, 1])
+    layers = [str(n + 1) for n in range(value_NL.shape[1])]
+    long = {"layer": np.tile(layers, len(value_NL)), "value": value_NL.ravel()}
+    style = {"linewidth": 0.6, "inner": "quart", "cut": 0, "density_norm": "width"}
+    seaborn.violinplot(x=long["layer"], y=long["value"], order=layers, color=LINES[4], ax=left, **style)
+    shown = [g for g in groups if (names == g).sum() > 1]
+    chosen = np.isin(names, shown)
+    seaborn.violinplot(
+        x=names[chosen], y=value_NL[chosen].mean(1), order=shown, color=LINES[5], ax=right, **style
+    )
+    left.set_xlabel("layer")
+    right.set_xlabel("")
+    for text in right.get_xticklabels():
+        text.set(rotation=40, ha="right", rotation_mode="anchor")
+    left.set_ylabel(label)
+    left.set_title("all questions, by layer")
+    right.set_title("mean over layers, by type")
+    metric, condition = measure.split(": ", 1)
+    marks = [(left, -0.5, len(layers) - 0.5, condition)]
+    marks += [(right, n - 0.45, n + 0.45, f"{condition} | {group}") for n, group in enumerate(shown)]
+    marked = [_mark_chance(ax, table, metric, name, factor, (x1, x2)) for ax, x1, x2, name in marks]
+    if any(marked):
+        note = "dashed: attention spread evenly; in the violins: median and quartiles"
+        figure.supxlabel(note, fontsize=6.5, color=GREY)
+    return figure
+
+
+def _mark_chance(
+    ax: Any, table: pd.DataFrame, metric: str, condition: str, factor: float, span: tuple[float, float]
+) -> bool:
+    """A dashed line at the chance of a measure, from span[0] to span[1]; False where the table has none."""
+    rows = select(table, kind=KIND, metric=metric, condition=condition)
+    if rows.empty or not np.isfinite(rows["chance"].iloc[0]):
+        return False
+    ax.hlines(
+        factor * float(rows["chance"].iloc[0]), *span, color="black", linestyle=(0, (3, 2)), linewidth=0.8
+    )
+    return True
+
+
+def present(
+    table: pd.DataFrame, quantities: Mapping[str, Sequence[Any]], optional: Sequence[str]
+) -> dict[str, Sequence[Any]]:
+    """{title: [metric, ...]} without the optional metrics of which the table has no row."""
+    measured = set(table["metric"])
+    return {title: of for title, of in quantities.items() if of[0] in measured or of[0] not in optional}
+
+
+def roles(
+    table: pd.DataFrame, quantities: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
+) -> Figure:
+    """What layers do: one line per layer, one column per quantity {title: [metric, condition]}; numbers are
+    means over heads, shades compare layers within a column. optional: metrics that may be absent, with their
+    columns."""
+    from matplotlib import colormaps
+
+    columns = {}
+    for title, (metric, condition, *rest) in present(table, quantities, optional).items():
+        factor = float(rest[0]) if rest else 1.0
+        columns[title] = factor * by_layer(rows_of(table, metric, condition))[0]
+    values = np.stack(list(columns.values()), 1)
+    low, high = values.min(0), values.max(0)
+    shade = (values - low) / np.where(high > low, high - low, 1)
+    figure = new_figure(PAGE, 0.2 * len(values) + 0.7)
+    ax = figure.subplots()
+    ax.imshow(shade, cmap="YlGnBu", aspect="auto", vmin=0, vmax=1.15)
+    for (layer, column), value in np.ndenumerate(values):
+        red, green, blue, _ = colormaps["YlGnBu"](shade[layer, column] / 1.15)
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
+        ax.text(
+            column,
+            layer,
+            text.replace("-", "−"),
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            color="white" if dark else "black",
+        )
+    ax.set_xticks(range(len(columns)), list(columns))
+    ax.xaxis.tick_top()
+    ax.set_yticks(range(len(values)), [f"layer {n + 1}" for n in range(len(values))])
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    return figure

@@ -1,0 +1,248 @@
+"""Study 4 from its attention statistics, answers and silenced heads: the metric tables and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.data.patches import asked_objects, patches_of
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import write_json
+from attention_atlas.measures.bootstrap import RESAMPLES
+from attention_atlas.measures.distribution import check_shares
+from attention_atlas.measures.table import make_table, select, write_table
+from attention_atlas.measures.vqa_accuracy import vqa_accuracy
+from attention_atlas.progress import progress
+from attention_atlas.recording import StatisticsStore
+from attention_atlas.studies.vilt_layers.answer_rows import accuracy_rows
+from attention_atlas.studies.vilt_layers.answers import group
+from attention_atlas.studies.vilt_layers.heads import importance
+from attention_atlas.studies.vilt_layers.measures import Question, measure, stack
+from attention_atlas.studies.vilt_layers.rows import (
+    Sample,
+    difference_rows,
+    mean_rows,
+    rank_correlation_rows,
+    scalar_row,
+)
+from attention_atlas.studies.vilt_layers.shown import patch_grid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attention_atlas.data.corpus import Corpus, Example, Scene
+
+KIND, AXIS = "joint", "sequence"
+RIGHT = 0.5
+
+
+@dataclass
+class LayerStudy:
+    """conf/metrics/vilt_layers.yaml. compare: measures [metric, condition] whose groups of questions (each
+    against all others) and right against wrong answers are compared. correlate: measures set against the
+    heads' importance. optional: measures that need annotated objects in the scenes; without any, `compare`
+    and `correlate` leave them out."""
+
+    compare: Sequence[Sequence[str]] = (("mass", "text → image"),)
+    correlate: Sequence[Sequence[str]] = (("mass", "text → image"),)
+    optional: Sequence[str] = ("asked",)
+    permutations: int = 2000
+    resamples: int = RESAMPLES
+    least: int = 10  # questions of a group without which nothing is said of it
+    names: dict[str, str] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        statistics: Path,
+        answers: Mapping[str, Mapping[str, str]],
+        heads: Mapping[str, np.ndarray],
+        corpus: Corpus,
+        *,
+        model: str,
+        split: str,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """answers: {model or baseline: {question id: answer}}; heads: what vqa.heads saved."""
+        examples = {e.id: e for e in corpus.examples}
+        rows = self.attention_rows(statistics, answers[model], corpus, seed)
+        rows += self.importance_rows(heads, examples, rows, seed)
+        rows = [{"model": model} | row for row in rows]
+        questions = sorted(corpus.split(split), key=lambda e: e.id)
+        rows += accuracy_rows(questions, answers, model, self.resamples, seed)
+        names = dict(self.names)
+        return make_table(names | row for row in rows)
+
+    def attention_rows(
+        self, statistics: Path, given: Mapping[str, str], corpus: Corpus, seed: int
+    ) -> list[dict[str, Any]]:
+        """Every measure over all questions, by group and by right and wrong; and the differences. Keeps the
+        values by question in `distribution`."""
+        examples = {e.id: e for e in corpus.examples}
+        with StatisticsStore(statistics) as store:
+            ids = list(store.ids)
+            for name, known in (("answers", given), ("questions", examples)):
+                absent = [i for i in ids if i not in known]
+                if absent:
+                    raise AtlasError(f"{statistics}: '{absent[0]}' has no {name}; run the stages again")
+            measured = [
+                measure(read_question(store, examples[i], corpus.scene(examples[i])))
+                for i in progress(ids, "measure")
+            ]
+        chosen = [examples[i] for i in ids]
+        sample = Sample.of([e.image_id for e in chosen], self.resamples, seed)
+        subsets = self.subsets(chosen, given)
+        values = stack(measured)
+        rows: list[dict[str, Any]] = []
+        for (metric, condition), (value_NLH, chance_N) in values.items():
+            for subset, chosen_N in subsets.items():
+                base = {"kind": KIND, "metric": metric, "condition": name_of(condition, subset)}
+                rows += mean_rows(sample, value_NLH, chosen_N, chance_N, base)
+        compared = self.present(self.compare, {m for m, _ in values})
+        for metric, condition in compared:
+            if (metric, condition) not in values:
+                raise AtlasError(
+                    f"conf/metrics: compare: nothing measured as [{metric}, {condition}]; known: "
+                    + "; ".join(f"{m}, {c}" for m, c in values)
+                )
+        self.distribution = (
+            {(m, c): values[m, c][0] for m, c in compared},
+            [group(e) for e in chosen],
+        )
+        everyone = np.ones(len(chosen), dtype=bool)
+        for metric, condition in compared:
+            value_NLH = values[metric, condition][0]
+            for subset, chosen_N in subsets.items():
+                if subset in ("", "wrong"):
+                    continue
+                against = "wrong" if subset == "right" else "others"
+                second_N = subsets.get("wrong", ~everyone) if subset == "right" else ~chosen_N
+                where = f"{condition} | {subset} − {against}"
+                base = {"kind": KIND, "metric": f"{metric} difference", "condition": where}
+                rows += difference_rows(sample, value_NLH, chosen_N, second_N, base, self.permutations, seed)
+        return rows
+
+    def present(self, wanted: Sequence[Sequence[str]], measured: Collection[str]) -> list[tuple[str, str]]:
+        """The [measure, condition] pairs without those of optional measures that nothing was measured of."""
+        return [(m, c) for m, c in wanted if m in measured or m not in self.optional]
+
+    def subsets(self, chosen: Sequence[Example], given: Mapping[str, str]) -> dict[str, np.ndarray]:
+        """{"": all, group: its questions, "right", "wrong"}; those with too few questions are left out."""
+        groups = np.array([group(e) for e in chosen])
+        right = np.array([vqa_accuracy(given[e.id], e.answers) >= RIGHT for e in chosen])
+        found = {"": np.ones(len(chosen), dtype=bool)}
+        found |= {str(name): groups == name for name in sorted(set(groups))}
+        found |= {"right": right, "wrong": ~right}
+        return {name: n for name, n in found.items() if n.sum() >= self.least}
+
+    def importance_rows(
+        self,
+        heads: Mapping[str, np.ndarray],
+        examples: Mapping[str, Example],
+        attention: Sequence[Mapping[str, Any]],
+        seed: int,
+    ) -> list[dict[str, Any]]:
+        """`importance` (conditions loss, accuracy; by group), its rank correlation with attention
+        statistics, and `pruned` accuracy."""
+        chosen = [examples[str(i)] for i in heads["ids"]]
+        sample = Sample.of([e.image_id for e in chosen], self.resamples, seed)
+        groups = np.array([group(e) for e in chosen])
+        drop_NLH, loss_NLH = importance({k: heads[k] for k in ("whole", "without")})
+        rows: list[dict[str, Any]] = []
+        none = np.zeros(len(chosen))
+        for condition, value_NLH in (("loss", loss_NLH), ("accuracy", 100 * drop_NLH)):
+            for name in ["", *sorted(set(groups))]:
+                chosen_N = groups == name if name else np.ones(len(chosen), dtype=bool)
+                if not name or chosen_N.sum() >= self.least:
+                    base = {"kind": KIND, "metric": "importance", "condition": name_of(condition, name)}
+                    rows += mean_rows(sample, value_NLH, chosen_N, none, base)
+        rows += rank_correlation_rows(
+            {
+                f"{m}: {c}": matrix(attention, m, c, loss_NLH.shape[1:])
+                for m, c in self.present(self.correlate, {str(row["metric"]) for row in attention})
+            },
+            loss_NLH.mean(0),
+            {"kind": KIND, "metric": "importance correlation"},
+        )
+        return rows + self.pruned_rows(heads, examples, seed)
+
+    def pruned_rows(
+        self, heads: Mapping[str, np.ndarray], examples: Mapping[str, Example], seed: int
+    ) -> list[dict[str, Any]]:
+        """Accuracy (per cent) with so many heads silenced, condition "order | heads" or "order | heads |
+        group".
+        """
+        chosen = [examples[str(i)] for i in heads["pruned_ids"]]
+        sample = Sample.of([e.image_id for e in chosen], self.resamples, seed)
+        groups = np.array([group(e) for e in chosen])
+        rows = []
+        for order in ("importance", "random"):
+            for column, count in enumerate(heads["steps"].tolist()):
+                for name in ["", *sorted(set(groups))]:
+                    chosen_N = groups == name if name else np.ones(len(chosen), dtype=bool)
+                    if not name or chosen_N.sum() >= self.least:
+                        condition = name_of(f"{order} | {count}", name)
+                        base = {"kind": KIND, "metric": "pruned", "condition": condition}
+                        values_N = 100 * heads[f"pruned_{order}"][:, column]
+                        rows.append(scalar_row(sample, values_N, chosen_N, base))
+        return rows
+
+
+def name_of(condition: str, subset: str) -> str:
+    return f"{condition} | {subset}" if subset else condition
+
+
+def read_question(store: StatisticsStore, example: Example, scene: Scene) -> Question:
+    """One question's statistics, and how many patches show what it asks about."""
+    id = example.id
+    mass_LHQG, axis = store.read(id, KIND, "mass"), store.axis(id, AXIS)
+    objects = asked_objects([p.objects for p in example.phrases], scene)
+    asked = 0
+    if objects:
+        boxes = [o.box for o in objects]
+        asked = int(patches_of(boxes, (scene.width, scene.height), patch_grid(axis)).sum())
+    where = f"{store.path}: examples/{id}/{KIND}"
+    check_shares(mass_LHQG, f"{where}/mass")
+    norm_LHQ = store.read(id, KIND, "head_norm") if "head_norm" in store.names(id, KIND) else None
+    entropy_LHQ = store.read(id, KIND, "entropy")
+    check_shares(entropy_LHQ / np.log(max(len(axis), 2)), f"{where}/entropy over its maximum")
+    return Question(mass_LHQG, entropy_LHQ, axis, store.groups[AXIS], asked, norm_LHQ)
+
+
+def matrix(
+    rows: Sequence[Mapping[str, Any]], metric: str, condition: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    """(L,H) values of one measure among the rows."""
+    out = np.full(shape, np.nan)
+    for row in rows:
+        if (row["metric"], row["condition"]) == (metric, condition) and row["head"] >= 0:
+            out[row["layer"], row["head"]] = row["value"]
+    if np.isnan(out).any():
+        raise AtlasError(
+            f"conf/metrics: correlate: nothing measured as [{metric}, {condition}] of every head"
+        )
+    return out
+
+
+def write_study(frame: pd.DataFrame, out: Path) -> dict[str, float]:
+    """Write tables/metrics.csv and metrics.json (what is said of all heads together); return that for
+    MLflow.
+    """
+    import re
+
+    write_table(out / "tables" / "metrics.csv", frame)
+    overall = select(frame, layer=-1, head=-1)
+    values: dict[str, dict[str, float]] = {}
+    for row in overall.to_dict("records"):
+        if row["value"] == row["value"]:  # JSON has no NaN
+            name = f"{row['metric']}: {row['condition']}" if row["condition"] else str(row["metric"])
+            values.setdefault(str(row["model"]), {})[name] = float(f"{row['value']:.6g}")
+    write_json(out / "metrics.json", {"metrics": values})
+    return {
+        re.sub(r"[^A-Za-z0-9_./ -]+", "_", f"{model} {name}"): value
+        for model, found in values.items()
+        for name, value in found.items()
+    }

@@ -1,0 +1,92 @@
+"""What figures show of single questions: text, answer, boxes and maps of words and CLS over the patches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.data.corpus import Corpus
+from attention_atlas.data.patches import asked_objects
+from attention_atlas.data.pictures import encode_picture
+from attention_atlas.errors import AtlasError
+from attention_atlas.files import write_json
+from attention_atlas.recording import AttentionStore, Axis
+from attention_atlas.studies.vilt_layers.answers import CHOSEN, group
+
+SCHEMA = "atlas.vilt_shown/2"
+KIND, AXIS = "joint", "sequence"
+
+
+def patch_grid(axis: Axis) -> tuple[int, int]:
+    """Rows and columns of the patches: the last patch is named by them."""
+    patches = [token for token, role in zip(axis.tokens, axis.roles) if role == "image"]
+    try:
+        rows, columns = (int(part) for part in patches[-1].split(","))
+    except (IndexError, ValueError):
+        raise AtlasError(
+            "attention: the axis names no patches by row and column; run the dump again"
+        ) from None
+    if rows * columns != len(patches):
+        raise AtlasError(f"attention: {len(patches)} patches are not {rows} × {columns}; run the dump again")
+    return rows, columns
+
+
+def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folder: Path) -> None:
+    """Write `folder`/shown.json: per question its text, how it was chosen, answers, picture (PNG as base64),
+    boxes of the things asked about, and `maps` {word: (L, rows, columns)}, attention averaged over heads (not
+    renormalised). Raises AtlasError when the dump does not say how its questions were chosen."""
+    examples = {e.id: e for e in corpus.examples}
+    path = attention.with_name(CHOSEN)
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; run the dump of questions again")
+    chosen = json.loads(path.read_text(encoding="utf-8"))
+    out = []
+    with AttentionStore(attention) as store:
+        for id in store.ids:
+            example = examples[id]
+            scene = corpus.scene(example)
+            objects = asked_objects([p.objects for p in example.phrases], scene)
+            attn_LHQK = store.read(id, KIND)
+            entry: dict[str, Any] = {
+                "id": id,
+                "chosen": chosen[id],
+                "question": example.text,
+                "group": group(example),
+                "answer": given[id],
+                "people": example.answers,
+                "size": [scene.width, scene.height],
+                "boxes": [list(o.box) for o in objects],
+                "picture": encode_picture(corpus.image_path(example.image_id)),
+                "maps": word_maps(attn_LHQK, store.axis(id, AXIS)),
+            }
+            out.append(entry)
+    write_json(folder / "shown.json", {"schema": SCHEMA, "questions": out})
+
+
+def word_maps(attn_LHQK: np.ndarray, axis: Axis) -> list[dict[str, Any]]:
+    """[{word, map (L, rows, columns) as lists}] of the words and of CLS."""
+    rows, columns = patch_grid(axis)
+    patches = np.array([role == "image" for role in axis.roles])
+    mean_LQK = attn_LHQK.mean(1)
+    maps = []
+    for place, (token, role) in enumerate(zip(axis.tokens, axis.roles)):
+        if role in ("bos", "text") and any(c.isalnum() for c in token):
+            grid = mean_LQK[:, place][:, patches].reshape(-1, rows, columns)
+            maps.append({"word": token, "map": np.round(grid.astype(float), 5).tolist()})
+    return maps
+
+
+def write_distribution(found: tuple[Mapping[tuple[str, str], np.ndarray], Sequence[str]], path: Path) -> None:
+    """`found`: values (N,L,H) by measure, and the group of each question. Writes {"groups": N names,
+    "values": {"metric: condition": (N,L) means over heads}}, for figures that show how questions differ; NaN
+    as null."""
+    values, groups = found
+    table = {}
+    for (metric, condition), value_NLH in values.items():
+        rows = np.round(value_NLH.mean(2).astype(float), 4).tolist()
+        table[f"{metric}: {condition}"] = [[v if v == v else None for v in row] for row in rows]
+    write_json(path, {"schema": "atlas.distribution/1", "groups": list(groups), "values": table})

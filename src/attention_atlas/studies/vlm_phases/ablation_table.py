@@ -1,0 +1,86 @@
+"""Do the vision LLMs look? Captions before their own picture, another one, and by a blind model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import AtlasError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from attention_atlas.workflow.stage import Stage
+
+
+class Looking:
+    """Log-probability per token (nats) and CIDEr (per cent) of each of `models` on `split` of the data set.
+
+    blind: run name of the model tuned without pictures, "" for none. pictures: how many captions are
+    judged, each of another picture as far as there are so many; null = all. threads: of a CPU, 0 = all.
+    """
+
+    def __init__(
+        self,
+        models: list[str],
+        blind: str | None = None,
+        split: str = "test",
+        pictures: int | None = None,
+        prompt: str = "describe the picture.",
+        batch_size: int = 32,
+        threads: int = 0,
+        name: str = "picture_ablation",
+    ) -> None:
+        if not models:
+            raise AtlasError("conf: table: models: the list is empty; name at least one model")
+        self.models, self.blind, self.split, self.prompt = list(models), blind, split, prompt
+        self.pictures, self.batch_size, self.name, self.threads = pictures, batch_size, name, threads
+
+    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+        from pathlib import Path
+
+        from hydra.utils import instantiate
+
+        from attention_atlas.measures.table import make_table
+        from attention_atlas.models.vlm.load import load_vlm
+        from attention_atlas.studies.vlm_phases.picture_ablation import (
+            BLIND,
+            OTHER,
+            OWN,
+            blind_log_probs,
+            caption_rows,
+            captions,
+            gain_rows,
+            log_probs,
+        )
+        from attention_atlas.studies.vlm_phases.run import draw
+        from attention_atlas.threads import cpu_threads
+        from attention_atlas.training.vlm_samples import samples_of
+        from attention_atlas.workflow.paths import model_path
+
+        corpus = instantiate(cfg.data.reader)
+        examples = corpus.split(self.split)
+        drawn = samples_of(corpus, draw(examples, int(cfg.seed))[: self.pictures], self.prompt)
+        references: dict[Path, list[str]] = {}
+        for example in examples:
+            references.setdefault(corpus.image_path(example.image_id), []).append(example.text)
+        shown = {sample.image for sample in drawn}
+        references = {image: texts for image, texts in references.items() if image in shown}
+
+        def load(model: str) -> Any:
+            return load_vlm(stage.input(model_path(cfg, model)), device=stage.device)
+
+        rows: list[dict[str, Any]] = []
+        with cpu_threads(self.threads):
+            unseen, untold = {}, {}  # the same beside every model
+            if self.blind:
+                blind = load(self.blind)
+                unseen = blind_log_probs(blind, drawn, self.batch_size)
+                untold = captions(blind, drawn, [BLIND], self.batch_size)
+            for model in self.models:
+                loaded = load(model)
+                about = {"experiment": cfg.experiment.name, "model": model, "data": cfg.data.name}
+                found = log_probs(loaded, drawn, self.batch_size) | unseen
+                rows += gain_rows(found, [s.image for s in drawn], about, int(cfg.seed))
+                said = captions(loaded, drawn, [OWN, OTHER], self.batch_size) | untold
+                rows += caption_rows(said, references, about, int(cfg.seed))
+        return make_table(rows)

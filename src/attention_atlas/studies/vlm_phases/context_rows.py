@@ -1,0 +1,120 @@
+"""Figure 3: similarity within and between the modalities by layer, its baseline, and the phases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.studies.vlm_phases.contextualisation import across, between, within
+from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.studies.vlm_phases.phases import LEAST, NAMES, Stability, bootstrap_phases, chance_four
+
+INTER, IMAGE, TEXT = "image – text", "image – image", "text – text"
+
+
+@dataclass
+class ContextRows:
+    """text: groups that count as text (prompt, caption). self_pairs: a token's cosine with itself counts.
+    final_norm: take the last layer behind the final norm, as transformers' hidden_states do (and so, by all
+    appearances, the paper); else its plain output. least, shuffles: of the rule for phases (phases.py)."""
+
+    text: Sequence[str] = ("prompt", "caption")
+    self_pairs: bool = False
+    final_norm: bool = False
+    least: float = LEAST
+    shuffles: int = 1000
+
+    def __call__(self, dump: Dump, seed: int) -> tuple[list[dict[str, Any]], Stability]:
+        """(rows, phases). Layer 0 is the embeddings, layer l the output of layer l."""
+        groups = list(dump.about["groups"])
+        for name in self.text:
+            if name not in groups:
+                raise ConfigError(f"conf/metrics: text: '{name}' is no group{did_you_mean(name, groups)}")
+        chosen = [groups.index(name) for name in self.text]
+        sums = np.stack(dump.read("context", "unit_sums")).astype(np.float64)
+        counts = np.stack(dump.read("context", "counts")).astype(np.float64)
+        images, layers = dump.images("context"), dump.layers
+        image_NLD, text_NLD = sums[:, :, 0], sums[:, :, chosen].sum(2)
+        image_N, text_N = counts[:, 0], counts[:, chosen].sum(1)
+        value = {
+            INTER: _each(between, image_NLD, image_N, text_NLD, text_N),
+            IMAGE: np.stack([within(s, n, self.self_pairs) for s, n in zip(image_NLD, image_N)]),
+            TEXT: np.stack([within(s, n, self.self_pairs) for s, n in zip(text_NLD, text_N)]),
+        }
+        mean_image = image_NLD / image_N[:, None, None]
+        mean_text = text_NLD / np.maximum(text_N, 1)[:, None, None]
+        baseline = {
+            INTER: across(mean_image, mean_text, images),
+            IMAGE: across(mean_image, mean_image, images),
+            TEXT: across(mean_text, mean_text, images),
+        }
+        states = [*range(layers), layers + 1 if self.final_norm else layers]
+        other = layers if self.final_norm else layers + 1
+        beside = "before the final norm" if self.final_norm else "behind the final norm"
+        rows: list[dict[str, Any]] = []
+        for name, seen in value.items():
+            base = dump.base | {"kind": "context", "metric": "cosine", "condition": name}
+            same: dict[str, Any] = {"spread": True, "seed": seed}
+            rows += mean_rows(
+                seen[:, states],
+                images,
+                base,
+                chance_NC=baseline[name][:, states],
+                layers=range(layers + 1),
+                **same,
+            )
+            last = base | {"condition": f"{name}, {beside}"}
+            rows += mean_rows(
+                seen[:, [other]], images, last, chance_NC=baseline[name][:, [other]], layers=[layers], **same
+            )
+            over = base | {"metric": "cosine over baseline"}
+            rows += mean_rows(
+                (seen - baseline[name])[:, states],
+                images,
+                over,
+                chance_NC=0.0,
+                layers=range(layers + 1),
+                seed=seed,
+            )
+        for name, seen in ((IMAGE, value[IMAGE]), (TEXT, value[TEXT])):
+            base = dump.base | {"kind": "context", "metric": "intra minus inter", "condition": name}
+            gap = (seen - value[INTER])[:, states]
+            rows += mean_rows(gap, images, base, chance_NC=0.0, layers=range(layers + 1), seed=seed)
+        curve_NL = value[INTER][:, states]
+        found = bootstrap_phases(curve_NL, images, seed=seed, least=self.least)
+        rows += phase_rows(
+            dump, found, len(images), chance_four(curve_NL.mean(0), self.shuffles, seed, self.least)
+        )
+        return rows, found
+
+
+def _each(function: Any, a: np.ndarray, m: np.ndarray, b: np.ndarray, n: np.ndarray) -> np.ndarray:
+    return np.stack([function(*one) for one in zip(a, m, b, n)])
+
+
+def phase_rows(dump: Dump, found: Stability, n: int, chance: float) -> list[dict[str, Any]]:
+    """`phase`: 1 or 0, whether it is there, with the share of resamples in which it is as `phase share`;
+    `phase start`, `phase end`: layers, of those there are; `turn`: with the interval over resamples, and
+    `turn share`: resamples whose turn is at most one layer off; `four phases`: share of resamples with all,
+    and as chance how often the same steps in random order have them."""
+    base = dump.base | {"kind": "phases", "n": n}
+    rows: list[dict[str, Any]] = []
+    for i, name in enumerate(NAMES):
+        at = base | {"condition": name}
+        rows.append(at | {"metric": "phase", "value": float(found.phases.present_B4[0, i])})
+        rows.append(at | {"metric": "phase share", "value": float(found.share_4[i])})
+    for name, start, end in found.phases.edges(dump.layers + 1):
+        rows.append(base | {"metric": "phase start", "condition": name, "value": float(start)})
+        rows.append(base | {"metric": "phase end", "condition": name, "value": float(end)})
+    for i, name in enumerate(NAMES[:3]):
+        at = base | {"condition": f"end of {name.split()[0]}"}
+        limits = {"ci_low": float(found.low_3[i]), "ci_high": float(found.high_3[i])}
+        rows.append(at | {"metric": "turn", "value": float(found.phases.turns_B3[0, i])} | limits)
+        rows.append(at | {"metric": "turn share", "value": float(found.near_3[i])})
+    four = float(found.share_all)
+    rows.append(base | {"metric": "four phases", "condition": "all", "value": four, "chance": chance})
+    return rows

@@ -1,0 +1,207 @@
+"""Attention knock-out between modalities by layer window (Geva et al. 2023, section 5; here for the phases of
+Wei et al. 2025): in layers a..b no text position may attend to the picture; how much less probable does the
+caption become? Where it does, that layer carries what the text takes from the picture.
+
+The picture and the prompt are embedded once; only the decoder runs anew for each window.
+Axes: B samples, S positions, D width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from attention_atlas.models.vlm.loaded import LoadedVlm
+
+PARTS = ("text", "image")
+PLAIN, OTHER = "plain", "another picture"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Queries of one modality may not attend to keys of another in layers first..last (both included). A
+    token always sees itself and, where it stands before, BOS. `query`, `key`: text | image; as a query BOS
+    counts as text."""
+
+    query: str
+    key: str
+    first: int
+    last: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.query} → {self.key} | {self.first}-{self.last}"
+
+
+def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> list[Block]:
+    """For each block 'text → image': every window of `width` layers, and all layers. Raises ConfigError for
+    a name that is no block or a width that the model has not."""
+    if not 1 <= width <= layers or stride < 1:
+        raise ConfigError(
+            f"conf/experiment: knockout: width {width}, stride {stride}: the model has {layers} layers"
+        )
+    out = []
+    for name in blocks:
+        query, _, key = (part.strip() for part in name.partition("→"))
+        for part in (query, key):
+            if part not in PARTS:
+                known = [f"{q} → {k}" for q in PARTS for k in PARTS]
+                raise ConfigError(
+                    f"conf/experiment: knockout: '{name}' is no block{did_you_mean(name, known)}"
+                )
+        spans = [(a, a + width - 1) for a in range(0, layers - width + 1, stride)]
+        spans += [] if (0, layers - 1) in spans else [(0, layers - 1)]
+        out += [Block(query, key, a, b) for a, b in spans]
+    return out
+
+
+def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
+    """(B,S,D) what the decoder is given: word embeddings with the picture's positions filled in."""
+    import torch
+
+    seen: list[Tensor] = []
+
+    class Enough(Exception):
+        """Ends the forward pass before the decoder runs."""
+
+    def keep(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        seen.append(kwargs["inputs_embeds"])
+        raise Enough
+
+    handle = loaded.language_model.register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        with torch.no_grad(), contextlib.suppress(Enough):
+            loaded.model(**inputs, use_cache=False)
+    finally:
+        handle.remove()
+    if not seen or seen[0] is None:
+        raise AtlasError(
+            f"{loaded.name}: knock-out: the decoder is not given inputs_embeds; use LLaVA or InstructBLIP"
+        )
+    return seen[0].detach()
+
+
+def allowed(roles: Sequence[Sequence[str]], block: Block) -> Tensor:
+    """(B,1,S,S) bool, True = may attend: causal, no padding, and without the block."""
+    import torch
+
+    def where(wanted: str) -> Tensor:
+        return torch.tensor([[role == wanted for role in row] for row in roles])
+
+    length = len(roles[0])
+    own_SS = torch.eye(length, dtype=torch.bool)
+    seen_BSS = torch.ones(length, length, dtype=torch.bool).tril() & ~where("pad")[:, None, :]
+    # InstructBLIP's BOS stands behind the picture: if it could look there, the text would see it through BOS.
+    asking_BS = where("image") if block.query == "image" else ~where("image")
+    barred_BSS = asking_BS[:, :, None] & where(block.key)[:, None, :]
+    return ((seen_BSS & ~barred_BSS) | own_SS)[:, None]
+
+
+@contextlib.contextmanager
+def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block | None) -> Iterator[None]:
+    """While inside, the decoder runs with the block. Raises AtlasError for an attention implementation that
+    takes no mask over pairs of positions."""
+    import torch
+
+    if block is None:
+        yield
+        return
+    implementation = loaded.text_config._attn_implementation
+    if implementation not in ("sdpa", "eager"):
+        raise AtlasError(
+            f"{loaded.name}: knock-out: attention '{implementation}' takes no mask; use sdpa or eager"
+        )
+    mask_B1SS = allowed(roles, block)
+
+    def bar(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        x: Tensor = args[0] if args else kwargs["hidden_states"]
+        mask = mask_B1SS.to(x.device)
+        if implementation == "eager":
+            low = torch.finfo(x.dtype).min
+            mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, low)
+        return args, kwargs | {"attention_mask": mask}
+
+    with contextlib.ExitStack() as hooks:
+        for layer in loaded.decoder_layers[block.first : block.last + 1]:
+            hooks.enter_context(layer.register_forward_pre_hook(bar, with_kwargs=True))
+        yield
+
+
+@contextlib.contextmanager
+def kept(loaded: LoadedVlm, outputs: list[Any]) -> Iterator[None]:
+    """While inside, what each decoder layer gives is appended to `outputs`."""
+    with contextlib.ExitStack() as hooks:
+        for layer in loaded.decoder_layers:
+            hooks.enter_context(
+                layer.register_forward_hook(lambda module, args, output: outputs.append(output))
+            )
+        yield
+
+
+@contextlib.contextmanager
+def replayed(loaded: LoadedVlm, outputs: Sequence[Any]) -> Iterator[None]:
+    """While inside, the first decoder layers give these outputs and compute nothing."""
+    layers = loaded.decoder_layers[: len(outputs)]
+    # A model on several devices has a forward of its own on each layer (accelerate).
+    own = [layer.__dict__.get("forward") for layer in layers]
+    for layer, output in zip(layers, outputs):
+        layer.forward = lambda *_, output=output, **__: output
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, own):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+
+
+def block_log_probs(
+    loaded: LoadedVlm,
+    embeds_BSD: Tensor,
+    inputs: dict[str, Tensor],
+    spans: Sequence[tuple[int, int]],
+    roles: Sequence[Sequence[str]],
+    blocks: Sequence[Block],
+) -> list[list[float]]:
+    """`text_log_prob` without a block, then with each; the layers before a block are computed once."""
+    outputs: list[Any] = []
+    with kept(loaded, outputs):
+        rows = [text_log_prob(loaded, embeds_BSD, inputs, spans, roles)]
+    for block in blocks:
+        with replayed(loaded, outputs[: block.first]):
+            rows.append(text_log_prob(loaded, embeds_BSD, inputs, spans, roles, block))
+    return rows
+
+
+def text_log_prob(
+    loaded: LoadedVlm,
+    embeds_BSD: Tensor,
+    inputs: dict[str, Tensor],
+    spans: Sequence[tuple[int, int]],
+    roles: Sequence[Sequence[str]],
+    block: Block | None = None,
+) -> list[float]:
+    """Σ log p of each sample's text [start, stop), in nats, with the block or (None) without."""
+    import torch
+    from torch.nn import functional as F
+
+    with torch.no_grad(), knocked_out(loaded, roles, block):
+        hidden_BSD = loaded.language_model(
+            inputs_embeds=embeds_BSD, attention_mask=inputs["attention_mask"], use_cache=False
+        ).last_hidden_state
+        out = []
+        for b, (start, stop) in enumerate(spans):
+            # Already behind the final norm; only the rows that predict the text go through the output matrix.
+            logits_TV = loaded.unembed(hidden_BSD[b, start - 1 : stop - 1], normalise=False)
+            log_TV = F.log_softmax(logits_TV.float(), -1)
+            ids_T1 = inputs["input_ids"][b, start:stop, None].to(log_TV.device)
+            out.append(float(log_TV.gather(-1, ids_T1).sum()))
+    return out

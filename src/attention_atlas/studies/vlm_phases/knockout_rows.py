@@ -1,0 +1,105 @@
+"""What the caption loses when attention between the modalities is cut in a window of layers; Winoground."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.studies.vlm_phases.knockout import OTHER, PLAIN
+from attention_atlas.studies.vlm_phases.phases import Stability
+from attention_atlas.studies.vlm_phases.winoground_scores import CHANCE, winoground
+
+METRIC = "log-prob change"
+UNDER_OTHER = f"{METRIC} under another picture"
+NET = f"net {METRIC}"
+
+
+def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[str, Any]]:
+    """`log-prob change` per token of the text, in nats, against the plain model: by block and window (layer:
+    the window's first, width in the condition), all layers (layer −1), another picture (layer −1: what the
+    picture is worth at all). With phases: `<metric> by phase`, the mean over windows whose middle lies in it
+    (layer l takes state l to state l + 1).
+
+    A block also puts the model in a state that it was never trained in, which costs probability whatever the
+    picture shows. `… under another picture` is the same change when another picture is shown throughout, and
+    `net log-prob change` is the first minus the second: what the block keeps from the text of its own
+    picture. Where the text is cut off in all layers, it equals the change under another picture alone."""
+    samples = dump.samples("knockout")
+    if not samples:
+        return []
+    images = dump.images("knockout")
+    log_NC = np.stack(dump.read("knockout", "log_prob")).astype(np.float64)
+    tokens_N1 = np.stack(dump.read("knockout", "tokens")).astype(np.float64)
+    conditions = list(dump.about["conditions"])
+    change = (log_NC - log_NC[:, [conditions.index(PLAIN)]]) / tokens_N1
+    base = dump.base | {"kind": "knockout", "metric": METRIC}
+    rows = mean_rows(
+        log_NC[:, [conditions.index(PLAIN)]] / tokens_N1,
+        images,
+        dump.base | {"kind": "knockout", "metric": "log-prob", "condition": PLAIN},
+        seed=seed,
+    )
+    other = change[:, [conditions.index(OTHER)]]
+    rows += mean_rows(other, images, base | {"condition": OTHER}, chance_NC=0.0, seed=seed)
+    by_block: dict[str, list[tuple[int, int, int]]] = {}
+    for c, name in enumerate(conditions):
+        if name not in (PLAIN, OTHER):
+            block, _, window = name.partition(" | ")
+            first, last = (int(x) for x in window.split("-"))
+            by_block.setdefault(block, []).append((c, first, last))
+    other_NC = np.stack(dump.read("knockout", "log_prob_other")).astype(np.float64)
+    change_other = (other_NC - other_NC[:, [conditions.index(PLAIN)]]) / tokens_N1
+    for metric, change_NC in ((METRIC, change), (UNDER_OTHER, change_other), (NET, change - change_other)):
+        rows += _block_rows(dump, phases, by_block, change_NC, images, metric, seed)
+    return rows
+
+
+def _block_rows(
+    dump: Dump,
+    phases: Stability | None,
+    by_block: Mapping[str, Sequence[tuple[int, int, int]]],
+    change: np.ndarray,
+    images: np.ndarray,
+    metric: str,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """`metric` of each block: (condition's column, first layer, last layer) of each window."""
+    base = dump.base | {"kind": "knockout", "metric": metric}
+    rows: list[dict[str, Any]] = []
+    for block, found in by_block.items():
+        whole = [c for c, first, last in found if (first, last) == (0, dump.layers - 1)]
+        if whole:
+            named = base | {"condition": f"{block}, all layers"}
+            rows += mean_rows(change[:, whole[:1]], images, named, chance_NC=0.0, seed=seed)
+        parts = [(c, first, last) for c, first, last in found if c not in whole]
+        if not parts:
+            continue
+        width = parts[0][2] - parts[0][1] + 1
+        named = base | {"condition": f"{block}, {width} layers"}
+        at, starts = [c for c, *_ in parts], [first for _, first, _ in parts]
+        rows += mean_rows(change[:, at], images, named, chance_NC=0.0, layers=starts, seed=seed)
+        for phase, start, end in phases.phases.edges(dump.layers + 1) if phases else []:
+            inside = [c for c, first, last in parts if start <= (first + last) / 2 < end]
+            if inside:
+                mean = change[:, inside].mean(1, keepdims=True)
+                named = base | {"metric": f"{metric} by phase", "condition": f"{block}, {phase}"}
+                rows += mean_rows(mean, images, named, chance_NC=0.0, seed=seed)
+    return rows
+
+
+def winoground_rows(dump: Dump, seed: int) -> list[dict[str, Any]]:
+    """Text, image, group score and matching; n counts quadruples, intervals resample quadruples. No rows for
+    data without quadruples."""
+    pairs = dump.about["pairs"]
+    if not pairs:
+        return []
+    score = np.array([p["scores"] for p in pairs], dtype=np.float64)
+    ids = [p["id"] for p in pairs]
+    rows: list[dict[str, Any]] = []
+    for metric, right in winoground(score).items():
+        base = dump.base | {"kind": "winoground", "metric": metric, "condition": "all"}
+        rows += mean_rows(right[:, None].astype(float), ids, base, chance_NC=CHANCE[metric], seed=seed)
+    return rows

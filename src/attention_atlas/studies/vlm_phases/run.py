@@ -1,0 +1,231 @@
+"""The dump of study 5: one model over one data set, everything the analyses need (statistics.h5, dump.json).
+
+statistics.h5, kind `decoder`, per example: unit_sums (L+2,G,D), counts (G,), span (2,) of the text; of the
+first `lens` samples lens_plain and lens_normalised (L+1,N) token ids; of the first `norm` samples norm and
+attention (L,R,S); of the first `knockout` samples log_prob and log_prob_other (C,) by condition
+and tokens (1,). Axes `row`, `sequence`.
+dump.json: what holds for all: vocabulary, grid, conditions, samples in their order, Winoground scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attention_atlas.data.pictures import encode_picture
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+from attention_atlas.files import write_json
+from attention_atlas.progress import progress
+from attention_atlas.recording import Axis, StatisticsWriter
+from attention_atlas.studies.vlm_phases.knockout import OTHER, PLAIN, block_log_probs, embedded, windows
+from attention_atlas.studies.vlm_phases.measure import GROUPS, measure, output_matrix
+from attention_atlas.studies.vlm_phases.norm_attention import ROWS
+from attention_atlas.studies.vlm_phases.winoground_scores import quadruples, score_quadruples
+
+if TYPE_CHECKING:
+    from attention_atlas.data.corpus import Corpus, Example
+    from attention_atlas.models.vlm.loaded import LoadedVlm
+    from attention_atlas.training.vlm_samples import Sample
+
+STATISTICS, ABOUT = "statistics.h5", "dump.json"
+PARTS = ("context", "lens", "norm", "knockout", "pairs")
+KIND, QUERY, KEY = "decoder", "row", "sequence"
+SHOWN = 160  # pixels: the longer side of pictures kept for figures
+
+
+@dataclass(frozen=True)
+class PhasesDump:
+    """Settings (conf/experiment/vlm_phases.yaml: dump). samples: {context | lens | norm | knockout |
+    pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
+    knock-out (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples'
+    pictures are kept for the figures. threads: of a CPU, 0 = all."""
+
+    samples: Mapping[str, int | None]
+    blocks: Sequence[str] = ("text → image",)
+    width: int = 3
+    stride: int = 1
+    prompt: str = "describe the picture."
+    split: str = "test"
+    batch_size: int = 16
+    lens: Sequence[str] = ("plain", "normalised")
+    pictures: int = 2
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.samples:
+            if name not in PARTS:
+                raise ConfigError(
+                    f"conf/experiment: dump: samples: '{name}' is no analysis{did_you_mean(str(name), PARTS)}"
+                )
+        if self.batch_size < 1:
+            raise ConfigError(f"conf/experiment: dump: batch_size: must be at least 1, not {self.batch_size}")
+
+    def count(self, part: str, there: int) -> int:
+        wanted = self.samples.get(part, 0)
+        return there if wanted is None else min(int(wanted), there)
+
+
+def draw(examples: Sequence[Example], seed: int) -> list[Example]:
+    """A random order of image-text pairs in which no picture comes twice before every picture came once."""
+    rng = np.random.default_rng([seed, 5])
+    turn: dict[str, int] = {}
+    ranked: list[tuple[int, int, int]] = []
+    for i in rng.permutation(len(examples)):
+        image = examples[i].image_id
+        turn[image] = turn.get(image, -1) + 1
+        ranked.append((turn[image], len(ranked), int(i)))
+    return [examples[i] for *_, i in sorted(ranked)]
+
+
+def dump_phases(
+    loaded: LoadedVlm,
+    corpus: Corpus,
+    settings: PhasesDump,
+    out: Path,
+    work: Path,
+    *,
+    data: str,
+    config_hash: str,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Write `out`/statistics.h5 and `out`/dump.json; goes on from `work` after a kill. Returns counts.
+    Raises AtlasError when the split is empty."""
+    from attention_atlas.training.vlm_samples import samples_of
+
+    examples = corpus.split(settings.split)
+    drawn = samples_of(corpus, draw(examples, seed), settings.prompt)
+    counts = {part: settings.count(part, len(drawn)) for part in PARTS[:4]}
+    drawn = drawn[: max(counts.values())]
+    if not drawn:
+        raise ConfigError("conf/experiment: dump: samples: all are 0; ask for at least one analysis")
+    blocks = windows(settings.blocks, len(loaded.decoder_layers), settings.width, settings.stride)
+    work.mkdir(parents=True, exist_ok=True)
+    with StatisticsWriter(
+        work / STATISTICS,
+        model=loaded.name,
+        config_hash=config_hash,
+        kinds={KIND: (QUERY, KEY)},
+        groups={KEY: list(GROUPS)},
+    ) as writer:
+        for at, batch in progress(list(_batches(drawn, settings.batch_size, writer.done)), "samples"):
+            found = _measured(loaded, batch, drawn, at, counts, settings)
+            if min(at) < counts["knockout"]:
+                _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
+            for i, (statistics, axes) in zip(at, found):
+                writer.write(drawn[i].id, {KIND: statistics}, axes)
+    # Quadruples need both of their pictures, so they come from every split that no model was trained on.
+    held = corpus.split("val+test")
+    pairs = quadruples(held)[: settings.count("pairs", len(held))]
+    scores = np.empty((0, 2, 2))
+    if pairs:
+        scores = score_quadruples(loaded, corpus, pairs, settings.prompt, settings.batch_size)
+    out.mkdir(parents=True, exist_ok=True)
+    (work / STATISTICS).replace(out / STATISTICS)
+    grid = loaded.grid
+    write_json(
+        out / ABOUT,
+        {
+            "model": loaded.name,
+            "data": data,
+            "grid": list(grid) if grid else None,
+            "layers": len(loaded.decoder_layers),
+            "rows": list(ROWS),
+            "groups": list(GROUPS),
+            "conditions": [PLAIN, OTHER, *(b.name for b in blocks)],
+            "counts": counts,
+            "pieces": _vocabulary(loaded),
+            "samples": [{"id": s.id, "image_id": s.image_id, "text": s.text} for s in drawn],
+            "pictures": {s.id: encode_picture(s.image, SHOWN) for s in drawn[: settings.pictures]},
+            "pairs": [{"id": p.id, "scores": np.round(s, 5).tolist()} for p, s in zip(pairs, scores)],
+        },
+    )
+    return {part: float(n) for part, n in counts.items()} | {"pairs": float(len(pairs))}
+
+
+def _batches(drawn: Sequence[Sample], size: int, done: Any) -> Iterator[tuple[list[int], list[Sample]]]:
+    for start in range(0, len(drawn), size):
+        at = [i for i in range(start, min(start + size, len(drawn))) if drawn[i].id not in done]
+        if at:
+            yield at, [drawn[i] for i in at]
+
+
+def _measured(
+    loaded: LoadedVlm,
+    batch: Sequence[Sample],
+    drawn: Sequence[Sample],
+    at: Sequence[int],
+    counts: Mapping[str, int],
+    settings: PhasesDump,
+) -> list[tuple[dict[str, np.ndarray], dict[str, Axis]]]:
+    """(statistics, axes) of each sample of the batch."""
+    inputs, spans = loaded.batch(batch), loaded.text_spans(batch)
+    roles = loaded.roles(inputs)
+    wanted = settings.lens if min(at) < counts["lens"] else ()
+    seen = measure(loaded, inputs, roles, spans, wanted, norm=min(at) < counts["norm"])
+    out = []
+    for b, i in enumerate(at):
+        kept = [s for s, role in enumerate(roles[b]) if role != "pad"]
+        statistics: dict[str, np.ndarray] = {
+            "unit_sums": seen.sums[b],
+            "counts": seen.counts[b],
+            "span": np.array(spans[b], dtype=np.int32),
+        }
+        if i < counts["lens"]:
+            statistics |= {f"lens_{name}": rows[b] for name, rows in seen.lens.items()}
+        if i < counts["norm"] and seen.norm is not None and seen.attention is not None:
+            statistics["norm"], statistics["attention"] = (
+                seen.norm[b][..., kept],
+                seen.attention[b][..., kept],
+            )
+        tokens = loaded.tokens(inputs["input_ids"][b, kept].tolist())
+        out.append((statistics, {QUERY: Axis(ROWS), KEY: Axis(tokens, [roles[b][s] for s in kept])}))
+    return out
+
+
+def _knock(
+    loaded: LoadedVlm,
+    batch: Sequence[Sample],
+    drawn: Sequence[Sample],
+    at: Sequence[int],
+    found: Sequence[tuple[dict[str, np.ndarray], dict[str, Axis]]],
+    count: int,
+    blocks: Sequence[Any],
+) -> None:
+    """Add log_prob, log_prob_other and tokens to the statistics of the batch's samples before `count`.
+
+    log_prob_other holds the same conditions with another picture shown throughout: what a block costs there
+    is the cost of running in an unusual state, as that picture tells nothing about the text."""
+    few = [b for b, i in enumerate(at) if i < count]
+    samples = [batch[b] for b in few]
+    others = [other_picture(drawn, at[b]) for b in few]
+    inputs, spans = loaded.batch(samples), loaded.text_spans(samples)
+    roles = loaded.roles(inputs)
+    embeds = embedded(loaded, inputs)
+    strange = embedded(loaded, loaded.batch(samples, images=[s.image for s in others]))
+    plain, *blocked = block_log_probs(loaded, embeds, inputs, spans, roles, blocks)
+    other, *blocked_other = block_log_probs(loaded, strange, inputs, spans, roles, blocks)
+    own_NC = np.array([plain, other, *blocked], dtype=np.float32).T
+    other_NC = np.array([other, other, *blocked_other], dtype=np.float32).T
+    for own, strange_C, b, (start, stop) in zip(own_NC, other_NC, few, spans):
+        found[b][0].update(log_prob=own, log_prob_other=strange_C)
+        found[b][0]["tokens"] = np.array([stop - start], dtype=np.float32)
+
+
+def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
+    """The next sample in the order that shows another picture. Raises AtlasError when there is none."""
+    for step in range(1, len(drawn)):
+        other = drawn[(index + step) % len(drawn)]
+        if other.image_id != drawn[index].image_id:
+            return other
+    raise AtlasError("knock-out: all samples show one picture; take more samples")
+
+
+def _vocabulary(loaded: LoadedVlm) -> list[str]:
+    """The piece of every token id; '' for ids that the output matrix has and the tokenizer lacks."""
+    size = int(output_matrix(loaded).weight.shape[0])
+    known = min(size, len(loaded.inputs.tokenizer))
+    return [piece or "" for piece in loaded.tokens(range(known))] + [""] * (size - known)

@@ -1,0 +1,154 @@
+"""Birds: from seeds to a picture of one bird, its parts with exact masks, and a full account of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attention_atlas.data.corpus import Example, Scene, SceneObject
+from attention_atlas.errors import ConfigError
+from attention_atlas.synthetic.birds.anatomy import build_bird
+from attention_atlas.synthetic.birds.backdrop import BACKDROPS, ground
+from attention_atlas.synthetic.birds.bird import IDS, PARTS, Bird, sample_bird
+from attention_atlas.synthetic.birds.palette import color_of
+from attention_atlas.synthetic.mesh import Part, bounds, moved
+from attention_atlas.synthetic.render import Light, Picture, Renderer, View
+from attention_atlas.synthetic.world import Made
+
+LEAST_SHARE = 0.001  # of the picture's pixels, from which on a part can be seen
+MAIN_SHARE = 0.6  # of the plumage, from which on a colour is the bird's
+PLUMAGE = ("back", "breast", "belly", "throat", "head", "crown", "wing", "tail")
+REDRAWS = 20
+DISTANCE, ANGLE = 6.0, 2 * np.degrees(np.arctan(0.5 / 6.0))  # a far eye that sees one unit of length
+FLOAT = {"duck": 0.62}  # of the girth: how deep a bird lies in water
+
+
+class Birds:
+    """`image_size` in pixels (square); a bird of which fewer than `least_parts` parts show is redrawn."""
+
+    def __init__(self, image_size: int = 64, least_parts: int = 8) -> None:
+        if not 32 <= image_size <= 1024:
+            raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
+        if not 1 <= least_parts <= len(PARTS):
+            raise ConfigError(
+                f"data.world.least_parts: {least_parts} is not between 1 and {len(PARTS)} parts"
+            )
+        self.image_size = image_size
+        self.least_parts = least_parts
+        self._renderer: Renderer | None = None
+
+    def describe_self(self) -> dict[str, Any]:
+        return {"world": "birds", "image_size": self.image_size, "least_parts": self.least_parts}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_renderer": None}  # a window stays in its process
+
+    def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
+        """Picture, Scene and description of one bird. Same seeds, same bytes."""
+        from attention_atlas.synthetic.birds.captions import account
+
+        picture, bird, objects = self._draw(seeds)
+        side = self.image_size
+        scene = Scene(image_id, f"images/{image_id}.png", side, side, split, objects, bird.family)
+        told = account(objects, bird.family)
+        example = Example(image_id, image_id, told.text, told.phrases, told.relations)
+        return Made(picture.rgb, scene, {"descriptions": [example]})
+
+    def _draw(self, seeds: list[int]) -> tuple[Picture, Bird, list[SceneObject]]:
+        if self._renderer is None:
+            self._renderer = Renderer(self.image_size)
+        for attempt in range(REDRAWS):
+            rng = np.random.default_rng(np.random.SeedSequence([*seeds, 0, attempt]))
+            bird = sample_bird(rng)
+            view, around = pose(bird)
+            picture = self._renderer.draw(view)
+            objects = scene_objects(bird, around, picture.ids, picture.whole)
+            if sum(o.label in PARTS for o in objects) >= self.least_parts:
+                return picture, bird, objects
+        raise ConfigError(
+            f"data.world.least_parts: no bird with {self.least_parts} visible parts in {REDRAWS} draws;"
+            " give less"
+        )
+
+
+def pose(bird: Bird) -> tuple[View, dict[str, tuple[str, list[str]]]]:
+    """The bird in the middle of a picture of side 1, with its surroundings.
+
+    Second: label and attributes of `backdrop` and, unless it flies, of `ground`.
+    """
+    rng = np.random.default_rng(bird.seed)
+    pieces = build_bird(bird)
+    low, high = bounds([p for parts in pieces.values() for p in parts])
+    scale = bird.share / max(high[0] - low[0], high[2] - low[2])
+    middle = (low + high) / 2
+    shift = (-float(middle[0]), 0.0, -float(middle[2]))
+    pieces = {name: [_scaled(moved(p, shift), scale) for p in parts] for name, parts in pieces.items()}
+    solids = [(IDS[name], pieces[name]) for name in PARTS if name in pieces]
+    label, attributes, parts = BACKDROPS[bird.backdrop](rng)
+    around = {"backdrop": (label, attributes)}
+    solids.append((IDS["backdrop"], parts))
+    if not bird.flying:
+        feet = (-(bird.girth + bird.legs) - float(middle[2])) * scale
+        if bird.ground == "water":
+            feet = (-FLOAT[bird.family] * bird.girth - float(middle[2])) * scale
+        label, attributes, parts = ground(bird.ground, feet, rng)
+        around["ground"] = (label, attributes)
+        solids.append((IDS["ground"], parts))
+    height = 0.0 if bird.ground in ("air", "branch") else float(rng.uniform(0.4, 1.1))
+    light = Light(
+        (float(rng.uniform(-2, 2)), -4.0, float(rng.uniform(1.5, 4.0))),
+        (0.0, 0.0, 0.0),
+        strength=float(rng.uniform(0.36, 0.5)),
+    )
+    view = View(
+        solids,
+        (0.0, -DISTANCE, height),
+        (0.0, 0.0, 0.0),
+        float(ANGLE),
+        [light],
+        float(rng.uniform(0.5, 0.58)),
+    )
+    return view, around
+
+
+def _scaled(part: Part, scale: float) -> Part:
+    return Part(part.points * scale, part.normals, part.uv, part.triangles, part.material)
+
+
+def scene_objects(
+    bird: Bird, around: dict[str, tuple[str, list[str]]], ids: NDArray[np.int32], whole: dict[int, int]
+) -> list[SceneObject]:
+    """The bird (id 0: all its parts together), its visible parts, the ground and the backdrop, by id.
+
+    `ids` (S, S) is the part of each pixel; `whole` the pixels each would cover if nothing stood before it.
+    A part with less than 0.1 % of the picture cannot be seen and is left out. The bird's colour is the one
+    that covers at least 60 % of its visible feathers, if there is one; its own occlusion is not known and 0.
+    """
+    masks = {name: ids == number for name, number in IDS.items()}
+    masks["bird"] = np.isin(ids, [IDS[p] for p in PARTS])
+    found = []
+    for name, number in IDS.items():
+        area = int(masks[name].sum())
+        if area < LEAST_SHARE * ids.size:
+            continue
+        label, attributes = around[name] if name in around else (name, bird.words(name))
+        if name == "bird":
+            attributes = attributes + main_color(bird, masks)
+            attributes += ["flying"] if bird.flying else []
+        hidden = 0.0 if name == "bird" else 1 - area / max(whole[number], area)
+        rows, columns = np.nonzero(masks[name])
+        x1, y1, x2, y2 = (float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+        found.append(SceneObject(number, label, attributes, (x1, y1, x2, y2), area, round(float(hidden), 4)))
+    return found
+
+
+def main_color(bird: Bird, masks: dict[str, NDArray[np.bool_]]) -> list[str]:
+    """The colour of most of the plumage, [] where none covers enough."""
+    areas: dict[str, int] = {}
+    for part in PLUMAGE:
+        color = color_of([bird.colors[part]])
+        areas[color] = areas.get(color, 0) + int(masks[part].sum())
+    color = max(sorted(areas), key=lambda c: areas[c])
+    return [color] if areas[color] >= MAIN_SHARE * sum(areas.values()) else []

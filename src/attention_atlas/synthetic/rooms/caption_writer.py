@@ -1,0 +1,185 @@
+"""How a caption is worded: noun phrases, facts and lists about one room, with the objects they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attention_atlas.data.corpus import Phrase, Relation
+from attention_atlas.synthetic.rooms.text.facts import RELATION_WORDS, Fact
+from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, article, plural_of, room_names
+from attention_atlas.synthetic.rooms.text.things import Thing, View
+
+# What things are said to do where they are, by what holds them. "" leaves the verb out.
+VERBS: dict[str, tuple[str, ...]] = {
+    "floor": ("", "", "standing", "sitting"),
+    "on": ("", "sitting", "resting", "placed"),
+    "in": ("", "sitting", "lying"),
+    "wall": ("", "hanging", "mounted"),
+    "ceiling": ("hanging",),
+}
+LYING = ("rug", "books", "pillow")
+# Parts of the room do nothing.
+STILL = ("door", "window", "curtains", "fireplace", "shelf")
+SMALL_LOOKS = ("size", "shape", "color", "pattern", "material")
+# Things one can say a room's name before: "a kitchen table".
+OF_ROOM = ("table", "chair", "cabinet", "counter", "sink", "mirror", "window", "door", "rug", "bed", "desk")
+# Facts seldom worth a caption, or awkward as one.
+UNSAID = ("far", "near", "on floor", "on wall", "against", "hanging", "below", "left", "right", "middle")
+# People caption the same few things of a picture: so many facts and kinds of things are up for choice.
+FACTS, LABELS = 8, 6
+PLAIN = 0.35  # how much less a part of the room (a window, a door) is looked at
+
+
+class Telling:
+    """A caption being written: text with the phrases and relations found so far."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.phrases: list[Phrase] = []
+        self.relations: list[Relation] = []
+
+    def say(self, piece: str) -> tuple[int, int]:
+        """Add words; their character span."""
+        if not piece:
+            return len(self.text), len(self.text)
+        self.text += (" " if self.text else "") + piece
+        return len(self.text) - len(piece), len(self.text)
+
+    def name(self, things: Sequence[Thing], words_: str) -> tuple[int, int]:
+        span = self.say(words_)
+        ids = [t.id for t in things]
+        self.phrases.append(Phrase(*span, ids, "group" if len(ids) > 1 else "object"))
+        return span
+
+
+@dataclass
+class Writer:
+    """One room and a source of chance."""
+
+    view: View
+    facts: list[Fact]
+    rng: np.random.Generator
+
+    def pick(self, options: Sequence[str]) -> str:
+        return options[int(self.rng.integers(len(options)))]
+
+    def chance(self, p: float) -> bool:
+        return bool(self.rng.random() < p)
+
+    def phrase(self, things: Sequence[Thing], plain: bool = False) -> str:
+        """A noun phrase for one thing or several of one label: "a small wooden table", "two red chairs"."""
+        first = things[0]
+        names = [
+            n
+            for n in first.names
+            if not any(n in t.names for t in self.view.things if t.label != first.label)
+        ]
+        noun = (names or list(first.names))[0] if self.chance(0.85) else self.pick(names or list(first.names))
+        looks = [] if plain else [getattr(first, slot) for slot in SMALL_LOOKS if self._same(things, slot)]
+        keep = min(len(looks), int(self.rng.choice([0, 1, 2], p=[0.3, 0.55, 0.15])))
+        chosen = sorted(self.rng.choice(len(looks), size=keep, replace=False).tolist()) if keep else []
+        if keep == 1 and first.color in looks and self.chance(0.6):
+            chosen = [looks.index(first.color)]  # what people name first
+        adjectives = [looks[i] for i in chosen]
+        if (
+            first.label in OF_ROOM
+            and " " not in self.view.category
+            and not first.plural
+            and self.chance(0.12)
+        ):
+            noun = f"{self.view.category} {noun}"
+        rest = " ".join([*adjectives, noun])
+        if len(things) > 1:
+            plural = " ".join([*adjectives, noun if first.plural else plural_of(noun)])
+            count = NUMBERS[len(things)] if len(things) < len(NUMBERS) else "several"
+            return plural if first.plural and self.chance(0.5) else f"{count} {plural}"
+        if first.plural:
+            return f"some {rest}" if self.chance(0.6) else rest
+        return f"{article(rest)} {rest}"
+
+    @staticmethod
+    def _same(things: Sequence[Thing], slot: str) -> bool:
+        values = {getattr(t, slot) for t in things}
+        return len(values) == 1 and values != {""}
+
+    def verb(self, thing: Thing) -> str:
+        if thing.label in STILL:
+            return ""
+        if thing.label in LYING and thing.support != "wall":
+            return self.pick(("", "lying", "lying"))
+        return self.pick(VERBS.get(thing.support, ("",)))
+
+    def things_of(self, ids: Sequence[int]) -> list[Thing]:
+        return [self.view.by_id[i] for i in ids]
+
+    def fact(self, among: Sequence[Fact] | None = None) -> Fact | None:
+        """A fact worth saying, the likelier the more salient its things."""
+        facts = list(self.facts if among is None else among)
+        if not facts:
+            return None
+        weights = np.array([self.worth(f) for f in facts])
+        if weights.sum() <= 0:
+            return None
+        return facts[int(self.rng.choice(len(facts), p=weights / weights.sum()))]
+
+    def worth(self, fact: Fact) -> float:
+        targets = max(salience(t) for t in self.things_of(fact.targets))
+        landmarks = [salience(t) for t in self.things_of(fact.landmarks)]
+        return fact.weight * (targets + max(landmarks, default=0.05)) ** 2
+
+    def tell(self, out: Telling, fact: Fact, target: tuple[int, int] | None = None) -> None:
+        """Say "<target> <verb> <relation> <landmark>"; a target that was said already is given by its
+        span."""
+        targets, landmarks = self.things_of(fact.targets), self.things_of(fact.landmarks)
+        if target is None:
+            target = out.name(targets, self.phrase(targets))
+        out.say(self.verb(targets[0]) if fact.relation not in ("corner", "middle", "against") else "")
+        relation = out.say(self.pick(RELATION_WORDS[fact.relation][2]))
+        if landmarks:
+            shell = landmarks[0].shell
+            said = (
+                f"{self.pick(('the', 'a' if landmarks[0].label == 'wall' else 'the'))} {landmarks[0].label}"
+            )
+            if not shell:
+                said = self.phrase(landmarks)
+                if said == out.text[target[0] : target[1]] and said.startswith(("a ", "an ")):
+                    said = f"another {said.split(' ', 1)[1]}"
+            landmark = out.name(landmarks, said)
+        else:
+            landmark = self.room(out, "the" if self.chance(0.4) else "")
+        out.relations.append(
+            Relation(target, relation, landmark, fact.type, list(fact.targets), list(fact.landmarks))
+        )
+
+    def room(self, out: Telling, start: str = "") -> tuple[int, int]:
+        name = self.pick(room_names(self.view.category)) if self.chance(0.85) else "room"
+        span = out.say(f"{start or article(name)} {name}")
+        out.phrases.append(Phrase(*span, [], "abstract"))
+        return span
+
+    def salient(self, count: int) -> list[list[Thing]]:
+        """Up to `count` kinds of things with all their members, drawn by salience."""
+        by_label: dict[str, float] = {}
+        for thing in self.view.things:
+            by_label[thing.label] = max(by_label.get(thing.label, 0.0), salience(thing))
+        labels = sorted(by_label, key=lambda x: (-by_label[x], x))[:LABELS]
+        weights = np.array([by_label[x] for x in labels]) ** 2
+        count = min(count, len(labels))
+        drawn = self.rng.choice(len(labels), size=count, replace=False, p=weights / weights.sum())
+        # The most salient first, as people tell.
+        return [[t for t in self.view.things if t.label == labels[i]] for i in sorted(drawn)]
+
+    def list_of(self, out: Telling, groups: Sequence[Sequence[Thing]]) -> None:
+        for n, group in enumerate(groups):
+            if n:
+                out.say("and" if n == len(groups) - 1 else ",")
+            if n and n < len(groups) - 1:
+                out.text = out.text.replace(" ,", ",")
+            out.name(group, self.phrase(group))
+
+
+def salience(thing: Thing) -> float:
+    return thing.salience * (PLAIN if thing.label in STILL else 1.0)

@@ -1,0 +1,226 @@
+"""Five one-sentence captions per room, as people caption photographs: one salient thing or fact each, 16
+words at most, no full stop. Every caption is true of the room; its phrases know which objects they mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attention_atlas.data.corpus import Example, SceneObject, write_examples
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.words import words
+from attention_atlas.synthetic.rooms.caption_writer import FACTS, UNSAID, Telling, Writer
+from attention_atlas.synthetic.rooms.plan import Plan
+from attention_atlas.synthetic.rooms.text.facts import find_facts
+from attention_atlas.synthetic.rooms.text.things import look_at
+
+TRIES = 60
+# Captions of photographs grow with what there is to see. A room with FULL_ROOM kinds of things in view (about
+# one in six) is captioned in LONG words, so that a captioner can learn when to write long captions. Its beam
+# search prefers short ones: where length does not depend on the picture, none would reach 16 words, and with
+# 15 or 16 words to imitate it stops at 15.
+FULL_ROOM, LONG = 12, 16
+
+
+def a_fact(w: Writer, out: Telling) -> bool:
+    """A brown lamp standing on a small table."""
+    fact = w.fact()
+    if fact:
+        w.tell(out, fact)
+    return fact is not None
+
+
+def there_is(w: Writer, out: Telling) -> bool:
+    """There is a vase on the wooden table."""
+    fact = w.fact()
+    if fact:
+        many = len(fact.targets) > 1 or w.view.by_id[fact.targets[0]].plural
+        out.say("there are" if many else "there is")
+        w.tell(out, fact)
+    return fact is not None
+
+
+def room_with(w: Writer, out: Telling) -> bool:
+    """A kitchen with a table and two chairs."""
+    groups = w.salient(int(w.rng.choice([1, 2, 3], p=[0.15, 0.5, 0.35])))
+    if groups:
+        w.room(out)
+        full = ("filled with",) if len(groups) > 1 else ()
+        out.say(w.pick(("with", "with", "with", "containing", "featuring", "that has", *full)))
+        w.list_of(out, groups)
+    return bool(groups)
+
+
+def room_full(w: Writer, out: Telling) -> bool:
+    """A kitchen with a table, two chairs, a stove and a white fridge."""
+    groups = w.salient(int(w.rng.integers(3, 6)))
+    w.room(out)
+    out.say(w.pick(("with", "with", "filled with")))
+    w.list_of(out, groups)
+    return len(groups) > 2
+
+
+def room_with_fact(w: Writer, out: Telling) -> bool:
+    """A bedroom with a lamp next to the bed."""
+    fact = w.fact([f for f in w.facts if f.landmarks])
+    if fact:
+        w.room(out)
+        out.say("with")
+        w.tell(out, fact)
+    return fact is not None
+
+
+def thing_in_room(w: Writer, out: Telling) -> bool:
+    """Two chairs and a lamp in a living room."""
+    groups = w.salient(int(w.rng.integers(1, 3)))
+    if groups:
+        w.list_of(out, groups)
+        out.say(w.pick(("in", "in", "inside")))
+        w.room(out)
+    return bool(groups)
+
+
+def two_facts(w: Writer, out: Telling) -> bool:
+    """A vase on a table next to a sofa."""
+    first = w.fact([f for f in w.facts if len(f.landmarks) == 1 and not w.view.by_id[f.landmarks[0]].shell])
+    if first is None:
+        return False
+    middle = first.landmarks[0]
+    more = [
+        f
+        for f in w.facts
+        if f.targets == (middle,) and f.landmarks and not set(f.landmarks) & set(first.targets)
+    ]
+    second = w.fact(more)
+    if second is None:
+        return False
+    w.tell(out, first)
+    w.tell(out, second, out.relations[-1].landmark)
+    return True
+
+
+def holding(w: Writer, out: Telling) -> bool:
+    """A small table holding a lamp; a shelf filled with books."""
+    fact = w.fact([f for f in w.facts if f.relation in ("on", "in") and f.landmarks])
+    if fact is None:
+        return False
+    landmarks, targets = w.things_of(fact.landmarks), w.things_of(fact.targets)
+    out.name(landmarks, w.phrase(landmarks))
+    options = (
+        ("holding", "with", "containing") if fact.relation == "in" else ("holding", "with", "displaying")
+    )
+    out.say(w.pick(options))
+    out.name(targets, w.phrase(targets))
+    if fact.relation == "on" and w.chance(0.5):
+        out.say("on top")
+    return True
+
+
+def a_sign(w: Writer, out: Telling) -> bool:
+    """A red sign that says home hanging on the wall."""
+    signs = [t for t in w.view.things if t.placed.text]
+    if not signs:
+        return False
+    out.name(signs[:1], w.phrase(signs[:1]))
+    out.say(w.pick(("that says", "reading")))
+    out.say(signs[0].placed.text.lower())
+    out.say(w.pick(("", "hanging")))
+    out.say("on the wall" if w.chance(0.6) else "in")
+    if out.text.endswith(" in"):
+        w.room(out)
+    return True
+
+
+def a_view(w: Writer, out: Telling) -> bool:
+    """A view of a small office with a desk."""
+    groups = w.salient(int(w.rng.integers(1, 3)))
+    if groups:
+        out.say(w.pick(("a view of", "a picture of", "the inside of")))
+        w.room(out)
+        out.say("with")
+        w.list_of(out, groups)
+    return bool(groups)
+
+
+WAYS: tuple[tuple[Callable[[Writer, Telling], bool], float], ...] = (
+    (a_fact, 4.0),
+    (there_is, 0.6),
+    (room_with, 5.0),
+    (room_with_fact, 2.5),
+    (thing_in_room, 1.5),
+    (two_facts, 2.5),
+    (holding, 1.0),
+    (a_sign, 0.4),
+    (a_view, 0.6),
+)
+
+
+def caption(writer: Writer, max_words: int, min_words: int = 0) -> Telling:
+    """One caption of at most `max_words` words, and of at least `min_words` if any of `TRIES` is that long;
+    otherwise the longest. Raises AtlasError for a room with nothing to say about."""
+    ways = ((room_full, 5.0), *WAYS) if min_words else WAYS
+    weights = np.array([weight for _, weight in ways])
+    longest, most = None, 0
+    for _ in range(TRIES):
+        way = ways[int(writer.rng.choice(len(ways), p=weights / weights.sum()))][0]
+        out = Telling()
+        if not way(writer, out):
+            continue
+        count = len(words(out.text))
+        if min_words <= count <= max_words:
+            return out
+        if most < count <= max_words:
+            longest, most = out, count
+    if longest is not None:
+        return longest
+    raise AtlasError(f"captions: a {writer.view.category} shows nothing to caption; render the world anew")
+
+
+class Captions:
+    """The annotator of conf/data/rooms_captions.yaml: `per_scene` different captions for each scene.
+
+    Captions have at most `max_words` words. Those of a room with `FULL_ROOM` kinds of things in view have at
+    least `LONG`, or `max_words` if that is less.
+    """
+
+    def __init__(self, per_scene: int = 5, max_words: int = 16) -> None:
+        if per_scene < 1 or max_words < 6:
+            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and max_words at least 6")
+        self.per_scene, self.max_words = per_scene, max_words
+
+    def of_room(self, plan: Plan, objects: Sequence[SceneObject], rng: np.random.Generator) -> list[Telling]:
+        view = look_at(plan, objects)
+        writer = Writer(view, [f for f in find_facts(view) if f.relation not in UNSAID], rng)
+        writer.facts = sorted(writer.facts, key=lambda f: (-writer.worth(f), str(f)))[:FACTS]
+        full = len({thing.label for thing in view.things}) >= FULL_ROOM
+        min_words = min(LONG, self.max_words) if full else 0
+        told: dict[str, Telling] = {}
+        for _ in range(TRIES):
+            new = caption(writer, self.max_words, min_words)
+            told.setdefault(new.text, new)
+            if len(told) == self.per_scene:
+                break
+        return list(told.values())
+
+    def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
+        """Write the captions of every scene under `corpus_root` to `out` (Examples, one per line)."""
+        from attention_atlas.data.corpus import read_corpus
+        from attention_atlas.synthetic.rooms.plan_file import read_plans
+
+        plans = read_plans(Path(corpus_root) / "plans.jsonl")
+        scenes = read_corpus(corpus_root).scenes
+        examples = []
+        for number, (image_id, scene) in enumerate(scenes.items()):
+            if image_id not in plans:
+                raise AtlasError(
+                    f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world anew"
+                )
+            rng = np.random.default_rng(np.random.SeedSequence([seed, number, 5]))
+            for n, told in enumerate(self.of_room(plans[image_id], scene.objects, rng)):
+                examples.append(
+                    Example(f"{image_id}.c{n}", image_id, told.text, told.phrases, told.relations)
+                )
+        write_examples(out, examples)

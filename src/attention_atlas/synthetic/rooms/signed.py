@@ -1,0 +1,147 @@
+"""Signed rooms: furnished rooms with several signs on their walls, whose words come from a long list.
+
+The rooms of `rooms` have one sign at most and thirty texts among all of them: what a sign says can be
+guessed, and there is nothing to choose from. Here every picture has several, of different colours as a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.data.corpus import Example, Scene, SceneObject
+from attention_atlas.errors import ConfigError
+from attention_atlas.synthetic.render import Picture, Renderer, View
+from attention_atlas.synthetic.rooms.categories import CATEGORIES
+from attention_atlas.synthetic.rooms.kinds import KINDS
+from attention_atlas.synthetic.rooms.layout import Layout, Thing
+from attention_atlas.synthetic.rooms.looks import choose
+from attention_atlas.synthetic.rooms.plan import Camera, Plan
+from attention_atlas.synthetic.rooms.plan_file import plan_row
+from attention_atlas.synthetic.rooms.sample import Room
+from attention_atlas.synthetic.rooms.shell import build_shell
+from attention_atlas.synthetic.rooms.sign_words import TEXT_HIDDEN, draw_text
+from attention_atlas.synthetic.rooms.view import choose_camera, choose_lights
+from attention_atlas.synthetic.rooms.ways import furnish
+from attention_atlas.synthetic.rooms.ways.base import WALL_TURN, at_wall, random_along
+from attention_atlas.synthetic.rooms.world import REDRAWS, scene_objects
+from attention_atlas.synthetic.world import Made
+
+TRIES = 30
+OWN_COLOUR = 0.8  # chance that a sign may not have the colour of another
+WALL_SHARES = {"back": 0.76, "left": 0.12, "right": 0.12}
+HEIGHTS = (1.0, 2.1)  # of the lower edge, metres
+
+
+class SignedRooms:
+    """`image_size` in pixels (square); rooms with fewer readable signs than `signs[0]` are redrawn, at most
+    `signs[1]` are tried."""
+
+    def __init__(self, image_size: int = 256, signs: Sequence[int] = (3, 5)) -> None:
+        if not 64 <= image_size <= 1024:
+            raise ConfigError(f"data.world.image_size: {image_size} is not between 64 and 1024 pixels")
+        least, most = signs
+        if not 1 <= least <= most <= 6:
+            raise ConfigError(f"data.world.signs: {list(signs)} is no range within 1..6; correct it")
+        self.image_size, self.least, self.most = image_size, least, most
+        self._renderer: Renderer | None = None
+
+    def describe_self(self) -> dict[str, Any]:
+        return {"world": "rooms_with_signs", "image_size": self.image_size, "signs": [self.least, self.most]}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_renderer": None}  # a window stays in its process
+
+    def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
+        """Picture, Scene, plan and description of one room. Same seeds, same bytes."""
+        from attention_atlas.synthetic.rooms.text import describe
+
+        picture, plan, objects = self._draw(split, seeds)
+        side = self.image_size
+        scene = Scene(image_id, f"images/{image_id}.png", side, side, split, objects, plan.category)
+        text, phrases, relations = describe(
+            plan, objects, np.random.default_rng(np.random.SeedSequence([*seeds, 1]))
+        )
+        example = Example(image_id, image_id, text, phrases, relations)
+        return Made(picture.rgb, scene, {"descriptions": [example]}, {"plans": plan_row(image_id, plan)})
+
+    def _draw(self, split: str, seeds: list[int]) -> tuple[Picture, Plan, list[SceneObject]]:
+        if self._renderer is None:
+            self._renderer = Renderer(self.image_size)
+        for attempt in range(REDRAWS):
+            rng = np.random.default_rng(np.random.SeedSequence([*seeds, 0, attempt]))
+            count = int(rng.integers(self.least, self.most + 1))
+            room = sample_signed_room(rng, split, count)
+            if sum(bool(o.text) for o in room.plan.objects) < self.least:
+                continue
+            picture = self._renderer.draw(room.view)
+            objects = scene_objects(room.plan, picture.ids, picture.whole)
+            if len(readable(objects)) >= self.least:
+                return picture, room.plan, objects
+        raise ConfigError(
+            f"data.world.signs: no room with {self.least} readable signs in {REDRAWS} draws; give fewer"
+        )
+
+
+def readable(objects: Sequence[SceneObject]) -> list[SceneObject]:
+    """The objects with words on them of which nothing is hidden."""
+    return [o for o in objects if o.text and o.occlusion <= TEXT_HIDDEN]
+
+
+def sample_signed_room(rng: np.random.Generator, split: str, count: int) -> Room:
+    """A room with up to `count` signs, furnished around them. Same generator state, same room."""
+    names = list(CATEGORIES)
+    weights = np.array([CATEGORIES[n].weight for n in names])
+    category = CATEGORIES[str(rng.choice(names, p=weights / weights.sum()))]
+    width, depth, height = (float(rng.uniform(a, b)) for a, b in ((3.8, 5.2), (3.2, 4.2), (2.5, 2.8)))
+    size = (round(width, 3), round(depth, 3), round(height, 3))
+    camera = _rounded(choose_camera(size, rng))
+    lights, ambient = choose_lights(size, rng)
+    shell = build_shell(category, size, rng)
+    layout = Layout(category, size, camera, rng, first_id=len(shell))
+    colours: set[str] = set()
+    taken: set[str] = set()
+    for _ in range(count):
+        thing = hang_sign(layout, split, taken, colours)
+        if thing is not None:
+            taken |= set(thing.placed.text.lower().split())
+            colours.add(thing.placed.color)
+    for step in category.steps:
+        if step.kind not in ("sign", "painting"):
+            furnish(layout, step)
+    layout.settle()
+    objects = [placed for placed, _ in shell] + [t.placed for t in layout.things]
+    solids = [(placed.id, parts) for placed, parts in shell]
+    solids += [(t.placed.id, t.parts) for t in layout.things]
+    return Room(
+        Plan(category.name, size, camera, objects),
+        View(solids, camera.eye, camera.target, camera.angle, lights, ambient),
+    )
+
+
+def _rounded(camera: Camera) -> Camera:
+    """To millimetres, as the sizes of rooms."""
+    eye, target = (tuple(round(v, 3) for v in point) for point in (camera.eye, camera.target))
+    return Camera(eye, target, round(camera.angle, 2))  # type: ignore[arg-type]
+
+
+def hang_sign(room: Layout, split: str, taken: set[str], colours: set[str]) -> Thing | None:
+    """One more sign on a wall, or None where none fits."""
+    rng = room.rng
+    text = draw_text(rng, split, taken)
+    own = rng.random() < OWN_COLOUR
+    chosen = choose(KINDS["sign"], rng, text)
+    while own and chosen.color in colours and len(colours) < len(KINDS["sign"].colors):
+        chosen = choose(KINDS["sign"], rng, text)
+    for _ in range(TRIES):
+        wall = str(rng.choice(list(WALL_SHARES), p=list(WALL_SHARES.values())))
+        shape = room.shape("sign", chosen, WALL_TURN[wall])
+        tall = float(shape.high[2] - shape.low[2])
+        z = min(float(rng.uniform(*HEIGHTS)), room.size[2] - tall - 0.05)
+        at = at_wall(room, shape, wall, random_along(room, shape, wall), z, 0.005)
+        thing = room.put(shape, at, "wall", wall=wall)
+        if thing is not None:
+            return thing
+    return None

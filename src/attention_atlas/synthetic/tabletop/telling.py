@@ -1,0 +1,100 @@
+"""A text that is being written: words with the phrases and relations in them, and how shapes are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attention_atlas.data.corpus import Phrase, Relation, Span
+from attention_atlas.synthetic.tabletop.looks import ATTRIBUTES
+from attention_atlas.synthetic.tabletop.table import Item, Table
+
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+# How people also call them; the first is what the world calls them.
+ALSO: dict[str, tuple[str, ...]] = {
+    "sphere": ("sphere", "sphere", "ball"),
+    "cube": ("cube", "cube", "block"),
+    "large": ("large", "large", "big"),
+    "small": ("small", "small", "little"),
+}
+SIDE_WORDS: dict[str, tuple[str, ...]] = {
+    "left": ("to the left of", "left of", "on the left of"),
+    "right": ("to the right of", "right of", "on the right of"),
+    "front": ("in front of",),
+    "behind": ("behind",),
+}
+ADJECTIVES = tuple(ATTRIBUTES)[:3]
+COLOR_NAMED, ONE_MORE = (
+    0.75,
+    0.15,
+)  # chances of attributes that are not needed to tell a shape from the others
+
+
+class Telling:
+    """Text so far, with phrases and relations by character spans."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.phrases: list[Phrase] = []
+        self.relations: list[Relation] = []
+
+    def say(self, piece: str, glue: str = " ") -> Span:
+        """Add words; their character span."""
+        self.text += (glue if self.text else "") + piece
+        return len(self.text) - len(piece), len(self.text)
+
+    def name(self, ids: Sequence[int], piece: str, glue: str = " ") -> Span:
+        """Add a noun phrase that means these objects."""
+        span = self.say(piece, glue)
+        kind = "group" if len(ids) > 1 else "object" if ids else "miss"
+        self.phrases.append(Phrase(*span, list(ids), kind))
+        return span
+
+    def relate(self, relation: str, target: Span, said: Span, landmark: Span) -> None:
+        """Note that the phrase at `target` stands in a relation to the one at `landmark`."""
+        means = {(p.start, p.end): p.objects for p in self.phrases}
+        self.relations.append(
+            Relation(target, said, landmark, "direction", list(means[target]), list(means[landmark]))
+        )
+
+
+def article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def matching(table: Table, words: dict[str, str]) -> list[Item]:
+    """The shapes that have all these attributes (kind -> word); all of them for none."""
+    return [i for i in table.items if all(getattr(i, kind) == word for kind, word in words.items())]
+
+
+def distinct(item: Item, table: Table, rng: np.random.Generator) -> dict[str, str]:
+    """Attributes that only this shape has: its shape, mostly its colour, as few more as a random order
+    needs, now and then one more. No two shapes are alike in all four, so there is always a way."""
+    chosen = {"shape": item.shape}
+    if rng.random() < COLOR_NAMED:
+        chosen["color"] = item.color
+    order = [str(kind) for kind in rng.permutation(ADJECTIVES) if kind not in chosen]
+    while order and (len(matching(table, chosen)) > 1 or rng.random() < ONE_MORE):
+        kind = order.pop(0)
+        chosen[kind] = getattr(item, kind)
+    return chosen
+
+
+def wording(words: dict[str, str], rng: np.random.Generator | None = None, many: bool = False) -> str:
+    """Adjectives and noun: "small red cube", "cubes". With `rng`, now and then a synonym."""
+
+    def said(word: str) -> str:
+        if rng is None or word not in ALSO:
+            return word
+        return str(rng.choice(ALSO[word]))
+
+    pieces = [said(words[kind]) for kind in ADJECTIVES if kind in words]
+    noun = said(words["shape"]) if "shape" in words else "object"
+    return " ".join([*pieces, noun + ("s" if many else "")])
+
+
+def a(words: dict[str, str], rng: np.random.Generator | None = None) -> str:
+    """With its article: "an orange cone"."""
+    said = wording(words, rng)
+    return f"{article(said)} {said}"

@@ -1,1 +1,0 @@
-"""Text to image: pairs to train on, and measures of generated pictures."""

@@ -1,0 +1,197 @@
+"""Pictures with their captions, in batches in which no caption is true of another picture by being its own.
+
+Axes: B pairs, T words, S pixels of a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attention_atlas.data.pictures import read_rgb
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.language.vocabulary import PAD, Vocabulary
+from attention_atlas.training.captions import tokens
+
+if TYPE_CHECKING:
+    from attention_atlas.data.corpus import Corpus, Example
+
+
+class SquarePictures:
+    """Pictures of a corpus as uint8 (3,S,S). `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out, else the
+    middle square. Pictures are kept in memory up to `keep_bytes`; those beyond are read each time.
+
+    enlarged: length of the shorter edge at which a picture (or its crop) is kept whole, to cut squares of
+    different places from it; 0: only the square itself is kept.
+    """
+
+    def __init__(self, corpus: Corpus, size: int, keep_bytes: int = 8 << 30, enlarged: int = 0) -> None:
+        if 0 < enlarged < size:
+            raise ConfigError(f"conf/train: enlarged: {enlarged} is less than size {size}; 0 for none")
+        self.corpus, self.size, self.enlarged = corpus, size, enlarged
+        self._room = keep_bytes
+        self._kept: dict[str, Tensor] = {}
+
+    def get(self, example: Example, place: tuple[float, float] = (0.5, 0.5)) -> Tensor:
+        """The square at `place`: how far down and to the right it lies, each in 0..1."""
+        kept = self._whole(example)
+        y, x = (round(p * (n - self.size)) for p, n in zip(place, kept.shape[1:]))
+        return kept[:, y : y + self.size, x : x + self.size]
+
+    def _whole(self, example: Example) -> Tensor:
+        name = example.image_id
+        if name in self._kept:
+            return self._kept[name]
+        pixels = self._read(name, example.extra.get("crop"))
+        if pixels.numel() <= self._room:
+            self._room -= pixels.numel()
+            self._kept[name] = pixels
+        return pixels
+
+    def _read(self, name: str, crop: Sequence[int] | None) -> Tensor:
+        from PIL import Image
+
+        image = read_rgb(self.corpus.image_path(name))
+        side = min(image.size)
+        if crop is None and not self.enlarged:
+            x, y = (image.width - side) // 2, (image.height - side) // 2
+            crop = [x, y, x + side, y + side]
+        if crop is not None:
+            image = image.crop((crop[0], crop[1], crop[2], crop[3]))
+            side = min(image.size)
+        shorter = self.enlarged or self.size
+        to = (self.size, self.size) if not self.enlarged else _scaled(image.size, shorter / side)
+        image = image.resize(to, Image.Resampling.BOX)
+        return torch.from_numpy(np.array(image, dtype=np.uint8).transpose(2, 0, 1).copy())
+
+    def batch(
+        self,
+        examples: Sequence[Example],
+        mirrored_B: Sequence[bool] | None = None,
+        places_B2: Sequence[tuple[float, float]] | None = None,
+    ) -> Tensor:
+        """(B,3,S,S) float32 in -1..1."""
+        places = places_B2 or [(0.5, 0.5)] * len(examples)
+        pixels = torch.stack([self.get(e, p) for e, p in zip(examples, places)])
+        pixels = pixels.float().div_(127.5).sub_(1)
+        for b, turned in enumerate(mirrored_B or ()):
+            if turned:
+                pixels[b] = pixels[b].flip(-1)
+        return pixels
+
+
+def _scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    return round(size[0] * factor), round(size[1] * factor)
+
+
+def word_ids(vocab: Vocabulary, text: str, max_words: int) -> list[int]:
+    """Ids of the first `max_words` words of a caption."""
+    return vocab.encode(tokens(text)[:max_words])
+
+
+def padded_words(rows: Sequence[Sequence[int]]) -> Tensor:
+    """`ids_BT`: words, PAD... (no BOS or EOS, as AttnGAN's text encoder reads them)."""
+    ids_BT = torch.full((len(rows), max(map(len, rows))), PAD)
+    for b, row in enumerate(rows):
+        ids_BT[b, : len(row)] = torch.tensor(row)
+    return ids_BT
+
+
+class Pairs:
+    """The examples of a split. mirror: half of the pictures are turned left to right. by_category: pictures
+    of one category count as one class (`class_B`), so that they are no wrong answers to each other's
+    captions. rounds: captions of each picture in an epoch (0: all), other ones in the next epoch. enlarged:
+    training pictures are squares cut at random from pictures of this shorter edge (0: the whole squares)."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: str,
+        vocab: Vocabulary,
+        size: int,
+        max_words: int,
+        mirror: bool = True,
+        by_category: bool = False,
+        pictures: SquarePictures | None = None,
+        rounds: int = 0,
+        enlarged: int = 0,
+    ) -> None:
+        self.examples = corpus.split(split)
+        self.split, self.wanted_rounds = split, rounds
+        if not self.examples:
+            raise AtlasError(f"{corpus.root}: split '{split}' has no caption; check data and split names")
+        self.corpus, self.mirror, self.by_category = corpus, mirror, by_category
+        self.pictures = pictures or SquarePictures(corpus, size, enlarged=enlarged)
+        self.ids = [word_ids(vocab, e.text, max_words) for e in self.examples]
+        self.of_image: dict[str, list[int]] = {}
+        for i, example in enumerate(self.examples):
+            self.of_image.setdefault(example.image_id, []).append(i)
+        self.images = list(self.of_image)
+        kinds = sorted({corpus.scenes[name].category for name in self.images})
+        self._class = {
+            name: kinds.index(corpus.scenes[name].category) if by_category else i
+            for i, name in enumerate(self.images)
+        }
+
+    def batch(
+        self,
+        numbers: Sequence[int],
+        mirrored_B: Sequence[bool] | None = None,
+        places_B2: Sequence[tuple[float, float]] | None = None,
+    ) -> dict[str, Tensor]:
+        """`ids_BT`, `pixels_BCSS`, `class_B` of the examples with these numbers."""
+        chosen = [self.examples[i] for i in numbers]
+        return {
+            "ids_BT": padded_words([self.ids[i] for i in numbers]),
+            "pixels_BCSS": self.pictures.batch(chosen, mirrored_B, places_B2),
+            "class_B": torch.tensor([self._class[e.image_id] for e in chosen]),
+        }
+
+    def rounds(self) -> int:
+        return self.wanted_rounds or max(map(len, self.of_image.values()))
+
+    def steps(self, batch_size: int) -> int:
+        """Batches of an epoch. Raises AtlasError where there are fewer pictures than a batch takes, or where
+        all are of one class, which leaves no wrong answer to learn from."""
+        if self.by_category and len(set(self._class.values())) < 2:
+            raise AtlasError(
+                f"{self.corpus.root}: all pictures of split '{self.split}' have the same category, so none "
+                "is a wrong answer to a caption and the DAMSM loss is 0; set by_category: false in conf/train"
+            )
+        if len(self.images) < batch_size:
+            raise AtlasError(
+                f"{self.corpus.root}: {len(self.images)} pictures to train on, fewer than batch_size "
+                f"{batch_size} in conf/train; make it smaller"
+            )
+        return self.rounds() * (len(self.images) // batch_size)
+
+    def shuffled(
+        self, batch_size: int, seed: int, epoch: int, start: int = 0, every: int = 1
+    ) -> Iterator[dict[str, Tensor]]:
+        """Rounds over the pictures in a new order, each with another caption of every picture. The order
+        depends on seed and epoch only."""
+        rng = np.random.default_rng([seed, epoch])
+        turns = {name: rng.permutation(own).tolist() for name, own in self.of_image.items()}
+        per_round = self.steps(batch_size) // self.rounds()
+        for turn in range(self.rounds()):
+            order = rng.permutation(len(self.images)).tolist()
+            turned = (rng.random(len(order)) < 0.5) & self.mirror
+            where = rng.random((len(order), 2)).tolist() if self.pictures.enlarged else None
+            for b in range(per_round):
+                number = turn * per_round + b
+                if number < start or (number - start) % every:
+                    continue
+                places = order[b * batch_size : (b + 1) * batch_size]
+                own = [turns[self.images[i]] for i in places]
+                numbers = [captions[turn % len(captions)] for captions in own]
+                cut = None if where is None else [(where[i][0], where[i][1]) for i in places]
+                yield self.batch(numbers, [bool(turned[i]) for i in places], cut)
+
+    def first_captions(self, judged: int = 0) -> list[int]:
+        """Numbers of the first caption of each picture; `judged` of them, evenly spread (0: all)."""
+        numbers = [own[0] for own in self.of_image.values()]
+        return numbers[:: max(1, len(numbers) // judged)][:judged] if judged else numbers

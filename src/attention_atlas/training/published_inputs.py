@@ -1,0 +1,56 @@
+"""Inputs of M4C (Hu et al. 2020) that come from other models: word pieces, FastText, detector features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.language.word_vectors import FastText
+from attention_atlas.regions.ocr_features import OcrFeatures
+from attention_atlas.training.scene_text import padded_rows
+
+
+class PublishedInputs:
+    """What M4C (Hu et al. 2020) reads besides letters and boxes.
+
+    Args:
+        text_encoder: hub id or folder of the BERT whose tokenizer splits questions.
+        fasttext: path of FastText vectors (.bin, or .vec without vectors for unknown words).
+        ocr_features: folder of detector features of the words' boxes (see `OcrFeatures`).
+
+    Raises AtlasError for a tokenizer that cannot be loaded or a missing file.
+    """
+
+    def __init__(self, text_encoder: str, fasttext: str, ocr_features: str) -> None:
+        from transformers import AutoTokenizer
+
+        self.fasttext = FastText(fasttext, "conf/train: task: fasttext")
+        self.features = OcrFeatures(ocr_features, "conf/train: task: ocr_features")
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(text_encoder)
+        except (OSError, ValueError) as error:
+            first = (str(error).strip().splitlines() or ["unreadable"])[0]
+            raise AtlasError(
+                f"conf/train: task: text_encoder: '{text_encoder}' has no tokenizer ({first}); give a folder "
+                "or hub id"
+            ) from None
+
+    def question(self, text: str, longest: int) -> list[int]:
+        """At most `longest` ids of word pieces, [CLS] and [SEP] among them."""
+        return list(self.tokenizer(text, truncation=True, max_length=longest)["input_ids"])
+
+    def padded(self, pieces: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+        """`ids_BT` and `pieces_BT`, which is False in the padding."""
+        lengths = torch.tensor([len(row) for row in pieces])
+        return {
+            "ids_BT": torch.from_numpy(padded_rows(pieces, int(self.tokenizer.pad_token_id or 0))),
+            "pieces_BT": torch.arange(int(lengths.max())) < lengths[:, None],
+        }
+
+    def word_vectors(self, lexicon: Sequence[str]) -> Tensor:
+        """(2 + words, F): rows 0 and 1, of padding and the first place, are zeros."""
+        vectors_WF = torch.from_numpy(self.fasttext(lexicon))
+        return torch.cat([torch.zeros(2, vectors_WF.shape[1]), vectors_WF])

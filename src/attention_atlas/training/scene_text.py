@@ -1,0 +1,266 @@
+"""Questions of one split with the objects and the words that were read, in batches for M4C."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attention_atlas.data.ocr_file import LOOK, OcrPicture, OcrToken
+from attention_atlas.errors import AtlasError
+from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from attention_atlas.measures.vqa_normalise import normalise
+from attention_atlas.regions.phoc import SIZE, phoc
+from attention_atlas.training.captions import RegionCache, tokens
+
+if TYPE_CHECKING:
+    from attention_atlas.data.corpus import Example
+    from attention_atlas.training.published_inputs import PublishedInputs
+
+
+def answer_words(answer: str) -> list[str]:
+    """The words of an answer as they are spelled step by step."""
+    return normalise(answer).split()
+
+
+def token_word(token: OcrToken) -> str:
+    """A word that was read, as answers are compared: lower case, without punctuation at its ends."""
+    return token.text.lower().strip(".,:;!?\"'()") or token.text.lower()
+
+
+@dataclass
+class Spelled:
+    """One answer that can be spelled: for each of its words the ids that say it (vocabulary ids, or number of
+    answers + o for word o), and how many people gave it."""
+
+    words: list[str]
+    options: list[list[int]]
+    people: int
+
+
+def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longest: int) -> list[Spelled]:
+    """The people's answers, most frequent first, of which every word is in the vocabulary or was read; at
+    most `longest` words."""
+    counts: dict[str, int] = {}
+    for answer in answers:
+        said = " ".join(answer_words(answer))
+        counts[said] = counts.get(said, 0) + 1
+    out = []
+    for said in sorted(counts, key=lambda a: (-counts[a], a)):
+        words = said.split()
+        options = [
+            [i for i in vocab.encode([w]) if i != UNK]
+            + [len(vocab) + o for o, r in enumerate(read) if r == w]
+            for w in words
+        ]
+        if words and len(words) <= longest and all(options):
+            out.append(Spelled(words, options, counts[said]))
+    return out
+
+
+class TextQuestions:
+    """vocab: words of questions; said: words of answers. longest: words of a question; steps: of an answer,
+    its end among them; objects, words: at most so many of a picture (0: all objects). exchange: how often the
+    words read in a picture are exchanged for others when a batch is for training (see `exchanged`).
+    published: what M4C's own inputs are made of (see `PublishedInputs`); without it questions are words of
+    `vocab`, and words read are described by the colours of their boxes."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        vocab: Vocabulary,
+        said: Vocabulary,
+        regions: RegionCache,
+        ocr: Mapping[str, OcrPicture],
+        longest: int,
+        steps: int,
+        objects: int = 0,
+        words: int = 50,
+        exchange: float = 0.0,
+        published: PublishedInputs | None = None,
+    ) -> None:
+        if not examples:
+            raise AtlasError("questions: no example in this split; check data and split names")
+        self.examples, self.vocab, self.said, self.regions = list(examples), vocab, said, regions
+        self.longest, self.steps, self.objects, self.exchange = longest, steps, objects, exchange
+        # A first place before the words, as BERT's [CLS], where the question can be summed up.
+        self.questions = [tokens(e.text)[: longest - 1] for e in self.examples]
+        self.read: dict[str, list[OcrToken]] = {}
+        for example in self.examples:
+            if example.image_id not in ocr:
+                raise AtlasError(
+                    f"ocr: image '{example.image_id}' is missing; run the OCR stage on this data set"
+                )
+            self.read[example.image_id] = best_read(ocr[example.image_id], words)
+        # Every word once, in questions or read, numbers 0 and 1 for padding and the first place.
+        read = {token_word(t) for tokens_ in self.read.values() for t in tokens_}
+        known = {w: n for n, w in enumerate(sorted(read.union(*self.questions)), 2)}
+        self.lexicon = list(known)
+        self.numbers = [[1, *(known[w] for w in q)] for q in self.questions]
+        self.read_numbers = {i: [known[token_word(t)] for t in ts] for i, ts in self.read.items()}
+        self.word_ids = torch.tensor([PAD, BOS, *vocab.encode(known)])
+        none = np.zeros(SIZE, np.float32)
+        self.word_spelling = torch.from_numpy(np.stack([none, none, *map(phoc, known)]))
+        self.others = np.array(sorted({known[w] for w in read}))
+        self._picture = {i: token_tensors(tokens_, ocr[i].size) for i, tokens_ in self.read.items()}
+        self.published = published
+        if published is not None:
+            self.pieces = [published.question(e.text, longest) for e in self.examples]
+            self.word_vectors = published.word_vectors(self.lexicon)
+        self.spelled = [
+            spell(e.answers, said, [token_word(t) for t in self.read[e.image_id]], steps - 1)
+            for e in self.examples
+        ]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """A shuffled epoch of the questions that have an answer that can be spelled."""
+        able = [i for i, s in enumerate(self.spelled) if s]
+        shuffled = np.random.default_rng([seed, epoch]).permutation(able).tolist()
+        return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
+
+    def in_order(self, batch_size: int) -> Iterator[list[int]]:
+        for start in range(0, len(self), batch_size):
+            yield list(range(start, min(start + batch_size, len(self))))
+
+    def batch(self, indices: Sequence[int], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        """What M4C reads. With `rng` also what it learns from: an answer of each question drawn by how many
+        people gave it, and where a word can be said in several ways one of them as what was said before."""
+        names = [self.examples[i].image_id for i in indices]
+        exchanged = [self.exchanged(n, rng) if rng is not None else {} for n in names]
+        rows = [[e.get(w, w) for w in self.numbers[i]] for i, e in zip(indices, exchanged)]
+        index_BT = torch.from_numpy(padded_rows(rows))
+        if self.published is None:
+            out = {"ids_BT": self.word_ids[index_BT], "spelling_BTP": self.word_spelling[index_BT]}
+        else:
+            out = self.published.padded([self.pieces[i] for i in indices])
+        out |= self.regions.batch(names)
+        if self.objects:
+            for name in ("features_BND", "boxes_BN4", "regions_BN"):
+                out[name] = out[name][:, : self.objects]
+        out |= self._ocr(names, exchanged)
+        if rng is not None:
+            out |= self._targets(indices, exchanged, out["ocr_BO"].shape[1], rng)
+        return out
+
+    def exchanged(self, name: str, rng: np.random.Generator) -> dict[int, int]:
+        """{number of a word read in a picture: number of the word that takes its place}, empty or for all.
+
+        Wherever the word stands, in question, picture and answer, the other stands then: the question stays
+        true of a picture whose signs say something else. What a few pictures' words have for answers cannot
+        be learned by heart then.
+        """
+        if not self.exchange or rng.random() >= self.exchange:
+            return {}
+        mine = sorted(set(self.read_numbers[name]))
+        if len(mine) > len(self.others):
+            return {}
+        drawn = rng.choice(self.others, len(mine), replace=False).tolist()
+        return dict(zip(mine, drawn))
+
+    def _ocr(self, names: Sequence[str], exchanged: Sequence[Mapping[int, int]]) -> dict[str, Tensor]:
+        index_BO = padded_rows(
+            [[e.get(w, w) for w in self.read_numbers[n]] or [0] for n, e in zip(names, exchanged)]
+        )
+        published = self.published
+        look_BOL = np.zeros((*index_BO.shape, published.features.dim if published else LOOK), np.float32)
+        boxes_BO4 = np.zeros((*index_BO.shape, 4), np.float32)
+        for b, name in enumerate(names):
+            look, boxes = self._picture[name]
+            if published:
+                look = published.features.get(name, [token.row for token in self.read[name]])
+            look_BOL[b, : len(look)], boxes_BO4[b, : len(boxes)] = look, boxes
+        index = torch.from_numpy(index_BO)
+        vectors = {"ocr_vectors_BOF": self.word_vectors[index]} if published else {}
+        return vectors | {
+            "ocr_spelling_BOP": self.word_spelling[index],
+            "ocr_look_BOL": torch.from_numpy(look_BOL),
+            "ocr_boxes_BO4": torch.from_numpy(boxes_BO4),
+            "ocr_BO": index > 0,
+        }
+
+    def _targets(
+        self,
+        indices: Sequence[int],
+        exchanged: Sequence[Mapping[int, int]],
+        most: int,
+        rng: np.random.Generator,
+    ) -> dict[str, Tensor]:
+        shape = (len(indices), self.steps)
+        target_BSA = np.zeros((*shape, len(self.said) + most), np.float32)
+        previous_BS, counts_BS = np.full(shape, PAD), np.zeros(shape, bool)
+        previous_BS[:, 0] = BOS
+        for b, (i, other) in enumerate(zip(indices, exchanged)):
+            found = self.spelled[i]
+            if not found:
+                continue
+            people = np.array([s.people for s in found], dtype=float)
+            chosen = found[int(rng.choice(len(found), p=people / people.sum()))]
+            for t, options in enumerate([*self._renamed(chosen, i, other), [EOS]]):
+                target_BSA[b, t, options] = 1
+                counts_BS[b, t] = True
+                if t + 1 < self.steps:
+                    previous_BS[b, t + 1] = options[int(rng.integers(len(options)))]
+        return {
+            "target_BSA": torch.from_numpy(target_BSA),
+            "previous_BS": torch.from_numpy(previous_BS),
+            "counts_BS": torch.from_numpy(counts_BS),
+        }
+
+    def _renamed(self, chosen: Spelled, index: int, other: Mapping[int, int]) -> list[list[int]]:
+        """The options of each word; of an exchanged one the pointers, and the vocabulary's id of the word in
+        its place."""
+        if not other:
+            return chosen.options
+        read = self.read_numbers[self.examples[index].image_id]
+        size = len(self.said)
+        out = []
+        for options in chosen.options:
+            pointers = [o for o in options if o >= size]
+            if pointers:
+                word = self.lexicon[other[read[pointers[0] - size]] - 2]
+                options = [i for i in self.said.encode([word]) if i != UNK] + pointers
+            out.append(options)
+        return out
+
+    def text(self, index: int, ids: Sequence[int]) -> str:
+        """The answer that ids of vocabulary and read words spell, up to EOS."""
+        read = self.read[self.examples[index].image_id]
+        words = []
+        for i in ids:
+            if i == EOS:
+                break
+            if i >= len(self.said):
+                words.append(token_word(read[i - len(self.said)]))
+            elif i not in (PAD, BOS):
+                words += self.said.decode([i])
+        return " ".join(words)
+
+
+def best_read(picture: OcrPicture, most: int) -> list[OcrToken]:
+    """At most `most` words of a picture, the most confident, in the file's order."""
+    order = sorted(range(len(picture.tokens)), key=lambda i: (-picture.tokens[i].confidence, i))[:most]
+    return [picture.tokens[i] for i in sorted(order)]
+
+
+def token_tensors(read: Sequence[OcrToken], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """look (O,48) within 0..1 (zeros where unknown), boxes (O,4) relative within 0..1."""
+    look, boxes = np.zeros((len(read), LOOK), np.float32), np.zeros((len(read), 4), np.float32)
+    for o, token in enumerate(read):
+        if token.look:
+            look[o] = np.asarray(token.look, np.float32) / 255
+        boxes[o] = np.clip(np.asarray(token.box) / np.array([*size, *size]), 0, 1)
+    return look, boxes
+
+
+def padded_rows(rows: Sequence[Sequence[int]], filler: int = 0) -> np.ndarray:
+    out = np.full((len(rows), max(map(len, rows))), filler, np.int64)
+    for b, row in enumerate(rows):
+        out[b, : len(row)] = row
+    return out

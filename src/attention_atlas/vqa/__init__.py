@@ -1,1 +1,0 @@
-"""Visual question answering: official accuracy, answer normalisation, question types, soft targets."""

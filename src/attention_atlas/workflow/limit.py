@@ -1,0 +1,204 @@
+"""The parameter `limit`: every size of a configuration cut to a few steps, examples and units.
+
+It is applied once, in stage.run_stage, to the composed configuration, so that a profile runs from its first
+stage to its last figure within minutes with its own configuration files. A size that a list below names is
+cut to the limit where it is larger. All other numbers stay: rates, layers, heads, vocabularies, the sizes of
+pictures and whatever a published file format fixes. tests/test_limit.py fails for a number of conf/ that no
+list names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Globs over dotted paths in the composed configuration; `#` stands for a place in a list.
+# Seeds are repetitions, and need two for their variance.
+STEPS = (
+    "experiment.seeds.*",
+    "*loop.max_steps",
+    "*loop.epochs",
+    "data.*.epochs",
+    "*loop.schedule.warmup",
+    "*net.epochs",
+    "train.task.hardest_from",
+)
+EXAMPLES = (
+    *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
+    *("*task.judged", "*task.written"),
+    *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images"),
+    *("experiment.dump.samples.*", "experiment.importance_examples", "experiment.pruned_examples"),
+    *("table.pictures", "data.annotator.pairs"),
+)
+# Pictures that a full-size network makes and two others judge: each takes as long as many examples.
+GENERATED = ("data.attngan.judged",)
+# What is taken at a time, of which the examples must give several.
+BATCHES = (
+    *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
+    *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
+)
+WIDTHS = (
+    *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
+    *("model.channels", "model.critic_channels", "model.noise", "model.condition", "model.image.channels"),
+    *(
+        "model.stem.#",
+        "model.projection",
+        "model.qformer_inner",
+        "features.net.dim",
+        "features.net.channels.#",
+    ),
+    *("data.attngan.channels", "data.attngan.critic_channels"),
+    "*loop.schedule.dim",  # of the learning rate by Noam: the model's width
+)
+KEPT = (
+    *("seed", "*.seed", "workers", "*.workers", "*threads", "experiment.processes"),
+    *("experiment.alignments", "experiment.examples", "*evaluator.shown"),
+    *("experiment.dump.pictures", "experiment.dump.width", "experiment.dump.stride"),
+    *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
+    # Steps and epochs of which fewer would not come sooner.
+    *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),
+    *("*loop.clip_*", "*loop.weight_decay", "*loop.eps", "*loop.schedule.factor"),
+    # Layers, heads and what they look at decide which figures there are.
+    *("model*layers", "model*heads", "model.cross_every", "model.queries", "model.strides.#", "model.steps"),
+    *("model.stages", "*.residuals", "model.max_length", "model.max_text", "train.task.steps"),
+    # Sizes of pictures and of their parts; a model's own must go with them.
+    *(
+        "*image_size",
+        "*patch_size",
+        "*task.patch",
+        "*task.shorter",
+        "*task.size",
+        "*task.enlarged",
+        "model.first",
+        "model.image.si*",
+    ),
+    *("features.net.crop", "ocr.side", "ocr.longest", "data.reader.parts.*.pictures.#"),
+    # Words of a text, texts of a picture, things of a picture, and the vocabularies.
+    *(
+        "*max_words",
+        "data.attngan.*words",
+        "*longest",
+        "*max_pieces",
+        "*pieces",
+        "*min_count",
+        "*_min",
+        "*_size",
+        "decode.beam",
+    ),
+    *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
+    *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
+    *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
+    # Of statistics: a small number says nothing, and saves little.
+    *("metrics*shuffles", "metrics.permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
+    *("model.gamma?", "*task.*_weight", "*task.naming", "train.task.rounds"),
+    # Not numbers where they are given.
+    *("alignment", "model.alignment", "*evaluator.classifier", "features.revision", "features.boxes_folder"),
+    *("data.reader.boxes", "data.reader.templates", "table.gold", "*task.grid", "model.evaluator.inception"),
+)
+FIELDS = ("steps", "examples", "width")
+LISTS = {
+    "steps": STEPS,
+    "batch": BATCHES,
+    "examples": EXAMPLES,
+    "generated": GENERATED,
+    "width": WIDTHS,
+    "kept": KEPT,
+}
+BATCH = 50  # a batch is at most this part of the examples,
+MADE = 10  # and the generated pictures this one
+# The least number that 4, 8 and 12 heads divide.
+EVEN = 24
+
+
+def limited(cfg: DictConfig) -> DictConfig:
+    """`cfg` without the parameter, each size at most the limit. With `limit: null` nothing else changes.
+
+    0 and null mean all there is, and become the limit too. Raises ConfigError for a number below 1, a width
+    that heads do not divide, or a number that no list names.
+    """
+    from omegaconf import open_dict
+
+    with open_dict(cfg):
+        limit = cfg.pop("limit", None)
+    if limit is None:
+        return cfg
+    for name in FIELDS:
+        if limit[name] < 1:
+            raise ConfigError(f"params.yaml: limit.{name}: must be at least 1, not {limit[name]}")
+    if limit["width"] % EVEN:
+        raise ConfigError(
+            f"params.yaml: limit.width: {limit['width']} is no multiple of {EVEN}, so heads do not divide it"
+        )
+    most_of = {name: int(limit[name]) for name in FIELDS}
+    most_of |= {
+        name: max(2, most_of["examples"] // part) for name, part in (("batch", BATCH), ("generated", MADE))
+    }
+    _own_sections(cfg)
+    for node, key, path in list(numbers(cfg)):
+        name = kind_of(path)
+        if not name:
+            raise ConfigError(
+                f"conf: {path}: limit is set, and src/attention_atlas/workflow/limit.py does not say "
+                "whether this is a size; name it there"
+            )
+        if name == "kept":
+            continue
+        most, value = most_of[name], node[key]
+        if isinstance(value, bool | str):
+            continue
+        if value is None or value == 0:
+            # Without a warm-up none is wanted, a width is never 0, and an effort in epochs has at least one.
+            node[key] = most if name == "examples" or path.endswith("max_steps") else value
+        else:
+            node[key] = min(value, most)
+    if "train" in cfg:
+        with open_dict(cfg):
+            cfg.train.loop.max_steps = min(cfg.train.loop.get("max_steps") or limit["steps"], limit["steps"])
+    return cfg
+
+
+def kind_of(path: str) -> str:
+    """The name in LISTS of the first list that names a path, "" for none."""
+    for name, patterns in LISTS.items():
+        if any(fnmatchcase(path, pattern) for pattern in patterns):
+            return name
+    return ""
+
+
+def _own_sections(cfg: Any) -> None:
+    """Replace each section that is an interpolation by its own copy, so that its numbers can be cut."""
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+
+    for key in range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg):
+        value = cfg[key]
+        if isinstance(value, DictConfig | ListConfig | dict | list):  # plain ones come from per_profile
+            if OmegaConf.is_interpolation(cfg, key):
+                own: Any = (
+                    OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                )
+                cfg[key] = own
+            _own_sections(cfg[key])
+
+
+def numbers(cfg: Any, path: Sequence[str] = ()) -> Iterator[tuple[Any, Any, str]]:
+    """(node, key, dotted path) of each whole number and null; interpolations are resolved."""
+    from omegaconf import DictConfig, ListConfig
+
+    if cfg is None:
+        return
+    keys = range(len(cfg)) if isinstance(cfg, ListConfig | list) else list(cfg)
+    for key in keys:
+        if not path and str(key) in ("reports", "figure", "device", "hydra"):
+            continue
+        place = [*path, "#" if isinstance(key, int) else str(key)]
+        value = cfg[key]
+        if isinstance(value, DictConfig | ListConfig | dict | list):
+            yield from numbers(value, place)
+        elif value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            yield cfg, key, ".".join(place)

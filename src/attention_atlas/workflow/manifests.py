@@ -1,0 +1,304 @@
+"""A manifest for each stage of dvc.yaml: its composed configuration and a hash of each file it can import.
+
+`python -m attention_atlas.workflow.manifests` is itself a stage. It runs when src/, pipeline/, conf/ or
+params.yaml change, and writes data/manifests/<stage>.yaml. Every other stage depends on its manifest and on
+its data. So a change makes exactly those stages stale whose result it could change: a comment in conf/ none,
+the file of a model those that build or load this model.
+
+The source files of a stage are what its script and the classes that its configuration names (`_target_`)
+import, directly or indirectly, at the top of a file or inside a function. A stage that reads trained models
+also lists the files of these models. After editing dvc.yaml, run `dvc repro --force manifests`: DVC allows no
+stage to depend on dvc.yaml.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import AtlasError, ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Beside conf/ and params.yaml, what makes the configurations.
+COMPOSED_BY = (
+    "workflow/manifests.py",
+    "workflow/stage.py",
+    "workflow/resolvers.py",
+    "workflow/limit.py",
+    "workflow/params.py",
+)
+DIGEST = "digest.txt"
+FOLDER = Path("data/manifests")
+NAME = "manifests"  # of the stage itself
+PACKAGE = "attention_atlas"
+# They log, report and allocate; no result depends on them.
+MACHINERY = (
+    *("errors", "progress", "threads", "workflow/tracking", "workflow/tracking_store", "workflow/memory"),
+    *("workflow/params", "workflow/parallel"),
+)
+# The other values of params.yaml reach a stage through dvc.yaml and through interpolation in its own groups.
+OWN_PARAMS = ("profile", "seed", "limit", "device")
+# Parts of a data set's file that one script alone reads.
+READ_BY = {"world": "world", "annotator": "annotate", "sizes": "world"}
+
+
+class Sources:
+    """Which source files a module imports. `root` holds pipeline/ and src/."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._read: dict[Path, _Imports] = {}
+        self._files: dict[str, list[Path]] = {}
+
+    def closure(self, modules: Iterable[str]) -> set[Path]:
+        """Files of `modules` and of all they import, relative to the root. The name of a class or function
+        stands for its module."""
+        found: set[Path] = set()
+        waiting = [path for module in modules for path in self.files(module)]
+        while waiting:
+            path = waiting.pop()
+            if path in found:
+                continue
+            found.add(path)
+            for name in self.imports(path).names:
+                waiting += self.files(name)
+            if self.imports(path).all_beside:
+                waiting += self.package(path.parent)
+        ignored = {Path("src", PACKAGE, f"{name}.py") for name in MACHINERY}
+        return found - ignored
+
+    def files(self, name: str) -> list[Path]:
+        """The file of a dotted name and the `__init__` of each package above it; none for other packages."""
+        if name not in self._files:
+            self._files[name] = self._find(name)
+        return self._files[name]
+
+    def _find(self, name: str) -> list[Path]:
+        parts = name.split(".")
+        if parts[0] not in (PACKAGE, "pipeline"):
+            return []
+        folder = Path("src") if parts[0] == PACKAGE else Path()
+        found = []
+        for n, part in enumerate(parts):
+            if (self.root / folder / part / "__init__.py").is_file():
+                folder = folder / part
+                found.append(folder / "__init__.py")
+                continue
+            if (self.root / folder / f"{part}.py").is_file():
+                found.append(folder / f"{part}.py")
+            elif n and self.imports(folder / "__init__.py").on_request:
+                found += self.package(folder)
+            break
+        return found
+
+    def package(self, folder: Path) -> list[Path]:
+        return [p.relative_to(self.root) for p in sorted((self.root / folder).rglob("*.py"))]
+
+    def imports(self, path: Path) -> _Imports:
+        if path not in self._read:
+            self._read[path] = _Imports(path, (self.root / path).read_text(encoding="utf-8"))
+        return self._read[path]
+
+
+class _Imports:
+    """What one file imports. all_beside: a package that imports every module of its folder by name;
+    on_request: one that imports them when a name is looked up."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.tree = ast.parse(text, str(path))
+
+    @cached_property
+    def names(self) -> list[str]:
+        found: list[str] = []
+        for node in _at_run_time(self.tree):
+            if isinstance(node, ast.Import):
+                found += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found += [f"{self._from(node)}.{alias.name}" for alias in node.names]
+        return found
+
+    def _from(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        package = self.path.parts[1 if self.path.parts[0] == "src" else 0 : -1]
+        above = package[: len(package) - node.level + 1]
+        return ".".join([*above, *([node.module] if node.module else [])])
+
+    @cached_property
+    def all_beside(self) -> bool:
+        inside = (n for f in self.tree.body if not isinstance(f, _FUNCTIONS) for n in ast.walk(f))
+        return self.path.name == "__init__.py" and any(map(_imports_by_name, inside))
+
+    @cached_property
+    def on_request(self) -> bool:
+        return not self.all_beside and any(map(_imports_by_name, ast.walk(self.tree)))
+
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes, without the blocks that only a type checker reads."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from _at_run_time(child)
+
+
+def _imports_by_name(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
+
+
+def targets(config: Any) -> set[str]:
+    """Every `_target_` in a configuration."""
+    if isinstance(config, Mapping):
+        own = {str(config["_target_"])} if "_target_" in config else set()
+        return own.union(*map(targets, config.values()))
+    if isinstance(config, list | tuple):
+        return set().union(*map(targets, config))
+    return set()
+
+
+def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
+    """What the stage `name` computes with: `cfg` as run_stage resolves it, without what changes no result."""
+    from attention_atlas.workflow.params import PARAMS
+    from attention_atlas.workflow.stage import resolved
+
+    values = resolved(cfg)[1]
+    dropped = PARAMS.keys() - {*OWN_PARAMS}
+    kept = {key: value for key, value in values.items() if key not in dropped}
+    if "data" in kept:
+        kept["data"] = {k: v for k, v in kept["data"].items() if READ_BY.get(k, name) == name}
+    return {**kept, "device": values["device"][name]}
+
+
+class Manifests:
+    """The manifests of all stages of dvc.yaml in `root`, which must be the working directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.sources = root, Sources(root)
+        self.commands, self.producers = _stages(root)
+        self._configs: dict[str, dict[str, Any]] = {}
+
+    def write(self, out: Path) -> None:
+        """Replace the folder `out`. Configurations in it are reused if nothing they are made of has changed.
+
+        Raises ConfigError for a stage that does not compose."""
+        import yaml
+
+        dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        digest = self.digest()
+        self._configs |= _kept(out, digest)
+        new = out.with_name(f".{out.name}")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        for name in self.commands:
+            text = yaml.dump(self.manifest(name), Dumper=dumper, width=110, allow_unicode=True)
+            (new / f"{name}.yaml").write_text(text, encoding="utf-8")
+        (new / DIGEST).write_text(digest)
+        shutil.rmtree(out, ignore_errors=True)
+        os.replace(new, out)
+
+    def digest(self) -> str:
+        """Of all that the configurations are made of."""
+        own = [self.root / "src" / PACKAGE / name for name in COMPOSED_BY]
+        files = [self.root / "params.yaml", *sorted((self.root / "conf").rglob("*.yaml")), *own]
+        return _digest([*self.commands.items(), *((str(p), _hash(p)) for p in files)])
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """{"config": ..., "code": {file: hash}} of one stage."""
+        config = self.config(name)
+        modules = {f"pipeline.{self.script(name)}", *targets(config)}
+        for producer in self.producers[name]:
+            modules |= targets(self.config(producer).get("model"))
+        code = {str(path): _hash(self.root / path) for path in sorted(self.sources.closure(modules))}
+        return {"config": config, "code": code}
+
+    def script(self, name: str) -> str:
+        words = shlex.split(self.commands[name])
+        if words[:2] != ["python", "-m"] or not words[2].startswith("pipeline."):
+            raise ConfigError(f"dvc.yaml: {name}: cmd: must be python -m pipeline.<script>, not {words[:3]}")
+        return words[2].removeprefix("pipeline.")
+
+    def config(self, name: str) -> dict[str, Any]:
+        """The composed configuration of one stage."""
+        if name not in self._configs:
+            self._configs[name] = self._compose(self.script(name), name)
+        return self._configs[name]
+
+    def _compose(self, script: str, name: str) -> dict[str, Any]:
+        from hydra import compose, initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        from attention_atlas.workflow.stage import config_error
+
+        try:
+            if not GlobalHydra.instance().is_initialized():
+                initialize_config_dir(str(self.root.resolve() / "conf"), version_base="1.3")
+            cfg = compose(f"stage/{script}", overrides=shlex.split(self.commands[name])[3:])
+            return stage_config(cfg, script)
+        except (HydraException, OmegaConfBaseException, AtlasError) as error:
+            raise ConfigError(f"dvc.yaml: {name}: {config_error(error)}") from None
+
+
+def _kept(folder: Path, digest: str) -> dict[str, dict[str, Any]]:
+    """Stage -> configuration of the manifests in `folder`, if they were composed from the same files."""
+    import yaml
+
+    if not (folder / DIGEST).is_file() or (folder / DIGEST).read_text() != digest:
+        return {}
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return {p.stem: yaml.load(p.read_bytes(), loader)["config"] for p in folder.glob("*.yaml")}
+
+
+def _stages(root: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Stage -> its command, and stage -> the stages whose trained models it reads."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        graph = repo.index.graph
+        kept = [stage for stage in graph if stage.name and stage.name != NAME]
+        commands = {stage.name: str(stage.cmd) for stage in sorted(kept, key=lambda s: str(s.name))}
+        producers = {
+            str(stage.name): [
+                str(need.name)
+                for need in graph.successors(stage)
+                if any(str(out.def_path).startswith("data/models/") for out in need.outs)
+            ]
+            for stage in kept
+        }
+    return commands, producers
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _digest(parts: Iterable[Any]) -> str:
+    return hashlib.sha256(repr(list(parts)).encode()).hexdigest()
+
+
+def main() -> None:
+    try:
+        Manifests(Path.cwd()).write(FOLDER)
+    except AtlasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
+if __name__ == "__main__":
+    main()

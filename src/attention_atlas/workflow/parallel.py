@@ -1,0 +1,192 @@
+"""`dvc repro` with several stages at a time: `python -m attention_atlas.workflow.parallel` in the repository.
+
+DVC runs the stages of one `dvc repro` one after the other, and a stage seldom keeps all cores busy: it
+imports, reads, validates and writes on one. DVC's lock is free while a stage runs, so one `dvc repro
+--single-item` for each stage that is ready may run beside others. At last a plain `dvc repro` meets what
+failed, or finds that nothing is left.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+from attention_atlas.workflow.manifests import FOLDER, NAME
+from attention_atlas.workflow.tracking import SESSION_VARIABLE
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+# How many cores a training may take beside other stages: two trainings with a process for each core take
+# longer than with one process each. Not set where hardly any other stage can run meanwhile.
+CORES_VARIABLE = "ATLAS_CORES"
+# What takes several times as long as most stages, and how many times.
+LONG, TIMES = ("pipeline.train", "pipeline.cells", "pipeline.world"), 5
+# Jobs at most: a stage may start as many processes as there are cores, and each needs some memory.
+MOST, GIBIBYTES_EACH = 4, 4
+
+
+def repro_side_by_side(
+    root: Path, environment: Mapping[str, str], jobs: int = 0, targets: Sequence[str] = ()
+) -> int:
+    """`dvc repro` in `root`, `jobs` stages at a time (0: `jobs_here`); 0, or DVC's exit status. targets:
+    only these stages and what they need (none: all).
+
+    Lines begin with the stage that prints them. All stages are under one MLflow parent. A stage whose needs
+    fail is not begun; the others are.
+    """
+    cores = os.cpu_count() or 1
+    if jobs < 0:
+        raise ConfigError(f"jobs: {jobs}: give 0 (as many as fit) or more")
+    jobs = jobs or jobs_here()
+    session = f"{os.getpid()}-{time.time():.2f} dvc repro, in jobs"
+    everywhere = {**environment, SESSION_VARIABLE: session}
+    # The jobs share the cores; threads that wait for each other would take longer than one alone.
+    share = str(max(1, cores // jobs))
+    of_a_job = {"OMP_NUM_THREADS": share, **everywhere}
+    waiting = stage_needs(root, targets)
+    _add_manifests(root, waiting, everywhere)
+    all_needs = _with_their_needs(waiting)
+    done: set[str] = set()
+    running: dict[Future[int], str] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while True:
+                ready = [name for name, needs in waiting.items() if needs <= done]
+                for name in ready[: jobs - len(running)]:
+                    del waiting[name]
+                    others = {*waiting, *running.values()}
+                    beside = sum(name not in all_needs[o] and o not in all_needs[name] for o in others)
+                    own = of_a_job | ({CORES_VARIABLE: share} if beside >= 2 * jobs else {})
+                    # --single-item: one that walked up to what another one reads would find it locked, as DVC
+                    # locks for writing what it only checks.
+                    running[pool.submit(_dvc, root, own, ["--single-item", name], name)] = name
+                if not running:
+                    break
+                for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                    name = running.pop(ended)
+                    if ended.result() == 0:
+                        done.add(name)
+        except BaseException:  # Ctrl-C: what runs has got it too; nothing further begins
+            pool.shutdown(cancel_futures=True)
+            raise
+    code = _dvc(root, everywhere, targets)
+    if code == 0:
+        sort_lock(root / "dvc.lock")
+    return code
+
+
+def _add_manifests(root: Path, stages: Iterable[str], environment: Mapping[str, str]) -> None:
+    """Write the manifests again if one is missing: that stage cannot depend on dvc.yaml, which names all."""
+    folder = root / FOLDER
+    if folder.is_dir() and not all((folder / f"{name}.yaml").is_file() for name in stages if name != NAME):
+        _dvc(root, environment, ["--force", "--single-item", NAME], NAME)
+
+
+def jobs_here() -> int:
+    """One for each core, as far as the memory allows, and MOST."""
+    gibibytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return max(1, min(os.cpu_count() or 1, int(gibibytes / GIBIBYTES_EACH), MOST))
+
+
+def stage_needs(root: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
+    """Each stage (of `targets` and what they need) and the stages it needs. First come those behind which the
+    longest way to the end lies. Raises AtlasError for a target that is no stage."""
+    import networkx
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        graph = repo.index.graph  # an edge leads from a stage to what it needs
+        by_name = {stage.name: stage for stage in graph}
+        for name in targets:
+            if name not in by_name:
+                raise AtlasError(f"dvc.yaml: there is no stage '{name}'{did_you_mean(name, by_name)}")
+        if targets:
+            wanted = {by_name[name] for name in targets}
+            graph = graph.subgraph(wanted.union(*(networkx.descendants(graph, stage) for stage in wanted)))
+        way: dict[Stage, int] = {}
+        for stage in networkx.topological_sort(graph):  # the last first
+            long = any(script in str(stage.cmd) for script in LONG)
+            way[stage] = (TIMES if long else 1) + max((way[s] for s in graph.predecessors(stage)), default=0)
+        order = sorted(graph, key=lambda stage: (-way[stage], stage.name))
+        return {stage.name: {need.name for need in graph.successors(stage)} for stage in order}
+
+
+def _with_their_needs(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """Each stage and all it needs, directly or not."""
+    found: dict[str, set[str]] = {}
+
+    def all_of(name: str) -> set[str]:
+        if name not in found:
+            found[name] = needs[name].union(*map(all_of, needs[name]))
+        return found[name]
+
+    return {name: all_of(name) for name in needs}
+
+
+def sort_lock(path: Path) -> None:
+    """Put the stages of dvc.lock, which stand there in the order of their ends, in that of their names: equal
+    runs give equal files."""
+    from dvc.utils.serialize import modify_yaml
+
+    with modify_yaml(str(path)) as data:
+        stages = data["stages"]
+        for name in sorted(stages):
+            stages[name] = stages.pop(name)
+
+
+_printing = threading.Lock()
+
+
+def _dvc(root: Path, environment: Mapping[str, str], words: Sequence[str], name: str = "") -> int:
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *words]
+    if not name:
+        return subprocess.run(command, cwd=root, env=dict(environment)).returncode
+    with subprocess.Popen(
+        command,
+        cwd=root,
+        env=dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with _printing:
+                print(f"{name} | {line}", end="", flush=True)
+    return process.returncode
+
+
+def main() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser(description="dvc repro, several stages at a time.")
+    parser.add_argument("targets", nargs="*", help="stages; none: all of dvc.yaml")
+    parser.add_argument("--jobs", type=int, default=0, help="stages at a time (0: by cores and memory)")
+    arguments = parser.parse_args()
+    exit_with(lambda: repro_side_by_side(Path.cwd(), os.environ, arguments.jobs, arguments.targets))
+
+
+def exit_with(job: Callable[[], int]) -> None:
+    """End the program with the status that `job` returns; an AtlasError becomes one line."""
+    try:
+        raise SystemExit(job())
+    except AtlasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("interrupted; run the same command to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""A profile is a set of values for params.yaml.
+
+`python -m attention_atlas.workflow.profiles paper` sets them in params.yaml, keeping comments.
+`python -m attention_atlas.workflow.profiles smoke --in DIR` makes a copy of the repository in DIR, sets the
+profile there and runs `dvc repro` in it, so that the results of a longer profile stay where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+from attention_atlas.files import write_text
+from attention_atlas.workflow.parallel import exit_with, repro_side_by_side
+from attention_atlas.workflow.params import check_params
+from attention_atlas.workflow.tracking import tracking_uri
+
+# Tables of a profile that stand for the whole table.
+REPLACED = (
+    "image_sets",
+    "annotations",
+    "text_only",
+    "bases",
+    "scene_text",
+    "encoders",
+    "cells",
+    "captioners",
+    "tuned",
+    "gold",
+)
+
+
+def apply_profile(root: Path, name: str) -> None:
+    """Merge conf/profiles/<name>.yaml over params.yaml. Lists and REPLACED tables are not merged."""
+    from ruamel.yaml import YAML
+
+    folder = root / "conf" / "profiles"
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: no such profile{did_you_mean(name, [p.stem for p in folder.glob('*.yaml')])}"
+        )
+    set_params(root, YAML(typ="safe").load(path.read_text(encoding="utf-8")))
+
+
+def set_params(root: Path, values: dict[str, Any]) -> None:
+    """Merge `values` over params.yaml, keeping its comments. Raises ConfigError for a wrong one."""
+    import io
+
+    from ruamel.yaml import YAML
+
+    round_trip = YAML()  # keeps comments; builds plain values only
+    round_trip.preserve_quotes = True
+    round_trip.width = 200
+    params_path = root / "params.yaml"
+    params = round_trip.load(params_path.read_text(encoding="utf-8"))
+    _merge(params, values)
+    check_params(_plain(params), params_path)
+    buffer = io.StringIO()
+    round_trip.dump(params, buffer)
+    write_text(params_path, buffer.getvalue())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _merge(into: Any, values: dict[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict) and key not in REPLACED:
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def copy_repository(root: Path, into: Path) -> None:
+    """Clone the commit that `root` is on into `into` and lay its uncommitted files over it. An existing copy
+    keeps its outputs, so that a second run does only what changed."""
+    if not (into / ".git").exists():
+        into.parent.mkdir(parents=True, exist_ok=True)
+        _run(["git", "clone", "--quiet", "--local", "--no-hardlinks", str(root), str(into)], root)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=root,
+        capture_output=True,
+        check=True,
+    )
+    wanted = {name for name in listed.stdout.decode().split("\0") if name and (root / name).is_file()}
+    present = subprocess.run(["git", "ls-files", "-z"], cwd=into, capture_output=True, check=True)
+    for name in set(present.stdout.decode().split("\0")) - wanted - {""}:
+        (into / name).unlink(missing_ok=True)
+    for name in sorted(wanted - {"dvc.lock"}):
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Unchanged files keep their time stamp, or DVC would hash them all again.
+        if not target.exists() or target.read_bytes() != (root / name).read_bytes():
+            shutil.copy2(root / name, target)
+
+
+def repro(root: Path, name: str, into: Path) -> int:
+    """Run `dvc repro` with a profile in a copy of the repository; MLflow's store stays that of `root`."""
+    copy_repository(root, into)
+    apply_profile(into, name)
+    python_folder = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": tracking_uri(root),
+        "PATH": f"{python_folder}{os.pathsep}{os.environ['PATH']}",
+    }
+    return repro_side_by_side(into, environment)
+
+
+def _run(command: list[str], cwd: Path) -> None:
+    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if result.returncode:
+        raise AtlasError(f"{' '.join(command[:2])}: {result.stderr.strip().splitlines()[-1]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("profile")
+    parser.add_argument("--in", dest="into", type=Path, help="run dvc repro in a copy of the repository here")
+    arguments = parser.parse_args()
+    exit_with(lambda: _run_profile(Path.cwd(), arguments.profile, arguments.into))
+
+
+def _run_profile(root: Path, name: str, into: Path | None) -> int:
+    if into is None:
+        apply_profile(root, name)
+        print(f"params.yaml now has the parameters of profile '{name}'")
+        return 0
+    code = repro(root, name, into)
+    if code == 0:
+        print(f"report: {into / 'results' / 'report.html'}")
+    return code
+
+
+if __name__ == "__main__":
+    main()

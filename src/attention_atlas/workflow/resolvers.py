@@ -1,0 +1,26 @@
+"""OmegaConf resolvers that conf/ uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from attention_atlas.errors import ConfigError
+
+
+def _per_profile(values: Any, *, _root_: Any) -> Any:
+    """`${per_profile:{mini: 2000, smoke: 60, paper: null}}`: the value for the profile in force."""
+    profile = _root_.get("profile")
+    if profile not in values:
+        raise ConfigError(
+            f"profile '{profile}' has no value in per_profile:{dict(values)}; add one in that file"
+        )
+    return values[profile]
+
+
+def register() -> None:
+    OmegaConf.register_new_resolver("per_profile", _per_profile, replace=True)
+
+
+register()

@@ -1,0 +1,277 @@
+"""What every script in pipeline/ shares: Hydra, one-line errors, device, seeds, work folder, MLflow run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
+from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+# Read when torch loads its OpenMP: threads that spin while they wait make a step ten times slower as soon as
+# anything else runs on the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+keep_freed_memory()
+collect_seldom()
+
+# Keys that say where or how fast a stage runs, not what it computes.
+MACHINE_KEYS = ("device", "workers")
+
+
+class Stage:
+    """What a stage function gets besides its configuration."""
+
+    def __init__(self, name: str, cfg: DictConfig, run: Any, sweep_dir: Path | None) -> None:
+        from attention_atlas.devices import resolve_device
+
+        self.name, self.cfg, self.run = name, cfg, run
+        self._sweep_dir = sweep_dir
+        self.beside_others = sweep_dir is not None and _launches_together()
+        self.device = resolve_device(cfg.device[name], name)
+        self._work: Path | None = None
+        self._lock: BaseFileLock | None = None
+        self._hashes: dict[Path, str] = {}  # a world is thousands of files, and asked for twice
+
+    def out(self, path: str) -> Path:
+        """Where an output goes: `path`, which DVC owns, or the job's folder in a sweep."""
+        return self._sweep_dir / Path(path).name if self._sweep_dir else Path(path)
+
+    def work(self, inputs: Iterable[str | Path]) -> Path:
+        """A folder outside the outputs that survives a kill. Its name is a digest of the configuration, the
+        code and the content of `inputs`, so that only the same work is ever resumed. Removed on success.
+
+        Raises AtlasError while another process works in it."""
+        from attention_atlas.files import lock
+
+        digest = hashlib.sha256(config_hash(self.cfg).encode())
+        for path in [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, inputs)]:
+            digest.update(self._hash(path).encode())
+        work = Path(".work") / self.name / digest.hexdigest()[:16]
+        work.mkdir(parents=True, exist_ok=True)
+        # Beside the folder, not in it: some stages empty their work folder.
+        self._lock = lock(work.with_suffix(".lock"), work)
+        self._work = work
+        return work
+
+    def input(self, path: str | Path) -> Path:
+        """Check that an input exists and tell MLflow its digest."""
+        path = Path(path)
+        if not path.exists():
+            raise AtlasError(f"{path}: no such file or folder; run the stage that writes it (dvc repro)")
+        self.run.tags({f"input.{path}": self._hash(path)})
+        return path
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = content_hash(path)
+        return self._hashes[path]
+
+    def finish(self) -> None:
+        """Remove the work folder and its lock, after success."""
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
+            self._work.with_suffix(".lock").unlink(missing_ok=True)
+        self.release()
+
+    def release(self) -> None:
+        """Free the work folder for other processes, after a failure."""
+        if self._lock is not None:
+            self._lock.release()
+
+
+def config_hash(cfg: DictConfig) -> str:
+    """Digest of what the configuration asks for, without the machine's keys."""
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
+    kept = {k: v for k, v in values.items() if k not in MACHINE_KEYS}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def content_hash(path: Path) -> str:
+    """Digest of a file, or of all files in a folder with their names; linked sub-folders belong to it."""
+    from attention_atlas.files import files_under, sha256
+
+    if path.is_file():
+        return sha256(path)[:16]
+    digest = hashlib.sha256()
+    for item in files_under(path):
+        digest.update(f"{item.relative_to(path)}:{sha256(item)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def seed_everything(seed: int) -> None:
+    """Python, NumPy and (if a stage has loaded it) torch."""
+    import random
+
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(seed)
+
+
+def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[[], None]]:
+    """Make `function(cfg, stage)` a Hydra program whose configuration is conf/stage/<name>.yaml."""
+
+    def decorate(function: Callable[[DictConfig, Stage], Any]) -> Callable[[], None]:
+        errors: list[AtlasError] = []
+
+        @functools.wraps(function)
+        def job(cfg: DictConfig) -> Any:
+            try:
+                return run_stage(name, function, cfg)
+            except Exception as raised:
+                error = _atlas_error(raised)
+                if error is None:
+                    raise
+                if _is_sweep():
+                    raise error from None
+                # Past Hydra, which would print several lines about it.
+                errors.append(error)
+                return None
+
+        def main() -> None:
+            try:
+                if not any(
+                    word.startswith("-") for word in sys.argv[1:]
+                ):  # not for --help or a sweep's parent
+                    from attention_atlas.workflow.tracking import start_writer
+
+                    start_writer()
+                _hydra(name, job)
+                for error in errors:
+                    raise error
+            except AtlasError as error:
+                _end(str(error), error.exit_code)
+            except KeyboardInterrupt:
+                _end("interrupted; run the same command to go on", 130)
+
+        return main
+
+    return decorate
+
+
+def _atlas_error(raised: BaseException) -> AtlasError | None:
+    """The AtlasError that `raised` is or wraps: Hydra's instantiate wraps what a constructor raises."""
+    seen: BaseException | None = raised
+    while seen is not None and not isinstance(seen, AtlasError):
+        seen = seen.__cause__
+    return seen
+
+
+def _is_sweep() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def _launches_together() -> bool:
+    """Whether this sweep's jobs run side by side."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return not str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
+
+
+def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+    """`cfg` with `limit` applied, and all its values. Raises ConfigError for one that is missing or wrong."""
+    from attention_atlas.workflow.limit import limited
+
+    try:
+        cfg = limited(cfg)
+        values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except Exception as error:
+        raise config_error(error) from None
+    return cfg, values
+
+
+def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: DictConfig) -> Any:
+    from hydra.core.hydra_config import HydraConfig
+
+    from attention_atlas.workflow.params import read_params
+    from attention_atlas.workflow.tracking import stage_run
+
+    # Workers of a parallel launcher import this module without the script's own guard.
+    read_params()
+    hydra_cfg = HydraConfig.get()
+    sweep_dir = None
+    if _is_sweep():
+        sweep_dir = Path(hydra_cfg.runtime.output_dir)
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+    cfg, config = resolved(cfg)
+    choices = hydra_cfg.runtime.choices
+    label = " ".join([name, *(str(choices[g]) for g in ("data", "model", "linker") if g in choices)])
+    tags = {"stage": name}
+    if choices.get("experiment"):
+        tags["study"] = str(choices["experiment"])
+    with stage_run(Path.cwd(), label, config, tags) as run:
+        current = Stage(name, cfg, run, sweep_dir)
+        seed_everything(int(cfg.seed))
+        try:
+            result = function(cfg, current)
+            current.finish()
+        finally:
+            current.release()
+        return result
+
+
+def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
+    import hydra
+    import yaml
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Hydra would print its own several lines and exit; we print one.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    conf = Path.cwd() / "conf"
+    if not conf.is_dir():
+        raise ConfigError("conf/: no such folder here; run from the repository root")
+    _check_params()
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise config_error(error) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{' '.join(str(error).split())}; correct the YAML") from None
+
+
+def _check_params() -> None:
+    from attention_atlas.workflow.params import read_params
+
+    read_params()
+
+
+def config_error(error: BaseException) -> AtlasError:
+    cause = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if isinstance(cause, AtlasError):
+        return cause
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    known = ""
+    if "Available options" in str(error) or "available options" in str(error):
+        options = [line for line in lines if line and " " not in line]
+        known = f"; known: {', '.join(options)}"
+    return ConfigError(
+        f"conf: {lines[0] if lines else type(cause).__name__}{known}; correct the command line or conf/"
+    )
+
+
+def _end(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)

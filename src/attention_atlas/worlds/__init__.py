@@ -1,1 +1,0 @@
-"""The embedded data: rendered scenes of which every object, relation and word is known."""

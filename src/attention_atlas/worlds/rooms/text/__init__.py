@@ -1,5 +1,0 @@
-"""What people would say of a room: a grammar over facts that are true of its plan."""
-
-from attention_atlas.worlds.rooms.text.describe import describe
-
-__all__ = ["describe"]

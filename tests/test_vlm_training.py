@@ -1,0 +1,222 @@
+"""Tower, language model and both vision LLMs are trained on small pictures, saved, read again, and look."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from vlm_world import captioned
+
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.vlm.load import load_vlm
+from attention_atlas.training.run import build_task, train_task
+from attention_atlas.training.tasks.contrastive import ContrastiveTask
+from attention_atlas.training.tasks.vlm_text import VlmTextTask, by_length, next_token_batch
+from attention_atlas.training.tasks.vlm_tuning import VlmTuningTask
+from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
+from attention_atlas.training.vlm_samples import CAPTION_PROMPT, sample_of, samples_of
+
+MODELS = "attention_atlas.models.vlm."
+TASKS = "attention_atlas.training.tasks."
+TOWER = {
+    "_target_": MODELS + "clip_tower.ClipTower",
+    "name": "clip_tower",
+    "layers": 2,
+    "heads": 2,
+    "dim": 32,
+    "inner": 48,
+    "image_size": 48,
+    "patch_size": 16,
+    "stem": [8],
+    "text_layers": 1,
+}
+TEXT = {
+    "_target_": MODELS + "text_model.LlamaText",
+    "name": "llama_text",
+    "layers": 3,
+    "heads": 2,
+    "kv_heads": 2,
+    "dim": 32,
+    "inner": 48,
+    "initial_std": 0.15,
+}
+LLAVA = {"_target_": MODELS + "llava.Llava", "name": "llava"}
+BLIP = {
+    "_target_": MODELS + "instructblip.InstructBlip",
+    "name": "instructblip",
+    "queries": 4,
+    "qformer_layers": 2,
+    "qformer_heads": 2,
+    "qformer_inner": 48,
+    "qformer_std": 0.15,
+}
+LOOP = {"lr": 4e-3, "eps": 1e-8, "clip_norm": 1.0, "threads": 1}
+
+
+def train(corpus, model, task, epochs, out):
+    loop = LOOP | {"epochs": epochs, "validate_every": epochs}
+    cfg = OmegaConf.create(
+        {"profile": "smoke", "seed": 0, "model": model, "train": {"task": task, "loop": loop}}
+    )
+    ready = build_task(cfg)
+    ready.prepare(corpus, None)
+    return train_task(cfg, ready, out, out.parent / "work" / out.name)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Run folders of the tower and of the language model, and what they were trained on."""
+    folder = tmp_path_factory.mktemp("runs")
+    corpus, layers = captioned(folder / "world", 48)
+    common = {"layers": layers, "pieces": 150}
+    pictures = {"image_size": 48, "patch_size": 16, "batch_size": 12, "word_min": 1}
+    tower = {"_target_": TASKS + "contrastive.ContrastiveTask", **common, **pictures}
+    text = {"_target_": TASKS + "vlm_text.VlmTextTask", **common, "batch_size": 40}
+    best = train(corpus, TOWER, tower, 25, folder / "tower")
+    said = train(corpus, TEXT, text, 12, folder / "text")
+    return corpus, layers, folder, best, said
+
+
+def tuning(layers, folder, **more):
+    target = {"_target_": TASKS + "vlm_tuning.VlmTuningTask", "layers": layers}
+    runs = {"tower": str(folder / "tower"), "text_model": str(folder / "text")}
+    return {**target, **runs, "batch_size": 12, "written": 6, "judged": 0, **more}
+
+
+def test_the_tower_learns_pairs_and_patches(runs):
+    best = runs[3]
+    assert best["shown_recall"] > 60 and best["shown_precision"] > 60
+    assert best["retrieval"] > 1.5 * best["retrieval_chance"]
+
+
+def test_the_language_model_learns_the_texts(runs):
+    assert runs[4]["loss"] < 1.0  # a guess among some 60 pieces costs 4
+
+
+@pytest.mark.parametrize("model", [LLAVA, BLIP], ids=["llava", "instructblip"])
+def test_a_tuned_model_looks_at_the_picture(runs, model):
+    corpus, layers, folder, *_ = runs
+    out = folder / model["name"]
+    best = train(corpus, model, tuning(layers, folder), 16, out)
+    assert best["loss"] < best["loss_other"] - 0.1
+    assert best["loss_captions"] < best["loss_captions_other"] - 0.1
+    loaded = load_vlm(out)
+    chosen = samples_of(corpus, corpus.split("val"))
+    total = sum(a for a, _ in loaded.log_prob(chosen))
+    number = sum(b for _, b in loaded.log_prob(chosen))
+    assert -total / number == pytest.approx(best["loss_captions"], rel=1e-3)
+    assert best["cider"] > best["cider_other"]
+    assert all("block" in text for text in loaded.write(chosen[:3], longest=8))
+
+
+def test_the_blind_model_trains_without_pictures(runs):
+    corpus, layers, folder, *_ = runs
+    best = train(corpus, LLAVA | {"blind": True}, tuning(layers, folder, written=0), 2, folder / "blind")
+    loaded = load_vlm(folder / "blind")
+    chosen = samples_of(corpus, corpus.split("val"))
+    assert loaded.batch(chosen[:2]).keys() == {"input_ids", "attention_mask"}
+    # What it was validated with is the loss without a picture, whichever is shown.
+    own = loaded.log_prob(chosen)
+    assert loaded.log_prob(chosen, images=[s.image for s in chosen[::-1]]) == own
+    total, number = (sum(column) for column in zip(*own))
+    assert -total / number == pytest.approx(best["loss_captions"], rel=1e-3)
+    assert best["loss_captions_other"] == best["loss_captions"]
+
+
+def test_training_twice_gives_the_same_bytes(runs):
+    corpus, layers, folder, *_ = runs
+    for name in ("one", "two"):
+        train(corpus, LLAVA, tuning(layers, folder, written=0), 1, folder / name)
+    one, two = ((folder / n / "model.safetensors").read_bytes() for n in ("one", "two"))
+    assert one == two
+
+
+def test_the_tower_is_not_tuned(runs):
+    from safetensors.torch import load_file
+
+    corpus, layers, folder, *_ = runs
+    train(corpus, LLAVA, tuning(layers, folder, written=0), 1, folder / "frozen")
+    tower, tuned = (load_file(folder / n / "model.safetensors") for n in ("tower", "frozen"))
+    for name, value in tower.items():
+        if name.startswith("clip.vision_model."):
+            inner = name.removeprefix("clip.vision_model.")
+            assert torch.equal(value, tuned["model.model.vision_tower." + inner])
+
+
+def test_instructions_share_a_row_only_when_alike(runs):
+    corpus, layers, folder, *_ = runs
+    settings = {"layers": layers, "tower": str(folder / "tower"), "text_model": str(folder / "text")}
+    task = VlmTuningTask(**settings, instructions=9)
+    task.prepare(corpus)
+    groups = [task.by_image[task.images[0]]]  # two captions and three questions
+    for config, rows in ((LLAVA, 1), (BLIP, 4)):
+        model = instantiate({k: v for k, v in config.items() if k != "name"}, **task.model_sizes())
+        task.start(model)
+        batch = task.tensors(model, groups, "cpu")
+        assert len(batch["input_ids"]) == rows
+        assert int((batch["labels"] >= 0).sum()) == sum(
+            len(task.model_inputs.text_ids(s.text, end=True)) for s in groups[0]
+        )
+    task.instructions = 2
+    assert len(task.tensors(model, groups, "cpu")["input_ids"]) == 2
+
+
+def test_questions_and_captions_become_samples(runs):
+    corpus, layers, *_ = runs
+    both = read_layers(corpus, layers)
+    assert len(both) == 2 and len(read_layers(both[1], layers)) == 1
+    question = both[1].examples[0]
+    asked = sample_of(both[1], question)
+    assert asked.prompt == question.text and asked.text == question.answers[0]
+    caption = sample_of(corpus, corpus.examples[0])
+    assert caption.prompt == CAPTION_PROMPT and caption.text == corpus.examples[0].text
+    assert len(samples(both, "val", limit=5)) == 10
+    with pytest.raises(AtlasError, match="has no example"):
+        samples(both, "extra")
+    with pytest.raises(AtlasError, match="no example"):
+        samples_of(corpus, [])
+
+
+def test_cached_pixels_are_the_processors_own(runs):
+    from attention_atlas.models.vlm.images import mini_image_processor
+    from attention_atlas.models.vlm.inputs import VlmInputs
+
+    corpus = runs[0]
+    for size in (48, 36):
+        cache = PixelCache(mini_image_processor(size))
+        path = corpus.image_path(corpus.examples[0].image_id)
+        own = cache.processor(images=[VlmInputs.open_image(path)], return_tensors="pt")["pixel_values"]
+        assert torch.allclose(cache.batch([path]), own, atol=2e-2 if size == 36 else 1e-5)
+
+
+def test_batches_by_hand():
+    batch = next_token_batch([[1, 5, 6, 3], [1, 7, 3]], 0)
+    assert batch["ids_BT"].tolist() == [[1, 5, 6], [1, 7, 0]]
+    assert batch["labels_BT"].tolist() == [[5, 6, 3], [7, 3, -100]]
+    rng = np.random.default_rng(0)
+    rows = [[0] * int(n) for n in rng.integers(1, 9, 50)]
+    order = by_length(rows, 8, 0, 1)
+    assert sorted(i for part in order for i in part) == list(range(50))
+    assert order != by_length(rows, 8, 0, 2)
+
+
+def test_wrong_settings_are_named(runs, tmp_path):
+    corpus, layers, folder, *_ = runs
+    with pytest.raises(ConfigError, match="batch_size"):
+        ContrastiveTask(batch_size=1)
+    with pytest.raises(ConfigError, match="template"):
+        VlmTextTask(template="USER:")
+    with pytest.raises(ConfigError, match="turns"):
+        VlmTuningTask(turns=0)
+    swapped = VlmTuningTask(tower=str(folder / "text"), text_model=str(folder / "tower"))
+    with pytest.raises(AtlasError, match="no ClipTower"):
+        swapped.prepare(corpus)
+    with pytest.raises(AtlasError, match="no such file"):
+        VlmTuningTask(tower=str(tmp_path), text_model=str(tmp_path)).prepare(corpus)
+    with pytest.raises(AtlasError, match="no vision LLM"):
+        load_vlm(folder / "text")
+    questions = read_layers(corpus, layers)[1]
+    with pytest.raises(AtlasError, match="has no caption"):
+        ContrastiveTask().prepare(questions)
