@@ -1,47 +1,13 @@
-"""Run a trained model over the examples and keep where it attends (attention.h5, statistics.h5)."""
+"""Run trained models and keep their attention: the class of conf/dump/<study>.yaml says of what."""
 
 from attention_atlas.workflow.stage import stage
 
 
 @stage("dump")
-def main(cfg, stage):
-    import logging
-
+def main(cfg, job):
     from hydra.utils import instantiate
 
-    if cfg.model.get("task") == "vlm":
-        from attention_atlas.studies.vlm_phases.stage import run_dump
-
-        stage.run.metrics(run_dump(cfg, stage))
-        return
-
-    from attention_atlas.dumps.dump import dump, read_settings
-    from attention_atlas.models.run_folder import load_run
-    from attention_atlas.regions.features_file import FeaturesFile, with_regions
-    from attention_atlas.workflow.paths import attention_path, features_path, model_path
-    from attention_atlas.workflow.stage import config_hash
-
-    # Which back end a kind got, and why.
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
-    corpus = instantiate(cfg.data.reader)
-    features_file = stage.input(features_path(cfg))
-    run_folder = stage.input(model_path(cfg, cfg.model.name))
-    model, vocab, config = load_run(run_folder, stage.device)
-    task = instantiate(cfg.capture.dump)
-    with FeaturesFile(features_file) as features:
-        task.prepare(with_regions(corpus, features), features, vocab, config)
-        found = dump(
-            task,
-            model,
-            read_settings(cfg.capture.settings),
-            stage.out(attention_path(cfg)),
-            stage.work([stage.input(corpus.root), features_file, run_folder]),
-            model_name=cfg.model.name,
-            config_hash=config_hash(cfg),
-            device=stage.device,
-        )
-    stage.run.metrics(found)
+    job.run.metrics(instantiate(cfg.dump)(cfg, job))
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ class TinyEvaluator:
 
 
 def configuration(root: Path, seeds: int = 1, **changes: Any) -> DictConfig:
-    """What Hydra composes for conf/stage/cells.yaml, with the tiny model."""
+    """What Hydra composes with trainer=every_alignment, with the tiny model."""
     files = {n: OmegaConf.load(root / "conf" / "alignment" / f"{n}.yaml") for n in ALIGNMENTS}
     made = {
         "profile": "smoke",

@@ -26,26 +26,36 @@ def params(profile: str) -> Any:
     return yaml.safe_load((ROOT / PROFILES[profile]).read_text(encoding="utf-8"))
 
 
+def base_of(model: str) -> str:
+    """The file in conf/model that a model's own file begins with, or the model itself."""
+    listed = yaml.safe_load((ROOT / f"conf/model/{model}.yaml").read_text()).get("defaults", [])
+    return next((name for name in listed if name != "_self_"), model)
+
+
 def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
     """(blind model, the model it is compared with, what the stage that trains both is composed of)."""
     found = params(profile)
     grounding, vilt, vlm = (found[study] for study in ("grounding", "vilt_layers", "vlm_phases"))
     for model, made in grounding["captioners"].items():
-        if model != made["base"]:
-            yield model, made["base"], ["train", "experiment=grounding", f"data={made['data']}"]
+        if model != base_of(model):
+            yield model, base_of(model), ["train", "experiment=grounding", f"data={made['data']}"]
     for cell in found["alignment_study"]["cells"].values():
-        if cell["model"] != cell["base"]:
+        if cell["model"] != base_of(cell["model"]):
             given = [f"data={cell['data']}", f"train={cell['train']}"]
-            yield cell["model"], cell["base"], ["cells", "experiment=alignment", *given]
+            yield (
+                cell["model"],
+                base_of(cell["model"]),
+                ["train", "experiment=alignment", "trainer=every_alignment", *given],
+            )
     yield (
         vilt["blind"],
         vilt["model"],
         ["train", "experiment=vilt_layers", f"data={vilt['data']}", "train=vqa"],
     )
-    for model, base in vlm["tuned"].items():
-        if model != base:
+    for model in vlm["tuned"]:
+        if model != base_of(model):
             given = [f"data={vlm['trained_on']}", f"train={vlm['train']}"]
-            yield model, base, ["train", "experiment=vlm_phases", *given]
+            yield model, base_of(model), ["train", "experiment=vlm_phases", *given]
 
 
 def trained(model: str, profile: str, given: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:

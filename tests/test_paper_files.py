@@ -61,7 +61,7 @@ def test_raw_data_is_in_the_list(stages: dict[str, Any]) -> None:
         for section, value in stage["cfg"].items():
             # Parameters of other stages are in the configuration too; its own sections are what counts.
             if (
-                section in ("data", "model", "train", "features", "ocr", "table", "linker")
+                section in ("data", "model", "train", "features", "ocr", "metrics", "linker")
                 and value is not None
             ):
                 read |= set(paths(OmegaConf.to_container(value, resolve=True)))
@@ -83,9 +83,7 @@ def test_features_of_trainings_are_made_by_a_stage(stages: dict[str, Any]) -> No
     asked = 0
     for name, stage in stages.items():
         script = stage["cmd"].split()[2]
-        if script in ("pipeline.train", "pipeline.cells") and getattr(
-            build_task(stage["cfg"]), "uses_features", True
-        ):
+        if script == "pipeline.train" and getattr(build_task(stage["cfg"]), "uses_features", True):
             asked += 1
             assert features_path(stage["cfg"]) in made, f"{name}: {features_path(stage['cfg'])}"
     assert asked > 3

@@ -69,7 +69,7 @@ def test_conditions_show_what_they_say(tmp_path):
 
 
 def test_a_table_of_no_models_is_refused():
-    from attention_atlas.studies.vlm_phases.ablation_table import Looking
+    from attention_atlas.studies.vlm_phases.ablation_table import PictureAblation
 
     with pytest.raises(AtlasError, match="models: the list is empty"):
-        Looking(models=[])
+        PictureAblation(models=[])

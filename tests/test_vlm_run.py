@@ -160,23 +160,25 @@ def test_memory_of_states_does_not_pile_up(tmp_path: Path) -> None:
     assert len(seen) == tiny.LAYERS + 2 and max(alive) == 0
 
 
-@pytest.mark.parametrize("given", [[], ["experiment=vlm_phases"]])
-def test_a_model_alone_on_the_command_line_gets_the_studys_settings(given: list[str]) -> None:
-    """`python -m pipeline.dump -m model=llava_mini data=...` composes the default experiment first."""
+def test_the_study_s_settings_and_a_model_of_another_task(tmp_path: Path) -> None:
     from conftest import ROOT
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.utils import instantiate
 
-    from attention_atlas.studies.vlm_phases.stage import with_experiment
+    from attention_atlas.errors import ConfigError
     from attention_atlas.workflow.stage import config_hash
 
     GlobalHydra.instance().clear()
+    words = ["model=llava_mini", "data=rooms_captions", "profile=smoke"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        words = ["model=llava_mini", "data=rooms_captions", "profile=smoke", *given]
-        cfg = compose("stage/dump", overrides=words)
-    with_experiment(cfg, ROOT / "conf")
-    settings = instantiate(cfg.experiment.dump)
+        cfg = compose("stage/dump", overrides=["experiment=vlm_phases", *words])
+        other = compose("stage/dump", overrides=words)
+    settings = instantiate(cfg.dump)
     assert isinstance(settings, PhasesDump)
     assert settings.split == "val+test" and settings.samples["norm"] == 8
     assert len(config_hash(cfg)) == 16  # every value resolves
+    with pytest.raises(
+        ConfigError, match=r"model=llava_mini: is a model of task 'vlm', .* choose the experiment"
+    ):
+        instantiate(other.dump)(other, None)

@@ -13,8 +13,11 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.progress import progress
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from attention_atlas.data.corpus import Example
     from attention_atlas.regions.features_file import FeaturesFile
+    from attention_atlas.workflow.stage import Stage
 
 
 @dataclass
@@ -26,11 +29,29 @@ class CaptionDecoder:
     length_power: float = 0.0
     suppress_unk: bool = True
     batch_size: int = 50
+    name: str = ""
 
     def __post_init__(self) -> None:
         for name in ("beam", "max_words", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"conf/decode: {name}: must be at least 1, not {getattr(self, name)}")
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        """Describe the pictures of the analysed split: data/generated/<experiment>/<model>.jsonl."""
+        from hydra.utils import instantiate
+
+        from attention_atlas.files import write_jsonl
+        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.regions.features_file import FeaturesFile, with_regions
+        from attention_atlas.workflow.paths import features_path, generated_path, model_path
+
+        model, vocab, _ = load_run(job.input(model_path(cfg, cfg.model.name)), job.device)
+        corpus = instantiate(cfg.data.reader)
+        with FeaturesFile(job.input(features_path(cfg))) as features:
+            examples = with_regions(corpus, features).split(cfg.experiment.split)
+            rows = list(self.rows(model, vocab, examples, features, job.device))
+        write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)
+        return {"words per text": sum(row["words"] for row in rows) / len(rows)}
 
     def rows(
         self, model: Any, vocab: Any, examples: Sequence[Example], features: FeaturesFile, device: str = "cpu"

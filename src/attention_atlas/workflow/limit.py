@@ -33,8 +33,8 @@ EXAMPLES = (
     *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
     *("*task.judged", "*task.written"),
     *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images"),
-    *("experiment.dump.samples.*", "experiment.importance_examples", "experiment.pruned_examples"),
-    *("table.pictures", "data.annotator.pairs"),
+    *("dump.samples.*", "dump.examples.#", "experiment.importance_examples", "experiment.pruned_examples"),
+    *("metrics.pictures", "data.annotator.pairs"),
 )
 # Pictures that a full-size network makes and two others judge: each takes as long as many examples.
 GENERATED = ("data.attngan.judged",)
@@ -59,7 +59,7 @@ WIDTHS = (
 KEPT = (
     *("seed", "*.seed", "workers", "*.workers", "*threads", "experiment.processes"),
     *("experiment.alignments", "experiment.examples", "*evaluator.shown"),
-    *("experiment.dump.pictures", "experiment.dump.width", "experiment.dump.stride"),
+    *("dump.pictures", "dump.width", "dump.stride"),
     *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Steps and epochs of which fewer would not come sooner.
     *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),
@@ -95,11 +95,17 @@ KEPT = (
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
     *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
     # Of statistics: a small number says nothing, and saves little.
-    *("metrics*shuffles", "metrics.permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
+    *("metrics*shuffles", "metrics*permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
     *("model.gamma?", "*task.*_weight", "*task.naming", "train.task.rounds"),
     # Not numbers where they are given.
     *("alignment", "model.alignment", "*evaluator.classifier", "features.revision", "features.boxes_folder"),
-    *("data.reader.boxes", "data.reader.templates", "table.gold", "*task.grid", "model.evaluator.inception"),
+    *(
+        "data.reader.boxes",
+        "data.reader.templates",
+        "metrics.gold",
+        "*task.grid",
+        "model.evaluator.inception",
+    ),
 )
 FIELDS = ("steps", "examples", "width")
 LISTS = {

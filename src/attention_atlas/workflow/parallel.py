@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # longer than with one process each. Not set where hardly any other stage can run meanwhile.
 CORES_VARIABLE = "ATLAS_CORES"
 # What takes several times as long as most stages, and how many times.
-LONG, TIMES = ("pipeline.train", "pipeline.cells", "pipeline.world"), 5
+LONG, TIMES = ("pipeline.train", "pipeline.world"), 5
 # Jobs at most: a stage may start as many processes as there are cores, and each needs some memory.
 MOST, GIBIBYTES_EACH = 4, 4
 

@@ -16,19 +16,9 @@ STAGES = (
     "train",
     "generate",
     "dump",
-    "dump_runs",
-    "answer",
-    "mask_heads",
-    "dump_questions",
     "parse",
     "link",
-    "table",
     "metrics",
-    "compare",
-    "layers",
-    "cells",
-    "alignment_tables",
-    "vlm_phases",
     "plot",
     "report",
 )
@@ -51,9 +41,8 @@ PARAMS: dict[str, Any] = {
     "grounding": {
         "data": str,
         "root": str,
-        "features": str,
-        # base: the file in conf/model that it begins with; data and root: what it is trained on.
-        "captioners": {"*": {"base": str, "data": str, "root": str}},
+        # What each is trained on.
+        "captioners": {"*": {"data": str, "root": str}},
         "gold": {"*": str},
         "captured": str,
         "linker": str,
@@ -77,7 +66,6 @@ PARAMS: dict[str, Any] = {
         "cells": {
             "*": {
                 "model": str,
-                "base": str,
                 "data": str,
                 "train": str,
                 "root": str,
@@ -93,7 +81,7 @@ PARAMS: dict[str, Any] = {
         "data": list,
         "order": list,
         "bases": {"*": str},
-        "tuned": {"*": str},
+        "tuned": list,
         "blind": str,
         "train": str,
         "tower": str,

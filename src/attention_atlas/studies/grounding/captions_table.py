@@ -9,16 +9,18 @@ import numpy as np
 
 from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError
+from attention_atlas.studies.score_table import ScoreTable
 
 if TYPE_CHECKING:
     import pandas as pd
+    from omegaconf import DictConfig
 
     from attention_atlas.workflow.stage import Stage
 
 SHOWN = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "WMD")
 
 
-class Captions:
+class Captions(ScoreTable):
     """BLEU-1..4, METEOR, CIDEr and WMD of each model in `models` (run names under data/generated).
 
     `drop_unknown`: remove the word `<unk>` from a generated text before scoring.
@@ -26,20 +28,20 @@ class Captions:
 
     def __init__(self, models: list[str], drop_unknown: bool = False, name: str = "captions") -> None:
         if not models:
-            raise AtlasError("conf: table: models: the list is empty; name at least one model")
+            raise AtlasError("models: the list is empty; name at least one model")
         self.name, self.models = name, list(models)
         self.drop_unknown = drop_unknown
 
-    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+    def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:
         from hydra.utils import instantiate
 
         from attention_atlas.data.generated import read_generated
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
         from attention_atlas.workflow.paths import features_path, generated_path
 
-        with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+        with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
             corpus = with_regions(instantiate(cfg.data.reader), features)
-        texts = {m: read_generated(stage.input(generated_path(cfg, m))) for m in self.models}
+        texts = {m: read_generated(job.input(generated_path(cfg, m))) for m in self.models}
         if self.drop_unknown:
             texts = {
                 m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.studies.score_table import ScoreTable
 
 if TYPE_CHECKING:
     import pandas as pd
+    from omegaconf import DictConfig
 
     from attention_atlas.workflow.stage import Stage
 
 
-class LinkerTable:
+class LinkerTable(ScoreTable):
     """mAP@K and accuracy of each of `linkers` (the configs of conf/linker/) against gold.
 
     `gold`: a CSV of the user's own (docs/linking.md), or null for what a rendered world knows.
@@ -21,10 +23,10 @@ class LinkerTable:
 
     def __init__(self, linkers: Mapping[str, Any], gold: str | None = None, name: str = "linkers") -> None:
         if not linkers:
-            raise AtlasError("conf: table: linkers: there are none; name at least one in the defaults list")
+            raise AtlasError("linkers: there are none; name at least one in the defaults list")
         self.name, self.linkers, self.gold = name, dict(linkers), gold
 
-    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+    def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:
         from hydra.utils import instantiate
 
         from attention_atlas.language.parse import read_parses
@@ -35,12 +37,12 @@ class LinkerTable:
         from attention_atlas.workflow.paths import features_path, language_path
 
         corpus = instantiate(cfg.data.reader)
-        parses = read_parses(stage.input(language_path(cfg)))
-        gold = read_gold_csv(stage.input(self.gold)) if self.gold else None
+        parses = read_parses(job.input(language_path(cfg)))
+        gold = read_gold_csv(job.input(self.gold)) if self.gold else None
         rows = []
-        with FeaturesFile(stage.input(features_path(cfg))) as features:
+        with FeaturesFile(job.input(features_path(cfg))) as features:
             for config in self.linkers.values():
-                linker = instantiate(config, device=stage.device)
+                linker = instantiate(config, device=job.device)
                 scores = evaluate(parses, corpus, features, linker, gold)
                 base = {"experiment": cfg.experiment.name, "model": linker.name, "data": corpus.name}
                 rows += [{**base, "kind": "link", **row} for row in scores.rows(seed=int(cfg.seed))]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.studies.score_table import ScoreTable
 
 if TYPE_CHECKING:
     import pandas as pd
+    from omegaconf import DictConfig
 
     from attention_atlas.workflow.stage import Stage
 
 
-class Looking:
+class PictureAblation(ScoreTable):
     """Log-probability per token (nats) and CIDEr (per cent) of each of `models` on `split` of the data set.
 
     blind: run name of the model tuned without pictures, "" for none. pictures: how many captions are
@@ -31,11 +33,11 @@ class Looking:
         name: str = "picture_ablation",
     ) -> None:
         if not models:
-            raise AtlasError("conf: table: models: the list is empty; name at least one model")
+            raise AtlasError("models: the list is empty; name at least one model")
         self.models, self.blind, self.split, self.prompt = list(models), blind, split, prompt
         self.pictures, self.batch_size, self.name, self.threads = pictures, batch_size, name, threads
 
-    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+    def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:
         from pathlib import Path
 
         from hydra.utils import instantiate
@@ -67,7 +69,7 @@ class Looking:
         references = {image: texts for image, texts in references.items() if image in shown}
 
         def load(model: str) -> Any:
-            return load_vlm(stage.input(model_path(cfg, model)), device=stage.device)
+            return load_vlm(job.input(model_path(cfg, model)), device=job.device)
 
         rows: list[dict[str, Any]] = []
         with cpu_threads(self.threads):

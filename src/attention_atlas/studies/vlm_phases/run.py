@@ -27,9 +27,12 @@ from attention_atlas.studies.vlm_phases.norm_attention import ROWS
 from attention_atlas.studies.vlm_phases.winoground_scores import quadruples, score_quadruples
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.workflow.stage import Stage
 
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
@@ -39,7 +42,7 @@ SHOWN = 160  # pixels: the longer side of pictures kept for figures
 
 @dataclass(frozen=True)
 class PhasesDump:
-    """Settings (conf/experiment/vlm_phases.yaml: dump). samples: {context | lens | norm | knockout |
+    """What `pipeline.dump` runs for a vision LLM. samples: {context | lens | norm | knockout |
     pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
     knock-out (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples'
     pictures are kept for the figures. threads: of a CPU, 0 = all."""
@@ -58,11 +61,35 @@ class PhasesDump:
     def __post_init__(self) -> None:
         for name in self.samples:
             if name not in PARTS:
-                raise ConfigError(
-                    f"conf/experiment: dump: samples: '{name}' is no analysis{did_you_mean(str(name), PARTS)}"
-                )
+                raise ConfigError(f"dump: samples: '{name}' is no analysis{did_you_mean(str(name), PARTS)}")
         if self.batch_size < 1:
-            raise ConfigError(f"conf/experiment: dump: batch_size: must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"dump: batch_size: must be at least 1, not {self.batch_size}")
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, Any]:
+        """Dump `cfg.model` over `cfg.data` into data/attention/vlm_phases/<model>-<data>."""
+        from hydra.utils import instantiate
+
+        from attention_atlas.models.vlm.load import load_vlm
+        from attention_atlas.threads import cpu_threads
+        from attention_atlas.workflow.paths import attention_path, model_path
+        from attention_atlas.workflow.stage import config_hash
+
+        corpus = instantiate(cfg.data.reader)
+        folder = job.input(model_path(cfg, cfg.model.name))
+        inputs: list[str | Path] = [job.input(corpus.root), folder]
+        if "layer" in cfg.data and Path(cfg.data.layer).is_file():
+            inputs.append(job.input(cfg.data.layer))
+        with cpu_threads(self.threads):
+            return dump_phases(
+                load_vlm(folder, job.device),
+                corpus,
+                self,
+                job.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),
+                job.work(inputs),
+                data=cfg.data.name,
+                config_hash=config_hash(cfg),
+                seed=cfg.seed,
+            )
 
     def count(self, part: str, there: int) -> int:
         wanted = self.samples.get(part, 0)
@@ -101,7 +128,7 @@ def dump_phases(
     counts = {part: settings.count(part, len(drawn)) for part in PARTS[:4]}
     drawn = drawn[: max(counts.values())]
     if not drawn:
-        raise ConfigError("conf/experiment: dump: samples: all are 0; ask for at least one analysis")
+        raise ConfigError("dump: samples: all are 0; ask for at least one analysis")
     blocks = windows(settings.blocks, len(loaded.decoder_layers), settings.width, settings.stride)
     work.mkdir(parents=True, exist_ok=True)
     with StatisticsWriter(

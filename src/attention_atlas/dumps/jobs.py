@@ -1,0 +1,92 @@
+"""What `pipeline.dump` runs: one model over a data set, or several models over the same texts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from attention_atlas.workflow.stage import Stage
+
+
+class ModelDump:
+    """attention.h5 and statistics.h5 of `cfg.model` over `cfg.data`, as `cfg.capture` says.
+
+    tasks: which values `task` of conf/model may have."""
+
+    def __init__(self, tasks: list[str]) -> None:
+        self.tasks = list(tasks)
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        from hydra.utils import instantiate
+
+        from attention_atlas.dumps.dump import dump, read_settings
+        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.regions.features_file import FeaturesFile, with_regions
+        from attention_atlas.workflow.paths import attention_path, features_path, model_path
+        from attention_atlas.workflow.stage import config_hash
+
+        if cfg.model.task not in self.tasks:
+            raise ConfigError(
+                f"model={cfg.model.name}: is a model of task '{cfg.model.task}', and experiment="
+                f"{cfg.experiment.name} dumps {', '.join(self.tasks)}; choose the experiment of that task"
+            )
+        # Which back end a kind got, and why.
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
+        corpus = instantiate(cfg.data.reader)
+        features_file = job.input(features_path(cfg))
+        run_folder = job.input(model_path(cfg, cfg.model.name))
+        model, vocab, config = load_run(run_folder, job.device)
+        task = instantiate(cfg.capture.dump)
+        with FeaturesFile(features_file) as features:
+            task.prepare(with_regions(corpus, features), features, vocab, config)
+            return dump(
+                task,
+                model,
+                read_settings(cfg.capture.settings),
+                job.out(attention_path(cfg)),
+                job.work([job.input(corpus.root), features_file, run_folder]),
+                model_name=cfg.model.name,
+                config_hash=config_hash(cfg),
+                device=job.device,
+            )
+
+
+class RunsDump:
+    """One forced pass over the same texts for each of `runs` (dumps/runs.py): <run>/attention.h5."""
+
+    def __init__(self, runs: Mapping[str, Any]) -> None:
+        self.runs = {str(name): dict(run) for name, run in runs.items()}
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        from hydra.utils import instantiate
+
+        from attention_atlas.dumps.runs import dump_runs
+        from attention_atlas.regions.features_file import FeaturesFile, with_regions
+        from attention_atlas.workflow.paths import attention_path, features_path, model_path
+        from attention_atlas.workflow.stage import config_hash
+
+        models = {run["model"]: job.input(model_path(cfg, run["model"])) for run in self.runs.values()}
+        corpus = instantiate(cfg.data.reader)
+        generated = job.input(cfg.data.reader.generated)
+        features_file = job.input(features_path(cfg))
+        with FeaturesFile(features_file, check_values=False) as features:
+            return dump_runs(
+                self.runs,
+                lambda name: Path(models[name]),
+                with_regions(corpus, features),
+                features,
+                out=job.out(attention_path(cfg)),
+                work=job.work([generated, features_file, *models.values()]),
+                split=cfg.experiment.split,
+                config_hash=config_hash(cfg),
+                seed=cfg.seed,
+                device=job.device,
+            )

@@ -1,0 +1,79 @@
+"""What the pipeline runs for study 3: trainings under every alignment, and the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from attention_atlas.workflow.stage import Stage
+
+
+class EveryAlignment:
+    """Train and evaluate `cfg.model` on `cfg.data` under every alignment and seed."""
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        import os
+        from pathlib import Path
+
+        from attention_atlas.studies.alignment.cells import cells_path, plan, run_cells
+        from attention_atlas.studies.alignment.log import log_cell
+        from attention_atlas.training.run import build_task
+        from attention_atlas.workflow.paths import features_path
+
+        cells, skipped = plan(cfg)
+        if skipped:
+            print(f"skipped: {skipped}")
+        task = build_task(cfg)
+        inputs = [cfg.data.root, *getattr(task, "inputs", [])]
+        layer = str(cfg.data.get("layer", ""))
+        if layer.endswith(".jsonl"):
+            inputs.append(layer)
+        if getattr(task, "uses_features", True):
+            inputs.append(features_path(cfg))
+        run_cells(
+            cfg,
+            cells,
+            job.work(map(job.input, inputs)),
+            job.out(cells_path(cfg.model.name, cfg.data.name)),
+            device=job.device,
+            processes=cfg.experiment.processes or cfg.workers or os.cpu_count() or 1,
+            on_cell=lambda *found: log_cell(Path.cwd(), job.run, cfg, *found),
+        )
+        return {}
+
+
+class Metrics:
+    """All tables of the study, from the cells of every model and data set."""
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        from omegaconf import OmegaConf
+
+        from attention_atlas.studies.alignment.cell import NONE
+        from attention_atlas.studies.alignment.cells import cells_path
+        from attention_atlas.studies.alignment.panel import read_panel
+        from attention_atlas.studies.alignment.study import study_table, write_study
+        from attention_atlas.workflow.paths import results_path
+
+        wanted: Any = OmegaConf.to_container(cfg.experiment.panels, resolve=True)
+        order = [str(name) for name in cfg.alignments]
+        panels, blind = {}, []
+        for name, panel in wanted.items():
+            folder = job.input(cells_path(panel["model"], panel["data"]))
+            panels[name] = read_panel(folder, order)
+            if panel.get("blind"):
+                blind.append(read_panel(job.input(cells_path(panel["blind"], panel["data"])), [NONE]))
+        scores, lower = dict(cfg.experiment.score), list(cfg.experiment.lower)
+        frame = study_table(
+            list(panels.values()),
+            blind,
+            scores,
+            cfg.experiment.reference,
+            lower,
+            cfg.experiment.name,
+            cfg.seed,
+        )
+        titles = {str(name): str(entry.title) for name, entry in cfg.alignments.items()}
+        out = job.out(results_path(cfg))
+        return write_study(frame, panels, scores, titles, lower, out, cfg.experiment.examples, cfg.seed)

@@ -1,0 +1,41 @@
+"""What `pipeline.metrics` runs for study 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from attention_atlas.measures.metric import Metric
+    from attention_atlas.workflow.stage import Stage
+
+
+class Metrics:
+    """metrics.csv, examples.json, heads.html and metrics.json: `measures` over every run, and comparisons."""
+
+    def __init__(self, measures: Mapping[str, Metric]) -> None:
+        self.measures = {str(name): measure for name, measure in measures.items()}
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        from hydra.utils import instantiate
+        from omegaconf import OmegaConf
+
+        from attention_atlas.regions.features_file import FeaturesFile
+        from attention_atlas.studies.modality.run import run_modality
+        from attention_atlas.workflow.paths import attention_path, features_path, language_path, results_path
+
+        experiment: Any = OmegaConf.to_container(cfg.experiment, resolve=True)
+        with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
+            return run_modality(
+                self.measures,
+                experiment,
+                job.input(attention_path(cfg)),
+                job.input(language_path(cfg)),
+                instantiate(cfg.data.reader),
+                features,
+                out=job.out(results_path(cfg)),
+                data=cfg.data.name,
+                seed=cfg.seed,
+            )

@@ -1,0 +1,151 @@
+"""What the pipeline runs for study 4: answers, the dumps, and the tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from attention_atlas.studies.vilt_layers.layers import LayerStudy
+    from attention_atlas.workflow.stage import Stage
+
+
+def _heads_path(cfg: DictConfig) -> str:
+    return f"data/generated/{cfg.experiment.name}/heads.npz"
+
+
+class Answers:
+    """Answers of `cfg.model` to all questions of the split, with its own and with another picture."""
+
+    def __init__(self, name: str = "answers") -> None:
+        self.name = name
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        from hydra.utils import instantiate
+
+        from attention_atlas.files import write_jsonl
+        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.studies.vilt_layers.answers import answer_split, score
+        from attention_atlas.workflow.paths import generated_path, model_path
+
+        corpus = instantiate(cfg.data.reader)
+        job.input(corpus.root)
+        folder = job.input(model_path(cfg, cfg.model.name))
+        model, vocab, config = load_run(folder, job.device)
+        rows = answer_split(model, corpus, cfg.experiment.split, vocab, config, folder, job.device)
+        write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)
+        return score(rows, corpus)
+
+
+class QuestionsDump:
+    """statistics.h5 of many questions, attention.h5 of those that are shown (dump.py). shown: groups of
+    questions of which one that is answered right is shown."""
+
+    def __init__(self, shown: Sequence[str]) -> None:
+        self.shown = list(shown)
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        from hydra.utils import instantiate
+
+        from attention_atlas.dumps.dump import read_settings
+        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.studies.vilt_layers.dump import dump_questions
+        from attention_atlas.workflow.paths import attention_path, generated_path, model_path
+        from attention_atlas.workflow.stage import config_hash
+
+        corpus = instantiate(cfg.data.reader)
+        folder = job.input(model_path(cfg, cfg.model.name))
+        given = job.input(generated_path(cfg, cfg.model.name))
+        model, vocab, config = load_run(folder, job.device)
+        task = instantiate(cfg.capture.dump)
+        task.prepare(corpus, None, vocab, config)
+        return dump_questions(
+            task,
+            model,
+            read_settings(cfg.capture.settings),
+            self.shown,
+            given,
+            job.out(attention_path(cfg)),
+            job.work([job.input(corpus.root), folder, given]),
+            model_name=cfg.model.name,
+            config_hash=config_hash(cfg),
+            device=job.device,
+            seed=cfg.seed,
+        )
+
+
+class HeadsDump:
+    """heads.npz (head_file.py). splits, examples: for judging single heads, and for pruning."""
+
+    def __init__(self, splits: Sequence[str], examples: Sequence[int]) -> None:
+        self.splits, self.examples = (splits[0], splits[1]), (examples[0], examples[1])
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+        from hydra.utils import instantiate
+
+        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.studies.vilt_layers.head_file import mask_heads, save_heads
+        from attention_atlas.workflow.paths import model_path
+
+        corpus = instantiate(cfg.data.reader)
+        job.input(corpus.root)
+        folder = job.input(model_path(cfg, cfg.model.name))
+        model, vocab, config = load_run(folder, job.device)
+        found = mask_heads(
+            model,
+            corpus,
+            vocab,
+            config,
+            folder,
+            splits=self.splits,
+            examples=self.examples,
+            device=job.device,
+            seed=cfg.seed,
+        )
+        save_heads(job.out(_heads_path(cfg)), found)
+        return {"accuracy": 100 * float(found["whole"][..., 0].mean())}
+
+
+class Metrics:
+    """metrics.csv, distribution.json, shown.json and metrics.json from the dumps and the answers."""
+
+    def __init__(self, study: LayerStudy) -> None:
+        self.study = study
+
+    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, Any]:
+        from hydra.utils import instantiate
+
+        from attention_atlas.studies.vilt_layers.answers import majority, read_given
+        from attention_atlas.studies.vilt_layers.head_file import read_heads
+        from attention_atlas.studies.vilt_layers.layers import write_study
+        from attention_atlas.studies.vilt_layers.shown import write_distribution, write_shown
+        from attention_atlas.workflow.paths import attention_path, generated_path, results_path
+
+        corpus = instantiate(cfg.data.reader)
+        job.input(corpus.root)
+        experiment, attention = cfg.experiment, job.input(attention_path(cfg))
+        model = cfg.model.name
+        given, blind = (job.input(generated_path(cfg, name)) for name in (model, experiment.blind))
+        answers = {model: read_given(given), experiment.blind: read_given(blind)}
+        answers[f"{model} (another picture)"] = read_given(given, "other")
+        questions = corpus.split(experiment.split)
+        for by in experiment.baselines:
+            answers[f"majority ({by})"] = majority(corpus.split("train"), questions, by)
+        study = dataclasses.replace(self.study, names={"experiment": experiment.name, "data": cfg.data.name})
+        frame = study(
+            attention / "statistics.h5",
+            answers,
+            read_heads(job.input(_heads_path(cfg))),
+            corpus,
+            model=model,
+            split=experiment.split,
+            seed=cfg.seed,
+        )
+        out = job.out(results_path(cfg))
+        numbers = write_study(frame, out)
+        write_distribution(study.distribution, out / "tables" / "distribution.json")
+        write_shown(attention / "attention.h5", corpus, answers[model], out / "tables")
+        return numbers
