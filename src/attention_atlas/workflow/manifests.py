@@ -215,7 +215,7 @@ class Manifests:
         """Of all that the configurations are made of."""
         own = [self.root / "src" / PACKAGE / name for name in COMPOSED_BY]
         files = [self.root / "params.yaml", *sorted((self.root / "conf").rglob("*.yaml")), *own]
-        return _digest([*self.commands.items(), *((str(p), _hash(p)) for p in files)])
+        return _digest([*self.commands.items(), *((str(p.relative_to(self.root)), _hash(p)) for p in files)])
 
     def manifest(self, name: str) -> dict[str, Any]:
         """{"config": ..., "code": {file: hash}} of one stage."""
