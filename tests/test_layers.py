@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from attention_atlas.workflow.manifests import Sources
+from attention_atlas.workflow.sources import Sources
 
 SRC = Path("src/attention_atlas")
 # Modules at the top of the package, which import nothing but errors.

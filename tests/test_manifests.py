@@ -10,7 +10,8 @@ import yaml
 from conftest import ROOT
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.workflow.manifests import Manifests, Sources, stage_config, targets
+from attention_atlas.workflow.manifests import Manifests, stage_config, targets
+from attention_atlas.workflow.sources import Sources
 
 FILES = {
     "pipeline/__init__.py": "",
