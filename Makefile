@@ -1,6 +1,7 @@
 # make reproduce   every table and figure, mini default, then results/report.html (dvc repro, in parallel)
 # make smoke       the same files from a handful of examples, in .work/smoke (your results stay)
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
+# make test-quick  the unit tests alone
 # make ui          compare runs in MLflow
 # make paper-rehearsal  the whole paper profile on tiny made-up corpora, in .work/paper-rehearsal
 # make paper-check what the papers' own set-up needs and what of it is here
@@ -11,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup reproduce smoke test lint ui paper-check paper-rehearsal paper-setup lock clean
+.PHONY: setup reproduce smoke test test-quick lint ui paper-check paper-rehearsal paper-setup lock clean
 
 setup: $(VENV)/installed
 
@@ -33,6 +34,9 @@ smoke: setup
 
 test: setup lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
+
+test-quick: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup -m "not e2e and not slow"
 
 lint: setup
 	ruff check .
