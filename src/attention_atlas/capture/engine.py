@@ -4,8 +4,8 @@
     captured = capture(**inputs)                    # or: with capture: model(**inputs); capture.result()
     captured["model.layers.*.self_attn"].mass       # (B,L,H,Q,G)
 
-The model's own output is unchanged. A capture records one forward pass (a new call of the model starts anew);
-for generated text do one teacher-forced pass over it rather than capture every step.
+The model's own output is unchanged. A capture records one forward pass (the next call of the model replaces
+it); for generated text do one teacher-forced pass over it rather than capture every step.
 """
 
 from __future__ import annotations

@@ -42,16 +42,16 @@ def read_clevr(
     Raises AtlasError for a missing file or field, an unknown picture, a program that gives another answer.
     """
     if subset is not None and subset < 1:
-        raise ConfigError(f"conf/data: subset: must be at least 1 or null, not {subset}")
+        raise ConfigError(f"read_clevr: subset: must be at least 1 or null, not {subset}")
     known = read_templates(templates) if templates else {}
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for part, files in parts.items():
         split = str(files.get("split", part))
-        check_split(split, f"conf/data: parts: {part}")
+        check_split(split, f"read_clevr: parts: {part}")
         for field in ("questions", "scenes"):
             if not files.get(field):
-                raise ConfigError(f"conf/data: parts: {part}: {field}: is missing; give the path of the file")
+                raise ConfigError(f"read_clevr: parts: {part}: {field}: is missing; give the file's path")
         own = _scenes(Path(files["scenes"]), split)
         path = Path(files["questions"])
         rows = _about(own, path, files.get("pictures"))
@@ -84,7 +84,7 @@ def read_templates(folder: str | Path) -> dict[tuple[str, int], str]:
             try:
                 found[path.name, number] = question_type(template["nodes"][-1]["type"])
             except (KeyError, IndexError, TypeError):
-                raise AtlasError(f"{path}: template {number}: nodes: is missing; download it anew") from None
+                raise AtlasError(f"{path}: template {number}: nodes: is missing; download it again") from None
     return found
 
 

@@ -42,7 +42,7 @@ class ClevrGrid:
         features = self._features(part)
         if number >= len(features):
             raise AtlasError(
-                f"{self.paths[part]}: features: has {len(features)} pictures, not '{image_id}'; extract anew"
+                f"{self.paths[part]}: features: has {len(features)} pictures, not '{image_id}'; extract again"
             )
         return np.asarray(features[number])
 
@@ -56,7 +56,7 @@ class ClevrGrid:
             try:
                 features = h5py.File(path, "r")["features"]
             except (OSError, KeyError):
-                raise AtlasError(f"{path}: features: cannot be read; extract the features anew") from None
+                raise AtlasError(f"{path}: features: cannot be read; extract the features again") from None
             if features.ndim != 4:
                 raise AtlasError(
                     f"{path}: features: shape {features.shape}, expected (images, channels, h, w)"

@@ -25,7 +25,7 @@ def read_coco_caption_pairs(
     first so many images by number. Raises AtlasError for a missing file, a field that is missing or null, a
     caption without its image, a duplicated id."""
     path, folder = Path(annotations), Path(images)
-    check_split(split, "conf/data: split")
+    check_split(split, "read_coco_caption_pairs: split")
     table = read_published(path)
     rows: dict[int, Any] = {}
     for i, row in enumerate(row_list(table, "images", path, FILE)):

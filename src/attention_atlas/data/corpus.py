@@ -54,7 +54,7 @@ class Scene:
         for item in self.objects:
             if item.id == object_id:
                 return item
-        raise AtlasError(f"scene {self.image_id}: object {object_id} does not exist; write the layer anew")
+        raise AtlasError(f"scene {self.image_id}: object {object_id} does not exist; write the layer again")
 
 
 @dataclass
@@ -177,7 +177,7 @@ def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where:
             if not 0 <= start < end <= len(example.text):
                 raise AtlasError(
                     f"{at}: span [{start},{end}] lies outside its text of {len(example.text)} characters;"
-                    " write the layer anew"
+                    " write the layer again"
                 )
 
 
@@ -197,7 +197,7 @@ def _example(row: Any, where: str) -> Example:
 
 def _build(cls: Any, row: Any, where: str) -> Any:
     if not isinstance(row, dict):
-        raise AtlasError(f"{where}: not an object with fields; write the file anew")
+        raise AtlasError(f"{where}: not an object with fields; write the file again")
     known, needed = _fields(cls)
     if row.keys() <= known and needed <= row.keys():
         for name, hint in _types(cls):
@@ -207,8 +207,8 @@ def _build(cls: Any, row: Any, where: str) -> Any:
         return cls(**row)
     missing, unknown = sorted(needed - row.keys()), sorted(row.keys() - known)
     if missing:
-        raise AtlasError(f"{where}: {missing[0]}: field is missing; add it or write the file anew")
-    raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file anew")
+        raise AtlasError(f"{where}: {missing[0]}: field is missing; add it or write the file again")
+    raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file again")
 
 
 # What a field may be, by its annotation; dataclasses are built from objects afterwards.

@@ -22,13 +22,13 @@ def read_boxes(folder: Path) -> dict[str, Box]:
             x, y, width, height = (float(v) for v in fields[1:])
         except ValueError:
             raise AtlasError(
-                f"{folder / 'bounding_boxes.txt'}: line {number}: not 'id x y width height'; unpack it anew"
+                f"{folder / 'bounding_boxes.txt'}: line {number}: not 'id x y width height'; unpack it again"
             ) from None
         boxes[fields[0]] = (x, y, width, height)
     found = {}
     for number, (key, path) in _rows(folder / "images.txt", 2):
         if key not in boxes:
-            raise AtlasError(f"{folder / 'images.txt'}: line {number}: no box for '{key}'; unpack it anew")
+            raise AtlasError(f"{folder / 'images.txt'}: line {number}: no box for '{key}'; unpack it again")
         found[path] = boxes[key]
     return found
 
@@ -40,7 +40,7 @@ def _rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         values = line.split()
         if len(values) != fields:
-            raise AtlasError(f"{path}: line {number}: {len(values)} fields, not {fields}; unpack it anew")
+            raise AtlasError(f"{path}: line {number}: {len(values)} fields, not {fields}; unpack it again")
         rows.append((number, values))
     return rows
 

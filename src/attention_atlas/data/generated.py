@@ -38,10 +38,10 @@ def read_generated(path: str | Path) -> dict[str, str]:
     for line, row in read_jsonl(path):
         for name in ("image_id", "text"):
             if not isinstance(row, dict) or not isinstance(row.get(name), str):
-                raise AtlasError(f"{path}: line {line}: {name}: is missing or no text; generate anew")
+                raise AtlasError(f"{path}: line {line}: {name}: is missing or no text; generate again")
         if row["image_id"] in texts:
             raise AtlasError(
-                f"{path}: line {line}: image_id: '{row['image_id']}' occurs twice; generate anew"
+                f"{path}: line {line}: image_id: '{row['image_id']}' occurs twice; generate again"
             )
         texts[row["image_id"]] = row["text"]
     return texts

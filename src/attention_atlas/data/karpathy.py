@@ -56,12 +56,12 @@ def read_karpathy(
     Raises AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
     """
     if text not in TEXTS:
-        raise AtlasError(f"conf/data: text: '{text}' is not one of {', '.join(TEXTS)}; correct the YAML")
+        raise AtlasError(f"read_karpathy: text: '{text}' is not one of {', '.join(TEXTS)}")
     for split in keep_splits:
         check_split(split, "keep_splits")
     most = dict(limit) if isinstance(limit, Mapping) else dict.fromkeys(keep_splits, limit)
     for split in most:
-        check_split(split, "conf/data: limit")
+        check_split(split, "read_karpathy: limit")
     kept = dict.fromkeys(keep_splits, 0)
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
@@ -78,7 +78,7 @@ def read_karpathy(
         kept[split] += 1
         image_id, field, place = picture(row)
         if image_id in scenes:
-            raise AtlasError(f"{row.where}: {field}: '{row[field]}' occurs twice; download the file anew")
+            raise AtlasError(f"{row.where}: {field}: '{row[field]}' occurs twice; download the file again")
         width, height = picture_size(images / place) if require_images else (0, 0)
         scenes[image_id] = Scene(image_id, place, width, height, split)
         for i, values in enumerate(json_rows.items(row.values, "sentences", row.where)):

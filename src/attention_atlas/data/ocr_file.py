@@ -63,7 +63,7 @@ def read_ocr(path: str | Path) -> dict[str, OcrPicture]:
         picture = _picture(row, f"{path}: line {line}")
         if picture.image_id in pictures:
             raise AtlasError(
-                f"{path}: line {line}: image_id: '{picture.image_id}' occurs twice; run the OCR stage anew"
+                f"{path}: line {line}: image_id: '{picture.image_id}' occurs twice; run the OCR stage again"
             )
         pictures[picture.image_id] = picture
     return pictures
@@ -86,11 +86,11 @@ def _token(row: Mapping[str, Any], where: str) -> OcrToken:
     if not text or text.split() != [text]:
         raise AtlasError(f"{where}: text: {text!r} is not one word; split it at blanks")
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 <= x1 or y2 <= y1:
-        raise AtlasError(f"{where}: box: {[x1, y1, x2, y2]} has no area; run the OCR stage anew")
+        raise AtlasError(f"{where}: box: {[x1, y1, x2, y2]} has no area; run the OCR stage again")
     if not 0 <= confidence <= 1:
-        raise AtlasError(f"{where}: confidence: {confidence} is not within 0..1; run the OCR stage anew")
+        raise AtlasError(f"{where}: confidence: {confidence} is not within 0..1; run the OCR stage again")
     if look and (len(look) != LOOK or not all(0 <= v <= 255 for v in look)):
-        raise AtlasError(f"{where}: look: needs {LOOK} numbers of 0..255; run the OCR stage anew")
+        raise AtlasError(f"{where}: look: needs {LOOK} numbers of 0..255; run the OCR stage again")
     return OcrToken(text, (x1, y1, x2, y2), confidence, look, int(row.get("row", -1)))
 
 

@@ -76,7 +76,7 @@ def read_tell_me_more(
 def _read_splits(path: Path) -> dict[str, str]:
     table = read_published(path)
     if not isinstance(table, dict):
-        raise AtlasError(f"{path}: not a table of image ids; download the file anew")
+        raise AtlasError(f"{path}: not a table of image ids; download the file again")
     for image_id, split in table.items():
         check_split(split, f"{path}: '{image_id}'")
     return table

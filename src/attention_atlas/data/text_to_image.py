@@ -43,12 +43,12 @@ def read_text_to_image(
     """
     images, texts = Path(images), Path(texts)
     if not 0 <= val_share < 1:
-        raise ConfigError(f"conf/data: val_share: {val_share} is not in [0, 1); correct the YAML")
+        raise ConfigError(f"read_text_to_image: val_share: {val_share} is not in [0, 1)")
     for key, number in (("captions", captions), ("limit", limit)):
         if number is not None and number < 1:
-            raise ConfigError(f"conf/data: {key}: {number} is less than 1; give a number or null")
+            raise ConfigError(f"read_text_to_image: {key}: {number} is less than 1; give a number or null")
     for split in names:
-        check_split(split, "conf/data: names")
+        check_split(split, "read_text_to_image: names")
     table = read_boxes(Path(boxes)) if boxes is not None else None
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
@@ -63,7 +63,7 @@ def read_text_to_image(
             extra: dict[str, Any] = {}
             if table is not None:
                 if path not in table:
-                    raise AtlasError(f"{boxes}/images.txt: no line for '{path}'; unpack the archive anew")
+                    raise AtlasError(f"{boxes}/images.txt: no line for '{path}'; unpack the archive again")
                 extra["crop"] = crop_square(table[path], width, height)
             for number, text in enumerate(_captions(texts / f"{row}.txt")[:captions]):
                 examples.append(Example(f"{image_id}.c{number}", image_id, text, extra=dict(extra)))
@@ -75,7 +75,7 @@ def _split_names(names: Mapping[str, str | Path], val_share: float, seed: int) -
     """Split -> names, in the order of the corpus' splits."""
     found = {split: read_names(Path(names[split])) for split in SPLITS if split in names}
     if not found:
-        raise ConfigError("conf/data: names: no list of pictures; give e.g. train: .../filenames.pickle")
+        raise ConfigError("read_text_to_image: names: is empty; give e.g. train: .../filenames.pickle")
     if val_share and "val" not in found and "train" in found:
         rows = found["train"]
         drawn = np.random.default_rng(seed).permutation(len(rows))[: round(val_share * len(rows))]
@@ -95,7 +95,7 @@ def _category(row: str) -> str:
 def _captions(path: Path) -> list[str]:
     """The lines of a caption file that hold words. Two broken characters stand for a gap, as in AttnGAN."""
     if not path.exists():
-        raise AtlasError(f"{path}: no such file; unpack the archive of captions anew")
+        raise AtlasError(f"{path}: no such file; unpack the archive of captions again")
     text = path.read_bytes().decode("utf-8", errors="replace").replace("\ufffd\ufffd", " ")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     kept = [line for line in lines if any(c.isalnum() for c in line)]

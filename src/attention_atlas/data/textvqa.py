@@ -54,14 +54,14 @@ def read_textvqa(
     Raises AtlasError for a missing file, field or picture, and for a question id that occurs twice.
     """
     if subset is not None and subset < 1:
-        raise ConfigError(f"conf/data: subset: must be at least 1 or null, not {subset}")
+        raise ConfigError(f"read_textvqa: subset: must be at least 1 or null, not {subset}")
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for part, files in parts.items():
         split = str(files.get("split", "train"))
-        check_split(split, f"conf/data: parts: {part}")
+        check_split(split, f"read_textvqa: parts: {part}")
         if not files.get("questions"):
-            raise ConfigError(f"conf/data: parts: {part}: questions: is missing; give the path of the file")
+            raise ConfigError(f"read_textvqa: parts: {part}: questions: is missing; give the file's path")
         path = Path(files["questions"])
         rows = [_question(row, f"{path}: data: {i}") for i, row in enumerate(_data(path))]
         held: set[str] = set()

@@ -44,12 +44,12 @@ def read_vqav2(
     annotation or the reverse, one whose image differs between the two files, a duplicated id.
     """
     if subset is not None and subset < 1:
-        raise ConfigError(f"conf/data: subset: must be at least 1 or null, not {subset}")
+        raise ConfigError(f"read_vqav2: subset: must be at least 1 or null, not {subset}")
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for part, files in parts.items():
         split = str(files.get("split", "train"))
-        check_split(split, f"conf/data: parts: {part}")
+        check_split(split, f"read_vqav2: parts: {part}")
         found = _part(part, files)
         numbers = sorted({int(e.extra["image"]) for e in found})
         held = _held(numbers, test_share, seed) if split == "val" else set()
@@ -76,14 +76,14 @@ def read_vqav2(
 def _part(part: str, files: Mapping[str, Any]) -> list[Example]:
     for field in ("questions", "annotations"):
         if not files.get(field):
-            raise ConfigError(f"conf/data: parts: {part}: {field}: is missing; give the path of the file")
+            raise ConfigError(f"read_vqav2: parts: {part}: {field}: is missing; give the file's path")
     questions = _by_id(Path(files["questions"]), "questions")
     annotations = _by_id(Path(files["annotations"]), "annotations")
     other = _pairs(Path(files["pairs"])) if files.get("pairs") else {}
     lost = sorted(set(questions) ^ set(annotations))
     if lost:
         where, what = ("annotations", "annotation") if lost[0] in questions else ("questions", "question")
-        raise AtlasError(f"{files[where]}: question {lost[0]}: no {what}; download both files anew")
+        raise AtlasError(f"{files[where]}: question {lost[0]}: no {what}; download both files again")
     out = []
     for question in sorted(questions):
         row, notes = questions[question], annotations[question]

@@ -39,11 +39,11 @@ def read_winoground(
             image = text(row, f"image_{i}", where)
             file = image if Path(image).suffix else f"{image}{suffix}"
             if image in scenes:
-                raise AtlasError(f"{where}: image_{i}: '{image}' occurs twice; download the file anew")
+                raise AtlasError(f"{where}: image_{i}: '{image}' occurs twice; download the file again")
             width, height = picture_size(folder / file) if require_images else (0, 0)
             scenes[image] = Scene(image, file, width, height, "test")
             found.append(Example(f"{pair}.{i}", image, caption, extra=dict(extra)))
     if not found:
-        raise AtlasError(f"{path}: holds no quadruple; download the file anew")
+        raise AtlasError(f"{path}: holds no quadruple; download the file again")
     check_examples(found, scenes, str(path))
     return Corpus(folder, scenes, found, name)

@@ -81,7 +81,7 @@ class GloveVectors:
             if len(self._rows) != len(self._matrix):
                 raise AtlasError(
                     f"{self.path}: {len(self._rows)} words but {len(self._matrix)} vectors; "
-                    "install the package anew"
+                    "install the package again"
                 )
         return {w: np.asarray(self._matrix[self._rows[w]], "float64") for w in wanted if w in self._rows}
 

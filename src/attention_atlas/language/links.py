@@ -52,17 +52,17 @@ def read_links(path: str | Path) -> list[Links]:
         try:
             item = Links(row["id"], row["method"], [PhraseLink(**entry) for entry in row["links"]])
         except KeyError as error:
-            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file anew") from None
+            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file again") from None
         except TypeError as error:
-            raise AtlasError(f"{where}: links: wrong fields ({error}); write the file anew") from None
+            raise AtlasError(f"{where}: links: wrong fields ({error}); write the file again") from None
         if (item.id, item.method) in seen:
-            raise AtlasError(f"{where}: id: '{item.id}' occurs twice for {item.method}; write the file anew")
+            raise AtlasError(f"{where}: id: '{item.id}' occurs twice for {item.method}; write the file again")
         seen.add((item.id, item.method))
         for entry in item.links:
             if not 0 <= entry.start < entry.end or not entry.regions or min(entry.regions) < 0:
                 raise AtlasError(
                     f"{where}: links: '{entry.text}' has span [{entry.start},{entry.end}] and regions "
-                    f"{entry.regions}; write the file anew"
+                    f"{entry.regions}; write the file again"
                 )
         result.append(item)
     return result

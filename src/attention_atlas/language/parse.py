@@ -109,11 +109,11 @@ def read_parses(path: str | Path) -> list[Parse]:
                 [_relation(r) for r in row["relations"]],
             )
         except KeyError as error:
-            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file anew") from None
+            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file again") from None
         except TypeError as error:
-            raise AtlasError(f"{where}: wrong fields ({error}); write the file anew") from None
+            raise AtlasError(f"{where}: wrong fields ({error}); write the file again") from None
         if parse.id in seen:
-            raise AtlasError(f"{where}: id: '{parse.id}' occurs twice; write the file anew")
+            raise AtlasError(f"{where}: id: '{parse.id}' occurs twice; write the file again")
         seen.add(parse.id)
         n = len(parse.tokens)
         spans = [(p.start, p.end) for p in parse.phrases]
@@ -122,7 +122,7 @@ def read_parses(path: str | Path) -> list[Parse]:
             if not 0 <= start < end <= n:
                 raise AtlasError(
                     f"{where}: id '{parse.id}': span [{start},{end}] lies outside its {n} tokens; "
-                    "write the file anew"
+                    "write the file again"
                 )
         parses.append(parse)
     return parses

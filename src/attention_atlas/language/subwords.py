@@ -44,7 +44,7 @@ class Subwords:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         if size < 257:
-            raise AtlasError(f"conf/train: pieces: {size} is below the 257 that bytes and the marker need")
+            raise AtlasError(f"Subwords: pieces: {size} is below the 257 that bytes and the marker need")
         tokenizer = Tokenizer(models.BPE())
         # As GPT-2: words carry their leading space, and offsets do not include it.
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -94,9 +94,9 @@ class Subwords:
         try:
             value: Any = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise AtlasError(f"{path}: not JSON ({error}); train the model anew") from None
+            raise AtlasError(f"{path}: not JSON ({error}); retrain the model") from None
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            raise AtlasError(f"{path}: schema: is not {SCHEMA}; train the model anew")
+            raise AtlasError(f"{path}: schema: is not {SCHEMA}; retrain the model")
         return cls(Tokenizer.from_str(json.dumps(value["tokenizer"])))
 
 

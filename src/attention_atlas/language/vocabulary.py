@@ -20,7 +20,7 @@ class Vocabulary:
         self._ids = {word: i for i, word in enumerate(self.words, start=len(SPECIALS))}
         if len(self._ids) != len(self.words):
             twice = next(w for w, n in Counter(self.words).items() if n > 1)
-            raise AtlasError(f"vocabulary: word '{twice}' occurs twice; write the vocabulary anew")
+            raise AtlasError(f"vocabulary: word '{twice}' occurs twice; write the vocabulary again")
 
     @classmethod
     def build(cls, texts: Iterable[Sequence[str]], min_count: int = 1) -> Vocabulary:
@@ -68,7 +68,7 @@ class Vocabulary:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise AtlasError(f"{path}: not JSON ({error}); train the model anew") from None
+            raise AtlasError(f"{path}: not JSON ({error}); retrain the model") from None
         if not isinstance(value, dict) or value.get("schema") != "atlas.vocab/1":
-            raise AtlasError(f"{path}: schema: is not atlas.vocab/1; train the model anew")
+            raise AtlasError(f"{path}: schema: is not atlas.vocab/1; retrain the model")
         return cls(value["words"])

@@ -35,7 +35,7 @@ def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
             if len(vector) != size or size == 0:
                 raise AtlasError(
                     f"{path}: line {number}: '{word}' has not the {size} numbers of the lines "
-                    "before; download the file anew"
+                    "before; download the file again"
                 )
             found[word] = vector
     return found
@@ -87,4 +87,4 @@ def _binary_model(path: Path) -> Any:
         return load_facebook_vectors(str(path))
     except Exception as error:  # gensim raises many kinds for a damaged file
         first = (str(error).splitlines() or ["damaged"])[0]
-        raise AtlasError(f"{path}: not a FastText model ({first}); download the file anew") from None
+        raise AtlasError(f"{path}: not a FastText model ({first}); download the file again") from None

@@ -74,7 +74,7 @@ def contexts(
         example = examples.get(parse.id)
         if example is None:
             raise AtlasError(
-                f"parse: id '{parse.id}' is not in data set '{corpus.name}'; run the parse stage anew"
+                f"parse: id '{parse.id}' is not in data set '{corpus.name}'; run the parse stage again"
             )
         if example.image_id in skipped:
             continue

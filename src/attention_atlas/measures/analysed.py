@@ -137,7 +137,7 @@ class Study:
         query, key = (axes[name] for name in self.store.kinds[kind])
         where = f"attention store: example '{item.id}': {kind}"
         if attn_LHQK.shape[2:] != (len(query.roles), len(key.roles)):
-            raise AtlasError(f"{where}: shape {attn_LHQK.shape} does not fit its axes; dump the example anew")
+            raise AtlasError(f"{where}: shape {attn_LHQK.shape} differs from its axes; dump it again")
         query_roles, key_roles = np.asarray(query.roles, dtype=str), np.asarray(key.roles, dtype=str)
         query_word = _words(query, query_roles, item.parse, where)
         key_word = _words(key, key_roles, item.parse, where)

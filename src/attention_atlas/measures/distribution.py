@@ -26,7 +26,7 @@ def check_weights(
         return
     total = attn_XQK.sum(axis=-1)
     if not np.isfinite(total).all():
-        raise AtlasError(f"{where}: holds NaN or infinite attention; dump the example anew")
+        raise AtlasError(f"{where}: holds NaN or infinite attention; dump the example again")
     lowest = float(attn_XQK.min())
     if lowest < -1e-6:
         raise AtlasError(f"{where}: holds negative values ({lowest:.3g}), so it is no attention; {REMEDY}")

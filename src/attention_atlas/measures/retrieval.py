@@ -31,7 +31,7 @@ def hits(similarity_QN: Any, relevant_QN: Any, ks: Sequence[int]) -> np.ndarray:
             "must both be (queries, candidates)"
         )
     if not np.isfinite(similarity_QN).all():
-        raise AtlasError("retrieval: similarities are not finite; train the model anew")
+        raise AtlasError("retrieval: similarities are not finite; retrain the model")
     if not relevant_QN.any(1).all():
         query = int(np.flatnonzero(~relevant_QN.any(1))[0])
         raise AtlasError(f"retrieval: query {query} has no relevant candidate; leave it out")

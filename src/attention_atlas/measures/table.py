@@ -102,7 +102,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         # keep_default_na would turn a label that reads "null" or "NA" into a missing value.
         frame = pd.read_csv(path, keep_default_na=False, dtype=str)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-        raise AtlasError(f"{path}: not a CSV table; write the file anew") from None
+        raise AtlasError(f"{path}: not a CSV table; write the file again") from None
     missing = [c for c in COLUMNS if c not in frame.columns]
     if missing:
         raise AtlasError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS)}")

@@ -24,7 +24,7 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ConfigError(
-                f"conf/model: dim: {dim} is not a multiple of heads {heads}; change one of them"
+                f"MultiHeadAttention: dim: {dim} is not a multiple of heads {heads}; change one of them"
             )
         self.attention_kind = kind
         self.layer_index = layer_index

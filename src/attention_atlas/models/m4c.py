@@ -95,7 +95,7 @@ class M4C(nn.Module):
     ) -> None:
         super().__init__()
         if loss not in LOSSES:
-            raise ConfigError(f"conf/model: loss: '{loss}'{did_you_mean(loss, LOSSES)}")
+            raise ConfigError(f"M4C: loss: '{loss}'{did_you_mean(loss, LOSSES)}")
         self.kind_of_loss = loss
         self.answers, self.steps, self.blind, self.max_text = answers, steps, blind, max_text
         self._make_inputs(vocab_size, feature_dim, look_dim, dim)

@@ -97,7 +97,7 @@ class Grid(nn.Module):
         super().__init__()
         if len(stem) != len(strides):
             raise ConfigError(
-                f"conf/model: strides: {len(strides)} of them for {len(stem)} convolutions; give as many"
+                f"Grid: strides: {len(strides)} of them for {len(stem)} convolutions; give as many"
             )
         self.strides = [*strides, 1]
         sizes, layers = [channels, *stem, dim], []
@@ -160,9 +160,9 @@ class Mac(nn.Module):
     ) -> None:
         super().__init__()
         if knowledge not in KNOWLEDGE:
-            raise ConfigError(f"conf/model: knowledge: '{knowledge}' is neither {' nor '.join(KNOWLEDGE)}")
+            raise ConfigError(f"Mac: knowledge: '{knowledge}' is neither {' nor '.join(KNOWLEDGE)}")
         if dim < 2 or dim % 2 or steps < 1:
-            raise ConfigError(f"conf/model: dim must be even and steps at least 1, not {dim} and {steps}")
+            raise ConfigError(f"Mac: dim must be even and steps at least 1, not {dim} and {steps}")
         self.knowledge, self.steps = knowledge, steps
         self.embed = nn.Embedding(vocab_size, word_dim, padding_idx=PAD)
         self.lstm = nn.LSTM(word_dim, dim // 2, batch_first=True, bidirectional=True)

@@ -31,7 +31,7 @@ class PictureClassifier(nn.Module):
     def __init__(self, values: Sequence[int], size: int = 32, channels: int = 24, dim: int = 96) -> None:
         super().__init__()
         if size % 8:
-            raise ConfigError(f"conf/train: size: {size} must be a multiple of 8")
+            raise ConfigError(f"PictureClassifier: size: {size} must be a multiple of 8")
         self.values, self.size = list(values), size
         fine, coarse = channels, 2 * channels
         self.fine = nn.Sequential(_conv(3, fine, 2), _conv(fine, fine, 1))

@@ -42,7 +42,7 @@ def generate(
 ) -> list[Caption]:
     """The best caption of each image in the batch. The model is put in evaluation mode meanwhile."""
     if beam < 1 or max_words < 1:
-        raise ConfigError(f"conf/decode: beam {beam} and max_words {max_words} must be at least 1")
+        raise ConfigError(f"generate: beam {beam} and max_words {max_words} must be at least 1")
     was_training = model.training
     model.eval()
     try:

@@ -42,7 +42,7 @@ class TextOnlyTransformer(nn.Module):
 
         if dim % heads:
             raise ConfigError(
-                f"conf/model: dim: {dim} is not a multiple of heads {heads}; change one of them"
+                f"TextOnlyTransformer: dim: {dim} is not a multiple of heads {heads}; change one of them"
             )
         if weights:
             self.gpt2 = self._loaded(weights)

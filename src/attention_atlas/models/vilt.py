@@ -33,8 +33,8 @@ class ConvolutionalPatches(nn.Module):
         for outside in channels:
             if rest % 2:
                 raise ConfigError(
-                    f"conf/model: stem: {len(channels)} layers halve a patch of {config.patch_size} pixels "
-                    "too often; shorten the list or enlarge patch_size"
+                    f"ConvolutionalPatches: channels: {len(channels)} layers halve a patch of "
+                    f"{config.patch_size} pixels too often; shorten the list or enlarge patch_size"
                 )
             layers += [nn.Conv2d(inside, outside, 3, 2, 1), nn.GroupNorm(1, outside), nn.ReLU(inplace=True)]
             inside, rest = outside, rest // 2
@@ -96,14 +96,12 @@ class Vilt(nn.Module):
         from transformers import ViltConfig, ViltModel
 
         if dim % heads:
-            raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
+            raise ConfigError(f"Vilt: heads: {heads} do not divide dim {dim}; change one of them")
         self.blind, self.has_stem = blind, bool(stem)
         if pretrained:
             self.vilt = _pretrained(pretrained)
         elif vocab_size is None:
-            raise ConfigError(
-                "conf/model: vocab_size: none given; give the vocabulary's size or `pretrained`"
-            )
+            raise ConfigError("Vilt: vocab_size: none given; give the vocabulary's size or `pretrained`")
         else:
             config = ViltConfig(
                 vocab_size=vocab_size,
@@ -135,7 +133,7 @@ class Vilt(nn.Module):
             nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, answers)
         )
         if not 0 < patch_depth <= 1:
-            raise ConfigError(f"conf/model: patch_depth: {patch_depth} is not a share of the layers above 0")
+            raise ConfigError(f"Vilt: patch_depth: {patch_depth} is not a share of the layers above 0")
         self.patch_layer = max(1, round(patch_depth * len(self.attention_modules)))
         self.patch_norm = nn.LayerNorm(width) if patch_words else None
         self.patch_words = nn.Linear(width, patch_words) if patch_words else None
@@ -264,6 +262,4 @@ def _pretrained(where: str) -> Any:
         return ViltModel.from_pretrained(where)
     except OSError as error:
         first = " ".join(str(error).split())[:160]
-        raise AtlasError(
-            f"conf/model: pretrained: '{where}' cannot be loaded ({first}); give a folder"
-        ) from None
+        raise AtlasError(f"Vilt: pretrained: '{where}' cannot be loaded ({first}); give a folder") from None

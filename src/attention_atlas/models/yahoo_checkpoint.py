@@ -166,7 +166,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise AtlasError(
-            f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it anew"
+            f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it again"
         ) from None
     if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
         raise AtlasError(f"{path}: holds no state dict; give the model's .pth, not its infos or optimizer")

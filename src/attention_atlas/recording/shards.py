@@ -110,7 +110,7 @@ class ShardWriter:
             stray.unlink()
         header = self.part / HEADER
         if header.exists():
-            self._compare(header, "delete it to start anew")
+            self._compare(header, "delete it to start again")
         else:
             self._atomically(header, self._write_header)
         for shard in self.part.glob("*.h5"):
@@ -132,7 +132,7 @@ class ShardWriter:
         return values | {f"groups/{axis}": ", ".join(names) for axis, names in self.groups.items()}
 
     def _reopen_finished(self) -> None:
-        self._compare(self.path, "delete it to write it anew")
+        self._compare(self.path, "delete it to write it again")
         with h5py.File(self.path, "r") as file:
             self.done = set(file["examples"])
         self._finished = True
@@ -181,7 +181,7 @@ class ShardWriter:
         if self._finished:
             if id in self.done:
                 return
-            raise AtlasError(f"{self.path}: complete without '{id}'; delete it to write it anew")
+            raise AtlasError(f"{self.path}: complete without '{id}'; delete it to write it again")
         self._atomically(self.part / name, fill)
         self.done.add(id)
 

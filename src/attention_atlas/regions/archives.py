@@ -33,10 +33,10 @@ _FIELDS = (
 def _check_names(names: Mapping[str, str]) -> None:
     for name in names:
         if name not in _FIELDS:
-            raise ConfigError(f"features.names: '{name}' is unknown; known: {', '.join(_FIELDS)}")
+            raise ConfigError(f"archive: names: '{name}' is unknown; known: {', '.join(_FIELDS)}")
     for name in ("features", "boxes"):
         if name not in names:
-            raise ConfigError(f"features.names: '{name}' is missing; say how the archive calls it")
+            raise ConfigError(f"archive: names: '{name}' is missing; give its name in the archive")
 
 
 def _record(arrays: Mapping[str, Any], names: Mapping[str, str], at: str) -> Record:
@@ -47,7 +47,7 @@ def _record(arrays: Mapping[str, Any], names: Mapping[str, str], at: str) -> Rec
 
     for name in ("features", "boxes"):
         if get(name) is None:
-            raise AtlasError(f"{at}: {names[name]}: missing; make the archive anew or correct features.names")
+            raise AtlasError(f"{at}: {names[name]}: is missing; create the archive again or correct names")
     try:
         features = np.asarray(get("features"))
         count = len(features) if get("count") is None else int(np.asarray(get("count")))
@@ -99,12 +99,12 @@ class BottomUpH5(ImportedFeatures):
         try:
             h5 = h5py.File(path, "r")
         except OSError:
-            raise AtlasError(f"{path}: not an HDF5 file, or truncated; get it anew") from None
+            raise AtlasError(f"{path}: not an HDF5 file, or truncated; get it again") from None
         with h5:
             try:
                 yield from self._rows(h5, wanted)
             except OSError:
-                raise AtlasError(f"{path}: cannot be read to its end; get it anew") from None
+                raise AtlasError(f"{path}: cannot be read to its end; get it again") from None
 
     def _rows(self, h5: Any, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
         if self.names["features"] not in h5:
@@ -141,7 +141,7 @@ class BottomUpH5(ImportedFeatures):
         try:
             arrays = {name: h5[name][place] for name, place in places.items()}
         except (OSError, IndexError, ValueError, AttributeError, TypeError):
-            raise AtlasError(f"{at}: cannot be read; the file is damaged, get it anew") from None
+            raise AtlasError(f"{at}: cannot be read; the file is damaged, get it again") from None
         return _record(arrays, self.names, at)
 
     def _ids(self, h5: Any) -> list[tuple[int, str]]:
@@ -213,4 +213,4 @@ class BottomUpNpz(ImportedFeatures):
             what = (
                 "holds pickled objects, which are not read" if "pickle" in str(error).lower() else "damaged"
             )
-            raise AtlasError(f"{path}: {what}; save it anew as plain arrays") from None
+            raise AtlasError(f"{path}: {what}; save it as plain arrays") from None

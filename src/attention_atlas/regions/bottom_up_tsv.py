@@ -96,7 +96,7 @@ def _decode(row: Mapping[str, str], at: str) -> Record:
             f"{at}: num_boxes, image_w, image_h: not whole numbers; correct features.columns"
         ) from None
     if count == 0:
-        raise AtlasError(f"{at}: num_boxes: 0 objects; drop the image or detect anew")
+        raise AtlasError(f"{at}: num_boxes: 0 objects; drop the image or detect again")
     arrays: dict[str, np.ndarray] = {}
     for name, dtype in _DTYPES.items():
         if name not in row:
@@ -104,7 +104,7 @@ def _decode(row: Mapping[str, str], at: str) -> Record:
         try:
             raw = base64.b64decode(row[name], validate=True)
         except binascii.Error:
-            raise AtlasError(f"{at}: {name}: not base64; the file is damaged, get it anew") from None
+            raise AtlasError(f"{at}: {name}: not base64; the file is damaged, get it again") from None
         itemsize = np.dtype(dtype).itemsize
         if not raw or len(raw) % (count * itemsize):
             raise AtlasError(

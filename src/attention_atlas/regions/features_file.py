@@ -84,14 +84,14 @@ class FeaturesFile:
             self._h5 = h5py.File(self.path, "r")
         except OSError:
             raise AtlasError(
-                f"{self.path}: not an HDF5 file, or truncated; delete it and run the features stage anew"
+                f"{self.path}: not an HDF5 file, or truncated; delete it and run the features stage again"
             ) from None
         try:
             self._load(check_values)
         except (OSError, RuntimeError):
             self.close()
             raise AtlasError(
-                f"{self.path}: cannot be read to its end; delete it and run the features stage anew"
+                f"{self.path}: cannot be read to its end; delete it and run the features stage again"
             ) from None
         except BaseException:
             self.close()
@@ -105,7 +105,7 @@ class FeaturesFile:
         names = ("image_id", "features", "size", "count", "labels", "attributes", *PER_REGION)
         for name in names:
             if name not in h5:
-                raise AtlasError(f"{path}: {name}: data set is missing; run the features stage anew")
+                raise AtlasError(f"{path}: {name}: data set is missing; run the features stage again")
         self.source = str(h5.attrs.get("source", ""))
         self.config_hash = str(h5.attrs.get("config_hash", ""))
         self.image_ids: list[str] = list(h5["image_id"].asstr()[:])
@@ -123,7 +123,7 @@ class FeaturesFile:
         for name, shape in expected.items():
             if h5[name].shape != shape:
                 raise AtlasError(
-                    f"{path}: {name}: shape {h5[name].shape}, expected {shape}; run the features stage anew"
+                    f"{path}: {name}: shape {h5[name].shape}, expected {shape}; run the features stage again"
                 )
         self._index = {image_id: i for i, image_id in enumerate(self.image_ids)}
         if len(self._index) != images:

@@ -38,7 +38,7 @@ def check_arrays(
         if bad_I.any():
             raise AtlasError(f"{path}: image '{image_ids[int(np.argmax(bad_I))]}': {name}: {message}")
 
-    again = "run the features stage anew"
+    again = "run the features stage again"
     refuse(count_I < 1, "count", "has 0 objects; drop the image or lower the detector's threshold")
     refuse(count_I > regions, "count", f"exceeds the {regions} regions of the file; {again}")
     if "features" in arrays:

@@ -146,7 +146,7 @@ class ImportedFeatures(FeatureSource):
         boxes = np.asarray(record.boxes, dtype=np.float64)
         if boxes.shape != (len(record.features), 4):
             raise AtlasError(
-                f"{at}: boxes: shape {boxes.shape} for {len(record.features)} features; make the archive anew"
+                f"{at}: boxes: shape {boxes.shape} for {len(record.features)} features; fix the archive"
             )
         size = self._size(at, record.size, (scene.width, scene.height))
         if self.boxes_are == "relative":
@@ -201,7 +201,7 @@ class ImportedFeatures(FeatureSource):
             if np.shape(values) != (len(record.features),):
                 raise AtlasError(
                     f"{at}: {name}: shape {np.shape(values)}, expected ({len(record.features)},); "
-                    "make the archive anew"
+                    "make the archive again"
                 )
         return index[keep].astype(np.int64) - self.first_class, chance[keep].astype(np.float64)
 

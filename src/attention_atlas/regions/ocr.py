@@ -49,7 +49,7 @@ class RapidOcr:
 
     def __post_init__(self) -> None:
         if self.scale <= 0 or self.side < 32 or self.longest < 1:
-            raise ConfigError("conf/ocr: scale must be above 0, side at least 32, longest at least 1")
+            raise ConfigError("RapidOcr: scale must be above 0, side at least 32, longest at least 1")
         self._engine: Any = None
 
     def extract(self, corpus: Corpus, out: Path, work: Path) -> None:

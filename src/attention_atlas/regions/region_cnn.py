@@ -149,7 +149,7 @@ def train(
     """Train, or go on from `work/region_cnn.pt`. `batches(epoch)` must depend on the epoch alone.
 
     A run that was killed and resumed gives the same weights as one that was not: all randomness is seeded
-    anew at each epoch, and the checkpoint holds the optimiser.
+    again at each epoch, and the checkpoint holds the optimiser.
     """
     import torch
     import torch.nn.functional as F

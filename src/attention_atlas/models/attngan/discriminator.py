@@ -17,7 +17,7 @@ class Discriminator(nn.Module):
         super().__init__()
         halvings = (size // 4).bit_length() - 1
         if size < 8 or 4 * 2**halvings != size:
-            raise ConfigError(f"conf/model: first: {size} must be 8, 16, 32, ...")
+            raise ConfigError(f"Discriminator: first: {size} must be 8, 16, 32, ...")
         layers: list[nn.Module] = []
         wide = 3
         for i in range(halvings):

@@ -66,7 +66,7 @@ class FirstStage(nn.Module):
         super().__init__()
         doublings = (size // 4).bit_length() - 1
         if size < 8 or 4 * 2**doublings != size:
-            raise ConfigError(f"conf/model: first: {size} must be 8, 16, 32, ...")
+            raise ConfigError(f"FirstStage: first: {size} must be 8, 16, 32, ...")
         self.wide = channels * 2**doublings
         self.start = nn.Sequential(
             nn.Linear(inputs, self.wide * 16 * 2, bias=False), nn.BatchNorm1d(self.wide * 16 * 2), nn.GLU(1)
@@ -109,7 +109,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         if stages < 2:
-            raise ConfigError(f"conf/model: stages: must be at least 2, not {stages}; the first has no words")
+            raise ConfigError(f"Generator: stages: must be at least 2, not {stages}; the first has no words")
         self.noise, self.sizes = noise, [first * 2**i for i in range(stages)]
         self.condition = Conditioning(dim, condition)
         self.first = FirstStage(noise + condition, channels, first)

@@ -28,9 +28,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         halvings = (size // side).bit_length() - 1 if side else 0
         if side < 2 or side * 2**halvings != size:
-            raise ConfigError(
-                f"conf/model: image.size: {size} must be image.side ({side}) times a power of two"
-            )
+            raise ConfigError(f"ImageEncoder: size: {size} must be image.side ({side}) times a power of two")
         self.size, self.side = size, side
         self.reads: int | None = size
         wide = channels
@@ -47,7 +45,7 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
         if pixels_BCSS.shape[-1] != self.size:
             raise AtlasError(
-                f"conf/model: image.size: {self.size}, but pictures have {pixels_BCSS.shape[-1]} pixels; "
+                f"ImageEncoder: size: {self.size}, but pictures have {pixels_BCSS.shape[-1]} pixels; "
                 "give both the DAMSM and its tasks one size"
             )
         found_BCHW = self.trunk(pixels_BCSS)
@@ -124,7 +122,7 @@ class BackboneEncoder(nn.Module):
         except (OSError, ValueError, AttributeError) as error:
             known = "" if Path(weights).exists() else " (no such folder)"
             raise AtlasError(
-                f"conf/model: image.weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub "
+                f"BackboneEncoder: weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub "
                 f"id "
                 "or folder of a convolutional network of transformers, as a ResNet"
             ) from None

@@ -26,7 +26,7 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if dim % 2:
-            raise ConfigError(f"conf/model: dim: {dim} must be even, half of it for each direction")
+            raise ConfigError(f"TextEncoder: dim: {dim} must be even, half of it for each direction")
         self.embed = nn.Embedding(vocab_size, embedding, padding_idx=PAD)
         nn.init.uniform_(self.embed.weight, -embedding_init, embedding_init)
         with torch.no_grad():

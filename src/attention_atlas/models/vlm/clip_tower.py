@@ -34,13 +34,13 @@ def vision_config(
 ) -> dict[str, Any]:
     """Sizes of the tower; both vision LLMs are built from them."""
     if dim % heads:
-        raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
+        raise ConfigError(f"vision_config: heads: {heads} do not divide dim {dim}; change one of them")
     if image_size % patch_size:
         raise ConfigError(
-            f"conf/model: patch_size: {patch_size} does not divide image_size {image_size}; change one"
+            f"vision_config: patch_size: {patch_size} does not divide image_size {image_size}; change one"
         )
     if layers < 2:
-        raise ConfigError(f"conf/model: layers: {layers}; LLaVA reads the last but one, give at least 2")
+        raise ConfigError(f"vision_config: layers: {layers}; LLaVA reads the last but one, give at least 2")
     return {
         "hidden_size": dim,
         "intermediate_size": inner,
@@ -161,5 +161,5 @@ class ClipTower(nn.Module):
     def tell(self, hidden_BSD: Tensor) -> Tensor:
         """(B,patches,W) scores of the words, of the hidden states that `see` gives."""
         if self.patch_words is None or self.patch_norm is None:
-            raise ConfigError("conf/train: patch_weight: the model has no head on its patches; set it to 0")
+            raise ConfigError("ClipTower: patch_weight: the model has no head on its patches; set it to 0")
         return self.patch_words(self.patch_norm(hidden_BSD[:, 1:]))

@@ -34,7 +34,7 @@ class HubVlm(nn.Module):
         super().__init__()
         if precision not in PRECISIONS:
             raise ConfigError(
-                f"conf/model: precision: '{precision}' is unknown; use one of {', '.join(PRECISIONS)}"
+                f"HubVlm: precision: '{precision}' is unknown; use one of {', '.join(PRECISIONS)}"
             )
         self.pretrained, self.template = pretrained, template
         self.precision, self.device_map = precision, device_map
@@ -54,7 +54,7 @@ def checked_config(pretrained: str) -> Any:
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())[:160]
         raise AtlasError(
-            f"conf/model: pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
+            f"checked_config: pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
         ) from None
     if config.model_type not in KINDS:
         raise AtlasError(
@@ -85,7 +85,7 @@ def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
             (find_spec("bitsandbytes") is None, "the package bitsandbytes"),
         ):
             if missing:
-                raise ConfigError(f"conf/model: precision: 8bit needs {remedy}; add it or use bfloat16")
+                raise ConfigError(f"precision: 8bit needs {remedy}; add it or use bfloat16")
         return torch.float16, True
     if precision != "auto":
         return getattr(torch, precision), False

@@ -36,7 +36,7 @@ class VlmInputs:
         qformer_tokenizer: Any = None,
     ) -> None:
         if SLOT not in template:
-            raise ConfigError(f"conf/model: template: '{template}' does not contain {SLOT}; add it")
+            raise ConfigError(f"VlmInputs: template: '{template}' does not contain {SLOT}; add it")
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.qformer_tokenizer = qformer_tokenizer
         self.template, self.image_token_id, self.image_tokens = template, image_token_id, image_tokens
@@ -49,7 +49,7 @@ class VlmInputs:
             return [self.image_token_id] * self.image_tokens + self._ids(text)
         before, marker, after = text.partition("<image>")
         if not marker:
-            raise ConfigError(f"conf/model: template: '{self.template}' has no <image>; add it")
+            raise ConfigError(f"VlmInputs: template: '{self.template}' has no <image>; add it")
         token = self.tokenizer.convert_ids_to_tokens(self.image_token_id)
         return self._ids(before + token * self.image_tokens + after)
 

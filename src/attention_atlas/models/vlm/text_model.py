@@ -24,11 +24,11 @@ def llama_config(
     """Sizes as transformers' LlamaConfig names them. Ids are those of models/vlm/tokenizer.py."""
     if dim % heads or (dim // heads) % 2:
         raise ConfigError(
-            f"conf/model: heads: {heads} do not cut dim {dim} into even widths (rotary places turn pairs); "
+            f"llama_config: heads: {heads} do not cut dim {dim} into even widths (rotary places turn pairs); "
             "change one"
         )
     if heads % kv_heads:
-        raise ConfigError(f"conf/model: kv_heads: {kv_heads} do not divide heads {heads}; change one")
+        raise ConfigError(f"llama_config: kv_heads: {kv_heads} do not divide heads {heads}; change one")
     return {
         "vocab_size": pieces,
         "hidden_size": dim,

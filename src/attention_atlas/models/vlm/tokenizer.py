@@ -31,7 +31,7 @@ def train_tokenizer(texts: Iterable[str], pieces: int) -> Any:
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() > pieces:
         raise ConfigError(
-            f"conf/train: pieces: {pieces} is less than the {tokenizer.get_vocab_size()} characters and "
+            f"train_tokenizer: pieces: {pieces} is less than the {tokenizer.get_vocab_size()} characters and "
             "marks of the texts; raise it"
         )
     return wrapped(tokenizer)
@@ -65,8 +65,8 @@ def load_tokenizer(folder: str | Path) -> Any:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise AtlasError(f"{path}: no tokenizer ({str(error)[:100]}); train the model anew") from None
+        raise AtlasError(f"{path}: no tokenizer ({str(error)[:100]}); retrain the model") from None
     for mark in (PAD, BOS, UNK, EOS, IMAGE):
         if tokenizer.token_to_id(mark) is None:
-            raise AtlasError(f"{path}: has no piece '{mark}'; train the model anew")
+            raise AtlasError(f"{path}: has no piece '{mark}'; retrain the model")
     return wrapped(tokenizer)

@@ -118,7 +118,7 @@ class Captions:
 
     def __init__(self, per_scene: int = 5, max_words: int = 20) -> None:
         if per_scene < 1 or max_words < 12:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and max_words at least 12")
+            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 12")
         self.per_scene, self.max_words = per_scene, max_words
 
     def of_bird(

@@ -30,11 +30,9 @@ class Birds:
 
     def __init__(self, image_size: int = 64, least_parts: int = 8) -> None:
         if not 32 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
+            raise ConfigError(f"Birds: image_size: {image_size} is not between 32 and 1024 pixels")
         if not 1 <= least_parts <= len(PARTS):
-            raise ConfigError(
-                f"data.world.least_parts: {least_parts} is not between 1 and {len(PARTS)} parts"
-            )
+            raise ConfigError(f"Birds: least_parts: {least_parts} is not between 1 and {len(PARTS)} parts")
         self.image_size = image_size
         self.least_parts = least_parts
         self._renderer: Renderer | None = None
@@ -68,8 +66,7 @@ class Birds:
             if sum(o.label in PARTS for o in objects) >= self.least_parts:
                 return picture, bird, objects
         raise ConfigError(
-            f"data.world.least_parts: no bird with {self.least_parts} visible parts in {REDRAWS} draws;"
-            " give less"
+            f"Birds: least_parts: no bird with {self.least_parts} visible parts in {REDRAWS} draws; give less"
         )
 
 

@@ -176,7 +176,7 @@ def caption(writer: Writer, max_words: int, min_words: int = 0) -> Telling:
             longest, most = out, count
     if longest is not None:
         return longest
-    raise AtlasError(f"captions: a {writer.view.category} shows nothing to caption; render the world anew")
+    raise AtlasError(f"captions: a {writer.view.category} shows nothing to caption; render the world again")
 
 
 class Captions:
@@ -188,7 +188,7 @@ class Captions:
 
     def __init__(self, per_scene: int = 5, max_words: int = 16) -> None:
         if per_scene < 1 or max_words < 6:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and max_words at least 6")
+            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 6")
         self.per_scene, self.max_words = per_scene, max_words
 
     def of_room(self, plan: Plan, objects: Sequence[SceneObject], rng: np.random.Generator) -> list[Telling]:
@@ -216,7 +216,7 @@ class Captions:
         for number, (image_id, scene) in enumerate(scenes.items()):
             if image_id not in plans:
                 raise AtlasError(
-                    f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world anew"
+                    f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world again"
                 )
             rng = np.random.default_rng(np.random.SeedSequence([seed, number, 5]))
             for n, told in enumerate(self.of_room(plans[image_id], scene.objects, rng)):

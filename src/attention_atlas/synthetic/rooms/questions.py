@@ -134,12 +134,12 @@ class Questions:
         self, per_scene: float = 4.0, error: float = 0.25, shares: Mapping[str, float] | None = None
     ) -> None:
         if per_scene <= 0 or not 0 <= error < 0.5:
-            raise ConfigError("conf/data: annotator: per_scene must be above 0 and error within 0..0.5")
+            raise ConfigError("Questions: per_scene must be above 0 and error within 0..0.5")
         self.per_scene, self.error = per_scene, error
         self.shares = dict(SHARES if shares is None else shares)
         for name in self.shares:
             if name not in SHARES:
-                raise ConfigError(f"conf/data: annotator: shares: '{name}'{did_you_mean(name, SHARES)}")
+                raise ConfigError(f"Questions: shares: '{name}'{did_you_mean(name, SHARES)}")
 
     def of_rooms(
         self, rooms: Sequence[tuple[str, Plan, Sequence[SceneObject]]], rng: np.random.Generator
@@ -189,7 +189,7 @@ class Questions:
                     continue
                 if image_id not in plans:
                     raise AtlasError(
-                        f"{corpus_root}/plans.jsonl: no plan of '{image_id}'; render the world anew"
+                        f"{corpus_root}/plans.jsonl: no plan of '{image_id}'; render the world again"
                     )
                 rooms.append((image_id, plans[image_id], scene.objects))
             examples += self.of_rooms(rooms, np.random.default_rng([seed, number]))

@@ -170,12 +170,12 @@ class SignQuestions:
         self, per_scene: int = 8, error: float = 0.12, shares: Mapping[str, float] | None = None
     ) -> None:
         if per_scene < 1 or not 0 <= error < 0.5:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and error within 0..0.5")
+            raise ConfigError("SignQuestions: per_scene must be at least 1 and error within 0..0.5")
         self.per_scene, self.error = per_scene, error
         self.shares = dict(SHARES if shares is None else shares)
         for name in self.shares:
             if name not in SHARES:
-                raise ConfigError(f"conf/data: annotator: shares: '{name}'{did_you_mean(name, SHARES)}")
+                raise ConfigError(f"SignQuestions: shares: '{name}'{did_you_mean(name, SHARES)}")
 
     def of_scene(self, scene: Scene, rng: np.random.Generator, known: set[str]) -> list[Example]:
         """Questions about one scene; `known` are the words on signs of training pictures."""

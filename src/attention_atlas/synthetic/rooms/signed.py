@@ -41,10 +41,10 @@ class SignedRooms:
 
     def __init__(self, image_size: int = 256, signs: Sequence[int] = (3, 5)) -> None:
         if not 64 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 64 and 1024 pixels")
+            raise ConfigError(f"SignedRooms: image_size: {image_size} is not between 64 and 1024 pixels")
         least, most = signs
         if not 1 <= least <= most <= 6:
-            raise ConfigError(f"data.world.signs: {list(signs)} is no range within 1..6; correct it")
+            raise ConfigError(f"SignedRooms: signs: {list(signs)} is no range within 1..6; correct it")
         self.image_size, self.least, self.most = image_size, least, most
         self._renderer: Renderer | None = None
 
@@ -81,7 +81,7 @@ class SignedRooms:
             if len(readable(objects)) >= self.least:
                 return picture, room.plan, objects
         raise ConfigError(
-            f"data.world.signs: no room with {self.least} readable signs in {REDRAWS} draws; give fewer"
+            f"SignedRooms: signs: no room with {self.least} readable signs in {REDRAWS} draws; give fewer"
         )
 
 

@@ -26,7 +26,7 @@ class Rooms:
 
     def __init__(self, image_size: int = 144, least_objects: int = 7) -> None:
         if not 32 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
+            raise ConfigError(f"Rooms: image_size: {image_size} is not between 32 and 1024 pixels")
         self.image_size = image_size
         self.least_objects = least_objects
         self._renderer: Renderer | None = None
@@ -60,7 +60,7 @@ class Rooms:
             if sum(o.label not in SHELL for o in objects) >= self.least_objects:
                 return picture, room.plan, objects
         raise ConfigError(
-            f"data.world.least_objects: no room with {self.least_objects} visible things in {REDRAWS} draws;"
+            f"Rooms: least_objects: no room with {self.least_objects} visible things in {REDRAWS} draws;"
             " give less"
         )
 

@@ -223,7 +223,7 @@ class Captions:
 
     def __init__(self, per_scene: int = 5, max_words: int = 20) -> None:
         if per_scene < 1 or max_words < 12:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and max_words at least 12")
+            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 12")
         self.per_scene, self.max_words = per_scene, max_words
 
     def of_table(self, table: Table, rng: np.random.Generator) -> list[Telling]:
@@ -249,5 +249,5 @@ class Captions:
                     Example(f"{image_id}.c{n}", image_id, told.text, told.phrases, told.relations)
                 )
         if not examples:
-            raise AtlasError(f"{corpus_root}: no scene has anything to caption; render the world anew")
+            raise AtlasError(f"{corpus_root}: no scene has anything to caption; render the world again")
         write_examples(out, examples)

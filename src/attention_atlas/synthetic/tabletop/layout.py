@@ -56,7 +56,7 @@ def lay_table(rng: np.random.Generator, least: int = 3, most: int = 8) -> Laid:
         places = _places([SIZES[look["size"]] for look in looks], camera, rng)
         if places is not None:
             return _laid(looks, places, camera, rng)
-    raise ConfigError(f"data.world.most_objects: {most} shapes do not fit on the table; give less")
+    raise ConfigError(f"Tabletop: most_objects: {most} shapes do not fit on the table; give less")
 
 
 def _camera(rng: np.random.Generator) -> Camera:

@@ -138,12 +138,10 @@ class Order:
         kinds: Sequence[str] = ("color",),
     ) -> None:
         if pairs < 1 or times < 1:
-            raise ConfigError("conf/data: annotator: pairs and times must be at least 1")
+            raise ConfigError("Order: pairs and times must be at least 1")
         unknown = sorted(set(kinds) - {"color", "size", "material"})
         if unknown or not kinds:
-            raise ConfigError(
-                f"conf/data: annotator: kinds: {unknown or 'empty'}; give some of color, size, material"
-            )
+            raise ConfigError(f"Order: kinds: {unknown or 'empty'}; give some of color, size, material")
         self.pairs, self.splits, self.times, self.kinds = pairs, list(splits), times, list(kinds)
 
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:

@@ -58,7 +58,7 @@ def program_from(rows: Sequence[dict[str, Any]]) -> list[Step]:
         try:
             steps.append(Step(row["function"], tuple(row["inputs"]), tuple(row["value_inputs"])))
         except (KeyError, TypeError) as error:
-            raise AtlasError(f"program: step {number}: not a step ({error}); write the layer anew") from None
+            raise AtlasError(f"program: step {number}: not a step ({error}); write the layer again") from None
     return steps
 
 

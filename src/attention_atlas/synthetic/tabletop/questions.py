@@ -41,16 +41,16 @@ class Questions:
 
     def __init__(self, per_scene: int = 8, shares: dict[str, float] | None = None, workers: int = 1) -> None:
         if per_scene < 1:
-            raise ConfigError(f"conf/data: annotator: per_scene: {per_scene} is less than 1")
+            raise ConfigError(f"Questions: per_scene: {per_scene} is less than 1")
         self.per_scene, self.workers = per_scene, workers or os.cpu_count() or 1
         self.shares = dict(SHARES if shares is None else shares)
         for name, share in self.shares.items():
             if name not in TYPES:
-                raise ConfigError(f"conf/data: annotator: shares: '{name}'{did_you_mean(name, TYPES)}")
+                raise ConfigError(f"Questions: shares: '{name}'{did_you_mean(name, TYPES)}")
             if share < 0:
-                raise ConfigError(f"conf/data: annotator: shares: {name}: {share} is below 0")
+                raise ConfigError(f"Questions: shares: {name}: {share} is below 0")
         if not sum(self.shares.values()):
-            raise ConfigError("conf/data: annotator: shares: all are 0; give one type a share")
+            raise ConfigError("Questions: shares: all are 0; give one type a share")
 
     def of_tables(
         self, tables: Sequence[tuple[str, Table]], rng: np.random.Generator
@@ -93,7 +93,7 @@ class Questions:
         parts = Parallel(max(1, min(self.workers, len(jobs))))(jobs)
         examples = [example for part in parts for example in part]
         if not examples:
-            raise AtlasError(f"{corpus_root}: no scene can be asked about; render the world anew")
+            raise AtlasError(f"{corpus_root}: no scene can be asked about; render the world again")
         write_examples(out, sorted(examples, key=lambda e: e.id))
 
     def _examples(self, tables: Sequence[tuple[str, Table]], rng: np.random.Generator) -> list[Example]:

@@ -91,14 +91,14 @@ def read_tables(root: str | Path) -> dict[str, tuple[Scene, Table]]:
             kind = str(row["table"])
         except (KeyError, TypeError, ValueError) as error:
             raise AtlasError(
-                f"{where}: not the places of a scene's objects ({error}); render the world anew"
+                f"{where}: not the places of a scene's objects ({error}); render the world again"
             ) from None
         if len(places) != len(items) or row["image_id"] in tables:
-            raise AtlasError(f"{where}: objects: not one place for each object; render the world anew")
+            raise AtlasError(f"{where}: objects: not one place for each object; render the world again")
         tables[row["image_id"]] = (scene, Table(kind, items))
     lacking = sorted(set(scenes) - set(tables))
     if lacking:
-        raise AtlasError(f"{file}: image_id: no row for '{lacking[0]}'; render the world anew")
+        raise AtlasError(f"{file}: image_id: no row for '{lacking[0]}'; render the world again")
     return tables
 
 

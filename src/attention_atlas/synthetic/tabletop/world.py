@@ -25,10 +25,10 @@ class Tabletop:
 
     def __init__(self, image_size: int = 96, least_objects: int = 3, most_objects: int = 8) -> None:
         if not 32 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
+            raise ConfigError(f"Tabletop: image_size: {image_size} is not between 32 and 1024 pixels")
         if not 1 <= least_objects <= most_objects <= 10:
             raise ConfigError(
-                f"data.world: least_objects {least_objects} and most_objects {most_objects} must be"
+                f"Tabletop: least_objects {least_objects} and most_objects {most_objects} must be"
                 " 1 <= least <= most <= 10"
             )
         self.image_size, self.least, self.most = image_size, least_objects, most_objects
@@ -62,7 +62,7 @@ class Tabletop:
             if objects is not None:
                 return picture, laid, objects
         raise ConfigError(
-            f"data.world.most_objects: no table of which all is seen in {REDRAWS} draws; give less"
+            f"Tabletop: most_objects: no table of which all is seen in {REDRAWS} draws; give less"
         )
 
 

@@ -42,7 +42,7 @@ def describe(
     """
     view = look_at(plan, objects)
     if not view.things:
-        raise AtlasError("describe: objects: no object is visible; render the scene anew with things in view")
+        raise AtlasError("describe: objects: no object is visible; render another scene")
     teller = Teller(view, rng)
     count = teller.weighted(LENGTHS, LENGTH_WEIGHTS)
     sentences: list[Sentence] = []
