@@ -136,7 +136,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     (pickle.dumps([1, 2]), "no list of names"),
     (pickle.dumps([]), "no list of names"),
     (pickle.dumps(["a", "b", "a"]), "'a' occurs twice"),
-    (pickle.dumps(["../secret"]), "leads out of the folder"),
+    (pickle.dumps(["../secret"]), "is outside the folder"),
 ])  # fmt: skip
 def test_spoilt_lists_are_named(tmp_path, content, said):
     file = tmp_path / "names.pickle"

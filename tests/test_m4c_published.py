@@ -160,7 +160,7 @@ def test_fasttext_files(tmp_path, monkeypatch):
     binary = FastText(given.write_fasttext(tmp_path / "b.bin", ["exit", "entry"]))
     assert binary(["exit", "exitway"]).any(1).all()  # an unknown word has its n-grams
     for name, content, message in (
-        ("c.vec", "1 2\nexit 0.1\nstop 0.1 0.2\n", "line 3: 'stop' has not the 1 numbers"),
+        ("c.vec", "1 2\nexit 0.1\nstop 0.1 0.2\n", "line 3: 'stop' does not have 1 numbers"),
         ("d.vec", "1 2\nother 0.1 0.2\n", "has none of the 2 words"),
         ("e.bin", "nothing", "not a FastText model"),
     ):

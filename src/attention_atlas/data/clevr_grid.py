@@ -13,7 +13,7 @@ from attention_atlas.errors import AtlasError
 
 
 class ClevrGrid:
-    """files: {picture set (train, val): path}. A file is opened when it is first read."""
+    """files: {picture set (train, val): path}. Files are opened on first use."""
 
     def __init__(self, files: Mapping[str, str | Path]) -> None:
         self.paths = {part: Path(path) for part, path in files.items()}
@@ -22,7 +22,7 @@ class ClevrGrid:
 
     @property
     def channels(self) -> int:
-        """C, which all files must share. Raises AtlasError when they do not."""
+        """C. Raises AtlasError unless it is the same in all files."""
         if self._channels is None:
             found = {int(self._features(part).shape[1]) for part in self.paths}
             if len(found) != 1:
@@ -33,12 +33,10 @@ class ClevrGrid:
         return self._channels
 
     def read(self, image_id: str) -> np.ndarray:
-        """(C,H,W) of picture CLEVR_<part>_<number>. Raises AtlasError for a picture that no file has."""
+        """(C,H,W) of picture CLEVR_<part>_<number>. Raises AtlasError for a picture that is in no file."""
         part, number = _place(image_id)
         if part not in self.paths:
-            raise AtlasError(
-                f"CLEVR features: image '{image_id}': no file for '{part}'; give one in conf/train"
-            )
+            raise AtlasError(f"CLEVR features: image '{image_id}': files: has no '{part}'; add its path")
         features = self._features(part)
         if number >= len(features):
             raise AtlasError(

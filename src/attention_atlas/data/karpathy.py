@@ -48,12 +48,12 @@ def read_karpathy(
 ) -> Corpus:
     """The corpus of `path`, Karpathy's `file`.
 
-    prefix: of the examples' ids, before the sentence's number. splits: the file's names of splits and ours.
-    picture: of an image its id, the field that holds it, and its path below `images`; with `require_images`
-    each picture of `keep_splits` must exist and gives width and height, else both are 0. text: tokens
-    (lower-case, without punctuation, joined by spaces) or raw. limit: how many images of each split, the
-    first of the file; a number for all splits or one for each by name.
-    Raises AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
+    prefix: prefix of the examples' ids, before the sentence's number. splits: {split in the file: our split}.
+    picture: function from an image to its id, the field of the id, and its path below `images`; with
+    `require_images` each picture of `keep_splits` must exist and sets width and height, else both are 0.
+    text: tokens (lower-case, without punctuation, joined by spaces) or raw. limit: maximum number of images
+    per split, in file order; one number or {split: number}.
+    Raises AtlasError for a missing file or field, an unknown split, a duplicate id, or a text without words.
     """
     if text not in TEXTS:
         raise AtlasError(f"read_karpathy: text: '{text}' is not one of {', '.join(TEXTS)}")
@@ -94,5 +94,5 @@ def read_karpathy(
 
 
 def _images(path: Path, file: str) -> list[Any]:
-    table = json_rows.read_published(path, f"'make paper-check' says where Karpathy's {file} comes from")
+    table = json_rows.read_published(path, f"see 'make paper-check' for the source of Karpathy's {file}")
     return json_rows.row_list(table, "images", path, f"Karpathy's {file}")

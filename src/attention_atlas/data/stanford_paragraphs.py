@@ -27,18 +27,18 @@ def read_stanford_paragraphs(
     require_images: bool = True,
     limit: int | None = None,
 ) -> Corpus:
-    """Read the corpus. White space inside a paragraph becomes single blanks.
+    """Read the corpus. White space inside a paragraph becomes single spaces.
 
-    A picture's path below `images` is the last folder and the file name of its `url`. An image with several
-    paragraphs keeps all of them. Images without a split are left out: the published file has a few.
+    A picture's path below `images` is the last folder and the file name of its `url`. Keeps all paragraphs of
+    an image. Omits images without a split, of which the published file has a few.
 
     Args:
         paragraphs: path of paragraphs_v1.json.
         splits: name of a split -> path of its JSON list of image ids.
         images: folder that holds VG_100K and VG_100K_2.
         keep_splits: the splits to read.
-        require_images: each picture must exist and gives width and height; else both are 0.
-        limit: number of images of each split to keep, the first in the file (None: all).
+        require_images: each picture must exist and sets width and height; else both are 0.
+        limit: maximum number of images per split, in file order (None: all).
 
     Raises:
         AtlasError: a file or field is missing, an id is in two splits or has no paragraph, or a paragraph has

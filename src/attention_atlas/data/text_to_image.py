@@ -29,17 +29,17 @@ def read_text_to_image(
     captions: int | None = 10,
     limit: int | None = None,
 ) -> Corpus:
-    """Read the corpus. A listed name is the path of a picture below `images` and of its captions below
-    `texts`, without ending; `image_id` is its last part.
+    """Read the corpus. A listed name is the path, without suffix, of a picture below `images` and of its
+    captions below `texts`; `image_id` is its last part.
 
-    names: split -> list of names (filenames.pickle or a .txt). Where no list is given for val, `val_share` of
-    the training pictures become val, drawn with `seed`. captions: the first so many of each picture (AttnGAN
-    takes 10 for CUB, 5 for COCO; null = all). boxes: the folder of CUB's images.txt and bounding_boxes.txt;
-    then `Example.extra["crop"]` is AttnGAN's square about the bird. A folder in the name (CUB's classes) is
-    the category. limit: the first so many pictures of each split. With `require_images` each picture must
-    exist and gives width and height, else both are 0.
-    Raises AtlasError for a missing file, a picture without captions or box, an id that occurs twice;
-    ConfigError for a number out of its range.
+    names: {split: list of names (filenames.pickle or a .txt)}. Without a list for val, a fraction `val_share`
+    of the training pictures, drawn with `seed`, becomes val. captions: maximum number per picture, in file
+    order (AttnGAN uses 10 for CUB, 5 for COCO; None: all). boxes: the folder of CUB's images.txt and
+    bounding_boxes.txt, which sets `Example.extra["crop"]` to AttnGAN's square around the bird. A folder in
+    the name (CUB's classes) is the category. limit: maximum number of pictures per split. With
+    `require_images` each picture must exist and sets width and height, else both are 0.
+    Raises AtlasError for a missing file, a picture without captions or box, or an id that occurs twice;
+    ConfigError for a number out of range.
     """
     images, texts = Path(images), Path(texts)
     if not 0 <= val_share < 1:
@@ -72,7 +72,7 @@ def read_text_to_image(
 
 
 def _split_names(names: Mapping[str, str | Path], val_share: float, seed: int) -> dict[str, list[str]]:
-    """Split -> names, in the order of the corpus' splits."""
+    """{split: names}, in the order of SPLITS."""
     found = {split: read_names(Path(names[split])) for split in SPLITS if split in names}
     if not found:
         raise ConfigError("read_text_to_image: names: is empty; give e.g. train: .../filenames.pickle")
@@ -93,7 +93,7 @@ def _category(row: str) -> str:
 
 
 def _captions(path: Path) -> list[str]:
-    """The lines of a caption file that hold words. Two broken characters stand for a gap, as in AttnGAN."""
+    """The non-empty lines of a caption file. Two broken characters count as a space, as in AttnGAN."""
     if not path.exists():
         raise AtlasError(f"{path}: no such file; unpack the archive of captions again")
     text = path.read_bytes().decode("utf-8", errors="replace").replace("\ufffd\ufffd", " ")

@@ -1,4 +1,4 @@
-"""`links.jsonl`: which regions each noun phrase was linked to. The only module that writes and reads it."""
+"""`links.jsonl`: the regions linked to each noun phrase. The only module that writes and reads it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attention_atlas.files import read_jsonl, write_jsonl
 
 @dataclass
 class PhraseLink:
-    """Token span [start, end), its words, the linked regions (ascending) and the top similarity."""
+    """Token span [start, end), its words, the linked regions (ascending) and the highest similarity."""
 
     start: int
     end: int
@@ -24,7 +24,7 @@ class PhraseLink:
 
 @dataclass
 class Links:
-    """All links of one example by one method. Phrases that could not be linked are absent."""
+    """All links of one example by one method, without the phrases that could not be linked."""
 
     id: str
     method: str
@@ -32,7 +32,7 @@ class Links:
 
 
 def write_links(path: str | Path, links: Iterable[Links]) -> None:
-    """Write one example per line (a temporary file, then a rename). Scores keep six decimals."""
+    """Write one example per line, atomically. Scores keep six decimals."""
     rows = []
     for item in links:
         row = dataclasses.asdict(item)
@@ -43,8 +43,8 @@ def write_links(path: str | Path, links: Iterable[Links]) -> None:
 
 
 def read_links(path: str | Path) -> list[Links]:
-    """Read and validate. Raises AtlasError for a missing file or field, a duplicated (id, method), an
-    empty span or a link without regions."""
+    """Read and validate. Raises AtlasError for a missing file or field, a duplicate (id, method), an empty
+    span or a link without regions."""
     result: list[Links] = []
     seen: set[tuple[str, str]] = set()
     for line, row in read_jsonl(path):
