@@ -150,7 +150,7 @@ def test_faults_name_file_and_remedy(cub):
         read(cub, names={"test": cub / "absent.pickle"})
     with pytest.raises(AtlasError, match="'tset' is not one of"):
         read(cub, names={"tset": cub / "test/filenames.pickle"})
-    with pytest.raises(ConfigError, match="names: no list"):
+    with pytest.raises(ConfigError, match="names: is empty"):
         read(cub, names={})
     with pytest.raises(ConfigError, match="val_share: 1"):
         read(cub, val_share=1)

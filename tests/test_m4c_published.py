@@ -184,7 +184,7 @@ def test_archives_of_word_features(tmp_path):
     np.save(tmp_path / "object.npy", np.array([{"x": 1}]), allow_pickle=True)
     for name, rows, message in (
         ("b", [0], "b.npy: no such file"),
-        ("a", [3], "has 3 rows, but word 3 was read"),
+        ("a", [3], "has 3 rows, but the picture has a word 3"),
         ("a", [-1], "ocr=rosetta"),
         ("wide", [0], "has 3 columns, other files 2"),
         ("nan", [0], "not finite"),

@@ -22,7 +22,7 @@ class GloveVectors:
     """
 
     def __init__(self, where: str) -> None:
-        self.path = Path(resolve_weights(where, "linker.vectors"))
+        self.path = Path(resolve_weights(where, "GloveVectors"))
         self._known: dict[str, np.ndarray | None] = {}
         self._rows: dict[str, int] | None = None
         self._matrix: np.ndarray | None = None

@@ -152,7 +152,9 @@ class BottomUpH5(ImportedFeatures):
             values = [v.decode() if isinstance(v, bytes) else v for v in h5[self.ids][()].tolist()]
             return [(i, identifier({self.ids: v}, self.ids, self.path)) for i, v in enumerate(values)]
         if self.ids_file is None:
-            raise ConfigError("ids: name the data set of image ids, or give a JSON file as ids_file")
+            raise ConfigError(
+                "BottomUpH5: ids: name the data set of image ids, or give a JSON file as ids_file"
+            )
         path = Path(self.ids_file)
         if not path.exists():
             raise AtlasError(f"{path}: ids_file: no such file; correct the path")

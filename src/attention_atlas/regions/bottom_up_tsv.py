@@ -49,14 +49,16 @@ class BottomUpTSV(ImportedFeatures):
         known = {"image_id", "image_w", "image_h", "num_boxes", *_DTYPES}
         for name in columns:
             if name not in known:
-                raise ConfigError(f"columns: '{name}' is unknown; known: {', '.join(sorted(known))}")
+                raise ConfigError(
+                    f"BottomUpTSV: columns: '{name}' is unknown; known: {', '.join(sorted(known))}"
+                )
             if columns.count(name) > 1:
-                raise ConfigError(f"columns: '{name}' occurs twice; name each column once")
+                raise ConfigError(f"BottomUpTSV: columns: '{name}' occurs twice; name each column once")
         for name in ("image_id", "num_boxes", "boxes", "features"):
             if name not in columns:
-                raise ConfigError(f"columns: '{name}' is missing; name every column of the file")
+                raise ConfigError(f"BottomUpTSV: columns: '{name}' is missing; name every column of the file")
         if ("image_w" in columns) != ("image_h" in columns):
-            raise ConfigError("columns: image_w, image_h: one is missing; name both or neither")
+            raise ConfigError("BottomUpTSV: columns: image_w, image_h: one is missing; name both or neither")
         place = columns.index("image_id")
         for path in map(Path, self.paths):
             if not path.exists():

@@ -78,7 +78,7 @@ def load_detector(model: str, revision: str | None = None) -> tuple[Any, Any]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (lines or [type(error).__name__])[0].split(". ")[0][:160]
         raise ConfigError(
-            f"model: '{model}' cannot be loaded as an object detector ({reason}); "
+            f"HFDetector: model: '{model}' cannot be loaded as an object detector ({reason}); "
             "give a folder with its weights and preprocessor, or a reachable hub id"
         ) from None
     return net, processor

@@ -92,7 +92,9 @@ class ImportedFeatures(FeatureSource):
 
     def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
         if self.boxes_are not in ("pixels", "relative"):
-            raise ConfigError(f"boxes_are: '{self.boxes_are}' is unknown; known: pixels, relative")
+            raise ConfigError(
+                f"{type(self).__name__}: boxes_are: '{self.boxes_are}' is unknown; known: pixels, relative"
+            )
         labels = read_vocabulary(self.objects_vocab, self.objects, "objects_vocab")
         attributes = read_vocabulary(self.attributes_vocab, self.attributes, "attributes_vocab")
         wanted = spelled(corpus.scenes, self.image_key)
