@@ -97,7 +97,7 @@ def test_bad_settings_and_empty_studies_are_named():
         Grounding(bos="maybe")
     with pytest.raises(AtlasError, match="normaliser"):
         Entropy(normaliser="log3")
-    with pytest.raises(AtlasError, match="no universal POS tag"):
+    with pytest.raises(AtlasError, match="not a universal POS tag"):
         PosShare([["NOUNS"]])
     with pytest.raises(AtlasError, match="order"):
         Relations(order="later")

@@ -132,7 +132,7 @@ def test_other_archives_compare_the_size_too(tmp_path: Path, kind: str) -> None:
     else:
         np.savez(tmp_path / "1.npz", w=50, h=40, **arrays)
         source = BottomUpNpz(folder=str(tmp_path), names=names, dim=D, regions=3)
-    with pytest.raises(AtlasError, match="50x40 in the archive, but the picture has 100x80; give"):
+    with pytest.raises(AtlasError, match="50x40 in the archive, but the picture has 100x80; use"):
         convert(source, wide("1"), tmp_path)
 
 
@@ -204,7 +204,7 @@ def test_damaged_rows_are_left_out_counted_and_recorded(
     with_rest = with_regions(world, file)
     assert [e.image_id for e in with_rest.examples] == ["train000"] * 2 + ["train002"] * 2
     assert list(with_rest.scenes) == ["train000", "train002"] and with_rest.root == world.root
-    assert "2 of 6 examples of drawn have no regions" in capsys.readouterr().out
+    assert "2 of 6 examples of drawn are dropped" in capsys.readouterr().out
     with pytest.raises(AtlasError, match="no image 'train001'"):
         file.read("train001")
 

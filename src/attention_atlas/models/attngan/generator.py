@@ -1,4 +1,4 @@
-"""The generators: noise and sentence become a small picture, which each later stage doubles, looking at
+"""The generators: from noise and sentence to a small picture, doubled by each later stage with attention to
 words.
 
 Axes: B pictures, Z noise, T words, D units of a word, C channels, H and W rows and columns, Q = H·W regions.
@@ -38,8 +38,8 @@ def divergence(mean_BC: Tensor, logvar_BC: Tensor) -> Tensor:
 
 
 class WordAttention(nn.Module):
-    """For each region what the words say of it (the paper's F_attn): queries are regions, keys and values the
-    words after a linear layer; softmax over words."""
+    """The word context of each region (the paper's F_attn): queries are regions, keys and values the words
+    after a linear layer; softmax over words."""
 
     attention_kind = "cross"
 
@@ -93,8 +93,8 @@ class NextStage(nn.Module):
 
 
 class Generator(nn.Module):
-    """All stages: noise (B,Z), sentence (B,D), words (B,T,D) -> pictures of sides first, 2·first, ... and the
-    mean and log variance of the condition."""
+    """All stages: noise (B,Z), sentence (B,D), words (B,T,D) -> pictures with sides first, 2·first, ... and
+    the mean and log variance of the condition."""
 
     def __init__(
         self,

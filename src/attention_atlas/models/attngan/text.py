@@ -12,8 +12,8 @@ from attention_atlas.language.vocabulary import PAD
 class TextEncoder(nn.Module):
     """ids (B,T), words then PAD, no BOS or EOS -> words (B,T,D), 0 at padding, and sentence (B,D).
 
-    dim: both directions together (256 in the paper); embedding: of a word (300); dropout: of embeddings.
-    Embeddings start uniform within ±`embedding_init` (0.1 as published).
+    dim: of both directions together (256 in the paper); embedding: of a word (300); dropout: of embeddings.
+    Embeddings are initialised uniformly within ±`embedding_init` (0.1 as published).
     """
 
     def __init__(
