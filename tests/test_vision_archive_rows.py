@@ -152,8 +152,8 @@ def test_boxes_of_another_scale_are_an_error(tmp_path: Path) -> None:
             convert(BottomUpTSV(paths=[str(path)], columns=columns, **settings), corpus, tmp_path)
 
     pixels = detected(0, 3)["boxes"]
-    attempt(pixels * 4, "boxes: one leaves the picture of 100x80 pixels")
-    attempt(pixels, "boxes: one leaves the picture of 100x80 pixels", boxes_are="relative")
+    attempt(pixels * 4, "boxes: one exceeds the picture of 100x80 pixels")
+    attempt(pixels, "boxes: one exceeds the picture of 100x80 pixels", boxes_are="relative")
     attempt(pixels / 100, r"boxes: all are within 0..1; set boxes_are to relative")
 
 

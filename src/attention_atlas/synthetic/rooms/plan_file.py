@@ -1,4 +1,4 @@
-"""`plans.jsonl`: the plan of every room beside its picture, so that later text layers need no sampling."""
+"""`plans.jsonl`: the plan of every room, so that later text layers need no sampling."""
 
 from __future__ import annotations
 
