@@ -63,7 +63,7 @@ def compute(
         else:
             values, context = from_matrix(call, want, weight_HDM, BLOCK_BYTES if how == "blocked" else None)
     if call.k.shape[2] > keys:
-        # The sink is no token.
+        # The sink is not a token.
         values = {name: x[..., :keys] if AXES[name].endswith("K") else x for name, x in values.items()}
     return values, context
 

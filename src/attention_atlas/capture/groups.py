@@ -62,7 +62,7 @@ class Groups:
             for b, row in enumerate(rows):
                 for start, end in row:
                     if not 0 <= start <= end <= keys:
-                        raise AtlasError(f"groups: '{name}': span [{start}, {end}) lies outside 0..{keys}")
+                        raise AtlasError(f"groups: '{name}': span [{start}, {end}) is outside 0..{keys}")
                     member[b, start:end, g] = True
         return cls(list(spans), member)
 

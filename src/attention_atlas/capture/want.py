@@ -119,7 +119,7 @@ def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: tor
         raise AtlasError(f"capture: {what}: shape {tuple(index.shape)}; give {shape} positions")
     limit = torch.tensor(sizes, device=device) if dims == 2 else sizes[0]
     if bool(((index >= limit) | (index < -limit)).any()):
-        raise AtlasError(f"capture: {what}: a position lies outside {' × '.join(map(str, sizes))}")
+        raise AtlasError(f"capture: {what}: a position is outside {' × '.join(map(str, sizes))}")
     return torch.where(index < 0, index + limit, index)
 
 

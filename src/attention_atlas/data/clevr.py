@@ -182,7 +182,7 @@ def _example(
         key = (str(row.get("template_filename")), int(family) if isinstance(family, int) else -1)
         if key not in templates:
             raise AtlasError(
-                f"{at}: program: is missing, and '{key[0]}' number {key[1]} is no known template; "
+                f"{at}: program: is missing, and '{key[0]}' number {key[1]} is not a known template; "
                 "give files with programs, or templates"
             )
         extra |= {"type": templates[key]}

@@ -30,7 +30,7 @@ def read_stanford_paragraphs(
     """Read the corpus. White space inside a paragraph becomes single spaces.
 
     A picture's path below `images` is the last folder and the file name of its `url`. Keeps all paragraphs of
-    an image. Omits images without a split, of which the published file has a few.
+    an image. Omits images without a split (a few in the published file).
 
     Args:
         paragraphs: path of paragraphs_v1.json.

@@ -44,7 +44,7 @@ class Claim:
         return Claim(self.kind, (other, shape), self.relation, (one, other_shape))
 
     def things(self, table: Table) -> list[tuple[Item, Item]]:
-        """All pairs of objects of which it is true."""
+        """All pairs of objects that match it."""
         firsts, seconds = (
             matching(table, {self.kind: word, "shape": shape}) for word, shape in (self.first, self.second)
         )
