@@ -55,7 +55,7 @@ def test_groups():
         (lambda: Groups(["a"], torch.ones(1, 2)), r"give \(B, K, G\)"),
         (lambda: Groups.of([["a"], ["a", "b"]]), "different length"),
         (lambda: Groups.of([["a"]], ["b"]), r"\['a'\] are not among"),
-        (lambda: Groups.of_spans({"x": [[(1, 5)]]}, keys=3), "lies outside 0..3"),
+        (lambda: Groups.of_spans({"x": [[(1, 5)]]}, keys=3), "is outside 0..3"),
         (lambda: Groups.of_spans({"x": [[]], "y": []}, keys=3), "'y' has 0 rows"),
     ]:
         with pytest.raises(AtlasError, match=match):

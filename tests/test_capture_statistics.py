@@ -257,9 +257,9 @@ def test_wrong_requests_are_one_line():
     cpu = torch.device("cpu")
     assert indices([-1, 0], 2, (5,), "rows", cpu).tolist() == [[4, 0], [4, 0]]
     assert indices([[-1, 2]], 2, (5, 3), "pairs", cpu).tolist() == [[[4, 2]], [[4, 2]]]
-    with pytest.raises(AtlasError, match="rows: a position lies outside 5"):
+    with pytest.raises(AtlasError, match="rows: a position is outside 5"):
         indices([5], 1, (5,), "rows", cpu)
-    with pytest.raises(AtlasError, match=r"pairs: a position lies outside 5 × 3"):
+    with pytest.raises(AtlasError, match=r"pairs: a position is outside 5 × 3"):
         indices([[0, 3]], 1, (5, 3), "pairs", cpu)
     with pytest.raises(AtlasError, match="pairs: shape"):
         indices([0, 1, 2], 1, (5, 3), "pairs", cpu)

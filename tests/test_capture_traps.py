@@ -218,5 +218,5 @@ def test_patch_order_says_when_it_does_not_apply():
     ):
         pass
     model, _ = capture_models.tiny("vilt")
-    with patch_order(model) as patches, pytest.raises(AtlasError, match="has not been run"):
+    with patch_order(model) as patches, pytest.raises(AtlasError, match="has not run"):
         patches.grid(torch.zeros(1, 1))

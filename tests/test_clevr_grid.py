@@ -29,7 +29,7 @@ def test_features_of_whole_pictures(tmp_path):
     assert grid.channels == 6 and np.array_equal(grid.read("CLEVR_val_000001"), values[1])
     for image_id, said in (
         ("CLEVR_val_000002", "has 2 pictures"),
-        ("CLEVR_train_000000", "no file for 'train'"),
+        ("CLEVR_train_000000", "files: has no 'train'"),
         ("room7", "is not named CLEVR_"),
     ):
         with pytest.raises(AtlasError, match=said):

@@ -135,5 +135,5 @@ def test_other_pictures_are_the_next_that_differ() -> None:
         found = with_other_pictures(of(images))
         assert "".join(e.image_id for e in found) == wanted
         assert [(e.id, e.text, e.answers) for e in found] == [(e.id, e.text, e.answers) for e in of(images)]
-    with pytest.raises(AtlasError, match="all examples are about one picture"):
+    with pytest.raises(AtlasError, match="all examples have the same picture"):
         with_other_pictures(of("aa"))

@@ -225,7 +225,7 @@ def test_pictures_are_cut_and_mirrored(tmp_path):
 def test_bad_values():
     with pytest.raises(ConfigError, match="dim: 7 must be even"):
         TextEncoder(10, 7)
-    with pytest.raises(ConfigError, match=r"image\.size: 36"):
+    with pytest.raises(ConfigError, match=r"ImageEncoder: size: 36"):
         ImageEncoder(8, size=36)
     with pytest.raises(AtlasError, match=r"image\.size: 32, but pictures have 64"):
         ImageEncoder(8, size=32, channels=4)(torch.zeros(1, 3, 64, 64))
@@ -244,5 +244,5 @@ def test_a_pretrained_backbone_by_path(tmp_path):
     learned = {n for n, p in encoder.named_parameters() if p.requires_grad}
     assert learned == {"region.weight", "region.bias", "sentence.weight", "sentence.bias"}
     assert not encoder.backbone.training
-    with pytest.raises(AtlasError, match=r"image\.weights: .*no such folder"):
+    with pytest.raises(AtlasError, match=r"BackboneEncoder: weights: .*no such folder"):
         BackboneEncoder(8, str(tmp_path / "other"))

@@ -72,9 +72,9 @@ def test_mistakes(tmp_path: Path, images: Path, content: str, message: str) -> N
 
 
 def test_what_is_absent(tmp_path: Path, images: Path) -> None:
-    with pytest.raises(AtlasError, match=r"no such folder; set data.images"):
+    with pytest.raises(AtlasError, match=r"no such folder; set images"):
         read_folder(tmp_path / "absent", tmp_path / "texts.csv")
-    with pytest.raises(AtlasError, match=r"texts.csv: no such file; set data.texts"):
+    with pytest.raises(AtlasError, match=r"texts.csv: no such file; set texts"):
         read_folder(images, tmp_path / "texts.csv")
     (tmp_path / "texts.csv").write_bytes("image,text\na.png,A café.\n".encode("cp1252"))
     with pytest.raises(AtlasError, match=r"texts.csv: not UTF-8"):
@@ -87,7 +87,7 @@ def test_what_is_absent(tmp_path: Path, images: Path) -> None:
 def test_two_pictures_with_one_id(tmp_path: Path, images: Path) -> None:
     Image.new("RGB", (4, 4)).save(images / "sub--b.png")
     with pytest.raises(
-        AtlasError, match=r"image: 'sub--b.png' and 'sub/b.png' would share the id 'sub--b.png'"
+        AtlasError, match=r"image: 'sub--b.png' and 'sub/b.png' have the same id 'sub--b.png'"
     ):
         read_folder(images, texts(tmp_path, CSV + "sub--b.png,A bed.\n"))
 

@@ -223,7 +223,7 @@ def test_images_of_questions_and_annotations_must_agree(tmp_path: Path) -> None:
     files = vqa()
     files["a.json"]["annotations"][0]["image_id"] = 8
     write(tmp_path, files)
-    with pytest.raises(AtlasError, match=r"a.json: question 1: image_id: is 8, but 7 in .*q.json; give"):
+    with pytest.raises(AtlasError, match=r"a.json: question 1: image_id: is 8, but 7 in .*q.json; use"):
         READERS["vqav2"][1](tmp_path)
     files = clevr()
     files["q.json"]["questions"][0]["image_index"] = 3

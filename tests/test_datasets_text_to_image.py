@@ -136,7 +136,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     (pickle.dumps([1, 2]), "no list of names"),
     (pickle.dumps([]), "no list of names"),
     (pickle.dumps(["a", "b", "a"]), "'a' occurs twice"),
-    (pickle.dumps(["../secret"]), "leads out of the folder"),
+    (pickle.dumps(["../secret"]), "is outside the folder"),
 ])  # fmt: skip
 def test_spoilt_lists_are_named(tmp_path, content, said):
     file = tmp_path / "names.pickle"
@@ -150,7 +150,7 @@ def test_faults_name_file_and_remedy(cub):
         read(cub, names={"test": cub / "absent.pickle"})
     with pytest.raises(AtlasError, match="'tset' is not one of"):
         read(cub, names={"tset": cub / "test/filenames.pickle"})
-    with pytest.raises(ConfigError, match="names: no list"):
+    with pytest.raises(ConfigError, match="names: is empty"):
         read(cub, names={})
     with pytest.raises(ConfigError, match="val_share: 1"):
         read(cub, val_share=1)

@@ -154,9 +154,9 @@ def test_bad_files_are_told_in_one_line(weights, tmp_path):
     (tmp_path / "empty.pth").write_bytes(b"")
     assert "damaged" in said(tmp_path / "empty.pth")
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
-    assert "not the weights of the Inception-v3" in said(tmp_path / "other.pth")
+    assert "not the weights of the 2015 Inception-v3" in said(tmp_path / "other.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "not the weights of the Inception-v3" in said(tmp_path / "list.pth")
+    assert "not the weights of the 2015 Inception-v3" in said(tmp_path / "list.pth")
     torch.save(torch.nn.Linear(1, 1), tmp_path / "code.pth")
     assert "more than tensors" in said(tmp_path / "code.pth")
 

@@ -87,7 +87,7 @@ def test_layers_differ_and_a_wrong_one_is_refused(model: str) -> None:
     same = BertScoreLinker("b", model, layer=3, device="cpu").similarity(PHRASES, NAMES)
     assert np.abs(first - last).max() > 1e-3 and np.array_equal(last, same)
     with pytest.raises(
-        AtlasError, match=r"linker.layer: 7 is not in the model; choose 0 \(embeddings\) to 3"
+        AtlasError, match=r"BertScoreLinker: layer: 7 is not in the model; choose 0 \(embeddings\) to 3"
     ):
         BertScoreLinker("b", model, layer=7, device="cpu").similarity(PHRASES, NAMES)
 
@@ -102,5 +102,5 @@ def test_nothing_to_match(model: str) -> None:
 
 def test_a_model_that_is_absent(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AtlasError, match=r"linker.model: .*empty' cannot be loaded"):
+    with pytest.raises(AtlasError, match=r"BertScoreLinker: model: .*empty' cannot be loaded"):
         BertScoreLinker("b", str(tmp_path / "empty"), device="cpu").prepare(["a"])

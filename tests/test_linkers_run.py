@@ -50,7 +50,7 @@ def test_the_gold_linker(parses, features) -> None:
     a, b = linked(link_corpus(parses, world.corpus(), features, GoldLinker()))
     assert a == {"Two red chairs": [0, 1], "the round table": [2]}  # the lamp was not detected
     assert b["a lamp"] == [0] and b["a chair"] == [1] and b["a lamp and a chair"] == [0, 1]
-    with pytest.raises(AtlasError, match="words alone hold no gold"):
+    with pytest.raises(AtlasError, match="words alone have no gold"):
         GoldLinker().similarity(["a"], ["b"])
 
 

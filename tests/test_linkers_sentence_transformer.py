@@ -29,5 +29,5 @@ def test_paraphrases_are_near_and_equal_strings_tie() -> None:
 
 
 def test_a_model_that_is_absent(tmp_path: Path) -> None:
-    with pytest.raises(AtlasError, match=r"linker.model: '.*' does not exist"):
+    with pytest.raises(AtlasError, match=r"SentenceTransformerLinker: model: '.*' does not exist"):
         SentenceTransformerLinker("st", str(tmp_path / "absent"))

@@ -288,7 +288,7 @@ def test_blind_sees_neither_objects_nor_words_read():
 def test_sizes_that_do_not_fit_are_named():
     with pytest.raises(ConfigError, match="not a multiple of heads"):
         small(heads=3)
-    with pytest.raises(AtlasError, match="question of 9 words"):
+    with pytest.raises(AtlasError, match="question has 9 words"):
         small()(batch(words=9))
     with pytest.raises(AtlasError, match="5 steps"):
         small()(batch() | {"previous_BS": torch.full((3, 5), BOS)})

@@ -160,7 +160,7 @@ def test_fasttext_files(tmp_path, monkeypatch):
     binary = FastText(given.write_fasttext(tmp_path / "b.bin", ["exit", "entry"]))
     assert binary(["exit", "exitway"]).any(1).all()  # an unknown word has its n-grams
     for name, content, message in (
-        ("c.vec", "1 2\nexit 0.1\nstop 0.1 0.2\n", "line 3: 'stop' has not the 1 numbers"),
+        ("c.vec", "1 2\nexit 0.1\nstop 0.1 0.2\n", "line 3: 'stop' does not have 1 numbers"),
         ("d.vec", "1 2\nother 0.1 0.2\n", "has none of the 2 words"),
         ("e.bin", "nothing", "not a FastText model"),
     ):
@@ -184,7 +184,7 @@ def test_archives_of_word_features(tmp_path):
     np.save(tmp_path / "object.npy", np.array([{"x": 1}]), allow_pickle=True)
     for name, rows, message in (
         ("b", [0], "b.npy: no such file"),
-        ("a", [3], "has 3 rows, but word 3 was read"),
+        ("a", [3], "has 3 rows, but the picture has a word 3"),
         ("a", [-1], "ocr=rosetta"),
         ("wide", [0], "has 3 columns, other files 2"),
         ("nan", [0], "not finite"),

@@ -279,7 +279,7 @@ def test_wrong_settings_are_named():
         ({"knowledge": "pixels"}, "knowledge: 'pixels'"),
         ({"dim": 7}, "dim must be even"),
         ({"steps": 0}, "steps at least 1"),
-        ({"knowledge": "grid", "stem": [3], "strides": [2, 2]}, "strides: 2 of them for 1"),
+        ({"knowledge": "grid", "stem": [3], "strides": [2, 2]}, "strides: 2 strides for 1"),
     ):
         with pytest.raises(ConfigError, match=said):
             small(**more)

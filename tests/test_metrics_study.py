@@ -75,7 +75,7 @@ def test_the_same_numbers_come_from_the_file(tmp_path):
         (lambda s: s.links.__setitem__("e0", [Link(0, 3, (9,))]), "9 but attention has 5 regions"),
         (
             lambda s: s.store._axes["e0"].__setitem__("region", axes(WORDS, 4)["region"]),
-            "does not fit its axes",
+            "differs from its axes",
         ),
         (lambda s: s.parses.__setitem__("e0", parse("e0", ["x"] * 7)), "not those of the parse"),
         (
@@ -97,7 +97,7 @@ def test_bad_settings_and_empty_studies_are_named():
         Grounding(bos="maybe")
     with pytest.raises(AtlasError, match="normaliser"):
         Entropy(normaliser="log3")
-    with pytest.raises(AtlasError, match="no universal POS tag"):
+    with pytest.raises(AtlasError, match="not a universal POS tag"):
         PosShare([["NOUNS"]])
     with pytest.raises(AtlasError, match="order"):
         Relations(order="later")

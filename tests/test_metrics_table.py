@@ -51,7 +51,7 @@ def test_faults_are_named():
         make_table([{"metric": "p", "valeu": 1}])
     with pytest.raises(AtlasError, match="two rows for"):
         make_table([*rows(), rows()[0]])
-    with pytest.raises(AtlasError, match="row 0 lies above"):
+    with pytest.raises(AtlasError, match="row 0 is above"):
         make_table([{"metric": "p", "ci_low": 2, "ci_high": 1}])
     with pytest.raises(AtlasError, match="below -1"):
         make_table([{"metric": "p", "layer": -2}])
@@ -65,9 +65,9 @@ def test_faults_are_named():
     ("old", "new", "message"),
     [
         ("ci_low", "ci_lo", "column 'ci_low' is missing"),
-        (",0.1,", ",much,", "value: line 3: 'much' is no number"),
-        (",0,1,p,", ",0,1.5,p,", "head: line 3: '1.5' is no number"),
-        (",0,1,p,", ",0,,p,", "head: line 3: '' is no number"),
+        (",0.1,", ",much,", "value: line 3: 'much' is not a number"),
+        (",0,1,p,", ",0,1.5,p,", "head: line 3: '1.5' is not a number"),
+        (",0,1,p,", ",0,,p,", "head: line 3: '' is not a number"),
     ],
 )
 def test_bad_files_are_named_by_line(tmp_path, old, new, message):

@@ -63,7 +63,7 @@ def test_coco_captions_with_a_limit_for_each_split(tmp_path):
     given = {"require_images": False, "keep_splits": ["train", "val", "test"]}
     corpus = read_coco_captions(*coco(tmp_path), limit={"train": 0, "test": 1}, **given)
     assert [s.split for s in corpus.scenes.values()] == ["val", "test"]
-    with pytest.raises(AtlasError, match=r"conf/data: limit: .*'tset'"):
+    with pytest.raises(AtlasError, match=r"read_karpathy: limit: .*'tset'"):
         read_coco_captions(*coco(tmp_path), limit={"tset": 1}, **given)
 
 

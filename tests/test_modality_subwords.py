@@ -114,7 +114,7 @@ def test_pretrained_tokenizer_from_a_folder(bpe, tmp_path):
 
 
 def test_shape_and_size_errors():
-    with pytest.raises(AtlasError, match="does not fit"):
+    with pytest.raises(AtlasError, match="does not match"):
         to_words(np.zeros((1, 1, 2, 2)), [0], [0, 1], 1, 2)
     with pytest.raises(AtlasError, match="257"):
         Subwords.train(["a"], 100)

@@ -118,7 +118,7 @@ def test_a_killed_writer_can_go_on_to_the_same_bytes(tmp_path):
                 break
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with pytest.raises(AtlasError, match="half written"):
+        with pytest.raises(AtlasError, match="incomplete"):
             AttentionStore(killed)
     for path in (killed, tmp_path / "whole.h5"):
         subprocess.run([sys.executable, script, path], check=True, stdout=subprocess.DEVNULL)
@@ -201,7 +201,7 @@ def test_bad_examples_are_refused(tmp_path):
     nan[1, 2, 0, 3] = np.nan
     for bad, match in [
         (({"cross": nan}, axes), r"examples/x/cross: NaN or infinity at \(1, 2, 0, 3\)"),
-        (({"cross": attn["cross"][..., 1:]}, axes), "does not fit"),
+        (({"cross": attn["cross"][..., 1:]}, axes), "does not match"),
         (({"crosss": attn["cross"]}, axes), "did you mean 'cross'"),
         (({"cross": attn["cross"]}, {"target": axes["target"]}), "axis 'region' is missing"),
     ]:
@@ -252,9 +252,9 @@ def test_statistics_round_trip(tmp_path):
     options = dict(model="m", config_hash="h", kinds=KINDS, groups={"region": ["a", "b"]})
     with StatisticsWriter(path, **options) as writer:
         writer.write("x", {"cross": {"mass": mass, "lse": lse}}, axes)
-        with pytest.raises(AtlasError, match="does not fit the groups of 'region'"):
+        with pytest.raises(AtlasError, match="does not match the groups of 'region'"):
             writer.write("y", {"cross": {"mass": mass[..., :1]}}, axes)
-        with pytest.raises(AtlasError, match="does not fit 6 query tokens"):
+        with pytest.raises(AtlasError, match="does not match 6 query tokens"):
             writer.write("y", {"cross": {"lse": lse[:, :, 1:]}}, axes)
         with pytest.raises(AtlasError, match="entropy: NaN or infinity"):
             writer.write("y", {"cross": {"entropy": lse}}, axes)

@@ -95,15 +95,15 @@ def test_ids_can_be_spelled(tmp_path: Path, image_key: str, spelled: str) -> Non
 @pytest.mark.parametrize(
     ("image_key", "message"),
     [
-        ("{id}", r"'\{id\}' does not fit image '1' \('id'\); known: image_id, stem .*, number"),
-        ("COCO_{image_id:012d}", r"does not fit image '1' \(.*format code 'd'"),
+        ("{id}", r"'\{id\}' does not match image '1' \('id'\); known: image_id, stem .*, number"),
+        ("COCO_{image_id:012d}", r"does not match image '1' \(.*format code 'd'"),
         ("COCO", r"gives 'COCO' for both '1' and '2'; use \{image_id\}"),
-        ("{", "does not fit image '1'"),
+        ("{", "does not match image '1'"),
     ],
 )
 def test_wrong_spellings_are_named(tmp_path: Path, image_key: str, message: str) -> None:
     source = BottomUpTSV(paths=["none.tsv"], dim=D, regions=3, image_key=image_key)
-    with pytest.raises(ConfigError, match="features.image_key: .*" + message):
+    with pytest.raises(ConfigError, match="image_key: .*" + message):
         convert(source, wide("1", "2"), tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_other_archives_compare_the_size_too(tmp_path: Path, kind: str) -> None:
     else:
         np.savez(tmp_path / "1.npz", w=50, h=40, **arrays)
         source = BottomUpNpz(folder=str(tmp_path), names=names, dim=D, regions=3)
-    with pytest.raises(AtlasError, match="50x40 in the archive, but the picture has 100x80; give"):
+    with pytest.raises(AtlasError, match="50x40 in the archive, but the picture has 100x80; use"):
         convert(source, wide("1"), tmp_path)
 
 
@@ -152,9 +152,9 @@ def test_boxes_of_another_scale_are_an_error(tmp_path: Path) -> None:
             convert(BottomUpTSV(paths=[str(path)], columns=columns, **settings), corpus, tmp_path)
 
     pixels = detected(0, 3)["boxes"]
-    attempt(pixels * 4, "boxes: one leaves the picture of 100x80 pixels")
-    attempt(pixels, "boxes: one leaves the picture of 100x80 pixels", boxes_are="relative")
-    attempt(pixels / 100, r"boxes: all lie within 0..1; set features.boxes_are to relative")
+    attempt(pixels * 4, "boxes: one exceeds the picture of 100x80 pixels")
+    attempt(pixels, "boxes: one exceeds the picture of 100x80 pixels", boxes_are="relative")
+    attempt(pixels / 100, r"boxes: all are within 0..1; set boxes_are to relative")
 
 
 def test_columns_that_say_half_are_an_error(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def broken_tsv(path: Path, world: Corpus) -> tuple[Path, dict[str, dict[str, np.
 def test_a_damaged_row_is_an_error_that_says_how_to_go_on(world: Corpus, tmp_path: Path) -> None:
     path, _ = broken_tsv(tmp_path / "f.tsv", world)
     source = BottomUpTSV(paths=[str(path)], columns=WITH_CLASSES, **write_vocabularies(tmp_path))
-    with pytest.raises(AtlasError, match=r"line 2: features: .*; features.skip_damaged=N leaves out up to N"):
+    with pytest.raises(AtlasError, match=r"line 2: features: .*; skip_damaged=N skips up to N"):
         convert(source, world, tmp_path)
     assert not (tmp_path / "out.h5").exists()
 
@@ -200,11 +200,11 @@ def test_damaged_rows_are_left_out_counted_and_recorded(
     file = convert(source, world, tmp_path)
     check(file, kept)
     assert file.skipped == ["train001"]
-    assert "left out 1 of 3 images (1 damaged, 0 missing)" in capsys.readouterr().out
+    assert "skipped 1 of 3 images (1 damaged, 0 missing)" in capsys.readouterr().out
     with_rest = with_regions(world, file)
     assert [e.image_id for e in with_rest.examples] == ["train000"] * 2 + ["train002"] * 2
     assert list(with_rest.scenes) == ["train000", "train002"] and with_rest.root == world.root
-    assert "2 of 6 examples of drawn have no regions" in capsys.readouterr().out
+    assert "2 of 6 examples of drawn are dropped" in capsys.readouterr().out
     with pytest.raises(AtlasError, match="no image 'train001'"):
         file.read("train001")
 

@@ -87,7 +87,7 @@ GOOD: dict[str, Any] = {"features": [[1.0, 2.0]], "boxes": [[0, 0, 1, 1]], "size
         ({"features": [[np.nan, 1]]}, "features: not finite"),
         ({"features": [[7e4, 1]]}, "overflow of float16"),
         ({"features": np.zeros((0, 2))}, "0 objects"),
-        ({"features": np.zeros((3, 2))}, "3 regions, the file holds 2"),
+        ({"features": np.zeros((3, 2))}, "3 regions, the maximum is 2"),
         ({"features": [[1, 2, 3]]}, r"shape \(1, 3\), expected \(1, 2\)"),
         ({"boxes": [[0, 0, 0, 1]]}, "no area"),
         ({"boxes": [0, 0, 1, 1]}, "boxes: shape"),

@@ -150,7 +150,7 @@ def test_fewer_queries_than_regions(world: Corpus, tmp_path: Path) -> None:
 
 
 def test_bad_model_and_missing_image_are_one_line(world: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"features.model: '.*nowhere'") as caught:
+    with pytest.raises(ConfigError, match=r"HFDetector: model: '.*nowhere'") as caught:
         HFDetector(str(tmp_path / "nowhere")).extract(world, tmp_path / "f.h5", tmp_path / "w", "cpu")
     assert "\n" not in str(caught.value)
     path = tiny("yolos", tmp_path / "model")

@@ -146,7 +146,7 @@ def test_bad_input_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(AtlasError, match=r"train002.png: no such image"):
         source().extract(world, out, work, "cpu")
     Image.new("RGB", (10, 12)).save(picture)
-    with pytest.raises(AtlasError, match="is 10x12, the scene says 64x64"):
+    with pytest.raises(AtlasError, match="is 10x12, but the scene has 64x64"):
         source().extract(world, out, work, "cpu")
     for scene in world.scenes.values():
         scene.objects = []

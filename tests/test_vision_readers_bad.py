@@ -112,18 +112,18 @@ def test_bad_h5(world: Corpus, vocab: dict[str, Any], tmp_path: Path) -> None:
     with h5py.File(path, "w") as h5:
         for name in FULL:
             h5[name] = np.concatenate([a[name] for a in images.values()])
-    attempt("pos_boxes: missing", ids="image_id")
+    attempt("pos_boxes: is missing", ids="image_id")
     with h5py.File(path, "a") as h5:
         h5["pos_boxes"] = [[0, 3], [3, 5]]
-    attempt("features.ids: give the data set of image ids", ConfigError)
-    attempt("image_id: missing; correct features.ids", ids="image_id")
+    attempt("BottomUpH5: ids: name the data set of image ids", ConfigError)
+    attempt("image_id: is missing; correct ids", ids="image_id")
     (tmp_path / "ids.json").write_text(json.dumps(list(images)))
     attempt("image 'train002': row 2 of 2 images", ids_file=str(tmp_path / "ids.json"))
     attempt("'boxen' is unknown", ConfigError, names={"boxen": "b"})
     with h5py.File(path, "w") as h5:
         for image_id, arrays in images.items():
             h5[f"{image_id}/features"], h5[f"{image_id}/boxes"] = arrays["features"], arrays["boxes"]
-    attempt("objects_id: missing, but a vocabulary is given")
+    attempt("objects_id: is missing, but has a vocabulary")
 
 
 def test_npz_of_objects_is_refused_and_not_run(world: Corpus, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_npz_of_objects_is_refused_and_not_run(world: Corpus, tmp_path: Path) ->
     for image_id, arrays in archive(world).items():
         objects = np.array([None, arrays["features"]], dtype=object)
         np.savez(folder / f"{image_id}.npz", feat=objects, bbox=arrays["boxes"])
-    with pytest.raises(AtlasError, match=r"train000.npz: holds pickled objects, which are not read"):
+    with pytest.raises(AtlasError, match=r"train000.npz: contains pickled objects, which are not read"):
         convert(BottomUpNpz(folder=str(folder), dim=D, regions=3), world, tmp_path)
     (folder / "train000.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(AtlasError, match=r"train000.npz: damaged"):

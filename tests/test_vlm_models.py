@@ -61,7 +61,7 @@ def test_tokenizer_joins_words_and_keeps_marks_apart(tokenizer, tmp_path):
     again = load_tokenizer(tmp_path)
     assert again("a blue block?")["input_ids"] == tokenizer("a blue block?")["input_ids"]
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(AtlasError, match="no tokenizer"):
+    with pytest.raises(AtlasError, match="not a tokenizer"):
         load_tokenizer(tmp_path)
     with pytest.raises(ConfigError, match="raise it"):
         train_tokenizer(TEXTS, 10)

@@ -120,14 +120,14 @@ def test_a_published_checkpoint_brings_its_vocabulary(tmp_path):
     ViltModel(ViltConfig(vocab_size=40, image_size=32, patch_size=16, **sizes)).save_pretrained(tmp_path)
     model = Vilt(answers=5, pretrained=str(tmp_path))
     assert model.vilt.config.vocab_size == 40
-    with pytest.raises(ConfigError, match="vocab_size: none given"):
+    with pytest.raises(ConfigError, match="vocab_size: is missing"):
         Vilt(answers=5)
 
 
 def test_wrong_sizes_are_named():
     with pytest.raises(ConfigError, match="do not divide"):
         small(heads=3)
-    with pytest.raises(ConfigError, match="share of the layers"):
+    with pytest.raises(ConfigError, match="fraction of the layers"):
         small(patch_depth=0.0)
     assert [small(layers=n, patch_depth=0.5).patch_layer for n in (1, 3, 4, 12)] == [1, 2, 2, 6]
     with pytest.raises(ConfigError, match="too often"):

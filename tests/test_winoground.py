@@ -80,7 +80,7 @@ def test_winoground_without_pictures_or_lines(tmp_path: Path) -> None:
     with pytest.raises(AtlasError, match=r"ex_0_img_0\.png: no such image"):
         read_winoground(path, tmp_path / "a/images")
     assert len(read_winoground(path, tmp_path, require_images=False).examples) == 2
-    with pytest.raises(AtlasError, match="holds no quadruple"):
+    with pytest.raises(AtlasError, match="is empty"):
         read_winoground(written(tmp_path / "b", []), tmp_path)
 
 

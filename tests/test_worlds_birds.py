@@ -189,7 +189,7 @@ def test_a_view_is_the_same_each_time(birds):
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(ConfigError, match=r"data.world.image_size: 8 is not between 32 and 1024"):
+    with pytest.raises(ConfigError, match=r"Birds: image_size: 8 is not between 32 and 1024"):
         Birds(image_size=8)
-    with pytest.raises(ConfigError, match=r"data.world.least_parts: 12 is not between 1 and 11"):
+    with pytest.raises(ConfigError, match=r"Birds: least_parts: 12 is not between 1 and 11"):
         Birds(least_parts=12)

@@ -156,7 +156,7 @@ def test_faults_are_named(tmp_path):
     with pytest.raises(AtlasError, match=r"scenes.jsonl: test_00000: objects: no bird"):
         Captions()(tmp_path, tmp_path / "a.jsonl", 0)
     bare = Writer(BIRD[:2], "hawk", np.random.default_rng(0))
-    with pytest.raises(AtlasError, match="a hawk shows too little to caption"):
+    with pytest.raises(AtlasError, match="a hawk is too little visible"):
         caption(bare, 8, 20)
 
 

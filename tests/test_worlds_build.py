@@ -113,7 +113,7 @@ def test_unfinished_work_of_other_settings_is_not_mixed_in(tmp_path):
     "sizes, workers, said",
     [
         ({"trian": 3}, 1, "did you mean 'train'"),
-        ({"train": -1}, 1, "data.sizes.train"),
+        ({"train": -1}, 1, "sizes: train"),
         ({"train": 0}, 1, "no scenes"),
         ({"train": 1}, 0, "workers"),
     ],

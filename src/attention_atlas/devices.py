@@ -1,4 +1,4 @@
-"""One place that turns a device parameter into a torch device name."""
+"""From a device parameter to a torch device name."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from attention_atlas.errors import ConfigError
 
 
 def resolve_device(wanted: str, stage: str = "") -> str:
-    """'auto' takes the best device present (cuda, mps, cpu); any other must exist.
+    """'auto' selects the best device available (cuda, mps, cpu); any other value must exist.
 
-    Returns a name for torch.device. Raises ConfigError naming the parameter when the device is absent.
+    Returns a name for torch.device. Raises ConfigError naming the parameter if the device is missing.
     """
     if wanted == "cpu":
-        return wanted  # always there; the import below takes two seconds
+        return wanted  # always available; avoids the slow import below
     import torch
 
     parameter = f"device.{stage}" if stage else "device"
@@ -24,6 +24,6 @@ def resolve_device(wanted: str, stage: str = "") -> str:
     name = "cuda:0" if wanted == "cuda" else wanted
     if name not in present:
         raise ConfigError(
-            f"{parameter}: '{wanted}' is not on this machine; use auto or one of {', '.join(present)}"
+            f"{parameter}: '{wanted}' is not available; use auto or one of {', '.join(present)}"
         )
     return name

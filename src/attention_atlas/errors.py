@@ -1,4 +1,4 @@
-"""Errors a person can act on: one line that names the file, the field and the remedy."""
+"""Errors that the user can act on: one line with the file or argument, the fault and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class AtlasError(Exception):
-    """Bad input. Printed as one line; the stage then ends with `exit_code`, without a traceback."""
+    """Bad input. A stage prints it as one line and exits with `exit_code`, without a traceback."""
 
     exit_code = 1
 
@@ -19,7 +19,7 @@ class ConfigError(AtlasError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for a close match, else the known names, to append to an error line."""
+    """The end of an error line: '; did you mean X?' for a close match, else the known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     if close:

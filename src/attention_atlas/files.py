@@ -1,4 +1,4 @@
-"""Writing files so that a killed run never leaves half a file under the final name; locks, lists, digests."""
+"""Atomic writes, so that a killed run never leaves a partial file; JSON, locks, file lists, digests."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of `path`; on success it is renamed to `path`, on failure removed."""
+    """Yield a temporary path beside `path`; renamed to `path` on success, removed on failure."""
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    # Keep the suffix: writers such as matplotlib choose the format by it.
+    # Keep the suffix: writers such as matplotlib derive the format from it.
     temporary = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
     try:
         yield temporary
@@ -43,9 +43,9 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(
     path: str | Path, remedy: str = "run the stage that writes it (dvc repro)", schema: str = ""
 ) -> Any:
-    """The value of a UTF-8 file; with `schema` an object whose field "schema" says so.
+    """The value of a UTF-8 JSON file; with `schema` its field "schema" must have that value.
 
-    Raises AtlasError for a missing file, one that is no JSON, or another schema; `remedy` ends its line."""
+    Raises AtlasError, ending with `remedy`, for a missing file, invalid JSON or another schema."""
     path = Path(path)
     if not path.exists():
         raise AtlasError(f"{path}: no such file; {remedy}")
@@ -65,7 +65,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
 
 
 def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line number from 1, value). Raises AtlasError naming file and line."""
+    """Yield (line number from 1, value). Raises AtlasError with file and line."""
     path = Path(path)
     if not path.exists():
         raise AtlasError(
@@ -82,10 +82,10 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
 
 
 def lock(path: str | Path, what: str | Path) -> BaseFileLock:
-    """Take the lock file `path`, so that one process alone writes `what`. Call `.release()` to free it; the
-    operating system frees it when the process ends, even if it is killed.
+    """Acquire the lock file `path`, so that only one process writes `what`. Free it with `.release()`; the
+    operating system frees it when the process ends, even if killed.
 
-    Raises AtlasError naming `what` when another process (or another object of this one) holds the lock.
+    Raises AtlasError naming `what` when another process (or another lock object of this one) holds it.
     """
     from filelock import FileLock, Timeout
 
@@ -100,8 +100,8 @@ def lock(path: str | Path, what: str | Path) -> BaseFileLock:
 
 
 def files_under(folder: str | Path) -> list[Path]:
-    """All files in a folder and its sub-folders, sorted. Links to folders are followed, except to a folder
-    that contains the link, which would have no end."""
+    """All files in a folder and its sub-folders, sorted. Follows links to folders, except to one that
+    contains the link, which would recurse without end."""
     found: list[Path] = []
     inside: dict[str, frozenset[str]] = {str(folder): frozenset()}
     for here, folders, names in os.walk(folder, followlinks=True):
@@ -113,6 +113,6 @@ def files_under(folder: str | Path) -> list[Path]:
 
 
 def sha256(path: str | Path) -> str:
-    """Hex digest of a file's content."""
+    """Hex digest of a file's contents."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""One progress bar for all long work; silent when the output is piped."""
+"""The progress bar of all long loops; silent when the output is piped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many threads torch takes for one operation."""
+"""The number of threads that torch uses for one operation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """`count` threads (0: as they are). At the size of the mini models one is faster than two, which wait
-    for each other longer than an operation takes."""
+    """Set `count` threads (0: leave unchanged). For the mini models one is faster than two, which spend more
+    time on synchronisation than on the operation."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,1 +1,1 @@
-"""Alignment functions: how a query and a key make the score that softmax turns into attention."""
+"""Alignment functions: the score of a query and a key, before the softmax."""

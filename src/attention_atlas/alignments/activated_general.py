@@ -17,10 +17,10 @@ ACTIVATIONS = {
 
 
 class ActivatedGeneral(Alignment):
-    """score_qk = act(q·(W k + b)) (equation 9); no dot product, so attention is not fused.
+    """score_qk = act(q·(W k + b)) (equation 9). Not a dot product, so attention is not fused.
 
-    activation: relu as the paper says; the published code takes sigmoid for AttnGAN on CUB, and has tanh and
-    leaky_relu too. In the element-wise form it is applied to each unit before they are mixed.
+    activation: relu in the paper; the published code uses sigmoid for AttnGAN on CUB and also offers tanh and
+    leaky_relu. The element-wise form applies it to each unit before they are mixed.
     """
 
     swapped_in = frozenset({"scan"})
@@ -36,7 +36,7 @@ class ActivatedGeneral(Alignment):
         super().__init__(dim, key_dim, layout)
         if activation not in ACTIVATIONS:
             raise ConfigError(
-                f"conf/alignment: activation: '{activation}' is unknown"
+                f"ActivatedGeneral: activation: '{activation}' is unknown"
                 f"{did_you_mean(activation, ACTIVATIONS)}"
             )
         self.activation = activation

@@ -1,8 +1,8 @@
-"""What every alignment function offers, and how a model gets one from its configuration.
+"""The interface of all alignment functions, and building one from a model's configuration.
 
-An alignment turns queries and keys into scores, each pair by itself, for cross-attention, for self-attention
-(leading axes B and H) and in MAC's element-wise form. Axis letters: Q queries, K keys, D size of a query,
-E size of a key.
+An alignment scores each (query, key) pair independently: for cross-attention, for self-attention (leading
+axes B and H) and in MAC's element-wise form. Axis letters: Q queries, K keys, D size of a query, E size of a
+key.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ INITS = ("linear", "identity")
 
 
 class Alignment(nn.Module, ABC):
-    """Base of all alignments, constructed for one attention: `dim` units of a query, `key_dim` of a key (as
-    many if None).
+    """Base class, constructed for one attention module: queries have `dim` units, keys `key_dim` (None: also
+    `dim`).
 
-    layout: `published` asks for the order of axes that the code published with the paper gives, where that
-    differs from what its next line expects: `swaps_axes` says in which of its models.
+    layout: `published` keeps the axis order of the paper's published code where it differs from what the next
+    line of that code expects; see `swaps_axes` for the models concerned.
     """
 
-    # Models of the published code (scan, m4c) in which this score has queries and keys swapped.
+    # Models of the published code (scan, m4c) in which this score swaps queries and keys.
     swapped_in: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, dim: int, key_dim: int | None = None, layout: str = "correct") -> None:
         super().__init__()
         if layout not in LAYOUTS:
-            raise ConfigError(f"conf/alignment: layout: '{layout}' is not one of {', '.join(LAYOUTS)}")
+            name = type(self).__name__
+            raise ConfigError(f"{name}: layout: '{layout}' is not one of {', '.join(LAYOUTS)}")
         self.dim, self.key_dim, self.layout = dim, dim if key_dim is None else key_dim, layout
 
     def swaps_axes(self, model: str) -> bool:
-        """Whether `model` ("scan", "m4c") has to treat the scores as the published code does by mistake."""
+        """Whether `model` ("scan", "m4c") must reproduce the published code's swapped axes."""
         return self.layout == "published" and model in self.swapped_in
 
     @abstractmethod
     def score(self, q: Tensor, k: Tensor) -> Tensor:
         """q (...,Q,D), k (...,K,E) with equal leading axes -> scores (...,Q,K).
 
-        Raises AtlasError naming the axis that does not fit.
+        Raises AtlasError naming the axis of the wrong size.
         """
 
     @abstractmethod
@@ -56,14 +57,14 @@ class Alignment(nn.Module, ABC):
         return self.score(q, k)
 
     def check(self, q: Tensor, k: Tensor, elementwise: bool = False, leading: bool = True) -> None:
-        """Raise AtlasError, naming the axis, unless q and k fit each other and this alignment."""
+        """Raise AtlasError, naming the axis, unless q and k match each other and this module."""
         name = type(self).__name__
         for what, value, size, letter in (("query", q, self.dim, "D"), ("key", k, self.key_dim, "E")):
             if value.ndim < 2 or value.shape[-1] != size:
                 axes = "(...,Q,D)" if what == "query" else "(...,K,E)"
                 raise AtlasError(
-                    f"{name}: {what}: {axes} with {letter}={size} is wanted, not {tuple(value.shape)}; "
-                    "give the alignment the model's sizes (dim, key_dim)"
+                    f"{name}: {what}: expected {axes} with {letter}={size}, got {tuple(value.shape)}; "
+                    "set dim and key_dim to the model's sizes"
                 )
         if leading and q.shape[:-2] != k.shape[:-2]:
             raise AtlasError(
@@ -78,7 +79,7 @@ class Alignment(nn.Module, ABC):
 
 
 class Bilinear(Alignment):
-    """An alignment that is a dot product of transformed queries and keys, so that attention stays fused."""
+    """A dot product of transformed queries and keys, which fused attention can compute."""
 
     @abstractmethod
     def transform(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
@@ -102,7 +103,7 @@ class Bilinear(Alignment):
 
 class SwappedSelf(nn.Module):
     """Scores of a self-attention with queries and keys exchanged: entry (i,j) is the score of query j and
-    key i. What M4C's published code does for f(K,Q), whose product is never transposed back."""
+    key i. M4C's published code does this for f(K,Q): it never transposes the product back."""
 
     def __init__(self, inner: Alignment) -> None:
         super().__init__()
@@ -111,8 +112,8 @@ class SwappedSelf(nn.Module):
     def score(self, q: Tensor, k: Tensor) -> Tensor:
         if q.shape[-2] != k.shape[-2]:
             raise AtlasError(
-                f"layout published: needs as many queries as keys, not Q={q.shape[-2]} and K={k.shape[-2]}; "
-                "take layout=correct"
+                f"layout='published' needs as many queries as keys, not Q={q.shape[-2]} and K={k.shape[-2]}; "
+                "use layout='correct'"
             )
         return self.inner.score(q, k).transpose(-1, -2)
 
@@ -121,16 +122,16 @@ def same_size(alignment: Alignment) -> None:
     """Raise ConfigError unless queries and keys have the same number of units."""
     if alignment.dim != alignment.key_dim:
         raise ConfigError(
-            f"conf/alignment: {type(alignment).__name__}: queries have {alignment.dim} units and keys "
-            f"{alignment.key_dim}; project one of them, or take a general alignment"
+            f"{type(alignment).__name__}: dim {alignment.dim} and key_dim {alignment.key_dim} differ; "
+            "project queries or keys, or use a general alignment"
         )
 
 
 def matrix(inputs: int, outputs: int, bias: bool, init: str) -> nn.Linear:
-    """W (and b). init: `linear` as torch starts a linear layer (and the published code), or `identity`, which
+    """W (and b). init: `linear` is torch's default for a linear layer, as in the published code; `identity`
     starts as the dot product with b = 0."""
     if init not in INITS:
-        raise ConfigError(f"conf/alignment: init: '{init}' is not one of {', '.join(INITS)}")
+        raise ConfigError(f"alignment: init: '{init}' is not one of {', '.join(INITS)}")
     layer = nn.Linear(inputs, outputs, bias=bias)
     if init == "identity":
         with torch.no_grad():
@@ -143,9 +144,10 @@ def matrix(inputs: int, outputs: int, bias: bool, init: str) -> nn.Linear:
 def build_alignment(
     config: Mapping[str, Any] | Alignment | None, dim: int, key_dim: int | None = None
 ) -> Alignment:
-    """The alignment of conf/alignment/<name>.yaml for one attention of these sizes, with weights of its own.
+    """Build the alignment of `config` (a file of conf/alignment) for one attention module, with its own
+    weights.
 
-    None means the scaled dot product; an Alignment is returned as it is. Raises ConfigError for a wrong
+    None means the scaled dot product; an Alignment is returned unchanged. Raises ConfigError for an invalid
     configuration.
     """
     if isinstance(config, Alignment):
@@ -158,9 +160,9 @@ def build_alignment(
     from hydra.utils import instantiate
 
     arguments = {k: v for k, v in config.items() if k not in ("name", "title")}
-    where = f"conf/alignment: {config.get('name', config.get('_target_'))}"
+    where = f"alignment: {config.get('name', config.get('_target_'))}"
     if "_target_" not in arguments:
-        raise ConfigError(f"{where}: _target_: is missing; name the alignment's class")
+        raise ConfigError(f"{where}: _target_ is missing; name the alignment's class")
     try:
         built = instantiate(arguments, dim=dim, key_dim=key_dim)
     except HydraException as error:
@@ -169,9 +171,7 @@ def build_alignment(
             cause = cause.__cause__
         if isinstance(cause, AtlasError):
             raise cause from None
-        raise ConfigError(f"{where}: {str(cause).splitlines()[0]}; correct the file") from None
+        raise ConfigError(f"{where}: {str(cause).splitlines()[0]}") from None
     if not isinstance(built, Alignment):
-        raise ConfigError(
-            f"{where}: _target_: {type(built).__name__} is no Alignment; see alignments/base.py"
-        )
+        raise ConfigError(f"{where}: _target_: {type(built).__name__} is not a subclass of Alignment")
     return built

@@ -8,9 +8,9 @@ from attention_atlas.alignments.base import Bilinear, matrix
 
 
 class BiasedGeneralKQ(Bilinear):
-    """score_qk = k·(W q + b). The part k·b differs between keys: it prefers some whatever the query.
+    """score_qk = k·(W q + b). The term k·b favours some keys independently of the query.
 
-    SCAN's and M4C's published code take the product with its axes swapped.
+    SCAN's and M4C's published code use the product with its axes swapped.
     """
 
     swapped_in = frozenset({"scan", "m4c"})

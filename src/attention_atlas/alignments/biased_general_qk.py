@@ -8,7 +8,7 @@ from attention_atlas.alignments.base import Bilinear, matrix
 
 
 class BiasedGeneralQK(Bilinear):
-    """score_qk = q·(W k + b) (equation 8). The part q·b is the same for all keys: softmax cancels it.
+    """score_qk = q·(W k + b) (equation 8). The term q·b is the same for all keys, so softmax cancels it.
 
     In SCAN's published code the product is (word, region) where the next line expects (region, word).
     """

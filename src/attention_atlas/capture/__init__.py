@@ -1,4 +1,4 @@
-"""How attention leaves a model: the seam that own models call, routes into other models, statistics."""
+"""Capturing a model's attention: the seam that own models call, routes into other models, statistics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Capture", "Captured", "Groups", "role_groups", "roles_of_ids", "vali
 
 
 def __getattr__(name: str) -> Any:
-    # Models import the seam from here; the rest is loaded when it is asked for.
+    # Models import the seam from here; the rest is loaded on first use.
     if name in _WHERE:
         return getattr(importlib.import_module(f"attention_atlas.capture.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'attention_atlas.capture' has no attribute '{name}'")

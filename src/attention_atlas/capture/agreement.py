@@ -12,12 +12,12 @@ from torch import Tensor
 from attention_atlas.capture.backends import in_float32
 from attention_atlas.capture.seam import AttentionCall
 
-# Relative to typical values. In half precision a module's own softmax is of rounded scores, and α of float32
-# ones: that alone moves single values by several percent. In float32 a score of a thousand, as inputs that
-# are not normalised give, is rounded by 1e-4, and α with it.
+# Relative to typical values. In half precision a module applies softmax to rounded scores, whereas α comes
+# from float32 scores: that alone changes single values by several percent. In float32 a score of a thousand
+# (from inputs that are not normalised) has a rounding error of 1e-4, and so has α.
 TOLERANCE = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float32: 1e-3, torch.float64: 1e-3}
 HALF = (torch.float16, torch.bfloat16)
-MASKED = 1e8  # what models write where no value is meant; nothing that is computed is so large
+MASKED = 1e8  # models mark masked entries with larger values; computed values stay below
 
 
 def distance(a: list[Tensor], b: list[Tensor]) -> float:
@@ -42,16 +42,16 @@ def _distance(x: Tensor, y: Tensor) -> float:
     if not x.numel():
         return 0.0
     size = x.abs()
-    # A mask of −10,000 is not a typical value either.
+    # A mask value of −10,000 is not typical either.
     common = size[size <= 1e3 * size.median()]
     typical = common.square().mean().sqrt()
     return float(((x - y).abs() / (size + typical + 1e-12)).max())
 
 
 def disagreement(call: AttentionCall, made: Tensor, tolerance: float | None = None) -> str:
-    """How α·V, `made` in float32 or better, differs from what the module itself computes; '' if it does not.
+    """How α·V (`made`, in float32 or better) differs from the module's own result; '' if it does not.
 
-    In half precision it is compared with the module's own function on float32 inputs, where there is one.
+    In half precision the reference is the module's own function on float32 inputs, if it has one.
     """
     with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
         dtype = torch.float32

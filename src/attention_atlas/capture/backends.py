@@ -1,4 +1,4 @@
-"""Choosing how a call's statistics are computed, and saying why."""
+"""Choosing the back end for a call's statistics, with the reason."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SMALL_BYTES = 2**19
 def choose(call: AttentionCall, want: Want, backend: str) -> tuple[str, str]:
     """(fused | blocked | materialised, why). `call` is factored.
 
-    fused falls back to `blocked` (the matrix by blocks of query rows, never whole) where it cannot be exact.
+    fused falls back to `blocked` (the matrix in blocks of query rows, never whole) if it would not be exact.
     """
     if backend == "materialised":
-        return "materialised", "materialised, as asked"
+        return "materialised", "materialised, as requested"
     obstacle = why_not(call, want)
     batch, heads, queries, _ = call.q.shape
     size = 4 * batch * heads * queries * call.k.shape[2]
@@ -34,8 +34,8 @@ def choose(call: AttentionCall, want: Want, backend: str) -> tuple[str, str]:
         return "materialised", "materialised: the matrix is empty"
     if backend == "fused":
         if not obstacle:
-            return "fused", "fused, as asked"
-        return "blocked", f"fused was asked, but {obstacle}: the matrix in blocks of rows"
+            return "fused", "fused, as requested"
+        return "blocked", f"fused was requested, but {obstacle}: the matrix in blocks of rows"
     if "attn" in want:
         return "materialised", f"materialised: {obstacle}"
     if size <= SMALL_BYTES:
@@ -63,7 +63,7 @@ def compute(
         else:
             values, context = from_matrix(call, want, weight_HDM, BLOCK_BYTES if how == "blocked" else None)
     if call.k.shape[2] > keys:
-        # The sink is no token.
+        # The sink is not a token.
         values = {name: x[..., :keys] if AXES[name].endswith("K") else x for name, x in values.items()}
     return values, context
 
@@ -88,10 +88,10 @@ def with_sink(want: Want) -> Want:
 
 
 def output(call: AttentionCall, made: Tensor) -> Tensor:
-    """What the model gets: α·V as computed by a back end where it is what the plain model computes.
+    """The context returned to the model: the back end's α·V where it equals what the plain model computes.
 
-    With dropout, gradients or half precision it is not; and where the module has computed its context anyway
-    (`own`), the model gets that.
+    With dropout, gradients or half precision it does not; if the module has already computed its context
+    (`own`), that is returned.
     """
     half = call.q.dtype in (torch.float16, torch.bfloat16)
     tracked = torch.is_grad_enabled() and any(t.requires_grad for t in (call.q, call.k, call.v))
@@ -102,7 +102,7 @@ def output(call: AttentionCall, made: Tensor) -> Tensor:
 
 
 def form_of(call: AttentionCall) -> tuple[Any, ...]:
-    """What decides how a call is computed, apart from its numbers."""
+    """The properties of a call, other than its values, that determine how it is computed."""
     parts = (call.mask, call.bias, call.sink)
     absent = tuple(x is None for x in parts)
     return (

@@ -1,6 +1,6 @@
-"""Checks on a tiny batch that what a capture sees is the attention that the model uses.
+"""Checks on a tiny batch that a capture sees the attention that the model uses.
 
-Hooks on the wrong tensor, a mask in the wrong form, or an attention that is computed elsewhere all give
+Hooks on the wrong tensor, a mask in the wrong form, or attention that is computed elsewhere all give
 plausible matrices. `Capture` itself compares α·V with the module's own context in each module's first call;
 `validate` does more, and names the module that fails.
 """
@@ -24,7 +24,7 @@ from attention_atlas.capture.want import Want, matches
 from attention_atlas.errors import AtlasError
 
 log = logging.getLogger(__name__)
-EFFECT = 1e-9  # relative change of the output that counts as one
+EFFECT = 1e-9  # smallest relative change of the output that counts as an effect
 
 
 def validate(
@@ -37,15 +37,15 @@ def validate(
     tolerance: float | None = None,
     visible_BT: Tensor | None = None,
 ) -> list[str]:
-    """Check every wanted attention module of `model`; `run` does one small forward and returns its output.
+    """Check every selected attention module of `model`. `run` does a small forward pass, returns its output.
 
-    backend: what the capture will use; auto checks both, as the choice depends on the size.
+    backend: that of the capture; auto checks both, because the choice depends on the size.
     tolerance: largest difference relative to typical values; None means 1e-3, and 0.02 (float16) or 0.1
     (bfloat16) where only results in half precision can be compared.
-    visible_BT: positions of the output to compare, where padded ones may differ.
+    visible_BT: positions of the output to compare; padded ones may differ.
 
-    A log line names modules whose output the model does not use (the last layer of some vision towers): their
-    attention cannot have an effect. Returns the names checked. Raises AtlasError naming module and check.
+    Logs modules whose output the model does not use (the last layer of some vision towers), because their
+    attention has no effect. Returns the names checked. Raises AtlasError naming module and check.
     """
     was_training = model.training
     model.eval()
@@ -68,7 +68,7 @@ def validate(
                 if distance(plain, moved) > EFFECT:
                     continue
                 if distance(plain, _disturbed(checker.modules[name], run, visible_BT)) > EFFECT:
-                    _fail(name, "effect", "replacing its context by noise leaves the output as it is")
+                    _fail(name, "effect", "replacing its context by noise does not change the output")
                 log.warning("capture: %s: the model's output does not depend on this module", name)
     finally:
         model.train(was_training)
@@ -97,7 +97,7 @@ def _blame(
     plain: list[Tensor],
     limit: float,
 ) -> None:
-    """Fail with the name of the first module that alone changes the output."""
+    """Fail with the name of the first module whose capture changes the output."""
     for name in checker.checked:
         error = distance(plain, _under(model, _One(checker, name), run, visible))
         if error > limit:
@@ -108,7 +108,7 @@ def _blame(
 
 
 def _disturbed(module: nn.Module, run: Callable[[], Any], visible: Tensor | None) -> list[Tensor]:
-    """The model's output when noise replaces what `module` returns."""
+    """The model's output when noise replaces the output of `module`."""
 
     def noise(x: Any) -> Any:
         if isinstance(x, tuple):
@@ -134,7 +134,7 @@ def _fail(name: str, check: str, what: str) -> None:
 
 
 class _Checker:
-    """Looks at every call, and gives the model the context that a capture would."""
+    """Checks every call, and returns the same context as a capture."""
 
     def __init__(self, sites: Capture, tolerance: float | None) -> None:
         self.sites, self.tolerance = sites, tolerance
@@ -160,7 +160,7 @@ class _Checker:
         return call.context() if made is None else output(call, made)
 
     def _compare(self, name: str, call: AttentionCall) -> Tensor | None:
-        """α·V by the back end that was compared last; None for an empty call."""
+        """α·V from the back end compared last; None for an empty call."""
         factored = call.factored()
         weights = in_float32(factored).weights()
         expected = (*call.q.shape[:3], call.k.shape[2])
@@ -194,7 +194,7 @@ def _size(lse: Tensor) -> float:
 
 
 def _references(factored: AttentionCall, weights: Tensor) -> Iterator[tuple[Want, dict[str, Tensor]]]:
-    """Requests, and what the matrix gives for them. An empty call has nothing to check."""
+    """Requests, and their results from the matrix. An empty call has nothing to check."""
     if not weights.numel():
         return
     batch, keys = len(weights), weights.shape[-1]
@@ -214,13 +214,13 @@ def _references(factored: AttentionCall, weights: Tensor) -> Iterator[tuple[Want
         "columns": weights[..., columns_B2[0]],
     }
     yield Want(frozenset(values), rows_B2, columns_B2, None, member_BKG), values
-    # Entropy may rule the fused pass out; the other statistics are then still computed by it.
+    # Entropy may rule out the fused pass; it still computes the other statistics.
     del values["entropy"]
     yield Want(frozenset(values), rows_B2, columns_B2, None, member_BKG), values
 
 
 class _One:
-    """The checker for a single module; the others compute as without a capture."""
+    """The checker for a single module; the others run without a capture."""
 
     def __init__(self, checker: _Checker, target: str) -> None:
         self.checker, self.target = checker, target

@@ -4,8 +4,8 @@
     captured = capture(**inputs)                    # or: with capture: model(**inputs); capture.result()
     captured["model.layers.*.self_attn"].mass       # (B,L,H,Q,G)
 
-The model's own output is unchanged. A capture records one forward pass (a new call of the model starts anew);
-for generated text do one teacher-forced pass over it rather than capture every step.
+The model's own output is unchanged. A capture records one forward pass (the next call of the model replaces
+it); for generated text do one teacher-forced pass over it rather than capture every step.
 """
 
 from __future__ import annotations
@@ -46,22 +46,23 @@ CONVENTIONS = ("used", "unnormalised")
 
 
 class Capture:
-    """statistics: names of want.py. groups, rows, columns, pairs, queries: one value for all kinds, or {kind
-    glob: value}; rows and columns are positions (n,) or (B,n), pairs (n,2) or (B,n,2), negative from the end;
-    queries is bool (B,Q), the queries that count in `received` (leave out padding).
+    """statistics: names listed in want.py. groups, rows, columns, pairs, queries: one value for all kinds, or
+    {kind glob: value}; rows and columns are positions (n,) or (B,n), pairs (n,2) or (B,n,2), negative from
+    the end; queries is bool (B,Q), the queries that count in `received` (exclude padding).
 
-    backend: auto | fused | materialised. layers: glob, or several, over module names and "kind.layer";
-    one that begins with "!" excludes.
-    kinds: {your name: glob over module names}; else a module's `attention_kind`, or its name with the layer
-    number replaced by *. convention: used, or unnormalised (see seam.py). projections: {module glob: path of
-    its output projection}, where it is not found by itself.
+    backend: auto | fused | materialised. layers: one or more globs over module names and "kind.layer"; a
+    leading "!" excludes.
+    kinds: {your name: glob over module names}; default: a module's `attention_kind`, or its name with the
+    layer number replaced by *. convention: used, or unnormalised (see seam.py). projections: {module glob:
+    path of its output projection}, where it is not found automatically.
 
-    check: compare α·V with what the module itself computes, in its first call and whenever masks, types or
-    back end differ from those checked; and look for attention that does not pass through the capture, in the
-    first forward pass: a warning and `Captured.outside` name it. Checked calls cost one more attention pass.
+    check: compare α·V with the module's own result, in its first call and whenever masks, types or back end
+    differ from those checked; and, in the first forward pass, look for attention that does not pass through
+    the capture: a warning and `Captured.outside` name it. A checked call costs one more attention pass.
 
-    Raises AtlasError when nothing matches, and when a wanted module attends in a way that is not reproduced.
-    One capture can be entered once at a time; captures of one model in several threads wait for each other.
+    Raises AtlasError when nothing matches, and when a selected module's attention cannot be reproduced.
+    A capture cannot be entered twice at the same time; captures of one model in several threads wait for each
+    other.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Capture:
             if given is None and not self.names.isdisjoint(needed):
                 wanted = ", ".join(sorted(self.names & set(needed)))
                 raise ConfigError(f"capture: {what}: needed for {wanted}; pass {what}=")
-        # torch.compile wraps a module in another one, which is no part of the model's names.
+        # torch.compile wraps the module in another one, which does not appear in the model's names.
         self._modules = {_plain(name): module for name, module in model.named_modules()}
         self._name = {id(module): _plain(name) for name, module in model.named_modules()}
         self.check, self._checked = check, set[tuple[Any, ...]]()
@@ -125,7 +126,7 @@ class Capture:
         return self.run(lambda: self.model(*args, **inputs))
 
     def run(self, function: Callable[[], Any]) -> Captured:
-        """Run `function`, which calls the model somehow, and return what was captured."""
+        """Run `function`, which calls the model, and return what was captured."""
         with lock_of(self.model):
             with self, torch.no_grad():
                 output = function()
@@ -136,7 +137,7 @@ class Capture:
             stack.enter_context(lock_of(self.model))
             if self._exit is not None:
                 raise AtlasError(
-                    "capture: this capture is already entered; leave it first, or make a second one"
+                    "capture: this capture is already active; exit it first, or create a second one"
                 )
             self._reset()
             stack.enter_context(captured_by(self, self.model))
@@ -158,7 +159,7 @@ class Capture:
         if self._inventory is not None:
             self._inventory.done = True
             if error[0] is not None or not (self._seen or self._inventory.outside):
-                self._inventory = None  # no whole pass was looked at; look at the next
+                self._inventory = None  # the pass was incomplete; take the next one
         leave.close()
 
     def _begin(self) -> None:
@@ -170,9 +171,9 @@ class Capture:
         self._reset()
 
     def result(self, output: Any = None) -> Captured:
-        """What the last forward pass left. Raises AtlasError when no attention was seen or none matched."""
+        """The result of the last forward pass. Raises AtlasError if no attention was seen or none matched."""
         if not self._seen:
-            inline = f" ({', '.join(self.outside)} attend on their own)" if self.outside else ""
+            inline = f" ({', '.join(self.outside)} bypass it)" if self.outside else ""
             raise AtlasError(
                 f"capture: {type(self.model).__name__}: no attention passed through the capture{inline}; run "
                 "the model inside it, in the same thread, and see docs/capture.md for the known classes"
@@ -193,7 +194,7 @@ class Capture:
 
     @property
     def outside(self) -> list[str]:
-        """Names of wanted modules whose attention did not pass through the capture in the first pass (see
+        """Names of selected modules whose attention did not pass through the capture in the first pass (see
         inventory.py). Empty with check=False."""
         found = [] if self._inventory is None else self._inventory.outside
         return [n for n in found if n not in self._ever and matches(self.layers, n)]
@@ -202,7 +203,7 @@ class Capture:
 
     def wants(self, module: nn.Module) -> bool:
         if id(module) not in self._name or in_backward():
-            # Another model's, or gradient checkpointing computes a pass once more.
+            # A call of another model, or the recomputation of gradient checkpointing.
             return False
         name = self.site(module)[0]
         self._seen.append(name)
@@ -239,7 +240,7 @@ class Capture:
         return name, str(kind), int(layer)
 
     def planned(self) -> list[str]:
-        """Kinds that modules calling the seam themselves will have, as far as `layers` wants them."""
+        """Kinds of the modules that call the seam themselves, if selected by `layers`."""
         own = [m for m in self._modules.values() if hasattr(m, "attention_kind") and self._wanted(m)]
         return list(dict.fromkeys(self.site(module)[1] for module in own))
 

@@ -1,9 +1,10 @@
-"""The same statistics without the matrix: a few passes of fused attention over other "values".
+"""The same statistics without the matrix: a few fused attention passes with substitute values.
 
-α never leaves the kernel, but α·V does, for any V: with V the one-hot group membership it is the group mass;
-with V = M·‖f(x)‖ the norm-based mass; with V = K it gives the mean score, and entropy is lse − Σ α·score.
-The attention that keys receive is a pass with queries and keys exchanged: Σ_q exp(score − lse_q) is the
-exponential of the log-sum-exp of shifted scores. Exact up to rounding; see docs/capture.md.
+α never leaves the kernel, but α·V does, for any V: with V = M, the one-hot group membership, it is the group
+mass; with V = M·‖f(x)‖ the norm-based mass; with V = K it gives the mean score, and entropy is
+lse − Σ α·score. The attention that keys receive takes a pass with queries and keys exchanged:
+Σ_q exp(score − lse_q) is the exponential of the log-sum-exp of shifted scores. Exact up to rounding; see
+docs/capture.md.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from attention_atlas.capture.want import Want
 
 
 def why_not(call: AttentionCall, want: Want) -> str:
-    """Why this call cannot be fused, or '' when it can. `call` is factored."""
+    """Why this call cannot be fused, or '' if it can. `call` is factored."""
     if call.alignment is not None:
         return "its alignment is not a dot product of transformed queries and keys"
     if call.softcap is not None:
         return "its scores are capped"
     if "attn" in want:
-        return "the whole matrix is wanted"
+        return "the whole matrix is requested"
     if call.bias is not None and "entropy" in want:
         return "the mean of a bias that depends on query and key is not separable"
     return ""
@@ -36,7 +37,7 @@ def why_not(call: AttentionCall, want: Want) -> str:
 def from_passes(
     call: AttentionCall, want: Want, weight_HDM: Tensor | None
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """All wanted statistics of one call, and the context, as from_matrix; `call` is factored and fusable."""
+    """All requested statistics of one call, and the context, as from_matrix. `call`: factored and fusable."""
     scale = call.scale
     assert scale is not None
     if call.mask is not None or call.bias is not None:
@@ -78,7 +79,7 @@ def _masses(
     values: dict[str, Tensor],
     attend: Callable[[Tensor], Tensor],
 ) -> None:
-    """Group mass and norm-based mass, in one pass when both fit the head size."""
+    """Group mass and norm-based mass, in one pass if both fit into the head size."""
     if want.member_BKG is None or not want.any("mass", "norm_mass"):
         return
     member = want.member_BKG[:, None].to(call.q.dtype)
@@ -90,7 +91,7 @@ def _masses(
         columns["norm_mass"] = member * projected_norm(call.v, weight_HDM)[..., None]
     both = torch.cat(list(columns.values()), -1) if len(columns) > 1 else next(iter(columns.values()))
     size = call.q.shape[-1]
-    # As wide as the queries, so that no pass widens them.
+    # As wide as the queries, so that no pass has to pad them.
     out = torch.cat([attend(part) for part in both.split(size, -1)], -1)
     values |= dict(zip(columns, out.split(member.shape[-1], -1)))
 
@@ -112,10 +113,10 @@ def _additive(call: AttentionCall) -> tuple[Tensor | None, Tensor | None]:
 
 
 def _ready(x: Tensor, width: int) -> Tensor:
-    """`x` with its last axis padded to `width` and dense in memory.
+    """`x` with its last axis padded to `width` and contiguous.
 
-    The kernels are called directly, without the checks of the public function: they read the last axis as if
-    its stride were 1.
+    The kernels are called directly, without the checks of the public function, and assume stride 1 on the
+    last axis.
     """
     x = F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
     return x if x.stride(-1) == 1 else x.contiguous()
@@ -124,7 +125,7 @@ def _ready(x: Tensor, width: int) -> Tensor:
 def _inputs(
     q: Tensor, k: Tensor, v: Tensor, additive: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """What all kernels take: one head size for q, k and v, a multiple of 8, and last axes that are dense."""
+    """What all kernels accept: one head size for q, k and v, a multiple of 8, and contiguous last axes."""
     width = max(q.shape[-1], v.shape[-1])
     width += -width % 8
     if additive is not None:
@@ -144,7 +145,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, additive: Tensor | None, causal: bo
 def _attend_lse(
     q: Tensor, k: Tensor, v: Tensor, additive: Tensor | None, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """Context and lse. The kernels compute lse anyway; the public function just does not return it."""
+    """Context and lse. The kernels compute lse anyway, but the public function does not return it."""
     size = v.shape[-1]
     q, k, v, additive = _inputs(q, k, v, additive)
     if q.device.type == "cpu":
@@ -160,13 +161,13 @@ def _attend_lse(
                 q, k, v, bias, True, 0.0, causal, scale=scale
             )
             return out[..., :size], lse[:, :, : q.shape[2]]
-    # A type or device that these kernels do not take: the log-sum-exp in blocks, same numbers.
+    # A type or device that these kernels do not support: the log-sum-exp in blocks, with the same values.
     call = AttentionCall(torch.nn.Module(), q, k, v, None, additive, scale, is_causal=causal)
     return _attend(q, k, v, additive, causal, scale)[..., :size], blocked_lse(call)
 
 
 def _aligned(bias: Tensor) -> Tensor:
-    """The same bias with rows that start at multiples of 16 elements, as CUDA's kernel asks."""
+    """The same bias with rows that start at multiples of 16 elements, as CUDA's kernel requires."""
     keys = bias.shape[-1]
     return F.pad(bias, (0, -keys % 16))[..., :keys] if keys % 16 else bias.contiguous()
 
@@ -185,11 +186,11 @@ def _received(call: AttentionCall, additive: Tensor | None, lse_BHQ: Tensor) -> 
     if call.is_causal:
         additive, _ = _additive(call.explicit())
     if additive is not None:
-        # Axes of length 1 mean "for all"; only the two that are exchanged must have their full length.
+        # Axes of length 1 are broadcast; only the two that are exchanged need their full length.
         additive = additive.expand(*additive.shape[:2], q.shape[-2], k.shape[-2]).transpose(2, 3)
         unseen_BHK = torch.isneginf(additive).all(-1)
     if bool(empty_BHQ.any()):
-        # Leave out queries that see nothing; their shift would be meaningless.
+        # Exclude queries that see nothing: their shift would be meaningless.
         hidden = q.new_zeros(empty_BHQ.shape).masked_fill(empty_BHQ, float("-inf"))[:, :, None]
         additive = hidden if additive is None else additive + hidden
         unseen_BHK = torch.isneginf(additive).all(-1)

@@ -1,6 +1,6 @@
-"""What each position of an axis is (roles), and groups of source positions whose attention is summed.
+"""Roles of the positions of an axis, and groups of source positions whose attention is summed.
 
-Roles come from the ids themselves (`input_ids == config.image_token_id`), never from fixed offsets: the
+Roles are derived from the ids (`input_ids == config.image_token_id`), never from fixed offsets: the
 number of image tokens differs between images, and padding may be left or right.
 """
 
@@ -33,11 +33,11 @@ class Groups:
                 f"groups: shape {tuple(self.member_BKG.shape)} for {len(self.names)} names; give (B, K, G)"
             )
         if len(set(self.names)) != len(self.names):
-            raise AtlasError(f"groups: names repeat ({', '.join(self.names)}); make them differ")
+            raise AtlasError(f"groups: names repeat ({', '.join(self.names)}); make them unique")
 
     @classmethod
     def of(cls, labels_BK: Sequence[Sequence[str | None]], names: Iterable[str] | None = None) -> Groups:
-        """One group per label; None belongs to none. `names` fixes their order (default: sorted)."""
+        """One group per label; None belongs to no group. `names` sets their order (default: sorted)."""
         rows = [list(row) for row in labels_BK]
         if len({len(row) for row in rows}) > 1:
             raise AtlasError("groups: rows of different length; pad them with None")
@@ -62,7 +62,7 @@ class Groups:
             for b, row in enumerate(rows):
                 for start, end in row:
                     if not 0 <= start <= end <= keys:
-                        raise AtlasError(f"groups: '{name}': span [{start}, {end}) lies outside 0..{keys}")
+                        raise AtlasError(f"groups: '{name}': span [{start}, {end}) is outside 0..{keys}")
                     member[b, start:end, g] = True
         return cls(list(spans), member)
 
@@ -71,7 +71,7 @@ class Groups:
 
 
 def role_groups(roles_BK: Sequence[Sequence[str]]) -> Groups:
-    """One group per role that occurs; padding belongs to none."""
+    """One group per role that occurs; padding belongs to no group."""
     present = {role for row in roles_BK for role in row}
     names = [role for role in ROLES if role in present and role != "pad"]
     return Groups.of([[None if r == "pad" else r for r in row] for row in roles_BK], names)
@@ -83,7 +83,7 @@ def roles_of_ids(
     attention_mask: Tensor | None = None,
     special_ids: Iterable[int] = (),
 ) -> list[list[str]]:
-    """Role of every position of (B,K) ids, from a transformers config.
+    """Roles of (B,K) ids, from a transformers config.
 
     pad: attention_mask 0, on whichever side (without a mask: the pad id, unless it is also the EOS id).
     image: config.image_token_id (image_token_index in older files). bos, eos: the config's. special:
@@ -135,10 +135,10 @@ def _ids(config: Any, name: str) -> set[int]:
 
 
 def word_of_tokens(offsets_T2: Sequence[tuple[int, int]], words_W2: Sequence[tuple[int, int]]) -> list[int]:
-    """Index of the word that each sub-word token lies in, from character offsets; −1 for none.
+    """Index of the word that contains each sub-word token, from character offsets; −1 for none.
 
-    Offsets are those of a fast tokenizer for the text that the words come from; special tokens have (0, 0).
-    A token over several words belongs to the one it shares most characters with, the first of equals.
+    Offsets are a fast tokenizer's for the text that the words come from; special tokens have (0, 0). A token
+    across several words belongs to the one with which it shares most characters (the first on a tie).
     """
     out = []
     for start, end in offsets_T2:

@@ -1,8 +1,8 @@
-"""Which modules computed attention that did not pass through the capture.
+"""Finding modules whose attention did not pass through the capture.
 
-Attention is recognised by its arithmetic: PyTorch's own attention kernels, and a softmax whose result becomes
-a factor of a matrix product. A softmax written by hand is not recognised, nor are weights that are multiplied
-and summed without a matrix product.
+Attention is recognised by its operations: PyTorch's attention kernels, and a softmax whose result is a factor
+of a matrix product. A hand-written softmax is not recognised, nor are weights that are multiplied and summed
+without a matrix product.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ CAPTURE = __package__  # frames of this package are the capture itself
 
 
 class Inventory(TorchDispatchMode):
-    """While active, collects in `outside` the names of modules that attend without the capture.
+    """While active, collects in `outside` the names of modules that bypass the capture.
 
     modules: {name: module}. done: set it to stop looking.
     """
 
-    supports_higher_order_operators = True  # such as flex attention, which are passed on like all others
+    supports_higher_order_operators = True  # such as flex attention; passed through like all others
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
         super().__init__()
@@ -67,11 +67,11 @@ class Inventory(TorchDispatchMode):
         if weights is None:
             return
         if name in PRODUCT:
-            # A product with a parameter is an expected value over fixed numbers (a head that predicts boxes).
+            # A product with a parameter is an expectation over fixed values (a head that predicts boxes).
             if not any(x.untyped_storage().data_ptr() in self._fixed for x in tensors):
                 self._note()
             return
-        # Dropout, casts, masks and reshapes of the weights give weights again.
+        # Dropout, casts, masks and reshapes of weights are weights again.
         for result in out if isinstance(out, tuple | list) else (out,):
             if isinstance(result, Tensor) and result.numel() == weights.numel():
                 self._weights[result.untyped_storage()] = True
@@ -89,7 +89,7 @@ class Inventory(TorchDispatchMode):
             if where.startswith(CAPTURE) and where != __name__:
                 return None
             owner = frame.f_locals.get("self")
-            # A softmax or dropout layer works for the module that holds it.
+            # A softmax or dropout layer belongs to the module that contains it.
             known = isinstance(owner, nn.Module) and id(owner) in self._names
             if known and next(owner.parameters(), None) is not None:
                 return self._names[id(owner)]

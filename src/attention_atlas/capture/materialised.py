@@ -1,6 +1,6 @@
-"""Statistics from the matrix of weights itself: the definition, whole or a block of query rows at a time.
+"""Statistics from the attention matrix itself, by definition: whole or in blocks of query rows.
 
-This is the reference for the fused back end, and its fallback where a statistic is not separable (entropy
+The reference for the fused back end, and its fallback where a statistic is not separable (entropy
 under a bias that depends on the query) or the score is not a dot product.
 """
 
@@ -32,7 +32,7 @@ def select_rows(call: AttentionCall, rows: Tensor | slice) -> AttentionCall:
 
 
 def select_columns(call: AttentionCall, columns_BS: Tensor) -> AttentionCall:
-    """The same scores towards some keys, (B,S) positions; their softmax is another one, use the whole lse."""
+    """The same scores for some keys, (B,S) positions. Normalise with the lse over all keys."""
     keys = call.k.shape[-2]
     call = call.explicit()
     mask = call.mask
@@ -52,7 +52,7 @@ def select_columns(call: AttentionCall, columns_BS: Tensor) -> AttentionCall:
 
 
 def _take(x: Tensor, rows: Tensor | slice, length: int) -> Tensor:
-    """Rows of (B or 1, H or 1, Q or 1, n); an axis Q of length 1 is the same for all rows."""
+    """Rows of (B or 1, H or 1, Q or 1, n); an axis Q of length 1 is broadcast."""
     while x.ndim < 4:
         x = x[None]
     if x.shape[-2] != length:
@@ -67,7 +67,7 @@ def _take(x: Tensor, rows: Tensor | slice, length: int) -> Tensor:
 def from_matrix(
     call: AttentionCall, want: Want, weight_HDM: Tensor | None, block_bytes: int | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """All wanted statistics of one call, and the context. `call` is factored, in the precision to compute in.
+    """All requested statistics of one call, and the context. `call` is factored, in the precision to use.
 
     block_bytes: None forms the whole matrix; else as many query rows at a time as fit.
     """

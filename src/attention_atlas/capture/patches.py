@@ -1,7 +1,7 @@
-"""ViLT takes its image patches in random order, even when it keeps all: find out which, and put them back.
+"""Recovering the order of ViLT's image patches, which is random even when it keeps all of them.
 
-transformers' ViLT draws the patches with torch.multinomial from the global generator, so the same picture
-gives another order each time and a heat-map laid out in sequence order is noise.
+transformers' ViLT samples the patches with torch.multinomial from the global generator, so the order differs
+in each pass and a heat-map in sequence order is noise.
 
     with patch_order(model, seed=0) as patches:
         captured = capture(**inputs)
@@ -29,9 +29,9 @@ class Patches:
     shape: tuple[int, int]
 
     def grid(self, values_BP: Tensor) -> Tensor:
-        """Values per patch position laid out over the image, (B, rows, columns); NaN where there is none.
+        """Values per patch position arranged as the image, (B, rows, columns); NaN where there is no patch.
 
-        Extra axes may stand between: (B, ..., P) gives (B, ..., rows, columns).
+        Extra axes are allowed: (B, ..., P) gives (B, ..., rows, columns).
         """
         self._seen()
         if values_BP.shape[-1] != self.index_BP2.shape[1] or len(values_BP) != len(self.index_BP2):
@@ -47,7 +47,7 @@ class Patches:
         return out.unflatten(-1, (rows, columns))
 
     def roles(self, text_roles: Sequence[Sequence[str]]) -> list[list[str]]:
-        """Roles of the whole sequence: the text's, the image's class token (special), patches."""
+        """Roles of the whole sequence: text, the image's class token (special), patches."""
         self._seen()
         return [
             [*text, "special", *("image" if v else "pad" for v in valid)]
@@ -56,13 +56,13 @@ class Patches:
 
     def _seen(self) -> None:
         if not hasattr(self, "index_BP2"):
-            raise AtlasError("patches: the model has not been run inside patch_order, or got no image")
+            raise AtlasError("patches: the model has not run inside patch_order, or received no image")
 
 
 @contextlib.contextmanager
 def patch_order(model: nn.Module, seed: int = 0) -> Iterator[Patches]:
-    """Record the patch order of the forward passes inside, drawn with `seed`; the global generator is left
-    as it was. Raises AtlasError for a model without ViLT's embeddings."""
+    """Record the patch order of the forward passes inside, drawn with `seed`; restores the global generator.
+    Raises AtlasError for a model without ViLT's embeddings."""
     found = [m for m in model.modules() if hasattr(m, "visual_embed")]
     if len(found) != 1:
         raise AtlasError(

@@ -1,4 +1,4 @@
-"""Where the output projection W_O of an attention module is, by heads, and norms of f_h(x) through it."""
+"""Finding the output projection W_O of an attention module, split by head, and norms of f_h(x)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError
 
-# Names under which model families keep it: on the attention module itself, else on its parent.
+# Attribute names in the model families: on the attention module itself, else on its parent.
 OWN = ("output_projection", "o_proj", "out_proj", "c_proj", "projection", "proj", "dense", "output")
 PARENT = ("output.dense", "o_proj", "out_proj", "dense")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -21,9 +21,9 @@ def output_weight_HDM(
 ) -> Tensor:
     """W_O of the attention module `name` as (H, D, model dim), without its bias.
 
-    `override` is a dotted path relative to the module. Weights that accelerate has offloaded are loaded for
-    this call. Raises AtlasError when nothing fits, or when the weight has no usable values (quantised, on the
-    meta device).
+    `override` is a dotted path relative to the module. Weights offloaded by accelerate are loaded for this
+    call. Raises AtlasError when no projection is found, or when its weight has no usable values (quantised,
+    on the meta device).
     """
     module, parent = modules[name], modules.get(name.rpartition(".")[0])
     tried = [(module, path) for path in ([override] if override else OWN)]
@@ -37,7 +37,7 @@ def output_weight_HDM(
                 return _oriented(layer, _loaded(name, path, layer)).reshape(heads, size, -1)
     raise AtlasError(
         f"capture: {name}: found no output projection with {heads * size} inputs; "
-        "name it, for example projections={'*self_attn': 'o_proj'}, or do not ask for norms"
+        "name it, for example projections={'*self_attn': 'o_proj'}, or do not request norms"
     )
 
 
@@ -61,18 +61,18 @@ def _loaded(name: str, path: str, layer: Any) -> Tensor:
     if weight.is_meta and hasattr(layer, "_hf_hook"):
         from accelerate.utils import align_module_device
 
-        # The layer itself has not run yet: its hook loads the weight from memory or disk, and frees it.
+        # The layer has not run yet: its hook loads the weight from memory or disk, and frees it.
         with align_module_device(layer):
             weight = layer.weight
     if weight.is_meta:
         raise AtlasError(
             f"capture: {name}: the weight of its output projection '{path}' is on the meta device; load it "
-            "onto a device, or do not ask for norms"
+            "onto a device, or do not request norms"
         )
     if weight.dtype not in FLOATS:
         raise AtlasError(
             f"capture: {name}: the weight of its output projection '{path}' is quantised ({weight.dtype}); "
-            "load the model in floating point, or do not ask for norms"
+            "load the model in floating point, or do not request norms"
         )
     return weight.detach()
 
@@ -88,8 +88,8 @@ def projected_norm(x_BHTD: Tensor, weight_HDM: Tensor) -> Tensor:
 def summed_norm(rows_BHRK: Tensor, v_BHKD: Tensor, weight_HDM: Tensor) -> Tensor:
     """‖Σ_h α_h f_h(x_j)‖ for each chosen row and key, (B,R,K). `v` has as many heads as `rows`.
 
-    One row: α goes into the values and one matrix product gives the sum. More rows: per key the H×H matrix
-    of ⟨f_h, f_g⟩ serves all of them, in blocks of keys, so that (K, H, model dim) is never whole in memory.
+    For one row α is multiplied into the values and one matrix product gives the sum. More rows share one H×H
+    matrix of ⟨f_h, f_g⟩ per key, in blocks of keys, so that (K, H, model dim) is never whole in memory.
     """
     batch, heads, rows, keys = rows_BHRK.shape
     if rows == 1:

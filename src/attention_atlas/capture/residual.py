@@ -1,5 +1,5 @@
-"""convention: unnormalised. The public fork of the captioner's code saves maps from a second call of the
-attention on the residual input x, while the model itself attends with norm(x); see seam.py."""
+"""convention: unnormalised. The captioner's public fork saves maps from a second call of the attention on the
+residual input x, while the model itself attends with norm(x); see seam.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attention_atlas.errors import AtlasError
 
 
 class ResidualInputs:
-    """Runs each wanted attention module once more with x in place of norm(x) and records that call only."""
+    """Runs each selected attention module again with x in place of norm(x) and records only that call."""
 
     def __init__(self, record: Callable[[AttentionCall], Tensor], active: Callable[[], bool]) -> None:
         """active: whether this thread is inside the capture that `record` belongs to."""
@@ -33,7 +33,7 @@ class ResidualInputs:
         found = {n: m for n, m in modules.items() if hasattr(m, "attention_kind")}
         if not found:
             raise AtlasError(
-                "capture: convention: 'unnormalised' needs a model that attends by the seam and says its "
+                "capture: convention: 'unnormalised' needs a model that calls the seam and reports its "
                 "residual input; use convention 'used'"
             )
         handles = [

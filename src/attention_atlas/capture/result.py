@@ -1,4 +1,4 @@
-"""What a capture returns: per attention kind one tensor per statistic, layers stacked."""
+"""The result of a capture: for each attention kind one tensor per statistic, layers stacked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attention_atlas.errors import AtlasError, did_you_mean
 
 @dataclass
 class Record:
-    """One attention call: where it was, and its statistics, first axis the batch."""
+    """One attention call: its place in the model, and its statistics with the batch as first axis."""
 
     kind: str
     layer: int
@@ -26,8 +26,8 @@ class Record:
 
 @dataclass
 class KindResult:
-    """All layers of one kind. `values[name]` is (B,L,...) with want.py's axes after L, also by attribute:
-    `result["cross"].mass`. layers: index of each L in the model; names: its modules; groups: names of G."""
+    """All layers of one kind. `values[name]` is (B,L,...) with want.py's axes after L, also as an attribute:
+    `result["cross"].mass`. layers: index in the model of each L; names: its modules; groups: names of G."""
 
     layers: list[int]
     names: list[str]
@@ -45,7 +45,7 @@ class KindResult:
 class Captured(Mapping[str, KindResult]):
     """{kind: KindResult}, in the order of the forward pass; `output` is what the model returned.
 
-    outside: names of wanted modules whose attention did not pass through the capture.
+    outside: names of selected modules whose attention did not pass through the capture.
     """
 
     kinds: dict[str, KindResult]
@@ -72,7 +72,7 @@ class Captured(Mapping[str, KindResult]):
         return len(self.kinds)
 
     def example(self, index: int) -> dict[str, dict[str, np.ndarray]]:
-        """{kind: {statistic: (L,...) array}} of one batch element, as StatisticsWriter takes it."""
+        """{kind: {statistic: (L,...) array}} of one batch element, as StatisticsWriter expects."""
         return {
             kind: {name: value[index].float().numpy() for name, value in sorted(found.values.items())}
             for kind, found in self.kinds.items()
@@ -85,14 +85,14 @@ def _stack(kind: str, records: list[Record]) -> KindResult:
     values = {}
     for name in records[0].values:
         parts = [record.values[name] for record in records]
-        # Learned queries have batch 1 until they first attend to a batch (Q-Former).
+        # Learned queries have batch size 1 until they first attend to a batch (Q-Former).
         batch = max(len(part) for part in parts)
         parts = [part.expand(batch, *part.shape[1:]) if len(part) == 1 else part for part in parts]
         if len({part.shape for part in parts}) > 1:
             shapes = ", ".join(sorted({str(tuple(part.shape)) for part in parts}))
             raise AtlasError(
                 f"capture: {kind}: {name} has several shapes ({shapes}) in its layers; "
-                "capture them apart with layers= or name them with kinds={'a': '*glob*', ...}"
+                "capture them separately with layers= or name them with kinds={'a': '*glob*', ...}"
             )
         values[name] = torch.stack(parts, 1).cpu()
     return KindResult(layers, names, values, records[0].groups)

@@ -1,3 +1,3 @@
-"""What a position of a query or key axis can be."""
+"""Roles of the positions of a query or key axis."""
 
 ROLES = ("text", "image", "bos", "eos", "special", "pad")

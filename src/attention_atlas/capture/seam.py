@@ -1,6 +1,6 @@
-"""The one place where attention is computed, so that a capture can see it.
+"""The only place where the project's models compute attention, so that a capture can record it.
 
-Own models call `attend` and never softmax attention themselves:
+They call `attend` and never apply softmax to attention scores themselves:
 
     context_BHQD = attend(self, q_BHQD, k_BHKD, v_BHKD, mask=mask, bias=bias)
 
@@ -10,7 +10,7 @@ one, the capture sees the same tensors and must return the same context.
 
 The first author's public fork saves its maps from a second call of the attention on the residual input x,
 although the model itself uses norm(x). To let a capture reproduce that (`convention: unnormalised`), the
-block that owns the residual connection says in one line what x is, before it calls the attention:
+block that owns the residual connection reports x before it calls the attention:
 
     residual_input(self.attention, x)                   # does nothing unless such a capture is active
     x = x + self.attention(self.norm(x), memory, mask=mask)
@@ -42,18 +42,18 @@ from torch import Tensor, nn
 
 @dataclass
 class AttentionCall:
-    """One attention computation, in the form every back end understands.
+    """One attention computation, in the form that all back ends use.
 
     q_BHQD, k_BHKD, v_BHKE: heads already split; k and v may have fewer heads than q (grouped queries).
     mask: bool, broadcastable to (B,H,Q,K), True = may attend. bias: float, added to the scaled score.
     scale: None means 1/sqrt(D). alignment: None for the dot product, else an object with either
     `factor(q, k) -> (q', k', scale)`, which keeps the score a scaled dot product, or
-    `score(q, k) -> score_BHQK`, which replaces q·k·scale and treats every (query, key) pair by itself.
+    `score(q, k) -> score_BHQK`, which replaces q·k·scale and scores each (query, key) pair independently.
     softcap: None, or c where the scaled score s becomes c·tanh(s/c) before bias and mask (Gemma 2).
     sink: None, or (H,) logits of one more key that belongs to no token (GPT-OSS); weights of a row then sum
     to 1 minus the share of the sink.
-    own: (B,H,Q,E) that the module has computed itself, where a route has it. plain: computes that, with
-    float32 inputs if its argument is true. Without both, the context is SDPA's.
+    own: (B,H,Q,E) as computed by the module itself, if the route has it. plain: a function that computes it,
+    with float32 inputs if its argument is true. Without both, the context is SDPA's.
     """
 
     module: nn.Module
@@ -72,7 +72,7 @@ class AttentionCall:
     plain: Callable[[bool], Tensor] | None = None
 
     def factored(self) -> AttentionCall:
-        """The same call with `alignment.factor` applied and heads of k and v repeated to those of q."""
+        """The same call with `alignment.factor` applied and the heads of k and v repeated to match q."""
         q, k, scale, alignment = self.q, self.k, self.scale, self.alignment
         if alignment is not None and hasattr(alignment, "factor"):
             q, k, scale = alignment.factor(q, k)
@@ -88,7 +88,7 @@ class AttentionCall:
         )
 
     def explicit(self) -> AttentionCall:
-        """The same call with a causal mask written out, in place of `is_causal`."""
+        """The same call with an explicit causal mask in place of `is_causal`."""
         if not self.is_causal:
             return self
         shape = (self.q.shape[-2], self.k.shape[-2])
@@ -97,9 +97,9 @@ class AttentionCall:
         return dataclasses.replace(self, mask=mask, is_causal=False)
 
     def sink_as_key(self) -> AttentionCall:
-        """The same factored call with the sink as one more key, the last, whose value is 0.
+        """The same factored call with the sink appended as a key whose value is 0.
 
-        Its logit goes in as one more dimension of queries and keys, so that every back end can compute it.
+        Its logit becomes an extra dimension of queries and keys, so that every back end can compute it.
         """
         if self.sink is None:
             return self
@@ -118,7 +118,7 @@ class AttentionCall:
         return dataclasses.replace(call, q=q, k=k, v=v, mask=mask, bias=bias, sink=None)
 
     def cap(self, score: Tensor) -> Tensor:
-        """The scaled scores, capped where the call has a softcap."""
+        """The scaled scores, with the softcap if there is one."""
         return score if self.softcap is None else self.softcap * torch.tanh(score / self.softcap)
 
     def additive(self) -> Tensor | None:
@@ -131,7 +131,7 @@ class AttentionCall:
 
     def scores(self) -> Tensor:
         """Scaled scores with bias, −inf where masked, (B,H,Q,K). Forms the full matrix."""
-        # Causal as in SDPA: the upper left corner is aligned, whatever the two lengths.
+        # Causal as in SDPA: aligned at the upper left corner for any Q and K.
         call = self.factored().explicit()
         if call.alignment is not None:
             score = call.alignment.score(call.q, call.k)
@@ -156,7 +156,7 @@ class AttentionCall:
         return weights.masked_fill(torch.isneginf(score).all(-1, keepdim=True), 0.0)
 
     def context(self) -> Tensor:
-        """What the model gets without a capture: (B,H,Q,E)."""
+        """The context without a capture: (B,H,Q,E)."""
         if self.own is not None:
             return self.own
         if self.plain is not None:
@@ -172,15 +172,15 @@ class AttentionCall:
 
 
 class Recorder(Protocol):
-    """What an active capture offers the seam. With a method `wants(module) -> bool` it is asked first, and a
-    module that it does not want computes as without a capture."""
+    """The interface of an active capture. An optional method `wants(module) -> bool` selects modules; the
+    others compute as without a capture."""
 
     def attend(self, call: AttentionCall) -> Tensor: ...
 
     def residual_input(self, module: nn.Module, x: Tensor) -> None: ...
 
 
-# Per thread and asynchronous task, so that a capture never records what another thread computes.
+# Per thread and asynchronous task, so that a capture never records another thread's computations.
 _active: ContextVar[Recorder | None] = ContextVar("attention_atlas_recorder", default=None)
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locks_lock = threading.Lock()
@@ -189,25 +189,25 @@ _locks_lock = threading.Lock()
 def current() -> Recorder | None:
     """The active capture of this thread: the innermost, or None.
 
-    None in code that torch.compile traces: it cannot read a context variable, and a capture runs the model
+    None in code traced by torch.compile, which cannot read a context variable; a capture runs the model
     uncompiled (routes/__init__.py).
     """
     return None if torch.compiler.is_compiling() else _active.get()
 
 
 def wants(recorder: Recorder, module: nn.Module) -> bool:
-    """Whether `recorder` is to see what this attention module computes."""
+    """Whether `recorder` selects this attention module."""
     ask = getattr(recorder, "wants", None)
     return ask is None or bool(ask(module))
 
 
 def in_backward() -> bool:
-    """Whether this thread computes gradients; a forward pass is then gradient checkpointing's second one."""
+    """Whether this thread is in a backward pass; a forward pass then recomputes a gradient checkpoint."""
     return bool(torch._C._current_graph_task_id() != -1)
 
 
 def lock_of(model: nn.Module) -> threading.RLock:
-    """The lock that a capture holds while its hooks are on `model`."""
+    """The lock that a capture holds while its hooks are installed on `model`."""
     with _locks_lock:
         return _locks.setdefault(model, threading.RLock())
 
@@ -223,7 +223,7 @@ def attend(
     dropout: float = 0.0,
     alignment: Any = None,
 ) -> Tensor:
-    """Context (B,H,Q,D) of one attention; see the module docstring and AttentionCall for the arguments."""
+    """Context (B,H,Q,D) of one attention call; see AttentionCall for the arguments."""
     call = AttentionCall(module, q_BHQD, k_BHKD, v_BHKD, mask, bias, scale, dropout, alignment)
     recorder = current()
     if recorder is None or not wants(recorder, module):
@@ -232,7 +232,7 @@ def attend(
 
 
 def residual_input(module: nn.Module, x: Tensor) -> None:
-    """Tell a capture of `convention: unnormalised` the residual input of an attention module."""
+    """Report an attention module's residual input to a capture with `convention: unnormalised`."""
     recorder = current()
     if recorder is not None:
         recorder.residual_input(module, x)
@@ -240,7 +240,7 @@ def residual_input(module: nn.Module, x: Tensor) -> None:
 
 @contextlib.contextmanager
 def recording(recorder: Recorder | None) -> Iterator[None]:
-    """Make `recorder` the active capture; captures nest, the innermost records. None changes nothing."""
+    """Make `recorder` the active capture; captures nest, the innermost records. None has no effect."""
     if recorder is None:
         yield
         return

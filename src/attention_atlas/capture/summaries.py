@@ -1,7 +1,7 @@
-"""Summaries of captured statistics: quadrants between modalities, sinks on or off, and two baselines.
+"""Summaries of captured statistics: quadrants between modalities, with or without sinks, and two baselines.
 
-Directions are named "from → to": from the query (the position that is generated, or looks) to the key (the
-position that is looked at). Arrays are those of one example: L layer, H head, Q query, K key, G group.
+Directions are named "from → to": from the query (the attending position) to the key (the attended position).
+Arrays are those of one example: L layer, H head, Q query, K key, G group.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from attention_atlas.errors import AtlasError, did_you_mean
 def quadrants(
     mass_LHQG: np.ndarray, groups: Sequence[str], query_roles: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """{"text → image": (L,H), ...}: mean over the queries of a role of their mass on each group.
+    """{"text → image": (L,H), ...}: for each role, the mean over its queries of their mass on each group.
 
-    Padding is left out. The values of one role sum to 1 over the groups if those cover all keys once.
+    Padding is excluded. The values of one role sum to 1 if the groups cover every key exactly once.
     """
     roles = np.asarray(query_roles)
     if mass_LHQG.shape[2:] != (len(roles), len(groups)):
@@ -36,8 +36,8 @@ def quadrants(
 def without_sinks(
     mass_LHQG: np.ndarray, groups: Sequence[str], sinks: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """The mass that remains when the groups `sinks` (e.g. bos, special) are taken out and the rest is made to
-    sum to what it would without them: m_g / (1 − Σ sinks). NaN where a query looks at sinks only."""
+    """The mass without the groups `sinks` (e.g. bos, special), renormalised: m_g / (1 − Σ sinks). NaN where a
+    query attends to sinks only."""
     for name in sinks:
         if name not in groups:
             raise AtlasError(f"sinks: no group '{name}'{did_you_mean(name, groups)}")
@@ -53,13 +53,13 @@ def entropy_without(entropy_LHQ: np.ndarray, columns_LHQS: np.ndarray) -> np.nda
     """Entropy in nats of the weights without the captured `columns` (the sinks), renormalised.
 
     With m the sinks' mass, p' = p / (1 − m) and H' = (H + Σ_sinks p ln p) / (1 − m) + ln(1 − m).
-    NaN where a query looks at sinks only.
+    NaN where a query attends to sinks only.
     """
     mass_LHQ = columns_LHQS.sum(-1)
     logs = np.log(columns_LHQS, out=np.zeros_like(columns_LHQS), where=columns_LHQS > 0)
     rest = 1 - mass_LHQ
     safe = np.where(rest > 1e-6, rest, np.nan)
-    # The difference of nearly equal numbers may fall below 0 by rounding.
+    # Rounding can make the difference of nearly equal numbers negative.
     return np.maximum((entropy_LHQ + (columns_LHQS * logs).sum(-1)) / safe + np.log(safe), 0.0)
 
 
@@ -72,8 +72,8 @@ def sink_keys(received_LHK: np.ndarray, factor: float = 10.0) -> np.ndarray:
 def rollout(attn_LHQK: np.ndarray, residual: float = 0.5) -> np.ndarray:
     """Attention rollout (Q,K) from the last layer's positions to the input's (Abnar and Zuidema 2020, §3).
 
-    Heads are averaged, the residual connection is `residual` · I + (1 − residual) · A with rows summing to 1,
-    and layers are multiplied. For self-attention (Q = K). A query that sees nothing keeps its own position.
+    Averages heads, adds the residual connection as `residual` · I + (1 − residual) · A with rows summing to
+    1, and multiplies layers. For self-attention (Q = K). A query that sees nothing keeps its own position.
     """
     layers, _, queries, keys = attn_LHQK.shape
     if queries != keys:
@@ -86,5 +86,5 @@ def rollout(attn_LHQK: np.ndarray, residual: float = 0.5) -> np.ndarray:
 
 
 def raw_attention(attn_LHQK: np.ndarray, layer: int = -1) -> np.ndarray:
-    """The baseline beside rollout: one layer's attention, averaged over heads, (Q,K)."""
+    """The baseline for rollout: one layer's attention, averaged over heads, (Q,K)."""
     return attn_LHQK[layer].mean(0)

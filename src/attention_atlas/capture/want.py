@@ -1,16 +1,16 @@
-"""What a capture is asked for: names of statistics, and the rows, columns and pairs some of them need.
+"""The request of a capture: names of statistics, and the rows, columns and pairs that some of them need.
 
 Per attention call (B batch, H head, Q query, K key, G group, R chosen rows, S chosen columns, P pairs):
 
 mass         (B,H,Q,G)  Σ over the keys of a group of α
 entropy      (B,H,Q)    −Σ α ln α, in nats
 lse          (B,H,Q)    ln Σ exp(score), −inf where a query sees nothing
-received     (B,H,K)    Σ over queries of α: the attention a key receives
+received     (B,H,K)    Σ over queries of α: the attention that a key receives
 attn         (B,H,Q,K)  α itself
 rows         (B,H,R,K)  α of chosen queries
-columns      (B,H,Q,S)  α towards chosen keys
+columns      (B,H,Q,S)  α on chosen keys
 pairs        (B,H,P)    α of chosen (query, key) pairs
-head_norm    (B,H,Q)    ‖Σ_j α f(x_j)‖, the size of what a head adds to the residual stream
+head_norm    (B,H,Q)    ‖Σ_j α f(x_j)‖, the norm of a head's contribution to the residual stream
 norm_mass    (B,H,Q,G)  Σ over the keys of a group of α·‖f(x_j)‖
 norm_rows    (B,H,R,K)  α·‖f(x_j)‖ of chosen queries
 norm_summed  (B,R,K)    ‖Σ_h α_h f_h(x_j)‖ of chosen queries: summed over heads before the norm
@@ -56,7 +56,7 @@ NEEDS_ROWS = frozenset({"rows", "norm_rows", "norm_summed"})
 
 @dataclass(frozen=True)
 class Want:
-    """The names of statistics, and for one attention call the resolved indices (rows_BR, columns_BS,
+    """Names of statistics and, resolved for one attention call, the indices (rows_BR, columns_BS,
     pairs_BP2), group membership (member_BKG bool) and the queries that count in `received` (queries_BQ bool,
     None: all)."""
 
@@ -75,17 +75,17 @@ class Want:
 
 
 def check_names(names: Sequence[str]) -> frozenset[str]:
-    """The names as a set. Raises ConfigError for one that does not exist."""
+    """The names as a set. Raises ConfigError for an unknown one."""
     for name in names:
         if name not in STATISTICS:
             raise ConfigError(f"capture: statistics: '{name}' is unknown{did_you_mean(name, STATISTICS)}")
     if not names:
-        raise ConfigError("capture: statistics: none asked for; name at least one, for example mass")
+        raise ConfigError("capture: statistics: is empty; name at least one, for example mass")
     return frozenset(names)
 
 
 def for_kind(value: Any, kind: str) -> Any:
-    """`value`, or when it is a mapping {kind glob: value} the entry whose glob matches `kind`, else None."""
+    """`value`; for a mapping {kind glob: value} the entry whose glob matches `kind`, else None."""
     if not isinstance(value, Mapping):
         return value
     for pattern, item in value.items():
@@ -95,8 +95,8 @@ def for_kind(value: Any, kind: str) -> Any:
 
 
 def matches(patterns: Sequence[str], *names: str) -> bool:
-    """Whether one of the globs matches one of `names`. A glob that begins with '!' excludes what it matches;
-    exclusions alone take everything else."""
+    """Whether one of the globs matches one of `names`. A glob with a leading '!' excludes its matches; with
+    exclusions only, everything else matches."""
     excluded = [p[1:] for p in patterns if p.startswith("!")]
     included = [p for p in patterns if not p.startswith("!")] or ["*"]
     if any(fnmatchcase(name, p) for p in excluded for name in names):
@@ -107,7 +107,7 @@ def matches(patterns: Sequence[str], *names: str) -> bool:
 def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: torch.device) -> Tensor:
     """Chosen positions as (B, n) for one size, or (B, n, 2) for two; negative ones count from the end.
 
-    `value` holds them per batch element, or once for all. Raises AtlasError for a position outside.
+    `value` holds them per batch element, or once for all. Raises AtlasError for a position out of range.
     """
     index = torch.as_tensor(value, dtype=torch.long, device=device)
     dims = len(sizes)
@@ -119,13 +119,13 @@ def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: tor
         raise AtlasError(f"capture: {what}: shape {tuple(index.shape)}; give {shape} positions")
     limit = torch.tensor(sizes, device=device) if dims == 2 else sizes[0]
     if bool(((index >= limit) | (index < -limit)).any()):
-        raise AtlasError(f"capture: {what}: a position lies outside {' × '.join(map(str, sizes))}")
+        raise AtlasError(f"capture: {what}: a position is outside {' × '.join(map(str, sizes))}")
     return torch.where(index < 0, index + limit, index)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a capture is asked for, for all kinds: one value, or {kind glob: value}; see `Capture`."""
+    """The request for all kinds: each field is one value, or {kind glob: value}; see `Capture`."""
 
     names: frozenset[str]
     groups: Any = None
@@ -137,8 +137,8 @@ class Request:
     def of(self, call: AttentionCall, kind: str) -> tuple[Want, list[str]]:
         """(the request for one factored call, names of its groups).
 
-        Statistics are left out for kinds without groups, rows, columns or pairs. Raises AtlasError for what
-        does not fit the call.
+        Omits statistics whose groups, rows, columns or pairs a kind lacks. Raises AtlasError for values that
+        do not match the call.
         """
         batch, _, queries, _ = call.q.shape
         keys, device, names = call.k.shape[2], call.q.device, self.names

@@ -1,8 +1,8 @@
 """CLEVR (Johnson et al. 2017): scenes and questions in the published JSON layout.
 
 A question's `extra` has its type (Table 5 of the alignment study), family and program, and `asked`: the
-objects that the answer depends on, found by executing the program on the scene; the answer in the file must
-be the program's.
+objects that the answer depends on, found by executing the program on the scene. The answer in the file must
+equal the program's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attention_atlas.data.json_rows import answer as answer_of
 from attention_atlas.data.json_rows import number as number_of
 from attention_atlas.errors import AtlasError, ConfigError
 
-# Of the published renderings: 480 × 320 pixels; Blender's lens of 35 mm on a sensor of 32 mm.
+# The published renderings: 480 × 320 pixels; Blender's lens of 35 mm on a sensor of 32 mm.
 WIDTH, HEIGHT = 480, 320
 FOCAL = WIDTH * 35 / 32
 RADIUS = {"large": 0.7, "small": 0.35}
@@ -36,28 +36,28 @@ def read_clevr(
 
     parts: {picture set (train, val): {questions, scenes, split, subset (optional)}}; CLEVR's own test set has
     neither scenes nor answers, so a second part of `val` may take the split `test` with `pictures: [first,
-    end)`. subset: at most so many questions of each part, at even distances. templates: the folder
+    end)`. subset: maximum number of questions per part, evenly spaced. templates: the folder
     CLEVR_1.0_templates, only for questions without a program. check_answers: whether each program must give
     the answer in the file.
-    Raises AtlasError for a missing file or field, an unknown picture, a program that gives another answer.
+    Raises AtlasError for a missing file or field, an unknown picture, or a program with another answer.
     """
     if subset is not None and subset < 1:
-        raise ConfigError(f"conf/data: subset: must be at least 1 or null, not {subset}")
+        raise ConfigError(f"read_clevr: subset: must be at least 1 or null, not {subset}")
     known = read_templates(templates) if templates else {}
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for part, files in parts.items():
         split = str(files.get("split", part))
-        check_split(split, f"conf/data: parts: {part}")
+        check_split(split, f"read_clevr: parts: {part}")
         for field in ("questions", "scenes"):
             if not files.get(field):
-                raise ConfigError(f"conf/data: parts: {part}: {field}: is missing; give the path of the file")
+                raise ConfigError(f"read_clevr: parts: {part}: {field}: is missing; give the file's path")
         own = _scenes(Path(files["scenes"]), split)
         path = Path(files["questions"])
         rows = _about(own, path, files.get("pictures"))
         if not rows:
             raise AtlasError(
-                f"{path}: no question about a picture of {files['scenes']}; give files of one set"
+                f"{path}: no question about a picture of {files['scenes']}; use files of one set"
             )
         if subset is not None and subset < len(rows):
             rows = [rows[i * len(rows) // subset] for i in range(subset)]
@@ -73,7 +73,7 @@ def read_clevr(
 def read_templates(folder: str | Path) -> dict[tuple[str, int], str]:
     """{(file name, number of the template in it): type} of the public question templates.
 
-    Raises AtlasError when the folder has none.
+    Raises AtlasError if the folder has none.
     """
     paths = sorted(Path(folder).glob("*.json"))
     if not paths:
@@ -84,26 +84,28 @@ def read_templates(folder: str | Path) -> dict[tuple[str, int], str]:
             try:
                 found[path.name, number] = question_type(template["nodes"][-1]["type"])
             except (KeyError, IndexError, TypeError):
-                raise AtlasError(f"{path}: template {number}: nodes: is missing; download it anew") from None
+                raise AtlasError(
+                    f"{path}: template {number}: nodes: is missing; download the file again"
+                ) from None
     return found
 
 
 def _about(
     own: Mapping[str, tuple[Scene, dict[str, Any]]], path: Path, pictures: Any
 ) -> list[dict[str, Any]]:
-    """Questions about all pictures, or those numbered from..to. Raises AtlasError for an unknown picture."""
+    """Questions on all pictures, or on those numbered from..to. Raises AtlasError for an unknown picture."""
     rows = []
     for i, row in enumerate(row_list(read_published(path), "questions", path, "CLEVR's questions file")):
         where = f"{path}: questions: {i}"
         file = text(row, "image_filename", where)
         if file not in own:
             raise AtlasError(
-                f"{where}: image_filename: no scene of '{file}'; give questions and scenes of one set"
+                f"{where}: image_filename: no scene of '{file}'; use questions and scenes of one set"
             )
         number = own[file][1]["image_index"]
         if row.get("image_index", number) != number:
             raise AtlasError(
-                f"{where}: image_index: is {row['image_index']}, but {number} in the scenes; give "
+                f"{where}: image_index: is {row['image_index']}, but {number} in the scenes; use "
                 "questions and scenes of one set"
             )
         if pictures is None or int(pictures[0]) <= number < int(pictures[1]):
@@ -131,11 +133,11 @@ def _scenes(path: Path, split: str) -> dict[str, tuple[Scene, dict[str, Any]]]:
 
 
 def _object(number: int, row: Mapping[str, Any], where: str) -> SceneObject:
-    """CLEVR publishes no boxes: the one of a sphere of the object's size at its place is taken."""
+    """The box of a sphere of the object's size at its position, because CLEVR publishes no boxes."""
     x, y, depth = reals(row, "pixel_coords", where, 3)
     size = text(row, "size", where)
     if size not in RADIUS or depth <= 0:
-        raise AtlasError(f"{where}: size: '{size}' at depth {depth} is none of CLEVR's; {REMEDY}")
+        raise AtlasError(f"{where}: size: '{size}' at depth {depth} is not one of CLEVR's; {REMEDY}")
     half = FOCAL * RADIUS[size] / depth
     box = (max(x - half, 0.0), max(y - half, 0.0), min(x + half, float(WIDTH)), min(y + half, float(HEIGHT)))
     area = round((box[2] - box[0]) * (box[3] - box[1]))
@@ -154,7 +156,7 @@ def _example(
     at = f"{path}: question {row.get('question_index')}"
     number, question = number_of(row, "question_index", at), text(row, "question", at)
     if "answer" not in row:
-        raise AtlasError(f"{at}: answer: field is missing; take the train or val set")
+        raise AtlasError(f"{at}: answer: field is missing; use the train or val set")
     # The generator writes booleans.
     given = row["answer"]
     answer = ("yes" if given else "no") if isinstance(given, bool) else answer_of(row, "answer", at)
@@ -173,14 +175,14 @@ def _example(
         if check_answers and said != answer:
             raise AtlasError(
                 f"{at}: answer: is '{answer}', but its program gives '{said}' on scene {scene.image_id}; "
-                "give scenes and questions of one set"
+                "use scenes and questions of one set"
             )
         extra |= {"type": question_type(str(steps[-1]["function"])), "program": program, "asked": asked}
     else:
         key = (str(row.get("template_filename")), int(family) if isinstance(family, int) else -1)
         if key not in templates:
             raise AtlasError(
-                f"{at}: program: is missing, and '{key[0]}' number {key[1]} is no known template; "
+                f"{at}: program: is missing, and '{key[0]}' number {key[1]} is not a known template; "
                 "give files with programs, or templates"
             )
         extra |= {"type": templates[key]}

@@ -13,7 +13,7 @@ from attention_atlas.errors import AtlasError
 
 
 class ClevrGrid:
-    """files: {picture set (train, val): path}. A file is opened when it is first read."""
+    """files: {picture set (train, val): path}. Files are opened on first use."""
 
     def __init__(self, files: Mapping[str, str | Path]) -> None:
         self.paths = {part: Path(path) for part, path in files.items()}
@@ -22,7 +22,7 @@ class ClevrGrid:
 
     @property
     def channels(self) -> int:
-        """C, which all files must share. Raises AtlasError when they do not."""
+        """C. Raises AtlasError unless it is the same in all files."""
         if self._channels is None:
             found = {int(self._features(part).shape[1]) for part in self.paths}
             if len(found) != 1:
@@ -33,16 +33,14 @@ class ClevrGrid:
         return self._channels
 
     def read(self, image_id: str) -> np.ndarray:
-        """(C,H,W) of picture CLEVR_<part>_<number>. Raises AtlasError for a picture that no file has."""
+        """(C,H,W) of picture CLEVR_<part>_<number>. Raises AtlasError for a picture that is in no file."""
         part, number = _place(image_id)
         if part not in self.paths:
-            raise AtlasError(
-                f"CLEVR features: image '{image_id}': no file for '{part}'; give one in conf/train"
-            )
+            raise AtlasError(f"CLEVR features: image '{image_id}': files: has no '{part}'; add its path")
         features = self._features(part)
         if number >= len(features):
             raise AtlasError(
-                f"{self.paths[part]}: features: has {len(features)} pictures, not '{image_id}'; extract anew"
+                f"{self.paths[part]}: features: has {len(features)} pictures, not '{image_id}'; extract again"
             )
         return np.asarray(features[number])
 
@@ -56,7 +54,7 @@ class ClevrGrid:
             try:
                 features = h5py.File(path, "r")["features"]
             except (OSError, KeyError):
-                raise AtlasError(f"{path}: features: cannot be read; extract the features anew") from None
+                raise AtlasError(f"{path}: features: cannot be read; extract the features again") from None
             if features.ndim != 4:
                 raise AtlasError(
                     f"{path}: features: shape {features.shape}, expected (images, channels, h, w)"

@@ -1,7 +1,7 @@
 """CLEVR's functional programs, executed on its scenes (Johnson et al. 2017, section 3 and appendix A).
 
-A program is a list of {"function", "inputs": [earlier steps], "value_inputs": [words]}. Besides the answer it
-tells which objects the answer depends on: those that reach its last step.
+A program is a list of {"function", "inputs": [earlier steps], "value_inputs": [words]}. Execution returns the
+answer and the objects it depends on: those that reach the last step.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ COMPARE_INTEGER = ("equal_integer", "less_than", "greater_than")
 
 
 def question_type(function: str) -> str:
-    """Which of the paper's five types a program is of, by its last function; also by the templates' functions
-    that join several steps (`filter_count`, `relate_filter_exist`). Raises AtlasError for any other."""
+    """The program's type (one of the paper's five) by its last function, or by a template function that joins
+    several steps (`filter_count`, `relate_filter_exist`). Raises AtlasError for any other."""
     name = function.rpartition("filter_")[2]
     if name in ("exist", "count"):
         return name.capitalize()
@@ -39,10 +39,10 @@ def run(
     objects: Sequence[Mapping[str, str]],
     relationships: Mapping[str, Sequence[Sequence[int]]],
 ) -> tuple[str, list[int]]:
-    """(the answer as CLEVR writes it, indices of the objects that it depends on, sorted).
+    """(answer as CLEVR spells it, sorted indices of the objects that it depends on).
 
-    objects: each with size, color, material, shape. relationships: relation -> for each object those that
-    stand there, as in the scenes files. Raises AtlasError for a step that cannot be executed.
+    objects: each with size, color, material, shape. relationships: relation -> for each object the objects
+    in that relation to it, as in the scenes files. Raises AtlasError for a step that cannot be executed.
     """
     outputs: list[Any] = []
     behind: list[set[int]] = []  # per step: the objects that its output is about

@@ -21,11 +21,11 @@ def read_coco_caption_pairs(
     limit: int | None = None,
     require_images: bool = True,
 ) -> Corpus:
-    """Read image-caption pairs. images: the folder of the file names that the annotations give. limit: the
-    first so many images by number. Raises AtlasError for a missing file, a field that is missing or null, a
-    caption without its image, a duplicated id."""
+    """Read image-caption pairs. images: the folder with the files that the annotations name. limit: keep only
+    this many images, lowest numbers first. Raises AtlasError for a missing file, a field that is missing or
+    null, a caption without its image, or a duplicate id."""
     path, folder = Path(annotations), Path(images)
-    check_split(split, "conf/data: split")
+    check_split(split, "read_coco_caption_pairs: split")
     table = read_published(path)
     rows: dict[int, Any] = {}
     for i, row in enumerate(row_list(table, "images", path, FILE)):

@@ -1,8 +1,8 @@
 """COCO captions with Karpathy's splits (`dataset_coco.json`): about five one-sentence captions per
 photograph.
 
-`restval`, the part of COCO's validation set that Karpathy gives to training, is the split `extra`; so
-train+extra is what captioning papers train on (113,287 images), val and test have 5,000 images each.
+`restval`, the part of COCO's validation set that Karpathy assigns to training, is the split `extra`:
+captioning papers train on train+extra (113,287 images); val and test have 5,000 images each.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def read_coco_captions(
     limit: int | Mapping[str, int] | None = None,
     instances: Sequence[str | Path] = (),
 ) -> Corpus:
-    """Read the corpus. `image_id` is COCO's number, which bottom-up features have too.
+    """Read the corpus. `image_id` is COCO's number, as in bottom-up features.
 
     karpathy: dataset_coco.json. images: the folder that holds train2014/ and val2014/; with
-    `require_images` each picture of `keep_splits` must exist and gives width and height, else both are 0.
-    text: tokens (lower-case, without punctuation, joined by spaces: what captioners learn) or raw. limit:
-    how many images of each split, the first of the file: one number, or one for each split by name.
-    instances: COCO's instances_*.json, whose objects the scenes then have (see coco_instances). Raises
-    AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
+    `require_images` each picture of `keep_splits` must exist and sets width and height, else both are 0.
+    text: tokens (lower-case, without punctuation, joined by spaces, as captioners learn) or raw. limit:
+    maximum number of images per split, in file order: one number, or {split: number}. instances: COCO's
+    instances_*.json, which adds objects to the scenes (see coco_instances). Raises AtlasError for a missing
+    file or field, an unknown split, a duplicate id, or a text without words.
     """
     corpus = read_karpathy(
         Path(karpathy),

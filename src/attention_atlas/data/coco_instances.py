@@ -12,10 +12,10 @@ from attention_atlas.errors import AtlasError
 
 
 def read_instances(paths: Iterable[str | Path]) -> dict[int, list[SceneObject]]:
-    """{number of a picture: its objects}, in file order.
+    """{picture number: its objects}, in file order.
 
-    An object's label is its super-category (person, vehicle, ...; 12 of them), its attribute the category.
-    Boxes are pixels, x1, y1, x2, y2. Raises AtlasError for a missing file or field.
+    An object's label is its super-category (one of 12: person, vehicle, ...), its attribute the category.
+    Boxes are x1, y1, x2, y2 in pixels. Raises AtlasError for a missing file or field.
     """
     found: dict[int, list[SceneObject]] = {}
     for path in map(Path, paths):

@@ -1,4 +1,4 @@
-"""Scenes and texts: the one format that worlds write and readers of real corpora return.
+"""Scenes and texts: the common format of synthetic worlds and readers of real corpora.
 
 A data set is a folder with `scenes.jsonl` (image level) and one or more text layers `<layer>.jsonl`
 (text level). See docs/contracts.md for the fields.
@@ -27,20 +27,20 @@ Box = tuple[float, float, float, float]
 
 @dataclass
 class SceneObject:
-    """One thing in a scene. `box` is x1,y1,x2,y2 in pixels of the visible part, x2 and y2 exclusive."""
+    """One object in a scene. `box` is x1,y1,x2,y2 in pixels of the visible part, x2 and y2 exclusive."""
 
     id: int
     label: str
     attributes: list[str]
     box: Box
     area: int  # visible pixels
-    occlusion: float = 0.0  # hidden share, 0..1
+    occlusion: float = 0.0  # hidden fraction, 0..1
     text: str = ""  # words written on it
 
 
 @dataclass
 class Scene:
-    """One image and what is known of it. `objects` is empty for real corpora."""
+    """One image and its annotation. `objects` is empty for real corpora."""
 
     image_id: str
     path: str
@@ -54,7 +54,7 @@ class Scene:
         for item in self.objects:
             if item.id == object_id:
                 return item
-        raise AtlasError(f"scene {self.image_id}: object {object_id} does not exist; write the layer anew")
+        raise AtlasError(f"scene {self.image_id}: object {object_id} does not exist; write the layer again")
 
 
 @dataclass
@@ -126,10 +126,10 @@ def write_examples(path: str | Path, examples: Iterable[Example]) -> None:
 
 def read_corpus(root: str | Path, layer: str = "descriptions", name: str = "") -> Corpus:
     """Read and validate `scenes.jsonl` and one text layer: `<layer>.jsonl` under `root`, or the path of a
-    `.jsonl` that lies elsewhere.
+    `.jsonl` elsewhere.
 
-    Raises AtlasError for a missing file, a field that is absent or of the wrong kind, a duplicated id,
-    an image id without a scene, a text without words, or a span outside its text.
+    Raises AtlasError for a missing file, a field that is missing or of the wrong type, a duplicate id, an
+    image id without a scene, a text without words, or a span outside its text.
     """
     root = Path(root)
     scenes_path, layer_path = root / "scenes.jsonl", _layer_path(root, layer)
@@ -160,7 +160,7 @@ def check_split(split: str, where: str) -> None:
 
 
 def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where: str) -> None:
-    """The checks every reader shares, whatever the file format."""
+    """The checks that all readers share."""
     seen: set[str] = set()
     for example in examples:
         at = f"{where}: example '{example.id}'"
@@ -176,8 +176,8 @@ def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where:
         for start, end in spans:
             if not 0 <= start < end <= len(example.text):
                 raise AtlasError(
-                    f"{at}: span [{start},{end}] lies outside its text of {len(example.text)} characters;"
-                    " write the layer anew"
+                    f"{at}: span [{start},{end}] is outside its text of {len(example.text)} characters;"
+                    " write the layer again"
                 )
 
 
@@ -197,7 +197,7 @@ def _example(row: Any, where: str) -> Example:
 
 def _build(cls: Any, row: Any, where: str) -> Any:
     if not isinstance(row, dict):
-        raise AtlasError(f"{where}: not an object with fields; write the file anew")
+        raise AtlasError(f"{where}: not an object with fields; write the file again")
     known, needed = _fields(cls)
     if row.keys() <= known and needed <= row.keys():
         for name, hint in _types(cls):
@@ -207,11 +207,11 @@ def _build(cls: Any, row: Any, where: str) -> Any:
         return cls(**row)
     missing, unknown = sorted(needed - row.keys()), sorted(row.keys() - known)
     if missing:
-        raise AtlasError(f"{where}: {missing[0]}: field is missing; add it or write the file anew")
-    raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file anew")
+        raise AtlasError(f"{where}: {missing[0]}: field is missing; add it or write the file again")
+    raise AtlasError(f"{where}: {unknown[0]}: unknown field; remove it or write the file again")
 
 
-# What a field may be, by its annotation; dataclasses are built from objects afterwards.
+# Accepted values by type annotation; dataclasses are built from objects afterwards.
 _TYPES: dict[str, str] = {
     "str": "text",
     "int": "a whole number",
@@ -257,21 +257,21 @@ def _shown(value: Any) -> str:
 
 @functools.cache
 def _fields(cls: Any) -> tuple[frozenset[str], frozenset[str]]:
-    """Names of all fields, and of those without a default."""
+    """Names of all fields, and of the required ones."""
     fields, none = dataclasses.fields(cls), dataclasses.MISSING
     needed = (f.name for f in fields if f.default is none and f.default_factory is none)
     return frozenset(f.name for f in fields), frozenset(needed)
 
 
 def with_other_pictures(examples: Sequence[Example]) -> list[Example]:
-    """Each example with the image of the next one that has another, around the end; text and answers stay.
+    """Each example with the image of the next example about another one (cyclic); text and answers stay.
 
-    What a model scores on these it owes to the text alone. Raises AtlasError when all have one image.
+    A model's score on these is due to the text alone. Raises AtlasError if all examples have the same image.
     """
     images = [e.image_id for e in examples]
     if len(set(images)) < 2:
-        raise AtlasError("another picture: all examples are about one picture; give at least two pictures")
-    # From the end: the next other image of an example is its successor's, or that of its successor.
+        raise AtlasError("other pictures: all examples have the same picture; use at least two pictures")
+    # Backwards: an example's next other image is its successor's own, or the one found for its successor.
     found: list[Example] = []
     following = next(image for image in images if image != images[-1])
     for here, after in zip(reversed(examples), reversed([*images[1:], following])):

@@ -1,4 +1,4 @@
-"""Reading a CSV that a person wrote, and tab-separated files without quotation marks."""
+"""Reading hand-written CSV files, and tab-separated files without quoting."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ def csv_rows(
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Column names, and (line number, row) of a UTF-8 file with a header (a byte order mark is dropped).
 
-    quoted: fields may stand in quotation marks and then hold delimiters and line breaks; otherwise quotation
-    marks mean themselves. Empty lines are passed over. Raises AtlasError, with the line, when the file is not
-    UTF-8, for a quotation mark that is not closed, two columns of one name, and a row with more or fewer
-    fields than the header.
+    quoted: fields in quotation marks may contain delimiters and line breaks; otherwise quotation marks are
+    literal. Skips empty lines. Raises AtlasError, with the line, for a file that is not UTF-8, an unclosed
+    quotation mark, two columns with the same name, or a row with more or fewer fields than the header.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AtlasError(f"{path}: not UTF-8 (byte {error.start}); save it as 'CSV UTF-8'") from None
-    # strict: an unclosed quotation mark is an error, not a field that holds all rows behind it.
+    # strict: an unclosed quotation mark is an error, not a field that contains all following rows.
     reader = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=delimiter,
@@ -33,13 +32,13 @@ def csv_rows(
     columns: list[str] = []
     rows: list[tuple[int, dict[str, str]]] = []
     while True:
-        line = reader.line_num + 1  # where the row begins, which may end some lines below
+        line = reader.line_num + 1  # first line of the row, which may span several
         try:
             fields = next(reader)
         except StopIteration:
             return columns, rows
         except csv.Error as error:
-            remedy = "close each quotation mark, and write one inside a quoted text twice"
+            remedy = "close each quotation mark, and double those inside a quoted text"
             raise AtlasError(f"{path}: line {line}: {error}; {remedy if quoted else 'correct it'}") from None
         if not fields:
             continue

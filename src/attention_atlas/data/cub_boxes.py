@@ -1,4 +1,4 @@
-"""CUB-200-2011's bounding boxes and the square that text-to-image models cut out about the bird."""
+"""CUB-200-2011's bounding boxes and the square that text-to-image models crop around the bird."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from attention_atlas.errors import AtlasError
 
 Box = tuple[float, float, float, float]
-MARGIN = 0.75  # half the side of the square, as a share of the box's longer side (AttnGAN, datasets.py)
+MARGIN = 0.75  # half the square's side, as a fraction of the box's longer side (AttnGAN, datasets.py)
 
 
 def read_boxes(folder: Path) -> dict[str, Box]:
-    """Path of a picture below images/ -> its box (x, y, width, height) in pixels.
+    """{path of a picture below images/: its box (x, y, width, height) in pixels}.
 
     `folder` holds images.txt ("1 001.Black_footed_Albatross/x.jpg") and bounding_boxes.txt
-    ("1 60.0 27.0 325.0 304.0"). Raises AtlasError for a missing file or a line of another form.
+    ("1 60.0 27.0 325.0 304.0"). Raises AtlasError for a missing file or a line in another format.
     """
     boxes: dict[str, Box] = {}
     for number, fields in _rows(folder / "bounding_boxes.txt", 5):
@@ -22,13 +22,13 @@ def read_boxes(folder: Path) -> dict[str, Box]:
             x, y, width, height = (float(v) for v in fields[1:])
         except ValueError:
             raise AtlasError(
-                f"{folder / 'bounding_boxes.txt'}: line {number}: not 'id x y width height'; unpack it anew"
+                f"{folder / 'bounding_boxes.txt'}: line {number}: not 'id x y width height'; unpack it again"
             ) from None
         boxes[fields[0]] = (x, y, width, height)
     found = {}
     for number, (key, path) in _rows(folder / "images.txt", 2):
         if key not in boxes:
-            raise AtlasError(f"{folder / 'images.txt'}: line {number}: no box for '{key}'; unpack it anew")
+            raise AtlasError(f"{folder / 'images.txt'}: line {number}: no box for '{key}'; unpack it again")
         found[path] = boxes[key]
     return found
 
@@ -40,16 +40,16 @@ def _rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         values = line.split()
         if len(values) != fields:
-            raise AtlasError(f"{path}: line {number}: {len(values)} fields, not {fields}; unpack it anew")
+            raise AtlasError(f"{path}: line {number}: {len(values)} fields, not {fields}; unpack it again")
         rows.append((number, values))
     return rows
 
 
 def crop_square(box: Box, width: int, height: int) -> list[int]:
-    """AttnGAN's cut [x1, y1, x2, y2] in pixels, x2 and y2 exclusive, for a box (x, y, width, height).
+    """AttnGAN's crop [x1, y1, x2, y2] in pixels, x2 and y2 exclusive, for a box (x, y, width, height).
 
-    Centre of the box ± int(0.75 × its longer side), clipped to the picture of `width` × `height`; with a size
-    of 0 (unknown) it is not clipped to the right and below.
+    Centre of the box ± int(0.75 × its longer side), clipped to the picture of `width` × `height`; a size of 0
+    (unknown) disables clipping at the right and bottom.
     """
     x, y, w, h = box
     reach = int(max(w, h) * MARGIN)

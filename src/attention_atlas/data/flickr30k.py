@@ -21,12 +21,12 @@ def read_flickr30k(
     require_images: bool = True,
     limit: int | Mapping[str, int] | None = None,
 ) -> Corpus:
-    """Read the corpus. `image_id` is the file's name without its ending, as in bottom-up features.
+    """Read the corpus. `image_id` is the file name without its suffix, as in bottom-up features.
 
     karpathy: dataset_flickr30k.json. images: the folder of the photographs; with `require_images` each one of
-    `keep_splits` must exist and gives width and height, else both are 0. text: raw or tokens (lower-case,
+    `keep_splits` must exist and sets width and height, else both are 0. text: raw or tokens (lower-case,
     without punctuation, joined by spaces). limit: as for read_coco_captions. Raises AtlasError for a missing
-    file or field, an unknown split, a duplicated id, a text without words.
+    file or field, an unknown split, a duplicate id, or a text without words.
     """
     return read_karpathy(
         Path(karpathy),

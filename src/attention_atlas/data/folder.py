@@ -14,20 +14,20 @@ REQUIRED = ("image", "text")
 
 
 def read_folder(images: str | Path, texts: str | Path, name: str = "folder", split: str = "test") -> Corpus:
-    """Read pictures below `images` and the CSV `texts`, one row per picture and text.
+    """Read the pictures below `images` and the CSV file `texts`, one row per picture and text.
 
     Columns: `image` (path below `images`) and `text`; optional `id` (default row0, row1, ...), `split`
-    (train, extra, val or test; default: `split`), `category`; other columns go to `Example.extra`. One
-    picture may have several rows, all of one split; './a.jpg' and 'a.jpg' are one picture. The image id is
-    the path below `images` with '/' written '--'. Raises AtlasError for a missing file or picture, a faulty
-    CSV (see `csv_rows`), a duplicated id, a text without words, or a picture in two splits.
+    (train, extra, val or test; default: `split`), `category`; other columns go to `Example.extra`. A picture
+    may have several rows, all in the same split; './a.jpg' and 'a.jpg' are the same picture. The image id is
+    the path below `images` with '--' for '/'. Raises AtlasError for a missing file or picture, an invalid
+    CSV (see `csv_rows`), a duplicate id, a text without words, or a picture in two splits.
     """
     images, texts = Path(images), Path(texts)
     check_split(split, "data.split")
     if not images.is_dir():
-        raise AtlasError(f"{images}: no such folder; set data.images to the folder of your pictures")
+        raise AtlasError(f"{images}: no such folder; set images to the folder of your pictures")
     if not texts.exists():
-        raise AtlasError(f"{texts}: no such file; set data.texts to a CSV with the columns image,text")
+        raise AtlasError(f"{texts}: no such file; set texts to a CSV file with the columns image,text")
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     columns, rows = csv_rows(texts)
@@ -51,7 +51,7 @@ def read_folder(images: str | Path, texts: str | Path, name: str = "folder", spl
             scenes[image_id] = Scene(image_id, picture, width, height, own_split, [], category)
         elif known.path != picture:
             raise AtlasError(
-                f"{texts}: image: '{picture}' and '{known.path}' would share the id '{image_id}'; "
+                f"{texts}: image: '{picture}' and '{known.path}' have the same id '{image_id}'; "
                 "rename one of the files"
             )
         elif known.split != own_split:

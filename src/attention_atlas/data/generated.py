@@ -1,5 +1,4 @@
-"""Captions that a model wrote, as a corpus: one example per picture, so that they can be parsed and
-dumped."""
+"""Generated captions as a corpus: one example per picture, so that they can be parsed and dumped."""
 
 from __future__ import annotations
 
@@ -13,17 +12,16 @@ from attention_atlas.files import read_jsonl
 def read_generated_corpus(
     root: str | Path, layer: str | Path, generated: str | Path, name: str = ""
 ) -> Corpus:
-    """root, layer: the corpus whose pictures were captioned (folder, text layer); generated: what the
-    generate stage wrote. The id of an example is its image id. A picture whose caption has no word is left
-    out.
+    """root, layer: the corpus whose pictures were captioned (folder, text layer); generated: the file of the
+    generate stage. The id of an example is its image id. Omits pictures whose caption has no words.
 
-    Raises AtlasError for a caption of an unknown picture, or when no caption has a word.
+    Raises AtlasError for a caption of an unknown picture, or if no caption has a word.
     """
     return of_generated(read_corpus(root, str(layer)), generated, name)
 
 
 def of_generated(corpus: Corpus, generated: str | Path, name: str = "") -> Corpus:
-    """The same for a corpus that was read already (by the reader of any data set)."""
+    """The same for a corpus that was already read (by the reader of any data set)."""
     texts = read_generated(generated)
     examples = [Example(i, i, text) for i, text in texts.items() if any(c.isalnum() for c in text)]
     if not examples:
@@ -33,15 +31,15 @@ def of_generated(corpus: Corpus, generated: str | Path, name: str = "") -> Corpu
 
 
 def read_generated(path: str | Path) -> dict[str, str]:
-    """Generated text by image id. Raises AtlasError for a field that is missing, an image that repeats."""
+    """Generated text by image id. Raises AtlasError for a missing field or a duplicate image id."""
     texts: dict[str, str] = {}
     for line, row in read_jsonl(path):
         for name in ("image_id", "text"):
             if not isinstance(row, dict) or not isinstance(row.get(name), str):
-                raise AtlasError(f"{path}: line {line}: {name}: is missing or no text; generate anew")
+                raise AtlasError(f"{path}: line {line}: {name}: is missing or not text; generate again")
         if row["image_id"] in texts:
             raise AtlasError(
-                f"{path}: line {line}: image_id: '{row['image_id']}' occurs twice; generate anew"
+                f"{path}: line {line}: image_id: '{row['image_id']}' occurs twice; generate again"
             )
         texts[row["image_id"]] = row["text"]
     return texts

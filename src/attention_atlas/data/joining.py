@@ -9,12 +9,12 @@ _CLOSING = "\"')]"
 
 
 def join_sentences(sentences: Iterable[str], final_punctuation: bool = True) -> str:
-    """One paragraph from sentences written one by one (Tell-Me-More's d1 to d5).
+    """One paragraph from sentences that were written separately (Tell-Me-More's d1 to d5).
 
-    More than a third of the real sentences end without punctuation; joined as they are, a parser takes
-    several for one and finds relations across them. With `final_punctuation` a sentence that ends in no
-    '.', '!' or '?' gets a full stop (a trailing ',', ';' or ':' is dropped first). White space is
-    normalised; empty sentences are left out.
+    More than a third of the real sentences end without punctuation; if simply joined, a parser takes several
+    for one and finds relations across them. With `final_punctuation`, a sentence that does not end in '.',
+    '!' or '?' gets a full stop (after dropping a trailing ',', ';' or ':'). Normalises white space and drops
+    empty sentences.
     """
     joined = []
     for sentence in sentences:

@@ -1,6 +1,6 @@
-"""Reading annotation files in JSON. A value is checked where it is taken, so `null` never becomes a text.
+"""Reading annotation files in JSON. Each value is checked on access, so `null` never becomes a text.
 
-Errors name the place (`where`: file and row), the field and a remedy.
+Errors name the location (`where`: file and row), the field and a remedy.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ REMEDY = "correct the row or download the file again"
 
 
 def read_published(path: Path, source: str = "run 'make paper-check' to see where it comes from") -> Any:
-    """read_json; source: what to do if the file does not exist."""
+    """read_json with a remedy; source: the remedy if the file does not exist."""
     return read_json(path, source if not path.exists() else "download the file again")
 
 
 def row_list(table: Any, name: str, path: Path, file: str) -> list[Any]:
-    """The list `table[name]`, not empty. file: which file is wanted, for the error."""
+    """The non-empty list `table[name]`. file: the expected file, for the error message."""
     rows = table.get(name) if isinstance(table, dict) else None
     if not isinstance(rows, list) or not rows:
         raise AtlasError(f"{path}: {name}: is missing or empty; give {file}")
@@ -29,7 +29,7 @@ def row_list(table: Any, name: str, path: Path, file: str) -> list[Any]:
 
 
 def value(row: Any, name: str, where: str) -> Any:
-    """`row[name]`, which must be there and not null."""
+    """`row[name]`, which must exist and not be null."""
     if not isinstance(row, dict):
         raise AtlasError(f"{where}: is {_kind(row)}, not an object with fields; {REMEDY}")
     if row.get(name) is None:
@@ -39,7 +39,7 @@ def value(row: Any, name: str, where: str) -> Any:
 
 
 def text(row: Any, name: str, where: str) -> str:
-    """`row[name]`, which must be a string. Numbers are no texts."""
+    """`row[name]`, which must be a string, not a number."""
     found = value(row, name, where)
     if not isinstance(found, str):
         raise AtlasError(f"{where}: {name}: is {_kind(found)}, not text; {REMEDY}")
@@ -73,7 +73,7 @@ def reals(row: Any, name: str, where: str, count: int) -> list[float]:
 
 
 def identifier(row: Any, name: str, where: str) -> str:
-    """`row[name]` as a string: a string that is not empty, or a whole number."""
+    """`row[name]` as a string, from a non-empty string or a whole number."""
     found = value(row, name, where)
     if isinstance(found, str) and found.strip():
         return found
@@ -81,7 +81,7 @@ def identifier(row: Any, name: str, where: str) -> str:
 
 
 def answer(row: Any, name: str, where: str) -> str:
-    """`row[name]` as the text of an answer: a string, or a number, of which 0 becomes "0" and 2.0 "2"."""
+    """`row[name]` as the text of an answer, from a string or a number (0 becomes "0", 2.0 becomes "2")."""
     found = value(row, name, where)
     if isinstance(found, str):
         return found
@@ -91,7 +91,7 @@ def answer(row: Any, name: str, where: str) -> str:
 
 
 def items(row: Any, name: str, where: str) -> list[Any]:
-    """`row[name]`, which must be a list and not empty."""
+    """`row[name]`, which must be a non-empty list."""
     found = value(row, name, where)
     if not isinstance(found, list) or not found:
         raise AtlasError(f"{where}: {name}: is {_kind(found)}, not a list with entries; {REMEDY}")
@@ -99,6 +99,6 @@ def items(row: Any, name: str, where: str) -> list[Any]:
 
 
 def _kind(found: Any) -> str:
-    """A value as an error quotes it: short, in JSON's spelling."""
+    """A value for an error message: short, in JSON syntax."""
     shown = json.dumps(found, ensure_ascii=False, default=str)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."

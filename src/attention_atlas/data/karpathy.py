@@ -48,20 +48,20 @@ def read_karpathy(
 ) -> Corpus:
     """The corpus of `path`, Karpathy's `file`.
 
-    prefix: of the examples' ids, before the sentence's number. splits: the file's names of splits and ours.
-    picture: of an image its id, the field that holds it, and its path below `images`; with `require_images`
-    each picture of `keep_splits` must exist and gives width and height, else both are 0. text: tokens
-    (lower-case, without punctuation, joined by spaces) or raw. limit: how many images of each split, the
-    first of the file; a number for all splits or one for each by name.
-    Raises AtlasError for a missing file or field, an unknown split, a duplicated id, a text without words.
+    prefix: prefix of the examples' ids, before the sentence's number. splits: {split in the file: our split}.
+    picture: function from an image to its id, the field of the id, and its path below `images`; with
+    `require_images` each picture of `keep_splits` must exist and sets width and height, else both are 0.
+    text: tokens (lower-case, without punctuation, joined by spaces) or raw. limit: maximum number of images
+    per split, in file order; one number or {split: number}.
+    Raises AtlasError for a missing file or field, an unknown split, a duplicate id, or a text without words.
     """
     if text not in TEXTS:
-        raise AtlasError(f"conf/data: text: '{text}' is not one of {', '.join(TEXTS)}; correct the YAML")
+        raise AtlasError(f"read_karpathy: text: '{text}' is not one of {', '.join(TEXTS)}")
     for split in keep_splits:
         check_split(split, "keep_splits")
     most = dict(limit) if isinstance(limit, Mapping) else dict.fromkeys(keep_splits, limit)
     for split in most:
-        check_split(split, "conf/data: limit")
+        check_split(split, "read_karpathy: limit")
     kept = dict.fromkeys(keep_splits, 0)
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
@@ -78,7 +78,7 @@ def read_karpathy(
         kept[split] += 1
         image_id, field, place = picture(row)
         if image_id in scenes:
-            raise AtlasError(f"{row.where}: {field}: '{row[field]}' occurs twice; download the file anew")
+            raise AtlasError(f"{row.where}: {field}: '{row[field]}' occurs twice; download the file again")
         width, height = picture_size(images / place) if require_images else (0, 0)
         scenes[image_id] = Scene(image_id, place, width, height, split)
         for i, values in enumerate(json_rows.items(row.values, "sentences", row.where)):
@@ -94,5 +94,5 @@ def read_karpathy(
 
 
 def _images(path: Path, file: str) -> list[Any]:
-    table = json_rows.read_published(path, f"'make paper-check' says where Karpathy's {file} comes from")
+    table = json_rows.read_published(path, f"see 'make paper-check' for the source of Karpathy's {file}")
     return json_rows.row_list(table, "images", path, f"Karpathy's {file}")

@@ -1,4 +1,4 @@
-"""Lists of names pickled by Python 2 (`filenames.pickle`), read without running anything in them."""
+"""Lists of names pickled by Python 2 (`filenames.pickle`), read without executing pickled code."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from attention_atlas.errors import AtlasError
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """A pickle runs code only through the names it looks up; a list of texts looks up none."""
+    """A pickle executes code only through the names it looks up; a list of strings looks up none."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
 def read_names(path: Path) -> list[str]:
-    """Names in file order, from a pickled list or, with any other ending, a text file of one name per line.
+    """Names in file order, from a pickled list or, with any other suffix, a text file with one name per line.
 
-    Raises AtlasError for a missing or damaged file, a pickle that holds more than a list of texts, no names,
-    or a name that occurs twice or leads out of its folder.
+    Raises AtlasError for a missing or damaged file, a pickle that is not a plain list of strings, an empty
+    list, or a name that occurs twice or points outside its folder.
     """
     if not path.exists():
         raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
@@ -30,7 +30,7 @@ def read_names(path: Path) -> list[str]:
                 names = _PlainUnpickler(file, encoding="utf-8").load()
         else:
             names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except Exception as error:  # damaged pickles raise nearly anything
+    except Exception as error:  # damaged pickles raise almost any exception
         raise AtlasError(f"{path}: no list of names ({error}); write one name per line to a .txt") from None
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise AtlasError(f"{path}: no list of names; write one name per line to a .txt")
@@ -39,5 +39,5 @@ def read_names(path: Path) -> list[str]:
         raise AtlasError(f"{path}: '{twice}' occurs twice; keep one of them")
     for name in names:
         if name.startswith(("/", "\\")) or ".." in Path(name).parts:
-            raise AtlasError(f"{path}: '{name}' leads out of the folder of pictures; correct the name")
+            raise AtlasError(f"{path}: '{name}' is outside the folder of pictures; correct the name")
     return names

@@ -1,10 +1,10 @@
-"""`<images>_ocr.jsonl`: the words that optical character recognition found in every picture, one line each.
+"""`<images>_ocr.jsonl`: the words that optical character recognition found, one line per picture.
 
     {"image_id": ..., "size": [width, height], "source": "rapidocr 3.10.0",
      "tokens": [{"text": "EXIT", "box": [x1,y1,x2,y2], "confidence": 0.98, "look": [48 numbers 0..255]}, ...]}
 
-A token is one word without blanks; boxes are in pixels of the picture, x2 and y2 exclusive; `look` is the
-mean colour of 4 × 4 cells of the box, R,G,B by row and column, or [] where the pixels were not at hand. Words
+A token is one word without spaces; boxes are in pixels of the picture, x2 and y2 exclusive; `look` is the
+mean colour of 4 × 4 cells of the box, R,G,B by row and column, or [] if the pixels were not available. Words
 of published OCR also have `row`, the number of their entry there.
 """
 
@@ -34,12 +34,12 @@ class OcrToken:
     box: tuple[float, float, float, float]
     confidence: float = 1.0
     look: list[int] = field(default_factory=list)
-    row: int = -1  # number of the entry in the published OCR that it comes from; -1: none
+    row: int = -1  # number of its entry in the published OCR; -1: none
 
 
 @dataclass
 class OcrPicture:
-    """What was read in one picture; `size` is (width, height) in pixels."""
+    """The words of one picture; `size` is (width, height) in pixels."""
 
     image_id: str
     size: tuple[int, int]
@@ -48,7 +48,7 @@ class OcrPicture:
 
 
 def write_ocr(path: str | Path, pictures: Iterable[OcrPicture]) -> None:
-    """Write the file, pictures sorted by id, after checking it as `read_ocr` does."""
+    """Write the file, pictures sorted by id, after the same checks as in `read_ocr`."""
     rows = [asdict(p) for p in sorted(pictures, key=lambda p: p.image_id)]
     for row in rows:
         row["tokens"] = [{k: v for k, v in t.items() if (k, v) != ("row", -1)} for t in row["tokens"]]
@@ -57,13 +57,13 @@ def write_ocr(path: str | Path, pictures: Iterable[OcrPicture]) -> None:
 
 
 def read_ocr(path: str | Path) -> dict[str, OcrPicture]:
-    """Pictures by id. Raises AtlasError for a missing file or field, a double id, a value out of range."""
+    """Pictures by id. Raises AtlasError for a missing file or field, a duplicate id, a value out of range."""
     pictures: dict[str, OcrPicture] = {}
     for line, row in read_jsonl(path):
         picture = _picture(row, f"{path}: line {line}")
         if picture.image_id in pictures:
             raise AtlasError(
-                f"{path}: line {line}: image_id: '{picture.image_id}' occurs twice; run the OCR stage anew"
+                f"{path}: line {line}: image_id: '{picture.image_id}' occurs twice; run the OCR stage again"
             )
         pictures[picture.image_id] = picture
     return pictures
@@ -73,7 +73,7 @@ def _picture(row: Mapping[str, Any], where: str) -> OcrPicture:
     width, height = (int(v) for v in reals(row, "size", where, 2))
     rows = value(row, "tokens", where)
     if not isinstance(rows, list):
-        raise AtlasError(f"{where}: tokens: is no list; run the OCR stage again")
+        raise AtlasError(f"{where}: tokens: is not a list; run the OCR stage again")
     tokens = [_token(t, f"{where}: tokens: {i}") for i, t in enumerate(rows)]
     image_id = text_of(row, "image_id", where)
     return OcrPicture(image_id, (width, height), tokens, str(row.get("source", "")))
@@ -84,18 +84,18 @@ def _token(row: Mapping[str, Any], where: str) -> OcrToken:
     x1, y1, x2, y2 = reals(row, "box", where, 4)
     look = [int(v) for v in reals(row, "look", where, LOOK)] if row.get("look") else []
     if not text or text.split() != [text]:
-        raise AtlasError(f"{where}: text: {text!r} is not one word; split it at blanks")
+        raise AtlasError(f"{where}: text: {text!r} is not one word; split it at spaces")
     if not all(map(math.isfinite, (x1, y1, x2, y2))) or x2 <= x1 or y2 <= y1:
-        raise AtlasError(f"{where}: box: {[x1, y1, x2, y2]} has no area; run the OCR stage anew")
+        raise AtlasError(f"{where}: box: {[x1, y1, x2, y2]} has no area; run the OCR stage again")
     if not 0 <= confidence <= 1:
-        raise AtlasError(f"{where}: confidence: {confidence} is not within 0..1; run the OCR stage anew")
+        raise AtlasError(f"{where}: confidence: {confidence} is not within 0..1; run the OCR stage again")
     if look and (len(look) != LOOK or not all(0 <= v <= 255 for v in look)):
-        raise AtlasError(f"{where}: look: needs {LOOK} numbers of 0..255; run the OCR stage anew")
+        raise AtlasError(f"{where}: look: needs {LOOK} numbers in 0..255; run the OCR stage again")
     return OcrToken(text, (x1, y1, x2, y2), confidence, look, int(row.get("row", -1)))
 
 
 def look_of(picture_HWC: np.ndarray, box: tuple[float, float, float, float]) -> list[int]:
-    """Mean colours (R,G,B in 0..255) of 4 × 4 cells of a box, its edges rounded outwards to whole pixels."""
+    """Mean colours (R,G,B in 0..255) of 4 × 4 cells of a box, with edges rounded outwards to whole pixels."""
     from PIL import Image
 
     height, width = picture_HWC.shape[:2]

@@ -1,4 +1,4 @@
-"""Which patches of a picture show an object, by its box."""
+"""The patches of a picture that show an object, by its box."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from attention_atlas.data.corpus import Scene, SceneObject
 HALF = 0.5
 SHELL = ("wall", "floor", "ceiling")
 SIDES = ("left", "middle", "right")
-MIDDLE = 0.12  # of the width to either side of the centre: as people answer where a thing is
+MIDDLE = 0.12  # fraction of the width to either side of the centre that people call the middle
 
 
 def coverage(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """(N, rows, columns): share of each patch inside each box (pixels x1,y1,x2,y2, exclusive).
+    """(N, rows, columns): fraction of each patch inside each box (pixels x1,y1,x2,y2, exclusive).
 
-    size: width, height of the picture that the boxes refer to. Patches divide the picture evenly, so that a
-    resized picture needs no other boxes.
+    size: width, height of the picture that the boxes refer to. Patches divide the picture evenly, so the
+    boxes also hold for a resized picture.
     """
     rows, columns = shape
     box_N4 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -34,7 +34,7 @@ def coverage(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: tup
 
 
 def patches_of(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
-    """(rows · columns,) bool: patches at least half inside a box; a box without any has its best patch."""
+    """(rows · columns,) bool: patches at least half inside a box; for a box without any, its best patch."""
     out = np.zeros(shape, dtype=bool)
     for share in coverage(boxes, size, shape):
         chosen = share >= HALF
@@ -45,12 +45,11 @@ def patches_of(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: t
 
 
 def shown_on_patches(scene: Scene, shape: tuple[int, int], words: Mapping[str, int]) -> np.ndarray:
-    """(rows · columns, W) 0/1: which words are true of a patch: labels and attributes of what it shows, and
-    where it is (left, middle or right).
+    """(rows · columns, W) 0/1: the words true of a patch: labels and attributes of the objects it shows, and
+    its position (left, middle or right).
 
-    An object is shown by patches of which its box covers a quarter, walls, floor and ceiling by those of
-    which it covers half; a small one by any patch that holds half of its box. Boxes also cover what stands
-    before.
+    A patch shows an object if the object's box covers a quarter of it (walls, floor and ceiling: half), or if
+    it contains half of the box. Boxes include objects in front.
     """
     out = np.zeros((shape[0] * shape[1], len(words)), dtype=np.float32)
     for patch in range(len(out)):
@@ -71,6 +70,6 @@ def shown_on_patches(scene: Scene, shape: tuple[int, int], words: Mapping[str, i
 
 
 def asked_objects(example_phrases: Sequence[Sequence[int]], scene: Scene) -> list[SceneObject]:
-    """The visible objects that a question's phrases mean, in the scene's order."""
+    """The visible objects that a question's phrases refer to, in the scene's order."""
     wanted = {i for objects in example_phrases for i in objects}
     return [o for o in scene.objects if o.id in wanted]

@@ -1,13 +1,13 @@
-"""The only module that opens picture files, so that every model and figure sees the same pixels.
+"""The only module that opens picture files, so that all models and figures see the same pixels.
 
-`read_rgb` turns a picture as its EXIF orientation says, converts its samples to 8 bits and returns RGB:
+`read_rgb` applies the EXIF orientation, converts samples to 8 bits and returns RGB:
 
-- integers by their full range: 16-bit samples are divided by 257, so that 65535 becomes 255. Samples of 32
-  bits count as 16-bit ones if they lie within 0..65535 (Pillow returns some 16-bit files so), else as floats;
+- integers by their full range: 16-bit samples are divided by 257, so that 65535 becomes 255. 32-bit samples
+  are treated as 16-bit if within 0..65535 (Pillow returns some 16-bit files in this form), else as floats;
 - floats within 0..1 are multiplied by 255. Otherwise the smallest value becomes 0 and the largest 255. NaN
-  and -inf become 0 and inf becomes 255; none of them counts for the range;
+  and -inf become 0 and inf becomes 255; none of them affects the range;
 - palettes, CMYK, YCbCr and Lab are converted to RGB. An alpha channel is dropped, as torchvision and
-  transformers do. Of several frames the first is read.
+  transformers do. Only the first frame is read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 def read_rgb(path: str | Path) -> Image:
     """The picture in RGB, upright, 8 bits per channel.
 
-    Raises AtlasError for a file that is missing, truncated, too large or no picture.
+    Raises AtlasError for a file that is missing, truncated, too large or not a picture.
     """
     from PIL import ImageOps
 
@@ -40,21 +40,21 @@ def read_rgb(path: str | Path) -> Image:
             return _to_rgb(image, path)
         except AtlasError:
             raise
-        except Exception as error:  # Pillow's decoders raise nearly anything for damaged files
+        except Exception as error:  # Pillow's decoders raise almost any exception for damaged files
             raise AtlasError(
                 f"{path}: picture: is truncated or damaged ({_first_line(error)}); replace the file"
             ) from None
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) of `read_rgb(path)` in pixels. The pixels are decoded only if the picture is turned.
+    """(width, height) of `read_rgb(path)` in pixels. Decodes the pixels only if the picture is rotated.
 
-    Raises AtlasError for a file that is missing or no picture.
+    Raises AtlasError for a file that is missing or not a picture.
     """
     with _opened(path) as image:
         try:
             turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-        except Exception:  # a damaged EXIF block: read_rgb says what is wrong, or passes over it
+        except Exception:  # a damaged EXIF block: read_rgb reports or ignores it
             turned = True
         size: tuple[int, int] = image.size
     return read_rgb(path).size if turned else size
@@ -73,7 +73,7 @@ def encode_picture(picture: str | Path | np.ndarray, longest: int | None = None)
 
 
 def decode_picture(encoded: str) -> np.ndarray:
-    """(H,W,3) uint8 of what `encode_picture` returned."""
+    """The (H,W,3) uint8 pixels of a result of `encode_picture`."""
     from PIL import Image
 
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as opened:
@@ -107,12 +107,12 @@ def _to_rgb(image: Image, path: str | Path) -> Image:
     if image.mode[0] in "IF":  # I, I;16, I;16B, ..., F
         return fromarray(_eight_bits(np.asarray(image), path)).convert("RGB")
     if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # the transparent colour of a palette, which Pillow warns about
+        image = image.convert("RGBA")  # a palette's transparent colour, about which Pillow warns
     return image.convert("RGB")
 
 
 def _eight_bits(values: Any, path: str | Path) -> np.ndarray:
-    """(H,W) uint8 of one channel with more than 8 bits, by the rules of this module."""
+    """(H,W) uint8 from one channel with more than 8 bits, by the rules of this module."""
     if values.dtype.kind in "iu" and values.min() >= 0 and values.max() <= 65535:
         return np.rint(values / 257).astype(np.uint8)
     values = values.astype(np.float64)

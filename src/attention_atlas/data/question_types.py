@@ -1,4 +1,4 @@
-"""Types of questions: the 65 official ones (longest matching beginning), first word, the study's groups."""
+"""Question types: the 65 official ones (longest matching prefix), first word, and the study's groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OFFICIAL = (
     *("what room is", "what sport is", "what time", "what type of", "where are the", "where is the", "which"),
     *("who is", "why", "why is the", NONE),
 )
-# The study's groups, tried in this order: beginnings of the question.
+# The study's groups as prefixes of the question, tried in this order.
 GROUPS = {
     "how many": ("how many",),
     "what color": ("what color", "what is the color", "what are the color"),
@@ -51,7 +51,7 @@ def _beginnings() -> dict[tuple[str, ...], str]:
 
 
 def official_type(question: str) -> str:
-    """The longest of the 65 types that the question begins with.
+    """The longest of the 65 types that is a prefix of the question.
 
     >>> official_type("What color is the sofa?"), official_type("Whose dog is it?")
     ('what color is the', 'none of the above')

@@ -27,18 +27,18 @@ def read_stanford_paragraphs(
     require_images: bool = True,
     limit: int | None = None,
 ) -> Corpus:
-    """Read the corpus. White space inside a paragraph becomes single blanks.
+    """Read the corpus. White space inside a paragraph becomes single spaces.
 
-    A picture's path below `images` is the last folder and the file name of its `url`. An image with several
-    paragraphs keeps all of them. Images without a split are left out: the published file has a few.
+    A picture's path below `images` is the last folder and the file name of its `url`. Keeps all paragraphs of
+    an image. Omits images without a split (a few in the published file).
 
     Args:
         paragraphs: path of paragraphs_v1.json.
         splits: name of a split -> path of its JSON list of image ids.
         images: folder that holds VG_100K and VG_100K_2.
         keep_splits: the splits to read.
-        require_images: each picture must exist and gives width and height; else both are 0.
-        limit: number of images of each split to keep, the first in the file (None: all).
+        require_images: each picture must exist and sets width and height; else both are 0.
+        limit: maximum number of images per split, in file order (None: all).
 
     Raises:
         AtlasError: a file or field is missing, an id is in two splits or has no paragraph, or a paragraph has
@@ -73,7 +73,7 @@ def read_stanford_paragraphs(
     for image_id, listed in split_of.items():
         if image_id not in described:
             raise AtlasError(
-                f"{splits[listed]}: '{image_id}' has no paragraph in {paragraphs.name}; download both anew"
+                f"{splits[listed]}: '{image_id}' has no paragraph in {paragraphs.name}; download both again"
             )
     check_examples(examples, scenes, str(paragraphs))
     return Corpus(images, scenes, examples, name)
@@ -83,7 +83,7 @@ def _read_splits(splits: Mapping[str, str | Path]) -> dict[str, str]:
     """Image id -> split."""
     split_of: dict[str, str] = {}
     for split, path in splits.items():
-        check_split(split, "conf/data: reader: splits")
+        check_split(split, "read_stanford_paragraphs: splits")
         for image_id in map(str, _read_list(Path(path))):
             if split_of.setdefault(image_id, split) != split:
                 raise AtlasError(
@@ -98,14 +98,14 @@ def _read_list(path: Path) -> list[Any]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file anew") from None
+        raise AtlasError(f"{path}: not JSON ({error}); download the file again") from None
     if not isinstance(rows, list) or not rows:
-        raise AtlasError(f"{path}: not a list; download the file anew")
+        raise AtlasError(f"{path}: not a list; download the file again")
     return rows
 
 
 def _field(row: Any, name: str, where: str) -> str:
     value = row.get(name) if isinstance(row, dict) else None
     if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise AtlasError(f"{where}: {name}: field is missing or wrong; download the file anew")
+        raise AtlasError(f"{where}: {name}: field is missing or wrong; download the file again")
     return str(value)

@@ -1,6 +1,6 @@
 """Tell-Me-More (Ilinykh, Zarrieß and Schlangen 2019): five sentences on each of 5,702 ADE20K rooms.
 
-`sequences.csv` is tab-separated with quotation marks that mean themselves; `splits.json` maps an
+`sequences.csv` is tab-separated with literal quotation marks; `splits.json` maps an
 image_id to train (3,527), extra (1,293), val (441) or test (441). The pictures are ADE20K's.
 """
 
@@ -32,10 +32,10 @@ def read_tell_me_more(
 ) -> Corpus:
     """Read the corpus. The paragraph is d1 to d5 joined; the sentences are in `extra["sentences"]`.
 
-    `images` is the folder that holds ADE20K's `training/` and `validation/`; with `require_images` each
-    picture of `keep_splits` must exist and gives width and height, else both are 0. `limit` keeps the
-    first so many of each split. Raises AtlasError for a missing file or column, an image without a
-    split, an unknown split, a duplicated id, or a text without words.
+    `images` is the folder with ADE20K's `training/` and `validation/`; with `require_images` each picture of
+    `keep_splits` must exist and sets width and height, else both are 0. `limit` is the maximum number per
+    split, in file order. Raises AtlasError for a missing file or column, an image without a split, an unknown
+    split, a duplicate id, or a text without words.
     """
     sequences, splits, images = Path(sequences), Path(splits), Path(images)
     split_of = _read_splits(splits)
@@ -76,7 +76,7 @@ def read_tell_me_more(
 def _read_splits(path: Path) -> dict[str, str]:
     table = read_published(path)
     if not isinstance(table, dict):
-        raise AtlasError(f"{path}: not a table of image ids; download the file anew")
+        raise AtlasError(f"{path}: not a table of image ids; download the file again")
     for image_id, split in table.items():
         check_split(split, f"{path}: '{image_id}'")
     return table

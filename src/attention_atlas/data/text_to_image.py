@@ -29,26 +29,26 @@ def read_text_to_image(
     captions: int | None = 10,
     limit: int | None = None,
 ) -> Corpus:
-    """Read the corpus. A listed name is the path of a picture below `images` and of its captions below
-    `texts`, without ending; `image_id` is its last part.
+    """Read the corpus. A listed name is the path, without suffix, of a picture below `images` and of its
+    captions below `texts`; `image_id` is its last part.
 
-    names: split -> list of names (filenames.pickle or a .txt). Where no list is given for val, `val_share` of
-    the training pictures become val, drawn with `seed`. captions: the first so many of each picture (AttnGAN
-    takes 10 for CUB, 5 for COCO; null = all). boxes: the folder of CUB's images.txt and bounding_boxes.txt;
-    then `Example.extra["crop"]` is AttnGAN's square about the bird. A folder in the name (CUB's classes) is
-    the category. limit: the first so many pictures of each split. With `require_images` each picture must
-    exist and gives width and height, else both are 0.
-    Raises AtlasError for a missing file, a picture without captions or box, an id that occurs twice;
-    ConfigError for a number out of its range.
+    names: {split: list of names (filenames.pickle or a .txt)}. Without a list for val, a fraction `val_share`
+    of the training pictures, drawn with `seed`, becomes val. captions: maximum number per picture, in file
+    order (AttnGAN uses 10 for CUB, 5 for COCO; None: all). boxes: the folder of CUB's images.txt and
+    bounding_boxes.txt, which sets `Example.extra["crop"]` to AttnGAN's square around the bird. A folder in
+    the name (CUB's classes) is the category. limit: maximum number of pictures per split. With
+    `require_images` each picture must exist and sets width and height, else both are 0.
+    Raises AtlasError for a missing file, a picture without captions or box, or an id that occurs twice;
+    ConfigError for a number out of range.
     """
     images, texts = Path(images), Path(texts)
     if not 0 <= val_share < 1:
-        raise ConfigError(f"conf/data: val_share: {val_share} is not in [0, 1); correct the YAML")
+        raise ConfigError(f"read_text_to_image: val_share: {val_share} is not in [0, 1)")
     for key, number in (("captions", captions), ("limit", limit)):
         if number is not None and number < 1:
-            raise ConfigError(f"conf/data: {key}: {number} is less than 1; give a number or null")
+            raise ConfigError(f"read_text_to_image: {key}: {number} is less than 1; give a number or null")
     for split in names:
-        check_split(split, "conf/data: names")
+        check_split(split, "read_text_to_image: names")
     table = read_boxes(Path(boxes)) if boxes is not None else None
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
@@ -63,7 +63,7 @@ def read_text_to_image(
             extra: dict[str, Any] = {}
             if table is not None:
                 if path not in table:
-                    raise AtlasError(f"{boxes}/images.txt: no line for '{path}'; unpack the archive anew")
+                    raise AtlasError(f"{boxes}/images.txt: no line for '{path}'; unpack the archive again")
                 extra["crop"] = crop_square(table[path], width, height)
             for number, text in enumerate(_captions(texts / f"{row}.txt")[:captions]):
                 examples.append(Example(f"{image_id}.c{number}", image_id, text, extra=dict(extra)))
@@ -72,10 +72,10 @@ def read_text_to_image(
 
 
 def _split_names(names: Mapping[str, str | Path], val_share: float, seed: int) -> dict[str, list[str]]:
-    """Split -> names, in the order of the corpus' splits."""
+    """{split: names}, in the order of SPLITS."""
     found = {split: read_names(Path(names[split])) for split in SPLITS if split in names}
     if not found:
-        raise ConfigError("conf/data: names: no list of pictures; give e.g. train: .../filenames.pickle")
+        raise ConfigError("read_text_to_image: names: is empty; give e.g. train: .../filenames.pickle")
     if val_share and "val" not in found and "train" in found:
         rows = found["train"]
         drawn = np.random.default_rng(seed).permutation(len(rows))[: round(val_share * len(rows))]
@@ -93,9 +93,9 @@ def _category(row: str) -> str:
 
 
 def _captions(path: Path) -> list[str]:
-    """The lines of a caption file that hold words. Two broken characters stand for a gap, as in AttnGAN."""
+    """The non-empty lines of a caption file. Two broken characters count as a space, as in AttnGAN."""
     if not path.exists():
-        raise AtlasError(f"{path}: no such file; unpack the archive of captions anew")
+        raise AtlasError(f"{path}: no such file; unpack the archive of captions again")
     text = path.read_bytes().decode("utf-8", errors="replace").replace("\ufffd\ufffd", " ")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     kept = [line for line in lines if any(c.isalnum() for c in line)]

@@ -2,8 +2,8 @@
 
 Files: TextVQA_0.5.1_{train,val}.json ({"data": [{question_id, question, image_id, image_width, image_height,
 answers}]}), train_val_images/train_images/<image_id>.jpg, and TextVQA_Rosetta_OCR_v0.2_{train,val}.json
-({"data": [{image_id, ocr_info: [{word, bounding_box: {top_left_x, top_left_y, width, height}}]}]}, the box as
-shares of the picture).
+({"data": [{image_id, ocr_info: [{word, bounding_box: {top_left_x, top_left_y, width, height}}]}]}, the box
+relative to the picture's size).
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ def read_textvqa(
 ) -> Corpus:
     """Read the corpus.
 
-    parts: {name: {questions: path, split}}. The answers of TextVQA's test pictures are secret: of a part with
-    split `val`, `test_share` of the pictures are the split `test`: those whose ids have the lowest SHA-256
-    digests, the same ones for every seed. subset: at most so many questions of each split, drawn by `seed`
-    (none: all). file: a picture's path under `images`.
-    Raises AtlasError for a missing file, field or picture, and for a question id that occurs twice.
+    parts: {name: {questions: path, split}}. The answers to TextVQA's test questions are not public, so a
+    fraction `test_share` of the pictures of a part with split `val` becomes the split `test`: those whose ids
+    have the lowest SHA-256 digests, independently of the seed. subset: maximum number of questions per split,
+    drawn with `seed` (None: all). file: a picture's path below `images`.
+    Raises AtlasError for a missing file, field or picture, or a question id that occurs twice.
     """
     if subset is not None and subset < 1:
-        raise ConfigError(f"conf/data: subset: must be at least 1 or null, not {subset}")
+        raise ConfigError(f"read_textvqa: subset: must be at least 1 or null, not {subset}")
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for part, files in parts.items():
         split = str(files.get("split", "train"))
-        check_split(split, f"conf/data: parts: {part}")
+        check_split(split, f"read_textvqa: parts: {part}")
         if not files.get("questions"):
-            raise ConfigError(f"conf/data: parts: {part}: questions: is missing; give the path of the file")
+            raise ConfigError(f"read_textvqa: parts: {part}: questions: is missing; give the file's path")
         path = Path(files["questions"])
         rows = [_question(row, f"{path}: data: {i}") for i, row in enumerate(_data(path))]
         held: set[str] = set()
@@ -85,7 +85,7 @@ def read_textvqa(
     scenes = {i: s for i, s in scenes.items() if i in used}
     if require_images:
         for scene in scenes.values():
-            # The sizes in the file are of the original pictures, some of which were turned.
+            # The sizes in the file are those of the original pictures; some were rotated since.
             scene.width, scene.height = picture_size(Path(images) / scene.path)
     check_examples(examples, scenes, ", ".join(str(f.get("questions")) for f in parts.values()))
     return Corpus(Path(images), scenes, examples, name)
@@ -104,7 +104,7 @@ def _question(row: Any, where: str) -> tuple[Example, tuple[int, int]]:
 
 
 def _drawn(examples: Sequence[Example], scenes: Mapping[str, Scene], subset: int, seed: int) -> list[Example]:
-    """At most `subset` of each split, in file order."""
+    """At most `subset` examples per split, in file order."""
     kept: set[int] = set()
     count: dict[str, int] = {}
     for i in np.random.default_rng([seed, 2]).permutation(len(examples)).tolist():
@@ -117,8 +117,8 @@ def _drawn(examples: Sequence[Example], scenes: Mapping[str, Scene], subset: int
 
 @dataclass
 class RosettaOcr:
-    """Writes the words that TextVQA's authors publish. files: the JSON files. looks: take the colours of the
-    words from the pictures. longest: words of a picture."""
+    """Writes the words published by TextVQA's authors. files: the JSON files. looks: read the colours of the
+    words from the pictures. longest: maximum number of words per picture."""
 
     files: Sequence[str]
     looks: bool = True
@@ -129,20 +129,20 @@ class RosettaOcr:
         self.inputs = list(self.files)
 
     def extract(self, corpus: Corpus, out: Path, work: Path) -> None:
-        """Write the OCR file of the corpus's pictures; one that the files lack is an error."""
+        """Write the OCR file of the corpus. Raises AtlasError for a picture missing from the files."""
         found: dict[str, list[Any]] = {}
         for name in self.files:
             for i, row in enumerate(_data(Path(name))):
                 where = f"{name}: data: {i}"
                 image_id, words = identifier(row, "image_id", where), value(row, "ocr_info", where)
                 if not isinstance(words, list):  # [] of a picture without words
-                    raise AtlasError(f"{where}: ocr_info: is no list; download the file again")
+                    raise AtlasError(f"{where}: ocr_info: is not a list; download the file again")
                 if found.setdefault(image_id, words) is not words:
                     raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; keep one of the rows")
         pictures = []
         for image_id in sorted({e.image_id for e in corpus.examples}):
             if image_id not in found:
-                raise AtlasError(f"{self.files[0]}: image_id: no picture '{image_id}'; give its file too")
+                raise AtlasError(f"{self.files[0]}: image_id: no picture '{image_id}'; add its file")
             pictures.append(self._picture(corpus, image_id, found[image_id]))
         write_ocr(out, pictures)
 

@@ -1,7 +1,7 @@
 """VQAv2 (Goyal et al. 2017): questions and annotations in the published JSON layout, COCO pictures by number.
 
 A question's ten answers are in `answers`; `extra` has the official question type, the study's group, the
-annotators' most frequent answer and, where the list of complementary pairs is given, the id of the other
+annotators' most frequent answer and, if the list of complementary pairs is given, the id of the other
 question.
 """
 
@@ -36,20 +36,20 @@ def read_vqav2(
     """Read the corpus.
 
     parts: {picture set (train2014, val2014): {questions, annotations, split, pairs (optional)}}. VQAv2's test
-    answers are secret: of a part with split `val`, `test_share` of the pictures, drawn by `seed`, are the
-    split `test`. subset: at most so many questions of each group in each split, drawn by `seed` (none: all);
-    with pairs both questions of a pair or none. groups: only these (none: all). file: a picture's path under
-    `images`.
+    answers are not public, so a fraction `test_share` of the pictures of a part with split `val`, drawn with
+    `seed`, becomes the split `test`. subset: maximum number of questions per group and split, drawn with
+    `seed` (None: all); with pairs, both questions of a pair or neither. groups: only these (None: all). file:
+    a picture's path below `images`.
     Raises AtlasError for a missing file, a field that is missing, null or of another type, a question without
-    annotation or the reverse, one whose image differs between the two files, a duplicated id.
+    annotation or vice versa, an image id that differs between the two files, or a duplicate id.
     """
     if subset is not None and subset < 1:
-        raise ConfigError(f"conf/data: subset: must be at least 1 or null, not {subset}")
+        raise ConfigError(f"read_vqav2: subset: must be at least 1 or null, not {subset}")
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for part, files in parts.items():
         split = str(files.get("split", "train"))
-        check_split(split, f"conf/data: parts: {part}")
+        check_split(split, f"read_vqav2: parts: {part}")
         found = _part(part, files)
         numbers = sorted({int(e.extra["image"]) for e in found})
         held = _held(numbers, test_share, seed) if split == "val" else set()
@@ -76,25 +76,25 @@ def read_vqav2(
 def _part(part: str, files: Mapping[str, Any]) -> list[Example]:
     for field in ("questions", "annotations"):
         if not files.get(field):
-            raise ConfigError(f"conf/data: parts: {part}: {field}: is missing; give the path of the file")
+            raise ConfigError(f"read_vqav2: parts: {part}: {field}: is missing; give the file's path")
     questions = _by_id(Path(files["questions"]), "questions")
     annotations = _by_id(Path(files["annotations"]), "annotations")
     other = _pairs(Path(files["pairs"])) if files.get("pairs") else {}
     lost = sorted(set(questions) ^ set(annotations))
     if lost:
         where, what = ("annotations", "annotation") if lost[0] in questions else ("questions", "question")
-        raise AtlasError(f"{files[where]}: question {lost[0]}: no {what}; download both files anew")
+        raise AtlasError(f"{files[where]}: question {lost[0]}: no {what}; download both files again")
     out = []
     for question in sorted(questions):
         row, notes = questions[question], annotations[question]
         at = f"{files['questions']}: question {question}"
         words, image = text(row, "question", at), number(row, "image_id", at)
         at = f"{files['annotations']}: question {question}"
-        # Both published files have it; where only the questions do, nothing can contradict them.
+        # Both published files have it; compare only if the annotations do too.
         if "image_id" in notes and number(notes, "image_id", at) != image:
             raise AtlasError(
                 f"{at}: image_id: is {notes['image_id']}, but {image} in {files['questions']}; "
-                "give questions and annotations of one release"
+                "use questions and annotations of one release"
             )
         people = [answer(a, "answer", f"{at}: answers") for a in items(notes, "answers", at)]
         official = text(notes, "question_type", at) if notes.get("question_type") is not None else ""
@@ -136,7 +136,7 @@ def _held(numbers: Sequence[int], share: float, seed: int) -> set[int]:
 def _balanced(
     examples: Sequence[Example], scenes: Mapping[str, Scene], subset: int, seed: int
 ) -> list[Example]:
-    """At most `subset` of each split and group, in file order; pairs stay together."""
+    """At most `subset` examples per split and group, in file order; pairs stay together."""
     known = {e.id: e for e in examples}
     kept: set[str] = set()
     count: dict[tuple[str, str], int] = {}

@@ -1,7 +1,8 @@
 """Winoground (Thrush et al. 2022) as published: examples.jsonl (400 lines) and the folder images/.
 
-Each line is a quadruple: caption_0 and caption_1 hold the same words in another order, caption_i is true of
-image_i. Here two examples with the same `extra.pair`, each with its own picture; all are the split `test`.
+Each line is a quadruple: caption_0 and caption_1 have the same words in different order, and caption_i
+describes image_i. It becomes two examples with the same `extra.pair`, each with its own picture, in the split
+`test`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ def read_winoground(
     suffix: str = ".png",
     require_images: bool = True,
 ) -> Corpus:
-    """Read the corpus. images: folder of <image name><suffix>. Raises AtlasError for a missing file, a
-    field that is missing or null, a picture that occurs twice. That both captions hold the same words is not
-    checked."""
+    """Read the corpus. images: folder of <image name><suffix>. Raises AtlasError for a missing file, a field
+    that is missing or null, or a picture that occurs twice. Does not check that the captions share their
+    words."""
     path, folder = Path(examples), Path(images)
     scenes: dict[str, Scene] = {}
     found: list[Example] = []
@@ -39,11 +40,11 @@ def read_winoground(
             image = text(row, f"image_{i}", where)
             file = image if Path(image).suffix else f"{image}{suffix}"
             if image in scenes:
-                raise AtlasError(f"{where}: image_{i}: '{image}' occurs twice; download the file anew")
+                raise AtlasError(f"{where}: image_{i}: '{image}' occurs twice; download the file again")
             width, height = picture_size(folder / file) if require_images else (0, 0)
             scenes[image] = Scene(image, file, width, height, "test")
             found.append(Example(f"{pair}.{i}", image, caption, extra=dict(extra)))
     if not found:
-        raise AtlasError(f"{path}: holds no quadruple; download the file anew")
+        raise AtlasError(f"{path}: is empty; download the file again")
     check_examples(found, scenes, str(path))
     return Corpus(folder, scenes, found, name)

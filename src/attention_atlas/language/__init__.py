@@ -1,1 +1,1 @@
-"""Words, parses, noun phrases and spatial relations of English descriptions."""
+"""Words, parses, noun phrases and spatial relations in English descriptions."""

@@ -1,7 +1,7 @@
-"""How well parsed noun phrases and relations agree with gold: precision and recall.
+"""Agreement of parsed noun phrases and relations with gold: precision and recall.
 
 *Exact* compares character spans; *head* compares head words, so that "the lamp" and "the lamp on the
-table" agree. Gold that the parser cannot know (what a phrase means) plays no part here.
+table" agree. Ignores gold that the parser cannot know (what a phrase refers to).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attention_atlas.language.parsed import Parse, SpatialRelation
 
 @dataclass
 class Agreement:
-    """Counts over any number of texts; add them up with `+`."""
+    """Counts over any number of texts; combine them with `+`."""
 
     found: int = 0  # by the parser
     found_right: int = 0  # of these, in the gold
@@ -54,7 +54,7 @@ def phrases_exact(parse: Parse, gold: Sequence[Phrase]) -> Agreement:
 
 
 def phrases_head(parse: Parse, gold: Sequence[Phrase]) -> Agreement:
-    """Noun phrases with the same head word; several phrases of one head count each."""
+    """Noun phrases with the same head word; several phrases with one head each count."""
     heads = {p.root for p in parse.phrases}
     gold_heads = [_head(parse, p.start, p.end) for p in gold]
     return Agreement(
@@ -66,7 +66,7 @@ def phrases_head(parse: Parse, gold: Sequence[Phrase]) -> Agreement:
 
 
 def relations_exact(parse: Parse, gold: Sequence[Relation]) -> Agreement:
-    """Triples whose three spans are the same."""
+    """Triples with the same three spans."""
     found = {
         (parse.chars(*r.target), parse.chars(*r.relation), parse.chars(*r.landmark)) for r in parse.relations
     }
@@ -78,7 +78,7 @@ def relations_exact(parse: Parse, gold: Sequence[Relation]) -> Agreement:
 def relations_head(parse: Parse, gold: Sequence[Relation]) -> tuple[Agreement, int]:
     """Triples with the same head words of target and landmark and overlapping relation words.
 
-    Also how many of the pairs that agree have the same type. A gold triple agrees with at most one.
+    Also the number of these pairs with the same type. A gold triple agrees with at most one other.
     """
     left = list(parse.relations)
     agreed = same_type = 0
@@ -103,6 +103,6 @@ def _agree(parse: Parse, found: SpatialRelation, wanted: Relation) -> bool:
 
 
 def _head(parse: Parse, start: int, end: int) -> int:
-    """Head word of the characters [start, end); -1 where they touch no word."""
+    """Head word of the characters [start, end); -1 if they touch no word."""
     tokens = tokens_of(parse, start, end)
     return -1 if tokens is None else head_of(parse, *tokens)

@@ -1,4 +1,4 @@
-"""GloVe word vectors (Pennington et al. 2014), looked up only for the words that occur."""
+"""GloVe word vectors (Pennington et al. 2014), loaded only for the words that occur."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class GloveVectors:
     """
 
     def __init__(self, where: str) -> None:
-        self.path = Path(resolve_weights(where, "linker.vectors"))
+        self.path = Path(resolve_weights(where, "GloveVectors"))
         self._known: dict[str, np.ndarray | None] = {}
         self._rows: dict[str, int] | None = None
         self._matrix: np.ndarray | None = None
         self._lock = threading.Lock()
 
     def load(self, wanted: Iterable[str]) -> None:
-        """Look the words up; a text file is read once per call, so give all words at once."""
+        """Look up the words. Reads a text file once per call, so pass all words at once."""
         with self._lock:
             new = sorted(set(wanted) - set(self._known))
             if not new:
@@ -39,7 +39,7 @@ class GloveVectors:
                 self._known[word] = found.get(word)
 
     def get(self, word: str) -> np.ndarray | None:
-        """The vector of a lower-case word, None if GloVe lacks it."""
+        """The vector of a lower-case word, None if it is not in GloVe."""
         if word not in self._known:
             self.load([word])
         return self._known[word]
@@ -47,8 +47,8 @@ class GloveVectors:
     def of_phrase(self, text: str) -> np.ndarray:
         """(n, D) vectors of the known words of a phrase, in order.
 
-        Words are lower-cased; punctuation is left out; a word that GloVe lacks is tried in its parts
-        ("L-shaped" -> "l", "shaped") and otherwise left out. n may be 0.
+        Lower-cases words and drops punctuation. A word that is not in GloVe is split at hyphens
+        ("L-shaped" -> "l", "shaped"), or else dropped. n may be 0.
         """
         vectors = []
         for word in _content(text):
@@ -73,15 +73,15 @@ class GloveVectors:
             )
             if len(matrices) != 1 or len(indices) != 1:
                 raise AtlasError(
-                    f"{self.path}: want one *_emb.npy and one *_index.parquet, found {len(matrices)} and "
-                    f"{len(indices)}; give the folder of a GloVe package or a GloVe text file"
+                    f"{self.path}: expected one *_emb.npy and one *_index.parquet, found {len(matrices)} "
+                    f"and {len(indices)}; give the folder of a GloVe package or a GloVe text file"
                 )
             self._matrix = np.load(matrices[0], mmap_mode="r")
             self._rows = {w: i for i, w in enumerate(pd.read_parquet(indices[0])["index"])}
             if len(self._rows) != len(self._matrix):
                 raise AtlasError(
                     f"{self.path}: {len(self._rows)} words but {len(self._matrix)} vectors; "
-                    "install the package anew"
+                    "reinstall the package"
                 )
         return {w: np.asarray(self._matrix[self._rows[w]], "float64") for w in wanted if w in self._rows}
 

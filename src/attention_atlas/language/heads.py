@@ -1,4 +1,4 @@
-"""From characters to tokens, and the head word of a span."""
+"""Character spans to token spans, and the head word of a span."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def tokens_of(parse: Parse, start: int, end: int) -> tuple[int, int] | None:
 
 
 def head_of(parse: Parse, start: int, end: int) -> int:
-    """The token of [start, end) whose head lies outside: the head word of the span.
+    """The token of [start, end) whose head is outside: the head word of the span.
 
-    Where the parser made no constituent of the span there are several; the first noun among them is
-    taken, or the first of all.
+    If the span is not a constituent of the parse there are several: the first noun among them is used, or
+    else the first.
     """
     tokens = parse.tokens
     tops = [i for i in range(start, end) if not start <= tokens[i].head < end or tokens[i].head == i]

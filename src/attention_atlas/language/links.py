@@ -1,4 +1,4 @@
-"""`links.jsonl`: which regions each noun phrase was linked to. The only module that writes and reads it."""
+"""`links.jsonl`: the regions linked to each noun phrase. The only module that writes and reads it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attention_atlas.files import read_jsonl, write_jsonl
 
 @dataclass
 class PhraseLink:
-    """Token span [start, end), its words, the linked regions (ascending) and the top similarity."""
+    """Token span [start, end), its words, the linked regions (ascending) and the highest similarity."""
 
     start: int
     end: int
@@ -24,7 +24,7 @@ class PhraseLink:
 
 @dataclass
 class Links:
-    """All links of one example by one method. Phrases that could not be linked are absent."""
+    """All links of one example by one method, without the phrases that could not be linked."""
 
     id: str
     method: str
@@ -32,7 +32,7 @@ class Links:
 
 
 def write_links(path: str | Path, links: Iterable[Links]) -> None:
-    """Write one example per line (a temporary file, then a rename). Scores keep six decimals."""
+    """Write one example per line, atomically. Scores keep six decimals."""
     rows = []
     for item in links:
         row = dataclasses.asdict(item)
@@ -43,8 +43,8 @@ def write_links(path: str | Path, links: Iterable[Links]) -> None:
 
 
 def read_links(path: str | Path) -> list[Links]:
-    """Read and validate. Raises AtlasError for a missing file or field, a duplicated (id, method), an
-    empty span or a link without regions."""
+    """Read and validate. Raises AtlasError for a missing file or field, a duplicate (id, method), an empty
+    span or a link without regions."""
     result: list[Links] = []
     seen: set[tuple[str, str]] = set()
     for line, row in read_jsonl(path):
@@ -52,17 +52,17 @@ def read_links(path: str | Path) -> list[Links]:
         try:
             item = Links(row["id"], row["method"], [PhraseLink(**entry) for entry in row["links"]])
         except KeyError as error:
-            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file anew") from None
+            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file again") from None
         except TypeError as error:
-            raise AtlasError(f"{where}: links: wrong fields ({error}); write the file anew") from None
+            raise AtlasError(f"{where}: links: wrong fields ({error}); write the file again") from None
         if (item.id, item.method) in seen:
-            raise AtlasError(f"{where}: id: '{item.id}' occurs twice for {item.method}; write the file anew")
+            raise AtlasError(f"{where}: id: '{item.id}' occurs twice for {item.method}; write the file again")
         seen.add((item.id, item.method))
         for entry in item.links:
             if not 0 <= entry.start < entry.end or not entry.regions or min(entry.regions) < 0:
                 raise AtlasError(
                     f"{where}: links: '{entry.text}' has span [{entry.start},{entry.end}] and regions "
-                    f"{entry.regions}; write the file anew"
+                    f"{entry.regions}; write the file again"
                 )
         result.append(item)
     return result

@@ -29,9 +29,9 @@ def parse_texts(
 ) -> list[Parse]:
     """Parse each text; results in the order of `ids`.
 
-    `model` is the name of an installed spaCy English pipeline or a path to one. `nesting` is explained
-    in `phrases.noun_phrases`. Raises AtlasError when the pipeline is absent or has no parser, and for a
-    text without words.
+    `model` is the name of an installed spaCy English pipeline or a path to one. `nesting`: see
+    `phrases.noun_phrases`. Raises AtlasError for a missing pipeline, one without a parser, or a text without
+    words.
     """
     from spacy.tokens import Doc
 
@@ -46,7 +46,7 @@ def parse_texts(
         found = words(text)
         if not found:
             raise AtlasError(f"parse: example '{id_}': text: has no words; give a text or remove the row")
-        # Given words, not text: the pipeline can then not split words in another way than words() does.
+        # Pass words, not text, so that the pipeline keeps the tokenisation of words().
         spaces = [a.end < b.start for a, b in itertools.pairwise(found)] + [False]
         doc = Doc(nlp.vocab, words=[w.text for w in found], spaces=spaces)
         doc.user_data["offsets"] = [(w.start, w.end) for w in found]
@@ -69,7 +69,7 @@ def _tokens(doc: Doc) -> list[Token]:
 
 @lru_cache(maxsize=2)
 def load_pipeline(model: str = MODEL) -> Language:
-    """A spaCy pipeline with tagger and parser; parts that are not used here are left out."""
+    """A spaCy pipeline with tagger and parser, without the components that are not used here."""
     import spacy
 
     try:
@@ -88,14 +88,14 @@ def load_pipeline(model: str = MODEL) -> Language:
 
 
 def write_parses(path: str | Path, parses: Iterable[Parse]) -> None:
-    """Write one parse per line (a temporary file, then a rename)."""
+    """Write one parse per line, atomically."""
     write_jsonl(path, (dataclasses.asdict(p) for p in parses))
 
 
 def read_parses(path: str | Path) -> list[Parse]:
     """Read and validate `parse.jsonl`.
 
-    Raises AtlasError for a missing file or field, a duplicated id, or a span outside the tokens.
+    Raises AtlasError for a missing file or field, a duplicate id, or a span outside the tokens.
     """
     parses: list[Parse] = []
     seen: set[str] = set()
@@ -109,11 +109,11 @@ def read_parses(path: str | Path) -> list[Parse]:
                 [_relation(r) for r in row["relations"]],
             )
         except KeyError as error:
-            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file anew") from None
+            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file again") from None
         except TypeError as error:
-            raise AtlasError(f"{where}: wrong fields ({error}); write the file anew") from None
+            raise AtlasError(f"{where}: wrong fields ({error}); write the file again") from None
         if parse.id in seen:
-            raise AtlasError(f"{where}: id: '{parse.id}' occurs twice; write the file anew")
+            raise AtlasError(f"{where}: id: '{parse.id}' occurs twice; write the file again")
         seen.add(parse.id)
         n = len(parse.tokens)
         spans = [(p.start, p.end) for p in parse.phrases]
@@ -121,8 +121,8 @@ def read_parses(path: str | Path) -> list[Parse]:
         for start, end in spans:
             if not 0 <= start < end <= n:
                 raise AtlasError(
-                    f"{where}: id '{parse.id}': span [{start},{end}] lies outside its {n} tokens; "
-                    "write the file anew"
+                    f"{where}: id '{parse.id}': span [{start},{end}] is outside its {n} tokens; "
+                    "write the file again"
                 )
         parses.append(parse)
     return parses

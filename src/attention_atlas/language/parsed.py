@@ -1,4 +1,4 @@
-"""What the analysis of a text holds: words, noun phrases on all nesting levels, spatial relations."""
+"""The analysis of a text: words, noun phrases on all nesting levels, spatial relations."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Token:
 class NounPhrase:
     """A noun phrase [start, end) in tokens with its head word `root`.
 
-    `level` counts the phrases that properly contain it (0 = outermost); `stop` is true when Appendix B
-    of "Attention as Grounding", or being a pronoun, excludes it from grounding.
+    `level` counts the phrases that properly contain it (0 = outermost); `stop` is true if it is excluded from
+    grounding, by Appendix B of "Attention as Grounding" or as a pronoun.
     """
 
     start: int

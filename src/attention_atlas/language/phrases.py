@@ -4,8 +4,8 @@ spaCy's noun chunks are flat: "a window with white lace curtains" gives "a windo
 "white lace curtains". The paper ("Attention as Grounding", section 4) also counts the phrase around
 both, so every chunk is extended by what its head governs in the dependency tree.
 
-Real captions make the parser slip: it hangs an "and" on the phrase before it, or begins a phrase with the
-comma that precedes it. So each phrase is trimmed to its own words.
+On real captions the parser makes mistakes: it attaches an "and" to the preceding phrase, or starts a phrase
+with the comma before it. So each phrase is trimmed to its own words.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from spacy.tokens import Doc, Span, Token
 
 # Appendix B lists each of these bare and with an article ("a right", "the right", "each side"); a phrase
-# that contains any of them is left out, so the bare words are enough. Exact words: "corners" is kept.
+# that contains any of them is excluded, so the bare words are enough. Exact words: "corners" is kept.
 _STOP_WORDS = "right left top bottom back front far close side background foreground middle corner"
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 NESTING = ("all", "flat", "full")
 _CONJUNCTIONS = frozenset(["and", "or", "nor", "but", "and/or", "&"])
-_POST_MODIFIERS = ("prep", "acl", "relcl")  # what makes a chunk longer to its right
+_POST_MODIFIERS = ("prep", "acl", "relcl")  # dependencies that extend a chunk to the right
 
 
 def noun_phrases(doc: Doc, nesting: str = "all") -> list[NounPhrase]:
     """Noun phrases of a parsed text, sorted by start, longest first.
 
     `nesting`: 'flat' = spaCy's noun chunks; 'full' = one phrase per chunk, with its prepositional and
-    clausal post-modifiers; 'all' = both, and coordinations ("a lamp and a clock") as one phrase more.
+    clausal post-modifiers; 'all' = both, and coordinations ("a lamp and a clock") as further phrases.
 
-    A phrase neither begins nor ends with punctuation or a conjunction such as "and" (its head excepted, as in
-    "50 %"), and it holds at least one letter or digit.
+    A phrase neither begins nor ends with punctuation or a conjunction such as "and" (except for its head, as
+    in "50 %"), and contains at least one letter or digit.
     """
     if nesting not in NESTING:
         raise AtlasError(f"nesting: '{nesting}' is unknown; choose one of {', '.join(NESTING)}")
@@ -70,7 +70,7 @@ def is_stopped(phrase: Span, root: Token) -> bool:
 
 
 def _full_end(root: Token) -> int:
-    """Where the phrase headed by `root` ends with its post-modifiers, a coordination left out."""
+    """End of the phrase headed by `root`, with its post-modifiers but without coordinated phrases."""
     end = root.i + 1
     for child in root.rights:
         if child.dep_ in _POST_MODIFIERS:
@@ -81,7 +81,7 @@ def _full_end(root: Token) -> int:
 
 
 def _coordination_end(chunk: Span) -> int | None:
-    """Where "a and b (and c)" ends if `chunk` is its first member and the members are nouns."""
+    """End of "a and b (and c)" if `chunk` is its first member and the members are nouns."""
     root = chunk.root
     members = [t for t in root.conjuncts if t.pos_ in ("NOUN", "PROPN", "PRON")]
     if not members or members[0].i < root.i:
@@ -99,10 +99,10 @@ def trimmed(doc: Doc, start: int, end: int, root: int) -> tuple[int, int]:
 
 
 def _is_edge(token: Token) -> bool:
-    # The tag too: ".A" at the beginning of a sentence is one token, which is no punctuation by its letters.
+    # Check the tag too: ".A" at the start of a sentence is one token, which is_punct does not recognise.
     return token.is_punct or token.pos_ == "PUNCT" or token.lower_ in _CONJUNCTIONS
 
 
 def has_words(span: Span) -> bool:
-    """Whether a span holds a letter or digit: the parser takes the hyphen of "counter - top" for a noun."""
+    """Whether a span contains a letter or digit (the parser tags the hyphen of "counter - top" as a noun)."""
     return any(character.isalnum() for character in span.text)

@@ -4,9 +4,9 @@ The paper takes them from a trained labeller whose models are no longer publishe
 same triples (annotation scheme of Kolomiyets et al. 2013): a spatial expression, the noun phrase it
 takes (landmark) and the noun phrase that is located (target). Expressions are in `spatial_terms.py`.
 
-Everything lies within one sentence. A triple is kept in whatever order its parts stand in the text
-("On the table there is a lamp" is relation-landmark-target); `SpatialRelation.order` tells which, and a
-metric on causal self-attention must take the order into account.
+A triple stays within one sentence. Its parts may occur in any order ("On the table there is a lamp" is
+relation-landmark-target); `SpatialRelation.order` gives the order, which metrics on causal self-attention
+must take into account.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NOMINAL = ("NOUN", "PROPN", "PRON", "NUM")
 _PRENOMINAL = ("det", "amod", "compound", "nummod", "poss", "nmod", "predet", "quantmod", "advmod")
 _RELATIVE = ("that", "which", "who")
-# "a lot of books", "one of the chairs", "a chest of drawers": what stands after "of" is what is meant.
+# "a lot of books", "one of the chairs", "a chest of drawers": the noun after "of" is meant.
 _QUANTITIES = """
 lot lots couple pair pairs set sets number row bunch group piece pieces plenty variety one two three four some
 few many most all both each several chest chests
@@ -60,7 +60,7 @@ def _triple(
     governor = span.root.head
     if span.root.dep_ == "agent" and span.root.head.lower_ not in ("surrounded", "flanked", "bordered"):
         return None
-    if start <= governor.i < end:  # the expression is the root of its sentence: nothing is located
+    if start <= governor.i < end:  # the expression is the root of its sentence and locates nothing
         return None
     if span[0].lower_ == "from" and governor.lower_ not in SUSPENDING:
         return None
@@ -82,9 +82,9 @@ def _triple(
 
 
 def noun_span(head: Token, joined: bool = False) -> tuple[int, int]:
-    """The flat noun phrase of `head`, with "of ..." after a word of quantity.
+    """The flat noun phrase of `head`, including "of ..." after a quantity word.
 
-    With `joined` it reaches over all members of a coordination that it opens.
+    With `joined` it spans all members of a coordination that starts with it.
     """
     start = head.i
     for child in sorted(head.lefts, key=lambda t: -t.i):
@@ -102,14 +102,14 @@ def noun_span(head: Token, joined: bool = False) -> tuple[int, int]:
 
 
 def _landmark(doc: Doc, start: int, end: int) -> Token | None:
-    """The noun that the expression takes: a prepositional object, or the noun phrase right after it."""
+    """The expression's landmark: a prepositional object, or the noun phrase right after it."""
     for token in reversed(doc[start:end]):
         for child in token.rights:
             if child.i >= end and child.dep_ in ("pobj", "pcomp", "dobj") and child.pos_ in _NOMINAL:
                 return child
     if end < len(doc) and doc[end].sent == doc[start].sent:
         token = doc[end]
-        # A parser slip ("next to" as a conjunction): the noun phrase that begins here.
+        # A parser error ("next to" as a conjunction): use the noun phrase that starts here.
         while token.dep_ in _PRENOMINAL and token.head.i > token.i:
             token = token.head
         if token.pos_ in _NOMINAL and token.left_edge.i <= end <= token.i and token.dep_ != "nsubj":
@@ -118,14 +118,14 @@ def _landmark(doc: Doc, start: int, end: int) -> Token | None:
 
 
 def _target(governor: Token, expression: Token) -> Token | None:
-    """The noun that is located, found by climbing from what governs the expression."""
+    """The located noun, found by climbing from the expression's governor."""
     token = governor
-    for _ in range(8):  # a tree of this depth is a parser slip
+    for _ in range(8):  # a deeper tree is a parser error
         if token.pos_ in ("VERB", "AUX"):
             found = _target_of_verb(token, expression)
             if found is not None:
                 return found
-        # "to the left, next to the bed": a place word locates nothing itself, climb over it.
+        # "to the left, next to the bed": a place word is not a target, so climb past it.
         elif token.pos_ in _NOMINAL and token.lower_ not in STOP_WORDS:
             return token
         if token.head == token:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spacy.tokens import Doc
 
-# Expressions divided by ';'; (a|b) is either word. The longest that matches wins.
+# Expressions separated by ';'; (a|b) is either word. The longest match wins.
 _REGION = """
 on; upon; onto; in; inside; inside of; within; into; at; against; along; around; throughout; through; amid;
 over by; up against; all over; all around; surrounded by; flanked by; bordered by; attached to; from;
@@ -37,7 +37,7 @@ next to; near; near to; close to; close by; beside; besides; by; far from; away 
 adjacent to; alongside; along side; side by side with; in the vicinity of; at a distance from
 """
 
-# "in red", "in style", "on display": such landmarks are no places.
+# "in red", "in style", "on display": such landmarks are not places.
 _NOT_PLACES = """
 color colour colors colours style shape pattern design tone addition general line row rows size total
 display use theme way case fact order mind nature time day night shade shades pair pairs variety
@@ -45,7 +45,7 @@ appearance detail direction red blue green white black brown yellow grey gray be
 """
 NOT_PLACES = frozenset(_NOT_PLACES.split())
 
-# "from" locates only what hangs: "lamps hanging from the ceiling".
+# "from" locates only hanging things: "lamps hanging from the ceiling".
 _SUSPENDING = "hang hangs hanging hung hanged suspended dangling dangles suspends protruding"
 SUSPENDING = frozenset(_SUSPENDING.split())
 
@@ -60,7 +60,7 @@ def _expand(pattern: str) -> list[tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def terms() -> dict[tuple[str, ...], str]:
-    """Lower-case words of each expression -> its type."""
+    """{lower-case words of an expression: its type}."""
     table: dict[tuple[str, ...], str] = {}
     for kind, text in (("region", _REGION), ("direction", _DIRECTION), ("distance", _DISTANCE)):
         for pattern in text.split(";"):
@@ -78,8 +78,8 @@ def _longest() -> int:
 def term_at(doc: Doc, i: int) -> tuple[int, str] | None:
     """(number of words, type) of the longest expression that begins at token i, or None.
 
-    One-word expressions must be tagged as prepositions (or adverbs that govern one), so that "the left"
-    or "a close" do not count; particles ("turned on") never do.
+    One-word expressions must be tagged as prepositions (or adverbs that govern one), which excludes "the
+    left" or "a close"; particles ("turned on") never count.
     """
     lower = [t.lower_ for t in doc[i : i + _longest()]]
     for length in range(len(lower), 0, -1):

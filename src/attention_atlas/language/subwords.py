@@ -1,8 +1,8 @@
-"""Sub-words: a byte-level BPE trained here or loaded, and attention over pieces brought back to words.
+"""Sub-words: a byte-level BPE trained here or loaded, and aggregation of attention from pieces to words.
 
-From pieces to words we sum over the source pieces of a word (a word receives what its pieces receive) and
-take the mean over its target pieces (each piece is generated from one distribution). Which piece belongs to
-which word is decided by character offsets, never by comparing strings, so repeated words stay apart.
+Attention is summed over the source pieces of a word (a word receives what its pieces receive) and averaged
+over its target pieces (each piece is generated from one distribution). Pieces are assigned to words by
+character offsets, never by comparing strings, so repeated words stay separate.
 
 Axes: L layers, H heads, Q rows, K keys, T target words, S source words.
 """
@@ -22,14 +22,14 @@ from attention_atlas.language.words import Word, words
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token: it opens and closes every text
+END_OF_TEXT = "<|endoftext|>"  # GPT-2's only special token: it starts and ends every text
 SCHEMA = "atlas.subwords/1"
 Span = tuple[int, int]
 
 
 class Subwords:
-    """A byte-level BPE with the interface of a vocabulary: `len`, `save`, `load`. `end` is GPT-2's one
-    marker."""
+    """A byte-level BPE with the interface of Vocabulary: `len`, `save`, `load`. `end` is the id of
+    END_OF_TEXT."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         end = tokenizer.token_to_id(END_OF_TEXT)
@@ -44,7 +44,7 @@ class Subwords:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         if size < 257:
-            raise AtlasError(f"conf/train: pieces: {size} is below the 257 that bytes and the marker need")
+            raise AtlasError(f"Subwords: pieces: {size} is less than 257 (the bytes and the marker)")
         tokenizer = Tokenizer(models.BPE())
         # As GPT-2: words carry their leading space, and offsets do not include it.
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -74,7 +74,7 @@ class Subwords:
         return int(self.tokenizer.get_vocab_size())
 
     def encode(self, text: str) -> tuple[list[int], list[str], list[Span]]:
-        """Ids, the pieces as they read in the text, and their character offsets; no marker."""
+        """Ids, the pieces as they appear in the text, and their character offsets; without the marker."""
         coded = self.tokenizer.encode(text, add_special_tokens=False)
         spans = [(int(start), int(end)) for start, end in coded.offsets]
         return list(coded.ids), [text[slice(*trimmed(text, *span))] for span in spans], spans
@@ -94,14 +94,14 @@ class Subwords:
         try:
             value: Any = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise AtlasError(f"{path}: not JSON ({error}); train the model anew") from None
+            raise AtlasError(f"{path}: not JSON ({error}); retrain the model") from None
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            raise AtlasError(f"{path}: schema: is not {SCHEMA}; train the model anew")
+            raise AtlasError(f"{path}: schema: is not {SCHEMA}; retrain the model")
         return cls(Tokenizer.from_str(json.dumps(value["tokenizer"])))
 
 
 def trimmed(text: str, start: int, end: int) -> Span:
-    """The offsets without white space at either side (GPT-2's pieces carry the space before a word)."""
+    """The offsets without surrounding white space (GPT-2's pieces include the space before a word)."""
     while start < end and text[start].isspace():
         start += 1
     while end > start and text[end - 1].isspace():
@@ -110,13 +110,13 @@ def trimmed(text: str, start: int, end: int) -> Span:
 
 
 def piece_words(text: str, offsets: Sequence[Span], found: Sequence[Word] | None = None) -> list[int]:
-    """The index of the word (of `words(text)`) that each piece belongs to, −1 for none.
+    """The index of the word (in `words(text)`) of each piece, −1 for none.
 
-    A piece that reaches over two words belongs to the one it shares most characters with, the first of
-    equals: GPT-2 cuts "don't" into "don" and "'t", spaCy into "do" and "n't", so "don" goes to "do". A
-    character of several bytes may be cut into pieces with the same offsets; each belongs to the character's
-    word. A piece that is nothing but the space before a word belongs to that word, as in GPT-2's longer
-    pieces; other white space belongs to none.
+    A piece across two words belongs to the one with which it shares most characters (the first on a tie):
+    GPT-2 splits "don't" into "don" and "'t", spaCy into "do" and "n't", so "don" goes to "do". A multi-byte
+    character may be split into pieces with the same offsets; each belongs to the character's word. A piece
+    that is only the space before a word belongs to that word, as in GPT-2's longer pieces; other white space
+    belongs to none.
     """
     found = words(text) if found is None else found
     starts = {word.start: i for i, word in enumerate(found)}
@@ -144,7 +144,7 @@ def to_words(
     """
     if attn_LHQK.shape[2:] != (len(row_of_Q), len(key_of_K)):
         raise AtlasError(
-            f"sub-words: attention {attn_LHQK.shape} does not fit {len(row_of_Q)} rows and "
+            f"sub-words: attention {attn_LHQK.shape} does not match {len(row_of_Q)} rows and "
             f"{len(key_of_K)} keys; give one group per row and key"
         )
     key_KS = (np.asarray(key_of_K)[:, None] == np.arange(keys)).astype(np.float32)

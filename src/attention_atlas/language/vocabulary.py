@@ -1,4 +1,4 @@
-"""Words to ids and back. Ids 0..3 are PAD, BOS, EOS and UNK in every model; words start at 4."""
+"""Mapping words to ids and back. Ids 0..3 are PAD, BOS, EOS and UNK in every model; words start at 4."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 
 class Vocabulary:
-    """An ordered list of words; `len()` counts the four special ids too."""
+    """An ordered list of words; `len()` includes the four special ids."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
         self._ids = {word: i for i, word in enumerate(self.words, start=len(SPECIALS))}
         if len(self._ids) != len(self.words):
             twice = next(w for w, n in Counter(self.words).items() if n > 1)
-            raise AtlasError(f"vocabulary: word '{twice}' occurs twice; write the vocabulary anew")
+            raise AtlasError(f"vocabulary: word '{twice}' occurs twice; remove one")
 
     @classmethod
     def build(cls, texts: Iterable[Sequence[str]], min_count: int = 1) -> Vocabulary:
@@ -40,7 +40,7 @@ class Vocabulary:
         return word in self._ids
 
     def encode(self, words: Iterable[str]) -> list[int]:
-        """Ids of the words alone (no BOS or EOS); a word that is not in the vocabulary becomes UNK."""
+        """Ids of the words, without BOS and EOS; a word outside the vocabulary becomes UNK."""
         return [self._ids.get(word, UNK) for word in words]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -68,7 +68,7 @@ class Vocabulary:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise AtlasError(f"{path}: not JSON ({error}); train the model anew") from None
+            raise AtlasError(f"{path}: not JSON ({error}); retrain the model") from None
         if not isinstance(value, dict) or value.get("schema") != "atlas.vocab/1":
-            raise AtlasError(f"{path}: schema: is not atlas.vocab/1; train the model anew")
+            raise AtlasError(f"{path}: schema: is not atlas.vocab/1; retrain the model")
         return cls(value["words"])

@@ -1,4 +1,4 @@
-"""Where weights are: an installed data package, a path, or a hub id."""
+"""Locating weights: an installed data package, a path, or a hub id."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _PREFIX = "package:"
 
 
 def resolve_weights(where: str, field: str) -> str:
-    """The path or hub id that `where` means.
+    """The path or hub id for `where`.
 
-    `package:NAME/FOLDER` is a folder or file inside an installed package, whose code is not run; anything
-    else is returned as it is when it exists on disk or looks like a hub id. `field` names the
-    configuration field in the AtlasError raised for an absent package or path.
+    `package:NAME/FOLDER` is a folder or file inside an installed package, whose code is not executed;
+    anything else is returned unchanged if it exists on disk or looks like a hub id. `field` is the name used
+    in the AtlasError for a missing package or path.
     """
     if where.startswith(_PREFIX):
         package, _, inner = where.removeprefix(_PREFIX).partition("/")
@@ -27,7 +27,9 @@ def resolve_weights(where: str, field: str) -> str:
             )
         path = Path(next(iter(spec.submodule_search_locations))) / inner
         if not path.exists():
-            raise AtlasError(f"{field}: '{package}' holds no '{inner}'; correct the name or give a path")
+            raise AtlasError(
+                f"{field}: '{package}' does not contain '{inner}'; correct the name or give a path"
+            )
         return str(path)
     if not Path(where).expanduser().exists() and (where.startswith((".", "/", "~")) or where.count("/") > 1):
         raise AtlasError(f"{field}: '{where}' does not exist; correct the path")

@@ -1,4 +1,4 @@
-"""Word vectors in files: GloVe's and FastText's text form, and FastText's binary models."""
+"""Word vector files: the text format of GloVe and FastText, and FastText's binary models."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from attention_atlas.errors import AtlasError
 
 
 def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """The vectors (D,) float64 of those of the `wanted` words that a text file has.
+    """The vectors (D,) float64 of the `wanted` words that occur in a text file.
 
     A line is "word v1 ... vD". A first line of two whole numbers, as in FastText's .vec files, is the header.
-    Raises AtlasError for a line of another length than the lines before it.
+    Raises AtlasError for a line whose length differs from the lines before it.
     """
     wanted = set(wanted)
     found: dict[str, np.ndarray] = {}
@@ -34,8 +34,8 @@ def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
                 size = len(vector)
             if len(vector) != size or size == 0:
                 raise AtlasError(
-                    f"{path}: line {number}: '{word}' has not the {size} numbers of the lines "
-                    "before; download the file anew"
+                    f"{path}: line {number}: '{word}' does not have {size} numbers like the lines "
+                    "before; download the file again"
                 )
             found[word] = vector
     return found
@@ -44,9 +44,9 @@ def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
 class FastText:
     """FastText vectors (Bojanowski et al. 2017) from a `.vec` text file or a `.bin` model.
 
-    A `.bin` model also makes vectors for words that it has never seen, from their character n-grams, as M4C
-    uses it; gensim reads it into memory as a whole. A `.vec` file has no n-grams: a word it lacks gets zeros.
-    `field` names the configuration field in error messages.
+    A `.bin` model also computes vectors of unseen words from their character n-grams, as in M4C; gensim loads
+    it into memory completely. A `.vec` file has no n-grams: unknown words get zeros. `field` is the name used
+    in error messages.
     """
 
     def __init__(self, path: str | Path, field: str = "fasttext") -> None:
@@ -61,7 +61,7 @@ class FastText:
             )
 
     def __call__(self, words: Sequence[str]) -> np.ndarray:
-        """(len(words), D) float32. Raises AtlasError when a .vec file knows none of them."""
+        """(len(words), D) float32. Raises AtlasError if a .vec file contains none of them."""
         if self.path.suffix == ".bin":
             model = _binary_model(self.path)
             return np.stack([model.get_vector(word) for word in words]).astype(np.float32)
@@ -74,7 +74,7 @@ class FastText:
         return np.stack([found.get(word, none) for word in words]).astype(np.float32)
 
 
-@lru_cache(maxsize=1)  # several gigabytes, and asked for once per split
+@lru_cache(maxsize=1)  # several gigabytes, and requested once per split
 def _binary_model(path: Path) -> Any:
     try:
         from gensim.models.fasttext import load_facebook_vectors
@@ -85,6 +85,6 @@ def _binary_model(path: Path) -> Any:
         ) from None
     try:
         return load_facebook_vectors(str(path))
-    except Exception as error:  # gensim raises many kinds for a damaged file
+    except Exception as error:  # gensim raises various exceptions for a damaged file
         first = (str(error).splitlines() or ["damaged"])[0]
-        raise AtlasError(f"{path}: not a FastText model ({first}); download the file anew") from None
+        raise AtlasError(f"{path}: not a FastText model ({first}); download the file again") from None

@@ -1,4 +1,4 @@
-"""The one tokenizer of the project: spaCy's English rules, which need no model.
+"""The word tokenizer of the project: spaCy's English rules, which need no model.
 
 Models, parses and attention rows all use these words, so that model token i, parsed token i and
 attention row i are the same word.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Word:
-    """A word and its place: `text == source[start:end]`, offsets in characters."""
+    """A word and its position: `text == source[start:end]`, offsets in characters."""
 
     text: str
     start: int
@@ -24,10 +24,10 @@ class Word:
 
 
 def words(text: str) -> list[Word]:
-    """Split `text` into words and punctuation marks. White space belongs to no word.
+    """Split `text` into words and punctuation marks, without white space.
 
-    spaCy keeps a run of two or more spaces, or a line break, as a token of its own; such tokens are
-    left out here and, in the same way, from every parse.
+    spaCy keeps a run of two or more spaces, or a line break, as a separate token; these are dropped here and,
+    in the same way, in every parse.
     """
     return [Word(t.text, t.idx, t.idx + len(t.text)) for t in _tokenizer()(text) if not t.is_space]
 

@@ -1,1 +1,1 @@
-"""Linking noun phrases to image regions: one file per method."""
+"""Linking noun phrases to image regions, one file per method."""

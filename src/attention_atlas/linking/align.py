@@ -1,8 +1,8 @@
-"""From gold phrases (character spans) to parsed phrases (token spans).
+"""Aligning gold phrases (character spans) with parsed phrases (token spans).
 
-A parsed phrase takes the gold phrase of the same span; failing that, the gold phrases with the same
-head word ("a lamp" and "a lamp on the table" both mean the lamp). A coordination without a gold phrase of
-its own ("a lamp and a clock") means what its members mean. A parsed phrase with neither has no gold.
+A parsed phrase gets the gold phrase with the same span, or else the gold phrases with the same head word ("a
+lamp" and "a lamp on the table" both refer to the lamp). A coordination without its own gold phrase ("a lamp
+and a clock") gets the gold of its members. Otherwise a parsed phrase has no gold.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attention_atlas.language.parsed import NounPhrase, Parse
 def gold_objects(
     parse: Parse, phrases: Sequence[NounPhrase], gold: Sequence[Phrase]
 ) -> list[frozenset[int] | None]:
-    """Object ids that each phrase means; an empty set where gold says 'none', None where gold is silent."""
+    """Object ids of each phrase; an empty set if gold says 'none', None without gold."""
     matches = match_phrases(parse, phrases, [(g.start, g.end) for g in gold])
     return [frozenset(o for i in found for o in gold[i].objects) if found else None for found, _ in matches]
 
@@ -25,7 +25,7 @@ def gold_objects(
 def match_phrases(
     parse: Parse, phrases: Sequence[NounPhrase], spans: Sequence[tuple[int, int]]
 ) -> list[tuple[list[int], str]]:
-    """For each phrase the indices of the gold spans it takes and how: 'span', 'head', 'members' or ''."""
+    """For each phrase the indices of its gold spans and how they match: 'span', 'head', 'members' or ''."""
     exact: dict[tuple[int, int], list[int]] = {}
     by_head: dict[int, list[int]] = {}
     for i, (start, end) in enumerate(spans):
@@ -47,7 +47,7 @@ def match_phrases(
 
 
 def _shortest(candidates: list[int], spans: Sequence[tuple[int, int]]) -> list[int]:
-    """Of several gold phrases with one head the innermost: the longer ones may add other objects."""
+    """The innermost of several gold phrases with one head, because longer ones may add other objects."""
     if not candidates:
         return []
     return [min(candidates, key=lambda i: (spans[i][1] - spans[i][0], i))]

@@ -1,4 +1,4 @@
-"""What a linking method is, and the rule that turns similarities into links.
+"""The interface of linking methods, and the rule that turns similarities into links.
 
 Axes: P phrases of one text, N regions (or their descriptions) of its image.
 """
@@ -19,9 +19,9 @@ from attention_atlas.regions.features_file import Regions
 
 @dataclass
 class LinkContext:
-    """One text with the regions of its image: everything a linker may look at.
+    """The input of a linker: one text with the regions of its image.
 
-    `texts[i]` are the words of `phrases[i]`; `descriptions[r]` names region r in words.
+    `texts[i]` are the words of `phrases[i]`; `descriptions[r]` describes region r.
     """
 
     parse: Parse
@@ -33,11 +33,11 @@ class LinkContext:
 
 
 class Linker(ABC):
-    """Scores phrases against region descriptions; higher is more similar, NaN is 'cannot say'.
+    """Scores phrases against region descriptions; higher is more similar, NaN is undefined.
 
-    `name` goes into links.jsonl and the tables; `measure` names the score. Similarities that differ by
-    no more than `tolerance` are ties, and every region tied at the top is linked. Every linker's
-    constructor accepts `device` (a torch device name or 'auto'), because the stage passes it to all.
+    `name` is used in links.jsonl and the tables; `measure` names the score. Similarities within `tolerance`
+    are ties, and all regions tied for the maximum are linked. Every linker's constructor accepts `device` (a
+    torch device name or 'auto'), because the stage passes it to all of them.
     """
 
     name: str
@@ -45,22 +45,22 @@ class Linker(ABC):
     tolerance: float
 
     def prepare(self, strings: Iterable[str]) -> None:  # noqa: B027  (a linker may need no preparation)
-        """Compute, in batches, what `similarity` needs of these strings. Each string is done once."""
+        """Precompute, in batches and once per string, what `similarity` needs for these strings."""
 
     @abstractmethod
     def similarity(self, phrases: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
         """(P, N) float64 similarities."""
 
     def similarity_in(self, context: LinkContext) -> np.ndarray:
-        """(P, N) similarities of one example; only linkers that see more than words replace this."""
+        """(P, N) similarities of one example; override it in linkers that use more than words."""
         return self.similarity(context.texts, context.descriptions)
 
 
 def link(similarity_PN: np.ndarray, tolerance: float) -> list[list[int]]:
-    """Regions linked to each phrase: all whose similarity lies within `tolerance` of the row's maximum.
+    """Regions linked to each phrase: all with a similarity within `tolerance` of the row's maximum.
 
-    The paper (section 4) links several objects when their cosine is the same, as for "six chairs" whose
-    regions carry one label. NaN never links; a row of NaN gives no link. Region order is ascending.
+    The paper (section 4) links several objects if their cosine is the same, as for "six chairs" whose regions
+    have the same label. NaN is never linked; a row of NaN gives no link. Regions are in ascending order.
     """
     if similarity_PN.ndim != 2:
         raise AtlasError(f"similarity: {similarity_PN.ndim} axes; give phrases x regions")
@@ -73,9 +73,9 @@ def link(similarity_PN: np.ndarray, tolerance: float) -> list[list[int]]:
 
 
 def cosine(a_PD: np.ndarray, b_ND: np.ndarray) -> np.ndarray:
-    """(P, N) cosine similarities; NaN where a vector is zero or NaN (nothing known of the words)."""
+    """(P, N) cosine similarities; NaN where a vector is zero or NaN (no known words)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         a_PD = a_PD / np.linalg.norm(a_PD, axis=1, keepdims=True)
         b_ND = b_ND / np.linalg.norm(b_ND, axis=1, keepdims=True)
-    # einsum, not BLAS: the same pair of vectors gives the same bits wherever it stands in the matrix.
+    # einsum, not BLAS: bit-identical results for a pair of vectors at any position in the matrix.
     return np.einsum("pd,nd->pn", a_PD, b_ND)

@@ -20,9 +20,9 @@ class BertScoreLinker(Linker):
     With unit vectors x_i of the phrase's pieces and y_j of the description's and weights w:
     precision = sum_j w_j max_i x_i.y_j / sum_j w_j over the description, recall the same over the
     phrase, F1 their harmonic mean (equations 1 to 3). [CLS] and [SEP] are encoded but never matched.
-    `layer` picks the hidden state (0 = embeddings, -1 = last). `idf` weighs pieces by
-    log((M+1)/(df+1)) over the M strings of the first `prepare`; else all weights are 1. No baseline
-    rescaling: it is monotone and would change no link.
+    `layer` selects the hidden state (0 = embeddings, -1 = last). `idf` weights pieces by log((M+1)/(df+1))
+    over the M strings of the first `prepare`; else all weights are 1. There is no baseline rescaling, because
+    it is monotone and would not change the links.
     """
 
     measure = "F1"
@@ -39,7 +39,7 @@ class BertScoreLinker(Linker):
     ) -> None:
         self.name, self.tolerance = name, tolerance
         self.layer, self.idf, self.batch, self.device = layer, idf, batch, device
-        self.path = resolve_weights(model, "linker.model")
+        self.path = resolve_weights(model, "BertScoreLinker: model")
         self._encoder: Any = None
         self._tokenizer: Any = None
         self._vectors: dict[str, np.ndarray] = {}  # (T, D) unit rows
@@ -61,7 +61,7 @@ class BertScoreLinker(Linker):
         self.prepare([*phrases, *descriptions])
         if not phrases or not descriptions:
             return np.zeros((len(phrases), len(descriptions)))
-        # Each distinct string once: identical labels then have identical scores, bit for bit.
+        # Each distinct string once, so that identical labels have bit-identical scores.
         rows, columns = list(dict.fromkeys(phrases)), list(dict.fromkeys(descriptions))
         row_P = np.array([rows.index(text) for text in phrases])
         column_N = np.array([columns.index(text) for text in descriptions])
@@ -77,7 +77,7 @@ class BertScoreLinker(Linker):
             recall_RM = np.einsum("rt,rtm->rm", weight_RT, best_RTM) / weight_RT.sum(1)[:, None]
             precision_RM = np.einsum("ms,rms->rm", weight_MS, best_RMS) / weight_MS.sum(1)
             score_RM = 2 * precision_RM * recall_RM / (precision_RM + recall_RM)
-        # A string without word pieces matches nothing.
+        # A string without word pieces has no match.
         score_RM[~real_RT.any(1)] = np.nan
         score_RM[:, ~real_MS.any(1)] = np.nan
         return score_RM[row_P][:, column_N]
@@ -89,7 +89,7 @@ class BertScoreLinker(Linker):
         return np.array([weights.get(piece, self._unseen) for piece in self._pieces[text]])
 
     def _pad(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(M, S, D) vectors, (M, S) weights (0 in the padding) and (M, S) True where a piece is."""
+        """(M, S, D) vectors, (M, S) weights (0 for padding) and (M, S) True for pieces."""
         longest = max(1, *(len(self._pieces[t]) for t in texts))
         dim = next(iter(self._vectors.values())).shape[1]
         vectors, weights = np.zeros((len(texts), longest, dim)), np.zeros((len(texts), longest))
@@ -119,12 +119,12 @@ class BertScoreLinker(Linker):
         except (OSError, ValueError) as error:  # ValueError: a folder without a tokenizer or model type
             reason = str(error).strip().splitlines()[0]
             raise AtlasError(
-                f"linker.model: '{self.path}' cannot be loaded ({reason}); give a folder or hub id"
+                f"BertScoreLinker: model: '{self.path}' cannot be loaded ({reason}); give a folder or hub id"
             ) from None
         layers = self._encoder.config.num_hidden_layers
         if not -layers - 1 <= self.layer <= layers:
             raise AtlasError(
-                f"linker.layer: {self.layer} is not in the model; choose 0 (embeddings) to {layers}"
+                f"BertScoreLinker: layer: {self.layer} is not in the model; choose 0 (embeddings) to {layers}"
             )
         self._encoder.to(resolve_device(self.device, "link"))
 

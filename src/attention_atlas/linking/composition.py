@@ -1,4 +1,4 @@
-"""What glove_add and glove_multiply share: one vector per string, compared by cosine."""
+"""The base of glove_add and glove_multiply: one vector per string, compared by cosine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from attention_atlas.linking.base import Linker, cosine
 
 
 class GloveLinker(Linker):
-    """Composes word vectors into one phrase vector. A string without any known word gives NaN.
+    """Composes word vectors into one phrase vector. A string without known words gives NaN.
 
-    `device` is accepted as by every linker, and not needed: this is a table look-up.
+    `device` is unused: this is a table look-up.
     """
 
     measure = "cos"

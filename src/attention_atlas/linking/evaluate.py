@@ -1,8 +1,8 @@
 """Table 2 of "Attention as Grounding": mAP@K and accuracy of a linking method against gold.
 
-*All phrases* are every noun phrase that the parser found, pronouns and stopped ones included: an
-unlinkable one counts as wrong, as in the paper (27, 82 and 87 of 196 are its 13.78, 41.84 and 44.39 %).
-*Linkable phrases* are those not stopped that mean at least one region.
+*All phrases* are all noun phrases of the parser, including pronouns and stopped ones: an unlinkable one
+counts as wrong, as in the paper (27, 82 and 87 of 196 are its 13.78, 41.84 and 44.39 %). *Linkable phrases*
+are those that are not stopped and refer to at least one region.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from attention_atlas.regions.features_file import FeaturesFile
 
 @dataclass
 class LinkScores:
-    """Per-phrase outcomes of one method; arrays run over all parsed phrases of the evaluated examples.
+    """Per-phrase results of one method; arrays over all parsed phrases of the evaluated examples.
 
     `right`: a linked region is gold; `strict`: all linked regions are gold; `ap`: average precision;
-    `chance_right`, `chance_ap`: their expectation for a random ranking. All are 0 for unlinkable ones.
+    `chance_right`, `chance_ap`: their expectation for a random ranking. All are 0 for unlinkable phrases.
     """
 
     method: str
@@ -39,7 +39,7 @@ class LinkScores:
     chance_right: list[float] = field(default_factory=list)
     chance_ap: list[float] = field(default_factory=list)
     how: list[str] = field(default_factory=list)  # alignment of each phrase with gold
-    regions: int = 0  # K: the most regions of an image
+    regions: int = 0  # K: maximum number of regions of an image
 
     def rows(self, draws: int = 2000, seed: int = 0) -> list[dict[str, object]]:
         """Tidy rows: metric, condition (all | linkable), value, ci_low, ci_high, n, chance.
@@ -72,7 +72,7 @@ class LinkScores:
         return table
 
     def coverage(self) -> dict[str, float]:
-        """Share of parsed phrases that took their gold by span, head word, members, or had none."""
+        """Fractions of parsed phrases aligned by span, head word or members, or without gold."""
         n = max(1, len(self.how))
         return {name or "none": self.how.count(name) / n for name in ("span", "head", "members", "")}
 
@@ -87,7 +87,7 @@ def evaluate(
 ) -> LinkScores:
     """Score `linker` against gold: `read_gold_csv(...)`, or None for the gold of a rendered world.
 
-    Only examples with gold are used; raises AtlasError when there are none.
+    Uses only examples with gold; raises AtlasError if there are none.
     """
     if gold is None:
         gold = {e.id: gold_spans(e.phrases) for e in corpus.examples if e.phrases}
@@ -135,15 +135,15 @@ def evaluate(
 
 
 def average_precision(similarity_N: np.ndarray, relevant_N: np.ndarray) -> float:
-    """AP@K = sum over k of P_k (R_k - R_(k-1)), K = all N regions by falling similarity (eq. 4).
+    """AP@K = sum over k of P_k (R_k - R_(k-1)), K = all N regions by decreasing similarity (eq. 4).
 
-    The paper writes m, the number of phrases, as the upper bound; the sum runs over ranks. Regions with
-    equal similarity share one cut-off, so their order in the file cannot matter. NaN ranks last.
-    Raises AtlasError when nothing is relevant.
+    The paper writes m, the number of phrases, as the upper bound, but the sum is over ranks. Regions with
+    equal similarity share one cut-off, so their order in the file has no effect. NaN ranks last. Raises
+    AtlasError if no region is relevant.
     """
     total = int(relevant_N.sum())
     if total == 0:
-        raise AtlasError("average precision: no region is relevant; leave the phrase out")
+        raise AtlasError("average precision: no region is relevant; exclude the phrase")
     score_N = np.where(np.isnan(similarity_N), -np.inf, similarity_N)
     order = np.argsort(-score_N, kind="stable")
     hits_K = np.cumsum(relevant_N[order])
@@ -156,10 +156,10 @@ def average_precision(similarity_N: np.ndarray, relevant_N: np.ndarray) -> float
 
 
 def chance_average_precision(relevant: int, regions: int) -> float:
-    """Expected AP of a random order without ties, `relevant` of `regions` being right.
+    """Expected AP of a random order without ties, with R = `relevant` of N = `regions` relevant.
 
-    At rank k a relevant region has on average 1 + (k-1)(R-1)/(N-1) relevant ones up to it; averaged over
-    ranks: (H_N + (R-1)/(N-1) (N - H_N)) / N with the harmonic number H_N.
+    Up to and including a relevant region at rank k there are on average 1 + (k-1)(R-1)/(N-1) relevant ones;
+    averaged over ranks: (H_N + (R-1)/(N-1) (N - H_N)) / N with the harmonic number H_N.
     """
     if regions == 1:
         return float(relevant)

@@ -8,7 +8,7 @@ from attention_atlas.linking.composition import GloveLinker
 
 
 class GloveAddLinker(GloveLinker):
-    """Cosine of sums. Words that GloVe lacks are left out of the sum."""
+    """Cosine of sums, ignoring words that are not in GloVe."""
 
     @staticmethod
     def compose(words_ND: np.ndarray) -> np.ndarray:

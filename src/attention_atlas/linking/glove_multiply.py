@@ -8,7 +8,7 @@ from attention_atlas.linking.composition import GloveLinker
 
 
 class GloveMultiplyLinker(GloveLinker):
-    """Cosine of products. Words that GloVe lacks are left out of the product."""
+    """Cosine of products, ignoring words that are not in GloVe."""
 
     @staticmethod
     def compose(words_ND: np.ndarray) -> np.ndarray:

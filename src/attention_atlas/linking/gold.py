@@ -1,4 +1,4 @@
-"""Links known from a rendered world: the calibration that every text-based linker is measured against."""
+"""Links known from a rendered world: the upper bound for text-based linkers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from attention_atlas.linking.base import LinkContext, Linker
 
 
 class GoldLinker(Linker):
-    """1 where a region shows an object that the phrase means (`features.gold`), NaN elsewhere.
+    """1 where a region shows an object of the phrase (`features.gold`), NaN elsewhere.
 
-    A phrase that means no detected object gets no link. Needs a corpus with gold phrases.
-    `device` is accepted as by every linker, and not needed.
+    A phrase without a detected object gets no link. Needs a corpus with gold phrases. `device` is unused.
     """
 
     measure = "gold"
@@ -24,7 +23,7 @@ class GoldLinker(Linker):
         self.name, self.tolerance = name, tolerance
 
     def similarity(self, phrases: Sequence[str], descriptions: Sequence[str]) -> np.ndarray:
-        raise AtlasError("linker gold: words alone hold no gold; call similarity_in with the example")
+        raise AtlasError("linker gold: words alone have no gold; call similarity_in with the example")
 
     def similarity_in(self, context: LinkContext) -> np.ndarray:
         if context.example is None or not context.example.phrases:

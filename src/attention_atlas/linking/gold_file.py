@@ -1,4 +1,4 @@
-"""What is right: gold regions of each phrase, from a rendered world or from a user's CSV."""
+"""Gold regions of each phrase, from a rendered world or from a user's CSV file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attention_atlas.linking.base import LinkContext
 
 @dataclass
 class GoldSpan:
-    """A hand-linked phrase: characters [start, end) of the text and its regions (none = unlinkable)."""
+    """A manually linked phrase: characters [start, end) of the text and its regions (none = unlinkable)."""
 
     start: int
     end: int
@@ -28,18 +28,18 @@ class GoldSpan:
 
 @dataclass
 class GoldPhrase:
-    """Gold of one parsed phrase. `how` it was found: span, head, members, or '' when gold is silent."""
+    """Gold of one parsed phrase. `how` it was matched: span, head, members, or '' without gold."""
 
     regions: frozenset[int]
     how: str
 
 
 def read_gold_csv(path: str | Path) -> dict[str, list[GoldSpan]]:
-    """Gold links of one's own: example id -> spans.
+    """Read a user's gold links: {example id: spans}.
 
     Columns: `example_id`; `start`, `end` (character offsets into the text, end exclusive); and `regions`
     (0-based indices into the image's regions in features.h5) or `objects` (SceneObject ids), several
-    divided by spaces, empty for a phrase that has none. Raises AtlasError naming line and column.
+    separated by spaces, empty for a phrase without any. Raises AtlasError naming line and column.
     """
     path = Path(path)
     if not path.exists():
@@ -48,7 +48,7 @@ def read_gold_csv(path: str | Path) -> dict[str, list[GoldSpan]]:
     columns, rows = csv_rows(path)
     for name in ("example_id", "start", "end"):
         if name not in columns:
-            raise AtlasError(f"{path}: {name}: column is missing; want example_id,start,end,regions")
+            raise AtlasError(f"{path}: {name}: column is missing; expected example_id,start,end,regions")
     if not {"regions", "objects"} & set(columns):
         raise AtlasError(f"{path}: regions: column is missing; add it, or a column objects")
     for line, row in rows:
@@ -70,13 +70,13 @@ def read_gold_csv(path: str | Path) -> dict[str, list[GoldSpan]]:
 def _numbers(text: str | None, where: str, count: int | None = None) -> list[int]:
     parts = (text or "").split()
     if not all(p.isdecimal() for p in parts) or (count is not None and len(parts) != count):
-        wanted = "one whole number" if count == 1 else "whole numbers divided by spaces"
+        wanted = "one whole number" if count == 1 else "whole numbers separated by spaces"
         raise AtlasError(f"{where}: '{text or ''}' is not {wanted}; correct it")
     return [int(p) for p in parts]
 
 
 def gold_spans(phrases: Iterable[Phrase]) -> list[GoldSpan]:
-    """Gold phrases of a rendered world in the same form."""
+    """Gold phrases of a rendered world in the same format."""
     return [GoldSpan(p.start, p.end, objects=frozenset(p.objects)) for p in phrases]
 
 
@@ -85,7 +85,7 @@ def gold_of_context(
 ) -> list[GoldPhrase]:
     """Gold regions of each parsed phrase (alignment: align.py). Several regions may show one object.
 
-    Raises AtlasError when a gold region does not exist in the image.
+    Raises AtlasError if a gold region does not exist in the image.
     """
     count = context.regions.count
     shown = context.regions.gold[:count]

@@ -24,9 +24,8 @@ def link_corpus(
 ) -> list[Links]:
     """Links of every parsed example, in the order of `parses`.
 
-    Phrases that Appendix B stops are not linked. `threshold`: a region's attribute is part of its
-    description when its confidence is above it. Raises AtlasError for a parse without an example or an
-    image without features.
+    Skips phrases that Appendix B stops. `threshold`: minimum confidence (exclusive) of an attribute in a
+    region's description. Raises AtlasError for a parse without an example or an image without features.
     """
     result = []
     for context, similarity_PN in similarities(parses, corpus, features, linker, threshold):
@@ -67,14 +66,14 @@ def similarities(
 def contexts(
     parses: Sequence[Parse], corpus: Corpus, features: FeaturesFile, threshold: float = 0.1
 ) -> Iterator[LinkContext]:
-    """What the linkers see of each example whose picture has regions (see `features.skipped`)."""
+    """The linkers' input for each example whose picture has regions (see `features.skipped`)."""
     examples = {e.id: e for e in corpus.examples}
     skipped = set(features.skipped)
     for parse in parses:
         example = examples.get(parse.id)
         if example is None:
             raise AtlasError(
-                f"parse: id '{parse.id}' is not in data set '{corpus.name}'; run the parse stage anew"
+                f"parse: id '{parse.id}' is not in data set '{corpus.name}'; run the parse stage again"
             )
         if example.image_id in skipped:
             continue

@@ -23,7 +23,7 @@ class SentenceTransformerLinker(Linker):
     ) -> None:
         self.name, self.tolerance = name, tolerance
         self.batch, self.device = batch, device
-        self.path = resolve_weights(model, "linker.model")
+        self.path = resolve_weights(model, "SentenceTransformerLinker: model")
         self._model: Any = None
         self._vectors: dict[str, np.ndarray] = {}
 
@@ -39,7 +39,8 @@ class SentenceTransformerLinker(Linker):
             except (OSError, ValueError) as error:  # ValueError: a folder without a tokenizer or model type
                 reason = str(error).strip().splitlines()[0]
                 raise AtlasError(
-                    f"linker.model: '{self.path}' cannot be loaded ({reason}); give a folder or hub id"
+                    f"SentenceTransformerLinker: model: '{self.path}' cannot be loaded ({reason}); "
+                    "give a folder or hub id"
                 ) from None
         vectors = self._model.encode(new, batch_size=self.batch, show_progress_bar=False)
         self._vectors.update(zip(new, np.asarray(vectors, "float64"), strict=True))
@@ -52,6 +53,6 @@ class SentenceTransformerLinker(Linker):
         return cosine(*vectors)
 
     def _vector(self, text: str) -> np.ndarray:
-        """NaN for a text without words, such as a region without a name: the model would answer anyway."""
+        """NaN for a text without words, such as an unnamed region; the model would return a vector."""
         vector = self._vectors[text]
         return vector if any(c.isalnum() for c in text) else np.full_like(vector, np.nan)

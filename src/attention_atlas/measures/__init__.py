@@ -1,1 +1,1 @@
-"""Metrics over stored attention: one file each, tidy rows out (see docs/metrics.md)."""
+"""Metrics of stored attention, one file each, as tidy rows (see docs/metrics.md)."""

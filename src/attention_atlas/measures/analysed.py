@@ -1,4 +1,4 @@
-"""`Study`: everything a metric may look at, opened lazily and indexed once per example."""
+"""`Study`: the data that metrics use, opened lazily and indexed once per example."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attention_atlas.progress import progress
 
 
 class Axis(Protocol):
-    """Tokens, their roles and the word each belongs to (-1 none), of one axis of one example."""
+    """Tokens, their roles and word indices (-1 for none) of one axis of one example."""
 
     @property
     def tokens(self) -> Any: ...
@@ -32,7 +32,7 @@ class Axis(Protocol):
 
 
 class Store(Protocol):
-    """What a metric needs of `attention_atlas.recording.AttentionStore`."""
+    """The part of `attention_atlas.recording.AttentionStore` that metrics need."""
 
     @property
     def ids(self) -> Any: ...
@@ -46,12 +46,12 @@ class Store(Protocol):
 
 @dataclass
 class Study:
-    """A store with the language, links and regions of its examples.
+    """An attention store with the parses, links and regions of its examples.
 
-    `causal` names the kinds whose row i sees keys 0..i only. `image_ids` maps example id -> image id; without
-    it every example is its own image. `linker` and `regions` (where they come from) are names for the
-    summary. Intervals resample images `resamples` times from `seed`.
-    Raises AtlasError when the store holds an example that another file lacks, or was dumped from other words.
+    `causal`: the kinds whose row i sees keys 0..i only. `image_ids`: {example id: image id}; without it every
+    example is its own image. `linker` and `regions` (their source) are names for the summary. Intervals
+    resample images `resamples` times with `seed`.
+    Raises AtlasError if another file lacks an example of the store, or if the words differ.
     """
 
     store: Store
@@ -71,7 +71,7 @@ class Study:
     def __post_init__(self) -> None:
         self.model = self.model or str(self.store.attrs.get("model", ""))
         if not len(self.store.ids):
-            raise AtlasError("attention store: holds no examples; dump at least one")
+            raise AtlasError("attention store: has no examples; dump at least one")
         for id_ in self.store.ids:
             if id_ not in self.parses:
                 raise AtlasError(
@@ -80,7 +80,7 @@ class Study:
                 )
             if self.image_ids and id_ not in self.image_ids:
                 raise AtlasError(
-                    f"corpus: no example '{id_}', which the attention store holds; use its corpus"
+                    f"corpus: no example '{id_}', which is in the attention store; use its corpus"
                 )
 
     @cached_property
@@ -89,7 +89,7 @@ class Study:
 
     @cached_property
     def image_of(self) -> dict[str, int]:
-        """Example id -> row of its image in the bootstrap."""
+        """{example id: row of its image in the bootstrap}."""
         names = {id_: self.image_ids.get(id_, id_) for id_ in self.ids}
         numbers = {name: i for i, name in enumerate(sorted(set(names.values())))}
         return {id_: numbers[name] for id_, name in names.items()}
@@ -103,19 +103,19 @@ class Study:
         return resampling_matrix(self.images, self.resamples, self.seed)
 
     def item(self, id_: str) -> Item:
-        """The example without its attention."""
+        """The example without attention."""
         words = len(self.parses[id_].tokens)
         for link in self.links.get(id_, ()):
             if not 0 <= link.start < link.end <= words:
                 raise AtlasError(
-                    f"links: example '{id_}': phrase [{link.start},{link.end}] lies outside its {words} "
+                    f"links: example '{id_}': phrase [{link.start},{link.end}] is outside its {words} "
                     "words; link and dump the same parse"
                 )
         areas = None if self.areas is None else self.areas(self.image_ids.get(id_, id_))
         return Item(id_, self.image_of[id_], self.parses[id_], self.links.get(id_, ()), areas)
 
     def stream(self, kinds: Sequence[str]) -> Iterator[tuple[Item, str]]:
-        """(item, kind) for every example and kind, each read once; `item.kinds[kind]` holds the attention."""
+        """Yield (item, kind) for every example and kind, each read once; attention is `item.kinds[kind]`."""
         for kind in kinds:
             if kind not in self.store.kinds:
                 raise AtlasError(
@@ -132,12 +132,12 @@ class Study:
                 yield item, kind
 
     def index(self, item: Item, kind: str, attn_LHQK: np.ndarray, axes: Mapping[str, Axis]) -> KindIndex:
-        """Index of one kind, checked against the attention: of the axes' shape, rows that are distributions,
-        nothing masked."""
+        """Index of one kind, after checking that the attention matches its axes and the mask and that its
+        rows are distributions."""
         query, key = (axes[name] for name in self.store.kinds[kind])
         where = f"attention store: example '{item.id}': {kind}"
         if attn_LHQK.shape[2:] != (len(query.roles), len(key.roles)):
-            raise AtlasError(f"{where}: shape {attn_LHQK.shape} does not fit its axes; dump the example anew")
+            raise AtlasError(f"{where}: shape {attn_LHQK.shape} differs from its axes; dump it again")
         query_roles, key_roles = np.asarray(query.roles, dtype=str), np.asarray(key.roles, dtype=str)
         query_word = _words(query, query_roles, item.parse, where)
         key_word = _words(key, key_roles, item.parse, where)
@@ -146,9 +146,9 @@ class Study:
         visible_QK = np.broadcast_to(~padding, attn_LHQK.shape[2:])
         if kind in self.causal:
             visible_QK = visible_QK & np.tri(*attn_LHQK.shape[2:]).astype(bool)
-            # Where the mask is not as declared, every "number visible" and chance level would be wrong.
+            # With a mask other than declared, all counts of visible keys and chance levels would be wrong.
             if (attn_LHQK.max(axis=(0, 1)) * ~visible_QK > 1e-3).any():
-                raise AtlasError(f"{where}: attends to later words; take the kind out of `causal`")
+                raise AtlasError(f"{where}: attends to later words; remove the kind from `causal`")
         whole = getattr(self.store, "whole_rows", True)
         check_weights(attn_LHQK, where, partial=not whole, rows_Q=query_roles != "pad")
         return KindIndex(
@@ -172,7 +172,7 @@ def _words(axis: Axis, roles: np.ndarray, parse: Parse, where: str) -> np.ndarra
             "parse and dump the same text"
         )
     at = np.flatnonzero((roles == "text") & (word >= 0))
-    # Words outside the vocabulary and word pieces may differ; other texts differ nearly everywhere.
+    # Unknown words and word pieces may differ; a different text differs nearly everywhere.
     same = sum(str(axis.tokens[i]).strip("▁Ġ#").lower() in parse.tokens[word[i]].text.lower() for i in at)
     if same < len(at) / 2:
         raise AtlasError(f"{where}: its words are not those of the parse; parse and dump the same corpus")
@@ -189,7 +189,7 @@ def read_study(
     **names: Any,
 ) -> Study:
     """Open a study from its files. `features` is an open FeaturesFile (for area-weighted chance) or None;
-    `config_hash`, when given, must be the store's; `names` are the other fields of `Study`."""
+    `config_hash`, if given, must be that of the store; `names` are the other fields of `Study`."""
     from attention_atlas.recording import AttentionStore
 
     store = AttentionStore(attention)
@@ -210,7 +210,7 @@ def read_study(
 
 
 def read_linked(path: str | Path) -> dict[str, list[Link]]:
-    """Example id -> its linked phrases, from links.jsonl; phrases without a region are left out."""
+    """{example id: linked phrases} from links.jsonl, without phrases that have no region."""
     from attention_atlas.language.links import read_links
 
     return {

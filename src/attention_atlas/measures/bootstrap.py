@@ -1,13 +1,13 @@
-"""Intervals and tests that every metric shares. All resampling is over images, seeded, and vectorised.
+"""Intervals and tests shared by all metrics. All resampling is over images, seeded, and vectorised.
 
 Axes: B resamples, I images, C any number of cells (heads, conditions) given as trailing axes.
 
 Every metric here is a ratio of two sums over images, value = sum_i num_i / sum_i den_i (a mean over phrases
 is the sum of the phrases' values over their number). So a bootstrap needs only the two sums per image, and
-resampling is one matrix product with the counts of how often each image was drawn.
+resampling is one matrix product with the number of draws of each image.
 
-One image says nothing about how much images differ: every resample of it is the same. A value that fewer than
-two images contribute to therefore has no interval and no p (NaN), instead of an interval of width 0.
+A single image gives no estimate of the variance between images: all its resamples are equal. A value from
+fewer than two images therefore has no interval and no p (NaN), instead of an interval of width 0.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ LEAST_IMAGES = 2
 
 @functools.lru_cache(maxsize=8)
 def resampling_matrix(images: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """(B, I) counts: row b says how often each image was drawn, with replacement, in resample b.
+    """(B, I) counts: how often resample b drew each image, with replacement.
 
-    One matrix per (images, resamples, seed), so that all metrics over the same images are resampled alike and
+    Cached per (images, resamples, seed), so that all metrics over the same images use the same resamples and
     their differences are paired. Read-only. Raises AtlasError for 0 images.
     """
     if images < 1:
@@ -40,14 +40,14 @@ def resampling_matrix(images: int, resamples: int = RESAMPLES, seed: int = 0) ->
 
 
 def ratio(num_IC: np.ndarray, den_IC: np.ndarray) -> np.ndarray:
-    """sum_i num / sum_i den for each cell; NaN where the denominator is 0."""
+    """sum_i num / sum_i den per cell; NaN where the denominator is 0."""
     return _divide(num_IC.sum(axis=0), np.broadcast_to(den_IC, num_IC.shape).sum(axis=0))
 
 
 def resampled_ratio(
     num_IC: np.ndarray, den_IC: np.ndarray, counts_BI: np.ndarray, least: int = LEAST_IMAGES
 ) -> np.ndarray:
-    """(B, C...) the ratio in each resample; NaN in all of them where fewer than `least` images contribute."""
+    """(B, C...) ratios in each resample; NaN in cells with fewer than `least` contributing images."""
     cells = num_IC.shape[1:]
     images = len(num_IC)
     den_IC = np.broadcast_to(den_IC, num_IC.shape)
@@ -59,13 +59,12 @@ def resampled_ratio(
 
 
 def contributing(den_IC: np.ndarray) -> np.ndarray:
-    """(C...) how many images have a part in each cell."""
+    """(C...) number of images that contribute to each cell."""
     return np.count_nonzero(den_IC, axis=0)
 
 
 def interval(values_BC: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval over the resamples (axis 0), resamples without a value left out; NaN where none has
-    one."""
+    """Percentile interval over the resamples (axis 0), ignoring NaN; NaN where all are NaN."""
     tail = 100 * (1 - level) / 2
     if not np.isnan(values_BC).any():
         low, high = np.percentile(values_BC, [tail, 100 - tail], axis=0)
@@ -84,8 +83,7 @@ def _divide(num: np.ndarray, den: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two conditions: value, 95 % interval, two-sided p (both NaN where there is none); arrays
-    over cells C."""
+    """Difference of two conditions over cells C: value, 95 % interval, two-sided p (NaN if undefined)."""
 
     value: np.ndarray
     ci_low: np.ndarray
@@ -98,8 +96,8 @@ def paired_difference(
 ) -> Difference:
     """Paired bootstrap of ratio(first) - ratio(second), each a (num_IC, den_IC) over the same images.
 
-    p is twice the smaller share of resamples on one side of 0, counted with one added on top (Davison and
-    Hinkley 1997, section 4.2), so never 0.
+    p is twice the smaller fraction of resamples on one side of 0, with one added to the counts (Davison and
+    Hinkley 1997, section 4.2), so it is never 0.
     """
     diff_BC = resampled_ratio(*first, counts_BI) - resampled_ratio(*second, counts_BI)
     low, high = interval(diff_BC)
@@ -139,13 +137,13 @@ def two_sample_permutation(
 
 
 def _p_value(null_BC: np.ndarray, seen_C: np.ndarray) -> np.ndarray:
-    # A relative tolerance, so that an arrangement equal to the seen one counts as a hit despite rounding.
+    # A relative tolerance, so that arrangements equal to the observed one count as hits despite rounding.
     hits = (null_BC >= seen_C * (1 - 1e-12) - 1e-15).sum(axis=0)
     return (hits + 1) / (len(null_BC) + 1)
 
 
 def holm(p: Any) -> np.ndarray:
-    """Holm (1979) step-down adjusted p values, same shape; controls the chance of any false positive."""
+    """Holm (1979) step-down adjusted p values, same shape; controls the family-wise error rate."""
     p = np.asarray(p, dtype=np.float64)
     flat = p.ravel()
     order = np.argsort(flat, kind="stable")

@@ -1,7 +1,7 @@
-"""How spread out a head's attention is: entropy of its rows, normalised.
+"""Normalised entropy of a head's attention rows.
 
 Eq. 5 of "Attention as Grounding". The paper divides by "the maximum achievable entropy -log2(O)" while Eq.
-5 is written with log, and its colour bars (up to 1.05; 0 to 0.0043) fit no single reading. So:
+5 is written with log, and its colour bars (up to 1.05; 0 to 0.0043) match no single reading. So:
 
 - `normaliser: visible` (default): each row is renormalised over the keys it may see, and its entropy is
   divided by the logarithm, in the same base, of their number: 0 = one key, 1 = uniform. Rows that see one
@@ -22,9 +22,9 @@ from attention_atlas.measures.metric import Metric, Tally, check_bos
 
 
 class Entropy(Metric):
-    """Mean normalised entropy over the rows of words (or regions); n = rows. Chance (uniform attention) is
-    1 for `visible`. `bos`: drop (markers leave the row, which is renormalised) or keep. The row that
-    generates EOS and rows of padding never count."""
+    """Mean normalised entropy over the rows of words (or regions); n = rows. Chance (uniform attention) is 1
+    for `visible`. `bos`: drop (exclude markers and renormalise the row) or keep. Excludes the row that
+    generates EOS and rows of padding."""
 
     name = "entropy"
 
@@ -32,9 +32,7 @@ class Entropy(Metric):
         self, kinds: Sequence[str] = ("decoder_self", "cross"), bos: str = "drop", normaliser: str = "visible"
     ) -> None:
         if normaliser not in ("visible", "paper"):
-            raise AtlasError(
-                f"metric entropy: normaliser: '{normaliser}' is not 'visible' or 'paper'; correct it"
-            )
+            raise AtlasError(f"Entropy: normaliser: '{normaliser}' is not 'visible' or 'paper'")
         self.kinds = tuple(kinds)
         self.bos, self.normaliser = check_bos(bos), normaliser
 
@@ -64,7 +62,7 @@ class Entropy(Metric):
 
 
 def _rows(attn_LHQK: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The chosen rows; a view where they are neighbours, as they nearly always are."""
+    """The selected rows; a view if they are contiguous, as in most cases."""
     first, last = int(rows[0]), int(rows[-1])
     return attn_LHQK[:, :, first : last + 1] if len(rows) == last - first + 1 else attn_LHQK[:, :, rows]
 
@@ -75,7 +73,7 @@ def row_entropy(counted_LHQK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     With p = a / s: -sum p log p = log s - (sum a log a) / s, which needs no normalised copy of the attention.
     """
     total_LHQ = counted_LHQK.sum(axis=-1)
-    # The smallest number instead of a test for 0: its logarithm is finite, and 0 times it is 0.
+    # The smallest positive number instead of a test for 0: its logarithm is finite, and 0 times it is 0.
     logs_LHQK = np.maximum(counted_LHQK, np.finfo(np.float32).tiny)
     np.log(logs_LHQK, out=logs_LHQK)
     weighted_LHQ = np.einsum("lhqk,lhqk->lhq", logs_LHQK, counted_LHQK)

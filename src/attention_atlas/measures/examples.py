@@ -1,4 +1,4 @@
-"""How examples for figures are chosen: half by a rule of the study, half at random, marked as such."""
+"""Choosing examples for figures: half by a rule of the study, half at random, marked as such."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ AT_RANDOM, BY_RULE = "at random", "by rule"
 def half_at_random(
     ranked: Sequence[str], pool: Iterable[str], count: int, seed: int
 ) -> list[tuple[str, str]]:
-    """`count` ids, each with how it was chosen: in turn the next one of `ranked` (BY_RULE) and one drawn from
-    `pool` (AT_RANDOM). An odd one is drawn. No id twice; fewer than `count` where there are not enough."""
+    """`count` ids, each with how it was chosen: alternately the next of `ranked` (BY_RULE) and one drawn from
+    `pool` (AT_RANDOM), which also supplies an odd one. No id twice; fewer than `count` if there are not
+    enough."""
     by_rule = list(dict.fromkeys(ranked))[: count // 2]
     left = sorted(set(pool) - set(by_rule))
     order = np.random.default_rng([seed, len(left)]).permutation(len(left))

@@ -1,4 +1,4 @@
-"""Closed forms of the measures of generated pictures. Axes: N pictures, K classes, D units of a feature."""
+"""Formulas of the measures of generated pictures. Axes: N pictures, K classes, D units of a feature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attention_atlas.errors import AtlasError
 
 
 def score_of(probabilities_NK: ArrayLike) -> float:
-    """exp of the mean KL divergence of p(class | picture) from p(class) (Salimans et al. 2016). Called
+    """exp of the mean KL divergence of p(class | picture) from p(class) (Salimans et al. 2016). This is the
     Inception score only with the Inception network's probabilities."""
     p_NK = np.asarray(probabilities_NK, np.float64)
     mean_K = p_NK.mean(0)
@@ -23,13 +23,13 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
     2017).
 
     With C = RᵀR, R from the QR decomposition of the centred features, the trace of the root is the sum of the
-    singular values of R1 R2ᵀ. Nothing turns complex, and few pictures of many units cost little. Raises
-    AtlasError for fewer than two pictures or another number of units.
+    singular values of R1 R2ᵀ. This avoids complex numbers and is cheap for few pictures of many units. Raises
+    AtlasError for fewer than two pictures or different numbers of units.
     """
     a_ND, b_MD = np.asarray(a_ND, np.float64), np.asarray(b_MD, np.float64)
     if a_ND.ndim != 2 or b_MD.ndim != 2 or a_ND.shape[1] != b_MD.shape[1] or min(len(a_ND), len(b_MD)) < 2:
         raise AtlasError(
-            f"Fréchet distance: features {a_ND.shape} and {b_MD.shape}: give two sets (N,D) of two pictures "
+            f"Fréchet distance: features {a_ND.shape} and {b_MD.shape}: pass two sets (N,D) of two pictures "
             f"or more"
         )
     gap_D = a_ND.mean(0) - b_MD.mean(0)
@@ -43,11 +43,11 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
 def r_precision(
     image_ND: ArrayLike, text_ND: ArrayLike, candidates: int = 100, seed: int = 0
 ) -> tuple[np.ndarray, float]:
-    """Whether each picture's own text is the closest by cosine among `candidates` (Xu et al. 2018, R = 1):
-    its own and others drawn at random, the same draws for the same seed and N.
+    """Whether each picture's own text is the closest by cosine among `candidates` texts (Xu et al. 2018,
+    R = 1): its own and others drawn at random, deterministic in seed and N.
 
-    Ties count as the chance of winning them. Returns ((N,) values in 0..1, chance level). With fewer texts
-    than `candidates`, all are candidates. Raises AtlasError for less than two.
+    Ties count as the probability of winning them. Returns ((N,) values in 0..1, chance level). With fewer
+    texts than `candidates`, all are candidates. Raises AtlasError for fewer than two.
     """
     image_ND, text_ND = (_unit(x) for x in (image_ND, text_ND))
     count = len(image_ND)

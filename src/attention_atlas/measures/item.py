@@ -1,4 +1,4 @@
-"""One example, indexed once for all metrics: which row generates which word, which key is which.
+"""One example, indexed once for all metrics: the words of its rows, the words or regions of its keys.
 
 Axes: W words of the text, Q query rows, K keys, P spans (phrases or relations), N regions.
 """
@@ -14,14 +14,14 @@ import numpy as np
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parsed import Parse
 
-# Roles that are positions of the model, not words or regions of the example.
+# Roles of positions that are not words or regions of the example.
 MARKERS = ("bos", "eos", "special")
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Link:
-    """A noun phrase [start, end) in words and the regions it was linked with (never empty)."""
+    """A noun phrase [start, end) in words and the regions linked to it (never empty)."""
 
     start: int
     end: int
@@ -30,12 +30,12 @@ class Link:
 
 @dataclass
 class KindIndex:
-    """How the rows and keys of one attention kind belong to the words and regions of one example.
+    """The mapping from rows and keys of one attention kind to the words and regions of one example.
 
-    attn_LHQK float32: the attention itself. query_word (Q,) and key_word (K,): word of each row and key, -1
-    for none (for regions: -1). A row belongs to the word it generates. query_counts, keys (K,) bool: neither
-    padding nor marker. markers (K,) bool. visible_QK bool: what the mask lets a row see (padding excluded,
-    markers included).
+    attn_LHQK float32: the attention. query_word (Q,) and key_word (K,): word of each row and key, -1 for none
+    (for regions: -1). A row belongs to the word it generates. query_counts (Q,), keys (K,) bool: neither
+    padding nor marker. markers (K,) bool. visible_QK bool: keys that the mask lets a row see (without
+    padding, with markers).
     """
 
     kind: str
@@ -59,19 +59,19 @@ class KindIndex:
 
     @cached_property
     def keys_WK(self) -> np.ndarray:
-        """(W, K) 0/1: attention to a word is the sum over its pieces."""
+        """(W, K) 0/1 to sum the attention on the pieces of each word."""
         keys = np.zeros((self.words, len(self.key_word)), dtype=np.float32)
         at = np.flatnonzero(self.keys & (self.key_word >= 0))
         keys[self.key_word[at], at] = 1
         return keys
 
     def counted_QK(self, bos: str) -> np.ndarray:
-        """bool (Q, K): visible keys that enter a denominator. `bos` drop: words and regions only; keep:
-        markers (BOS, EOS, special tokens) too."""
+        """(Q, K) bool: visible keys that count in the denominator. `bos` drop: words and regions only; keep:
+        also markers (BOS, EOS, special tokens)."""
         return self.visible_QK if bos == "keep" else self.visible_QK & self.keys
 
     def counted_LHQK(self, bos: str) -> np.ndarray:
-        """The attention with 0 at all keys that do not count. Shared by all metrics: not to be changed."""
+        """The attention with 0 at all keys that do not count. Shared by all metrics: do not modify."""
         if bos not in self._counted:
             counted_QK = self.counted_QK(bos)
             whole = bool(counted_QK.all())
@@ -93,8 +93,8 @@ class KindIndex:
 
 @dataclass
 class Item:
-    """One example as metrics see it. `image` numbers the image within the study (rows of the bootstrap);
-    areas_N: pixel area of each valid region, or None when no features file is given."""
+    """One example, as metrics use it. `image`: index of the image within the study (row of the bootstrap);
+    areas_N: pixel area of each valid region, or None without a features file."""
 
     id: str
     image: int
@@ -109,7 +109,7 @@ class Item:
 
     def link_of(self, span: Span) -> Link | None:
         """The link of a word span: the phrase with the same words, else the one with the same head word (of
-        several, the one nearest in length). None when the phrase was not linked."""
+        several, the one closest in length). None if the phrase was not linked."""
         exact = [link for link in self.links if (link.start, link.end) == tuple(span)]
         if exact:
             return exact[0]
@@ -119,7 +119,7 @@ class Item:
         return min(same, key=lambda link: (abs(link.end - link.start - length), link.start), default=None)
 
     def root(self, span: Span) -> int:
-        """The head word of a span: the first whose head lies outside the span (or is itself)."""
+        """The head word of a span: the first whose head is outside the span (or is itself)."""
         start, end = span
         for i in range(start, end):
             head = self.parse.tokens[i].head
@@ -154,9 +154,9 @@ def proportion(
     """Numerator and denominator of Eq. 3 of "Attention as Grounding", each (L, H, P).
 
     `counted_LHQK`: attention with 0 at keys that do not count. num = sum over the span's rows and the
-    source's keys; den = sum over the span's rows and all keys. Their ratio is the share of the attention,
-    from the generated span, that reaches the source.
+    source's keys; den = sum over the span's rows and all keys. Their ratio is the share of the generated
+    span's attention on the source.
     """
-    # One matrix product for all heads: rows of the span first, then only P rows remain.
+    # Reduce the rows to P spans first: one matrix product for all heads.
     spread_LHPK = np.matmul(target_PQ, counted_LHQK)
     return np.einsum("lhpk,pk->lhp", spread_LHPK, source_PK), spread_LHPK.sum(axis=-1)

@@ -1,10 +1,10 @@
-"""What a metric is: sums per image in, tidy rows out.
+"""The base of metrics: from sums per image to tidy rows.
 
 Axes: I images, L layers, H heads, Q query rows, K keys, B resamples.
 
 A metric implements `measure(item, kind, tally)`, which adds one example's numerators and
 denominators to a `Tally`. Everything else (streaming, means over heads and layers, intervals, chance, rows)
-is shared. Adding a metric is one class here plus one entry in a file of conf/metrics/.
+is shared. To add a metric, write one class and one entry in a file of conf/metrics/.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Sums:
 
 
 class Tally:
-    """Sums by condition, in the order in which the metric lists its conditions."""
+    """Sums by condition, in the metric's order of conditions."""
 
     def __init__(self, images: int) -> None:
         self.images = images
@@ -60,8 +60,8 @@ class Tally:
         n: int,
         chance: tuple[float, float] = (0.0, 0.0),
     ) -> None:
-        """Add one example: numerator and denominator per head, how many units they sum, and the numerator and
-        denominator that uniform attention would give."""
+        """Add one example: numerator and denominator per head, the number of units in them, and the numerator
+        and denominator of uniform attention."""
         layers, heads = np.broadcast_shapes(num_LH.shape, den_LH.shape)
         if condition not in self.sums:
             self.sums[condition] = Sums(self.images, (layers, heads))
@@ -87,10 +87,10 @@ class Metric(ABC):
 
     @abstractmethod
     def measure(self, item: Item, kind: str, tally: Tally) -> None:
-        """Add what one example's attention of one kind, `item.kinds[kind]`, contributes."""
+        """Add the contribution of one example's attention of one kind, `item.kinds[kind]`."""
 
     def conditions(self, tally: Tally) -> list[str]:
-        """Order of the conditions in the table: as they were first met, unless a metric says otherwise."""
+        """Order of the conditions in the table; by default that of their first occurrence."""
         return list(tally.sums)
 
     def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
@@ -105,7 +105,7 @@ class Metric(ABC):
         return rows
 
     def __call__(self, study: Study) -> pd.DataFrame:
-        """The metric's table over a study, in one pass over the store."""
+        """The metric's table for a study, in one pass over the store."""
         return measure_all({self.name: self}, study)
 
 
@@ -119,8 +119,8 @@ def head_rows(
 ) -> list[dict[str, Any]]:
     """Rows for every head, every layer (mean of its heads) and overall (mean of all heads), with intervals.
 
-    A head without a value (its denominator is 0: it never attends to what is counted) is left out of means.
-    Where a single image contributes there is no interval.
+    Means ignore heads without a value (denominator 0: no attention on any key that counts). There is no
+    interval if only one image contributes.
     """
     value_LH = ratio(num_ILH, den_ILH)
     value_BLH = resampled_ratio(num_ILH, den_ILH, counts_BI, least=1)
@@ -148,7 +148,7 @@ def head_rows(
 
 
 def _mean(values_BC: np.ndarray) -> np.ndarray:
-    """(B,) mean over the cells that have a value; NaN where none has."""
+    """(B,) mean over the cells with a value; NaN if there is none."""
     flat = values_BC.reshape(len(values_BC), -1)
     there = ~np.isnan(flat)
     count = there.sum(axis=1)
@@ -171,9 +171,9 @@ def _row(
 
 
 def measure_all(metrics: Mapping[str, Metric], study: Study) -> pd.DataFrame:
-    """One table of several metrics. The store is read once, whatever the number of metrics.
+    """One table of several metrics, in one pass over the store.
 
-    Raises AtlasError when a metric finds nothing to measure in the whole study.
+    Raises AtlasError if a metric finds nothing to measure in the whole study.
     """
     kinds = sorted({kind for metric in metrics.values() for kind in metric.kinds})
     tallies = {(name, kind): Tally(study.images) for name, m in metrics.items() for kind in m.kinds}
@@ -197,5 +197,5 @@ def measure_all(metrics: Mapping[str, Metric], study: Study) -> pd.DataFrame:
 
 def check_bos(bos: str) -> str:
     if bos not in BOS:
-        raise AtlasError(f"metric: bos: '{bos}' is not one of {', '.join(BOS)}; correct the YAML")
+        raise AtlasError(f"metric: bos: '{bos}' is not one of {', '.join(BOS)}")
     return bos

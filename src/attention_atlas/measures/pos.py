@@ -1,7 +1,7 @@
-"""How much attention, when a word is generated, goes to earlier words of given parts of speech.
+"""The share of attention, when a word is generated, on earlier words of given parts of speech.
 
 Eq. 3 of "Attention as Grounding" with T = one generated word, S = the visible words whose universal POS tag
-lies in a set. The paper's two sets are {DET, ADJ, NOUN} (objects) and {VERB, ADP} (relations); Figure 5
+is in a set. The paper's two sets are {DET, ADJ, NOUN} (objects) and {VERB, ADP} (relations); Figure 5
 shows both, averaged over the samples of the test set, and correlates them over heads (r = -0.71, n = 48).
 """
 
@@ -27,9 +27,9 @@ UNIVERSAL = (
 class PosShare(Metric):
     """Share of attention on sets of POS tags, and on each tag alone.
 
-    `sets`: lists of tags; a condition is named by its tags, "DET+ADJ+NOUN". `each`: also every tag that
-    occurs. `average`: words (every generated word counts once; n = words) or examples (words averaged within
-    an example first; n = examples). `bos`: drop (shares of the attention on words) or keep (BOS stays in the
+    `sets`: lists of tags; a condition is named after its tags, "DET+ADJ+NOUN". `each`: also every tag that
+    occurs. `average`: words (every generated word counts once; n = words) or examples (average within each
+    example first; n = examples). `bos`: drop (shares of the attention on words) or keep (BOS counts in the
     denominator). `correlate`: two conditions whose values are correlated over heads; rows `pos_correlation`
     (r with a bootstrap interval over images) and `pos_correlation_p` (Student's t), n = heads.
     """
@@ -46,19 +46,15 @@ class PosShare(Metric):
         bos: str = "drop",
     ) -> None:
         if average not in ("words", "examples"):
-            raise AtlasError(
-                f"metric pos_share: average: '{average}' is not 'words' or 'examples'; correct it"
-            )
+            raise AtlasError(f"metric pos_share: average: '{average}' is not 'words' or 'examples'")
         self.sets = {"+".join(tags): tuple(tags) for tags in sets}
         for name, tags in self.sets.items():
             for tag in tags:
                 if tag not in UNIVERSAL:
-                    raise AtlasError(
-                        f"metric pos_share: sets: {name}: '{tag}' is no universal POS tag; correct it"
-                    )
+                    raise AtlasError(f"metric pos_share: sets: {name}: '{tag}' is not a universal POS tag")
         unknown = [name for name in correlate if name not in self.sets]
         if unknown or len(correlate) not in (0, 2):
-            raise AtlasError("metric pos_share: correlate: must name two of `sets`; correct the YAML")
+            raise AtlasError("metric pos_share: correlate: must name two of `sets`")
         self.kinds = tuple(kinds)
         self.correlate, self.each = tuple(correlate), each
         self.average, self.bos = average, check_bos(bos)
@@ -66,14 +62,14 @@ class PosShare(Metric):
     def measure(self, item: Item, kind: str, tally: Tally) -> None:
         index = item.kinds[kind]
         counted_QK = index.counted_QK(self.bos)
-        # Words that see no earlier word (the first one, without BOS) have no shares.
+        # Words without a visible earlier word (the first one, without BOS) have no shares.
         sees_Q = (counted_QK & index.keys).any(axis=1)
         words = np.flatnonzero((index.rows_WQ * sees_Q).sum(axis=1) > 0)
         if not len(words):
             return
         rows_WQ, groups = index.rows_WQ[words], self._groups(item)
         member_WG = np.stack(list(groups.values()), axis=1).astype(np.float32)
-        # The last group is everything that counts: its mass is the denominator.
+        # The last group contains all keys that count: its mass is the denominator.
         member_KG = np.concatenate(
             [index.keys_WK.T @ member_WG, np.ones((len(index.keys), 1), np.float32)], axis=1
         )
@@ -95,8 +91,8 @@ class PosShare(Metric):
             tally.add(item.image, name, num_LHG[..., g], den_LH, units, (float(chance_G[g]), chance_den))
 
     def _groups(self, item: Item) -> dict[str, np.ndarray]:
-        """Condition -> (W,) membership. Every tag is there for every example: a tag that an example lacks
-        has share 0 in it, not no share."""
+        """{condition: (W,) membership}. Includes every tag: one that does not occur in an example has share 0
+        there, not NaN."""
         pos = np.array([token.pos for token in item.parse.tokens])
         groups = {name: np.isin(pos, tags) for name, tags in self.sets.items()}
         if self.each:
@@ -104,7 +100,7 @@ class PosShare(Metric):
         return groups
 
     def conditions(self, tally: Tally) -> list[str]:
-        """Without the tags that occur nowhere."""
+        """Omits the tags that never occur."""
         return [c for c, sums in tally.sums.items() if c in self.sets or sums.chance_num_I.any()]
 
     def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:

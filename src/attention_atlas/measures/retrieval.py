@@ -1,8 +1,8 @@
-"""Recall at K of text-image retrieval, both ways, from a matrix of similarities.
+"""Recall at K of text-image retrieval in both directions, from a matrix of similarities.
 
-Axes: I images, C captions; several captions belong to one image. A query counts as answered when one of its
-own is among the K most similar. Equal similarities are in random order: the value is then the chance that
-such an order answers the query, so a model that says the same of everything is at chance, not at 0 or 1.
+Axes: I images, C captions; several captions may belong to one image. A query is a hit if one of its own
+candidates is among the K most similar. Ties are in random order: the value is then the probability of a hit,
+so a model with constant similarities is at chance, not at 0 or 1.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 
-DIRECTIONS = ("sentence", "image")  # what is looked for; the query is the other one
+DIRECTIONS = ("sentence", "image")  # what is retrieved; the query is the other one
 
 
 def hits(similarity_QN: Any, relevant_QN: Any, ks: Sequence[int]) -> np.ndarray:
-    """Chance 0..1 that one of a query's relevant candidates is among the first K -> (Q, len(ks)).
+    """Probability that one of a query's relevant candidates is among the first K, (Q, len(ks)).
 
     relevant_QN: bool. With b better irrelevant candidates, e equal ones and r relevant ones at the best
     relevant similarity, m = K − b places are left, and the query fails with C(e,m) / C(e+r,m). Raises
-    AtlasError for a query without a relevant candidate, shapes that differ, or values that are not finite.
+    AtlasError for a query without a relevant candidate, different shapes, or values that are not finite.
     """
     similarity_QN, relevant_QN = np.asarray(similarity_QN), np.asarray(relevant_QN, bool)
     if similarity_QN.shape != relevant_QN.shape or similarity_QN.ndim != 2:
@@ -31,10 +31,10 @@ def hits(similarity_QN: Any, relevant_QN: Any, ks: Sequence[int]) -> np.ndarray:
             "must both be (queries, candidates)"
         )
     if not np.isfinite(similarity_QN).all():
-        raise AtlasError("retrieval: similarities are not finite; train the model anew")
+        raise AtlasError("retrieval: similarities are not finite; retrain the model")
     if not relevant_QN.any(1).all():
         query = int(np.flatnonzero(~relevant_QN.any(1))[0])
-        raise AtlasError(f"retrieval: query {query} has no relevant candidate; leave it out")
+        raise AtlasError(f"retrieval: query {query} has no relevant candidate; remove it")
     best_Q = np.where(relevant_QN, similarity_QN, -np.inf).max(1)
     above_Q = (similarity_QN > best_Q[:, None]).sum(1)
     level_QN = similarity_QN == best_Q[:, None]
@@ -43,7 +43,7 @@ def hits(similarity_QN: Any, relevant_QN: Any, ks: Sequence[int]) -> np.ndarray:
 
 
 def missed(others_Q: np.ndarray, own_Q: np.ndarray, places_Q: np.ndarray) -> np.ndarray:
-    """Chance that `places` drawn of `own` + `others` candidates hold none of the own: C(e,m) / C(e+r,m)."""
+    """Probability that `places` draws from `own` + `others` candidates include no own: C(e,m) / C(e+r,m)."""
     chance_Q = np.ones(len(others_Q))
     for i, (e, r, m) in enumerate(zip(others_Q.tolist(), own_Q.tolist(), places_Q.tolist())):
         if m > e:
@@ -55,13 +55,13 @@ def missed(others_Q: np.ndarray, own_Q: np.ndarray, places_Q: np.ndarray) -> np.
 
 
 def chance(candidates: int, relevant: int, k: int) -> float:
-    """Recall at k of an order drawn at random: 1 − C(N−r,k) / C(N,k)."""
+    """Recall at k of a random order: 1 − C(N−r,k) / C(N,k)."""
     one = np.array([1])
     return float(1 - missed(one * (candidates - relevant), one * relevant, one * k)[0])
 
 
 def relevance(image_of_C: Sequence[int], images: int) -> np.ndarray:
-    """relevant_IC: whether caption c belongs to image i; image_of_C holds numbers 0..images-1."""
+    """relevant_IC: whether caption c belongs to image i; image_of_C: numbers 0..images-1."""
     return np.arange(images)[:, None] == np.asarray(image_of_C)[None, :]
 
 
@@ -71,8 +71,8 @@ def recalls(
     """(numbers in per cent, hits of every query).
 
     Numbers: "R@K sentence" (query an image: one of its captions among the first K), "R@K image" (query a
-    caption), their "Rsum sentence", "Rsum image" and "Rsum" (all six), each again with " chance" behind it.
-    Hits: direction -> (queries, len(ks)) in 0..1, in the order of `ks`.
+    caption), their "Rsum sentence", "Rsum image" and "Rsum" (all six), each also with the suffix " chance".
+    Hits: {direction: (queries, len(ks)) in 0..1, in the order of `ks`}.
     """
     relevant_IC = relevance(image_of_C, len(similarity_IC))
     similarity_IC = np.asarray(similarity_IC)

@@ -1,9 +1,9 @@
 """The metric table: the only module that writes, reads and validates it.
 
 One tidy row per number; columns in the order of `COLUMNS`. `layer` and `head` are 0-based, -1 = all.
-`n` counts the units that were averaged (phrases, words, relations, rows, heads: the metric says which);
-`ci_low`, `ci_high` are a 95 % bootstrap interval over images, empty where a single image contributes;
-`chance` is the value that attention without knowledge would have. Empty cells mean "does not apply".
+`n` is the number of averaged units (phrases, words, relations, rows or heads, depending on the metric);
+`ci_low`, `ci_high` are a 95 % bootstrap interval over images, empty if only one image contributes; `chance`
+is the value of uninformed attention. Empty cells mean "does not apply".
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ KEY = ["experiment", "model", "data", "kind", "layer", "head", "metric", "condit
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """A table from dicts; absent text is "", absent layer and head are -1, absent n is 0, other numbers
-    NaN."""
+    """A table from dicts; missing text is "", missing layer and head are -1, missing n is 0, other numbers
+    are NaN."""
     frame = pd.DataFrame(list(rows))
     unknown = sorted(set(frame.columns) - set(COLUMNS))
     if unknown:
@@ -74,10 +74,10 @@ def validate(frame: pd.DataFrame, where: str = "metric table") -> pd.DataFrame:
             raise AtlasError(f"{where}: {name}: below -1; layers and heads count from 0, -1 means all")
     if (frame["metric"] == "").any():
         row = int((frame["metric"] == "").to_numpy().argmax())
-        raise AtlasError(f"{where}: metric: row {row} has no name; name it")
+        raise AtlasError(f"{where}: metric: row {row} has no name")
     low = frame["ci_low"] > frame["ci_high"]
     if low.any():
-        raise AtlasError(f"{where}: ci_low: row {int(low.to_numpy().argmax())} lies above ci_high; recompute")
+        raise AtlasError(f"{where}: ci_low: row {int(low.to_numpy().argmax())} is above ci_high; recompute")
     twice = frame.duplicated(KEY)
     if twice.any():
         first = frame.loc[twice, KEY].iloc[0]
@@ -87,7 +87,7 @@ def validate(frame: pd.DataFrame, where: str = "metric table") -> pd.DataFrame:
 
 
 def write_table(path: str | Path, frame: pd.DataFrame) -> None:
-    """Write as CSV. Six significant digits: enough for any figure, and above the noise of float32 sums."""
+    """Write as CSV with six significant digits: enough for figures, and above the noise of float32 sums."""
     validate(frame, str(path))
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
@@ -99,10 +99,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not path.exists():
         raise AtlasError(f"{path}: no such file; run the stage that writes it (dvc repro)")
     try:
-        # keep_default_na would turn a label that reads "null" or "NA" into a missing value.
+        # keep_default_na would turn the labels "null" and "NA" into missing values.
         frame = pd.read_csv(path, keep_default_na=False, dtype=str)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-        raise AtlasError(f"{path}: not a CSV table; write the file anew") from None
+        raise AtlasError(f"{path}: not a CSV table; write the file again") from None
     missing = [c for c in COLUMNS if c not in frame.columns]
     if missing:
         raise AtlasError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS)}")
@@ -114,7 +114,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         if bad.any():
             line = int(bad.to_numpy().argmax())
             raise AtlasError(
-                f"{path}: {name}: line {line + 2}: '{frame[name].iloc[line]}' is no number; fix it"
+                f"{path}: {name}: line {line + 2}: '{frame[name].iloc[line]}' is not a number; fix it"
             )
         frame[name] = numbers.astype("int64" if name in WHOLE else "float64")
     return validate(frame, str(path))
@@ -133,9 +133,9 @@ def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
 
 
 def head_matrix(frame: pd.DataFrame, column: str = "value") -> Any:
-    """The (L, H) array of `column` from rows that hold one number per layer and head.
+    """The (L, H) array of `column` from rows with one number per layer and head.
 
-    Raises AtlasError when a head is missing or given twice.
+    Raises AtlasError if a head is missing or occurs twice.
     """
     import numpy as np
 

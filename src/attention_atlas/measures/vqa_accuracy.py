@@ -1,4 +1,4 @@
-"""Official VQA accuracy, and the soft targets that ViLT learns from.
+"""Official VQA accuracy, and ViLT's soft targets.
 
 Accuracy (Antol et al. 2015, section 4; Goyal et al. 2017): an answer that at least three of nine
 people gave is fully right; averaged over the ten ways of leaving one person out.
@@ -16,8 +16,8 @@ from attention_atlas.measures.vqa_normalise import clean, normalise
 def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
     """Mean over the people of min(others who gave `answer` / 3, 1), 0..1.
 
-    As in the published evaluation, the answer and the people's answers are normalised only when the people do
-    not all say the same. Raises AtlasError without people.
+    As in the published evaluation, answers are normalised only if the human answers are not all equal. Raises
+    AtlasError without human answers.
     """
     if not people:
         raise AtlasError("VQA accuracy: no human answers; the question needs the answers of ten people")
@@ -39,13 +39,13 @@ def soft_score(count: int) -> float:
 
 
 def soft_targets(people: Sequence[str], index: Mapping[str, int]) -> dict[int, float]:
-    """{answer's number: target} for the people's normalised answers that are in the answer list."""
+    """{answer's index: target} for the normalised human answers that are in the answer list."""
     counts = Counter(normalise(p) for p in people)
     return {index[a]: soft_score(n) for a, n in sorted(counts.items()) if a in index}
 
 
 def consensus(people: Sequence[str]) -> str:
-    """The normalised answer that most people gave; of equals the first in the alphabet."""
+    """The most frequent normalised human answer; on a tie the alphabetically first."""
     if not people:
         raise AtlasError("VQA answers: no human answers; the question needs the answers of ten people")
     counts = Counter(normalise(p) for p in people)
@@ -53,8 +53,8 @@ def consensus(people: Sequence[str]) -> str:
 
 
 def answer_list(examples: Sequence[Sequence[str]], min_count: int = 1, size: int | None = None) -> list[str]:
-    """Answers a model can give: consensus answers of at least `min_count` questions, the most frequent first,
-    at most `size` (ViLT: 3,129 answers that occur at least nine times)."""
+    """A model's answer list: consensus answers of at least `min_count` questions, most frequent first, at
+    most `size` (ViLT: 3,129 answers that occur at least nine times)."""
     counts = Counter(consensus(people) for people in examples)
     kept = sorted((a for a, n in counts.items() if n >= min_count), key=lambda a: (-counts[a], a))[:size]
     if not kept:

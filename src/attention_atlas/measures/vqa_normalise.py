@@ -1,7 +1,7 @@
-"""One form for answers before they are compared: the rules of the published VQA evaluation.
+"""Normalising answers for comparison, by the rules of the published VQA evaluation.
 
 The source is `vqaEval.py` of github.com/GT-Vision-Lab/VQA at commit a013f00 (BSD-2-Clause), quirks included:
-an accuracy that is compared with published numbers must treat every answer as they do. The code is our own;
+an accuracy comparable with published numbers must treat every answer in the same way. The code is our own;
 the tables of contractions, number words, articles and punctuation marks are the published ones.
 """
 
@@ -41,15 +41,15 @@ youd you'd  youd've you'd've  you'dve you'd've  youll you'll  youre you're  youv
 _PAIRS = _CONTRACTIONS.split()
 CONTRACTIONS = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))
 _NUMBER_COMMA = re.compile(r"\d,\d")
-# The published pattern is (?!<=\d)(\.)(?!\d). Its first group was meant as a lookbehind and is always true,
-# so a point after a digit goes too.
+# The published pattern is (?!<=\d)(\.)(?!\d). Its first group was meant as a lookbehind but always matches,
+# so a full stop after a digit is removed too.
 _FULL_STOP = re.compile(r"\.(?!\d)")
 # The published call passes re.UNICODE (32) where the number of replacements is expected.
 _MOST_FULL_STOPS = 32
 
 
 def clean(text: str) -> str:
-    """Tabs and line breaks become spaces, outer white space goes. This is done to every answer.
+    """Replace tabs and line breaks by spaces and strip. Applied to every answer.
 
     >>> clean(" on\\tit\\n")
     'on it'
@@ -58,8 +58,8 @@ def clean(text: str) -> str:
 
 
 def punctuation(text: str) -> str:
-    """Remove a mark that stands next to a space anywhere in the answer, and all marks if the answer holds a
-    number such as 1,000; replace other marks by a space. Full stops go unless a digit follows.
+    """Remove a mark that occurs next to a space anywhere in the answer, and all marks if the answer contains
+    a number such as 1,000; replace other marks by a space. Remove full stops unless a digit follows.
 
     >>> punctuation("yes, it is."), punctuation("black/white"), punctuation("2.5")
     ('yes it is', 'black white', '2.5')
@@ -72,7 +72,7 @@ def punctuation(text: str) -> str:
 
 
 def digits_and_articles(text: str) -> str:
-    """Lower case, number words to digits, no articles, contractions as in the table.
+    """Convert to lower case, number words to digits, drop articles, and expand contractions by the table.
 
     >>> digits_and_articles("The two dogs dont")
     "2 dogs don't"

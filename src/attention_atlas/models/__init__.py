@@ -1,1 +1,1 @@
-"""Models, one readable file each. Axis letters: B batch, T words, N regions, H heads, D dim, V vocabulary."""
+"""Models, one file each. Axis letters: B batch, T words, N regions, H heads, D dim, V vocabulary."""

@@ -1,4 +1,4 @@
-"""Multi-head attention whose weights leave through the capture seam (attention_atlas/capture/seam.py)."""
+"""Multi-head attention that can be captured through the seam (attention_atlas/capture/seam.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attention_atlas.errors import ConfigError
 class MultiHeadAttention(nn.Module):
     """Queries from one sequence, keys and values from the same or another (Vaswani et al. 2017, eq. 1).
 
-    `attention_kind` (encoder_self, decoder_self or cross) and `layer_index` tell the capture what this is.
+    `attention_kind` (encoder_self, decoder_self or cross) and `layer_index` identify it in a capture.
     `alignment` is None for the scaled dot product, or an object of attention_atlas.alignments.
     """
 
@@ -24,7 +24,7 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise ConfigError(
-                f"conf/model: dim: {dim} is not a multiple of heads {heads}; change one of them"
+                f"MultiHeadAttention: dim: {dim} is not a multiple of heads {heads}; change one of them"
             )
         self.attention_kind = kind
         self.layer_index = layer_index
@@ -42,7 +42,7 @@ class MultiHeadAttention(nn.Module):
         return x_BTD.view(batch, length, self.heads, dim // self.heads).transpose(1, 2)
 
     def keys_values(self, source_BKD: Tensor) -> tuple[Tensor, Tensor]:
-        """Projected keys and values, each (B,H,K,D/H), so that a decoder can keep them."""
+        """Projected keys and values, each (B,H,K,D/H), which a decoder can cache."""
         return self.split(self.key(source_BKD)), self.split(self.value(source_BKD))
 
     def forward(
@@ -54,7 +54,7 @@ class MultiHeadAttention(nn.Module):
         mask: Tensor | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        """Attend from target to source (default: the target itself), or to given `keys_values`.
+        """Attend from target to source (default: the target itself), or to `keys_values` if given.
 
         mask: bool, broadcastable to (B,H,Q,K), True = may attend. bias: float, added to the scaled score.
         Returns (B,Q,D).

@@ -1,4 +1,4 @@
-"""What a captioning model offers to the training loop, the search and the attention dump."""
+"""The interface of captioning models for the training loop, the search and the attention dump."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Batch = dict[str, Tensor]
 
 
 def caption_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
-    """Mean cross-entropy per word over the words and the final EOS; padding does not count. Nats."""
+    """Mean cross-entropy per word in nats, over the words and the final EOS, without padding."""
     targets_BT = batch["ids_BT"][:, 1:]
     return F.cross_entropy(logits_BTV.flatten(0, 1), targets_BT.flatten(), ignore_index=PAD)
 
@@ -35,7 +35,7 @@ class CaptionModel(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
-        """What the decoder needs of the image, computed once."""
+        """The decoder's input from the image, computed once."""
 
     @abstractmethod
     def decode_step(self, memory: Any, ids_BT: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -46,7 +46,7 @@ class CaptionModel(nn.Module, ABC):
 
 
 def xavier(model: nn.Module) -> None:
-    """Xavier-uniform for every matrix, as the published transformer code does; vectors stay as they are."""
+    """Xavier-uniform for every matrix, as in the published transformer code; vectors are unchanged."""
     for parameter in model.parameters():
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)

@@ -11,15 +11,15 @@ from attention_atlas.language.vocabulary import PAD
 from attention_atlas.models.base import Batch
 from attention_atlas.models.object_relation import ObjectRelationTransformer
 
-GROUPS = 4  # by length; four groups leave little padding, more would make the matrices small
+GROUPS = 4  # by length: four groups leave little padding; more would make the matrices too small
 
 
 class CaptionTransformer(ObjectRelationTransformer):
-    """ObjectRelationTransformer for batches with `image_B`: the row of `features_BND` that caption b
+    """ObjectRelationTransformer for batches with `image_B`, the row of `features_BND` that caption b
     describes.
 
-    With five captions for each image the encoder runs once instead of five times, and captions are decoded in
-    groups of similar length, so that little is padding. Without `image_B` it is the same model as its base.
+    With five captions per image the encoder runs once instead of five times, and captions are decoded in
+    groups of similar length to reduce padding. Without `image_B` it is identical to its base class.
     """
 
     def encode(self, batch: Batch) -> Any:
@@ -27,7 +27,7 @@ class CaptionTransformer(ObjectRelationTransformer):
         return memory if "image_B" not in batch else rows_of(memory, batch["image_B"])
 
     def forward(self, batch: Batch) -> Tensor:
-        """Teacher-forced logits (B,T-1,V); 0 where a caption has ended (with `image_B`)."""
+        """Teacher-forced logits (B,T-1,V); with `image_B` 0 after the end of a caption."""
         if "image_B" not in batch:
             return super().forward(batch)
         memory = super().encode(batch)

@@ -1,7 +1,8 @@
-"""Inception score and FID under their own names: through the Inception-v3 network that both are defined on.
+"""Inception score and FID, computed with the Inception-v3 network on which both are defined.
 
-The network is torch-fidelity's port (Apache 2.0) of the TensorFlow graph of 2015-12-05, with that graph's way
-of scaling pictures to 299 pixels. Axes: N pictures, S pixels of a side, K = 1008 classes, D = 2048 units.
+The network is torch-fidelity's port (Apache 2.0) of the TensorFlow graph of 2015-12-05, including the graph's
+method of scaling pictures to 299 pixels. Axes: N pictures, S side in pixels, K = 1008 classes, D = 2048
+units.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PUBLISHED = (
     "weights-inception-2015-12-05-6726825d.pth"
 )
 SPLITS = 10
-# As for torch.hub, what follows the last hyphen of a file name are the first digits of its sha256.
+# As for torch.hub, a file name ends with a hyphen and the first digits of its sha256.
 NAMED_HASH = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 
 
@@ -46,8 +47,8 @@ class InceptionReader:
 
     @torch.no_grad()
     def __call__(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 pictures (B,3,S,S), batch by batch -> (probabilities (N,K), features (N,D)). As in the
-        published score, the last layer's bias is left out of the probabilities."""
+        """Batches of uint8 pictures (B,3,S,S) -> (probabilities (N,K), features (N,D)). As in the published
+        score, the probabilities omit the last layer's bias."""
         found, features = [], []
         for pixels_BCSS in batches:
             features_BD, logits_BK = self.network(pixels_BCSS.to(self.device))
@@ -56,8 +57,8 @@ class InceptionReader:
         return np.concatenate(found), np.concatenate(features)
 
     def scores(self, made: Iterable[Tensor], real: Iterable[Tensor]) -> dict[str, float]:
-        """ "Inception score" (mean over 10 parts), "Inception score of all pictures" (the formula over all
-        at once) and "FID" of the made pictures against the real ones."""
+        """ "Inception score" (mean over 10 parts), "Inception score of all pictures" (over all at once) and
+        "FID" of the generated pictures against the real ones."""
         probabilities_NK, made_ND = self(made)
         _, real_ND = self(real)
         return {
@@ -70,8 +71,8 @@ class InceptionReader:
 def split_score(probabilities_NK: ArrayLike, splits: int = SPLITS, seed: int = 0) -> float:
     """Mean of the score over `splits` parts of the pictures (Salimans et al. 2016).
 
-    The pictures are shuffled first, with the same order for the same seed and N: in a data set's own order a
-    part would hold few categories only. Raises AtlasError for fewer pictures than parts.
+    Shuffles the pictures first, deterministically in seed and N, because in a data set's own order a part
+    would contain only few categories. Raises AtlasError for fewer pictures than parts.
     """
     p_NK = np.asarray(probabilities_NK, np.float64)
     if len(p_NK) < splits:
@@ -84,15 +85,15 @@ def split_score(probabilities_NK: ArrayLike, splits: int = SPLITS, seed: int = 0
 
 
 def as_bytes(pixels_NCSS: Tensor) -> Tensor:
-    """Pictures in -1..1 -> uint8, rounded; values outside are cut."""
+    """Pictures in -1..1 -> uint8, rounded and clipped."""
     return ((pixels_NCSS.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def read_network(path: str | Path) -> Any:
     """torch-fidelity's network with the weights of a file (a state dict), frozen and in evaluation mode.
 
-    Raises AtlasError for a file that is missing, cut short, not what its name's digits say, or of another
-    network, and without torch-fidelity.
+    Raises AtlasError for a file that is missing, truncated, of another network or with a wrong checksum, and
+    if torch-fidelity is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -101,10 +102,10 @@ def read_network(path: str | Path) -> Any:
     return copy.deepcopy(_network(path.resolve(), about.st_mtime_ns, about.st_size))
 
 
-@lru_cache(maxsize=1)  # cells of a study ask for it several times each
+@lru_cache(maxsize=1)  # each cell of a study requests it several times
 def _network(path: Path, changed: int, size: int) -> Any:
     state = _state(path)
-    # The class unpickles whatever it is given, so it gets a copy of what was read as tensors only.
+    # The class unpickles its file without checks, so it gets a copy of the tensors read safely.
     buffer = io.BytesIO()
     torch.save(state, buffer)
     buffer.seek(0)
@@ -114,15 +115,14 @@ def _network(path: Path, changed: int, size: int) -> Any:
         )
     except (RuntimeError, TypeError, AttributeError):
         raise AtlasError(
-            f"{path}: not the weights of the Inception-v3 of 2015 (1008 classes); it is published at "
-            f"{PUBLISHED}"
+            f"{path}: not the weights of the 2015 Inception-v3 (1008 classes); it is published at {PUBLISHED}"
         ) from None
     return network.eval()
 
 
 def network_class() -> Any:
-    """torch-fidelity's class. Its package imports torchvision for other networks; only the modules of this
-    one are imported, so that torchvision is not needed."""
+    """torch-fidelity's class. Imports only this network's modules, because the package needs torchvision for
+    others."""
     name = "torch_fidelity"
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
@@ -146,12 +146,12 @@ def _state(path: Path) -> Any:
     named = NAMED_HASH.search(path.name)
     if named and not sha256(path).startswith(named[1]):
         raise AtlasError(
-            f"{path}: damaged or cut short: its sha256 does not begin with {named[1]} as its name says; "
-            f"fetch it again from {PUBLISHED}"
+            f"{path}: damaged or truncated: its sha256 does not begin with {named[1]} as in its name; "
+            f"download it again from {PUBLISHED}"
         )
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError):
         raise AtlasError(
-            f"{path}: damaged, or more than tensors in it; fetch it again from {PUBLISHED}"
+            f"{path}: damaged, or not only tensors; download it again from {PUBLISHED}"
         ) from None

@@ -1,8 +1,8 @@
-"""The CNN + LSTM + LSTM baseline: paragraphs in two levels (Krause et al. 2017; Ilinykh and Dobnik 2020).
+"""The CNN + LSTM + LSTM baseline: hierarchical paragraphs (Krause et al. 2017; Ilinykh and Dobnik 2020).
 
-Region features are projected and pooled by maximum; a sentence LSTM turns the pooled vector into one topic
-vector per sentence and the probability that the paragraph has ended; a word LSTM writes each sentence from
-its topic. The paragraph stays one flat sequence of words outside: a sentence ends at '.', '!' or '?'.
+Region features are projected and max-pooled; from the pooled vector a sentence LSTM computes a topic vector
+for each sentence and the probability that the paragraph has ended; a word LSTM generates each sentence from
+its topic. Input and output are one flat sequence of words: a sentence ends at '.', '!' or '?'.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class HierarchicalLSTM(CaptionModel):
         self.register_buffer("opens_V", torch.arange(vocab_size) == BOS)
 
     def set_vocabulary(self, vocab: Vocabulary) -> None:
-        """Tell the model which ids end a sentence. It is saved with the weights."""
+        """Set the ids that end a sentence; saved with the weights."""
         for i in vocab.encode(word for word in self.sentence_ends if word in vocab):
             self.opens_V[i] = True
 
     def encode(self, batch: Batch) -> Any:
         projected_BND = self.project(batch["features_BND"])
         hidden = ~batch["regions_BN"][..., None]
-        # After ReLU nothing is below 0, so an absent region at 0 never wins and an empty image gives 0.
+        # After ReLU no value is below 0, so a padded region (0) never wins and an empty image gives 0.
         return {"pooled_BD": projected_BND.masked_fill(hidden, 0.0).amax(1)}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -63,7 +63,7 @@ class HierarchicalLSTM(CaptionModel):
         valid_BT = (inputs_BT != PAD) & (inputs_BT != EOS)
         opens_BT = self.opens_V[inputs_BT] & valid_BT
         time_T = torch.arange(inputs_BT.shape[1], device=inputs_BT.device)
-        # Every sentence becomes a row of its own, so that the word LSTM runs over all of them at once.
+        # Each sentence becomes a row, so that the word LSTM processes all of them at once.
         sentence_BT = opens_BT.cumsum(1) - 1
         column_BT = time_T - (time_T * opens_BT).cummax(1).values
         sentences_B = opens_BT.sum(1)
@@ -86,7 +86,7 @@ class HierarchicalLSTM(CaptionModel):
         return self._scores(hidden_BTD, stop_BT, opens_BT)
 
     def _scores(self, hidden_BTD: Tensor, stop_BT: Tensor, opens_BT: Tensor) -> Tensor:
-        """Log-probabilities. Where a sentence opens, the sentence LSTM decides on the paragraph's end."""
+        """Log-probabilities. At the start of a sentence, the sentence LSTM gives the paragraph's end."""
         logits_BTV = self.generator(hidden_BTD)
         end_V = torch.arange(logits_BTV.shape[-1], device=logits_BTV.device) == EOS
         inside_BTV = F.log_softmax(logits_BTV, -1)
@@ -103,7 +103,7 @@ class HierarchicalLSTM(CaptionModel):
         return scores_BV, state
 
     def _step(self, pooled_BD: Tensor, ids_B: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One word. States are kept batch first: search selects rows of them."""
+        """One word. States are batch first, because the search selects rows."""
         if state is None:
             zeros = pooled_BD.new_zeros(len(pooled_BD), 1, self.sentence_lstm.hidden_size)
             many = zeros.expand(-1, self.word_lstm.num_layers, -1)

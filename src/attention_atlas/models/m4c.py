@@ -1,9 +1,9 @@
-"""M4C (Hu et al. 2020): question, objects and words read in the picture in one transformer, which spells the
-answer step by step, each step a word of its vocabulary or a pointer to a word that was read.
+"""M4C (Hu et al. 2020): one transformer over the question, objects and OCR words of the picture, which
+decodes the answer step by step; each step is a vocabulary word or a pointer to an OCR word.
 
-The alignment function stands in the layers of the joint transformer, one for each layer, shared by its heads,
-without a factor 1/√d (as in the code of the study of alignment functions, whose M4C this is); the
-question's own encoder keeps the scaled dot product.
+Each layer of the joint transformer has its own alignment function, shared by its heads and without a factor
+1/√d (as in the code of the alignment study, whose M4C this is); the question encoder keeps the scaled dot
+product.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from attention_atlas.regions.phoc import SIZE as SPELLING
 
 Batch = dict[str, Tensor]
 RARE = -3.0
-MIDDLE = 0.5  # of colours and of places
-NARROW = 256  # units below which weights start otherwise
-QUIET = 0.25  # what was said before and how words read are spelled, beside all else
+MIDDLE = 0.5  # centre of colours and positions
+NARROW = 256  # narrower models use another initialisation
+QUIET = 0.25  # initial scale of previous words and of the spelling of OCR words, relative to other inputs
 OCR_PARTS = ("ocr_spelling", "ocr_look", "ocr_place")
 LOSSES = ("sigmoid", "softmax")
 NEVER = -1e4  # score of a pointer to no word; see `M4C.loss`
 
 
 class Block(nn.Module):
-    """A transformer layer. norm_first: normalise before attention and network, which learns faster when there
-    are few steps; else after, as BERT."""
+    """A transformer layer. norm_first: normalise before attention and feed-forward network, which learns
+    faster with few steps; else after, as in BERT."""
 
     def __init__(
         self,
@@ -64,14 +64,14 @@ class Block(nn.Module):
 
 
 class M4C(nn.Module):
-    """A batch: `ids_BT` BOS and the words of the question and `spelling_BTP` how they are spelled (PHOC);
+    """A batch: `ids_BT` BOS and the words of the question, `spelling_BTP` their spelling (PHOC);
     `features_BND`, `boxes_BN4`, `regions_BN` objects; `ocr_spelling_BOP`, `ocr_look_BOL` (0..1),
-    `ocr_boxes_BO4`, `ocr_BO` the words that were read; `previous_BS` what was said before each step S: BOS,
-    then vocabulary ids, or `answers` + o for word o. Boxes are relative, masks are bool.
+    `ocr_boxes_BO4`, `ocr_BO` OCR words; `previous_BS` the output before each step S: BOS, then vocabulary
+    ids, or `answers` + o for OCR word o. Boxes are relative, masks are bool.
 
-    vocab_size: words of questions; answers: words of answers, the four special ids among them. loss: sigmoid
-    (the paper's), or softmax, which learns to choose in fewer steps. blind: neither objects nor words are
-    seen.
+    vocab_size: number of question words; answers: number of answer words; both include the four special ids.
+    loss: sigmoid (the paper's), or softmax, which converges in fewer steps. blind: hide objects and OCR
+    words.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class M4C(nn.Module):
     ) -> None:
         super().__init__()
         if loss not in LOSSES:
-            raise ConfigError(f"conf/model: loss: '{loss}'{did_you_mean(loss, LOSSES)}")
+            raise ConfigError(f"M4C: loss: '{loss}'{did_you_mean(loss, LOSSES)}")
         self.kind_of_loss = loss
         self.answers, self.steps, self.blind, self.max_text = answers, steps, blind, max_text
         self._make_inputs(vocab_size, feature_dim, look_dim, dim)
@@ -120,11 +120,11 @@ class M4C(nn.Module):
         self.vocabulary = nn.Linear(dim, answers)
         self.pointer_query, self.pointer_key = nn.Linear(dim, dim), nn.Linear(dim, dim)
         self._start(dim)
-        nn.init.constant_(self.vocabulary.bias, RARE)  # nearly every word is wrong at nearly every step
+        nn.init.constant_(self.vocabulary.bias, RARE)  # a word is rarely right
 
     def _make_inputs(self, vocab_size: int, feature_dim: int, look_dim: int, dim: int) -> None:
         self.words = nn.Embedding(vocab_size, dim, padding_idx=PAD)
-        # One projection for both: a word has the same letters in the question and in the picture.
+        # A shared projection: a word has the same letters in the question and in the picture.
         self.spelling = nn.Linear(SPELLING, dim, bias=False)
         self.word_places = nn.Embedding(self.max_text, dim)
         self.word_norm = nn.LayerNorm(dim)
@@ -142,12 +142,12 @@ class M4C(nn.Module):
         )
 
     def _start(self, dim: int) -> None:
-        """BERT's deviation of 0.02 is for 768 units. Narrow layers would be almost silent with it: here they
-        start so that a step hears what it attends to, and its scores are of size 1."""
+        """BERT's standard deviation of 0.02 is for 768 units. With it, the outputs of narrow layers would
+        almost vanish: these start with larger weights and with scores of size 1."""
         narrow = dim < NARROW
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and module.bias is not None and ".alignment" not in name:
-                # As BERT; torch's own biases would drown boxes and colours, which the norms then scale.
+                # As BERT; torch's default biases would dominate boxes and colours before normalisation.
                 nn.init.zeros_(module.bias)
         for name, parameter in self.named_parameters():
             if parameter.ndim < 2 or ".alignment." in name:
@@ -174,7 +174,7 @@ class M4C(nn.Module):
         return self.spelling(F.normalize(spelling, dim=-1))
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """(x_BKD question, objects and words read, mask_BK, ocr_BOD the words alone)."""
+        """(x_BKD question, objects and OCR words, mask_BK, ocr_BOD the OCR words)."""
         ids_BT = self.ids(batch)
         text_mask_BT = ids_BT != PAD
         places = torch.arange(ids_BT.shape[1], device=ids_BT.device)
@@ -198,20 +198,22 @@ class M4C(nn.Module):
     def ids(self, batch: Batch) -> Tensor:
         ids_BT = batch["ids_BT"]
         if ids_BT.shape[1] > self.max_text:
-            raise AtlasError(f"M4C: a question of {ids_BT.shape[1]} words, at most {self.max_text}; cut it")
+            raise AtlasError(
+                f"M4C: a question has {ids_BT.shape[1]} words, the maximum is {self.max_text}; truncate it"
+            )
         return ids_BT
 
     def joined(
         self, batch: Batch, text_mask_BT: Tensor, text: Tensor, objects: Tensor, ocr: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The three parts one after the other, what may be seen of them, and the words read alone."""
+        """The three parts concatenated, their mask, and the OCR words alone."""
         regions_BN, ocr_BO = batch["regions_BN"], batch["ocr_BO"]
         if self.blind:
             regions_BN, ocr_BO = torch.zeros_like(regions_BN), torch.zeros_like(ocr_BO)
         return torch.cat([text, objects, ocr], 1), torch.cat([text_mask_BT, regions_BN, ocr_BO], 1), ocr
 
     def said(self, previous_BS: Tensor, ocr_BOD: Tensor) -> Tensor:
-        """What was said before, embedded (B,S,D): the classifier's own vectors, or those of words read."""
+        """Previous outputs, embedded (B,S,D): vectors of the classifier or of OCR words."""
         spoken_VD, read_BOD = self.said_norm[0](self.vocabulary.weight), self.said_norm[1](ocr_BOD)
         batch = len(previous_BS)
         table = torch.cat([spoken_VD.expand(batch, -1, -1), read_BOD], 1)
@@ -221,7 +223,7 @@ class M4C(nn.Module):
         return found + self.drop(self.norms["said"](about))
 
     def forward(self, batch: Batch, learn: bool = False) -> Tensor:
-        """Scores (B,S,V+O) of every step given `previous_BS`; with `learn` the loss instead."""
+        """Scores (B,S,V+O) of each step given `previous_BS`; with `learn` the loss."""
         if learn:
             return self.loss(batch)
         return self.decode(batch, self.embed(batch), batch["previous_BS"])
@@ -230,9 +232,9 @@ class M4C(nn.Module):
         x_BKD, mask_BK, ocr_BOD = embedded
         keys, steps = x_BKD.shape[1], previous_BS.shape[1]
         if steps > self.steps:
-            raise AtlasError(f"M4C: {steps} steps, at most {self.steps}; cut the answers")
+            raise AtlasError(f"M4C: {steps} steps, the maximum is {self.steps}; truncate the answers")
         x = torch.cat([x_BKD, self.said(previous_BS, ocr_BOD)], 1)
-        # Steps see everything before them; nothing else sees a step.
+        # Steps attend to everything before them; other positions do not attend to steps.
         mask = torch.zeros(len(x), 1, keys + steps, keys + steps, dtype=torch.bool, device=x.device)
         mask[..., :keys] = mask_BK[:, None, None]
         mask[..., keys:, keys:] = causal_mask(steps, x.device)
@@ -246,17 +248,18 @@ class M4C(nn.Module):
         return torch.cat([self.vocabulary(step_BSD), pointer.masked_fill(~known_BO[:, None], NEVER)], -1)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Averaged over the steps that count (`counts_BS`): binary cross-entropy of `target_BSA` summed over
-        words, as the paper's, or with loss="softmax" minus the log of the probability of all right words.
+        """Mean over the steps that count (`counts_BS`): binary cross-entropy of `target_BSA` summed over
+        words, as in the paper, or with loss="softmax" the negative log of the total probability of the right
+        words.
 
-        A pointer to a word that the model does not see is no right word, and a step without any other does
-        not count: its loss would be the constant NEVER, which no update can lower."""
+        A pointer to a hidden word is not a right word, and a step without right words does not count: its
+        loss would be the constant NEVER, which no update can lower."""
         scores = self(batch)
         target_BSA = batch["target_BSA"].masked_fill(scores == NEVER, 0.0)
         counts_BS = (batch["counts_BS"] & (target_BSA > 0).any(-1)).to(scores.dtype)
         if self.kind_of_loss == "softmax":
             right = scores.masked_fill(target_BSA == 0, float("-inf")).logsumexp(-1)
-            # A step without any right word does not count; -inf times 0 would not be 0.
+            # A step without right words does not count; -inf times 0 would be NaN.
             each_BS = (scores.logsumexp(-1) - right).masked_fill(counts_BS == 0, 0.0)
         else:
             each_BS = F.binary_cross_entropy_with_logits(scores, target_BSA, reduction="none").sum(-1)
@@ -264,7 +267,7 @@ class M4C(nn.Module):
 
     @torch.no_grad()
     def generate(self, batch: Batch, steps: int | None = None) -> Tensor:
-        """Ids (B,S) of the best word at each step, fed back into the next; PAD after EOS."""
+        """Ids (B,S) of greedy decoding; PAD after EOS."""
         steps = self.steps if steps is None else steps
         embedded = self.embed(batch)
         previous = torch.full((len(batch["ids_BT"]), 1), BOS, device=batch["ids_BT"].device)

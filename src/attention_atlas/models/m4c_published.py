@@ -1,8 +1,8 @@
-"""M4C with the inputs of Hu et al. (2020): TextBERT for the question, and for every word read its FastText
+"""M4C with the inputs of Hu et al. (2020): TextBERT for the question, and for every OCR word its FastText
 vector, its PHOC, Faster R-CNN's features of its box, and the box. The rest of the model is `M4C`.
 
-The published code joins 300 + 604 + 2048 numbers of a word and 50 zeros left over from an older model (3002)
-before one linear layer. The sum of three linear layers here is the same function; the zeros are left out.
+The published code concatenates 300 + 604 + 2048 values of a word and 50 zeros that remain from an older model
+(3002) before one linear layer. The sum of three linear layers here is the same function without the zeros.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class PublishedM4C(M4C):
     of the words; there is no `spelling_BTP`.
 
     Args:
-        text_encoder: hub id or folder of a BERT, of which the first `text_layers` layers read the question.
-            Only its configuration is read here; `load_pretrained` loads the weights.
+        text_encoder: hub id or folder of a BERT, whose first `text_layers` layers encode the question. The
+            constructor reads only its configuration; `load_pretrained` loads the weights.
         vector_dim: F, size of the FastText vectors.
 
-    The other arguments are those of `M4C`. Raises AtlasError for an encoder that cannot be loaded, is no BERT
-    or has fewer layers.
+    The other arguments are those of `M4C`. Raises AtlasError for an encoder that cannot be loaded, is not a
+    BERT or has too few layers.
     """
 
     def __init__(self, *, text_encoder: str, vector_dim: int, **more: Any) -> None:
-        # Set before the modules: the constructor of M4C builds the inputs through the methods below.
+        # Set first, because the constructor of M4C builds the inputs through the methods below.
         self.text_encoder, self.vector_dim = text_encoder, vector_dim
         super().__init__(**more)
 
     def _make_inputs(self, vocab_size: int, feature_dim: int, look_dim: int, dim: int) -> None:
-        """`vocab_size` is not needed: the question's pieces are BERT's."""
+        """`vocab_size` is unused: the question's pieces are BERT's."""
         self.spelling = nn.Linear(SPELLING, dim, bias=False)
         self.vectors = nn.Linear(self.vector_dim, dim, bias=False)
         self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
@@ -63,10 +63,10 @@ class PublishedM4C(M4C):
         self.text_out = nn.Linear(wide, dim) if wide != dim else nn.Identity()
 
     def load_pretrained(self) -> None:
-        """Give the question encoder the weights of `text_encoder`."""
+        """Load the weights of `text_encoder` into the question encoder."""
         from transformers import BertModel
 
-        # The whole model: loading fewer layers than the files hold is reported as a fault.
+        # Load the whole model, because loading fewer layers than the files contain is reported as an error.
         loaded = _pretrained(BertModel, self.text_encoder).state_dict()
         self.text_bert.load_state_dict({name: loaded[name] for name in self.text_bert.state_dict()})
 
@@ -84,7 +84,7 @@ class PublishedM4C(M4C):
 
 
 def build_m4c(*, text_encoder: str = "", **arguments: Any) -> M4C:
-    """A `PublishedM4C` where the task gives a `text_encoder`, else an `M4C` (conf/model/m4c.yaml)."""
+    """A `PublishedM4C` if `text_encoder` is given, else an `M4C`."""
     return PublishedM4C(text_encoder=text_encoder, **arguments) if text_encoder else M4C(**arguments)
 
 

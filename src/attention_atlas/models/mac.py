@@ -1,14 +1,14 @@
 """MAC: a chain of control, read and write units that answers a question in steps (Hudson and Manning 2018).
 
-One step t of the chain, d-dimensional throughout (numbers of the paper's equations):
+One step t of the chain, d-dimensional throughout (with the paper's equation numbers):
 
     control  q_t = tanh(W_t q + b_t); cq = W[c, q_t]; a = softmax over words of w·f(cq, cw); c = Σ a cw  c1-c3
     read     I = ELU(W[(W m) ∘ (W k), W k]); a = softmax over regions of w·ELU(f(c, I)); r = Σ a k     r1-r3
     write    m = W[r, m]                                                                                w1
 
-f is the element-wise form of an alignment (`Alignment.elementwise`): with the dot product it is c ∘ I, MAC's
-own. "Understanding Attention for Vision-and-Language Tasks" (eq. 10) replaces it in the read unit; with
-`control_alignment` the control unit gets an alignment of its own of the same kind, as the public code has it.
+f is the element-wise form of an alignment (`Alignment.elementwise`): the dot product gives c ∘ I, as in MAC.
+"Understanding Attention for Vision-and-Language Tasks" (eq. 10) replaces it in the read unit; with
+`control_alignment` the control unit also gets an alignment of the same kind, as in the public code.
 
 Axis letters: B batch, T words, N regions or cells of a grid, D dim, C channels, A answers. Attention has one
 head and one query; its layers are the steps, its kinds `control` (over words) and `read` (over regions).
@@ -36,7 +36,7 @@ Batch = Mapping[str, Tensor]
 class Scorer(nn.Module):
     """score(q, k) = w · g(f(q, k)): the element-wise alignment f and a linear map to one number.
 
-    g is ELU (`bend`) or nothing. A bias of the linear map would be the same for all keys, and is left out.
+    g is ELU (`bend`) or the identity. The linear map has no bias, which would be the same for all keys.
     """
 
     def __init__(self, alignment: Any, dim: int, bend: bool) -> None:
@@ -46,7 +46,7 @@ class Scorer(nn.Module):
         self.bend = bend
 
     def score(self, q: Tensor, k: Tensor) -> Tensor:
-        """q (...,Q,D), k (...,K,D) -> (...,Q,K); each pair by itself."""
+        """q (...,Q,D), k (...,K,D) -> (...,Q,K), for each pair independently."""
         pairs = (*k.shape[:-2], q.shape[-2], *k.shape[-2:])
         joined = self.align.elementwise(q[..., None, :], k[..., None, :, :].expand(pairs))
         return self.to_score(F.elu(joined) if self.bend else joined)[..., 0]
@@ -55,7 +55,7 @@ class Scorer(nn.Module):
 
 
 class Step(nn.Module):
-    """Where the attention of one step happens; all weights are shared by the steps."""
+    """The attention of one step; all steps share their weights."""
 
     def __init__(self, kind: str, index: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Step(nn.Module):
 
 
 class Regions(nn.Module):
-    """Knowledge of detected regions: feature, and a box relative to the picture, -> (B,N,D)."""
+    """Knowledge from detected regions: features and boxes relative to the picture -> (B,N,D)."""
 
     def __init__(self, feature_dim: int, dim: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Regions(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         x1, y1, x2, y2 = batch["boxes_BN4"].unbind(-1)
-        # The foot of a box tells how far away a thing stands; centres lie around 0.
+        # The bottom of a box indicates the distance of the object; centres are shifted around 0.
         place = torch.stack(
             [x1 + x2 - 1, y1 + y2 - 1, x2 - x1, y2 - y1, 2 * y2 - 1, 2 * x1 - 1, 2 * x2 - 1], -1
         )
@@ -87,17 +87,17 @@ class Regions(nn.Module):
 
 
 class Grid(nn.Module):
-    """Knowledge of a picture's cells by convolutions over `grid_BCHW` (pixels, or a network's channels).
+    """Knowledge from a picture's cells by convolutions over `grid_BCHW` (pixels, or a network's channels).
 
-    `stem`: channels of each convolution; `strides`: its stride s, its kernel 2s - 1 (at least 3), so that no
-    pixel is passed over. The last one is 3×3; two more channels tell it each cell's place.
+    `stem`: channels of each convolution; `strides`: its stride s, with kernel 2s - 1 (at least 3), so that no
+    pixel is skipped. The last one is 3×3, with two extra input channels for each cell's position.
     """
 
     def __init__(self, channels: int, stem: Sequence[int], strides: Sequence[int], dim: int) -> None:
         super().__init__()
         if len(stem) != len(strides):
             raise ConfigError(
-                f"conf/model: strides: {len(strides)} of them for {len(stem)} convolutions; give as many"
+                f"Grid: strides: {len(strides)} strides for {len(stem)} convolutions; give one for each"
             )
         self.strides = [*strides, 1]
         sizes, layers = [channels, *stem, dim], []
@@ -109,7 +109,7 @@ class Grid(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(1, size) for size in stem)
 
     def shape(self, grid_BCHW: Tensor) -> tuple[int, int]:
-        """(rows, columns) of the cells: a convolution of stride s with half its kernel as margin leaves
+        """(rows, columns) of the cells: a convolution of stride s padded by half its kernel gives
         ceil(n / s)."""
         rows, columns = grid_BCHW.shape[2:]
         for stride in self.strides:
@@ -130,12 +130,12 @@ class Mac(nn.Module):
     """MAC network. `forward(batch) -> scores_BA`.
 
     batch: `ids_BT` (words, then PAD), and `features_BND`, `boxes_BN4` relative 0..1, `regions_BN` bool, or
-    with `knowledge: grid` `grid_BCHW`. alignment: node of conf/alignment, None for the dot product;
-    control_alignment: the same kind in the control unit too. steps: length of the chain (4 in the study).
-    multiply: m = W[r, m, r ∘ c], so that the write unit sees how well what it gets fits what was sought.
-    plain_start: the read unit starts as little more than a comparison of control and knowledge (I near
-    ELU(k), w = 1/√D) instead of a random one, and begins to look after fewer steps.
-    blind: one learned vector stands in place of all that is seen.
+    with `knowledge: grid` `grid_BCHW`. alignment: an alignment or its configuration, None for the dot
+    product; control_alignment: use the same kind in the control unit. steps: length of the chain (4 in the
+    study). multiply: m = W[r, m, r ∘ c], so that the write unit sees how well the read vector matches the
+    control. plain_start: the read unit starts close to a plain comparison of control and knowledge (I near
+    ELU(k), w = 1/√D) instead of a random function, and learns to attend in fewer steps.
+    blind: replace all visual input by one learned vector.
     """
 
     def __init__(
@@ -160,9 +160,9 @@ class Mac(nn.Module):
     ) -> None:
         super().__init__()
         if knowledge not in KNOWLEDGE:
-            raise ConfigError(f"conf/model: knowledge: '{knowledge}' is neither {' nor '.join(KNOWLEDGE)}")
+            raise ConfigError(f"Mac: knowledge: '{knowledge}' is neither {' nor '.join(KNOWLEDGE)}")
         if dim < 2 or dim % 2 or steps < 1:
-            raise ConfigError(f"conf/model: dim must be even and steps at least 1, not {dim} and {steps}")
+            raise ConfigError(f"Mac: dim must be even and steps at least 1, not {dim} and {steps}")
         self.knowledge, self.steps = knowledge, steps
         self.embed = nn.Embedding(vocab_size, word_dim, padding_idx=PAD)
         self.lstm = nn.LSTM(word_dim, dim // 2, batch_first=True, bidirectional=True)
@@ -178,7 +178,7 @@ class Mac(nn.Module):
         self.control = nn.Linear(2 * dim, dim)
         self.control_score = Scorer(alignment if control_alignment else None, dim, bend=False)
         self.remember, self.know = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        # W[m ∘ k, k] in two parts: the second one is the same in every step.
+        # W[m ∘ k, k] in two parts, because the second one is the same in every step.
         self.relate, self.relate_known = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim)
         self.read_score = Scorer(alignment, dim, bend=True)
         self.multiply = multiply
@@ -187,14 +187,14 @@ class Mac(nn.Module):
         self.read_steps = nn.ModuleList(Step("read", t) for t in range(steps))
         self.first_control, self.first_memory = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
         self.answer = nn.Sequential(nn.Linear(2 * dim, dim), nn.ELU(), nn.Linear(dim, answers))
-        self.seldom = nn.Parameter(torch.zeros(1))  # most words are not true of a region
+        self.seldom = nn.Parameter(torch.zeros(1))  # bias: most words are not true of a region
         self.dropout = nn.Dropout(dropout)
         self.start(plain_start)
 
     @torch.no_grad()
     def start(self, plain: bool) -> None:
-        """Fresh weights as the authors' code draws them; torch's own are weaker, and the chain is long, so
-        that little would come through. An alignment keeps its own start. `plain`: see plain_start."""
+        """Initial weights as in the authors' code, because torch's defaults are too small for a long chain.
+        An alignment keeps its own initialisation. `plain`: see plain_start."""
         aligned = {id(part) for m in self.modules() if isinstance(m, Alignment) for part in m.modules()}
         for module in self.modules():
             if isinstance(module, nn.Linear) and id(module) not in aligned:
@@ -208,7 +208,7 @@ class Mac(nn.Module):
             else:
                 parameter.zero_()
                 if "ih" in name:
-                    parameter.chunk(4)[1].fill_(1.0)  # forget gates are open
+                    parameter.chunk(4)[1].fill_(1.0)  # open forget gates
         for vector in (self.first_control, self.first_memory, self.blank):
             if vector is not None:
                 nn.init.normal_(vector)
@@ -220,9 +220,9 @@ class Mac(nn.Module):
                 nn.init.constant_(scorer.to_score.weight, self.lstm.hidden_size**-0.5 / 2**0.5)
 
     def read_question(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Words, each by itself and in context, (B,T,D), and the whole question (B,D)."""
+        """Words without and with context, each (B,T,D), and the whole question (B,D)."""
         embedded_BTE = self.dropout(self.embed(ids_BT))
-        if bool((ids_BT != PAD).all()):  # half the time without packing
+        if bool((ids_BT != PAD).all()):  # faster without packing
             out, (last, _) = self.lstm(embedded_BTE)
         else:
             lengths = (ids_BT != PAD).sum(1).clamp(min=1).cpu()
@@ -235,7 +235,7 @@ class Mac(nn.Module):
         return words_BTD, self.dropout(torch.cat([last[0], last[1]], -1))
 
     def look(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The knowledge base (B,N,D) and which of its entries are real (B,N)."""
+        """The knowledge base (B,N,D) and its mask of real entries (B,N)."""
         if self.see is None:
             assert self.blank is not None
             known = self.blank.expand(len(batch["ids_BT"]), -1, -1)
@@ -243,11 +243,11 @@ class Mac(nn.Module):
         return self.see(batch)
 
     def grid_shape(self, batch: Batch) -> tuple[int, int] | None:
-        """(rows, columns) that read attention is over, None for regions."""
+        """(rows, columns) of the read attention, None for regions."""
         return self.see.shape(batch["grid_BCHW"]) if isinstance(self.see, Grid) else None
 
     def forward(self, batch: Batch, names_W: Tensor | None = None) -> Any:
-        """Scores (B,A); with ids of words, unless blind, also (B,N,W): whether a region is called so."""
+        """Scores (B,A); with word ids, unless blind, also logits (B,N,W) that a word is true of a region."""
         ids_BT = batch["ids_BT"]
         words_BTD, question_BD = self.read_question(ids_BT)
         known_BND, real_BN = self.look(batch)
@@ -257,7 +257,7 @@ class Mac(nn.Module):
         spoken_BT = ids_BT != PAD
         control_BD = self.first_control.expand(len(ids_BT), -1)
         memory_BD = self.first_memory.expand(len(ids_BT), -1)
-        # One dropout mask for the memory of all steps (Gal and Ghahramani 2016), as the authors' code.
+        # One dropout mask for the memory of all steps (Gal and Ghahramani 2016), as in the authors' code.
         kept_BD = self.dropout(torch.ones_like(memory_BD))
         for t in range(self.steps):
             asked_BD = torch.tanh(self.asked[t](question_BD))
@@ -274,6 +274,6 @@ class Mac(nn.Module):
         scores_BA = self.answer(torch.cat([memory_BD, question_BD], -1))
         if names_W is None or self.see is None:
             return scores_BA
-        # Regions are named in the space of the question's words.
+        # Regions are classified in the space of the question's words.
         names_WD = self.word(self.embed(names_W)) * known_BND.shape[-1] ** -0.5
         return scores_BA, known_BND @ names_WD.T + self.seldom

@@ -22,11 +22,11 @@ GEOMETRY_DIM = 64
 
 
 def box_geometry(boxes_BN4: Tensor) -> Tensor:
-    """Relative geometry of each pair of boxes, (B,N,N,4); the first N is the query's.
+    """Relative geometry of each pair of boxes, (B,N,N,4); the first N is the query.
 
     log(max(|Δcx|/w_i, 1e-3)), log(max(|Δcy|/h_i, 1e-3)), log(w_i/w_j), log(h_i/h_j) (Herdade et al. 2019,
-    eq. 5). As in the published code the boxes are relative to the image, and yet the pixel convention
-    w = x2 − x1 + 1 is applied to them, so that w and h lie in 1..2.
+    eq. 5). As in the published code, the boxes are relative to the image but use the pixel convention
+    w = x2 − x1 + 1, so that w and h are in 1..2.
     """
     x1, y1, x2, y2 = boxes_BN4.unbind(-1)
     cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
@@ -75,10 +75,10 @@ class ObjectRelationTransformer(CaptionModel):
     """Region features and boxes to words.
 
     Published sizes: 6 layers, 8 heads, dim 512, inner 2048, dropout 0.1 (0.5 after the features' projection).
-    `attention_dropout` None means `dropout`; 0 lets a CPU use its fused attention in training. `encoder_init`
-    multiplies, at the start, the matrices by which the encoder adds to its regions; 1 as published. Below 1
-    the encoder starts near the identity, and regions stay distinct under a high learning rate. `blind`: every
-    picture is one region of zeros over the whole picture, so that only the text can tell.
+    `attention_dropout` None means `dropout`; 0 allows fused attention in training on a CPU. `encoder_init`
+    scales the initial output matrices of the encoder's residual branches; 1 as published. Below 1 the encoder
+    starts near the identity, and regions stay distinct at a high learning rate. `blind`: every picture is one
+    region of zeros over the whole picture, so that only the text is informative.
     """
 
     def __init__(
@@ -136,8 +136,7 @@ class ObjectRelationTransformer(CaptionModel):
 
 
 def without_picture(batch: Batch) -> Batch:
-    """The batch with one region in place of all: features of zeros (B,1,F), a box (B,1,4) that is the whole
-    picture."""
+    """The batch with a single region: zero features (B,1,F), and a box (B,1,4) over the whole picture."""
     features_B1F = torch.zeros_like(batch["features_BND"][:, :1])
     box_4 = features_B1F.new_tensor([0.0, 0.0, 1.0, 1.0])
     return {

@@ -1,6 +1,6 @@
-"""A small CNN that reads facts from pictures: what the measures of generated pictures look through.
+"""A small CNN that classifies attributes of pictures, for the measures of generated pictures.
 
-Axes: B pictures, S pixels of a side, X slots, P = (S/2)² places, C channels.
+Axes: B pictures, S side in pixels, X slots, P = (S/2)² positions, C channels.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class PictureClassifier(nn.Module):
-    """pixels (B,3,S,S) in -1..1 -> logits, one tensor (B,values) for each slot.
+    """pixels (B,3,S,S) in -1..1 -> logits, one tensor (B,values) per slot.
 
-    Every slot looks for its place in the picture; what is there is read by one layer that all slots share, so
-    that a colour learned on the wing is known on the throat. values: number of values of each slot (from the
-    task); channels: of the first convolution; dim: units of what is read at a place.
+    Each slot attends to its position in the picture; one layer shared by all slots classifies what is there,
+    so that a colour learned on the wing is recognised on the throat. values: number of values of each slot
+    (from the task); channels: of the first convolution; dim: units read at a position.
     """
 
     def __init__(self, values: Sequence[int], size: int = 32, channels: int = 24, dim: int = 96) -> None:
         super().__init__()
         if size % 8:
-            raise ConfigError(f"conf/train: size: {size} must be a multiple of 8")
+            raise ConfigError(f"PictureClassifier: size: {size} must be a multiple of 8")
         self.values, self.size = list(values), size
         fine, coarse = channels, 2 * channels
         self.fine = nn.Sequential(_conv(3, fine, 2), _conv(fine, fine, 1))
         self.coarse = nn.Sequential(_conv(fine, coarse, 2), _conv(coarse, coarse, 1))
         self.wide = nn.Sequential(_conv(coarse, 2 * coarse, 2), _conv(2 * coarse, 2 * coarse, 1))
-        # The place within the picture counts too: two channels of coordinates.
+        # Two channels of coordinates for the position within the picture.
         self.place = nn.Conv2d(fine + 3 * coarse + 2, len(self.values), 1)
         self.what = nn.Sequential(nn.Linear(fine + coarse + 3, dim), nn.LeakyReLU(0.2))
         self.slot_XD = nn.Parameter(torch.zeros(len(self.values), dim))
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.LeakyReLU(0.2), nn.Linear(dim, max(self.values)))
 
     def looked(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
-        """(what each slot sees (B,X,D), where it looks (B,X,P), shares)."""
+        """(features of each slot (B,X,D), its attention weights (B,X,P))."""
         fine = self.fine(pixels_BCSS)
         coarse = self.coarse(fine)
         side = fine.shape[-1]

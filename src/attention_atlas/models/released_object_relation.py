@@ -1,8 +1,8 @@
 """The released Object Relation Transformer as it was trained: with the inner skip of its encoder attention.
 
 The released checkpoint (and with it the model of "How Vision Affects Language") adds the attention's input to
-the heads' output before the last projection, besides the outer residual connection. Later versions of the
-public code have this behind the switch `legacy_extra_skip`.
+the heads' output before the last projection, in addition to the outer residual connection. Later versions of
+the public code have the option `legacy_extra_skip` for this.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SkipAttention(MultiHeadAttention):
     """Self-attention with output(heads + x) in place of output(heads)."""
 
     def forward(self, target_BQD: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        # output is linear, so what it makes of x can be added afterwards: captures still see the heads alone.
+        # output is linear, so output(x) can be added afterwards: captures still see only the heads.
         return super().forward(target_BQD, *args, **kwargs) + F.linear(target_BQD, self.output.weight)
 
 

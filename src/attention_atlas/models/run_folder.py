@@ -13,12 +13,12 @@ from attention_atlas.language.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from torch import nn
 
-# Keys of conf/model/<name>.yaml that describe the model instead of being given to its class.
+# Keys of conf/model/<name>.yaml that are not arguments of the model's class.
 DESCRIPTION = ("name", "title", "task", "training", "evaluator")
 
 
 def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
-    """Hydra's instantiate, whose several lines of error become one."""
+    """Hydra's instantiate with one-line errors. `where` names the configuration file in a ConfigError."""
     from hydra.errors import HydraException
     from hydra.utils import instantiate
 
@@ -28,13 +28,15 @@ def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
+        if isinstance(cause, ConfigError) and not str(cause).startswith("conf/"):
+            raise ConfigError(f"{where}: {cause}") from None
         if isinstance(cause, AtlasError):
             raise cause from None
         raise ConfigError(f"{where}: {str(cause).splitlines()[0]}; correct the file") from None
 
 
 def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: Any) -> nn.Module:
-    """The model of conf/model/<name>.yaml for the given sizes. Raises ConfigError for a wrong argument."""
+    """Build the model of conf/model/<name>.yaml. Raises ConfigError for a wrong argument."""
     arguments = {k: v for k, v in model.items() if k not in DESCRIPTION}
     built = instantiated(arguments, f"conf/model: {model.get('name', arguments.get('_target_'))}", **sizes)
     if vocab is not None and hasattr(built, "set_vocabulary"):
@@ -56,7 +58,7 @@ def save_run(
     with atomic_path(folder / "config.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
     with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
-        # Weights that are validated before the first update have no training loss yet.
+        # A row validated before the first update has no training loss.
         columns = dict.fromkeys(name for row in reversed(history) for name in row)
         writer = csv.DictWriter(file, list(columns), restval="nan", lineterminator="\n")
         writer.writeheader()
@@ -64,9 +66,9 @@ def save_run(
 
 
 def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, dict[str, Any]]:
-    """(model in evaluation mode on `device`, its Vocabulary or None, configuration) of a run folder.
+    """Load (model in evaluation mode on `device`, Vocabulary or None, configuration) from a run folder.
 
-    Raises AtlasError for a missing or broken file, or weights that do not fit the configuration.
+    Raises AtlasError for a missing or broken file, or for weights that do not match the configuration.
     """
     import yaml
     from safetensors import SafetensorError
@@ -81,20 +83,20 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, d
         sizes = config["sizes"]
     except (yaml.YAMLError, KeyError, TypeError):
         raise AtlasError(
-            f"{folder / 'config.yaml'}: not the configuration of a run; train the model anew"
+            f"{folder / 'config.yaml'}: is not the configuration of a run; retrain the model"
         ) from None
     vocab = None
     if "vocab_size" in sizes:
         vocab = Vocabulary.load(folder / "vocab.json")
         if len(vocab) != sizes["vocab_size"]:
             raise AtlasError(
-                f"{folder / 'vocab.json'}: has {len(vocab)} ids, config.yaml says {sizes['vocab_size']}; "
-                "train the model anew"
+                f"{folder / 'vocab.json'}: has {len(vocab)} ids, config.yaml expects {sizes['vocab_size']}; "
+                "retrain the model"
             )
     model = build_model(config["model"], **sizes)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
         first = " ".join(str(error).split())[:200]
-        raise AtlasError(f"{folder / 'model.safetensors'}: {first}; train the model anew") from None
+        raise AtlasError(f"{folder / 'model.safetensors'}: {first}; retrain the model") from None
     return model.to(device).eval(), vocab, config

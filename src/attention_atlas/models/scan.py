@@ -1,4 +1,4 @@
-"""SCAN, text to image, averaged (Lee et al. 2018): how well does every word of a caption find its region?
+"""SCAN, text to image, averaged (Lee et al. 2018): similarity from each word's attention over regions.
 
 score(word, region) → LeakyReLU(0.1) → divided by its l2 norm over the words → × 9 → softmax over regions
 gives each word a mixture of regions; a caption's similarity to an image is the mean cosine between its words
@@ -26,10 +26,10 @@ EPSILON = 1e-8
 
 
 class Scan(nn.Module):
-    """forward(batch) -> similarity (B,) of each caption and its own image; `similarities` of all with all.
+    """forward(batch) -> similarity (B,) of each caption and its own image; `similarities` compares all pairs.
 
-    A batch: `ids_BT` (BOS, words, EOS, PAD...), `features_BND`, `regions_BN` bool. alignment: a section of
-    conf/alignment; its layout `published` scrambles the weights as the published variants do. smooth: the 9.
+    A batch: `ids_BT` (BOS, words, EOS, PAD...), `features_BND`, `regions_BN` bool. alignment: an alignment or
+    its configuration; layout `published` permutes the weights as the published variants do. smooth: the 9.
     """
 
     feature_mean_D: Tensor
@@ -68,8 +68,8 @@ class Scan(nn.Module):
         return F.normalize(self.region(features_IND), dim=-1, eps=EPSILON)
 
     def standardise(self, mean_D: Tensor, std_D: Tensor) -> None:
-        """Let features have mean 0 and deviation 1 before the first layer, as regions look nearly all alike
-        where no feature is negative. Kept with the weights; without it they are taken as is, as published."""
+        """Standardise features before the first layer, because non-negative features make all regions
+        similar. Saved with the weights. Without this call features are used unchanged, as published."""
         self.feature_mean_D.copy_(mean_D)
         self.feature_scale_D.copy_(1 / std_D.clamp(min=1e-3))
 
@@ -84,11 +84,11 @@ class Scan(nn.Module):
         return F.normalize((forth + back) / 2, dim=-1, eps=EPSILON)
 
     def soften(self, score_CTXN: Tensor, words_CT: Tensor, regions_CTXN: Tensor | None) -> Tensor:
-        """Raw scores (C,T,X,N), X images of each caption, to what softmax over regions takes.
+        """From raw scores (C,T,X,N), X images per caption, to the input of the softmax over regions.
 
-        words_CT: bool, the words that are no padding; regions_CTXN: bool, broadcastable, None if all are
-        real; −inf where false. With the published layout's swap each caption is taken with its own number of
-        words, as there.
+        words_CT: bool, False for padding; regions_CTXN: bool, broadcastable, None if all are real; −inf where
+        False. With the published layout's swap each caption is processed with its own number of words, as in
+        the published code.
         """
         score = F.leaky_relu(score_CTXN, self.slope)
         if self.alignment.swaps_axes("scan"):
@@ -104,8 +104,8 @@ class Scan(nn.Module):
         return score if regions_CTXN is None else score.masked_fill(~regions_CTXN, float("-inf"))
 
     def _scrambled(self, score_CTXN: Tensor, words_CT: Tensor) -> Tensor:
-        """The published code takes (word, region) for (region, word): the norm runs over regions, and what is
-        read as a row of regions is a piece of the transposed matrix laid out flat."""
+        """The published code confuses (word, region) with (region, word): the norm is over regions, and each
+        supposed row of regions is a piece of the flattened transposed matrix."""
         score = score_CTXN / (_root((score_CTXN * score_CTXN).sum(-1, keepdim=True)) + EPSILON)
         longest, images, regions = score.shape[1:]
         rows = []
@@ -116,11 +116,11 @@ class Scan(nn.Module):
         return torch.stack(rows)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Similarity (B,) of caption b and image b; the attention passes the seam, so a capture sees it."""
+        """Similarity (B,) of caption b and image b; the attention uses the seam, so it can be captured."""
         words_BTD, words_BT = self.encode_captions(batch["ids_BT"]), batch["ids_BT"] != PAD
         regions_BND, regions_BN = self.encode_images(batch["features_BND"]), batch["regions_BN"]
         score_BTN = self._own_scores(words_BTD, words_BT, regions_BND, regions_BN)
-        # The chain looks at all words of a caption at once, so to the seam it is a bias on a score of 0.
+        # The score depends on all words of a caption, so it is passed to the seam as a bias on a score of 0.
         nothing_B1T1 = words_BTD.new_zeros(*words_BT.shape, 1)[:, None]
         mixed_BTD = attend(
             self,
@@ -153,7 +153,7 @@ class Scan(nn.Module):
     def similarities(
         self, regions_IND: Tensor, regions_IN: Tensor, words_CTD: Tensor, words_CT: Tensor
     ) -> Tensor:
-        """All pairs at once: encoded regions and words -> (I,C). Memory: a few times I·C·T·N numbers."""
+        """All pairs: encoded regions and words -> (I,C). Memory: a few times I·C·T·N numbers."""
         (images, regions), (captions, words) = regions_IN.shape, words_CT.shape
         shape = (captions, words, images, regions)
         queries, keys = words_CTD.flatten(0, 1), regions_IND.flatten(0, 1)
@@ -175,5 +175,5 @@ def _root(square: Tensor) -> Tensor:
 
 
 def _mean(value_XT: Tensor, words_XT: Tensor) -> Tensor:
-    """Mean over the words that are no padding."""
+    """Mean over the words, without padding."""
     return (value_XT * words_XT).sum(-1) / words_XT.sum(-1)

@@ -1,10 +1,10 @@
 """Greedy and beam search over any model with `encode` and `decode_step`.
 
 Scoring: a caption's score is the sum of the natural-log probabilities of its words and of EOS. As in the
-published code there is no length normalisation by default; `length_power` a > 0 divides by length**a
-(words and EOS). A beam that emits EOS leaves the beam and is remembered; its place is free again. The search
-of an image ends when nothing alive can still pass its best finished caption, or at `max_words`, where what is
-alive competes as it is, without EOS. PAD and BOS are never emitted, UNK only if `suppress_unk` is False.
+published code there is no length normalisation by default; `length_power` a > 0 divides by length**a (words
+and EOS). A hypothesis that emits EOS is stored and leaves the beam, which frees its slot. The search for an
+image ends when no live hypothesis can exceed its best finished caption, or at `max_words`, where live
+hypotheses compete without EOS. PAD and BOS are never emitted, UNK only if `suppress_unk` is False.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEVER = float("-inf")
 
 @dataclass
 class Caption:
-    """Word ids without BOS and EOS; `score` is what the search maximised; `ended` whether EOS was emitted."""
+    """Word ids without BOS and EOS; `score`: the maximised score; `ended`: whether EOS was emitted."""
 
     ids: list[int]
     score: float
@@ -40,9 +40,9 @@ def generate(
     length_power: float = 0.0,
     suppress_unk: bool = True,
 ) -> list[Caption]:
-    """The best caption of each image in the batch. The model is put in evaluation mode meanwhile."""
+    """The best caption of each image in the batch, with the model temporarily in evaluation mode."""
     if beam < 1 or max_words < 1:
-        raise ConfigError(f"conf/decode: beam {beam} and max_words {max_words} must be at least 1")
+        raise ConfigError(f"generate: beam {beam} and max_words {max_words} must be at least 1")
     was_training = model.training
     model.eval()
     try:
@@ -57,7 +57,7 @@ def generate(
 
 
 def _log_probabilities(logits_BV: Tensor, suppress_unk: bool) -> Tensor:
-    # Normalised over the whole vocabulary first: a forbidden word takes its probability with it.
+    # Normalise over the whole vocabulary first: the probability of suppressed words is lost.
     log_BV = torch.log_softmax(logits_BV.float(), -1)
     log_BV[:, [PAD, BOS, UNK] if suppress_unk else [PAD, BOS]] = NEVER
     return log_BV
@@ -98,12 +98,12 @@ def _beam(
 ) -> list[Caption]:
     memory = _map(memory, lambda x: x.repeat_interleave(beam, 0))
     score_BK = torch.full((size, beam), NEVER, device=device)
-    score_BK[:, 0] = 0.0  # the beams start equal: only the first may branch
+    score_BK[:, 0] = 0.0  # all beams start equal, so only the first may branch
     ids_BKT = torch.full((size, beam, 1), BOS, device=device)
     finished: list[Caption | None] = [None] * size
     offset_B1 = torch.arange(size, device=device)[:, None] * beam
     state = None
-    for length in range(1, max_words + 1):  # words, EOS included, in a caption after this step
+    for length in range(1, max_words + 1):  # words in a caption after this step, including EOS
         logits, state = model.decode_step(memory, ids_BKT.flatten(0, 1), state)
         log_BKV = _log_probabilities(logits, suppress_unk).view(size, beam, -1)
         vocab_size = log_BKV.shape[-1]
@@ -138,8 +138,8 @@ def _keep(finished: list[Caption | None], b: int, words: list[int], score: float
 
 
 def _settled(finished: list[Caption | None], score_BK: Tensor, length_power: float, max_words: int) -> bool:
-    """Whether no living beam of any image can still pass the best finished caption of its image."""
-    # Log-probabilities only fall, and are negative: the longest caption has the mildest division.
+    """Whether no live hypothesis of any image can exceed the best finished caption of its image."""
+    # Log-probabilities are negative and only decrease: the bound is a division by the maximum length.
     bound_B = score_BK.max(1).values / max_words**length_power
     return all(c is not None and c.score >= bound for c, bound in zip(finished, bound_B.tolist()))
 

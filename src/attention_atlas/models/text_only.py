@@ -21,9 +21,8 @@ class TextOnlyTransformer(nn.Module):
     """GPT-2 over sub-word pieces. `pieces`: size of the vocabulary; the output matrix is the embedding
     matrix.
 
-    weights: "" for a fresh model of the sizes given, else a hub id or a folder in the form of the
-    transformers library, which decides all sizes. tokenizer: where its tokenizer is, if not beside the
-    weights.
+    weights: "" for a new model of the given sizes, else a hub id or folder in transformers' format, which
+    sets all sizes. tokenizer: location of its tokenizer, if not beside the weights.
     """
 
     def __init__(
@@ -42,14 +41,14 @@ class TextOnlyTransformer(nn.Module):
 
         if dim % heads:
             raise ConfigError(
-                f"conf/model: dim: {dim} is not a multiple of heads {heads}; change one of them"
+                f"TextOnlyTransformer: dim: {dim} is not a multiple of heads {heads}; change one of them"
             )
         if weights:
             self.gpt2 = self._loaded(weights)
             known = self.gpt2.config.vocab_size
             if known != pieces:
                 raise AtlasError(
-                    f"{weights}: has {known} pieces, its tokenizer {pieces}; give both of one model"
+                    f"{weights}: has {known} pieces, its tokenizer {pieces}; use those of one model"
                 )
         else:
             self.gpt2 = GPT2Model(
@@ -67,7 +66,7 @@ class TextOnlyTransformer(nn.Module):
                 )
             )
         for index, block in enumerate(self.gpt2.h):
-            # What a capture reads off an attention module; see capture/seam.py.
+            # The attributes that a capture reads from an attention module; see capture/seam.py.
             block.attn.attention_kind, block.attn.layer_index = "decoder_self", index
 
     @staticmethod
@@ -81,8 +80,8 @@ class TextOnlyTransformer(nn.Module):
             raise AtlasError(f"{weights}: {first}; give a hub id or a folder with a GPT-2 model") from None
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        """Logits (B,T,V): row i, given pieces 0..i, scores piece i+1. Padding stands at the right, where the
-        causal mask keeps it out of sight."""
+        """Logits (B,T,V): row i, given pieces 0..i, scores piece i+1. Padding is at the right, where the
+        causal mask hides it."""
         hidden_BTD = self.gpt2(input_ids=ids_BT, use_cache=False).last_hidden_state
         return F.linear(hidden_BTD, self.gpt2.wte.weight)
 
@@ -102,14 +101,16 @@ def load_text_only(
     model, _, config = load_run(folder, device)
     if not isinstance(model, TextOnlyTransformer):
         raise AtlasError(
-            f"{folder / 'config.yaml'}: model: is no text-only model; name one that was trained so"
+            f"{folder / 'config.yaml'}: model: is not a text-only model; use one that was trained as such"
         )
     subwords = Subwords.load(folder / "subwords.json")
     if len(subwords) != config["sizes"]["pieces"]:
-        raise AtlasError(f"{folder / 'subwords.json'}: has {len(subwords)} pieces, the model expects others")
+        raise AtlasError(
+            f"{folder / 'subwords.json'}: has {len(subwords)} pieces, but the model has another number"
+        )
     return model, subwords, config
 
 
 def is_text_only(folder: str | Path) -> bool:
-    """Whether a run folder holds a text-only model (its words are in subwords.json)."""
+    """Whether a run folder contains a text-only model (its words are in subwords.json)."""
     return (Path(folder) / "subwords.json").exists()

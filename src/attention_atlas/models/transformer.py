@@ -1,4 +1,4 @@
-"""The transformer's parts in the form of the Object Relation Transformer's code: pre-LN with a final norm."""
+"""The transformer's parts, as in the Object Relation Transformer's code: pre-LN with a final norm."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ KeyValues = tuple[Tensor, Tensor]
 class LayerNorm(nn.Module):
     """gain · (x − mean) / (std + eps) + bias, with the unbiased standard deviation.
 
-    The published code's own norm, not nn.LayerNorm: std has n−1 in it and eps is added to std, not to the
-    variance. Computed by the fused kernel: the factor sqrt((n−1)/n) turns its standard deviation into the
-    unbiased one, and eps² in the variance has the same effect where std is 0 or large against eps.
+    The published code's norm differs from nn.LayerNorm: std is unbiased (n−1), and eps is added to std, not
+    to the variance. Computed by the fused kernel: the factor sqrt((n−1)/n) makes its standard deviation
+    unbiased, and eps² in the variance is equivalent where std is 0 or much larger than eps.
     """
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
@@ -68,7 +68,7 @@ class WordEmbedding(nn.Module):
 
     def forward(self, ids_BT: Tensor, start: int = 0) -> Tensor:
         end = start + ids_BT.shape[1]
-        if end > len(self.positions_TD):  # longer than planned: the table is a formula, so extend it
+        if end > len(self.positions_TD):  # longer than the table: extend it
             self.positions_TD = sinusoids(2 * end, self.positions_TD.shape[1]).to(self.positions_TD)
         return self.dropout(self.words(ids_BT) * self.scale + self.positions_TD[start:end])
 
@@ -103,7 +103,7 @@ class DecoderLayer(nn.Module):
         keep: bool = False,
         past: KeyValues | None = None,
     ) -> tuple[Tensor, KeyValues | None]:
-        """The layer's output and, if `keep`, the keys and values seen so far, those of `past` included."""
+        """The layer's output and, if `keep`, the keys and values so far, including those of `past`."""
         residual_input(self.self_attention, x_BTD)
         normed = self.norm_self(x_BTD)
         present = None
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
         self.generator = nn.Linear(dim, vocab_size)
 
     def memory(self, memory_BND: Tensor) -> list[KeyValues]:
-        """Per layer the keys and values of the regions, projected once for a whole generation."""
+        """Keys and values of the regions per layer, projected once per generation."""
         return [layer.cross_attention.keys_values(memory_BND) for layer in self.layers]  # type: ignore
 
     def forward(
@@ -157,7 +157,7 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list[KeyValues]]:
         """Logits (B,T,V) for all positions of `ids_BT`, which follow those in `past`.
 
-        `keep` returns each layer's keys and values, to be given back as `past`; else that list is empty.
+        `keep` returns each layer's keys and values, to be passed as `past`; else that list is empty.
         """
         start = 0 if past is None else past[0][0].shape[2]
         length = ids_BT.shape[1]

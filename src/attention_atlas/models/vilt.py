@@ -1,10 +1,9 @@
-"""ViLT for visual question answering (Kim et al. 2021): transformers' model, words and patches together.
+"""ViLT for visual question answering (Kim et al. 2021), based on transformers' model.
 
-Differences from transformers' own class, all switchable: patches are put back into raster order behind the
-embedding, which draws them at random; a small stack of convolutions may stand before the patch projection, so
-that it can be learned from few pictures (Xiao et al. 2021); heads on the patches learn what a patch shows and
-whether the question is about it, where scenes are annotated. Patches are a set to the encoder: their order
-changes no output.
+Optional differences from transformers' class: patches return to raster order after the embedding, which
+samples them randomly; a small stack of convolutions before the patch projection helps to learn from few
+pictures (Xiao et al. 2021); if scenes are annotated, heads on the patches predict what a patch shows and
+whether the question is about it. Patches are a set to the encoder, so their order does not change the output.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ Batch = dict[str, Tensor]
 
 
 class ConvolutionalPatches(nn.Module):
-    """Stands for transformers' patch embedding: 3 × 3 convolutions with stride 2, then the projection to one
-    vector per patch. `channels` empty: the projection alone, as published."""
+    """Replaces transformers' patch embedding: 3 × 3 convolutions with stride 2, then the projection to one
+    vector per patch. With empty `channels` only the projection, as published."""
 
     def __init__(self, config: Any, channels: Sequence[int]) -> None:
         super().__init__()
@@ -33,12 +32,12 @@ class ConvolutionalPatches(nn.Module):
         for outside in channels:
             if rest % 2:
                 raise ConfigError(
-                    f"conf/model: stem: {len(channels)} layers halve a patch of {config.patch_size} pixels "
-                    "too often; shorten the list or enlarge patch_size"
+                    f"ConvolutionalPatches: channels: {len(channels)} layers halve a patch of "
+                    f"{config.patch_size} pixels too often; shorten the list or enlarge patch_size"
                 )
             layers += [nn.Conv2d(inside, outside, 3, 2, 1), nn.GroupNorm(1, outside), nn.ReLU(inplace=True)]
             inside, rest = outside, rest // 2
-        # Channels last: a third less time on a CPU.
+        # Channels last is faster on a CPU.
         self.stem = nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.projection = nn.Conv2d(inside, config.hidden_size, rest, rest)
         self.num_patches = (config.image_size // config.patch_size) ** 2
@@ -48,7 +47,7 @@ class ConvolutionalPatches(nn.Module):
 
 
 def sinusoids_2d(rows: int, columns: int, dim: int) -> Tensor:
-    """Fixed places (rows · columns, dim): half of the units for the row, half for the column."""
+    """Fixed position embeddings (rows · columns, dim): half of the units for the row, half for the column."""
     from attention_atlas.models.transformer import sinusoids
 
     half = dim // 2
@@ -61,14 +60,14 @@ def sinusoids_2d(rows: int, columns: int, dim: int) -> Tensor:
 
 class Vilt(nn.Module):
     """forward(batch) -> answer scores (B,A). A batch: `ids_BT` (CLS words SEP PAD...), `pixels_BCHW` within
-    -1..1, optional `pixel_mask_BHW` (1 where there is picture), optional `picture_B`: which of the pictures
-    is a question's, where several are about one.
+    -1..1, optional `pixel_mask_BHW` (1 for pixels, 0 for padding), optional `picture_B`: index of each
+    question's picture, if questions share pictures.
 
-    stem: channels of the convolutions before the projection. blind: the picture is left out (a question-only
-    model: text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, whose sizes
-    and vocabulary are then used. patch_words: number of words (labels, colours) of the auxiliary head on the
-    patches, 0 without scene annotation; patch_depth: after which share of the layers the auxiliary
-    heads read (1: the last).
+    stem: channels of the convolutions before the projection. blind: omit the picture (a question-only model:
+    text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, which sets sizes
+    and vocabulary. patch_words: number of words (labels, colours) of the auxiliary head on the patches, 0
+    without scene annotation; patch_depth: depth of the auxiliary heads' input as a fraction of the layers (1:
+    the last).
     """
 
     def __init__(
@@ -96,14 +95,12 @@ class Vilt(nn.Module):
         from transformers import ViltConfig, ViltModel
 
         if dim % heads:
-            raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
+            raise ConfigError(f"Vilt: heads: {heads} do not divide dim {dim}; change one of them")
         self.blind, self.has_stem = blind, bool(stem)
         if pretrained:
             self.vilt = _pretrained(pretrained)
         elif vocab_size is None:
-            raise ConfigError(
-                "conf/model: vocab_size: none given; give the vocabulary's size or `pretrained`"
-            )
+            raise ConfigError("Vilt: vocab_size: is missing; give the vocabulary's size or `pretrained`")
         else:
             config = ViltConfig(
                 vocab_size=vocab_size,
@@ -130,12 +127,12 @@ class Vilt(nn.Module):
             attention = layer.attention.attention
             attention.attention_kind, attention.layer_index = "joint", index
         width = self.vilt.config.hidden_size
-        # As transformers' ViltForQuestionAnswering.
+        # As in transformers' ViltForQuestionAnswering.
         self.answer = nn.Sequential(
             nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, answers)
         )
         if not 0 < patch_depth <= 1:
-            raise ConfigError(f"conf/model: patch_depth: {patch_depth} is not a share of the layers above 0")
+            raise ConfigError(f"Vilt: patch_depth: {patch_depth} is not a fraction of the layers above 0")
         self.patch_layer = max(1, round(patch_depth * len(self.attention_modules)))
         self.patch_norm = nn.LayerNorm(width) if patch_words else None
         self.patch_words = nn.Linear(width, patch_words) if patch_words else None
@@ -148,11 +145,13 @@ class Vilt(nn.Module):
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, tuple[int, int]]:
         """Embedded sequence (B,S,D) [text | picture's CLS | patches in raster order], bool mask (B,S) and the
-        grid's rows and columns. Patches of padding come last and are masked."""
+        grid's rows and columns. Padded patches are last and masked."""
         ids_BT = batch["ids_BT"]
         longest = self.vilt.config.max_position_embeddings
         if ids_BT.shape[1] > longest:
-            raise AtlasError(f"ViLT: a question of {ids_BT.shape[1]} tokens, at most {longest}; cut it")
+            raise AtlasError(
+                f"ViLT: a question has {ids_BT.shape[1]} tokens, the maximum is {longest}; truncate it"
+            )
         text_mask_BT = ids_BT != PAD
         pixels = batch["pixels_BCHW"]
         embeddings = self.vilt.embeddings
@@ -168,7 +167,7 @@ class Vilt(nn.Module):
                 pixel_mask = torch.ones_like(pixels[:, 0])
             elif self.has_stem and not bool(pixel_mask.all()):
                 raise AtlasError(
-                    "ViLT: stem: is for pictures of one size, it would see their padding; set it to []"
+                    "ViLT: stem: requires pictures of one size, as it would see their padding; set it to []"
                 )
             image_BPD, mask, (index_BP2, shape) = embeddings.visual_embed(pixels, pixel_mask, -1)
             image_BPD, image_mask_BP = in_raster_order(image_BPD, mask.bool(), index_BP2, int(shape[1]))
@@ -180,16 +179,16 @@ class Vilt(nn.Module):
         return sequence, torch.cat([text_mask_BT, image_mask_BP], 1), (int(shape[0]), int(shape[1]))
 
     def encode(self, batch: Batch) -> Tensor:
-        """Last hidden states (B,S,D) behind the final norm."""
+        """Last hidden states (B,S,D) after the final norm."""
         x_BSD, mask_BS, _ = self.embed(batch)
         return self.run_layers(x_BSD, mask_BS)
 
     def run_layer(self, x_BSD: Tensor, mask_BS: Tensor, layer: int) -> Tensor:
-        """One layer alone, without the final norm."""
+        """A single layer, without the final norm."""
         return self.vilt.encoder.layer[layer](x_BSD, additive_mask(mask_BS, x_BSD.dtype))[0]
 
     def run_layers(self, x_BSD: Tensor, mask_BS: Tensor, first: int = 0) -> Tensor:
-        """Layers `first` to the last and the final norm; x is what enters layer `first`."""
+        """Layers `first` to the last and the final norm; x is the input of layer `first`."""
         additive = additive_mask(mask_BS, x_BSD.dtype)
         for layer in self.vilt.encoder.layer[first:]:
             x_BSD = layer(x_BSD, additive)[0]
@@ -199,16 +198,16 @@ class Vilt(nn.Module):
         return self.answer(self.vilt.pooler(hidden_BSD))
 
     def forward(self, batch: Batch, weights: tuple[float, float] | None = None) -> Any:
-        """Scores (B,A); with `weights` (of the losses on patches) the losses instead."""
+        """Scores (B,A); with `weights` (of the losses on patches) the losses."""
         if weights is not None:
             return self.losses(batch, *weights)
         return self.score(self.encode(batch))
 
     def losses(self, batch: Batch, patch_weight: float = 0.0, asked_weight: float = 0.0) -> dict[str, Tensor]:
-        """`answer`: binary cross-entropy summed over the answers, mean over questions (as ViLT).
+        """`answer`: binary cross-entropy summed over the answers, mean over questions (as in ViLT).
 
-        Where the batch has `shown_BPW` and `asked_BP` (0/1, -1 unknown): `shown`, the same for the words
-        that are true of a patch, and `asked`, of whether the question is about it, both weighted, mean over
+        If the batch has `shown_BPW` and `asked_BP` (0/1, -1 unknown): `shown`, the same for the words that
+        are true of a patch, and `asked`, for whether the question is about it; both weighted, mean over
         patches.
         """
         x_BSD, mask_BS, _ = self.embed(batch)
@@ -238,7 +237,7 @@ class Vilt(nn.Module):
 
 
 def additive_mask(mask_BS: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """(B,1,1,S): 0 where a key may be seen, the lowest number where not; None when all may."""
+    """(B,1,1,S): 0 for visible keys, the type's lowest number for others; None if all are visible."""
     if bool(mask_BS.all()):
         return None
     lowest = torch.finfo(dtype).min
@@ -248,7 +247,7 @@ def additive_mask(mask_BS: Tensor, dtype: torch.dtype) -> Tensor | None:
 def in_raster_order(
     image_BPD: Tensor, mask_BP: Tensor, index_BP2: Tensor, columns: int
 ) -> tuple[Tensor, Tensor]:
-    """[CLS | patches], the patches by row and column, padding last. `index_BP2` is of the patches alone."""
+    """[CLS | patches], the patches sorted by row and column, padding last. `index_BP2` excludes CLS."""
     place = index_BP2[..., 0] * columns + index_BP2[..., 1]
     place = place.masked_fill(~mask_BP[:, 1:], int(place.max()) + 1)
     order = torch.argsort(place, dim=1, stable=True)
@@ -264,6 +263,4 @@ def _pretrained(where: str) -> Any:
         return ViltModel.from_pretrained(where)
     except OSError as error:
         first = " ".join(str(error).split())[:160]
-        raise AtlasError(
-            f"conf/model: pretrained: '{where}' cannot be loaded ({first}); give a folder"
-        ) from None
+        raise AtlasError(f"Vilt: pretrained: '{where}' cannot be loaded ({first}); give a folder") from None

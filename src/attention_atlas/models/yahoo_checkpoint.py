@@ -1,11 +1,11 @@
-"""Read the released Object Relation Transformer: weights under the public code's names, words from its JSON.
+"""Convert the released Object Relation Transformer: the public code's weights, and words from its JSON.
 
     python -m attention_atlas.models.yahoo_checkpoint model-best.pth cocotalk.json
     data/models/modality/released
 
-writes a run folder like that of an own training. The words come from the JSON of the public code's data
-preparation (`ix_to_word`); the `infos_*.pkl` beside the weights is a pickle and is not opened. Id 0 is PAD,
-BOS and EOS in one there, and UNK is a word like any other.
+writes a run folder as training does. The words come from the JSON of the public code's data preparation
+(`ix_to_word`); the `infos_*.pkl` beside the weights is a pickle and is not opened. There id 0 is PAD, BOS and
+EOS at once, and UNK is an ordinary word.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from attention_atlas.data.json_rows import text
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
-# A token that must never be generated: its probability is 0 in float32. A larger score would hide all others
-# from checks that compare outputs relative to the largest.
+# Score of a token that must never be generated: its probability is 0 in float32. A larger magnitude would
+# dominate checks that compare outputs relative to the largest.
 NEVER = -1e4
 _NORM = {"gain": "a_2", "bias": "b_2"}
 _ATTENTION = {"query": "linears.0", "key": "linears.1", "value": "linears.2", "output": "linears.3"}
@@ -36,8 +36,8 @@ def read_released(
 ) -> tuple[dict[str, Tensor], Vocabulary, dict[str, Any]]:
     """(state dict of ReleasedObjectRelation, vocabulary, its sizes).
 
-    weights: .pth (read without pickled code) or .safetensors. Raises AtlasError naming the first key that is
-    missing, unknown or of another shape.
+    weights: .pth (read without executing pickled code) or .safetensors. Raises AtlasError naming the first
+    key that is missing, unknown or of another shape.
     """
     released = read_weights(weights)
     ids = read_words(words)
@@ -47,7 +47,7 @@ def read_released(
     if theirs != len(ids) + 1:
         raise AtlasError(
             f"{words}: ix_to_word: has {len(ids)} words, the weights have {theirs - 1}; "
-            "give the JSON of this model"
+            "use the JSON of this model"
         )
     names = key_map(sizes["layers"], sizes["heads"])
     state: dict[str, Tensor] = {}
@@ -74,8 +74,8 @@ _VOCABULARY = {"model.tgt_embed.0.lut.weight", "model.generator.proj.weight", "m
 
 
 def key_map(layers: int, heads: int) -> dict[str, list[str]]:
-    """Our name -> released names (several are concatenated along the first axis), vocabulary matrices
-    apart."""
+    """{our name: released names (several are concatenated along the first axis)}, without the vocabulary
+    matrices."""
     names: dict[str, list[str]] = {}
     for kind in ("weight", "bias"):
         names[f"project.0.{kind}"] = [f"att_embed.0.{kind}"]
@@ -110,12 +110,12 @@ def _norm(names: dict[str, list[str]], ours: str, theirs: str) -> None:
 
 
 def sizes_of(released: Mapping[str, Tensor], where: str) -> dict[str, int]:
-    """Layers, heads, dim, inner and feature_dim, read off the shapes."""
+    """Layers, heads, dim, inner and feature_dim, derived from the shapes."""
 
     def count(prefix: str) -> int:
         found = {int(k[len(prefix) :].split(".")[0]) for k in released if k.startswith(prefix)}
         if found != set(range(len(found))) or not found:
-            raise AtlasError(f"{where}: {prefix}*: keys are missing; this is no released ORT checkpoint")
+            raise AtlasError(f"{where}: {prefix}*: keys are missing; this is not a released ORT checkpoint")
         return len(found)
 
     project = _take(released, "att_embed.0.weight", where)
@@ -129,8 +129,8 @@ def sizes_of(released: Mapping[str, Tensor], where: str) -> dict[str, int]:
 
 
 def row_map(ids: Mapping[int, str], vocabulary: Vocabulary) -> list[int]:
-    """For each of our ids the row of the released matrices: PAD, BOS and EOS share row 0; −1 where there is
-    none (UNK of a vocabulary that has none)."""
+    """Row of the released matrices for each of our ids: PAD, BOS and EOS share row 0; −1 for none (UNK of a
+    vocabulary without it)."""
     row_of = {word: i for i, word in ids.items()}
     return [0, 0, 0, row_of.get("UNK", -1), *(row_of[word] for word in vocabulary.words)]
 
@@ -146,9 +146,9 @@ def read_words(path: str | Path) -> dict[int, str]:
             f"{path}: no such file; it is written by the public code's prepro_labels.py"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise AtlasError(f"{path}: ix_to_word: no table of ids and words; give the data JSON") from None
+        raise AtlasError(f"{path}: ix_to_word: is not a table of ids and words; use the data JSON") from None
     if sorted(ids) != list(range(1, len(ids) + 1)):
-        raise AtlasError(f"{path}: ix_to_word: ids are not 1..{len(ids)}; give the data JSON of this model")
+        raise AtlasError(f"{path}: ix_to_word: ids are not 1..{len(ids)}; use the data JSON of this model")
     return ids
 
 
@@ -166,16 +166,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise AtlasError(
-            f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it anew"
+            f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it again"
         ) from None
     if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
-        raise AtlasError(f"{path}: holds no state dict; give the model's .pth, not its infos or optimizer")
+        raise AtlasError(f"{path}: is not a state dict; use the model's .pth, not its infos or optimizer")
     return value
 
 
 def _take(released: Mapping[str, Tensor], name: str, where: str) -> Tensor:
     if name not in released:
-        raise AtlasError(f"{where}: {name}: is missing; this is no released ORT checkpoint")
+        raise AtlasError(f"{where}: {name}: is missing; this is not a released ORT checkpoint")
     return released[name]
 
 
@@ -208,7 +208,7 @@ def import_released(
     )
     wrong = [(n, tuple(p.shape)) for n, p in built.state_dict().items() if state[n].shape != p.shape]
     if wrong:
-        raise AtlasError(f"{weights}: {wrong[0][0]}: its shape is not {wrong[0][1]}; check the file")
+        raise AtlasError(f"{weights}: {wrong[0][0]}: shape is not {wrong[0][1]}; check the file")
     config = {"model": model, "train": {}, "seed": 0, "sizes": kept}
     save_run(Path(out), state, config, [{"epoch": 0.0}])
     vocabulary.save(Path(out) / "vocab.json")

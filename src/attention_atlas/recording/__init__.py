@@ -1,4 +1,4 @@
-"""attention.h5 and statistics.h5: write, resume, read, validate. Nothing else opens these files."""
+"""attention.h5 and statistics.h5: write, resume, read, validate. No other module opens these files."""
 
 from attention_atlas.capture.roles import ROLES
 from attention_atlas.recording.attention import AttentionStore, AttentionWriter

@@ -1,8 +1,8 @@
 """attention.h5: whole attention matrices, one dataset (L,H,Q,K) per example and kind.
 
 Teacher forcing: with words w1..wn the query axis `target` is [w1..wn, EOS] (row i generates w(i+1)) and the
-key axis `source` is [BOS, w1..wn]. Masked entries are 0. Values are float16: row sums are off by up to
-4e-4 and weights below 6e-8 become 0, so compute statistics that must be exact before storing.
+key axis `source` is [BOS, w1..wn]. Masked entries are 0. Values are float16: row sums deviate by up to 4e-4
+and weights below 6e-8 become 0, so compute statistics that must be exact before storing.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class AttentionWriter(ShardWriter):
         super().__init__(path, attrs=attrs, kinds=dict(kinds), filter=filter)
 
     def write(self, id: str, attn: Mapping[str, np.ndarray], axes: Mapping[str, Axis]) -> None:
-        """Add one example: attn {kind: (L,H,Q,K)}, axes {axis: Axis}. Raises AtlasError on NaN or when a
-        shape does not fit its axes."""
+        """Add one example: attn {kind: (L,H,Q,K)}, axes {axis: Axis}. Raises AtlasError for NaN or a shape
+        that does not match its axes."""
         half = {kind: self._check(id, kind, np.asarray(value), axes) for kind, value in attn.items()}
 
         def fill(file: h5py.File) -> None:
@@ -69,7 +69,7 @@ class AttentionWriter(ShardWriter):
         query, key = (len(axes[axis]) for axis in self.kinds[kind])
         if attn.ndim != 4 or attn.shape[2:] != (query, key):
             raise AtlasError(
-                f"{where}: shape {attn.shape} does not fit (L,H,{query},{key}) of its axes; "
+                f"{where}: shape {attn.shape} does not match (L,H,{query},{key}) of its axes; "
                 "give one row per query token and one column per key token"
             )
         bad = first_bad(attn)
@@ -93,12 +93,12 @@ class AttentionStore(StoreReader):
         layers: int | Iterable[int] | None = None,
         rows: int | slice | Iterable[int] | None = None,
     ) -> np.ndarray:
-        """Attention as float32 (L,H,Q,K), only the chosen layers and query rows (ints keep their axis)."""
+        """Attention as float32 (L,H,Q,K) of the selected layers and query rows (ints keep their axis)."""
         dataset, where = self._kind(id, kind), f"examples/{id}/{kind}"
         layer_index, layer_order = _selection(layers, dataset.shape[0], f"{self.path}: layers")
         row_index, row_order = _selection(rows, dataset.shape[2], f"{self.path}: rows")
         if isinstance(layer_index, list) and isinstance(row_index, list):
-            # h5py takes one list at a time.
+            # h5py accepts only one list per index.
             data = np.stack([self._load(dataset, layer, where)[:, row_index] for layer in layer_index])
         else:
             data = self._load(dataset, (layer_index, slice(None), row_index), where)
@@ -109,7 +109,8 @@ class AttentionStore(StoreReader):
         return as_float32(self._checked(data, where))
 
     def validate(self, tolerance: float = 5e-3) -> None:
-        """Read everything: shapes fit the axes, no NaN, rows sum to 1 (or 0 where nothing is visible)."""
+        """Read everything and check that shapes match the axes, no value is NaN, and rows sum to 1 (or 0
+        where nothing is visible)."""
         for id in self.ids:
             for kind, names in self.kinds.items():
                 if kind not in self._example(id):
@@ -130,13 +131,13 @@ def _float32_of_half() -> np.ndarray:
 
 
 def as_float32(data: np.ndarray) -> np.ndarray:
-    """float16 to float32 by a table of all its values: five times as fast as NumPy's conversion."""
+    """float16 to float32 by a table of all values, which is faster than NumPy's conversion."""
     if data.dtype != np.float16:
         return data.astype(np.float32)
     data = np.ascontiguousarray(data)
     out = np.empty(data.shape, np.float32)
     bits, values, table = data.reshape(-1).view(np.uint16), out.reshape(-1), _float32_of_half()
-    # In blocks: NumPy widens the index, and that copy should stay in the cache.
+    # In blocks, so that NumPy's widened copy of the index stays in the cache.
     for start in range(0, bits.size, 2**16):
         part = slice(start, start + 2**16)
         np.take(table, bits[part], out=values[part], mode="clip")
@@ -144,7 +145,7 @@ def as_float32(data: np.ndarray) -> np.ndarray:
 
 
 def _selection(wanted: Any, length: int, what: str) -> tuple[Any, list[int] | None]:
-    """An index h5py accepts, and the order to restore afterwards (h5py wants sorted, unique indices)."""
+    """An index that h5py accepts (sorted, unique), and the order to restore afterwards."""
     if wanted is None:
         return slice(None), None
     if isinstance(wanted, slice):

@@ -1,4 +1,4 @@
-"""What the positions of a query or key axis are: token strings, roles, and the word each belongs to."""
+"""The positions of a query or key axis: token strings, roles, and word indices."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from attention_atlas.errors import AtlasError, did_you_mean
 
 @dataclass
 class Axis:
-    """One axis of length T. tokens: strings; roles: members of ROLES (default all text); word: index of
-    the word a token belongs to, −1 none (default: every text token is its own word)."""
+    """One axis of length T. tokens: strings; roles: members of ROLES (default: all text); word: index of each
+    token's word, −1 for none (default: every text token is its own word)."""
 
     tokens: Sequence[str]
     roles: Sequence[str] = ()
@@ -47,7 +47,7 @@ class Axis:
 
 
 def write_axis(group: h5py.Group, axis: Axis) -> None:
-    # Fixed-length strings: those of variable length live in a heap that no filter compresses.
+    # Fixed-length strings, because variable-length ones are stored in a heap that no filter compresses.
     for name, values in (("tokens", axis.tokens), ("roles", axis.roles)):
         encoded = [value.encode() for value in values]
         width = max(map(len, encoded), default=1) or 1

@@ -1,6 +1,6 @@
-"""What is in an attention.h5 or statistics.h5: python -m attention_atlas.recording.inspect FILE.h5 [--id ID]
+"""Show the contents of an attention.h5 or statistics.h5: python -m attention_atlas.recording.inspect FILE.h5
 
-Prints schema, conventions, kinds, examples and one small heat-map in characters; --png draws it instead.
+Prints schema, conventions, kinds, examples and a small heat-map in characters; --png draws it instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WIDTH = 72
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0, or 1 after one line about what is wrong."""
+    """Exit code: 0, or 1 after a one-line error."""
     parser = argparse.ArgumentParser(prog="python -m attention_atlas.recording.inspect", description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--id", help="example (default: the first)")
@@ -114,7 +114,7 @@ def _names(axis: Axis) -> list[str]:
 
 
 def _print(values: np.ndarray, rows: list[str], columns: list[str]) -> None:
-    """Numbers when they fit, else shades; the shading is by the largest value of the whole table."""
+    """Numbers if they fit, else shades relative to the largest value of the whole table."""
     label = min(24, max(len(name) for name in rows))
     top = float(np.nanmax(np.abs(values))) or 1.0
     if len(columns) * 8 <= WIDTH:
@@ -122,7 +122,7 @@ def _print(values: np.ndarray, rows: list[str], columns: list[str]) -> None:
         for name, row in zip(rows, values):
             print(f"{name[:label]:<{label}}", *(f"{value:7.3f}" for value in row))
         return
-    # Wide tables: as many neighbouring columns to a character as needed, the largest of them counts.
+    # Wide tables: one character for several neighbouring columns, shaded by their maximum.
     step = -(-len(columns) // WIDTH)
     print(f"{'':<{label}} columns: {columns[0]} … {columns[-1]} ({step} per character, darkest {top:.3f})")
     for name, row in zip(rows, np.nan_to_num(np.abs(values))):
@@ -145,7 +145,7 @@ def _draw(path: Path, values: np.ndarray, rows: list[str], columns: list[str], t
     plt.close("all")
     size = (2.5 + 0.17 * len(columns), 1.8 + 0.17 * len(rows))
     figure, axes = plt.subplots(figsize=size, layout="constrained")
-    # A first word can only look at BOS: without a limit that one 1.0 leaves all else dark.
+    # The first word can only attend to BOS: without a limit this 1.0 makes all else dark.
     limit = float(np.nanpercentile(np.abs(values), 99)) or None
     image = axes.imshow(values, cmap="viridis", vmin=0, vmax=limit, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)

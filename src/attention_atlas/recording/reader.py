@@ -1,4 +1,4 @@
-"""Opening and checking an HDF5 file of the store, with one clear line when it is not what it should be."""
+"""Opening and checking an HDF5 file of the store, with one-line errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attention_atlas.recording.shards import first_bad
 
 
 class StoreReader:
-    """Base of AttentionStore and StatisticsStore. `config_hash`: what the caller expects, None = any."""
+    """Base of AttentionStore and StatisticsStore. `config_hash`: the expected value, None = any."""
 
     schema = ""
     stage = "dump"
@@ -28,7 +28,7 @@ class StoreReader:
             if attrs.get("schema") != self.schema:
                 self._fail("schema", f"'{attrs.get('schema')}' instead of '{self.schema}'")
             if not attrs.get("complete", False):
-                self._fail("complete", "the file is half written")
+                self._fail("complete", "the file is incomplete")
             if config_hash is not None and attrs["config_hash"] != config_hash:
                 self._fail(
                     "config_hash", f"from configuration {attrs['config_hash']}, expected {config_hash}"
@@ -49,9 +49,9 @@ class StoreReader:
     def _open(self) -> h5py.File:
         if not self.path.exists():
             if Path(f"{self.path}.part").exists():
-                self._fail("complete", "only half written so far (its .part folder exists)")
+                self._fail("complete", "incomplete (its .part folder exists)")
             self._fail("file", "no such file")
-        with contextlib.suppress(ImportError):  # A gzip file reads without it.
+        with contextlib.suppress(ImportError):  # not needed for gzip
             import hdf5plugin  # noqa: F401  (registers the filter)
         try:
             return h5py.File(self.path, "r")
@@ -67,7 +67,7 @@ class StoreReader:
         return self._file["examples"][id]
 
     def kinds_of(self, id: str) -> list[str]:
-        """The kinds that this example has."""
+        """The kinds of this example."""
         return [kind for kind in self.kinds if kind in self._example(id)]
 
     def _kind(self, id: str, kind: str) -> Any:
@@ -79,7 +79,7 @@ class StoreReader:
         return group[kind]
 
     def _load(self, dataset: Any, index: Any, where: str) -> np.ndarray:
-        """dataset[index]; one line when the file's bytes are damaged."""
+        """dataset[index], with a one-line error if the file is damaged."""
         try:
             values: np.ndarray = dataset[index]
         except OSError as error:

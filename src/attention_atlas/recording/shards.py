@@ -1,11 +1,11 @@
 """A resumable writer of HDF5 files.
 
-HDF5 keeps its metadata in memory and a process killed in the middle of a write can leave a file that no
-longer opens. So every example goes to a small file of its own in the folder `<path>.part/`, written under a
-temporary name and then renamed; `finish` copies them, sorted by id and without decompressing, into one file
-and renames that. The result depends on the examples alone, not on how often the writer was interrupted.
+HDF5 keeps its metadata in memory, so a process killed during a write can leave an unreadable file. Therefore
+each example is written to its own small file in the folder `<path>.part/`, under a temporary name, and then
+renamed; `finish` copies them, sorted by id and without decompressing, into one file and renames that. The
+result depends only on the examples, not on interruptions.
 
-A lock in the folder keeps a second writer out. The operating system frees it when the first one ends.
+A lock in the folder excludes a second writer. The operating system frees it when the first one ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOCK = "lock"
 
 
 def filter_options(name: str) -> dict[str, Any]:
-    """Arguments of create_dataset. gzip is slower and larger, but any HDF5 tool reads it."""
+    """Arguments of create_dataset. gzip is slower and larger, but every HDF5 tool can read it."""
     if name == "bitshuffle":
         import hdf5plugin
 
@@ -45,9 +45,9 @@ def filter_options(name: str) -> dict[str, Any]:
 
 
 def row_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Chunk shape for (L,H,Q,...): whole heads and keys, as many query rows, then layers, as fit 1 MiB.
+    """Chunk shape for (L,H,Q,...): whole heads and keys, and as many query rows, then layers, as 1 MiB holds.
 
-    One query row of all heads is the commonest read, so a chunk must not hold many more rows than it.
+    The most common read is one query row of all heads, so a chunk should not contain many more rows.
     """
     layers, heads, queries, *rest = (max(1, n) for n in shape)
     row = heads * int(np.prod(rest)) * itemsize
@@ -59,7 +59,7 @@ def row_chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 
 def create(group: h5py.Group, name: str, data: np.ndarray, filter: str, chunked: bool = True) -> None:
-    """A dataset, chunked and filtered when it is large enough to gain from it."""
+    """Create a dataset, chunked and filtered if it is large enough to benefit."""
     if chunked and filter != "none" and data.nbytes > 4096 and data.ndim >= 3:
         options = filter_options(filter)
         group.create_dataset(name, data=data, chunks=row_chunks(data.shape, data.itemsize), **options)
@@ -68,9 +68,9 @@ def create(group: h5py.Group, name: str, data: np.ndarray, filter: str, chunked:
 
 
 class ShardWriter:
-    """Base of AttentionWriter and StatisticsWriter. `attrs` and `kinds` are the identity of the file: a
-    half-written file with another identity is refused rather than mixed, and so is a second writer of a file
-    that is being written. Examples of an earlier run that cannot be read are dropped and written again."""
+    """Base of AttentionWriter and StatisticsWriter. `attrs` and `kinds` identify the file: a partial file
+    with another identity is refused, and so is a second writer. Unreadable examples of an earlier run are
+    dropped and written again."""
 
     schema = ""
 
@@ -110,7 +110,7 @@ class ShardWriter:
             stray.unlink()
         header = self.part / HEADER
         if header.exists():
-            self._compare(header, "delete it to start anew")
+            self._compare(header, "delete it to start over")
         else:
             self._atomically(header, self._write_header)
         for shard in self.part.glob("*.h5"):
@@ -122,7 +122,7 @@ class ShardWriter:
                 shard.unlink()
 
     def close(self) -> None:
-        """Let another writer go on with this file. `finish` does it too."""
+        """Release the lock, so that another writer can continue this file. `finish` releases it too."""
         if self._lock is not None:
             self._lock.release()
 
@@ -132,11 +132,11 @@ class ShardWriter:
         return values | {f"groups/{axis}": ", ".join(names) for axis, names in self.groups.items()}
 
     def _reopen_finished(self) -> None:
-        self._compare(self.path, "delete it to write it anew")
+        self._compare(self.path, "delete it to write it again")
         with h5py.File(self.path, "r") as file:
             self.done = set(file["examples"])
         self._finished = True
-        # The kill came between the rename of the result and the removal of the parts.
+        # The process was killed after renaming the result and before removing the parts.
         shutil.rmtree(self.part, ignore_errors=True)
 
     def _compare(self, path: Path, remedy: str) -> None:
@@ -155,7 +155,7 @@ class ShardWriter:
             if found.get(name) != wanted.get(name):
                 raise AtlasError(
                     f"{path}: {name}: written with '{found.get(name)}', "
-                    f"now '{wanted.get(name)}' is asked for; {remedy}"
+                    f"but '{wanted.get(name)}' is requested; {remedy}"
                 )
 
     def _write_header(self, file: h5py.File) -> None:
@@ -181,12 +181,12 @@ class ShardWriter:
         if self._finished:
             if id in self.done:
                 return
-            raise AtlasError(f"{self.path}: complete without '{id}'; delete it to write it anew")
+            raise AtlasError(f"{self.path}: complete without '{id}'; delete it to write it again")
         self._atomically(self.part / name, fill)
         self.done.add(id)
 
     def finish(self) -> None:
-        """Assemble the file, mark it complete, rename it from the parts."""
+        """Assemble the file from the parts, mark it complete and rename it."""
         if self._finished:
             return
         temporary = self.part / "assembled.tmp"
@@ -212,8 +212,8 @@ class ShardWriter:
 
 
 def readable(path: Path) -> bool:
-    """Whether every array of an HDF5 file can be read. A machine that lost power may leave a file under its
-    final name without its content."""
+    """Whether every array of an HDF5 file can be read. After a power failure a file may have its final name
+    but not its contents."""
 
     def read(_: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
@@ -231,13 +231,13 @@ def readable(path: Path) -> bool:
 
 def first_bad(data: np.ndarray) -> str | None:
     """Where the first NaN or infinity is, as text, or None."""
-    # Block by block: a temporary as large as the data costs more than the comparison.
+    # Block by block: a temporary array as large as the data costs more than the comparison.
     for first, block in enumerate(data if data.ndim > 1 else data[None]):
         if block.dtype == np.float16:
-            # All exponent bits set. Integers are compared many times faster than float16 here.
+            # All exponent bits set; comparing integers is much faster than comparing float16.
             exponent = np.uint16(0x7C00)
             bad = (np.ascontiguousarray(block).view(np.uint16) & exponent) == exponent
-        elif np.isfinite(block.sum()):  # NaN or infinite if any value is.
+        elif np.isfinite(block.sum()):  # not finite if any value is not
             continue
         else:
             bad = ~np.isfinite(block)

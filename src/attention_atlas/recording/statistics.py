@@ -1,7 +1,7 @@
-"""statistics.h5: what a fused capture keeps instead of matrices.
+"""statistics.h5: the statistics that a fused capture stores instead of matrices.
 
 Per example and kind: `mass` (L,H,Q,G) share of attention on each source group, `entropy` (L,H,Q) in nats,
-`lse` (L,H,Q) log of the softmax denominator, and whatever else was asked for (`rows`, `pairs`, `received`,
+`lse` (L,H,Q) log of the softmax denominator, and other requested statistics (`rows`, `pairs`, `received`,
 `norm`, ...; docs/capture.md). Floats are float32. Group names are in /groups/<key axis>.
 """
 
@@ -20,7 +20,7 @@ from attention_atlas.recording.shards import ShardWriter, create
 
 
 class StatisticsWriter(ShardWriter):
-    """Writes statistics.h5; same rules as AttentionWriter. groups: {key axis: names of its G groups}."""
+    """Writes statistics.h5; resumable like AttentionWriter. groups: {key axis: names of its G groups}."""
 
     schema = "atlas.statistics/1"
 
@@ -73,11 +73,11 @@ class StatisticsWriter(ShardWriter):
                 raise AtlasError(f"{where}: axis '{axis}' is missing{did_you_mean(axis, axes)}")
         if name in ("mass", "entropy", "lse") and array.shape[2:3] != (len(axes[query_axis]),):
             raise AtlasError(
-                f"{where}: shape {array.shape} does not fit {len(axes[query_axis])} query tokens; "
+                f"{where}: shape {array.shape} does not match {len(axes[query_axis])} query tokens; "
                 "give (L,H,Q,...)"
             )
         if name == "mass" and array.shape[3:] != (len(self.groups.get(key_axis, ())),):
-            raise AtlasError(f"{where}: shape {array.shape} does not fit the groups of '{key_axis}'")
+            raise AtlasError(f"{where}: shape {array.shape} does not match the groups of '{key_axis}'")
         finite = np.isfinite(array) | (np.isneginf(array) if name == "lse" else False)
         if not finite.all():
             raise AtlasError(f"{where}: NaN or infinity; check the model's weights and mask")

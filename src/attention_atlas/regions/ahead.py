@@ -1,4 +1,4 @@
-"""Prepare the next item while the present one is in use."""
+"""Prepare the next item while the current one is in use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
-    """The same items in the same order, each made in a second thread while the one before is in use. Worth it
-    where making an item is work outside Python's lock (pictures, large arrays)."""
+    """The same items in the same order, each produced in a second thread while the previous one is in use.
+    Useful if producing an item releases the GIL (pictures, large arrays)."""
     source, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, source, end)

@@ -33,21 +33,21 @@ _FIELDS = (
 def _check_names(names: Mapping[str, str]) -> None:
     for name in names:
         if name not in _FIELDS:
-            raise ConfigError(f"features.names: '{name}' is unknown; known: {', '.join(_FIELDS)}")
+            raise ConfigError(f"archive: names: '{name}' is unknown; known: {', '.join(_FIELDS)}")
     for name in ("features", "boxes"):
         if name not in names:
-            raise ConfigError(f"features.names: '{name}' is missing; say how the archive calls it")
+            raise ConfigError(f"archive: names: '{name}' is missing; give its name in the archive")
 
 
 def _record(arrays: Mapping[str, Any], names: Mapping[str, str], at: str) -> Record:
-    """A record from named arrays of one image, cut to its count where the archive pads."""
+    """A record from named arrays of one image, without padding."""
 
     def get(name: str) -> Any:
         return optional(arrays, names.get(name))
 
     for name in ("features", "boxes"):
         if get(name) is None:
-            raise AtlasError(f"{at}: {names[name]}: missing; make the archive anew or correct features.names")
+            raise AtlasError(f"{at}: {names[name]}: is missing; create the archive again or correct names")
     try:
         features = np.asarray(get("features"))
         count = len(features) if get("count") is None else int(np.asarray(get("count")))
@@ -55,8 +55,8 @@ def _record(arrays: Mapping[str, Any], names: Mapping[str, str], at: str) -> Rec
         if get("width") is not None and get("height") is not None:
             size = (int(np.asarray(get("width"))), int(np.asarray(get("height"))))
         classes = {name: get(name) for name in _FIELDS[5:]}
-    except ValueError:  # numpy refuses pickled objects, which may run code when read
-        raise AtlasError(f"{at}: holds pickled objects, which are not read; save plain arrays") from None
+    except ValueError:  # numpy refuses pickled objects, which can execute code
+        raise AtlasError(f"{at}: contains pickled objects, which are not read; save plain arrays") from None
     if features.ndim != 2:
         raise AtlasError(f"{at}: {names['features']}: shape {features.shape}, expected (regions, dim)")
     return Record(
@@ -69,15 +69,15 @@ def _record(arrays: Mapping[str, Any], names: Mapping[str, str], at: str) -> Rec
 
 @dataclass(kw_only=True)
 class BottomUpH5(ImportedFeatures):
-    """One HDF5 file, in one of three layouts told apart by what is there.
+    """One HDF5 file in one of three layouts, recognised by its contents.
 
     - a group per image, `/<key>/<features>`, `/<key>/<boxes>`, ...;
-    - padded: `<features>` (I,N,D), `<boxes>` (I,N,4), with `count` (I,) where images have fewer;
-    - adaptive: `<features>` (R,D), `<boxes>` (R,4) of all images below each other, and `ranges` (I,2)
-      first and last + 1 row of each image.
+    - padded: `<features>` (I,N,D), `<boxes>` (I,N,4), with `count` (I,) if images have fewer regions;
+    - adaptive: `<features>` (R,D), `<boxes>` (R,4) of all images concatenated, and `ranges` (I,2): first row
+      and last row + 1 of each image.
 
-    The last two name their images by a data set `ids` (I,) of the file, or by `ids_file`: JSON, either a list
-    of ids in row order or an object id -> row.
+    The last two take image ids from a data set `ids` (I,) of the file, or from `ids_file`: JSON, either a
+    list of ids in row order or an object {id: row}.
     """
 
     path: str
@@ -99,12 +99,12 @@ class BottomUpH5(ImportedFeatures):
         try:
             h5 = h5py.File(path, "r")
         except OSError:
-            raise AtlasError(f"{path}: not an HDF5 file, or truncated; get it anew") from None
+            raise AtlasError(f"{path}: not an HDF5 file, or truncated; download it again") from None
         with h5:
             try:
                 yield from self._rows(h5, wanted)
             except OSError:
-                raise AtlasError(f"{path}: cannot be read to its end; get it anew") from None
+                raise AtlasError(f"{path}: cannot be read to its end; download it again") from None
 
     def _rows(self, h5: Any, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
         if self.names["features"] not in h5:
@@ -116,7 +116,7 @@ class BottomUpH5(ImportedFeatures):
         adaptive = features.ndim == 2
         if adaptive and self.ranges not in h5:
             raise AtlasError(
-                f"{self.path}: {self.ranges}: missing; name the rows of each image in features.ranges"
+                f"{self.path}: {self.ranges}: is missing; set ranges to the data set of row ranges"
             )
         images = len(h5[self.ranges]) if adaptive else len(features)
         for row, key in self._ids(h5):
@@ -127,7 +127,7 @@ class BottomUpH5(ImportedFeatures):
                     f"{self.path}: image '{key}': row {row} of {images} images; give the ids of this file"
                 )
             which: Any = slice(*(int(v) for v in h5[self.ranges][row])) if adaptive else row
-            # Widths, heights and counts are per image even where regions are not.
+            # Widths, heights and counts are per image even if regions are not.
             places = {
                 name: row if field_name in ("width", "height", "count") else which
                 for field_name, name in self.names.items()
@@ -136,39 +136,39 @@ class BottomUpH5(ImportedFeatures):
             yield key, partial(self._read, h5, places, key)
 
     def _read(self, h5: Any, places: Mapping[str, Any], key: str) -> Record:
-        """places: name of a data set -> what to read of it."""
+        """places: {name of a data set: index to read}."""
         at = f"{self.path}: image '{key}'"
         try:
             arrays = {name: h5[name][place] for name, place in places.items()}
         except (OSError, IndexError, ValueError, AttributeError, TypeError):
-            raise AtlasError(f"{at}: cannot be read; the file is damaged, get it anew") from None
+            raise AtlasError(f"{at}: cannot be read; the file is damaged, download it again") from None
         return _record(arrays, self.names, at)
 
     def _ids(self, h5: Any) -> list[tuple[int, str]]:
         """(row, key) in row order."""
         if self.ids is not None:
             if self.ids not in h5:
-                raise AtlasError(f"{self.path}: {self.ids}: missing; correct features.ids")
+                raise AtlasError(f"{self.path}: {self.ids}: is missing; correct ids")
             values = [v.decode() if isinstance(v, bytes) else v for v in h5[self.ids][()].tolist()]
             return [(i, identifier({self.ids: v}, self.ids, self.path)) for i, v in enumerate(values)]
         if self.ids_file is None:
             raise ConfigError(
-                "features.ids: give the data set of image ids, or a JSON file in features.ids_file"
+                "BottomUpH5: ids: name the data set of image ids, or give a JSON file as ids_file"
             )
         path = Path(self.ids_file)
         if not path.exists():
-            raise AtlasError(f"{path}: ids_file: no such file; correct features.ids_file")
+            raise AtlasError(f"{path}: ids_file: no such file; correct the path")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise AtlasError(
-                f"{path}: ids_file: not JSON; write a list of ids or an object id -> row"
+                f"{path}: ids_file: not JSON; write a list of ids or an object {{id: row}}"
             ) from None
         at = f"{path}: ids_file"
         if isinstance(values, list):
             return [(i, identifier({"id": key}, "id", f"{at}: {i}")) for i, key in enumerate(values)]
         if not isinstance(values, dict):
-            raise AtlasError(f"{at}: is no list of ids and no object id -> row; correct features.ids_file")
+            raise AtlasError(f"{at}: is neither a list of ids nor an object {{id: row}}; correct the file")
         return sorted((whole(values, key, at), key) for key in values)
 
 
@@ -208,9 +208,11 @@ class BottomUpNpz(ImportedFeatures):
             with loaded:
                 return {name: loaded[name] for name in loaded.files if name in wanted}
         except FileNotFoundError:
-            raise AtlasError(f"{path}: no such file; add it or correct features.boxes_folder") from None
-        except Exception as error:  # zipfile and numpy raise many kinds for damaged files
+            raise AtlasError(f"{path}: no such file; add it or correct boxes_folder") from None
+        except Exception as error:  # zipfile and numpy raise various exceptions for damaged files
             what = (
-                "holds pickled objects, which are not read" if "pickle" in str(error).lower() else "damaged"
+                "contains pickled objects, which are not read"
+                if "pickle" in str(error).lower()
+                else "damaged"
             )
-            raise AtlasError(f"{path}: {what}; save it anew as plain arrays") from None
+            raise AtlasError(f"{path}: {what}; save it as plain arrays") from None

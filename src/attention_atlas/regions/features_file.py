@@ -20,16 +20,16 @@ from attention_atlas.regions.features_writer import FeaturesWriter
 
 __all__ = ["SCHEMA", "FeaturesFile", "FeaturesWriter", "Regions", "first_synonym", "with_regions"]
 
-_CHECK_BYTES = 64 << 20  # features looked at per step of the validation
+_CHECK_BYTES = 64 << 20  # bytes of features per step of the validation
 
 
 @dataclass
 class Regions:
-    """Regions of one image, padded to N rows of which the first `count` are real.
+    """Regions of one image, padded to N rows; the first `count` are real.
 
     features (N,D) float16; boxes (N,4) float32, x1,y1,x2,y2 in pixels; size (width, height) in pixels;
-    label (N,) into the file's labels; attribute (N,) into its attributes or -1; confidences (N,) in 0..1;
-    gold (N,) SceneObject id or -1.
+    label (N,) index into the file's labels; attribute (N,) index into its attributes or -1; confidences (N,)
+    in 0..1; gold (N,) SceneObject id or -1.
     """
 
     image_id: str
@@ -45,14 +45,14 @@ class Regions:
 
 
 def first_synonym(name: str) -> str:
-    """'couch,sofa' -> 'couch': the vocabularies put synonyms behind commas."""
+    """'couch,sofa' -> 'couch': the vocabularies separate synonyms by commas."""
     return name.split(",")[0].strip()
 
 
 def with_regions(corpus: Corpus, features: FeaturesFile) -> Corpus:
-    """`corpus` without the examples about pictures in `features.skipped`; prints their number.
+    """`corpus` without the examples on pictures in `features.skipped`; prints their number.
 
-    A picture that the file lacks for another reason stays, and reading it raises AtlasError.
+    Keeps pictures that the file lacks for another reason; reading these raises AtlasError.
     """
     skipped = set(features.skipped)
     kept = [e for e in corpus.examples if e.image_id not in skipped]
@@ -60,18 +60,18 @@ def with_regions(corpus: Corpus, features: FeaturesFile) -> Corpus:
         return corpus
     print(
         f"{features.path}: {len(corpus.examples) - len(kept)} of {len(corpus.examples)} examples of "
-        f"{corpus.name} have no regions (skipped) and are left out"
+        f"{corpus.name} are dropped, because their pictures have no regions (skipped)"
     )
     scenes = {i: s for i, s in corpus.scenes.items() if i not in skipped}
     return dataclasses.replace(corpus, scenes=scenes, examples=kept)
 
 
 class FeaturesFile:
-    """Reads and validates `features.h5`. Raises AtlasError, one line, for whatever is wrong with it.
+    """Reads and validates `features.h5`. Raises AtlasError for an invalid file.
 
-    `check_values=False` skips the pass over all features (finite numbers), which reads the whole file.
-    Open one object per process: an HDF5 handle must not cross a fork. `skipped` are the ids of images that
-    the features stage left out because their row in an archive was damaged or missing.
+    `check_values=False` skips the check for finite features, which reads the whole file. Open one object per
+    process, because an HDF5 handle must not cross a fork. `skipped`: ids of images that the features stage
+    dropped because their row in an archive was damaged or missing.
     """
 
     def __init__(self, path: str | Path, *, check_values: bool = True) -> None:
@@ -84,14 +84,14 @@ class FeaturesFile:
             self._h5 = h5py.File(self.path, "r")
         except OSError:
             raise AtlasError(
-                f"{self.path}: not an HDF5 file, or truncated; delete it and run the features stage anew"
+                f"{self.path}: not an HDF5 file, or truncated; delete it and run the features stage again"
             ) from None
         try:
             self._load(check_values)
         except (OSError, RuntimeError):
             self.close()
             raise AtlasError(
-                f"{self.path}: cannot be read to its end; delete it and run the features stage anew"
+                f"{self.path}: cannot be read to its end; delete it and run the features stage again"
             ) from None
         except BaseException:
             self.close()
@@ -105,7 +105,7 @@ class FeaturesFile:
         names = ("image_id", "features", "size", "count", "labels", "attributes", *PER_REGION)
         for name in names:
             if name not in h5:
-                raise AtlasError(f"{path}: {name}: data set is missing; run the features stage anew")
+                raise AtlasError(f"{path}: {name}: data set is missing; run the features stage again")
         self.source = str(h5.attrs.get("source", ""))
         self.config_hash = str(h5.attrs.get("config_hash", ""))
         self.image_ids: list[str] = list(h5["image_id"].asstr()[:])
@@ -123,7 +123,7 @@ class FeaturesFile:
         for name, shape in expected.items():
             if h5[name].shape != shape:
                 raise AtlasError(
-                    f"{path}: {name}: shape {h5[name].shape}, expected {shape}; run the features stage anew"
+                    f"{path}: {name}: shape {h5[name].shape}, expected {shape}; run the features stage again"
                 )
         self._index = {image_id: i for i, image_id in enumerate(self.image_ids)}
         if len(self._index) != images:
@@ -160,7 +160,7 @@ class FeaturesFile:
         self._h5.close()
 
     def index(self, image_id: str) -> int:
-        """Row of an image. Raises AtlasError when the file lacks it."""
+        """Row of an image. Raises AtlasError if it is not in the file."""
         try:
             return self._index[image_id]
         except KeyError:
@@ -181,11 +181,11 @@ class FeaturesFile:
         )
 
     def descriptions(self, image_id: str, threshold: float = 0.1) -> list[str]:
-        """What each real region shows, in words: 'attribute label', or 'label'.
+        """A description of each real region: 'attribute label', or 'label'. Length = count.
 
-        The attribute counts when its confidence is strictly above the threshold (0.1 in the
-        bottom-up-attention demo); the first synonym stands for each name. Length = count.
-        Raises AtlasError when the file has features but no labels.
+        Includes the attribute if its confidence is strictly above the threshold (0.1 in the
+        bottom-up-attention demo), and uses the first synonym of each name. Raises AtlasError if the file has
+        no labels.
         """
         i = self.index(image_id)
         if not self.labels:

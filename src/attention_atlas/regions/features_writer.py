@@ -1,4 +1,4 @@
-"""Writer of `features.h5`. Import it from `features_file`, which is the module of that artefact."""
+"""Writer of `features.h5`; import it from `features_file`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.files import atomic_path
 from attention_atlas.regions.features_schema import PER_REGION, SCHEMA, check_arrays
 
-_GROW = 256  # images by which the feature dataset grows at a time
+_GROW = 256  # images by which the feature dataset grows in each step
 
 
 class FeaturesWriter:
-    """Writes `features.h5` under a temporary name and renames it when the `with` block ends without error.
+    """Writes `features.h5` under a temporary name, renamed when the `with` block ends without error.
 
     with FeaturesWriter(path, dim=256, regions=36, labels=[...], attributes=[...], source="...") as writer:
         writer.add("img1", features=..., boxes=..., size=(144, 144), label=..., label_confidence=...)
 
-    Raises AtlasError from `add` for the same faults that `FeaturesFile` refuses, naming the image.
+    `add` raises AtlasError, naming the image, for the values that `FeaturesFile` rejects.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class FeaturesWriter:
         attribute_confidence: Any = None,
         gold: Any = None,
     ) -> None:
-        """Append one image; arrays have n <= N rows. `size` is (width, height) in pixels."""
+        """Append one image with n <= N regions. `size` is (width, height) in pixels."""
         where = f"{self.path}: image '{image_id}'"
         if image_id in self._ids:
             raise AtlasError(f"{where}: image_id: occurs twice; keep one of the images")
@@ -93,10 +93,10 @@ class FeaturesWriter:
         n = len(features)
         if n == 0:
             raise AtlasError(
-                f"{where}: count: has 0 objects; lower the detector's threshold or drop the image"
+                f"{where}: count: has 0 objects; lower the detector's threshold or remove the image"
             )
         if n > self.regions:
-            raise AtlasError(f"{where}: features: {n} regions, the file holds {self.regions}; keep the best")
+            raise AtlasError(f"{where}: features: {n} regions, the maximum is {self.regions}; keep the best")
         if features.shape != (n, self.dim):
             raise AtlasError(
                 f"{where}: features: shape {features.shape}, expected ({n}, {self.dim}); fix the extractor"
@@ -121,7 +121,7 @@ class FeaturesWriter:
             row[:n] = values
             rows[name] = row
         padded = np.zeros((self.regions, self.dim), dtype="float16")
-        with np.errstate(over="ignore"):  # an overflow becomes inf, which the check below names
+        with np.errstate(over="ignore"):  # an overflow becomes inf, which the check below reports
             padded[:n] = features
         arrays: dict[str, np.ndarray] = {name: row[None] for name, row in rows.items()}
         arrays |= {"features": padded[None], "count": np.array([n])}
@@ -138,7 +138,7 @@ class FeaturesWriter:
             self._rows[name].append(row)
 
     def skip(self, image_ids: Sequence[str]) -> None:
-        """Name images of the corpus that the file leaves out on purpose."""
+        """Record images of the corpus that are deliberately omitted."""
         self._skipped = list(image_ids)
 
     def _finish(self) -> None:

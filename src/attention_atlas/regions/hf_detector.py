@@ -1,4 +1,4 @@
-"""Regions from any transformers object detector with queries (DETR and its kin, YOLOS, RT-DETR, ...).
+"""Regions from any transformers object detector with queries (DETR and its variants, YOLOS, RT-DETR, ...).
 
 A region is a query: its box, its best class and score, and as features the last hidden state of the query.
 """
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class HFDetector(FeatureSource):
-    """`model`: hub id or folder. The `regions` surest queries of each image are kept, all of them if the
-    model has fewer. Attributes: none, as detectors of this kind name objects only."""
+    """`model`: hub id or folder. Keeps the `regions` most confident queries of each image. There are no
+    attributes, because these detectors only name objects."""
 
     model: str
     revision: str | None = None
     regions: int = 36
-    batch: int = 8  # images of the same size that go through the model together
+    batch: int = 8  # images of the same size per forward pass
     block: int = 64  # images per resumable block
 
     def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
@@ -44,7 +44,7 @@ class HFDetector(FeatureSource):
             images = [open_image(corpus, i) for i in image_ids]
             rows: list[ImageRegions] = []
             start = 0
-            # Neighbours of one size share a batch: nothing is padded, so a box cannot depend on its batch.
+            # A batch contains neighbours of one size: without padding, boxes do not depend on the batch.
             for _, same in groupby(images, key=lambda image: image.size):
                 count = len(list(same))
                 for at in range(start, start + count, self.batch):
@@ -68,7 +68,7 @@ class HFDetector(FeatureSource):
 
 
 def load_detector(model: str, revision: str | None = None) -> tuple[Any, Any]:
-    """(model, image processor). Raises ConfigError naming the model when it cannot be had."""
+    """(model, image processor). Raises ConfigError naming the model if it cannot be loaded."""
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     try:
@@ -78,17 +78,17 @@ def load_detector(model: str, revision: str | None = None) -> tuple[Any, Any]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = (lines or [type(error).__name__])[0].split(". ")[0][:160]
         raise ConfigError(
-            f"features.model: '{model}' is no object detector that can be loaded ({reason}); "
-            "give a folder with its weights and preprocessor, or a hub id that can be reached"
+            f"HFDetector: model: '{model}' cannot be loaded as an object detector ({reason}); "
+            "give a folder with its weights and preprocessor, or a reachable hub id"
         ) from None
     return net, processor
 
 
 def detect(net: Any, processor: Any, images: list[Image], regions: int, device: str) -> list[ImageRegions]:
-    """The `regions` surest queries of each image, surest first. All images must have one size.
+    """The `regions` most confident queries of each image, best first. All images must have the same size.
 
-    A model with one logit more than it has classes is a softmax with 'no object' last (DETR, YOLOS); with as
-    many logits as classes, each is a sigmoid of its own (RT-DETR, Deformable and Conditional DETR).
+    With one logit more than classes, the model uses a softmax with 'no object' last (DETR, YOLOS); with one
+    logit per class, independent sigmoids (RT-DETR, Deformable and Conditional DETR).
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What the readers of ready-made features share: vocabularies, matching of image ids, clean boxes."""
+"""Common parts of the readers of precomputed features: vocabularies, matching of image ids, box cleaning."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from attention_atlas.regions.features_file import FeaturesWriter
 from attention_atlas.regions.source import FeatureSource, ImageRegions, write_regions
 
 MIN_SIDE = 1.0  # pixels; detectors sometimes return boxes thinner than that at the border
-SKIP = "features.skip_damaged=N leaves out up to N images whose row is damaged or missing"
-OUTSIDE = 0.05  # share of a side by which a box may leave the picture before it counts as another picture's
+SKIP = "skip_damaged=N skips up to N images whose row is damaged or missing"
+OUTSIDE = 0.05  # fraction of a side by which a box may exceed the picture; more means a wrong picture
 
 
 @dataclass
 class Record:
-    """One image as an archive holds it: raw arrays with n rows, any of the last four absent."""
+    """One image as stored in an archive: raw arrays with n rows; the last four are optional."""
 
     features: np.ndarray
     boxes: np.ndarray
@@ -35,40 +35,42 @@ class Record:
 
 
 def read_vocabulary(path: str | Path | None, expected: int | None, field: str) -> list[str]:
-    """Names, one a line, synonyms behind commas ('couch,sofa'); [] without a path.
+    """Names, one per line, with synonyms after commas ('couch,sofa'); [] without a path.
 
-    Raises AtlasError when the file is missing, has an empty line among its names, or another number of
-    names than `expected`: class indices would then mean other words.
+    Raises AtlasError if the file is missing, has an empty line, or does not have `expected` names: class
+    indices would then refer to wrong names.
     """
     if path is None:
         return []
     path = Path(path)
     if not path.exists():
         raise AtlasError(
-            f"{path}: {field}: no such file; get it from the detector's authors or correct the path"
+            f"{path}: {field}: no such file; download it from the detector's authors or correct the path"
         )
     names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().split("\n")]
     if not all(names):
         raise AtlasError(f"{path}: line {names.index('') + 1}: is empty; each line must name one class")
     if expected is not None and len(names) != expected:
-        raise AtlasError(f"{path}: {field}: has {len(names)} names, expected {expected}; give the right list")
+        raise AtlasError(
+            f"{path}: {field}: has {len(names)} names, expected {expected}; use the detector's list"
+        )
     return names
 
 
 @dataclass(kw_only=True)
 class ImportedFeatures(FeatureSource):
-    """Base of the readers: converts an archive of someone else's detector into `features.h5`.
+    """Base of the readers: converts the archive of a third-party detector into `features.h5`.
 
-    A sub-class yields raw records in `records`; which classes they name is said by the two vocabularies.
-    `first_class` is the class index of the first name in them: 0 when the detector's background class was
-    taken off before (the usual archives), 1 when it was kept.
+    A subclass yields raw records in `records`; the two vocabularies name their classes. `first_class` is the
+    class index of the vocabularies' first name: 0 if the detector's background class was removed (as in most
+    archives), 1 if it was kept.
 
-    `image_key` spells an image's id as the archive does. It is a format string with the fields `image_id`,
-    `stem` (name of the picture file without its ending) and `number` (the digits that end the id, as an
+    `image_key` converts an image's id to the archive's. It is a format string with the fields `image_id`,
+    `stem` (name of the picture file without its suffix) and `number` (the digits at the end of the id, as an
     integer): "COCO_val2014_{number:012d}".
 
-    Up to `skip_damaged` images whose row is damaged or missing are left out. Their ids are written as
-    `skipped`, and their number is printed. With more of them, or by default with the first one, AtlasError.
+    Skips up to `skip_damaged` images whose row is damaged or missing, stores their ids as `skipped` and
+    prints their number; more of them (by default, any) raise AtlasError.
     """
 
     dim: int = 2048
@@ -85,12 +87,14 @@ class ImportedFeatures(FeatureSource):
 
     @abstractmethod
     def records(self, wanted: Mapping[str, Scene]) -> Iterator[tuple[str, Callable[[], Record]]]:
-        """Yield (key, read) of the archive's images whose key is in `wanted`. `read()` returns the record in
-        full and raises AtlasError if it is damaged; what concerns the whole archive is raised at once."""
+        """Yield (key, read) for each image of the archive whose key is in `wanted`. `read()` returns the full
+        record and raises AtlasError if it is damaged; faults of the whole archive are raised immediately."""
 
     def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
         if self.boxes_are not in ("pixels", "relative"):
-            raise ConfigError(f"features.boxes_are: '{self.boxes_are}' is unknown; known: pixels, relative")
+            raise ConfigError(
+                f"{type(self).__name__}: boxes_are: '{self.boxes_are}' is unknown; known: pixels, relative"
+            )
         labels = read_vocabulary(self.objects_vocab, self.objects, "objects_vocab")
         attributes = read_vocabulary(self.attributes_vocab, self.attributes, "attributes_vocab")
         wanted = spelled(corpus.scenes, self.image_key)
@@ -125,19 +129,19 @@ class ImportedFeatures(FeatureSource):
             if len(missing) + len(damaged) > self.skip_damaged:
                 raise AtlasError(
                     f"{self.where()}: image '{missing[0]}': not in the archive ({len(missing)} of "
-                    f"{len(wanted)} are not); add them, or correct features.image_key; {SKIP}"
+                    f"{len(wanted)} are not); add them, or correct image_key; {SKIP}"
                 )
             if missing or damaged:
                 skipped = [s.image_id for key, s in wanted.items() if key not in written]
                 print(
-                    f"{self.where()}: left out {len(skipped)} of {len(wanted)} images ({len(damaged)} "
+                    f"{self.where()}: skipped {len(skipped)} of {len(wanted)} images ({len(damaged)} "
                     f"damaged, {len(missing)} missing), e.g. {next(iter(damaged.values()), skipped[0])}"
                 )
                 writer.skip(skipped)
 
     @abstractmethod
     def where(self) -> str:
-        """The archive's path, for error lines."""
+        """The archive's path, for error messages."""
 
     def _convert(
         self, image_id: str, record: Record, scene: Scene, labels: list[str], attributes: list[str]
@@ -146,21 +150,21 @@ class ImportedFeatures(FeatureSource):
         boxes = np.asarray(record.boxes, dtype=np.float64)
         if boxes.shape != (len(record.features), 4):
             raise AtlasError(
-                f"{at}: boxes: shape {boxes.shape} for {len(record.features)} features; make the archive anew"
+                f"{at}: boxes: shape {boxes.shape} for {len(record.features)} features; fix the archive"
             )
         size = self._size(at, record.size, (scene.width, scene.height))
         if self.boxes_are == "relative":
             boxes = boxes * np.array([*size, *size])
         elif boxes.size and boxes.max() <= 1 < min(size):
-            raise AtlasError(f"{at}: boxes: all lie within 0..1; set features.boxes_are to relative")
+            raise AtlasError(f"{at}: boxes: all are within 0..1; set boxes_are to relative")
         reach = np.abs(boxes / np.array([*size, *size]) - 0.5).max(initial=0.0)
         if reach > 0.5 + OUTSIDE:
             raise AtlasError(
-                f"{at}: boxes: one leaves the picture of {size[0]}x{size[1]} pixels; give the pictures that "
-                "the detector saw, or correct features.boxes_are"
+                f"{at}: boxes: one exceeds the picture of {size[0]}x{size[1]} pixels; use the pictures that "
+                "the detector saw, or correct boxes_are"
             )
         boxes = clean_boxes(boxes, size)
-        # More regions than asked for: keep the surest, or the first where no confidence is given.
+        # Too many regions: keep the most confident, or the first ones if there are no confidences.
         keep = np.arange(len(boxes))
         if len(boxes) > self.regions and record.objects_conf is not None:
             keep = np.sort(np.argsort(-record.objects_conf, kind="stable")[: self.regions])
@@ -173,17 +177,17 @@ class ImportedFeatures(FeatureSource):
         return row
 
     def _size(self, at: str, archive: tuple[int, int] | None, picture: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) in pixels that archive and picture agree on, as far as each knows it."""
+        """(width, height) in pixels, checked to be the same in archive and picture where both have it."""
         if min(picture) < 1:  # read without pictures
             picture = archive or picture
         if min(picture) < 1:
             raise AtlasError(f"{at}: size: unknown to the archive and the corpus; read it with its pictures")
         if archive is None or archive == picture:
             return picture
-        remedy = "give the pictures that the detector saw, or run it on these"
+        remedy = "use the pictures that the detector saw, or run it on these"
         if archive == picture[::-1]:
             remedy = (
-                "swap width and height in features.columns or features.names (LXMERT writes the height "
+                "swap width and height in columns or names (LXMERT writes the height "
                 "first); if this picture alone has an EXIF orientation, run the detector on it upright"
             )
         raise AtlasError(
@@ -196,18 +200,18 @@ class ImportedFeatures(FeatureSource):
         for name, values in ((f"{kind}_id", index), (f"{kind}_conf", chance)):
             if values is None:
                 raise AtlasError(
-                    f"{at}: {name}: missing, but a vocabulary is given; add it, or set the vocabulary to null"
+                    f"{at}: {name}: is missing, but has a vocabulary; add it, or set the vocabulary to null"
                 )
             if np.shape(values) != (len(record.features),):
                 raise AtlasError(
                     f"{at}: {name}: shape {np.shape(values)}, expected ({len(record.features)},); "
-                    "make the archive anew"
+                    "fix the archive"
                 )
         return index[keep].astype(np.int64) - self.first_class, chance[keep].astype(np.float64)
 
 
 def spelled(scenes: Mapping[str, Scene], image_key: str) -> dict[str, Scene]:
-    """Key of each image in the archive -> scene. Raises ConfigError for a format that does not fit."""
+    """{key in the archive: scene}. Raises ConfigError for a format that does not match."""
     keys: dict[str, Scene] = {}
     for image_id, scene in scenes.items():
         values: dict[str, Any] = {"image_id": image_id, "stem": Path(scene.path).stem}
@@ -218,12 +222,12 @@ def spelled(scenes: Mapping[str, Scene], image_key: str) -> dict[str, Scene]:
             key = image_key.format_map(values)
         except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
             raise ConfigError(
-                f"features.image_key: '{image_key}' does not fit image '{image_id}' ({error}); known: "
-                "image_id, stem (of the picture file), number (digits that end the id)"
+                f"image_key: '{image_key}' does not match image '{image_id}' ({error}); known: "
+                "image_id, stem (of the picture file), number (digits at the end of the id)"
             ) from None
         if key in keys:
             raise ConfigError(
-                f"features.image_key: '{image_key}' gives '{key}' for both '{keys[key].image_id}' and "
+                f"image_key: '{image_key}' gives '{key}' for both '{keys[key].image_id}' and "
                 f"'{image_id}'; use {{image_id}}, {{stem}} or {{number}}"
             )
         keys[key] = scene
@@ -231,7 +235,7 @@ def spelled(scenes: Mapping[str, Scene], image_key: str) -> dict[str, Scene]:
 
 
 def clean_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Cut boxes (n,4) at the image border and widen those thinner than MIN_SIDE. NaN stays NaN."""
+    """Clip boxes (n,4) to the image and widen those thinner than MIN_SIDE. NaN stays NaN."""
     limit = np.array(size, dtype=np.float64)
     low = np.clip(boxes[:, :2], 0, limit - MIN_SIDE)
     high = np.minimum(np.maximum(boxes[:, 2:], low + MIN_SIDE), limit)
@@ -239,5 +243,5 @@ def clean_boxes(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def optional(row: Mapping[str, Any], name: str | None) -> Any:
-    """row[name], or None when the layout has no such field or the archive does not hold it."""
+    """row[name], or None if the layout or the archive lacks it."""
     return row[name] if name is not None and name in row else None

@@ -1,4 +1,4 @@
-"""Read the words in pictures with RapidOCR: PP-OCR's detector and recogniser, whose weights the package has.
+"""Read the words in pictures with RapidOCR: PP-OCR's detector and recogniser, weights included.
 
 Small pictures are enlarged first: letters of ten pixels are too small for the detector.
 """
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
 
 Box = tuple[float, float, float, float]
-BLOCK = 24  # pictures handed to a process at once and then kept
+BLOCK = 24  # pictures per task of a worker process, stored together
 
 
 class OcrSource(Protocol):
-    """What conf/ocr/<name>.yaml names."""
+    """The interface of the classes that conf/ocr/<name>.yaml selects."""
 
     def extract(self, corpus: Corpus, out: Path, work: Path) -> None:
-        """Write the OCR file of the corpus's pictures."""
+        """Write the OCR file of the corpus."""
         ...
 
 
 @dataclass
 class RapidOcr:
-    """scale: pictures are enlarged so often. side: the detector's picture has at least so many pixels on its
-    shorter side (PP-OCR: 736). least: lines of a lower confidence are dropped. longest: words of a picture,
-    the most confident are kept (M4C: 50). only_texts: read only pictures whose scene says that words are in
-    them, where scenes are annotated. workers: processes, 0 as many as there are cores."""
+    """scale: enlargement factor of the pictures. side: minimum length in pixels of the shorter side of the
+    detector's input (PP-OCR: 736). least: minimum confidence of a line. longest: maximum number of words per
+    picture; the most confident are kept (M4C: 50). only_texts: if scenes are annotated, read only pictures
+    whose scene contains words. workers: number of processes, 0: one per core."""
 
     scale: float = 2.0
     side: int = 512
@@ -49,16 +49,16 @@ class RapidOcr:
 
     def __post_init__(self) -> None:
         if self.scale <= 0 or self.side < 32 or self.longest < 1:
-            raise ConfigError("conf/ocr: scale must be above 0, side at least 32, longest at least 1")
+            raise ConfigError("RapidOcr: scale must be above 0, side at least 32, longest at least 1")
         self._engine: Any = None
 
     def extract(self, corpus: Corpus, out: Path, work: Path) -> None:
-        """Read the pictures in the order of their ids; goes on after a kill from `work`."""
+        """Read the pictures in the order of their ids; resumes an interrupted run from `work`."""
         wanted = sorted({e.image_id for e in corpus.examples})
         if self.only_texts:
             wanted = [i for i in wanted if any(o.text for o in corpus.scenes[i].objects)]
         if not wanted:
-            raise AtlasError(f"{corpus.root}: no picture with words; set only_texts to false in conf/ocr")
+            raise AtlasError(f"{corpus.root}: no picture with words; set only_texts to false")
         import os
 
         from joblib import Parallel, delayed, parallel_config
@@ -79,14 +79,14 @@ class RapidOcr:
         write_ocr(out, done)
 
     def read(self, image_id: str, picture_HWC: np.ndarray) -> OcrPicture:
-        """The words of one RGB picture (H,W,3) uint8, by rows and then columns of their boxes."""
+        """The words of one RGB picture (H,W,3) uint8, sorted by row, then column of their boxes."""
         from PIL import Image
 
         height, width = picture_HWC.shape[:2]
         large = Image.fromarray(picture_HWC).resize(
             (round(width * self.scale), round(height * self.scale)), Image.Resampling.BICUBIC
         )
-        # The package's networks want blue first, as OpenCV reads pictures.
+        # The package's networks expect BGR, as in OpenCV.
         found = self.engine()(np.ascontiguousarray(np.asarray(large)[:, :, ::-1]), use_cls=False)
         tokens: list[OcrToken] = []
         if getattr(found, "txts", None) is not None and found.boxes is not None:
@@ -105,7 +105,7 @@ class RapidOcr:
         return OcrPicture(image_id, (width, height), kept, self.source())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_engine": None}  # networks stay in their process
+        return {**self.__dict__, "_engine": None}  # networks are not sent to other processes
 
     def source(self) -> str:
         from importlib.metadata import version
@@ -138,7 +138,7 @@ def _read_block(reader: RapidOcr, block: list[tuple[str, Path]]) -> list[OcrPict
 
 
 def split_line(text: str, box: Box) -> list[tuple[str, Box]]:
-    """The words of a line and their boxes, each a share of the line's width by its letters.
+    """The words of a line and their boxes, dividing the line's width in proportion to the letters.
 
     >>> split_line("NO DOGS", (0.0, 0.0, 70.0, 10.0))
     [('NO', (0.0, 0.0, 20.0, 10.0)), ('DOGS', (30.0, 0.0, 70.0, 10.0))]
@@ -151,10 +151,10 @@ def split_line(text: str, box: Box) -> list[tuple[str, Box]]:
 
 
 def error_rates(read: Sequence[Sequence[str]], written: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Character and word error rate of the words read on each sign against those written there, lower case.
+    """Character and word error rate of the words read on each sign, against the true text in lower case.
 
-    Both are edit operations over the length of what is written (characters, blanks between words among them,
-    or words), summed over signs before the division.
+    Both are edit operations divided by the length of the true text (characters including spaces, or words),
+    each summed over signs before the division.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -168,7 +168,7 @@ def error_rates(read: Sequence[Sequence[str]], written: Sequence[Sequence[str]])
 
 
 def words_on(picture: OcrPicture, box: Box) -> list[int]:
-    """Numbers of the tokens whose middle is in a box, in reading order: by lines, then from the left."""
+    """Indices of the tokens whose centre is in a box, in reading order: by lines, then from the left."""
     inside = [
         (i, t)
         for i, t in enumerate(picture.tokens)

@@ -1,4 +1,4 @@
-"""Detector features of the boxes in which words were read: an archive with one file per picture."""
+"""Detector features of the boxes of OCR words: an archive with one file per picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attention_atlas.errors import AtlasError
 class OcrFeatures:
     """`<folder>/<image_id>.npy`, (R, D) floats: row r describes entry r of the picture's `ocr_info`.
 
-    M4C (Hu et al. 2020) takes Faster R-CNN's features of each box, D = 2048. Files are read when needed and
+    M4C (Hu et al. 2020) uses Faster R-CNN's features of each box, D = 2048. Files are read on demand and
     never unpickled. Raises AtlasError for a folder without such files.
     """
 
@@ -29,7 +29,7 @@ class OcrFeatures:
         self.dim = self._load(first).shape[1]
 
     def get(self, image_id: str, rows: Sequence[int]) -> np.ndarray:
-        """(len(rows), D) float32. Raises AtlasError for a missing or damaged file, or a row that it lacks."""
+        """(len(rows), D) float32. Raises AtlasError for a missing or damaged file, or a missing row."""
         if not rows:
             return np.zeros((0, self.dim), np.float32)
         path = self.folder / f"{image_id}.npy"
@@ -40,11 +40,11 @@ class OcrFeatures:
             )
         if min(rows) < 0:
             raise AtlasError(
-                f"{path}: the words of '{image_id}' do not say which row they are; read them with ocr=rosetta"
+                f"{path}: the words of '{image_id}' have no row numbers; read them with ocr=rosetta"
             )
         if max(rows) >= len(table):
             raise AtlasError(
-                f"{path}: has {len(table)} rows, but word {max(rows)} was read in the picture; give the "
+                f"{path}: has {len(table)} rows, but the picture has a word {max(rows)}; use the "
                 "features of the same OCR"
             )
         found = table[list(rows)].astype(np.float32)
@@ -56,7 +56,7 @@ class OcrFeatures:
         try:
             table = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
-            raise AtlasError(f"{path}: no such file; add it, or leave its questions out") from None
+            raise AtlasError(f"{path}: no such file; add it, or remove its questions") from None
         except (OSError, ValueError) as error:
             first = (str(error).splitlines() or ["damaged"])[0]
             raise AtlasError(f"{path}: cannot be read ({first}); save it as a plain array") from None

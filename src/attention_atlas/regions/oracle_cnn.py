@@ -1,4 +1,4 @@
-"""Features of the synthetic worlds: boxes from the proposal oracle, all else from a CNN trained here."""
+"""Features of the synthetic worlds: boxes from the proposal oracle, the rest from a CNN trained here."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from attention_atlas.regions.source import FeatureSource, ImageRegions, in_block
 class OracleCNN(FeatureSource):
     """Proposal oracle and region CNN. Needs a corpus whose scenes list their objects.
 
-    Labels and attributes are those of the train split; the CNN learns on the train split only, from fresh
-    draws of the oracle, and then names draw 0 of every image.
+    Labels and attributes are those of the train split; the CNN is trained on the train split only, with fresh
+    draws of the oracle, and then applied to draw 0 of every image.
     """
 
     proposals: ProposalOracle = field(default_factory=ProposalOracle)
@@ -64,7 +64,7 @@ class OracleCNN(FeatureSource):
 
         def compute(image_ids: list[str]) -> list[ImageRegions]:
             found = [self.proposals(corpus.scenes[i]) for i in image_ids]
-            with ThreadPoolExecutor() as threads:  # reading and scaling pictures is outside Python's lock
+            with ThreadPoolExecutor() as threads:  # reading and scaling pictures releases the GIL
                 crops = list(
                     threads.map(
                         lambda i, p: two_views(open_image(corpus, i), p.boxes, self.net.crop),
@@ -101,7 +101,7 @@ class OracleCNN(FeatureSource):
 
 
 class _Teacher:
-    """Batches of crops with what they show, the same for the same epoch."""
+    """Batches of crops with their labels and attributes, deterministic in the epoch."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class _Teacher:
         self.source, self.scenes, self.net = source, scenes, source.net
         self.label_of = {name: i for i, name in enumerate(labels)}
         self.attribute_of = {name: i for i, name in enumerate(attributes)}
-        # Walls and floors fill every picture and are learnt at once; what is rarer is shown more.
+        # Walls and floors are in every picture and quickly learnt; rarer labels are sampled more often.
         seen = Counter(o.label for s in scenes for o in s.objects)
         self.weight_of = {name: (len(scenes) / count) ** 0.5 for name, count in seen.items()}
         self.images = [open_image(corpus, s.image_id) for s in progress(scenes, "read images")]
@@ -132,13 +132,13 @@ class _Teacher:
     def _one(
         self, index: int, epoch: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """crops, places, label, attributes of some proposals of one image, as in Batch."""
+        """Crops, places, labels and attributes of some proposals of one image, as in Batch."""
         scene = self.scenes[index]
-        # Draw 0 is the one that features.h5 keeps; the CNN learns from others.
+        # Draw 0 is kept for features.h5; the CNN is trained on others.
         found = self.source.proposals(scene, draw=epoch + 1)
         objects = {o.id: o for o in scene.objects}
         weight = [self.weight_of[objects[g].label] if g in objects else 1.0 for g in found.gold.tolist()]
-        # The largest of log weight + Gumbel noise are a weighted draw without replacement.
+        # The top log weights + Gumbel noise are a weighted sample without replacement.
         take = np.argsort(-(np.log(weight) + rng.gumbel(size=len(weight))))[: self.net.regions_per_image]
         label = np.full(len(take), len(self.label_of), dtype=np.int64)
         attribute = np.zeros((len(take), len(self.attribute_of)), dtype=np.float32)

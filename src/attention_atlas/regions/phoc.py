@@ -1,7 +1,7 @@
-"""PHOC, the pyramidal histogram of characters (Almazán et al. 2014): how a word is spelled, as a vector.
+"""PHOC, the pyramidal histogram of characters (Almazán et al. 2014): a word's spelling as a vector.
 
-M4C (Hu et al. 2020) gives it to every word that was read, so that words never seen in training are known by
-their letters. 604 numbers: letters and digits in 2, 3, 4 and 5 parts of the word, fifty bigrams in 2 parts.
+M4C (Hu et al. 2020) uses it for every OCR word, so that words unseen in training are represented by their
+letters. 604 numbers: letters and digits in 2, 3, 4 and 5 parts of the word, fifty bigrams in 2 parts.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ HALF = 0.5
 
 @lru_cache(maxsize=1 << 16)
 def phoc(word: str) -> np.ndarray:
-    """(604,) float32 of 0 and 1, not to be written to. Other characters than a-z and 0-9 are left out.
+    """(604,) float32 of 0 and 1, read-only. Ignores characters other than a-z and 0-9.
 
-    Character k of n occupies [k/n, (k+1)/n] of the word; it belongs to a part of which it has at least half
-    of its length inside. A bigram likewise with [k/n, (k+2)/n].
+    Character k of n occupies [k/n, (k+1)/n] of the word, a bigram [k/n, (k+2)/n]. It belongs to a part that
+    contains at least half of it.
     """
     kept = [c for c in word.lower() if c in SYMBOLS]
     out = np.zeros(SIZE, dtype=np.float32)
@@ -47,7 +47,7 @@ def phoc(word: str) -> np.ndarray:
 
 
 def _parts(first: int, wide: int, length: int, parts: int) -> list[int]:
-    """Parts of the word that hold at least half of the characters first..first+wide of `length`."""
+    """Parts of the word that contain at least half of the characters first..first+wide of `length`."""
     low, high = first * parts, (first + wide) * parts  # in units of 1 / (length · parts)
     return [
         p

@@ -1,4 +1,4 @@
-"""Proposal oracle of the synthetic worlds: boxes a detector might return, drawn from the scene's own objects.
+"""Proposal oracle of the synthetic worlds: simulated detector boxes, drawn from the scene's objects.
 
 No detector is trained in the mini profile. The oracle knows where the objects are (not what they are)
 and errs as detectors do: it misses small and hidden objects, jitters boxes, proposes an object several
@@ -14,7 +14,7 @@ import numpy as np
 
 from attention_atlas.data.corpus import Scene, SceneObject
 
-GOLD_IOU = 0.5  # a proposal shows the object it was drawn from when it overlaps by at least this
+GOLD_IOU = 0.5  # minimum overlap at which a proposal shows the object it was drawn from
 
 
 @dataclass
@@ -27,24 +27,24 @@ class Proposals:
 
 @dataclass
 class ProposalOracle:
-    """How the oracle errs. Lengths are relative to the box's own width and height."""
+    """The oracle's errors. Lengths are relative to the box's width and height."""
 
     regions: int = 36  # N, as in bottom-up attention with a fixed number of boxes
     seed: int = 0
     jitter: float = 0.07  # standard deviation of the first proposal's centre and log size
     duplicate_jitter: float = 0.14  # the same for the further proposals of an object
-    miss: float = 0.02  # chance to miss a plain object
+    miss: float = 0.02  # probability of missing an ordinary object
     miss_small: float = 0.25  # added for an object of no area, falls to 1/e at `small` of the image
     small: float = 0.004
     miss_hidden: float = 0.4  # added for a small hidden object, times the hidden share; 1/e at `large`
-    large: float = 0.1  # of the image: a floor is found although furniture hides most of it
-    background: float = 0.2  # share of the N boxes that show no object in particular
-    min_side: float = 3.0  # pixels; no box is smaller
+    large: float = 0.1  # fraction of the image: a floor is found although furniture hides most of it
+    background: float = 0.2  # fraction of the N boxes that show no particular object
+    min_side: float = 3.0  # minimum side of a box in pixels
 
     def __call__(self, scene: Scene, draw: int = 0) -> Proposals:
-        """Exactly N proposals of a scene, in random order; the same for the same (seed, image id, draw).
+        """Exactly N proposals of a scene, in random order; deterministic in (seed, image id, draw).
 
-        `draw` gives other proposals of the same scene, for training. A scene without objects gives
+        Other values of `draw` give other proposals, for training. A scene without objects gives
         background only.
         """
         key = zlib.crc32(scene.image_id.encode())  # stable across processes, unlike hash()
@@ -75,8 +75,8 @@ class ProposalOracle:
         return float(min(self.miss + self.miss_small * np.exp(-share / self.small) + hidden, 0.95))
 
     def _which(self, target: np.ndarray, n: int, rng: np.random.Generator) -> list[int]:
-        """Object of each proposal: every object once (the largest when there are too many), then more of
-        them, likelier for larger ones, as detectors fire more often on what fills the picture."""
+        """Object of each proposal: every object once (the largest ones if there are too many), then further
+        draws in favour of larger ones, as detectors fire more often on large objects."""
         if len(target) == 0:
             return []
         area = (target[:, 2] - target[:, 0]) * (target[:, 3] - target[:, 1])
@@ -93,7 +93,7 @@ class ProposalOracle:
         return self._clip(np.concatenate([centre - side / 2, centre + side / 2]), scene)
 
     def _background(self, objects: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.ndarray:
-        """A box that overlaps no object by GOLD_IOU; the least overlapping of ten tries."""
+        """A box that overlaps no object by GOLD_IOU: the best of ten tries."""
         size = np.array([scene.width, scene.height], dtype=np.float64)
         best, best_overlap = np.array([0, 0, *size]), np.inf
         for _ in range(10):

@@ -1,4 +1,4 @@
-"""How good a features file is, measured against the objects of its scenes (synthetic worlds only)."""
+"""The quality of a features file, measured against the objects of its scenes (synthetic worlds only)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def measure_features(features: FeaturesFile, corpus: Corpus, split: str = "val")
     """Accuracies over the regions that show an object (gold >= 0) in the images of a split.
 
     images, regions (that show an object); label_accuracy; attribute_accuracy (the best attribute is one of
-    the object's; regions of objects without attributes are left out); attribute_share (regions whose
-    attribute is above 0.1); majority_label, majority_attribute (the accuracy of always saying the most
-    frequent); recall (share of objects with a region); background (share of regions that show none);
-    confused: the ten most frequent (true label, said label, count).
-    Raises AtlasError when the file has no gold regions in the split.
+    the object's, without regions of objects that have none); attribute_share (regions whose attribute is
+    above 0.1); majority_label, majority_attribute (accuracy of the most frequent one); recall (fraction of
+    objects with a region); background (fraction of regions without an object); confused: the ten most
+    frequent (true label, predicted label, count).
+    Raises AtlasError if the file has no gold regions in the split.
     """
     label_right = attribute_right = attribute_asked = regions = everything = attributed = 0
     objects = found = images = 0
@@ -52,7 +52,7 @@ def measure_features(features: FeaturesFile, corpus: Corpus, split: str = "val")
                 attribute_right += attribute >= 0 and features.attributes[attribute] in shown.attributes
     if regions == 0:
         raise AtlasError(
-            f"{features.path}: gold: no region of split '{split}' is tied to an object; "
+            f"{features.path}: gold: no region of split '{split}' belongs to an object; "
             "only features of synthetic worlds can be measured"
         )
     return {
@@ -70,7 +70,7 @@ def measure_features(features: FeaturesFile, corpus: Corpus, split: str = "val")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """`python -m attention_atlas.regions.quality FEATURES CORPUS [--split val]` prints what was measured."""
+    """`python -m attention_atlas.regions.quality FEATURES CORPUS [--split val]` prints the measures."""
     import argparse
     import sys
 
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, value in quality.items():
         print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
     for true, said, count in confused:
-        print(f"{count:6} x {true} called {said}")
+        print(f"{count:6} x {true} predicted as {said}")
     return 0
 
 

@@ -1,10 +1,10 @@
-"""A small CNN that sees a region twice, tight and with its surroundings, and names it.
+"""A small CNN that classifies a region from two crops, one tight and one with its surroundings.
 
-Trained from scratch on the proposals of the train split. Its penultimate layer is the region feature, as
-the pooled layer of a detector is in bottom-up attention (Anderson et al. 2018, section 3.1). Like there, a
-label head has a background class and an attribute head runs beside it; unlike there, attributes are
-independent (sigmoid), because an object of the worlds has several at once; and the net is told where in the
-picture the box is and how large, which crops of one size hide ("small" and "rug" need it).
+Trained from scratch on the proposals of the train split. Its penultimate layer is the region feature, like
+the pooled layer of the detector in bottom-up attention (Anderson et al. 2018, section 3.1). As there, the
+label head has a background class and there is an attribute head; unlike there, attributes are independent
+(sigmoid), because an object of the worlds has several at once. The position and size of the box are a further
+input, because crops of one size hide them ("small" and "rug" depend on them).
 
 Axes: B regions in a batch, D feature, C classes, A attributes.
 """
@@ -33,7 +33,7 @@ BATCH_AT_EXTRACTION = 1152  # regions per forward pass when no gradients are kep
 
 @dataclass
 class RegionCNNConfig:
-    """Sizes and schedule; the fields of `net` in conf/features/rooms_cnn.yaml."""
+    """Sizes and schedule of the region CNN."""
 
     dim: int = 256  # D
     channels: tuple[int, int, int] = (32, 64, 128)
@@ -43,18 +43,18 @@ class RegionCNNConfig:
     images_per_step: int = 8
     regions_per_image: int = 16
     lr: float = 3e-3
-    warmup: float = 0.1  # share of the steps
+    warmup: float = 0.1  # fraction of the steps
     weight_decay: float = 0.02
 
     def __post_init__(self) -> None:
-        # Hydra hands over a list.
+        # Hydra passes a list.
         first, second, third = (int(c) for c in self.channels)
         self.channels = (first, second, third)
 
 
 @dataclass
 class Batch:
-    """crops (B,6,crop,crop) uint8; places (B,6); label (B,), the number of labels standing for background;
+    """crops (B,6,crop,crop) uint8; places (B,6); label (B,), where the number of labels means background;
     attributes (B,A) 0/1."""
 
     crops: np.ndarray
@@ -64,7 +64,7 @@ class Batch:
 
 
 def two_views(image: Image, boxes: np.ndarray, crop: int) -> np.ndarray:
-    """Each box as it is, and widened by CONTEXT about its centre, as (n,6,crop,crop) uint8."""
+    """Each box as given, and enlarged by CONTEXT around its centre, as (n,6,crop,crop) uint8."""
     from PIL.Image import Resampling
 
     limit = np.array([*image.size, *image.size], dtype=np.float64)
@@ -74,7 +74,7 @@ def two_views(image: Image, boxes: np.ndarray, crop: int) -> np.ndarray:
     views = np.empty((len(boxes), 2, crop, crop, 3), dtype=np.uint8)
     for i, pair in enumerate(zip(boxes, wide)):
         for view, (x1, y1, x2, y2) in enumerate(pair):
-            # resize with a box averages over all pixels of large boxes, so nothing is skipped.
+            # resize with a box averages over all pixels of large boxes, without skipping any.
             small = image.resize((crop, crop), Resampling.BILINEAR, box=(x1, y1, x2, y2))
             views[i, view] = np.asarray(small)
     return views.transpose(0, 1, 4, 2, 3).reshape(len(boxes), 6, crop, crop)
@@ -87,7 +87,7 @@ def places(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def mirror(crops: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same regions of the picture with left and right exchanged."""
+    """The same regions of the horizontally mirrored picture."""
     x1, y1, x2, y2, width, height = places.T
     return crops[..., ::-1], np.stack([1 - x2, y1, 1 - x1, y2, width, height], axis=1)
 
@@ -146,10 +146,10 @@ def train(
     seed: int,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> nn.Module:
-    """Train, or go on from `work/region_cnn.pt`. `batches(epoch)` must depend on the epoch alone.
+    """Train, or resume from `work/region_cnn.pt`. `batches(epoch)` must depend only on the epoch.
 
-    A run that was killed and resumed gives the same weights as one that was not: all randomness is seeded
-    anew at each epoch, and the checkpoint holds the optimiser.
+    A resumed run gives the same weights as an uninterrupted one: all random generators are seeded again at
+    each epoch, and the checkpoint includes the optimiser.
     """
     import torch
     import torch.nn.functional as F
@@ -178,7 +178,7 @@ def train(
             shown_B = label_B < labels  # the background has no attributes to learn from
             if attributes and bool(shown_B.any()):
                 wanted_BA = torch.from_numpy(batch.attributes).to(device)
-                # Summed over attributes: each is a decision of its own, like the label.
+                # Summed over attributes: each is a separate decision, like the label.
                 loss = loss + F.binary_cross_entropy_with_logits(
                     attribute_BA[shown_B], wanted_BA[shown_B], reduction="sum"
                 ) / int(shown_B.sum())
@@ -197,8 +197,8 @@ def train(
 
 @dataclass
 class Prediction:
-    """features (B,D) float16; label (B,) best class that is not background, with its probability among all
-    classes; attribute (B,) best attribute with its probability (-1 and 0 when there are no attributes)."""
+    """features (B,D) float16; label (B,) best class other than background, with its probability among all
+    classes; attribute (B,) best attribute with its probability (-1 and 0 if there are no attributes)."""
 
     features: np.ndarray
     label: np.ndarray
@@ -210,7 +210,7 @@ class Prediction:
 def predict(
     net: Any, crops: Sequence[np.ndarray], places: Sequence[np.ndarray], device: str
 ) -> list[Prediction]:
-    """One Prediction per array of crops (n,6,crop,crop) and places (n,6), those of one image's regions."""
+    """One Prediction per image, from crops (n,6,crop,crop) and places (n,6) of its regions."""
     import torch
 
     net.eval()

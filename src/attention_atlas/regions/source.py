@@ -1,4 +1,4 @@
-"""What every feature source is: a class with `extract`, chosen by `_target_` in conf/features/<name>.yaml."""
+"""The interface of feature sources: a class with `extract`, chosen by `_target_` in conf/features/*.yaml."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class FeatureSource(ABC):
-    """Turns the images of a corpus into `features.h5`. A new source is one file and one YAML.
+    """Writes `features.h5` for the images of a corpus. To add a source, write one module and one YAML file.
 
-    Sub-classes are dataclasses: their fields are the keys of the YAML, and `fingerprint` is made of them.
+    Subclasses are dataclasses: their fields are the keys of the YAML and determine `fingerprint`.
     """
 
     @abstractmethod
     def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
-        """Write `out` for every image of `corpus.scenes`. `work` survives a kill and belongs to this
-        configuration, code and input alone; what is found there is resumed."""
+        """Write `out` for every image of `corpus.scenes`. `work` belongs to this configuration, code and
+        input only; unfinished work in it is resumed."""
 
     def fingerprint(self) -> str:
         """Digest of the settings, written as `config_hash`."""
@@ -45,7 +45,7 @@ class FeatureSource(ABC):
 
 @dataclass
 class ImageRegions:
-    """Regions of one image before they are written; fields as in `FeaturesWriter.add` (n rows)."""
+    """Regions of one image before writing; fields as in `FeaturesWriter.add` (n rows)."""
 
     features: np.ndarray  # (n, D)
     boxes: np.ndarray  # (n, 4) pixels
@@ -58,12 +58,12 @@ class ImageRegions:
 
 
 def open_image(corpus: Corpus, image_id: str) -> Image:
-    """`read_rgb` of the image. Raises AtlasError when it is missing, unreadable or not of the stated size."""
+    """`read_rgb` of the image. Raises AtlasError if it is missing, unreadable or of another size."""
     path, scene = corpus.image_path(image_id), corpus.scenes[image_id]
     rgb = read_rgb(path)
     if rgb.size != (scene.width, scene.height):
         raise AtlasError(
-            f"{path}: image '{image_id}': is {rgb.size[0]}x{rgb.size[1]}, the scene says "
+            f"{path}: image '{image_id}': is {rgb.size[0]}x{rgb.size[1]}, but the scene has "
             f"{scene.width}x{scene.height}; correct width and height in the scenes"
         )
     return rgb
@@ -76,9 +76,9 @@ def in_blocks(
     block: int,
     what: str,
 ) -> Iterator[tuple[str, ImageRegions]]:
-    """Yield regions in order, computing `block` images at a time and keeping each block in `work`.
+    """Yield regions in order, computing `block` images at a time and storing each block in `work`.
 
-    A block is one npz file that appears whole or not at all, so a killed run goes on with the next block.
+    A block is one npz file, written atomically, so a killed run resumes with the next block.
     """
     starts = range(0, len(image_ids), block)
     for start in progress(starts, what, total=len(starts)):

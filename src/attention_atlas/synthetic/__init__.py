@@ -1,1 +1,1 @@
-"""The mini data: rendered scenes of which every object, relation and word is known."""
+"""The mini data: rendered scenes with complete annotation of objects, relations and words."""

@@ -1,4 +1,4 @@
-"""Render a world: several processes, resumable after a kill, the same bytes at any number of workers."""
+"""Rendering a world in several processes: resumable, with results independent of the number of workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attention_atlas.files import atomic_path, sha256, write_json, write_jsonl
 from attention_atlas.progress import progress
 from attention_atlas.synthetic.world import Made, World
 
-CHUNK = 8  # scenes handed to a worker at once
+CHUNK = 8  # scenes per task of a worker
 Job = tuple[str, str, list[int]]  # image id, split, seeds
 
 
@@ -31,9 +31,9 @@ def build_world(
 ) -> None:
     """Write `out`/images/*.png, scenes.jsonl, one <layer>.jsonl per text layer, and the world's extra rows.
 
-    Finished scenes are kept in `work`; a run that was killed goes on there. Scene i of a split depends on
-    `seed`, the split and i only, so a larger split begins with the scenes of a smaller one.
-    Raises ConfigError for an unknown split, a negative size, or no scene at all.
+    Finished scenes are kept in `work`, from which an interrupted run resumes. Scene i of a split depends only
+    on `seed`, the split and i, so a larger split starts with the scenes of a smaller one.
+    Raises ConfigError for an unknown split, a negative size, or if there are no scenes.
     """
     _check(sizes, workers)
     out, work = Path(out), Path(work)
@@ -55,13 +55,13 @@ def build_world(
 def _check(sizes: dict[str, int], workers: int) -> None:
     for split, size in sizes.items():
         if split not in SPLITS:
-            raise ConfigError(f"data.sizes: '{split}' is no split{did_you_mean(split, SPLITS)}")
+            raise ConfigError(f"sizes: '{split}' is not a split{did_you_mean(split, SPLITS)}")
         if not isinstance(size, int) or size < 0:
-            raise ConfigError(f"data.sizes.{split}: {size!r} is not a number of scenes; give 0 or more")
+            raise ConfigError(f"sizes: {split}: {size!r} is not a number of scenes; use 0 or more")
     if sum(sizes.values()) == 0:
-        raise ConfigError("data.sizes: no scenes to render; give at least one split a size above 0")
+        raise ConfigError("sizes: no scenes to render; set at least one split above 0")
     if workers < 1:
-        raise ConfigError(f"workers: {workers} is less than 1; give the number of processes")
+        raise ConfigError(f"workers: {workers} is less than 1; set the number of processes")
 
 
 def _jobs(sizes: dict[str, int], seed: int) -> list[Job]:
@@ -73,7 +73,7 @@ def _jobs(sizes: dict[str, int], seed: int) -> list[Job]:
 
 
 def _code_hash() -> str:
-    """Unfinished work of other code must not be mixed in."""
+    """Identifies unfinished work, so that work of other code is not mixed in."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
     for file in sorted(folder.rglob("*.py")):
@@ -105,21 +105,21 @@ def _write_tables(folder: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _drop_others(folder: Path, wanted: set[str]) -> None:
-    """Temporary files of killed workers, and scenes of a larger size than now asked for."""
+    """Remove temporary files of killed workers, and scenes beyond the requested size."""
     for file in folder.iterdir():
         if file.name not in wanted:
             file.unlink()
 
 
 def _put_in_place(folder: Path, out: Path) -> None:
-    """Rename `folder` to `out`; an older `out` goes only when the new one is there."""
+    """Rename `folder` to `out`; an older `out` is removed only after the new one exists."""
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = out.with_name(f".{out.name}.new"), out.with_name(f".{out.name}.old")
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         os.rename(folder, fresh)
-    except OSError:  # another file system
+    except OSError:  # on another file system
         shutil.copytree(folder, fresh)
     if out.exists():
         os.rename(out, old)
@@ -128,7 +128,7 @@ def _put_in_place(folder: Path, out: Path) -> None:
 
 
 def finish_scene(world: World, work: Path, job: Job) -> str:
-    """Make one scene and keep it: first the picture, then its row, which says that it is finished."""
+    """Create and store one scene: first the picture, then its row, which marks it as finished."""
     from PIL import Image
 
     image_id, split, seeds = job
@@ -144,12 +144,12 @@ def finish_scene(world: World, work: Path, job: Job) -> str:
     return image_id
 
 
-# What a worker process was started with; the world keeps its window between scenes.
+# The arguments of a worker process; the world keeps its window between scenes.
 _mine: dict[str, Any] = {}
 
 
 def _start_worker(world: World, work: Path, parent: int) -> None:
-    os.environ.setdefault("LP_NUM_THREADS", "1")  # the software renderer; the processes are the parallelism
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # software renderer: parallelism comes from the processes
     _mine.update(world=world, work=work)
 
     def leave_with_parent() -> None:  # a killed parent cannot tell its workers to stop

@@ -1,7 +1,7 @@
 """Primitives as plain triangle arrays in metres, and the materials they carry.
 
-Axes: x to the right, y away from the viewer, z up. A `Part` is a few triangles of one material; vertices are
-not shared between faces, so every face keeps its own normal and texture coordinates.
+Axes: x to the right, y away from the viewer, z up. A `Part` consists of triangles of one material; faces do
+not share vertices, so each has its own normal and texture coordinates.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Color = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Material:
-    """What a surface looks like. `pattern` names a function of textures.py ("plain": one colour).
+    """The appearance of a surface. `pattern` names a function of textures.py ("plain": one colour).
 
     `scale` is the side of one texture tile in metres; 0 stretches one tile over each face (pictures).
     """
@@ -109,7 +109,7 @@ def cylinder(
     part = Part(np.vstack(points), np.vstack(normals), np.vstack(uv), np.vstack(triangles), material)
     if axis == "x":
         part = turned(part, 90, "y")
-    elif axis == "y":  # the upper disc then looks at the viewer (-y), its texture upright
+    elif axis == "y":  # the upper disc then faces the viewer (-y), with its texture upright
         part = turned(part, 90, "x")
     part.points = part.points + np.array(center)
     return part
@@ -147,7 +147,7 @@ def ellipsoid(
 def cushion(
     size: tuple[float, float, float], center: tuple[float, float, float], material: Material, sides: int = 16
 ) -> Part:
-    """A pillow: an ellipsoid whose outline, seen from the front, is drawn out to a rounded square."""
+    """A pillow: an ellipsoid whose outline, seen from the front, is stretched to a rounded square."""
     part = ellipsoid((2.0, 2.0, 2.0), (0, 0, 0), material, sides)
     x, y, z = part.normals.T
     square = np.hypot(x, z) / np.maximum(np.abs(x), np.abs(z)).clip(1e-9)  # 1 to the sides, √2 to the corners
@@ -161,7 +161,7 @@ def cushion(
 
 
 def panel(width: float, height: float, center: tuple[float, float, float], material: Material) -> Part:
-    """An upright rectangle that looks at the viewer (-y)."""
+    """An upright rectangle that faces the viewer (-y)."""
     x, y, z = center
     points = np.array(
         [[sx * width / 2, 0, sz * height / 2] for sx, sz in ((-1, -1), (1, -1), (1, 1), (-1, 1))]

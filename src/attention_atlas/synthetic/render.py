@@ -1,7 +1,7 @@
 """Pictures and exact masks from triangles, off-screen through VTK.
 
-One `Renderer` per process: its two windows are reused for all scenes. A picture is drawn larger and averaged
-down (anti-aliasing that does not depend on the driver); masks come from a second, flat pass without lights.
+One `Renderer` per process, which reuses its two windows for all scenes. A picture is rendered larger and
+averaged down (driver-independent anti-aliasing); masks come from a second, flat pass without lights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OSMESA = ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")
 
 @dataclass
 class Light:
-    """A far light that shines from `position` to `target` (metres) and casts shadows."""
+    """A distant light from `position` to `target` (metres) that casts shadows."""
 
     position: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -36,7 +36,7 @@ class Light:
 
 @dataclass
 class View:
-    """What is drawn: solids by object id, a camera, lights."""
+    """The input of the renderer: solids by object id, a camera, lights."""
 
     solids: list[tuple[int, list[Part]]]
     camera: tuple[float, float, float]
@@ -51,7 +51,7 @@ class View:
 class Picture:
     rgb: NDArray[np.uint8]  # (S, S, 3)
     ids: NDArray[np.int32]  # (S, S), object id of each pixel, -1 none
-    whole: dict[int, int]  # pixels each object would cover if nothing stood before it, within the frame
+    whole: dict[int, int]  # pixels of each object within the frame, without occlusion
 
 
 def _loads(library: str) -> bool:
@@ -63,9 +63,9 @@ def _loads(library: str) -> bool:
 
 
 def _choose_window() -> None:
-    """Have VTK draw off-screen through EGL, which saves it a search for an X server, and its warning.
+    """Make VTK render off-screen through EGL, without searching for an X server and warning about it.
 
-    Raises AtlasError where nothing can draw: VTK itself would end the process without a word.
+    Raises AtlasError if no renderer is available, because VTK itself would end the process silently.
     """
     if os.environ.get("DISPLAY") or os.environ.get("VTK_DEFAULT_OPENGL_WINDOW"):
         return
@@ -75,7 +75,7 @@ def _choose_window() -> None:
         map(_loads, ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"))
     ):
         raise AtlasError(
-            "worlds: no OpenGL to draw with (no libEGL.so.1, no libOSMesa, no DISPLAY);"
+            "worlds: no OpenGL (no libEGL.so.1, no libOSMesa, no DISPLAY);"
             " install Mesa, e.g. apt-get install libegl1 libgl1-mesa-dri"
         )
 

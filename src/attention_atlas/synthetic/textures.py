@@ -1,6 +1,7 @@
-"""Procedural textures: each pattern is a function Material -> uint8 image (S, S, 3), same for the same seed.
+"""Procedural textures: each pattern is a function Material -> uint8 image (S, S, 3), deterministic in the
+seed.
 
-Row 0 of an image is its upper edge. To add a pattern, write one more function and put `@pattern` on it.
+Row 0 of an image is its upper edge. To add a pattern, write a function with the decorator `@pattern`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def _mix(mask: NDArray[np.bool_] | NDArray[np.float64], m: Material) -> NDArray[
 
 
 def _smooth_noise(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.float64]:
-    """Noise 0..1 that tiles, of `rows` × `columns` lattice points, (SIDE, SIDE)."""
+    """Tileable noise in 0..1 from `rows` × `columns` lattice points, (SIDE, SIDE)."""
     lattice = rng.random((rows, columns))
     lattice = np.pad(lattice, ((0, 1), (0, 1)), mode="wrap")
     r, c = np.arange(SIDE) * rows / SIDE, np.arange(SIDE) * columns / SIDE
@@ -125,7 +126,7 @@ def planks(m: Material) -> NDArray[np.float64]:
 
 @pattern
 def metal(m: Material) -> NDArray[np.float64]:
-    """Polished metal: bright bands that run aslant."""
+    """Polished metal: slanted bright bands."""
     row, column = _grid()
     band = np.sin(np.pi * (column + row)) ** 2
     gray = np.mean(m.color)
@@ -135,7 +136,7 @@ def metal(m: Material) -> NDArray[np.float64]:
 
 @pattern
 def leather(m: Material) -> NDArray[np.float64]:
-    """Tufted leather: seams in a lozenge grid, a button where they meet."""
+    """Tufted leather: seams in a diamond grid, with buttons at the crossings."""
     row, column = _grid()
     up, down = (column + row) * 2 % 1, (column - row) * 2 % 1
     seam = np.minimum(np.minimum(up, 1 - up), np.minimum(down, 1 - down))

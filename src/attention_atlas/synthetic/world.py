@@ -1,4 +1,4 @@
-"""What a world is to the build driver. A later world is one new class with these methods and one YAML."""
+"""The interface of worlds. To add a world, write a class with these methods and a YAML file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attention_atlas.data.corpus import Example, Scene
 
 @dataclass
 class Made:
-    """One rendered scene with its texts and what later annotation layers need of it."""
+    """One rendered scene with its texts and the data for later annotation layers."""
 
     rgb: NDArray[np.uint8]  # (S, S, 3)
     scene: Scene
@@ -22,12 +22,12 @@ class Made:
 
 
 class World(Protocol):
-    """A world makes scene `index` of a split from the seeds alone, so that any worker can make it."""
+    """Creates each scene from its seeds alone, so that any worker can do it."""
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
         """`seeds` are entropy for np.random.SeedSequence, different for every scene."""
         ...
 
     def describe_self(self) -> dict[str, Any]:
-        """The settings that decide what it makes (JSON values); part of the stamp of unfinished work."""
+        """The settings that determine its scenes (JSON values); part of the stamp of unfinished work."""
         ...

@@ -1,4 +1,4 @@
-"""Ways from a model that does not call the seam itself to the active capture."""
+"""Routes from models that do not call the seam to the active capture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attention_atlas.capture.seam import Recorder, lock_of, recording
 
 @contextlib.contextmanager
 def captured_by(recorder: Recorder, model: nn.Module) -> Iterator[None]:
-    """Lead the attention of every known module of `model` to `recorder`, in this thread only; undone on exit.
+    """Send the attention of every known module of `model` to `recorder`, in this thread only; undone on exit.
 
     Captures of the same model wait for each other.
     """
@@ -32,7 +32,7 @@ def captured_by(recorder: Recorder, model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uncompiled() -> Iterator[None]:
-    """Code that torch.compile made without the capture would pass it by: run the model's own code."""
+    """Run the model uncompiled: code that torch.compile traced without the capture would bypass it."""
     if "torch._dynamo" not in sys.modules:
         yield
         return

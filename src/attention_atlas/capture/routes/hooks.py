@@ -1,7 +1,7 @@
-"""Query, key and value hooks for model classes that compute attention inline and offer no interface.
+"""Query, key and value hooks for model classes that compute attention inline.
 
-The module runs as it is; hooks on its three projections take q, k and v, and a hook on the module hands the
-call to the capture, whose context then stands for the module's own.
+The module runs unchanged; hooks on its three projections record q, k and v, and a hook on the module passes
+the call to the capture, whose context replaces the module's own.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from attention_atlas.errors import AtlasError
 
 @dataclass(frozen=True)
 class Hooked:
-    """How a class computes attention: names of its projections, of its additive mask argument and that
-    argument's position, and of the attribute with the number of heads."""
+    """How a class computes attention: names of its projections, of its additive mask argument (and that
+    argument's position), and of the attribute with the number of heads."""
 
     mask_position: int
     query: str = "query"
@@ -32,7 +32,7 @@ class Hooked:
     heads: str = "num_attention_heads"
 
 
-# By class name, so that transformers need not be imported. `know` adds more.
+# By class name, to avoid importing transformers. `know` adds more.
 KNOWN: dict[str, Hooked] = {
     "ViltSelfAttention": Hooked(mask_position=1),
     "LxmertAttention": Hooked(mask_position=2),
@@ -48,7 +48,7 @@ def know(class_name: str, how: Hooked) -> None:
 
 @contextlib.contextmanager
 def hook_modules(model: nn.Module, recorder: seam.Recorder) -> Iterator[None]:
-    """Hook every known module of the model for one recorder; nothing remains on exit."""
+    """Hook every known module of the model for one recorder; hooks are removed on exit."""
     handles: list[Any] = []
     try:
         for name, module in model.named_modules():
@@ -85,7 +85,7 @@ def _hook(name: str, module: nn.Module, how: Hooked, handles: list[Any], recorde
             return None
         if len(taken) != 3:
             raise AtlasError(
-                f"capture: {name}: the module ran without its projections; it is not computed as "
+                f"capture: {name}: the module did not call its projections; it does not compute attention as "
                 f"routes/hooks.py expects of {type(module).__name__}"
             )
         position = how.mask_position

@@ -1,8 +1,7 @@
-"""Through transformers' attention interface: every model class that looks its attention function up there.
+"""The route for all model classes that look up their attention function in transformers' attention interface.
 
-While a capture is open, a look-up returns the function that the model asked for, wrapped. Configurations and
-masks stay as they are, and so does attention that a model computes elsewhere: the model computes what it does
-without a capture.
+While a capture is active, a look-up returns the requested function, wrapped. Configurations, masks and
+attention computed elsewhere are unchanged, so the model computes the same as without a capture.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ _undo: list[Callable[[], None]] = []
 
 @contextlib.contextmanager
 def through_interface() -> Iterator[None]:
-    """Wrap what transformers' attention interface returns; threads without a capture get it unwrapped."""
+    """Wrap what transformers' attention interface returns; threads without a capture are unaffected."""
     global _open
     if sys.modules.get("transformers") is None:
-        yield  # Then no part of the model can be of it.
+        yield  # then no module can come from it
         return
     from transformers import AttentionInterface
 
@@ -51,7 +50,7 @@ def through_interface() -> Iterator[None]:
 
 
 def _patch(interface: Any) -> None:
-    """Models ask by `get_interface(name, eager function)`; a few by `[name]`."""
+    """Most models call `get_interface(name, eager function)`, a few `[name]`."""
     plain_get, plain_item = interface.get_interface, interface.__getitem__
     inherits = "__getitem__" not in vars(interface)
 
@@ -93,8 +92,8 @@ def attend_interface(
 ) -> tuple[Tensor, Any]:
     """`function` is transformers' own: (B,H,T,D) tensors in, (B,T,H,D) and weights (or None) out.
 
-    A module that the active capture does not want is computed by `function`. Raises AtlasError for one that
-    is wanted and computes what no AttentionCall describes.
+    `function` itself computes modules that the active capture does not select. Raises AtlasError for a
+    selected module whose computation no AttentionCall describes.
     """
     recorder = seam.current()
     if recorder is None or not seam.wants(recorder, module):
@@ -112,7 +111,7 @@ def attend_interface(
         return compute(exact)[0].transpose(1, 2)
 
     weights, own = None, None
-    # Eager functions know nothing of `is_causal`, sdpa nothing of sinks.
+    # Eager functions ignore `is_causal`, sdpa ignores sinks.
     causal, sink = False, None
     if implementation == "eager":
         context, weights = compute(False)
@@ -123,7 +122,7 @@ def attend_interface(
         causal = causal and attention_mask is None and query.shape[2] > 1
     q, k, v = query, key, value
     if causal and k.shape[2] > q.shape[2]:
-        # A static cache that is longer than what it holds.
+        # A static cache that is only partly filled.
         k, v = k[:, :, : q.shape[2]], v[:, :, : q.shape[2]]
     if len(q) != len(k):
         # Learned queries have batch 1 (Q-Former).
@@ -152,7 +151,7 @@ def _check(module: nn.Module, implementation: str, query: Tensor, kwargs: dict[s
             f"capture: {name}: queries have shape {tuple(query.shape)}, expected (B,H,Q,D); {leave}"
         )
     if kwargs.get("cache") is not None:
-        raise AtlasError(f"capture: {name}: its keys lie in a paged cache, which is not supported; {leave}")
+        raise AtlasError(f"capture: {name}: its keys are in a paged cache, which is not supported; {leave}")
     if kwargs.get("softcap") is not None and kwargs.get("s_aux") is not None:
         raise AtlasError(f"capture: {name}: has both a softcap and sinks, which is not supported; {leave}")
 
@@ -163,7 +162,7 @@ def _exact(x: Any) -> Any:
 
 
 def _exact_mask(mask: Tensor | None) -> Tensor | None:
-    """An additive mask in float32; what is hidden stays at the lowest number of the type."""
+    """An additive mask in float32; hidden entries stay at the lowest number of the type."""
     if mask is None or mask.dtype not in (torch.float16, torch.bfloat16):
         return mask
     return mask.float().masked_fill(_hidden(mask), torch.finfo(torch.float32).min)
@@ -178,9 +177,9 @@ def split_mask(
 ) -> tuple[Tensor | None, Tensor | None, Tensor]:
     """(bool mask, finite bias or None, query) of a bool or additive float mask.
 
-    Additive masks write "hidden" as the type's lowest number. In a row where everything is hidden that number
-    swamps the scores, and the model attends uniformly unless a sink takes it all: such a row becomes one of
-    visible keys whose query is 0.
+    Additive masks mark hidden keys with the type's lowest number. In a row where everything is hidden it
+    swamps the scores, and the model attends uniformly unless a sink takes all: such a row becomes one with
+    all keys visible and a query of 0.
     """
     if attention_mask is None or attention_mask.dtype == torch.bool:
         return attention_mask, None, query

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from attention_atlas.errors import AtlasError
 
-THRESHOLD = 0.5  # a similarity below is a wrong answer, not a slip of reading
+THRESHOLD = 0.5  # a lower similarity means a wrong answer rather than a reading error
 
 
 def anls(answer: str, people: Sequence[str], threshold: float = THRESHOLD) -> float:
-    """The best of 1 - distance / longer length over the people's answers, 0 where that is below the
-    threshold. Case and blanks at the ends do not count. Raises AtlasError without people.
+    """The maximum of 1 - distance / longer length over the human answers, 0 if below the threshold. Ignores
+    case and outer white space. Raises AtlasError without human answers.
 
     >>> anls("Coffee", ["coffee"]), anls("cofee", ["coffee"]) == 1 - 1 / 6, anls("tea", ["coffee"])
     (1.0, True, 0.0)

@@ -1,4 +1,4 @@
-"""The n-gram counts behind corpus BLEU, so that a bootstrap can recompute it for every resample.
+"""The n-gram counts of corpus BLEU, from which a bootstrap recomputes it for every resample.
 
 The counts are pycocoevalcap's own; test_text_metrics_bleu.py compares the result with its score.
 """
@@ -14,9 +14,9 @@ SMALL, TINY = 1e-9, 1e-15  # pycocoevalcap's guards against division by zero
 
 
 def bleu_counts(references: Mapping[str, Sequence[str]], said: Mapping[str, str]) -> dict[str, list[int]]:
-    """Per example (2 + 4 + 4): length, closest reference length, n-grams said, n-grams that match.
+    """Per example (2 + 4 + 4): length, closest reference length, n-grams, matching n-grams.
 
-    Texts are tokenised already, words parted by spaces.
+    Texts are already tokenised, words separated by spaces.
     """
     from pycocoevalcap.bleu.bleu_scorer import cook_refs, cook_test
 

@@ -1,4 +1,4 @@
-"""CIDEr over whatever part of the references has a hypothesis."""
+"""CIDEr over the references that have a hypothesis."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def cider(
 ) -> tuple[float, dict[str, float]]:
     """Mean and per-example CIDEr-D (Vedantam et al. 2015; the field's implementation, σ = 6, n = 1..4).
 
-    Texts are tokenised, words joined by spaces. Document frequencies are counted over all `references`, of
-    which `hypotheses` may cover a part. 1 for a hypothesis equal to its single reference would be 10 (the
+    Texts are tokenised, words joined by spaces. Document frequencies are counted over all `references`;
+    `hypotheses` may cover only a part. A hypothesis equal to its single reference scores 10 (the
     implementation multiplies by 10). Raises AtlasError for a hypothesis without a reference.
     """
     from pycocoevalcap.cider.cider_scorer import CiderScorer

@@ -1,4 +1,4 @@
-"""All text metrics of one or several models at once, with one start of Java for each jar."""
+"""All text metrics of one or several models, starting Java once per jar."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def score_models(references: References, models: Mapping[str, Hypotheses]) -> di
     and `bleu_counts` {id: n-gram counts} (measures/text/bleu.py).
 
     All values are per cent as in the paper's Table 1 (CIDEr 26.38 is 0.2638 of the implementation's scale).
-    BLEU-n is the corpus score with the closest reference length; its per-example values are the sentence
-    scores, whose mean is another number. METEOR 1.5 and CIDEr-D come from pycocoevalcap; WMD is the
-    similarity 100 · exp(−distance), and `WMD distance` is beside it. Without Java the tokens come from our
-    own rules, METEOR is None, and `notes` says so.
+    BLEU-n is the corpus score with the closest reference length; its per-example values are sentence scores,
+    whose mean differs. METEOR 1.5 and CIDEr-D come from pycocoevalcap; WMD is the similarity
+    100 · exp(−distance), in addition to `WMD distance`. Without Java the tokens come from our own rules and
+    METEOR is None, as recorded in `notes`.
 
-    Raises AtlasError when a model's hypotheses and the references have different ids.
+    Raises AtlasError if a model's hypotheses and the references have different ids.
     """
     package_folder()
     for model, hypotheses in models.items():
@@ -91,7 +91,7 @@ def _meteor(tokens: References, said: Mapping[str, Hypotheses]) -> dict[str, tup
     gold = {i: list(tokens[i]) for i in ids}
     result = {}
     for model, rows in said.items():
-        # The program answers an empty hypothesis with nothing at all; a word of no reference scores 0 too.
+        # METEOR's program returns nothing for an empty hypothesis; an unmatched word also scores 0.
         value, each = program.compute_score(gold, {i: [rows[i] or "∅"] for i in ids})
         result[model] = (float(value), [float(v) for v in each])
     return result

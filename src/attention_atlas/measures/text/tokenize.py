@@ -1,6 +1,6 @@
 """Tokens for text metrics: Penn Treebank tokens by Stanford's program, or our own rules without Java.
 
-Both lower-case the text and drop the punctuation marks that the field's caption evaluation drops.
+Both lower-case the text and drop the punctuation marks that the COCO caption evaluation drops.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 from attention_atlas.errors import AtlasError
 
-# The marks that the COCO caption evaluation drops. It means to drop brackets too, but knows them in capitals
-# only ("-LRB-") after lower-casing, so that they stay; kept, to have its numbers.
+# The marks that the COCO caption evaluation drops. It was meant to drop brackets too, but compares capitals
+# ("-LRB-") after lower-casing, so they stay; reproduced here to obtain the same scores.
 _MARKS = "'' ' `` ` . ? ! , : - -- ... ;"
 DROPPED = frozenset(_MARKS.split())
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "{": "-lcb-", "}": "-rcb-", "[": "-lsb-", "]": "-rsb-"}
@@ -26,7 +26,7 @@ _TOKEN = re.compile(r"n't\b|'(?:s|m|d|ll|re|ve)\b|\.\.\.|--|\d+(?:[.,]\d+)+|\w+(
 
 
 def package_folder(name: str = "pycocoevalcap") -> Path:
-    """Where an installed package lies. Raises AtlasError naming the extra that installs it."""
+    """Path of an installed package. Raises AtlasError naming the extra that installs it."""
     spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise AtlasError(
@@ -36,7 +36,7 @@ def package_folder(name: str = "pycocoevalcap") -> Path:
 
 
 def why_no_java() -> str:
-    """'' when Java runs here, else the reason in words."""
+    """'' if Java runs, else the reason."""
     java = shutil.which("java")
     if java is None:
         return "no java on the PATH (install a Java runtime, 8 or later)"
@@ -66,6 +66,6 @@ def treebank(texts: Sequence[str]) -> list[str]:
 
 
 def plain(texts: Sequence[str]) -> list[str]:
-    """Near to the same without Java: words with their inner hyphens, numbers, clitics split off."""
+    """An approximation without Java: words with inner hyphens, numbers, clitics split off."""
     found = (_TOKEN.findall(_CLITIC.sub(r" \1", text.lower())) for text in texts)
     return [" ".join(BRACKETS.get(t, t) for t in row if t not in DROPPED and t != '"') for row in found]

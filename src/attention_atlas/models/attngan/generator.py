@@ -1,4 +1,4 @@
-"""The generators: noise and sentence become a small picture, which each later stage doubles, looking at
+"""The generators: from noise and sentence to a small picture, doubled by each later stage with attention to
 words.
 
 Axes: B pictures, Z noise, T words, D units of a word, C channels, H and W rows and columns, Q = H·W regions.
@@ -38,8 +38,8 @@ def divergence(mean_BC: Tensor, logvar_BC: Tensor) -> Tensor:
 
 
 class WordAttention(nn.Module):
-    """For each region what the words say of it (the paper's F_attn): queries are regions, keys and values the
-    words after a linear layer; softmax over words."""
+    """The word context of each region (the paper's F_attn): queries are regions, keys and values the words
+    after a linear layer; softmax over words."""
 
     attention_kind = "cross"
 
@@ -66,7 +66,7 @@ class FirstStage(nn.Module):
         super().__init__()
         doublings = (size // 4).bit_length() - 1
         if size < 8 or 4 * 2**doublings != size:
-            raise ConfigError(f"conf/model: first: {size} must be 8, 16, 32, ...")
+            raise ConfigError(f"FirstStage: first: {size} must be 8, 16, 32, ...")
         self.wide = channels * 2**doublings
         self.start = nn.Sequential(
             nn.Linear(inputs, self.wide * 16 * 2, bias=False), nn.BatchNorm1d(self.wide * 16 * 2), nn.GLU(1)
@@ -93,8 +93,8 @@ class NextStage(nn.Module):
 
 
 class Generator(nn.Module):
-    """All stages: noise (B,Z), sentence (B,D), words (B,T,D) -> pictures of sides first, 2·first, ... and the
-    mean and log variance of the condition."""
+    """All stages: noise (B,Z), sentence (B,D), words (B,T,D) -> pictures with sides first, 2·first, ... and
+    the mean and log variance of the condition."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         if stages < 2:
-            raise ConfigError(f"conf/model: stages: must be at least 2, not {stages}; the first has no words")
+            raise ConfigError(f"Generator: stages: must be at least 2, not {stages}; the first has no words")
         self.noise, self.sizes = noise, [first * 2**i for i in range(stages)]
         self.condition = Conditioning(dim, condition)
         self.first = FirstStage(noise + condition, channels, first)

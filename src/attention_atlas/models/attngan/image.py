@@ -1,9 +1,9 @@
-"""Image encoders of the DAMSM: a picture becomes regions and one vector, in the space of the words.
+"""Image encoders of the DAMSM: from a picture to regions and a global vector, in the space of the words.
 
-`ImageEncoder` is a small CNN trained from nothing with the DAMSM. The other two take a frozen pretrained
+`ImageEncoder` is a small CNN trained from scratch with the DAMSM. The other two use a frozen pretrained
 network and train only the two projections: `InceptionEncoder` the paper's Inception-v3 by path,
-`BackboneEncoder` a network of transformers by path or hub id. `reads` is the only side of pictures that an
-encoder takes (None: any).
+`BackboneEncoder` a network of transformers by path or hub id. `reads` is the required side of the pictures
+(None: any).
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from attention_atlas.errors import AtlasError, ConfigError
 
 
 class ImageEncoder(nn.Module):
-    """pixels (B,3,S,S) in -1..1 -> regions (B,N,D), N = side², in raster order, and the whole (B,D).
+    """pixels (B,3,S,S) in -1..1 -> regions (B,N,D), N = side², in raster order, and the global vector (B,D).
 
-    size: S, a power of two times `side`; channels: of the first layer, doubled at each halving up to four
-    times as many.
+    size: S, a power of two times `side`; channels: of the first layer, doubled at each halving of the side up
+    to four times.
     """
 
     def __init__(self, dim: int, size: int = 32, side: int = 8, channels: int = 32) -> None:
         super().__init__()
         halvings = (size // side).bit_length() - 1 if side else 0
         if side < 2 or side * 2**halvings != size:
-            raise ConfigError(
-                f"conf/model: image.size: {size} must be image.side ({side}) times a power of two"
-            )
+            raise ConfigError(f"ImageEncoder: size: {size} must be side ({side}) times a power of two")
         self.size, self.side = size, side
         self.reads: int | None = size
         wide = channels
@@ -47,8 +45,8 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
         if pixels_BCSS.shape[-1] != self.size:
             raise AtlasError(
-                f"conf/model: image.size: {self.size}, but pictures have {pixels_BCSS.shape[-1]} pixels; "
-                "give both the DAMSM and its tasks one size"
+                f"ImageEncoder: size: {self.size}, but pictures have {pixels_BCSS.shape[-1]} pixels; "
+                "use the same size for the DAMSM and its tasks"
             )
         found_BCHW = self.trunk(pixels_BCSS)
         regions_BND = self.region(found_BCHW.flatten(2).transpose(1, 2))
@@ -64,12 +62,12 @@ def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class InceptionEncoder(nn.Module):
-    """As ImageEncoder, over a frozen Inception-v3 (Xu et al. 2018, section 3.2): pictures of any size are
-    scaled to 299 pixels; the regions are the 17 × 17 × 768 outputs of block Mixed_6e, the whole is the last
-    pooling (2,048).
+    """Like ImageEncoder, with a frozen Inception-v3 (Xu et al. 2018, section 3.2): pictures of any size are
+    scaled to 299 pixels; the regions are the 17 × 17 × 768 outputs of block Mixed_6e, the global vector is
+    the last pooling (2,048).
 
-    weights: the file that `models/inception.py` describes, the network of 2015 that FID is defined on,
-    in torch-fidelity's layers. The released code has torchvision's weights of the same architecture. Raises
+    weights: the file described in `models/inception.py`: the 2015 network on which FID is defined, in
+    torch-fidelity's layers. The released code uses torchvision's weights of the same architecture. Raises
     AtlasError as `read_network` does.
     """
 
@@ -89,7 +87,7 @@ class InceptionEncoder(nn.Module):
             nn.init.uniform_(layer.weight, -0.1, 0.1)  # as the released code
 
     def train(self, mode: bool = True) -> InceptionEncoder:
-        """Its batch statistics stay what they were."""
+        """Keeps batch statistics frozen."""
         super().train(mode)
         self.inner.eval()
         self.outer.eval()
@@ -103,11 +101,11 @@ class InceptionEncoder(nn.Module):
 
 
 class BackboneEncoder(nn.Module):
-    """As ImageEncoder, over a frozen convolutional network of transformers (`weights`: hub id or folder, as
-    microsoft/resnet-50).
+    """Like ImageEncoder, with a frozen convolutional network of transformers (`weights`: hub id or folder,
+    such as microsoft/resnet-50).
 
-    size: pictures are scaled to it. The regions are the last stage but one, the whole is the mean of the
-    last. Raises AtlasError when the weights cannot be loaded or belong to no such network.
+    size: pictures are scaled to it. The regions are the second-to-last stage, the global vector is the mean
+    of the last. Raises AtlasError if the weights cannot be loaded or belong to another kind of network.
     """
 
     reads = None
@@ -124,19 +122,19 @@ class BackboneEncoder(nn.Module):
         except (OSError, ValueError, AttributeError) as error:
             known = "" if Path(weights).exists() else " (no such folder)"
             raise AtlasError(
-                f"conf/model: image.weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub "
+                f"BackboneEncoder: weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub "
                 f"id "
-                "or folder of a convolutional network of transformers, as a ResNet"
+                "or folder of a convolutional network of transformers, such as a ResNet"
             ) from None
         self.backbone.requires_grad_(False)
         self.size = size
         self.region, self.sentence = nn.Linear(inner, dim), nn.Linear(outer, dim)
-        # What ImageNet networks were trained with.
+        # The normalisation of ImageNet networks.
         self.register_buffer("mean_C11", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("std_C11", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
 
     def train(self, mode: bool = True) -> BackboneEncoder:
-        """Its batch statistics stay what they were."""
+        """Keeps batch statistics frozen."""
         super().train(mode)
         self.backbone.eval()
         return self

@@ -19,13 +19,13 @@ Batch = dict[str, Tensor]
 
 
 class AttnGan(nn.Module):
-    """forward(batch) -> the finest pictures (B,3,S,S) in -1..1 for `ids_BT` (words, PAD...) and `noise_BZ`,
-    drawn if absent.
+    """forward(batch) -> the final pictures (B,3,S,S) in -1..1 for `ids_BT` (words, PAD...) and `noise_BZ`,
+    drawn if missing.
 
-    damsm: the model section of a DAMSM run; its weights come with `TextToImageTask.start` and stay as they
-    are. alignment: a section of conf/alignment, for the attention of each stage. stages, first: number of
-    pictures and side of the first (the paper: 3 from 64). average: decay of the running mean of the
-    generator's weights that evaluation uses (0: none; 0.999 as published).
+    damsm: the model section of a DAMSM run; `TextToImageTask.start` loads its weights, which stay frozen.
+    alignment: an alignment or its configuration, for the attention of each stage. stages, first: number of
+    pictures and side of the first (in the paper 3 and 64). average: decay of the running mean of the
+    generator's weights used in evaluation (0: none; 0.999 as published).
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class AttnGan(nn.Module):
 
     @property
     def size(self) -> int:
-        """Side of the finest picture."""
+        """Side of the final picture."""
         return self.generator.sizes[-1]
 
     def train(self, mode: bool = True) -> AttnGan:
@@ -64,7 +64,7 @@ class AttnGan(nn.Module):
         return self
 
     def read(self, ids_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """words (B,T,D), sentence (B,D), which words are no padding (B,T). Without gradient."""
+        """words (B,T,D), sentence (B,D), mask of the words (B,T), without gradient."""
         with torch.no_grad():
             words_BTD, sentence_BD = self.damsm.text(ids_BT)
         return words_BTD, sentence_BD, ids_BT != PAD
@@ -80,7 +80,7 @@ class AttnGan(nn.Module):
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Let the averaged generator take a step towards the present one."""
+        """Update the averaged generator towards the current one."""
         if self.average is None:
             return
         for mean, now in zip(self.average.parameters(), self.generator.parameters()):

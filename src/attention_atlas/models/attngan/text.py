@@ -12,8 +12,8 @@ from attention_atlas.language.vocabulary import PAD
 class TextEncoder(nn.Module):
     """ids (B,T), words then PAD, no BOS or EOS -> words (B,T,D), 0 at padding, and sentence (B,D).
 
-    dim: both directions together (256 in the paper); embedding: of a word (300); dropout: of embeddings.
-    Embeddings start uniform within ±`embedding_init` (0.1 as published).
+    dim: of both directions together (256 in the paper); embedding: of a word (300); dropout: of embeddings.
+    Embeddings are initialised uniformly within ±`embedding_init` (0.1 as published).
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if dim % 2:
-            raise ConfigError(f"conf/model: dim: {dim} must be even, half of it for each direction")
+            raise ConfigError(f"TextEncoder: dim: {dim} must be even, half of it for each direction")
         self.embed = nn.Embedding(vocab_size, embedding, padding_idx=PAD)
         nn.init.uniform_(self.embed.weight, -embedding_init, embedding_init)
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""Vision LLMs of transformers' own classes: trained here at small size, or loaded by hub id or path."""
+"""Vision LLMs with transformers' classes: small ones trained here, or loaded by hub id or path."""

@@ -1,9 +1,9 @@
-"""A CLIP of transformers' own class (Radford et al. 2021) at small size: the picture tower of the vision LLMs
-that are trained here.
+"""A small CLIP of transformers' class (Radford et al. 2021): the vision tower of the vision LLMs trained
+here.
 
-Two differences, both because there are thousands of pictures here and not four hundred million: convolutions
-may stand before the patch projection (as in models/vilt.py), and a head learns what a patch shows where
-scenes are annotated. The head reads the last layer but one, as LLaVA does.
+Two differences, both because there are only thousands of training pictures instead of four hundred million:
+optional convolutions before the patch projection (as in models/vilt.py), and a head that predicts what a
+patch shows if scenes are annotated. The head reads the second-to-last layer, as LLaVA does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BOS_ID, EOS_ID, PAD_ID = 1, 3, 0
 
 
 class Stem(ConvolutionalPatches):
-    """Stands for CLIP's patch embedding, of which transformers also asks the type of its weights."""
+    """Replaces CLIP's patch embedding, including the type of its weights, which transformers reads."""
 
     @property
     def weight(self) -> Tensor:
@@ -32,15 +32,15 @@ class Stem(ConvolutionalPatches):
 def vision_config(
     layers: int, heads: int, dim: int, inner: int, image_size: int, patch_size: int
 ) -> dict[str, Any]:
-    """Sizes of the tower; both vision LLMs are built from them."""
+    """Sizes of the tower, for both vision LLMs."""
     if dim % heads:
-        raise ConfigError(f"conf/model: heads: {heads} do not divide dim {dim}; change one of them")
+        raise ConfigError(f"vision_config: heads: {heads} do not divide dim {dim}; change one of them")
     if image_size % patch_size:
         raise ConfigError(
-            f"conf/model: patch_size: {patch_size} does not divide image_size {image_size}; change one"
+            f"vision_config: patch_size: {patch_size} does not divide image_size {image_size}; change one"
         )
     if layers < 2:
-        raise ConfigError(f"conf/model: layers: {layers}; LLaVA reads the last but one, give at least 2")
+        raise ConfigError(f"vision_config: layers: {layers}; LLaVA reads the second-to-last, use at least 2")
     return {
         "hidden_size": dim,
         "intermediate_size": inner,
@@ -54,7 +54,7 @@ def vision_config(
 
 
 def clip_vision(sizes: dict[str, Any], stem: Sequence[int]) -> Any:
-    """transformers' CLIPVisionModel, with the stem if there is one."""
+    """transformers' CLIPVisionModel, with the stem if any."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     config = CLIPVisionConfig(**sizes)
@@ -76,8 +76,8 @@ def put_stem(vision: Any, config: Any, stem: Sequence[int]) -> None:
 class ClipTower(nn.Module):
     """forward(pixels (B,3,h,w), ids (B,T)) -> (picture (B,P), text (B,P)) unit vectors of P units.
 
-    pieces: vocabulary of the text side. patch_words: words (labels, attributes) that the head on the patches
-    tells, 0 without annotated scenes. Texts end with EOS and are padded at the right.
+    pieces: size of the text vocabulary. patch_words: number of words (labels, attributes) that the head on
+    the patches predicts, 0 without annotated scenes. Texts end with EOS and are padded at the right.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class ClipTower(nn.Module):
         return self.clip.vision_model
 
     def see(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """(picture's unit vector (B,P), hidden states (B,1+patches,D) of the last layer but one)."""
+        """(picture's unit vector (B,P), hidden states (B,1+patches,D) of the second-to-last layer)."""
         out = self.vision(pixel_values=pixels_BCHW, output_hidden_states=True)
         picture = self.clip.visual_projection(out.pooler_output)
         return F.normalize(picture, dim=-1), out.hidden_states[-2]
@@ -159,7 +159,7 @@ class ClipTower(nn.Module):
         return found
 
     def tell(self, hidden_BSD: Tensor) -> Tensor:
-        """(B,patches,W) scores of the words, of the hidden states that `see` gives."""
+        """(B,patches,W) scores of the words, from the hidden states of `see`."""
         if self.patch_words is None or self.patch_norm is None:
-            raise ConfigError("conf/train: patch_weight: the model has no head on its patches; set it to 0")
+            raise ConfigError("ClipTower: patch_weight: the model has no head on its patches; set it to 0")
         return self.patch_words(self.patch_norm(hidden_BSD[:, 1:]))

@@ -1,5 +1,5 @@
-"""Real LLaVA and InstructBLIP checkpoints by hub id or path: bf16 or 8-bit where the machine can, placed by a
-device map, never twice in memory. A model that cannot be used says in one line what it lacks."""
+"""Real LLaVA and InstructBLIP checkpoints by hub id or path: bf16 or 8-bit if the machine supports it, placed
+by a device map, never twice in memory. Unsupported models give one-line errors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16", "8bit")
 
 
 class HubVlm(nn.Module):
-    """Names a checkpoint; the run folder of such a model holds this name and no weights.
+    """The name of a checkpoint; the run folder of such a model contains this name and no weights.
 
-    pretrained: hub id or folder. template: see VlmInputs. precision: auto takes bfloat16 on a GPU that has
-    it, float16 on other GPUs, float32 on a CPU; 8bit needs bitsandbytes and a GPU. device_map: "auto" spreads
-    layers over GPUs and memory (needs accelerate), null puts all on one device.
+    pretrained: hub id or folder. template: see VlmInputs. precision: auto is bfloat16 on a GPU that supports
+    it, float16 on other GPUs, float32 on a CPU; 8bit needs bitsandbytes and a GPU. device_map: "auto"
+    distributes layers over GPUs and memory (needs accelerate), None uses one device.
     """
 
     def __init__(
@@ -34,11 +34,11 @@ class HubVlm(nn.Module):
         super().__init__()
         if precision not in PRECISIONS:
             raise ConfigError(
-                f"conf/model: precision: '{precision}' is unknown; use one of {', '.join(PRECISIONS)}"
+                f"HubVlm: precision: '{precision}' is unknown; use one of {', '.join(PRECISIONS)}"
             )
         self.pretrained, self.template = pretrained, template
         self.precision, self.device_map = precision, device_map
-        # The loop wants something to hold; nothing is learned.
+        # The training loop needs a parameter; nothing is learned.
         self.nothing = nn.Parameter(torch.zeros(1))
 
     def forward(self) -> Tensor:
@@ -46,7 +46,7 @@ class HubVlm(nn.Module):
 
 
 def checked_config(pretrained: str) -> Any:
-    """The checkpoint's configuration. Raises AtlasError naming what the model lacks for study 5."""
+    """The checkpoint's configuration. Raises AtlasError if the model is not suitable for study 5."""
     from transformers import AutoConfig
 
     try:
@@ -54,7 +54,7 @@ def checked_config(pretrained: str) -> Any:
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())[:160]
         raise AtlasError(
-            f"conf/model: pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
+            f"HubVlm: pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
         ) from None
     if config.model_type not in KINDS:
         raise AtlasError(
@@ -63,19 +63,19 @@ def checked_config(pretrained: str) -> Any:
     text = config.text_config
     if getattr(text, "is_encoder_decoder", False):
         raise AtlasError(
-            f"{pretrained}: text_config: '{text.model_type}' is an encoder-decoder, it lacks the one "
-            "stack of layers that holds picture and text; use a vicuna variant"
+            f"{pretrained}: text_config: '{text.model_type}' is an encoder-decoder, without a single "
+            "stack of layers for picture and text; use a vicuna variant"
         )
     if text.model_type not in ("llama", "mistral", "qwen2"):
         raise AtlasError(
-            f"{pretrained}: text_config: '{text.model_type}' lacks LLaMA's form (layers, norm, "
+            f"{pretrained}: text_config: '{text.model_type}' is not structured like LLaMA (layers, norm, "
             "embed_tokens); use llama, mistral or qwen2"
         )
     return config
 
 
 def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
-    """(type of the weights, whether linear layers are kept in 8 bits) on `device`."""
+    """(type of the weights, whether linear layers are in 8 bits) on `device`."""
     cuda = device.startswith("cuda")
     if precision == "8bit":
         from importlib.util import find_spec
@@ -85,7 +85,7 @@ def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
             (find_spec("bitsandbytes") is None, "the package bitsandbytes"),
         ):
             if missing:
-                raise ConfigError(f"conf/model: precision: 8bit needs {remedy}; add it or use bfloat16")
+                raise ConfigError(f"HubVlm: precision: 8bit needs {remedy}; add it or use bfloat16")
         return torch.float16, True
     if precision != "auto":
         return getattr(torch, precision), False
@@ -102,8 +102,8 @@ def load_hub(
     device_map: str | None = "auto",
     device: str = "cpu",
 ) -> LoadedVlm:
-    """The checkpoint with its own tokenizer and image processor. Weights are read piece by piece in their
-    final type (safetensors), so that memory holds them once."""
+    """The checkpoint with its tokenizer and image processor. Weights are read piece by piece in their final
+    type (safetensors), so that they are in memory only once."""
     import transformers
 
     config = checked_config(pretrained)
@@ -117,14 +117,14 @@ def load_hub(
         model = getattr(transformers, KINDS[config.model_type]).from_pretrained(pretrained, **options)
     except (OSError, ValueError, RuntimeError) as error:
         first = " ".join(str(error).split())[:160]
-        raise AtlasError(f"{pretrained}: weights: {first}; fetch the whole checkpoint") from None
+        raise AtlasError(f"{pretrained}: weights: {first}; download the whole checkpoint") from None
     if "device_map" not in options and not eight_bit:
         model = model.to(device)
     return LoadedVlm(name, model, hub_inputs(pretrained, config, template))
 
 
 def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
-    """The tokenizers and image processor beside the weights. Raises AtlasError for one that is not there."""
+    """The tokenizers and image processor beside the weights. Raises AtlasError if one is missing."""
     from transformers import AutoTokenizer
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
@@ -133,14 +133,14 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
         tokenizer = AutoTokenizer.from_pretrained(pretrained)
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
         if config.model_type == "instructblip":
-            # Published folders of this tokenizer hold no config.json; transformers wants one unless given.
+            # Published folders of this tokenizer have no config.json, which transformers expects by default.
             qformer_tokenizer = AutoTokenizer.from_pretrained(
                 pretrained, subfolder="qformer_tokenizer", config=config.qformer_config
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         first = " ".join(str(error).split())[:160]
         raise AtlasError(
-            f"{pretrained}: tokenizer or image processor: {first}; fetch the whole checkpoint"
+            f"{pretrained}: tokenizer or image processor: {first}; download the whole checkpoint"
         ) from None
     if config.model_type == "instructblip":
         count = int(config.num_query_tokens)
@@ -150,5 +150,5 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
         count += getattr(config, "vision_feature_select_strategy", "default") == "full"
     image_id = config.image_token_index if config.image_token_index is not None else config.image_token_id
     if image_id is None:
-        raise AtlasError(f"{pretrained}: config.json: lacks image_token_index; take a current conversion")
+        raise AtlasError(f"{pretrained}: config.json: lacks image_token_index; use a current conversion")
     return VlmInputs(tokenizer, images, template, int(image_id), int(count), qformer_tokenizer)

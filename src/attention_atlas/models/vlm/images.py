@@ -1,4 +1,4 @@
-"""The image processor of the towers trained here: transformers' CLIP processor on PIL."""
+"""The image processor of the towers trained here: transformers' CLIP processor with PIL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def mini_image_processor(image_size: int) -> Any:
-    """Shorter side to `image_size`, centre cut, values to -1..1."""
+    """Scale the shorter side to `image_size`, crop the centre, scale values to -1..1."""
     from transformers import CLIPImageProcessorPil
 
     return CLIPImageProcessorPil(

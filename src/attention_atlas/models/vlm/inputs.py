@@ -1,4 +1,4 @@
-"""From samples to the tensors that LLaVA and InstructBLIP take, and back to what stands at each position."""
+"""From samples to the input tensors of LLaVA and InstructBLIP, and the kinds of their positions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SLOT = "{prompt}"
 class VlmInputs:
     """tokenizer, image_processor: transformers' objects. qformer_tokenizer: of InstructBLIP, else None.
 
-    template: holds "{prompt}", and for LLaVA "<image>", e.g. "USER: <image>\\n{prompt} ASSISTANT:".
-    image_tokens: positions that a picture takes; InstructBLIP's stand before everything, LLaVA's where the
-    template says. 0: the picture is left out (a blind model).
+    template: contains "{prompt}", and for LLaVA "<image>", e.g. "USER: <image>\\n{prompt} ASSISTANT:".
+    image_tokens: positions of a picture; InstructBLIP's come first, LLaVA's are placed by the template. 0: no
+    picture (a blind model).
     """
 
     def __init__(
@@ -36,25 +36,25 @@ class VlmInputs:
         qformer_tokenizer: Any = None,
     ) -> None:
         if SLOT not in template:
-            raise ConfigError(f"conf/model: template: '{template}' does not contain {SLOT}; add it")
+            raise ConfigError(f"VlmInputs: template: '{template}' does not contain {SLOT}; add it")
         self.tokenizer, self.image_processor = tokenizer, image_processor
         self.qformer_tokenizer = qformer_tokenizer
         self.template, self.image_token_id, self.image_tokens = template, image_token_id, image_tokens
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Ids of the filled template, BOS and the picture's positions included."""
+        """Ids of the filled template, including BOS and the picture's positions."""
         text = self.template.replace(SLOT, prompt)
         if self.qformer_tokenizer is not None:
             return [self.image_token_id] * self.image_tokens + self._ids(text)
         before, marker, after = text.partition("<image>")
         if not marker:
-            raise ConfigError(f"conf/model: template: '{self.template}' has no <image>; add it")
+            raise ConfigError(f"VlmInputs: template: '{self.template}' has no <image>; add it")
         token = self.tokenizer.convert_ids_to_tokens(self.image_token_id)
         return self._ids(before + token * self.image_tokens + after)
 
     def text_ids(self, text: str, end: bool = False) -> list[int]:
-        """Ids of a text behind a prompt, without BOS; with EOS where `end`."""
+        """Ids of a text after a prompt, without BOS; with EOS if `end`."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
         return list(ids) + ([self.tokenizer.eos_token_id] if end else [])
 
@@ -62,7 +62,7 @@ class VlmInputs:
         return list(self.tokenizer(text)["input_ids"])
 
     def rows(self, samples: Sequence[Sample], end: bool = False) -> list[tuple[list[int], int]]:
-        """(ids, where the text begins) of each sample."""
+        """(ids, start of the text) of each sample."""
         found = []
         for sample in samples:
             prompt = self.prompt_ids(sample.prompt)
@@ -82,7 +82,7 @@ class VlmInputs:
         images: pictures to show instead of the samples' own (to shuffle or blank them).
         """
         if not samples:
-            raise AtlasError("vision LLM: a batch without samples; give at least one")
+            raise AtlasError("vision LLM: the batch has no samples; pass at least one")
         out = self.padded([ids for ids, _ in self.rows(samples, end)], self.pad, left)
         if self.qformer_tokenizer is not None:
             q = self.qformer_tokenizer
@@ -106,7 +106,7 @@ class VlmInputs:
         return {"input_ids": ids_BS, "attention_mask": mask_BS}
 
     def pixels(self, images: Sequence[Any]) -> Tensor:
-        """(B,3,h,w) as the tower wants them, of paths or PIL pictures."""
+        """(B,3,h,w) input of the tower, from paths or PIL pictures."""
         opened = [self.open_image(image) for image in images]
         return self.image_processor(images=opened, return_tensors="pt")["pixel_values"]
 

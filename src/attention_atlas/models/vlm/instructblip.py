@@ -1,5 +1,5 @@
-"""InstructBLIP (Dai et al. 2023) of transformers' own classes at small size: the tower, a Q-Former whose
-queries read the picture with the instruction in view, and a LLaMA-architecture language model behind them."""
+"""A small InstructBLIP (Dai et al. 2023) of transformers' classes: the tower, a Q-Former whose queries read
+the picture given the instruction, and a LLaMA-architecture language model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from attention_atlas.models.vlm.packed import packed_loss
 
 
 class PlacedPatches(nn.Module):
-    """InstructBLIP's patch embedding standing for CLIP's patches, places and the norm before the layers,
-    which InstructBLIP's tower does not have: norm(patches + places)."""
+    """Replaces InstructBLIP's patch embedding by CLIP's patches, positions and pre-layer norm, which
+    InstructBLIP's tower lacks: norm(patches + positions)."""
 
     def __init__(self, patches: nn.Module, dim: int, side: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class PlacedPatches(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """transformers asks for the type of a patch embedding's weights."""
+        """transformers reads the type of a patch embedding's weights."""
         return self.norm.weight
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
@@ -35,11 +35,11 @@ class PlacedPatches(nn.Module):
 
 
 class InstructBlip(nn.Module):
-    """`model`: InstructBlipForConditionalGeneration. vision: sizes of the CLIP tower, of which all layers but
-    the last are taken (LLaVA reads the same place). Other arguments as of llava.Llava.
+    """`model`: InstructBlipForConditionalGeneration. vision: sizes of the CLIP tower, used without its last
+    layer (LLaVA reads the same layer). Other arguments as in llava.Llava.
 
-    queries, qformer_layers, qformer_heads, qformer_inner: sizes of the Q-Former; cross_every: each so-manieth
-    of its layers, from the first on, reads the picture.
+    queries, qformer_layers, qformer_heads, qformer_inner: sizes of the Q-Former; cross_every: every n-th
+    layer, starting with the first, has cross-attention to the picture.
     """
 
     instruction_aware = True
@@ -94,10 +94,10 @@ class InstructBlip(nn.Module):
         put_stem(self.vision, config.vision_config, stem)
         embeddings = self.vision.embeddings
         embeddings.patch_embedding = PlacedPatches(embeddings.patch_embedding, dim, side)
-        # transformers starts all queries at zero, from where 32 alike ones would have to part.
+        # transformers initialises all queries with zero, so that 32 equal ones would have to diverge.
         nn.init.normal_(self.model.query_tokens)
         nn.init.xavier_uniform_(self.model.language_projection.weight)
-        # Stands for BLIP-2's first stage, which teaches the Q-Former on 129 million pairs; only in training.
+        # Replaces BLIP-2's first stage, which trains the Q-Former on 129 million pairs; only in training.
         self.told = nn.Linear(text["hidden_size"], text["vocab_size"])
         self.template, self.image_token_id, self.image_tokens = template, image_token_id, queries
         self.blind = False
@@ -116,14 +116,14 @@ class InstructBlip(nn.Module):
         return self.model.language_model.lm_head
 
     def start(self, tower: Any, text: Any) -> None:
-        """Take the weights of a CLIPVisionModel and a LlamaForCausalLM; the tower is learned no further."""
+        """Load the weights of a CLIPVisionModel and a LlamaForCausalLM, and freeze the tower."""
         take_clip(self.vision, tower)
         self.model.language_model.load_state_dict(text.state_dict())
         self.vision.requires_grad_(False)
 
     @torch.no_grad()
     def features(self, pixels_BCHW: Tensor) -> Tensor:
-        """(B,1+patches,D) what the Q-Former reads; the tower is not learned, so it is computed once."""
+        """(B,1+patches,D) input of the Q-Former; computed once, because the tower is frozen."""
         return self.vision(pixel_values=pixels_BCHW).last_hidden_state
 
     def project(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -140,8 +140,8 @@ class InstructBlip(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor], words_weight: float = 0.0) -> Tensor:
         """Mean cross-entropy per counted token of a packed batch, nats; with `words_BV` (0/1) and a weight
-        also the binary cross-entropy of the words that the picture's texts hold, summed over words, told
-        from the mean of the queries."""
+        also the binary cross-entropy of the words in the picture's texts, predicted from the mean of the
+        queries and summed over words."""
         images_BND = self.project(batch)
         loss = packed_loss(self, batch, images_BND)
         if words_weight and "words_BV" in batch:
@@ -152,14 +152,14 @@ class InstructBlip(nn.Module):
 
     @torch.no_grad()
     def expect_words(self, share_V: Tensor) -> None:
-        """Let the head on words start at how often each occurs, so that no step is spent on that."""
+        """Initialise the bias of the head on words with the words' frequencies."""
         self.told.bias.copy_(torch.logit(share_V.clamp(1e-4, 0.9)))
 
     @torch.no_grad()
     def place_queries(self, mean_PD: Tensor, sharpness: float = 4.0) -> None:
-        """Let query i start at what a picture shows on average at its i-th place (of as many places, evenly
-        spread), and queries look where keys are alike: so each reads another part of the picture from the
-        first step on. mean_PD: `features` averaged over pictures, class token first."""
+        """Initialise query i with the mean feature at the i-th of as many evenly spaced positions, and let
+        queries attend to similar keys, so that each reads another part of the picture from the first step on.
+        mean_PD: `features` averaged over pictures, class token first."""
         places_PD = mean_PD[1:]
         count = self.model.query_tokens.shape[1]
         chosen = torch.linspace(0, len(places_PD) - 1, count).round().long()
@@ -168,15 +168,16 @@ class InstructBlip(nn.Module):
         for layer in self.model.qformer.encoder.layer:
             if layer.has_cross_attention:
                 attention = layer.crossattention.attention
-                # The Q-Former is as wide as the tower here, so that one map serves both.
+                # The Q-Former is as wide as the tower here, so both can share one map.
                 attention.key.weight.copy_(attention.query.weight)
                 attention.query.weight.mul_(sharpness)
 
 
 @torch.no_grad()
 def take_clip(vision: Any, clip: Any) -> None:
-    """Give an InstructBlipVisionModel (one layer less, with PlacedPatches) the weights of a CLIPVisionModel,
-    so that it gives what CLIP's last layer but one gives, behind a norm without weights. Exact (tested)."""
+    """Load the weights of a CLIPVisionModel into an InstructBlipVisionModel (one layer less, with
+    PlacedPatches), whose output is then that of CLIP's second-to-last layer after a norm without weights.
+    Exact (tested)."""
     from_, to = clip.embeddings, vision.embeddings
     patch = to.patch_embedding
     weights = from_.patch_embedding.state_dict()

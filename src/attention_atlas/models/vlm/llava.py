@@ -1,5 +1,5 @@
-"""LLaVA-1.5 (Liu et al. 2024) of transformers' own classes at small size: a CLIP tower, a projector of two
-layers, and a LLaMA-architecture language model in whose sequence the patches stand."""
+"""A small LLaVA-1.5 (Liu et al. 2024) of transformers' classes: a CLIP tower, a two-layer projector, and a
+LLaMA-architecture language model with the patches in its sequence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from attention_atlas.models.vlm.packed import packed_loss
 
 
 class Llava(nn.Module):
-    """`model`: LlavaForConditionalGeneration, reading the tower's last layer but one without its class token.
+    """`model`: LlavaForConditionalGeneration on the tower's second-to-last layer, without its class token.
 
-    vision, text: sizes of the tower and of the language model, as their own classes take them. stem: channels
-    of the convolutions before the patches. image_token_id: whose positions the patches take. blind: the
-    picture is left out, in training too.
+    vision, text: arguments (sizes) of the tower and the language model. stem: channels of the convolutions
+    before the patches. image_token_id: id replaced by the patches. blind: omit the picture, in training too.
     """
 
     instruction_aware = False
@@ -51,7 +50,7 @@ class Llava(nn.Module):
         )
         self.model = LlavaForConditionalGeneration(config)
         put_stem(self.vision, config.vision_config, stem)
-        # transformers' 0.02 is for thousands of units.
+        # transformers' 0.02 is meant for thousands of units.
         for module in self.model.model.multi_modal_projector.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -73,7 +72,7 @@ class Llava(nn.Module):
         return self.model.lm_head
 
     def start(self, tower: Any, text: Any) -> None:
-        """Take the weights of a CLIPVisionModel and a LlamaForCausalLM; the tower is learned no further."""
+        """Load the weights of a CLIPVisionModel and a LlamaForCausalLM, and freeze the tower."""
         self.vision.load_state_dict(tower.state_dict())
         self.language_model.load_state_dict(text.model.state_dict())
         self.head.load_state_dict(text.lm_head.state_dict())
@@ -81,7 +80,7 @@ class Llava(nn.Module):
 
     @torch.no_grad()
     def features(self, pixels_BCHW: Tensor) -> Tensor:
-        """(B,patches,D) what the projector reads; the tower is not learned, so it is computed once."""
+        """(B,patches,D) input of the projector; computed once, because the tower is frozen."""
         return self.vision(pixel_values=pixels_BCHW, output_hidden_states=True).hidden_states[-2][:, 1:]
 
     def project(self, batch: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A vision LLM from its run folder: trained here, or the checkpoint that the folder names."""
+"""Loading a vision LLM from its run folder: trained here, or a checkpoint named in the folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def load_vlm(folder: str | Path, device: str = "cpu") -> LoadedVlm:
-    """Raises AtlasError for a folder without a vision LLM, a broken file, or a model that cannot be used."""
+    """Raises AtlasError for a folder without a vision LLM, a broken file, or an unsupported model."""
     from attention_atlas.models.run_folder import load_run
     from attention_atlas.models.vlm.hub import HubVlm, load_hub
     from attention_atlas.models.vlm.images import mini_image_processor
@@ -30,8 +30,8 @@ def load_vlm(folder: str | Path, device: str = "cpu") -> LoadedVlm:
         return load_hub(name, model.pretrained, model.template, model.precision, model.device_map, device)
     if not isinstance(model, Llava | InstructBlip):
         raise AtlasError(
-            f"{folder / 'config.yaml'}: model: {type(model).__name__} is no vision LLM; "
-            "name one that was tuned (llava_mini, instructblip_mini)"
+            f"{folder / 'config.yaml'}: model: {type(model).__name__} is not a vision LLM; "
+            "use one that was tuned (llava_mini, instructblip_mini)"
         )
     tokenizer = load_tokenizer(folder)
     inputs = VlmInputs(

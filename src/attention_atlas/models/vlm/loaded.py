@@ -1,5 +1,5 @@
-"""A vision LLM ready to be looked into: what the analyses of study 5 use, alike for LLaVA and InstructBLIP,
-trained here or real. `load.load_vlm` makes one.
+"""A loaded vision LLM: the common interface of LLaVA and InstructBLIP, trained here or real, for the analyses
+of study 5. Create it with `load.load_vlm`.
 
 Axes: B batch, S positions of the language model, D width, V vocabulary.
 """
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class LoadedVlm:
     """`model`: LlavaForConditionalGeneration or InstructBlipForConditionalGeneration, in evaluation mode.
 
-    `inputs` turns samples into tensors. Raises AtlasError, naming what is missing, for another class or a
-    language model that is not of LLaMA's form (a list of layers with a final norm and an output matrix).
+    `inputs` converts samples to tensors. Raises AtlasError, naming what is missing, for another class or a
+    language model without LLaMA's structure (a list of layers with a final norm and an output matrix).
     """
 
     def __init__(self, name: str, model: Any, inputs: VlmInputs) -> None:
@@ -48,7 +48,7 @@ class LoadedVlm:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs belong (the place of the word embeddings, also under a device map)."""
+        """The device of the inputs (that of the word embeddings, also with a device map)."""
         return self.language_model.embed_tokens.weight.device
 
     @property
@@ -73,8 +73,8 @@ class LoadedVlm:
     def batch(
         self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
     ) -> dict[str, Tensor]:
-        """What `model(**inputs)` takes, on the model's device: see VlmInputs.batch. `images` are shown
-        instead of the samples' own pictures (paths or PIL)."""
+        """Inputs for `model(**inputs)`, on the model's device: see VlmInputs.batch. `images` replace the
+        samples' pictures (paths or PIL)."""
         inputs = self.inputs.batch(samples, end=end, images=images)
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
@@ -89,13 +89,13 @@ class LoadedVlm:
         return [(start, len(ids)) for ids, start in self.inputs.rows(samples, end)]
 
     def unembed(self, hidden: Tensor, normalise: bool = True) -> Tensor:
-        """(..., D) hidden states to (..., V) logits: the output matrix, behind the final norm or not."""
+        """(..., D) hidden states to (..., V) logits: the output matrix, optionally after the final norm."""
         weight = self._head.weight
         hidden = hidden.to(weight.device, weight.dtype)
         return self._head(self.language_model.norm(hidden) if normalise else hidden)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The tokenizer's pieces; a leading '▁' marks the beginning of a word."""
+        """The tokenizer's pieces; a leading '▁' marks the start of a word."""
         return list(self.inputs.tokenizer.convert_ids_to_tokens([int(i) for i in ids]))
 
     @torch.no_grad()
@@ -114,7 +114,7 @@ class LoadedVlm:
     def write(
         self, samples: Sequence[Sample], longest: int = 30, images: Sequence[Any] | None = None
     ) -> list[str]:
-        """Greedy texts behind the samples' prompts (their `text` is not shown), at most `longest` tokens."""
+        """Greedy texts for the samples' prompts (without their `text`), at most `longest` tokens."""
         from dataclasses import replace
 
         inputs = self.inputs.batch([replace(s, text="") for s in samples], left=True, images=images)

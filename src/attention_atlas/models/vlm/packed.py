@@ -1,8 +1,8 @@
-"""Several texts about one picture in one sequence, as if each stood alone behind the picture.
+"""Packing several texts about one picture into one sequence, equivalent to separate sequences.
 
-A row is [picture | text 1 | text 2 ...]; a text sees the picture and itself, and its positions go on from the
-picture's end. So the picture's positions, most of a short sequence, are computed once for all its texts. The
-losses equal those of separate rows (tested).
+A row is [picture | text 1 | text 2 ...]; a text sees the picture and itself, and its positions continue from
+the picture's end. So the picture's positions, most of a short sequence, are computed once for all its texts.
+The losses equal those of separate rows (tested).
 
 Axes: B rows, S positions.
 """
@@ -18,14 +18,14 @@ from torch.nn import functional as F
 
 from attention_atlas.models.vlm.inputs import IGNORED
 
-# (ids, where the learned text begins)
+# (ids, start of the learned text)
 Row = tuple[Sequence[int], int]
 
 
 def pack(rows_of_image: Sequence[Sequence[Row]], image_token_id: int, pad: int) -> dict[str, Tensor]:
     """input_ids, position_ids, labels (B,S) and seen_BSS (bool) of each picture's texts.
 
-    labels[s] is the token that should follow position s, -100 where it does not count.
+    labels[s] is the token after position s, -100 where it does not count.
     """
     packed = [_pack_one(rows, image_token_id) for rows in rows_of_image]
     longest = max(len(ids) for ids, _, _, _ in packed)
@@ -49,8 +49,8 @@ def pack(rows_of_image: Sequence[Sequence[Row]], image_token_id: int, pad: int) 
 
 
 def seen(segment_BS: Tensor) -> Tensor:
-    """Which position (B, query, key) may be seen: earlier ones of the same segment or of segment 0, the
-    picture. Padding (-1) sees itself alone, so that no row of the softmax is empty."""
+    """Visible positions (B, query, key): earlier ones of the same segment or of segment 0, the picture.
+    Padding (-1) sees only itself, so that no row of the softmax is empty."""
     length = segment_BS.shape[1]
     query, key = segment_BS[:, :, None], segment_BS[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool, device=segment_BS.device).tril()
@@ -74,7 +74,7 @@ def _pack_one(rows: Sequence[Row], image_token_id: int) -> tuple[list[int], list
 
 
 def packed_loss(model: Any, batch: Mapping[str, Tensor], images_BND: Tensor | None) -> Tensor:
-    """Mean cross-entropy of the counted tokens of a packed batch, nats. images_BND: what stands at the
+    """Mean cross-entropy of the counted tokens of a packed batch, nats. images_BND: embeddings at the
     picture's positions, None for a blind model."""
     ids_BS = batch["input_ids"]
     x_BSD = model.language_model.embed_tokens(ids_BS)

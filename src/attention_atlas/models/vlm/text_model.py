@@ -1,4 +1,4 @@
-"""The language model of the vision LLMs: LLaMA's architecture (Touvron et al. 2023), transformers' class."""
+"""The language model of the vision LLMs: LLaMA (Touvron et al. 2023) with transformers' class."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def llama_config(
     max_length: int,
     initial_std: float,
 ) -> dict[str, Any]:
-    """Sizes as transformers' LlamaConfig names them. Ids are those of models/vlm/tokenizer.py."""
+    """transformers' LlamaConfig for these sizes. Ids are those of models/vlm/tokenizer.py."""
     if dim % heads or (dim // heads) % 2:
         raise ConfigError(
-            f"conf/model: heads: {heads} do not cut dim {dim} into even widths (rotary places turn pairs); "
+            f"llama_config: heads: {heads} do not divide dim {dim} into even widths (rotary pairs); "
             "change one"
         )
     if heads % kv_heads:
-        raise ConfigError(f"conf/model: kv_heads: {kv_heads} do not divide heads {heads}; change one")
+        raise ConfigError(f"llama_config: kv_heads: {kv_heads} do not divide heads {heads}; change one")
     return {
         "vocab_size": pieces,
         "hidden_size": dim,
@@ -66,9 +66,9 @@ class LlamaText(nn.Module):
         self.model = LlamaForCausalLM(LlamaConfig(**sizes))
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        """Padding stands at the right, where the causal mask keeps it out of sight."""
+        """Padding is at the right, where the causal mask hides it."""
         return self.model(input_ids=ids_BT, use_cache=False).logits
 
     def loss(self, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
-        """Mean cross-entropy, nats; labels_BT[i] is what should follow ids_BT[..i], -100 does not count."""
+        """Mean cross-entropy, nats; labels_BT[i] is the token after ids_BT[..i], -100 does not count."""
         return F.cross_entropy(self(ids_BT).flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED)

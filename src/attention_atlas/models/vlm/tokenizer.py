@@ -1,4 +1,4 @@
-"""A small tokenizer of LLaMA's form (BPE, '▁' before a word), learned from a model's training texts."""
+"""A small LLaMA-style tokenizer (BPE, '▁' before a word), learned from a model's training texts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FILE = "tokenizer.json"
 
 
 def train_tokenizer(texts: Iterable[str], pieces: int) -> Any:
-    """PreTrainedTokenizerFast of at most `pieces` pieces. Texts are lower-cased; punctuation stands alone;
-    a character that no training text holds becomes <unk>."""
+    """PreTrainedTokenizerFast with at most `pieces` pieces. Lower-cases texts and splits off punctuation; a
+    character that is in no training text becomes <unk>."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token=UNK, fuse_unk=True))
@@ -31,14 +31,14 @@ def train_tokenizer(texts: Iterable[str], pieces: int) -> Any:
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() > pieces:
         raise ConfigError(
-            f"conf/train: pieces: {pieces} is less than the {tokenizer.get_vocab_size()} characters and "
+            f"train_tokenizer: pieces: {pieces} is less than the {tokenizer.get_vocab_size()} characters and "
             "marks of the texts; raise it"
         )
     return wrapped(tokenizer)
 
 
 def wrapped(tokenizer: Any) -> Any:
-    """transformers' tokenizer around it; BOS before every text unless special tokens are left out."""
+    """transformers' tokenizer around it; BOS before every text unless special tokens are disabled."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
@@ -65,8 +65,8 @@ def load_tokenizer(folder: str | Path) -> Any:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
-        raise AtlasError(f"{path}: no tokenizer ({str(error)[:100]}); train the model anew") from None
+        raise AtlasError(f"{path}: not a tokenizer ({str(error)[:100]}); retrain the model") from None
     for mark in (PAD, BOS, UNK, EOS, IMAGE):
         if tokenizer.token_to_id(mark) is None:
-            raise AtlasError(f"{path}: has no piece '{mark}'; train the model anew")
+            raise AtlasError(f"{path}: has no piece '{mark}'; retrain the model")
     return wrapped(tokenizer)

@@ -1,4 +1,4 @@
-"""The world `birds`: one parametric bird in each picture, every part with a colour of its own."""
+"""The world `birds`: one parametric bird per picture, each part with its own colour."""
 
 from attention_atlas.synthetic.birds.world import Birds
 

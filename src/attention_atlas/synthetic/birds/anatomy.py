@@ -1,8 +1,8 @@
 """From a `Bird` to the triangles of its parts.
 
-It is modelled looking along +x, z up, the body's middle at the origin, and turned at the end. Body and neck
-are one surface, and the head another; the parts of the plumage are regions cut out of them, so that
-neighbours meet without gap or overlap.
+The bird is modelled facing +x, z up, the centre of the body at the origin, and finally rotated. Body and neck
+are one surface, the head another; the parts of the plumage are regions of them, so that neighbours meet
+without gap or overlap.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]  # of triangles
 
 
 def build_bird(bird: Bird) -> Pieces:
-    """Part name -> triangles, in body lengths; legs that fly are drawn in and absent."""
+    """{part: triangles}, in body lengths; without legs if the bird flies."""
     frame = Frame(bird)
     pieces = body(bird, frame)
     for name, more in head(bird, frame).items():
@@ -35,7 +35,7 @@ def build_bird(bird: Bird) -> Pieces:
 
 
 class Frame:
-    """The points that the parts share, (x, z)."""
+    """The points shared by the parts, (x, z)."""
 
     def __init__(self, bird: Bird) -> None:
         pitch, angle = np.radians(bird.pitch), np.radians(bird.neck_angle)
@@ -77,7 +77,7 @@ def body(bird: Bird, frame: Frame) -> Pieces:
 
 
 def marked(bird: Bird, part: str, surface: Part, region: Mask, marks: dict[str, Mask]) -> list[Part]:
-    """A region in the part's colour, its pattern's triangles in the second one."""
+    """A region in the part's colour, with its pattern's triangles in the second colour."""
     plain = feathers(bird, part)
     if part not in bird.patterns:
         return [cut(surface, region, plain)]
@@ -87,7 +87,7 @@ def marked(bird: Bird, part: str, surface: Part, region: Mask, marks: dict[str, 
 
 
 def head(bird: Bird, frame: Frame) -> Pieces:
-    """Head, crown, throat, beak and eyes, turned about the neck."""
+    """Head, crown, throat, beak and eyes, rotated about the neck."""
     r = bird.head
     ball = ellipsoid((2.15 * r, 1.9 * r, 2 * r), (0, 0, 0), feathers(bird, "head"), sides=28)
     look = facing(ball)
@@ -112,7 +112,7 @@ def head(bird: Bird, frame: Frame) -> Pieces:
         "beak": [beak],
         "eye": eyes,
     }
-    turn = -bird.turn * bird.side  # towards the viewer whichever way the bird looks
+    turn = -bird.turn * bird.side  # towards the viewer for both directions of the bird
     place = (float(frame.head[0]), 0.0, float(frame.head[1]))
     return {name: [moved(turned(p, turn, "z"), place) for p in parts] for name, parts in pieces.items()}
 
@@ -131,7 +131,7 @@ def wing_surface(bird: Bird, spine: Array, chord: float, thick: float) -> list[P
 
 
 def folded_wings(bird: Bird, frame: Frame) -> list[Part]:
-    """One on each flank, from the shoulder back and a little down, the tip over the root of the tail."""
+    """One on each side, from the shoulder back and slightly down, the tip above the base of the tail."""
     g = bird.girth
     start = 0.32 * frame.axis + 0.34 * g * frame.up
     end = -0.78 * frame.axis + 0.08 * g * frame.up
@@ -143,7 +143,7 @@ def folded_wings(bird: Bird, frame: Frame) -> list[Part]:
 
 
 def flying_wings(bird: Bird, frame: Frame) -> list[Part]:
-    """Raised and swept back, one leaning to each side."""
+    """Raised and swept back, one tilted to each side."""
     g = bird.girth
     root = 0.12 * frame.axis + 0.3 * g * frame.up
     steps = np.array([0.0, 0.22, 0.5, 0.78, 1.0])
@@ -163,7 +163,7 @@ def tail(bird: Bird, frame: Frame) -> list[Part]:
 
 
 def legs(bird: Bird, frame: Frame) -> list[Part]:
-    """Two shanks from the belly down, each with a foot that points ahead."""
+    """Two shanks from the belly down, each with a foot that points forward."""
     skin = Material(COLORS[bird.colors["legs"]], shine=0.1)
     top, thick = -0.55 * bird.girth, 0.028
     height = top - frame.feet

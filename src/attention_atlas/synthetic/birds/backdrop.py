@@ -1,4 +1,4 @@
-"""What a bird sits on and what is behind it. To add one, write a function and put it into the table."""
+"""Ground and background of a bird. To add one, write a function and add it to the table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROUND_COLORS = {
 
 
 def ground(kind: str, feet: float, rng: np.random.Generator) -> Made:
-    """What the feet, at height `feet`, stand on. Lengths are shares of the side of the picture."""
+    """The ground below the feet, which are at height `feet`. Lengths are fractions of the picture's side."""
     colors = GROUND_COLORS[kind]
     word, rgb = colors[int(rng.integers(len(colors)))]
     material = Material(rgb, glow=0.12 if kind in ("branch", "rock") else 0.3)

@@ -1,4 +1,4 @@
-"""One bird: its measures, its colours and where it is, drawn from chance."""
+"""Random sampling of one bird: its measures, colours and place."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from attention_atlas.synthetic.birds.families import FAMILIES, Range
 from attention_atlas.synthetic.birds.palette import BEAKS, EYES, FEATHERS, LEGS
 
-# Ids of the parts in every scene: 0 is the whole bird, then these, then what it sits on and what is behind.
+# Ids of the parts in every scene: 0 is the whole bird, then these, then ground and background.
 PARTS = ("back", "breast", "belly", "throat", "head", "crown", "beak", "wing", "tail", "legs", "eye")
 IDS = {name: number for number, name in enumerate(("bird", *PARTS, "ground", "backdrop"))}
 WING_PATTERNS, BREAST_PATTERNS = ("barred", "striped", "spotted"), ("striped", "spotted")
 FLYING = "air"
-FRAME = (0.72, 0.97)  # share of the picture's side that the longer side of a bird fills
+FRAME = (0.72, 0.97)  # longer side of a bird as a fraction of the picture's side
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Bird:
         return self.ground == FLYING
 
     def words(self, part: str) -> list[str]:
-        """Attributes of a part as a person would see them: size or shape, colour, pattern."""
+        """Visible attributes of a part: size or shape, colour, pattern."""
         low, high = (FRAME[0] + x * (FRAME[1] - FRAME[0]) for x in (0.3, 0.7))
         if part == "bird":
             return ["small"] if self.share < low else ["large"] if self.share > high else []
@@ -64,7 +64,7 @@ class Bird:
 
 
 def sample_bird(rng: np.random.Generator) -> Bird:
-    """A bird. The same generator state gives the same bird."""
+    """Sample a bird, deterministically in the generator's state."""
     names = list(FAMILIES)
     weights = np.array([FAMILIES[n].weight for n in names])
     name = str(rng.choice(names, p=weights / weights.sum()))
@@ -103,7 +103,7 @@ def sample_bird(rng: np.random.Generator) -> Bird:
 
 
 def sample_colors(rng: np.random.Generator) -> dict[str, str]:
-    """Part -> colour. Neighbours often share theirs, as on real birds, but no part decides another one."""
+    """{part: colour}. Neighbours often share a colour, as on real birds, but no part determines another."""
 
     def feather(*shared: tuple[str, float]) -> str:
         for part, chance in shared:

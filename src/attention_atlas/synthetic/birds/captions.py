@@ -14,7 +14,7 @@ from attention_atlas.language.words import words
 from attention_atlas.synthetic.birds.phrases import Telling, Writer
 
 TRIES = 60
-NAMED_SHARE = 0.002  # of the picture's pixels: smaller parts are seen but not talked about
+NAMED_SHARE = 0.002  # fraction of the picture's pixels; captions do not mention smaller parts
 
 
 def this_has(w: Writer, out: Telling, parts: Sequence[SceneObject]) -> None:
@@ -77,7 +77,7 @@ WAYS: tuple[tuple[Callable[[Writer, Telling, Sequence[SceneObject]], None], floa
 def caption(writer: Writer, least: int, max_words: int) -> Telling:
     """One caption of at most `max_words` words about parts of at least `least` pixels.
 
-    Raises AtlasError for a bird of which too little shows.
+    Raises AtlasError if too little of the bird is visible.
     """
     weights = np.array([weight for _, weight in WAYS])
     for _ in range(TRIES):
@@ -90,13 +90,13 @@ def caption(writer: Writer, least: int, max_words: int) -> Telling:
         if len(words(out.text)) <= max_words:
             return out
     raise AtlasError(
-        f"captions: a {writer.family} shows too little to caption in {max_words} words;"
-        " raise annotator.max_words or data.world.least_parts"
+        f"captions: a {writer.family} is too little visible for a caption of {max_words} words;"
+        " raise max_words or the world's least_parts"
     )
 
 
 def account(objects: Sequence[SceneObject], family: str) -> Telling:
-    """All of a bird: where it is and every part that shows, with its shape, colour and pattern."""
+    """A full description of a bird: its place and every visible part with shape, colour and pattern."""
     writer = Writer(objects, family, np.random.default_rng(0), plain=True)
     out = Telling()
     attributes = [a for a in writer.bird.attributes if a != "flying"]
@@ -111,14 +111,14 @@ def account(objects: Sequence[SceneObject], family: str) -> Telling:
 
 
 class Captions:
-    """The annotator of conf/data/birds_captions.yaml: `per_scene` different captions for each bird.
+    """The annotator of data=birds_captions: `per_scene` different captions for each bird.
 
-    `Example.extra["colors"]` holds what was said: part -> colour.
+    `Example.extra["colors"]`: {part: colour} of the caption.
     """
 
     def __init__(self, per_scene: int = 5, max_words: int = 20) -> None:
         if per_scene < 1 or max_words < 12:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and max_words at least 12")
+            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 12")
         self.per_scene, self.max_words = per_scene, max_words
 
     def of_bird(

@@ -1,4 +1,4 @@
-"""Body plans. Lengths are shares of the body's length; to add a family, add a row."""
+"""Body plans. Lengths are relative to the body's length; to add a family, add a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Family:
-    """Ranges from which a bird of this family is drawn. Angles in degrees, 0 = level."""
+    """Sampling ranges of a family. Angles in degrees, 0 = horizontal."""
 
     pitch: Range  # of the body: tail low, breast high
     girth: Range  # half the body's height

@@ -1,4 +1,4 @@
-"""Surfaces drawn along a curve, and the cutting of a surface into regions."""
+"""Surfaces lofted along a curve, and cutting surfaces into regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The colours of feathers, beaks, legs and eyes, far enough apart to be told apart in shade."""
+"""The colours of feathers, beaks, legs and eyes, different enough to be distinguished in shade."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ EYES = ("black", "black", "black", "red", "yellow")
 
 
 def color_of(attributes: Iterable[str]) -> str:
-    """The colour among the attributes of a part, "" without one."""
+    """The colour in the attributes of a part, "" if none."""
     return next((word for word in attributes if word in COLORS), "")

@@ -1,4 +1,4 @@
-"""How the parts of a bird are named: noun phrases with the objects they mean."""
+"""Noun phrases for the parts of a bird, with the objects they refer to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATTERN_WORDS = {"barred": ("bars", "wingbars"), "striped": ("stripes",), "spott
 
 
 class Telling:
-    """A caption being written: text with the phrases and relations found so far."""
+    """A caption under construction: text with its phrases and relations so far."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -37,7 +37,7 @@ class Telling:
         self.colors: dict[str, str] = {}  # part -> the colour that was said of it
 
     def say(self, piece: str) -> tuple[int, int]:
-        """Add words; their character span. Commas stick to the word before."""
+        """Add words and return their character span. Commas follow the previous word without a space."""
         gap = "" if not self.text or piece.startswith((",", ".")) else " "
         self.text += gap + piece
         return len(self.text) - len(piece), len(self.text)
@@ -49,7 +49,7 @@ class Telling:
 
 
 class Writer:
-    """One bird and a source of chance. `plain`: each part by its first name."""
+    """One bird and a random generator. `plain`: use the first name of each part."""
 
     def __init__(
         self, objects: Sequence[SceneObject], family: str, rng: np.random.Generator, plain: bool = False
@@ -70,7 +70,7 @@ class Writer:
         return names[0] if self.plain or self.chance(0.5) else self.pick(names)
 
     def looks(self, part: SceneObject, full: bool = False) -> list[str]:
-        """Adjectives: always the colour, a shape or a pattern before it now and then, or all of them."""
+        """Adjectives: always the colour, sometimes preceded by a shape or a pattern, or all of them."""
         color = color_of(part.attributes)
         at = part.attributes.index(color)
         shapes, patterns = part.attributes[:at], part.attributes[at + 1 :]
@@ -86,7 +86,7 @@ class Writer:
         out.colors[part.label] = color_of(part.attributes)
 
     def pair(self, out: Telling, first: SceneObject, second: SceneObject) -> None:
-        """ "a white throat and belly": two parts of one colour, one phrase that means both."""
+        """ "a white throat and belly": two parts of one colour in one phrase that refers to both."""
         color = color_of(first.attributes)
         words = f"{color} {self.part_name(first.label)} and {self.part_name(second.label)}"
         plural = first.label in PLURAL
@@ -125,9 +125,9 @@ class Writer:
             out.say(f"with {self.pick(PATTERN_WORDS[patterns[0]])}")
 
     def parts(self, count: int, least: int) -> list[SceneObject]:
-        """Up to `count` parts of at least `least` pixels, the likelier the larger they are.
+        """Up to `count` parts of at least `least` pixels, with larger ones more likely.
 
-        By the square root of the area, so that throats and beaks have their turn; eyes are named seldom.
+        Weighted by the square root of the area, so that throats and beaks also occur; eyes are rare.
         """
         options = [o for o in self.by_label.values() if o.label in NAMES and o.area >= least]
         if not options:
@@ -138,7 +138,7 @@ class Writer:
         return [options[int(i)] for i in drawn]
 
     def adjectives(self, p: float = 0.5) -> list[str]:
-        """Of the whole bird: size and main colour, each with chance `p`."""
+        """Of the whole bird: size and main colour, each with probability `p`."""
         return [w for w in self.bird.attributes if w != "flying" and self.chance(p)]
 
     def name_bird(self, out: Telling, start: str, p: float = 0.3) -> tuple[int, int]:

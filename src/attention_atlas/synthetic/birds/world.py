@@ -1,4 +1,4 @@
-"""Birds: from seeds to a picture of one bird, its parts with exact masks, and a full account of it."""
+"""Birds: from seeds to a picture of one bird, exact masks of its parts, and a full description."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ from attention_atlas.synthetic.mesh import Part, bounds, moved
 from attention_atlas.synthetic.render import Light, Picture, Renderer, View
 from attention_atlas.synthetic.world import Made
 
-LEAST_SHARE = 0.001  # of the picture's pixels, from which on a part can be seen
-MAIN_SHARE = 0.6  # of the plumage, from which on a colour is the bird's
+LEAST_SHARE = 0.001  # minimum fraction of the picture's pixels of a visible part
+MAIN_SHARE = 0.6  # minimum fraction of the plumage of the bird's main colour
 PLUMAGE = ("back", "breast", "belly", "throat", "head", "crown", "wing", "tail")
 REDRAWS = 20
 DISTANCE, ANGLE = 6.0, 2 * np.degrees(np.arctan(0.5 / 6.0))  # a far eye that sees one unit of length
-FLOAT = {"duck": 0.62}  # of the girth: how deep a bird lies in water
+FLOAT = {"duck": 0.62}  # depth in water as a fraction of the girth
 
 
 class Birds:
-    """`image_size` in pixels (square); a bird of which fewer than `least_parts` parts show is redrawn."""
+    """`image_size` in pixels (square); birds with fewer than `least_parts` visible parts are redrawn."""
 
     def __init__(self, image_size: int = 64, least_parts: int = 8) -> None:
         if not 32 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
+            raise ConfigError(f"Birds: image_size: {image_size} is not between 32 and 1024 pixels")
         if not 1 <= least_parts <= len(PARTS):
-            raise ConfigError(
-                f"data.world.least_parts: {least_parts} is not between 1 and {len(PARTS)} parts"
-            )
+            raise ConfigError(f"Birds: least_parts: {least_parts} is not between 1 and {len(PARTS)} parts")
         self.image_size = image_size
         self.least_parts = least_parts
         self._renderer: Renderer | None = None
@@ -43,10 +41,10 @@ class Birds:
         return {"world": "birds", "image_size": self.image_size, "least_parts": self.least_parts}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}  # a window stays in its process
+        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
-        """Picture, Scene and description of one bird. Same seeds, same bytes."""
+        """Picture, Scene and description of one bird, deterministic in the seeds."""
         from attention_atlas.synthetic.birds.captions import account
 
         picture, bird, objects = self._draw(seeds)
@@ -68,13 +66,12 @@ class Birds:
             if sum(o.label in PARTS for o in objects) >= self.least_parts:
                 return picture, bird, objects
         raise ConfigError(
-            f"data.world.least_parts: no bird with {self.least_parts} visible parts in {REDRAWS} draws;"
-            " give less"
+            f"Birds: least_parts: no bird with {self.least_parts} visible parts in {REDRAWS} draws; lower it"
         )
 
 
 def pose(bird: Bird) -> tuple[View, dict[str, tuple[str, list[str]]]]:
-    """The bird in the middle of a picture of side 1, with its surroundings.
+    """The bird centred in a picture of side 1, with its surroundings.
 
     Second: label and attributes of `backdrop` and, unless it flies, of `ground`.
     """
@@ -120,11 +117,11 @@ def _scaled(part: Part, scale: float) -> Part:
 def scene_objects(
     bird: Bird, around: dict[str, tuple[str, list[str]]], ids: NDArray[np.int32], whole: dict[int, int]
 ) -> list[SceneObject]:
-    """The bird (id 0: all its parts together), its visible parts, the ground and the backdrop, by id.
+    """The bird (id 0: all its parts), its visible parts, the ground and the background, by id.
 
-    `ids` (S, S) is the part of each pixel; `whole` the pixels each would cover if nothing stood before it.
-    A part with less than 0.1 % of the picture cannot be seen and is left out. The bird's colour is the one
-    that covers at least 60 % of its visible feathers, if there is one; its own occlusion is not known and 0.
+    `ids` (S, S): part of each pixel; `whole`: number of pixels of each part without occlusion. Omits parts
+    below 0.1 % of the picture. The bird's colour is the one of at least 60 % of its visible feathers, if any;
+    its own occlusion is unknown and set to 0.
     """
     masks = {name: ids == number for name, number in IDS.items()}
     masks["bird"] = np.isin(ids, [IDS[p] for p in PARTS])
@@ -145,7 +142,7 @@ def scene_objects(
 
 
 def main_color(bird: Bird, masks: dict[str, NDArray[np.bool_]]) -> list[str]:
-    """The colour of most of the plumage, [] where none covers enough."""
+    """The main colour of the plumage, [] if none covers enough."""
     areas: dict[str, int] = {}
     for part in PLUMAGE:
         color = color_of([bird.colors[part]])

@@ -1,7 +1,7 @@
-"""What can be asked about a room: every question with its true answer, from what is seen in the picture.
+"""All questions that can be asked about a room, with their true answers, from the visible objects.
 
-Only what a person could answer is asked: the thing is large enough, alone of its name, clearly left or
-right.
+Only questions that a person could answer: the object is large enough, the only one of its name, clearly left
+or right.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from attention_atlas.data.corpus import SceneObject
 from attention_atlas.synthetic.rooms.text.lexicon import article, plural_of
 from attention_atlas.synthetic.rooms.text.things import Thing, View
 
-LARGE = 0.008  # share of the picture of a thing that is asked about
-COUNTED = 0.004  # share of each of several things that are counted
+LARGE = 0.008  # minimum fraction of the picture of an object in a question
+COUNTED = 0.004  # minimum fraction of each object to be counted
 MARGIN = 0.12  # of the picture's width between "left" and its middle
 PURPOSES = {
     "kitchen": "to cook",
@@ -77,8 +77,8 @@ YES_NO = ("yes", "no")
 
 @dataclass(frozen=True)
 class Asked:
-    """A question, its answer, the things it names (`phrase` is how), answers one might give by mistake, other
-    right answers, and how hard it is (0..1)."""
+    """A question, its answer, the objects it names (by `phrase`), plausible wrong answers, other right
+    answers, and its difficulty (0..1)."""
 
     text: str
     answer: str
@@ -91,7 +91,7 @@ class Asked:
 
 
 def questions(view: View, objects: Sequence[SceneObject]) -> Iterator[Asked]:
-    """Everything that can be asked about one picture. `objects`: all that is visible, however little."""
+    """All questions about one picture. `objects`: all that are visible, even slightly."""
     alone = [t for t in view.things if _alone(t, view)]
     present = {o.label for o in objects}
     yield from _of_room(view)
@@ -241,7 +241,7 @@ def _counts(view: View, objects: Sequence[SceneObject]) -> Iterator[Asked]:
     for label in COUNTABLE:
         seen = [t for t in view.things if t.label == label]
         if any(t.share < COUNTED for t in seen) or len(seen) != sum(o.label == label for o in objects):
-            continue  # some are hardly visible: people would not agree
+            continue  # some are hardly visible, so people would disagree
         ids, number, many = tuple(t.id for t in seen), len(seen), plural_of(label)
         hard = 0.15 * min(number, 4) + 0.1
         wrong = tuple(str(n) for n in (number - 1, number + 1) if n >= 0)

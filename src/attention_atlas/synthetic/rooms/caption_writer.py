@@ -1,4 +1,4 @@
-"""How a caption is worded: noun phrases, facts and lists about one room, with the objects they mean."""
+"""The wording of captions: noun phrases, facts and lists about one room, with the objects they refer to."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SMALL_LOOKS = ("size", "shape", "color", "pattern", "material")
 OF_ROOM = ("table", "chair", "cabinet", "counter", "sink", "mirror", "window", "door", "rug", "bed", "desk")
 # Facts seldom worth a caption, or awkward as one.
 UNSAID = ("far", "near", "on floor", "on wall", "against", "hanging", "below", "left", "right", "middle")
-# People caption the same few things of a picture: so many facts and kinds of things are up for choice.
+# People mention the same few things of a picture: the number of facts and kinds to choose from.
 FACTS, LABELS = 8, 6
 PLAIN = 0.35  # how much less a part of the room (a window, a door) is looked at
 
 
 class Telling:
-    """A caption being written: text with the phrases and relations found so far."""
+    """A caption under construction: text with its phrases and relations so far."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -42,7 +42,7 @@ class Telling:
         self.relations: list[Relation] = []
 
     def say(self, piece: str) -> tuple[int, int]:
-        """Add words; their character span."""
+        """Add words and return their character span."""
         if not piece:
             return len(self.text), len(self.text)
         self.text += (" " if self.text else "") + piece
@@ -57,7 +57,7 @@ class Telling:
 
 @dataclass
 class Writer:
-    """One room and a source of chance."""
+    """One room and a random generator."""
 
     view: View
     facts: list[Fact]
@@ -116,7 +116,7 @@ class Writer:
         return [self.view.by_id[i] for i in ids]
 
     def fact(self, among: Sequence[Fact] | None = None) -> Fact | None:
-        """A fact worth saying, the likelier the more salient its things."""
+        """A fact worth mentioning; facts about salient things are more likely."""
         facts = list(self.facts if among is None else among)
         if not facts:
             return None
@@ -169,7 +169,7 @@ class Writer:
         weights = np.array([by_label[x] for x in labels]) ** 2
         count = min(count, len(labels))
         drawn = self.rng.choice(len(labels), size=count, replace=False, p=weights / weights.sum())
-        # The most salient first, as people tell.
+        # The most salient first, as people do.
         return [[t for t in self.view.things if t.label == labels[i]] for i in sorted(drawn)]
 
     def list_of(self, out: Telling, groups: Sequence[Sequence[Thing]]) -> None:

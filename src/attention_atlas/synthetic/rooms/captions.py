@@ -1,5 +1,5 @@
 """Five one-sentence captions per room, as people caption photographs: one salient thing or fact each, 16
-words at most, no full stop. Every caption is true of the room; its phrases know which objects they mean.
+words at most, no full stop. Every caption is true of the room; its phrases have gold objects.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from attention_atlas.synthetic.rooms.text.facts import find_facts
 from attention_atlas.synthetic.rooms.text.things import look_at
 
 TRIES = 60
-# Captions of photographs grow with what there is to see. A room with FULL_ROOM kinds of things in view (about
-# one in six) is captioned in LONG words, so that a captioner can learn when to write long captions. Its beam
-# search prefers short ones: where length does not depend on the picture, none would reach 16 words, and with
-# 15 or 16 words to imitate it stops at 15.
+# Captions of photographs are longer for busier pictures. A room with at least FULL_ROOM kinds of visible
+# things (about one in six) gets captions of at least LONG words, so that a captioner can learn when to write
+# long captions. Beam search prefers short ones: if length did not depend on the picture, none would reach 16
+# words, and trained on 15 or 16 words it stops at 15.
 FULL_ROOM, LONG = 12, 16
 
 
@@ -159,8 +159,8 @@ WAYS: tuple[tuple[Callable[[Writer, Telling], bool], float], ...] = (
 
 
 def caption(writer: Writer, max_words: int, min_words: int = 0) -> Telling:
-    """One caption of at most `max_words` words, and of at least `min_words` if any of `TRIES` is that long;
-    otherwise the longest. Raises AtlasError for a room with nothing to say about."""
+    """One caption of at most `max_words` words, and at least `min_words` if one of `TRIES` tries is that
+    long, else the longest. Raises AtlasError if the room has nothing to caption."""
     ways = ((room_full, 5.0), *WAYS) if min_words else WAYS
     weights = np.array([weight for _, weight in ways])
     longest, most = None, 0
@@ -176,19 +176,19 @@ def caption(writer: Writer, max_words: int, min_words: int = 0) -> Telling:
             longest, most = out, count
     if longest is not None:
         return longest
-    raise AtlasError(f"captions: a {writer.view.category} shows nothing to caption; render the world anew")
+    raise AtlasError(f"captions: a {writer.view.category} has nothing to caption; render the world again")
 
 
 class Captions:
-    """The annotator of conf/data/rooms_captions.yaml: `per_scene` different captions for each scene.
+    """The annotator of data=rooms_captions: `per_scene` different captions for each scene.
 
-    Captions have at most `max_words` words. Those of a room with `FULL_ROOM` kinds of things in view have at
-    least `LONG`, or `max_words` if that is less.
+    Captions have at most `max_words` words. Those of a room with `FULL_ROOM` kinds of visible things have at
+    least `LONG` words, or `max_words` if that is less.
     """
 
     def __init__(self, per_scene: int = 5, max_words: int = 16) -> None:
         if per_scene < 1 or max_words < 6:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and max_words at least 6")
+            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 6")
         self.per_scene, self.max_words = per_scene, max_words
 
     def of_room(self, plan: Plan, objects: Sequence[SceneObject], rng: np.random.Generator) -> list[Telling]:
@@ -216,7 +216,7 @@ class Captions:
         for number, (image_id, scene) in enumerate(scenes.items()):
             if image_id not in plans:
                 raise AtlasError(
-                    f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world anew"
+                    f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world again"
                 )
             rng = np.random.default_rng(np.random.SeedSequence([seed, number, 5]))
             for n, told in enumerate(self.of_room(plans[image_id], scene.objects, rng)):

@@ -1,7 +1,7 @@
-"""What a kind of object is, and the registry that the files of furniture/ fill.
+"""Kinds of objects, and their registry, which the modules of furniture/ fill.
 
-A kind is one function that builds its parts: `build(size, look)` returns parts whose footprint is centred on
-the origin, standing on z = 0, looking at the viewer (-y). To add a kind: one function with `@kind(...)`.
+A kind is a function that builds its parts: `build(size, look)` returns parts with the footprint centred on
+the origin, on z = 0, facing the viewer (-y). To add a kind, write a function with `@kind(...)`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """The choices a builder reads: the main material, a second one, and a number for variants."""
+    """The input of a builder: the main material, a second one, and a number for variants."""
 
     main: Material
     second: Material = WHITE
@@ -63,8 +63,8 @@ class Kind:
     patterns: tuple[str, ...] = ("plain",)
     words: tuple[str, ...] = ()  # other names for it
     plural: bool = False  # the word is a plural ("books")
-    top: float = 0.0  # height of the surface that carries things, share of the height; 0 none
-    holds: float = 0.0  # height of the ground of its inside, share of the height; 0 none
+    top: float = 0.0  # height of its surface for other objects, as a fraction of the height; 0: none
+    holds: float = 0.0  # height of its inner floor, as a fraction of the height; 0: none
     salience: float = 1.0
     sizes: tuple[str, str] = ("small", "large")  # words for the lowest and highest fifth of the widths
     variants: int = 1
@@ -83,7 +83,7 @@ def kind(label: str, **fields: object) -> Callable[[Callable[[Size, Look], list[
 
 
 def plain(material: Material) -> Material:
-    """The same colour without pattern, for the small parts of a patterned thing."""
+    """The same colour without pattern, for the small parts of a patterned object."""
     return replace(material, pattern="plain")
 
 

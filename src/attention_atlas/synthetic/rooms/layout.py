@@ -1,4 +1,4 @@
-"""A room that is being furnished: what stands where, and whether one more thing fits."""
+"""Furnishing a room: the placed objects, and whether another one fits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from attention_atlas.synthetic.rooms.plan import Camera, Placed, Vector
 from attention_atlas.synthetic.rooms.view import project
 
 Bounds = tuple[NDArray[np.float64], NDArray[np.float64]]
-GAP = 0.03  # metres kept between two things
+GAP = 0.03  # minimum distance between objects in metres
 
 
 @dataclass
 class Thing:
-    """A placed object with what is needed to draw it."""
+    """A placed object with its geometry."""
 
     placed: Placed
     kind: Kind
@@ -36,7 +36,7 @@ class Thing:
 
 @dataclass
 class Shape:
-    """A thing turned but not yet put: parts about the origin and their bounds."""
+    """A rotated object before placement: parts around the origin and their bounds."""
 
     kind: Kind
     chosen: Chosen
@@ -66,7 +66,7 @@ class Layout:
 
     def shape(self, label: str, chosen: Chosen, turn: float = 0.0) -> Shape:
         kind = KINDS[label]
-        if self._built[0] is not chosen:  # the same thing is tried at several places
+        if self._built[0] is not chosen:  # the same object is tried at several places
             self._built = (chosen, kind.build(chosen.size, chosen.look))
         parts = [turned(p, turn) for p in self._built[1]] if turn else self._built[1]
         return Shape(kind, chosen, turn, parts, *bounds(parts))
@@ -74,7 +74,7 @@ class Layout:
     def fits(
         self, label: str, low: NDArray[np.float64], high: NDArray[np.float64], ignored: tuple[int, ...] = ()
     ) -> bool:
-        """Within the room, in the picture, and clear of everything that is not ignored."""
+        """Whether it is within the room, in the picture, and free of overlap, except with ignored objects."""
         width, depth, height = self.size
         inside = (
             low[0] >= -width / 2 and high[0] <= width / 2 and high[1] <= depth and high[2] <= height + 1e-6
@@ -82,7 +82,7 @@ class Layout:
         if not inside or low[1] < 0.35 or low[2] < -0.02:
             return False
         corner_low, corner_high = low + GAP / 2, high - GAP / 2
-        flat = high[2] < 0.05  # a rug lies under things
+        flat = high[2] < 0.05  # rugs may be below other objects
         if not flat:
             for free_low, free_high in self.kept_free:
                 if np.all(corner_low < free_high) and np.all(corner_high > free_low):
@@ -95,7 +95,7 @@ class Layout:
         return self._in_picture(label, low, high)
 
     def _in_picture(self, label: str, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
-        """The middle is seen; of a sign every corner, so that its words can be read."""
+        """Whether the centre is visible; for a sign every corner, so that its words can be read."""
         points = ((low + high) / 2)[None]
         if label == "sign":
             points = np.array(
@@ -144,7 +144,7 @@ class Layout:
         return thing
 
     def settle(self) -> None:
-        """What stands wholly on a rug has the rug as its parent."""
+        """Make the rug the parent of objects completely on it."""
         for rug in self.of_kind("rug"):
             for thing in self.things:
                 if thing.placed.support != "floor" or thing is rug:

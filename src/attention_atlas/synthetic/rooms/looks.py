@@ -1,4 +1,4 @@
-"""What a thing of a kind looks like this time, and the words that are then true of it."""
+"""Sampling the appearance of an object, with the words that are true of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from attention_atlas.synthetic.mesh import Color, Material
 from attention_atlas.synthetic.rooms.kinds import COLORS, Kind, Look, Size
 
-# A picture is known by what it shows and a window by its view; the colour of the frame is seldom named.
+# People describe a painting by its motif and a window by its view; they rarely name the frame's colour.
 FRAMED = ("painting", "mirror", "window")
 PALE = ("white", "beige", "gray")  # a pattern in a pale colour on white would not be seen
 FIFTH = 0.2
@@ -75,7 +75,7 @@ def _surface(color: str, pattern: str, material: str, seed: int, rng: np.random.
 
 
 def jittered(color: Color, rng: np.random.Generator, amount: float = 0.06) -> Color:
-    """A neighbour of the colour, still of the same name."""
+    """A similar colour of the same name."""
     tone = 1 + rng.uniform(-amount, amount)
     r, g, b = (float(np.clip(c * tone + rng.uniform(-0.02, 0.02), 0.02, 1.0)) for c in color)
     return (r, g, b)

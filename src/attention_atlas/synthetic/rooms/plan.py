@@ -1,7 +1,7 @@
-"""A furnished room before it is drawn: what stands where, in metres.
+"""The plan of a furnished room: objects and positions, in metres.
 
 Axes: x to the right, y away from the viewer, z up; the floor is z = 0. Directions in texts (left of, in front
-of) are the viewer's, so they are decided from the camera, not from these axes.
+of) are the viewer's, so they are computed from the camera, not from these axes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Placed:
     size_word: str = ""  # small, large, tall, ... or "" when ordinary
     shape: str = ""  # round, or ""
     support: str = "floor"  # floor | wall | ceiling | on | in: what holds it
-    parent: int = -1  # id of the object it lies on or in, -1 when that is the room
-    wall: str = ""  # the wall it hangs on or stands against, "" when it stands free
+    parent: int = -1  # id of the object on or in which it is, -1 for the room
+    wall: str = ""  # the wall on or against which it is, "" if free-standing
     text: str = ""  # words written on it
 
     @property

@@ -1,4 +1,4 @@
-"""`plans.jsonl`: the plan of every room beside its picture, so that later text layers need no sampling."""
+"""`plans.jsonl`: the plan of every room, so that later text layers need no sampling."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def read_plans(path: str | Path) -> dict[str, Plan]:
         try:
             image_id, plan = row["image_id"], _plan(row)
         except (KeyError, TypeError, ValueError) as error:
-            raise AtlasError(f"{where}: not the plan of a room ({error}); render the world anew") from None
+            raise AtlasError(f"{where}: not the plan of a room ({error}); render the world again") from None
         if image_id in plans:
-            raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; render the world anew")
+            raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; render the world again")
         plans[image_id] = plan
     return plans
 

@@ -1,8 +1,8 @@
 """Open questions about rooms with ten answers each, in pairs: one question, two pictures, two answers.
 
-The pairing is VQAv2's (Goyal et al. 2017, section 3): who does not look cannot tell the two apart.
-People are simulated: they give one of the right answers, now and then a wrong one, the more often the harder
-the question; most of ten are right.
+The pairing is VQAv2's (Goyal et al. 2017, section 3): without the picture the two are indistinguishable.
+Simulated people give one of the right answers, or sometimes a wrong one, more often for harder questions;
+most of the ten answers are right.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _WORD_OF = {digit: word for word, digit in NUMBERS.items() if word != "none"}
 
 
 def ten_answers(asked: Asked, rng: np.random.Generator, error: float = 0.25) -> list[str]:
-    """What ten people say. A share `error` · hard is wrong; the right answer stays the most frequent."""
+    """Ten answers. A fraction `error` · hard is wrong; the right answer stays the most frequent."""
     for _ in range(20):
         answers = [_one_answer(asked, rng, error) for _ in range(PEOPLE)]
         if consensus(answers) == normalise(asked.answer):
@@ -65,7 +65,7 @@ class _Pool:
     by_answer: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def draw(self, rng: np.random.Generator, load: Sequence[int]) -> tuple[int, int] | None:
-        """Two entries with different answers, each from the pictures asked about least so far."""
+        """Two entries with different answers, each from the pictures with the fewest questions so far."""
         answers = sorted(a for a, left in self.by_answer.items() if left)
         if len(answers) < 2:
             return None
@@ -85,8 +85,8 @@ def pair_up(
 ) -> list[tuple[int, Asked, int, Asked]]:
     """About `total`/2 pairs (picture, question, picture, question): same text, different answers.
 
-    Answers of a question are drawn equally often as far as the pictures allow. A group with too few pictures
-    gives fewer pairs than its share.
+    The answers to a question are balanced as far as the pictures allow. A group with too few pictures gives
+    fewer pairs than its share.
     """
     pools: dict[str, dict[str, _Pool]] = {group: {} for group in shares}
     asked_at: dict[tuple[str, int], Asked] = {}
@@ -101,7 +101,7 @@ def pair_up(
     weight_sum = sum(shares.values())
     for group, share in shares.items():
         texts = sorted(t for t, p in pools[group].items() if len(p.by_answer) > 1)
-        # Frequent questions are asked more often, but not in proportion.
+        # Frequent questions are drawn more often, but not proportionally.
         weights = np.array([_size(pools[group][t]) ** 0.5 for t in texts])
         for _ in range(round(total * share / weight_sum / 2)):
             if not texts or weights.sum() == 0:
@@ -118,15 +118,15 @@ def pair_up(
 
 
 def _size(pool: _Pool) -> int:
-    """How many pairs a pool may give: what is left beside its most frequent answer."""
+    """Maximum number of pairs of a pool: the entries other than its most frequent answer."""
     counts = sorted(len(images) for images in pool.by_answer.values())
     return min(sum(counts[:-1]), sum(counts) // 2)
 
 
 class Questions:
-    """The annotator of conf/data/rooms_questions.yaml: about `per_scene` questions for each picture.
+    """The annotator of data=rooms_questions: about `per_scene` questions for each picture.
 
-    shares: of the groups (what, what color, where, how many, which, why, is, are, does); error: share of
+    shares: of the groups (what, what color, where, how many, which, why, is, are, does); error: fraction of
     wrong answers to the hardest questions.
     """
 
@@ -134,12 +134,12 @@ class Questions:
         self, per_scene: float = 4.0, error: float = 0.25, shares: Mapping[str, float] | None = None
     ) -> None:
         if per_scene <= 0 or not 0 <= error < 0.5:
-            raise ConfigError("conf/data: annotator: per_scene must be above 0 and error within 0..0.5")
+            raise ConfigError("Questions: per_scene must be above 0 and error within 0..0.5")
         self.per_scene, self.error = per_scene, error
         self.shares = dict(SHARES if shares is None else shares)
         for name in self.shares:
             if name not in SHARES:
-                raise ConfigError(f"conf/data: annotator: shares: '{name}'{did_you_mean(name, SHARES)}")
+                raise ConfigError(f"Questions: shares: '{name}'{did_you_mean(name, SHARES)}")
 
     def of_rooms(
         self, rooms: Sequence[tuple[str, Plan, Sequence[SceneObject]]], rng: np.random.Generator
@@ -189,7 +189,7 @@ class Questions:
                     continue
                 if image_id not in plans:
                     raise AtlasError(
-                        f"{corpus_root}/plans.jsonl: no plan of '{image_id}'; render the world anew"
+                        f"{corpus_root}/plans.jsonl: no plan of '{image_id}'; render the world again"
                     )
                 rooms.append((image_id, plans[image_id], scene.objects))
             examples += self.of_rooms(rooms, np.random.default_rng([seed, number]))

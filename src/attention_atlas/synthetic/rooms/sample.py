@@ -1,4 +1,4 @@
-"""From random numbers to a room: its plan, and the triangles and lights that draw it."""
+"""Random sampling of a room: its plan, and the triangles and lights to render it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Room:
 
 
 def sample_room(rng: np.random.Generator) -> Room:
-    """A furnished room. The same generator state gives the same room."""
+    """Sample a furnished room, deterministically in the generator's state."""
     names = list(CATEGORIES)
     weights = np.array([CATEGORIES[n].weight for n in names])
     category = CATEGORIES[str(rng.choice(names, p=weights / weights.sum()))]

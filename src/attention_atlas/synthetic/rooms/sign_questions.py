@@ -1,7 +1,7 @@
-"""Questions about the words on signs, with ten answers each: most are answered by copying what is written,
-some by a word about the sign (its colour, the side it hangs on), so that a model has to choose.
+"""Questions about the words on signs, with ten answers each: most are answered by copying the text, some by a
+word about the sign (its colour or side), so that a model has to choose.
 
-People are simulated as in `questions.py`; here they misspell, or read another sign.
+People are simulated as in `questions.py`; their errors are misspellings and words of another sign.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ SHARES = {
     "what color": 0.1,
     "which side": 0.05,
 }
-VOCABULARY = ("what color", "which side")  # types that are not answered by copying
-MARGIN = 0.1  # of the picture's width or height, by which one sign is the leftmost, the highest, ...
-LARGER = 1.3  # how many times the area of the next
+VOCABULARY = ("what color", "which side")  # types not answered by copying
+MARGIN = 0.1  # minimum lead of the leftmost, highest, ... sign, in widths or heights of the picture
+LARGER = 1.3  # minimum ratio of the largest sign's area to the next
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SAYS = ("what does {} say?", "what is written on {}?")
 Found = tuple[Asked, SceneObject]
 
 
 def sign_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Found]:
-    """Every question that has one answer in this scene, and the sign that it is about.
+    """All questions with a unique answer in this scene, with their signs.
 
-    A thing that is named must be the only one of its name; signs that are partly hidden are not asked about
-    but count as signs.
+    A named object must be the only one of its name; partly hidden signs count as signs but have no questions.
     """
     written = [o for o in scene.objects if o.text]
     clear = [o for o in written if o.occlusion <= TEXT_HIDDEN]
@@ -92,7 +91,7 @@ def sign_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Found]:
 
 
 def misspelt(text: str, rng: np.random.Generator) -> str:
-    """The text with one letter left out, doubled, exchanged with the next, or another."""
+    """The text with one letter dropped, doubled, swapped with the next, or replaced."""
     at = [i for i, c in enumerate(text) if c != " "]
     i = at[int(rng.integers(len(at)))]
     way = int(rng.integers(4))
@@ -132,13 +131,13 @@ def _sizes(sign: SceneObject, written: Sequence[SceneObject]) -> Iterator[str]:
 
 
 def _overlap(a: SceneObject, b: SceneObject, axis: int) -> float:
-    """Length shared along an axis over the shorter of the two."""
+    """Overlap along an axis, relative to the shorter of the two."""
     shared = min(a.box[axis + 2], b.box[axis + 2]) - max(a.box[axis], b.box[axis])
     return shared / min(a.box[axis + 2] - a.box[axis], b.box[axis + 2] - b.box[axis])
 
 
 def _neighbours(sign: SceneObject, written: Sequence[SceneObject]) -> Iterator[tuple[str, SceneObject]]:
-    """(above, sign) or (below, sign), where exactly one other sign hangs there."""
+    """(above, sign) or (below, sign) if exactly one other sign hangs there."""
     column = [o for o in written if o is not sign and _overlap(o, sign, 0) > 0.3]
     over = [o for o in column if _overlap(o, sign, 1) < 0.3 and o.box[1] < sign.box[1]]
     under = [o for o in column if _overlap(o, sign, 1) < 0.3 and o.box[1] > sign.box[1]]
@@ -148,7 +147,7 @@ def _neighbours(sign: SceneObject, written: Sequence[SceneObject]) -> Iterator[t
 
 
 def _above_things(scene: Scene, written: Sequence[SceneObject]) -> Iterator[tuple[SceneObject, SceneObject]]:
-    """(thing, sign) where the thing is the only one of its name and one sign alone hangs above it."""
+    """(object, sign) if the object is the only one of its name and exactly one sign hangs above it."""
     names = [o.label for o in scene.objects]
     for thing in scene.objects:
         if thing.text or thing.label in ("wall", "floor", "ceiling", "sign", "window", "rug", "ceiling lamp"):
@@ -161,28 +160,29 @@ def _above_things(scene: Scene, written: Sequence[SceneObject]) -> Iterator[tupl
 
 
 class SignQuestions:
-    """The annotator of conf/data/rooms_signs.yaml: at most `per_scene` questions for each picture with signs.
+    """The annotator of data=rooms_signs: at most `per_scene` questions for each picture with signs.
 
-    error: share of wrong answers among people. shares: how often each type is asked where it can be.
+    error: fraction of wrong human answers. shares: relative frequency of each type where it is possible.
     """
 
     def __init__(
         self, per_scene: int = 8, error: float = 0.12, shares: Mapping[str, float] | None = None
     ) -> None:
         if per_scene < 1 or not 0 <= error < 0.5:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and error within 0..0.5")
+            raise ConfigError("SignQuestions: per_scene must be at least 1 and error within 0..0.5")
         self.per_scene, self.error = per_scene, error
         self.shares = dict(SHARES if shares is None else shares)
         for name in self.shares:
             if name not in SHARES:
-                raise ConfigError(f"conf/data: annotator: shares: '{name}'{did_you_mean(name, SHARES)}")
+                raise ConfigError(f"SignQuestions: shares: '{name}'{did_you_mean(name, SHARES)}")
 
     def of_scene(self, scene: Scene, rng: np.random.Generator, known: set[str]) -> list[Example]:
         """Questions about one scene; `known` are the words on signs of training pictures."""
         found = [f for f in sign_questions(scene, rng) if self.shares.get(f[0].group)]
         if not found:
             return []
-        # Types by their shares, then any question of the type: an often possible type is not asked more.
+        # Types by their shares, then a question of the type, so that frequently possible types do not
+        # dominate.
         counts = Counter(asked.group for asked, _ in found)
         weights = np.array([self.shares[a.group] / counts[a.group] for a, _ in found])
         size = min(self.per_scene, len(found))

@@ -1,17 +1,17 @@
-"""The words on the signs of signed rooms, and which of them training pictures never show.
+"""The words on the signs of signed rooms, and those held out from training pictures.
 
-Every fifth word, counted in alphabetical order, is held out: it hangs only in validation and test pictures,
-where a model can give it by copying alone.
+Every fifth word in alphabetical order is held out: it occurs only in validation and test pictures, where a
+model can only answer it by copying.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-LONGEST = 8  # letters of a word, so that it can be read on a small picture
-HELD_OUT = 5  # every so many-th word
-TEXT_HIDDEN = 0.02  # a sign of which a larger share is hidden cannot be read
-TWO = 0.3  # share of signs with two words
+LONGEST = 8  # maximum number of letters that is readable in a small picture
+HELD_OUT = 5  # every n-th word is held out
+TEXT_HIDDEN = 0.02  # maximum hidden fraction of a readable sign
+TWO = 0.3  # fraction of signs with two words
 
 _LIST = """
 active album amber anchor angel apple april arrow artist atlas autumn bacon baker bakery banana bank
@@ -42,13 +42,13 @@ WORDS = tuple(sorted(_LIST.split()))
 
 
 def usable() -> list[str]:
-    """The words that fit on a sign and name no colour, so that an answer is either written or seen."""
+    """The words that fit on a sign and are not colours, so that no answer is both a text and a colour."""
     colours = {"green", "yellow", "silver", "violet", "golden", "indigo", "ivory"}
     return [w for w in WORDS if len(w) <= LONGEST and w not in colours]
 
 
 def held_out() -> set[str]:
-    """The words that training pictures never show."""
+    """The words held out from training pictures."""
     return set(usable()[::HELD_OUT])
 
 

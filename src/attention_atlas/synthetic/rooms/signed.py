@@ -1,7 +1,7 @@
-"""Signed rooms: furnished rooms with several signs on their walls, whose words come from a long list.
+"""Signed rooms: furnished rooms with several signs on their walls, with words from a long list.
 
-The rooms of `rooms` have one sign at most and thirty texts among all of them: what a sign says can be
-guessed, and there is nothing to choose from. Here every picture has several, of different colours as a rule.
+The rooms of `rooms` have at most one sign and only thirty texts in total: a text can be guessed, and there is
+no choice. Here every picture has several signs, usually of different colours.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from attention_atlas.synthetic.rooms.world import REDRAWS, scene_objects
 from attention_atlas.synthetic.world import Made
 
 TRIES = 30
-OWN_COLOUR = 0.8  # chance that a sign may not have the colour of another
+OWN_COLOUR = 0.8  # probability that a sign must differ in colour from all others
 WALL_SHARES = {"back": 0.76, "left": 0.12, "right": 0.12}
 HEIGHTS = (1.0, 2.1)  # of the lower edge, metres
 
 
 class SignedRooms:
-    """`image_size` in pixels (square); rooms with fewer readable signs than `signs[0]` are redrawn, at most
-    `signs[1]` are tried."""
+    """`image_size` in pixels (square). Rooms with fewer readable signs than `signs[0]` are redrawn;
+    `signs[1]` is the maximum."""
 
     def __init__(self, image_size: int = 256, signs: Sequence[int] = (3, 5)) -> None:
         if not 64 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 64 and 1024 pixels")
+            raise ConfigError(f"SignedRooms: image_size: {image_size} is not between 64 and 1024 pixels")
         least, most = signs
         if not 1 <= least <= most <= 6:
-            raise ConfigError(f"data.world.signs: {list(signs)} is no range within 1..6; correct it")
+            raise ConfigError(f"SignedRooms: signs: {list(signs)} is not a range within 1..6")
         self.image_size, self.least, self.most = image_size, least, most
         self._renderer: Renderer | None = None
 
@@ -52,10 +52,10 @@ class SignedRooms:
         return {"world": "rooms_with_signs", "image_size": self.image_size, "signs": [self.least, self.most]}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}  # a window stays in its process
+        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
-        """Picture, Scene, plan and description of one room. Same seeds, same bytes."""
+        """Picture, Scene, plan and description of one room, deterministic in the seeds."""
         from attention_atlas.synthetic.rooms.text import describe
 
         picture, plan, objects = self._draw(split, seeds)
@@ -81,17 +81,18 @@ class SignedRooms:
             if len(readable(objects)) >= self.least:
                 return picture, room.plan, objects
         raise ConfigError(
-            f"data.world.signs: no room with {self.least} readable signs in {REDRAWS} draws; give fewer"
+            f"SignedRooms: signs: no room with {self.least} readable signs in {REDRAWS} draws; lower it"
         )
 
 
 def readable(objects: Sequence[SceneObject]) -> list[SceneObject]:
-    """The objects with words on them of which nothing is hidden."""
+    """The fully visible objects with words on them."""
     return [o for o in objects if o.text and o.occlusion <= TEXT_HIDDEN]
 
 
 def sample_signed_room(rng: np.random.Generator, split: str, count: int) -> Room:
-    """A room with up to `count` signs, furnished around them. Same generator state, same room."""
+    """Sample a room with up to `count` signs, furnished around them, deterministic in the generator's
+    state."""
     names = list(CATEGORIES)
     weights = np.array([CATEGORIES[n].weight for n in names])
     category = CATEGORIES[str(rng.choice(names, p=weights / weights.sum()))]

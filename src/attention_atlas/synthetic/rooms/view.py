@@ -1,4 +1,4 @@
-"""Where the viewer stands and where the light comes from."""
+"""The camera and the lights of a room."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TINTS = ((1.0, 0.98, 0.94), (1.0, 0.93, 0.8), (0.92, 0.96, 1.0))  # neutral, war
 
 
 def choose_camera(size: Vector, rng: np.random.Generator) -> Camera:
-    """An eye near the open front of the room that looks to its back, now and then into a corner."""
+    """A camera near the open front of the room, facing its back, or sometimes a corner."""
     width, depth, _ = size
     eye = (rng.uniform(-0.33, 0.33) * width, rng.uniform(-0.9, -0.1), rng.uniform(1.35, 2.05))
     aim = rng.uniform(-0.22, 0.22) * width - 0.25 * eye[0]
@@ -43,7 +43,7 @@ def project(camera: Camera, points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def choose_lights(size: Vector, rng: np.random.Generator) -> tuple[list[Light], float]:
-    """One far light from above the viewer, and the ambient share."""
+    """One distant light from above the viewer, and the ambient fraction."""
     width, depth, height = size
     side = rng.uniform(-1.1, 1.1) * width
     position = (side, rng.uniform(-4.0, -1.0), height + rng.uniform(0.8, 3.0))

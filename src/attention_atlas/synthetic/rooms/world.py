@@ -15,9 +15,9 @@ from attention_atlas.synthetic.rooms.plan_file import plan_row
 from attention_atlas.synthetic.rooms.sample import sample_room
 from attention_atlas.synthetic.world import Made
 
-LEAST_PIXELS = 12  # an object with fewer visible pixels cannot be seen by a person either
+LEAST_PIXELS = 12  # a person cannot see an object with fewer visible pixels either
 SHELL = ("wall", "floor", "ceiling")
-SHELL_SHARE = 0.03  # of the picture, from which on a wall counts as an object
+SHELL_SHARE = 0.03  # minimum fraction of the picture at which a wall counts as an object
 REDRAWS = 20
 
 
@@ -26,7 +26,7 @@ class Rooms:
 
     def __init__(self, image_size: int = 144, least_objects: int = 7) -> None:
         if not 32 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
+            raise ConfigError(f"Rooms: image_size: {image_size} is not between 32 and 1024 pixels")
         self.image_size = image_size
         self.least_objects = least_objects
         self._renderer: Renderer | None = None
@@ -35,10 +35,10 @@ class Rooms:
         return {"world": "rooms", "image_size": self.image_size, "least_objects": self.least_objects}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}  # a window stays in its process
+        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
-        """Picture, Scene, plan and description of one room. Same seeds, same bytes."""
+        """Picture, Scene, plan and description of one room, deterministic in the seeds."""
         from attention_atlas.synthetic.rooms.text import describe
 
         picture, plan, objects = self._draw(seeds)
@@ -60,17 +60,17 @@ class Rooms:
             if sum(o.label not in SHELL for o in objects) >= self.least_objects:
                 return picture, room.plan, objects
         raise ConfigError(
-            f"data.world.least_objects: no room with {self.least_objects} visible things in {REDRAWS} draws;"
-            " give less"
+            f"Rooms: least_objects: no room with {self.least_objects} visible things in {REDRAWS} draws;"
+            " use a lower value"
         )
 
 
 def scene_objects(plan: Plan, ids: NDArray[np.int32], whole: dict[int, int]) -> list[SceneObject]:
     """The visible objects of a plan, by id.
 
-    `ids` (S, S) is the object id of each pixel; `whole` the pixels each object would cover if nothing stood
-    before it, from which occlusion = 1 - visible / whole. Dropped: things with fewer than 12 visible pixels;
-    walls, floor and ceiling below 3 % of the picture.
+    `ids` (S, S): object id of each pixel; `whole`: number of pixels of each object without occlusion, so that
+    occlusion = 1 - visible / whole. Drops objects with fewer than 12 visible pixels, and walls, floor and
+    ceiling below 3 % of the picture.
     """
     objects = []
     for placed in plan.objects:

@@ -1,4 +1,4 @@
-"""Questions as chains of nouns and relations: their words, their programs, and the things they are about."""
+"""Questions as chains of nouns and relations, with their words, programs and objects."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ class Chain:
 
     @property
     def shape(self) -> str:
-        """What stays when the words of attributes are taken out: "2cs" is colour and shape after 2 hops."""
+        """The form without attribute words: "2cs" is colour and shape after 2 hops."""
         return str(self.hops) + ".".join("".join(kind[0] for kind, _ in noun) or "-" for noun in self.nouns)
 
     def program(self, into: Program) -> list[int]:
-        """Add the steps that find the things; the number of the step that found each noun's things."""
+        """Add the steps that find the objects; returns the step number for each noun's objects."""
         found: list[int] = []
         for place in reversed(range(len(self.nouns))):
             if found:
@@ -64,7 +64,7 @@ class Chain:
         return found
 
     def tell(self, out: Telling, found: list[frozenset[int]], first: str) -> None:
-        """Say it; `first` is how its first noun begins: "the", "a", or "many" for a plural."""
+        """Its words; `first` is the determiner of its first noun: "the", "a", or "many" for a plural."""
         for place, (noun, ids) in enumerate(zip(self.nouns, found, strict=True)):
             if place:
                 out.say(WORDS[self.relations[place - 1]])
@@ -77,7 +77,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its answer on one table. `asked`: the things that the answer is read from."""
+    """A question with its answer on one table. `asked`: the objects on which the answer depends."""
 
     type: str
     family: str
@@ -85,7 +85,7 @@ class Question:
     program: Program
     answer: str
     asked: tuple[int, ...]
-    form: str = ""  # what someone who does not look knows of it, but for the words of attributes
+    form: str = ""  # what is known without the picture, except for the attribute words
     outputs: tuple[Value, ...] = field(default=(), compare=False)
 
 
@@ -94,8 +94,8 @@ def ask(
 ) -> Question:
     """Word and execute a question.
 
-    form: text with {0}, {1} where the chains stand. last: functions after each chain's things are found,
-    then, for two chains, the comparison. firsts: how the chains begin. Raises NotUnique as `run` does.
+    form: text with {0}, {1} for the chains. last: functions applied to each chain's objects, then, for two
+    chains, the comparison. firsts: determiners of the chains. Raises NotUnique as `run` does.
     """
     program, found, ends = Program(), [], []
     for chain in chains:

@@ -1,6 +1,6 @@
-"""Up to five one-sentence captions per table: what stands where, of what there are several, what is seen.
+"""Up to five one-sentence captions per table: positions, counts and lists of shapes.
 
-Every caption is true of its picture; a phrase for one shape holds attributes that only this shape has.
+Every caption is true of its picture; a phrase for one shape has attributes that are unique to it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from attention_atlas.synthetic.tabletop.telling import (
 )
 
 TRIES = 60
-CLEAR_ASIDE, CLEAR_DEEPER = 0.18, 0.3  # what people would call left of and behind without a doubt
+CLEAR_ASIDE, CLEAR_DEEPER = 0.18, 0.3  # margins at which left of and behind are beyond doubt
 
 
 @dataclass
 class Writer:
-    """One table and a source of chance."""
+    """One table and a random generator."""
 
     table: Table
     rng: np.random.Generator
@@ -41,7 +41,7 @@ class Writer:
         return options[int(self.rng.integers(len(options)))]
 
     def some(self, number: int) -> list[Item] | None:
-        """So many different shapes in random order; None when there are too few."""
+        """This many different shapes in random order; None if there are too few."""
         if len(self.table.items) < number:
             return None
         order = self.rng.permutation(len(self.table.items))[:number]
@@ -214,20 +214,20 @@ WAYS: tuple[tuple[Callable[[Writer, Telling], bool], float], ...] = (
 
 
 def _length(text: str) -> int:
-    """Words and commas: what spaCy's tokenizer makes of these plain texts, without loading it."""
+    """Words and commas, as spaCy's tokenizer splits these plain texts, without loading it."""
     return len(text.replace(",", " ,").split())
 
 
 class Captions:
-    """The annotator of conf/data/tabletop_captions.yaml: up to `per_scene` different ones for a scene."""
+    """The annotator of data=tabletop_captions: up to `per_scene` different captions for each scene."""
 
     def __init__(self, per_scene: int = 5, max_words: int = 20) -> None:
         if per_scene < 1 or max_words < 12:
-            raise ConfigError("conf/data: annotator: per_scene must be at least 1 and max_words at least 12")
+            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 12")
         self.per_scene, self.max_words = per_scene, max_words
 
     def of_table(self, table: Table, rng: np.random.Generator) -> list[Telling]:
-        """Different captions; fewer than asked for only where a table has too little to say."""
+        """Different captions; fewer than requested only if the table does not allow more."""
         weights = np.array([weight for _, weight in WAYS])
         writer, told = Writer(table, rng), dict[str, Telling]()
         for _ in range(TRIES):
@@ -249,5 +249,5 @@ class Captions:
                     Example(f"{image_id}.c{n}", image_id, told.text, told.phrases, told.relations)
                 )
         if not examples:
-            raise AtlasError(f"{corpus_root}: no scene has anything to caption; render the world anew")
+            raise AtlasError(f"{corpus_root}: no scene has anything to caption; render the world again")
         write_examples(out, examples)

@@ -1,4 +1,4 @@
-"""Random numbers to a table with shapes on it: nothing touches, all is seen, every relation is clear."""
+"""Random sampling of a table with shapes that do not touch, are all visible, and have clear relations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from attention_atlas.synthetic.tabletop.looks import ATTRIBUTES, SIZES, TABLES, 
 from attention_atlas.synthetic.tabletop.shapes import build
 from attention_atlas.synthetic.tabletop.table import Item, Table
 
-GAP = 0.06  # metres kept between two footprints
-LEAST_ASIDE = 0.1  # of the picture (-1..1) between the middles of any two: left and right are never in doubt
-LEAST_DEEPER = 0.16  # metres between the feet of any two along the line of sight
+GAP = 0.06  # minimum distance between two footprints in metres
+LEAST_ASIDE = 0.1  # minimum horizontal distance of two centres in the picture (-1..1)
+LEAST_DEEPER = 0.16  # minimum distance of two feet along the line of sight in metres
 FIELD = ((-1.75, 1.75), (-1.55, 1.9))  # x and y where shapes stand
 ALIKE = (
     0.45  # chance that a shape shares two attributes with an earlier one, so that there is something to count
@@ -56,18 +56,18 @@ def lay_table(rng: np.random.Generator, least: int = 3, most: int = 8) -> Laid:
         places = _places([SIZES[look["size"]] for look in looks], camera, rng)
         if places is not None:
             return _laid(looks, places, camera, rng)
-    raise ConfigError(f"data.world.most_objects: {most} shapes do not fit on the table; give less")
+    raise ConfigError(f"Tabletop: most_objects: {most} shapes do not fit on the table; use a lower value")
 
 
 def _camera(rng: np.random.Generator) -> Camera:
-    """Far away with a narrow angle, so that a near small thing does not look like a far large one."""
+    """Far away with a narrow angle, so that a near small shape does not look like a distant large one."""
     eye = (float(rng.uniform(-1.8, 1.8)), float(rng.uniform(-6.8, -6.1)), float(rng.uniform(4.2, 5.6)))
     aim = (float(rng.uniform(-0.1, 0.1)), float(rng.uniform(0.0, 0.2)), 0.2)
     return Camera(eye, aim, float(rng.uniform(27, 30)))
 
 
 def _looks(number: int, rng: np.random.Generator) -> list[dict[str, str]]:
-    """Attributes of each shape; no two shapes are the same in all four."""
+    """Attributes of each shape; no two shapes agree in all four."""
     looks: list[dict[str, str]] = []
     while len(looks) < number:
         look = {kind: str(rng.choice(words)) for kind, words in ATTRIBUTES.items()}

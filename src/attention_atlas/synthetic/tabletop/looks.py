@@ -1,4 +1,4 @@
-"""The attributes of a shape: what they are called and how they are drawn.
+"""The attributes of a shape: names and materials.
 
 After CLEVR (Johnson et al. 2017, section 3): two sizes, eight colours, two materials; five shapes. Every word
 is visibly true of the picture and every object has one of each.
@@ -23,7 +23,7 @@ COLORS: dict[str, Color] = {
 MATERIALS = ("rubber", "metal")
 SIZES = {"small": 0.29, "large": 0.5}  # radius of the footprint in metres
 SHAPES = ("cube", "sphere", "cylinder", "cone", "ring")
-# In the order English puts them before a noun; the last is the noun.
+# In English order before a noun; the last is the noun.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "size": tuple(SIZES),
     "color": tuple(COLORS),
@@ -31,7 +31,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": SHAPES,
 }
 
-# What the shapes stand on: name -> (colour, pattern, tile in metres). None has the colour of a shape.
+# The table tops: name -> (colour, pattern, tile in metres). None has the colour of a shape.
 TABLES: dict[str, tuple[Color, str, float]] = {
     "wooden": ((0.62, 0.45, 0.3), "planks", 2.6),
     "white": ((0.88, 0.87, 0.84), "plain", 0.4),

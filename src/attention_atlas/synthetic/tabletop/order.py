@@ -1,7 +1,7 @@
-"""Two pictures, two captions of the same words in another order: each is true of its own picture only.
+"""Two pictures and two captions with the same words in different order, each true of its own picture only.
 
-The layout is Winoground's (Thrush et al. 2022, section 3): a model that takes a caption for a bag of
-words cannot tell the two apart. Two kinds of swap:
+The layout is Winoground's (Thrush et al. 2022, section 3): a model that treats a caption as a bag of words
+cannot distinguish the two. Two kinds of swap:
 
     attribute   "a red cube left of a blue sphere"  /  "a blue cube left of a red sphere"
     relation    "a red cube left of a blue sphere"  /  "a blue sphere left of a red cube"
@@ -44,7 +44,7 @@ class Claim:
         return Claim(self.kind, (other, shape), self.relation, (one, other_shape))
 
     def things(self, table: Table) -> list[tuple[Item, Item]]:
-        """Every two things of which it is true."""
+        """All pairs of objects that match it."""
         firsts, seconds = (
             matching(table, {self.kind: word, "shape": shape}) for word, shape in (self.first, self.second)
         )
@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Pair:
-    """Picture numbers and what is true of each, and of the other not."""
+    """Picture numbers, with the claim that is true only of each."""
 
     swap: str
     images: tuple[int, int]
@@ -61,7 +61,7 @@ class Pair:
 
 
 def claims(table: Table, kind: str) -> Iterator[Claim]:
-    """What can be said of a table without a doubt, of two things that the words single out."""
+    """The claims that are clearly true of a table, about two objects that the words identify uniquely."""
     for i in table.items:
         for j in table.items:
             if i.id == j.id:
@@ -124,10 +124,10 @@ def _images(
 
 
 class Order:
-    """The annotator of conf/data/tabletop_order.yaml.
+    """The annotator of data=tabletop_order.
 
-    pairs: of each swap and split, at most; splits: whose pictures are used, never two in one pair; times: how
-    often a picture may be used for a swap; kinds: which adjectives (color, size, material).
+    pairs: maximum number per swap and split; splits: the splits to use, separately; times: maximum number of
+    uses of a picture per swap; kinds: kinds of adjectives (color, size, material).
     """
 
     def __init__(
@@ -138,12 +138,10 @@ class Order:
         kinds: Sequence[str] = ("color",),
     ) -> None:
         if pairs < 1 or times < 1:
-            raise ConfigError("conf/data: annotator: pairs and times must be at least 1")
+            raise ConfigError("Order: pairs and times must be at least 1")
         unknown = sorted(set(kinds) - {"color", "size", "material"})
         if unknown or not kinds:
-            raise ConfigError(
-                f"conf/data: annotator: kinds: {unknown or 'empty'}; give some of color, size, material"
-            )
+            raise ConfigError(f"Order: kinds: {unknown or 'empty'}; give some of color, size, material")
         self.pairs, self.splits, self.times, self.kinds = pairs, list(splits), times, list(kinds)
 
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
@@ -158,8 +156,8 @@ class Order:
                 examples += _examples(f"{split}_{n:05d}", pair, some)
         if not examples:
             raise AtlasError(
-                f"{corpus_root}: splits {', '.join(self.splits)}: no two pictures of which the same words in"
-                " another order are true; render more scenes"
+                f"{corpus_root}: splits {', '.join(self.splits)}: no two pictures match the same words in"
+                " different order; render more scenes"
             )
         write_examples(out, examples)
 

@@ -1,7 +1,7 @@
 """Functional programs over a table, and their executor.
 
-The functions and the file form are CLEVR's (Johnson et al. 2017, section 3 and appendix A): a program is a
-list of steps; each names a function, the steps it takes its inputs from, and the words given to it.
+Functions and file format are CLEVR's (Johnson et al. 2017, section 3 and appendix A): a program is a list of
+steps, each with a function, the steps that are its inputs, and its word arguments.
 
     scene -> all                     filter_<attribute>[word]: set -> set      unique: set of one -> thing
     relate[relation]: thing -> set   count: set -> number                      exist: set -> yes | no
@@ -23,7 +23,7 @@ Value = frozenset[int] | int | str | bool
 
 
 class NotUnique(AtlasError):
-    """The program says "the ..." of none or of several things."""
+    """The program says "the ..." of no object or of several."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Step:
 
 @dataclass
 class Program:
-    """Steps under construction; each method that adds steps gives the number of the last one."""
+    """A program under construction; methods that add steps return the number of the last one."""
 
     steps: list[Step] = field(default_factory=list)
 
@@ -52,13 +52,13 @@ class Program:
 
 
 def program_from(rows: Sequence[dict[str, Any]]) -> list[Step]:
-    """Steps from their rows in a questions file. Raises AtlasError for a row that is no step."""
+    """Steps from their rows in a questions file. Raises AtlasError for an invalid row."""
     steps = []
     for number, row in enumerate(rows):
         try:
             steps.append(Step(row["function"], tuple(row["inputs"]), tuple(row["value_inputs"])))
         except (KeyError, TypeError) as error:
-            raise AtlasError(f"program: step {number}: not a step ({error}); write the layer anew") from None
+            raise AtlasError(f"program: step {number}: not a step ({error}); write the layer again") from None
     return steps
 
 
@@ -89,7 +89,7 @@ def _apply(step: Step, inputs: list[Any], table: Table) -> Value:
     if step.function == "unique":
         (things,) = inputs
         if len(things) != 1:
-            raise NotUnique(f"program: unique: {len(things)} things; the question names no single one")
+            raise NotUnique(f"program: unique: {len(things)} objects; the question must identify one")
         return things  # type: ignore[no-any-return]
     if step.function == "relate":
         (relation,) = step.value_inputs
@@ -131,5 +131,5 @@ def said(answer: Value) -> str:
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     if isinstance(answer, frozenset):
-        raise AtlasError("program: ends in a set of things; end it with count, exist, query or a comparison")
+        raise AtlasError("program: ends in a set of objects; end it with count, exist, query or a comparison")
     return str(answer)

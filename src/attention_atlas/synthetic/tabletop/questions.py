@@ -1,7 +1,7 @@
-"""Compositional questions with programs, after CLEVR, with answers that the words do not give away.
+"""Compositional questions with programs, after CLEVR, whose words do not predict the answer.
 
-Within each form of question (its words without those of attributes) the answers are drawn as equally often as
-the tables allow, so that a model that sees no picture has little to go by.
+Within each form of question (its words without attribute words) the answers are as balanced as the tables
+allow, so that a model without the picture has little information.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ SHARES = {
     "Compare Attribute": 0.18,
     "Compare Integer": 0.09,
 }
-DRAWS = 12  # questions that are looked at for one that is kept
+DRAWS = 12  # candidates per question
 CHUNK = 500  # tables among which answers are balanced, by one process
 
 
 class Questions:
-    """The annotator of conf/data/tabletop_questions.yaml: `per_scene` questions for each scene.
+    """The annotator of data=tabletop_questions: `per_scene` questions for each scene.
 
-    shares: of the types (Exist, Count, Query Attribute, Compare Attribute, Compare Integer). workers:
-    processes, 0 as many as there are cores; the questions do not depend on it.
+    shares: of the types (Exist, Count, Query Attribute, Compare Attribute, Compare Integer). workers: number
+    of processes, 0: one per core; it does not affect the questions.
     """
 
     def __init__(self, per_scene: int = 8, shares: dict[str, float] | None = None, workers: int = 1) -> None:
         if per_scene < 1:
-            raise ConfigError(f"conf/data: annotator: per_scene: {per_scene} is less than 1")
+            raise ConfigError(f"Questions: per_scene: {per_scene} is less than 1")
         self.per_scene, self.workers = per_scene, workers or os.cpu_count() or 1
         self.shares = dict(SHARES if shares is None else shares)
         for name, share in self.shares.items():
             if name not in TYPES:
-                raise ConfigError(f"conf/data: annotator: shares: '{name}'{did_you_mean(name, TYPES)}")
+                raise ConfigError(f"Questions: shares: '{name}'{did_you_mean(name, TYPES)}")
             if share < 0:
-                raise ConfigError(f"conf/data: annotator: shares: {name}: {share} is below 0")
+                raise ConfigError(f"Questions: shares: {name}: {share} is below 0")
         if not sum(self.shares.values()):
-            raise ConfigError("conf/data: annotator: shares: all are 0; give one type a share")
+            raise ConfigError("Questions: shares: all are 0; give one type a share")
 
     def of_tables(
         self, tables: Sequence[tuple[str, Table]], rng: np.random.Generator
@@ -65,7 +65,7 @@ class Questions:
             sampler, texts = Sampler(table, Random(int(rng.integers(2**62)))), set[str]()
             for type_ in wanted[number * self.per_scene : (number + 1) * self.per_scene]:
                 fresh: list[Question] = []
-                for hops in range(sampler.hops(type_), -1, -1):  # few tables bear three hops
+                for hops in range(sampler.hops(type_), -1, -1):  # few tables allow three hops
                     drawn = (sampler.of_type(type_, hops) for _ in range(DRAWS))
                     fresh = [q for q in drawn if q is not None and q.telling.text not in texts]
                     if fresh:
@@ -93,7 +93,7 @@ class Questions:
         parts = Parallel(max(1, min(self.workers, len(jobs))))(jobs)
         examples = [example for part in parts for example in part]
         if not examples:
-            raise AtlasError(f"{corpus_root}: no scene can be asked about; render the world anew")
+            raise AtlasError(f"{corpus_root}: no scene can be asked about; render the world again")
         write_examples(out, sorted(examples, key=lambda e: e.id))
 
     def _examples(self, tables: Sequence[tuple[str, Table]], rng: np.random.Generator) -> list[Example]:
@@ -118,7 +118,7 @@ def _keys(question: Question) -> tuple[str, str]:
 
 
 def _excess(question: Question, answers: Counter[tuple[str, str]]) -> tuple[int, int]:
-    """How often its answer was given already, to its form and to its family."""
+    """How often its answer has already occurred, for its form and for its family."""
     form, family = (answers[key, question.answer] for key in _keys(question))
     return form, family
 

@@ -1,4 +1,4 @@
-"""Random questions about a table, as CLEVR's templates give them: well formed, each hop of them needed."""
+"""Random questions about a table, as in CLEVR's templates: well formed, and with every hop necessary."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Sampler:
         self.table, self.rng = table, rng
 
     def hops(self, type_: str) -> int:
-        """How many relations the next question of this type has."""
+        """Number of relations of the next question of this type."""
         (number,) = self.rng.choices(range(4), weights=HOPS[type_])
         return number
 
     def of_type(self, type_: str, hops: int) -> Question | None:
-        """A question of this type; None when this draw made none."""
+        """A question of this type; None if this draw fails."""
         try:
             return _MAKERS[type_](self, hops)
         except NotUnique:
@@ -76,7 +76,7 @@ class Sampler:
         return words
 
     def _named(self, item: Item, among: list[Item], without: str = "") -> dict[str, str]:
-        """The fewest attributes, in a random order, that tell a shape from others."""
+        """Minimal attributes, in a random order, that distinguish a shape from others."""
         words: dict[str, str] = {}
         kinds = [k for k in KINDS if k != without]
         self.rng.shuffle(kinds)
@@ -88,7 +88,7 @@ class Sampler:
         return words
 
     def _reached(self, hops: int) -> tuple[list[dict[str, str]], list[str], list[Item]] | None:
-        """Nouns and relations up to, but without, the first noun, and the things that these reach."""
+        """Nouns and relations without the first noun, and the objects that they reach."""
         if hops == 0:
             return [], [], list(self.table.items)
         if len(self.table.items) <= hops:
@@ -101,14 +101,15 @@ class Sampler:
                 return None
             words = self._named(following, reached)
             if len(matching(self.table, words)) == 1:
-                return None  # the relation would not be needed
+                return None  # the relation would be unnecessary
             nouns.insert(0, words)
             relations.insert(0, self.pick(RELATIONS))
             here = following
         return nouns, relations, self.table.related(here, relations[0])
 
     def group(self, hops: int, least: int = 0) -> Chain | None:
-        """A chain that means some things, or none, of which there are some elsewhere if it has a relation."""
+        """A chain with any number of objects; if it has a relation and no object, its first noun exists
+        elsewhere."""
         reached = self._reached(hops)
         if reached is None:
             return None
@@ -120,7 +121,8 @@ class Sampler:
         return Chain(tuple(noun_of(n) for n in [words, *nouns]), tuple(relations))
 
     def single(self, hops: int, without: str = "") -> Chain | None:
-        """A chain that means one thing, named without one attribute, and not without its last relation."""
+        """A chain that identifies one object, without one of its attributes, but only with the last
+        relation."""
         reached = self._reached(hops)
         if reached is None or not reached[2]:
             return None
@@ -170,7 +172,7 @@ class Sampler:
         if first is None or second is None:
             return None
         one, other = set(first.nouns[0]), set(second.nouns[0])
-        if one <= other or other <= one:  # there are never more red cubes than cubes: no need to look
+        if one <= other or other <= one:  # there are never more red cubes than cubes: trivial
             return None
         form, family = self.pick(INTEGERS[function]), f"{function}_{hops}_hop"
         last = ("count", function)

@@ -1,4 +1,4 @@
-"""What is known of a scene: every shape with its attributes and where it stands, as the texts need it.
+"""The annotation of a scene for the texts: every shape with its attributes and position.
 
 `tables.jsonl` keeps the places beside `scenes.jsonl`, which keeps the attributes, boxes and hidden shares.
 """
@@ -21,8 +21,8 @@ RELATIONS = tuple(OPPOSITE)
 
 @dataclass(frozen=True)
 class Item:
-    """One shape. `side` is where its middle is in the picture, -1 (left edge) to 1; `depth` how far from the
-    viewer its foot is, in metres along the line of sight."""
+    """One shape. `side`: horizontal position of its centre in the picture, -1 (left edge) to 1; `depth`:
+    distance of its foot from the viewer along the line of sight, in metres."""
 
     id: int
     size: str
@@ -49,12 +49,12 @@ class Table:
         return next(i for i in self.items if i.id == item_id)
 
     def related(self, landmark: Item, relation: str) -> list[Item]:
-        """What stands left, right, front (nearer to the viewer) or behind of the landmark; by id."""
+        """Ids of the shapes left, right, front (nearer to the viewer) or behind of the landmark."""
         return [i for i in self.items if i.id != landmark.id and holds(i, relation, landmark)]
 
 
 def holds(target: Item, relation: str, landmark: Item) -> bool:
-    """Whether the target stands in this relation to the landmark, from where the viewer looks."""
+    """Whether the target is in this relation to the landmark, as seen by the viewer."""
     if relation == "left":
         return target.side < landmark.side
     if relation == "right":
@@ -63,7 +63,7 @@ def holds(target: Item, relation: str, landmark: Item) -> bool:
         return target.depth < landmark.depth
     if relation == "behind":
         return target.depth > landmark.depth
-    raise AtlasError(f"tabletop: relation: '{relation}' is none of {', '.join(RELATIONS)}")
+    raise AtlasError(f"tabletop: relation: '{relation}' is not one of {', '.join(RELATIONS)}")
 
 
 def table_row(image_id: str, table: Table, camera: dict[str, Any], centers: list[Any]) -> dict[str, Any]:
@@ -91,14 +91,14 @@ def read_tables(root: str | Path) -> dict[str, tuple[Scene, Table]]:
             kind = str(row["table"])
         except (KeyError, TypeError, ValueError) as error:
             raise AtlasError(
-                f"{where}: not the places of a scene's objects ({error}); render the world anew"
+                f"{where}: not the places of a scene's objects ({error}); render the world again"
             ) from None
         if len(places) != len(items) or row["image_id"] in tables:
-            raise AtlasError(f"{where}: objects: not one place for each object; render the world anew")
+            raise AtlasError(f"{where}: objects: not one place for each object; render the world again")
         tables[row["image_id"]] = (scene, Table(kind, items))
     lacking = sorted(set(scenes) - set(tables))
     if lacking:
-        raise AtlasError(f"{file}: image_id: no row for '{lacking[0]}'; render the world anew")
+        raise AtlasError(f"{file}: image_id: no row for '{lacking[0]}'; render the world again")
     return tables
 
 

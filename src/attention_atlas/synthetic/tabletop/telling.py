@@ -1,4 +1,4 @@
-"""A text that is being written: words with the phrases and relations in them, and how shapes are called."""
+"""A text under construction, with its phrases and relations, and the names of shapes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attention_atlas.synthetic.tabletop.looks import ATTRIBUTES
 from attention_atlas.synthetic.tabletop.table import Item, Table
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-# How people also call them; the first is what the world calls them.
+# Synonyms; the first is the world's own name.
 ALSO: dict[str, tuple[str, ...]] = {
     "sphere": ("sphere", "sphere", "ball"),
     "cube": ("cube", "cube", "block"),
@@ -40,19 +40,19 @@ class Telling:
         self.relations: list[Relation] = []
 
     def say(self, piece: str, glue: str = " ") -> Span:
-        """Add words; their character span."""
+        """Add words and return their character span."""
         self.text += (glue if self.text else "") + piece
         return len(self.text) - len(piece), len(self.text)
 
     def name(self, ids: Sequence[int], piece: str, glue: str = " ") -> Span:
-        """Add a noun phrase that means these objects."""
+        """Add a noun phrase for these objects."""
         span = self.say(piece, glue)
         kind = "group" if len(ids) > 1 else "object" if ids else "miss"
         self.phrases.append(Phrase(*span, list(ids), kind))
         return span
 
     def relate(self, relation: str, target: Span, said: Span, landmark: Span) -> None:
-        """Note that the phrase at `target` stands in a relation to the one at `landmark`."""
+        """Record a relation between the phrases at `target` and `landmark`."""
         means = {(p.start, p.end): p.objects for p in self.phrases}
         self.relations.append(
             Relation(target, said, landmark, "direction", list(means[target]), list(means[landmark]))

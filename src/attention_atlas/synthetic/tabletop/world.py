@@ -1,4 +1,4 @@
-"""Tabletop: from seeds to a picture, its exact objects, where they stand and a description of all of them."""
+"""Tabletop: from seeds to a picture, its exact objects, their positions and a full description."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from attention_atlas.synthetic.tabletop.layout import Laid, lay_table
 from attention_atlas.synthetic.tabletop.table import Table, table_row
 from attention_atlas.synthetic.world import Made
 
-LEAST_SHARE = 0.004  # of the picture that must be seen of each shape (37 of 9,216 pixels)
+LEAST_SHARE = 0.004  # minimum visible fraction of the picture of each shape (37 of 9,216 pixels)
 MOST_HIDDEN = 0.7
 REDRAWS = 20
 
 
 class Tabletop:
-    """`image_size` in pixels (square); `least_objects` to `most_objects` shapes, all of them seen."""
+    """`image_size` in pixels (square); `least_objects` to `most_objects` shapes, all of them visible."""
 
     def __init__(self, image_size: int = 96, least_objects: int = 3, most_objects: int = 8) -> None:
         if not 32 <= image_size <= 1024:
-            raise ConfigError(f"data.world.image_size: {image_size} is not between 32 and 1024 pixels")
+            raise ConfigError(f"Tabletop: image_size: {image_size} is not between 32 and 1024 pixels")
         if not 1 <= least_objects <= most_objects <= 10:
             raise ConfigError(
-                f"data.world: least_objects {least_objects} and most_objects {most_objects} must be"
+                f"Tabletop: least_objects {least_objects} and most_objects {most_objects} must be"
                 " 1 <= least <= most <= 10"
             )
         self.image_size, self.least, self.most = image_size, least_objects, most_objects
@@ -38,10 +38,10 @@ class Tabletop:
         return {"world": "tabletop", "image_size": self.image_size, "objects": [self.least, self.most]}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}  # a window stays in its process
+        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
-        """Picture, Scene, row of tables.jsonl and description of one table. Same seeds, same bytes."""
+        """Picture, Scene, row of tables.jsonl and description of one table, deterministic in the seeds."""
         picture, laid, objects = self._draw(seeds)
         side = self.image_size
         scene = Scene(image_id, f"images/{image_id}.png", side, side, split, objects)
@@ -62,12 +62,12 @@ class Tabletop:
             if objects is not None:
                 return picture, laid, objects
         raise ConfigError(
-            f"data.world.most_objects: no table of which all is seen in {REDRAWS} draws; give less"
+            f"Tabletop: most_objects: no table with all shapes visible in {REDRAWS} draws; lower it"
         )
 
 
 def scene_objects(table: Table, picture: Picture) -> list[SceneObject] | None:
-    """The shapes with box, visible area and hidden share; None when one of them is hardly seen."""
+    """The shapes with box, visible area and hidden fraction; None if one of them is hardly visible."""
     objects = []
     for item in table.items:
         rows, columns = np.nonzero(picture.ids == item.id)

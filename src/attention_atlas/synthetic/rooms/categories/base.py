@@ -1,6 +1,6 @@
-"""What stands in which kind of room: one table per category, read by sample.py.
+"""The contents of each kind of room: one table per category, read by sample.py.
 
-A line is one step: `way kind [of anchor]`, its chance, and how many times. The ways are functions of ways/.
+A line is one step: `way kind [of anchor]`, its probability, and how many times. Ways are functions of ways/.
 To add a category, write one more file like kitchen.py.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 class Step:
     way: str  # a function of ways/
     kind: str
-    anchor: str = ""  # the kind it stands beside, before, on, in, around or over
+    anchor: str = ""  # the kind beside, before, on, in, around or over which it is placed
     chance: float = 1.0
     times: tuple[int, int] = (1, 1)  # at least, at most
 
@@ -29,7 +29,7 @@ class Category:
 
 
 def _steps(text: str) -> tuple[Step, ...]:
-    """Parse lines `way | kind | anchor | chance | least-most`; trailing fields may be left out."""
+    """Parse lines `way | kind | anchor | chance | least-most`; trailing fields are optional."""
     steps = []
     for line in text.strip().splitlines():
         fields = [f.strip() for f in line.split("|")] + [""] * 3

@@ -1,4 +1,4 @@
-"""What stands in a bathroom."""
+"""The contents of a bathroom."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

@@ -1,4 +1,4 @@
-"""What stands in a bedroom."""
+"""The contents of a bedroom."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

@@ -1,4 +1,4 @@
-"""What stands in a dining room."""
+"""The contents of a dining room."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

@@ -1,4 +1,4 @@
-"""What stands in a hallway."""
+"""The contents of a hallway."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

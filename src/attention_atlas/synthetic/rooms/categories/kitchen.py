@@ -1,4 +1,4 @@
-"""What stands in a kitchen."""
+"""The contents of a kitchen."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

@@ -1,4 +1,4 @@
-"""What stands in a library."""
+"""The contents of a library."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

@@ -1,4 +1,4 @@
-"""What stands in a living room."""
+"""The contents of a living room."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

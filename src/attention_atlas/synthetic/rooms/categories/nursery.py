@@ -1,4 +1,4 @@
-"""What stands in a nursery."""
+"""The contents of a nursery."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

@@ -1,4 +1,4 @@
-"""What stands in an office."""
+"""The contents of an office."""
 
 from attention_atlas.synthetic.rooms.categories.base import category
 

@@ -1,4 +1,4 @@
-"""What belongs to kitchens, bathrooms and the fireside."""
+"""Kitchen, bathroom and fireplace objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hangs on a wall or from the ceiling."""
+"""Objects on walls and ceilings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people sit and lie on."""
+"""Seats and beds."""
 
 from __future__ import annotations
 

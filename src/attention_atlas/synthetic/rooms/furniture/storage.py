@@ -1,4 +1,4 @@
-"""Tables, desks and what keeps things."""
+"""Tables, desks and storage furniture."""
 
 from __future__ import annotations
 

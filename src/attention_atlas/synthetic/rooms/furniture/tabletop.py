@@ -1,4 +1,4 @@
-"""What stands on furniture."""
+"""Objects on furniture."""
 
 from __future__ import annotations
 

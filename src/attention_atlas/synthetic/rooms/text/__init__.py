@@ -1,4 +1,4 @@
-"""What people would say of a room: a grammar over facts that are true of its plan."""
+"""Descriptions of rooms: a grammar over facts that are true of the plan."""
 
 from attention_atlas.synthetic.rooms.text.describe import describe
 

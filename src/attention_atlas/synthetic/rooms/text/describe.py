@@ -19,15 +19,15 @@ from attention_atlas.synthetic.rooms.text.tree import Sentence, render
 LENGTHS = (4, 5, 6)  # sentences, and how often
 LENGTH_WEIGHTS = (0.12, 0.68, 0.2)
 OPENING = 0.8
-# What comes next: more of the last thing, the surfaces of the room, a vague mention, an error, an impression,
-# or something new.
+# The next sentence: more about the last object, the surfaces of the room, a vague mention, an error, an
+# impression, or something new.
 NEXT = (more_of_it, surfaces, vague, miss, impression, None)
 NEXT_WEIGHTS = (0.15, 0.12, 0.03, 0.04, 0.025, 0.635)
-MOST = {more_of_it: 3, surfaces: 2}  # times in one text; 1 for the others
-FOCUS_ON_SALIENT = 1.5  # exponent of salience in the choice of what to speak of
-COMPOUND = 0.095  # chance that two sentences are joined
-TRIES = 8  # topics tried before the sentence becomes a general one
-TOGETHER = 0.75  # chance that several of a kind are spoken of together
+MOST = {more_of_it: 3, surfaces: 2}  # maximum per text; 1 for the others
+FOCUS_ON_SALIENT = 1.5  # exponent of salience in the choice of topics
+COMPOUND = 0.095  # probability that two sentences are joined
+TRIES = 8  # topics tried before falling back to a general sentence
+TOGETHER = 0.75  # probability that several objects of a kind are described together
 
 
 def describe(
@@ -35,14 +35,14 @@ def describe(
 ) -> tuple[str, list[Phrase], list[Relation]]:
     """Describe a room as people do in about five sentences.
 
-    `objects` are the visible objects of the picture (boxes and areas in pixels). Returns the text, all
-    its noun phrases on every level of nesting with the objects they mean, and its target-relation-landmark
-    triples; offsets are characters. Every stated relation between things that are there is true of the
-    plan; phrases of kind 'miss' name things that are not there. Raises AtlasError when nothing is visible.
+    `objects`: the visible objects of the picture (boxes and areas in pixels). Returns the text, all its noun
+    phrases on every level of nesting with their objects, and its target-relation-landmark triples; offsets
+    are in characters. Every relation between existing objects is true of the plan; phrases of kind 'miss'
+    name objects that do not exist. Raises AtlasError if nothing is visible.
     """
     view = look_at(plan, objects)
     if not view.things:
-        raise AtlasError("describe: objects: no object is visible; render the scene anew with things in view")
+        raise AtlasError("describe: objects: no object is visible; render another scene")
     teller = Teller(view, rng)
     count = teller.weighted(LENGTHS, LENGTH_WEIGHTS)
     sentences: list[Sentence] = []
@@ -60,7 +60,7 @@ def describe(
 
 
 def _complete(teller: Teller, sentence: Sentence) -> Sentence:
-    """Give a sentence the claims about its landmarks."""
+    """Add the claims about its landmarks to a sentence."""
     sentence.claims += teller.further
     teller.further.clear()
     return sentence
@@ -73,7 +73,7 @@ def _leading(teller: Teller) -> list[list[Thing]]:
 
 
 def _topic(teller: Teller) -> list[Thing]:
-    """What to speak of next: salient things first, all of a kind together now and then."""
+    """The next topic: salient objects first, sometimes all of a kind together."""
     fresh = [t for t in teller.view.things if t.id not in teller.told] or list(teller.view.things)
     thing = teller.weighted(fresh, [t.salience**FOCUS_ON_SALIENT for t in fresh])
     same = teller.view.same(thing)
@@ -106,7 +106,7 @@ def _next(teller: Teller, joined: bool = False, first: bool = False) -> Sentence
 
 
 def _shuffled(teller: Teller, forms: Sequence[tuple[float, Maker]]) -> Iterator[Maker]:
-    """All forms in a random order, the weighty ones early."""
+    """All forms in a random order, those with high weight early."""
     left = list(forms)
     while left:
         chosen = teller.weighted(left, [w for w, _ in left])

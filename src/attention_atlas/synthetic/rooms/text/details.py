@@ -1,4 +1,4 @@
-"""Sentences that add to what was said, or speak of the room as a whole; and those that are vague or wrong."""
+"""Sentences with further details or about the whole room; and vague or wrong ones."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def surfaces(teller: Teller) -> Sentence | None:
 def _surface(
     teller: Teller, ids: list[int], name: str, look: tuple[str, ...], plural: bool
 ) -> tuple[Node, list[str]]:
-    """The bare noun phrase without article, and words for its look."""
+    """The noun phrase without article, and words for its appearance."""
     teller.described.update(ids)
     teller.mentioned.update(ids)
     words = list(look)
@@ -167,7 +167,7 @@ def vague(teller: Teller) -> Sentence | None:
 
 
 def miss(teller: Teller) -> Sentence | None:
-    """A thing that is not there, as a describer may think to see it: 'There is a candle on the table.'"""
+    """An object that does not exist, as describers sometimes imagine: 'There is a candle on the table.'"""
     present = {n for t in teller.view.things for n in t.names}
     name = teller.pick([n for n in absent_names(teller.view.category) if n not in present])
     color = teller.pick(("white ", "black ", "", "", "small "))

@@ -1,7 +1,7 @@
-"""Relations that are true of a room, by geometry: what stands on, in, against, above, beside, before what.
+"""Relations that are geometrically true of a room: on, in, against, above, beside, in front of, ...
 
-Directions are the viewer's. Thresholds are chosen so that a person who looks at the picture agrees; what is
-doubtful is no fact. Each fact has a canonical relation; the words for it are in `RELATION_WORDS`.
+Directions are the viewer's. Thresholds are chosen so that a person who sees the picture agrees; doubtful
+relations are not facts. Each fact has a canonical relation; its wordings are in `RELATION_WORDS`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ RELATION_WORDS: dict[str, tuple[str, float, tuple[str, ...]]] = {
     "near": ("distance", 0.07, ("near", "near", "close to")),
     "far": ("distance", 0.06, ("far from", "far away from")),
 }
-FLAT = ("rug",)  # no landmark for sides and distances: one says on it
-STANDS_OVER = ("table", "coffee table", "desk", "bed", "sofa")  # what a rug is said to be under
+FLAT = ("rug",)  # not a landmark for sides and distances: people say "on"
+STANDS_OVER = ("table", "coffee table", "desk", "bed", "sofa")  # a rug is said to be under these
 
 
 @dataclass(frozen=True)
 class Fact:
-    """`targets` are, `relation`, to `landmarks` (ids; no landmark: the room as a whole)."""
+    """`targets` are in `relation` to `landmarks` (ids; none: the room as a whole)."""
 
     targets: tuple[int, ...]
     relation: str
@@ -77,12 +77,12 @@ def common(a: Range, b: Range) -> float:
 
 
 def gap(a: Thing, b: Thing) -> float:
-    """Metres of floor between two footprints, 0 when they meet or overlap."""
+    """Distance in metres between two footprints, 0 if they touch or overlap."""
     return math.hypot(max(0.0, -overlap(a.x, b.x)), max(0.0, -overlap(a.y, b.y)))
 
 
 def find_facts(view: View) -> list[Fact]:
-    """All facts among the visible things, in a fixed order."""
+    """All facts about the visible objects, in a fixed order."""
     facts: list[Fact] = []
     for thing in view.things:
         facts += _of_one(thing, view)
@@ -147,7 +147,7 @@ def _of_two(a: Thing, b: Thing, view: View) -> Iterator[Fact]:
 
 
 def _at_foot(a: Thing, bed: Thing) -> bool:
-    """Whether `a` stands just beyond the end of a bed; the head of a bed that is not turned is at +y."""
+    """Whether `a` is just beyond the end of a bed; the head of a bed that is not turned is at +y."""
     angle = math.radians(bed.placed.turn)
     fx, fy = math.sin(angle), -math.cos(angle)
     (ax, ay), (bx, by) = a.middle, bed.middle
@@ -186,7 +186,7 @@ def _before(a: Thing, b: Thing) -> bool:
 
 
 def _sides(a: Thing, b: Thing) -> Iterator[Fact]:
-    """Left and right, front and behind of things that stand, or hang, or lie beside each other."""
+    """Left, right, in front of and behind, for objects beside each other."""
     if a.support != b.support or a.parent != b.parent:
         if not (a.support == "floor" and b.support == "wall"):
             return
@@ -235,7 +235,7 @@ def _nearness(a: Thing, b: Thing, view: View) -> Iterator[Fact]:
 
 
 def _of_groups(view: View) -> Iterator[Fact]:
-    """Several things of a kind: on the same thing, around a table, at both sides; one between two."""
+    """Several objects of a kind: on the same object, around a table, on both sides; one between two."""
     by_label: dict[str, list[Thing]] = defaultdict(list)
     for thing in view.things:
         by_label[thing.label].append(thing)

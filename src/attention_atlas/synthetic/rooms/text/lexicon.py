@@ -1,12 +1,12 @@
-"""Words: names of things, their plurals, names of rooms, parts of things, numbers."""
+"""Words: names of objects, their plurals, names of rooms, parts of objects, numbers."""
 
 from __future__ import annotations
 
-LOW_SALIENCE = 0.6  # of a thing whose kind says nothing about it: the shell of the room
+LOW_SALIENCE = 0.6  # of objects whose kind sets none: the shell of the room
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
-# Names that fit every thing of a label, besides those its kind lists.
+# Names for every object of a label, in addition to those of its kind.
 _MORE_NAMES: dict[str, tuple[str, ...]] = {
     "lamp": ("lamp", "table lamp"),
     "floor lamp": ("floor lamp", "lamp", "standing lamp"),
@@ -37,14 +37,14 @@ ROOM_NAMES: dict[str, tuple[str, ...]] = {
     "library": ("library", "library", "reading room"),
 }
 
-# Words for the part that carries the thing's own colour; the phrase means the whole thing.
+# Words for the part with the object's main colour; the phrase refers to the whole object.
 PARTS: dict[str, tuple[str, ...]] = {
     "bed": ("cover", "blanket", "bedspread"),
     "lamp": ("shade", "lamp shade"),
     "floor lamp": ("shade", "lamp shade"),
 }
 
-# What may be named although it is not there, by a describer who errs: plausible anywhere.
+# Objects that a mistaken describer may name although they do not exist: plausible anywhere.
 MISSES: dict[str, tuple[str, ...]] = {
     "": (
         "clock",
@@ -66,7 +66,7 @@ MISSES: dict[str, tuple[str, ...]] = {
     "office": ("printer", "keyboard", "phone", "pencil holder", "file"),
 }
 
-# Of these, what nobody would see standing on furniture.
+# Those of them that are never on furniture.
 LARGE_MISSES = """
 closet door; dishwasher; shower; shower curtain; fan; heater; outlet; coat; light switch; guitar; faucet
 """.strip().split("; ")
@@ -80,7 +80,7 @@ def names_of(label: str, words: tuple[str, ...] = ()) -> tuple[str, ...]:
     >>> names_of("sofa", ("couch",))
     ('sofa', 'couch')
     """
-    # A "hanging lamp" would hang once more: "hanging from the ceiling".
+    # Avoid "hanging lamp hanging from the ceiling".
     words = tuple(w for w in words if not w.startswith("hanging"))
     return tuple(dict.fromkeys((*_MORE_NAMES.get(label, (label,)), *words)))
 
@@ -110,7 +110,7 @@ def article(word: str) -> str:
 
 
 def room_names(category: str) -> tuple[str, ...]:
-    """What a room of this category is called; an unknown category is called by its own name."""
+    """The name of a room of this category; an unknown category is its own name."""
     return ROOM_NAMES.get(category, (category,))
 
 

@@ -1,4 +1,4 @@
-"""First mentions of things, with what lies on them or where they are, and the verbs that go with them."""
+"""First mentions of objects, with their contents or position, and the corresponding verbs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def participle(teller: Teller, thing: Thing, fact: Fact) -> str:
 
 
 def verb(teller: Teller, thing: Thing, plural: bool, fact: Fact) -> str:
-    """A verb of place that fits how a thing is held."""
+    """A verb of place that matches the support of an object."""
     support = thing.support
     if support in ("wall", "ceiling") and thing.label not in ("window", "door", "shelf"):
         options: tuple[str, ...] = ("hang", "be", "be")
@@ -63,7 +63,7 @@ def with_children(teller: Teller, things: Sequence[Thing], node: Node) -> Node |
 
 
 def child_groups(teller: Teller, things: Sequence[Thing]) -> list[list[Thing]]:
-    """What stands on or in the one thing, by kind, if not spoken of before."""
+    """The objects on or in a single object, by kind, if not mentioned before."""
     if len(things) != 1:
         return []
     groups: dict[str, list[Thing]] = {}

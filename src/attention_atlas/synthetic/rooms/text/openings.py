@@ -1,4 +1,4 @@
-"""First sentences: what kind of room it is."""
+"""First sentences: the kind of room."""
 
 from __future__ import annotations
 

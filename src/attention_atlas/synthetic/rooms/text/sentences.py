@@ -1,7 +1,7 @@
-"""Sentences that bring something new: one maker per form, chosen by weight.
+"""Sentences about new objects: one maker per form, chosen by weight.
 
-A maker takes the teller and the things it is about (one, or all visible ones of a kind) and returns a
-sentence, or None when the form does not fit them. To add a form, write a maker with `@form(weight)`.
+A maker takes the teller and the objects of the sentence (one, or all visible ones of a kind) and returns a
+sentence, or None if the form does not apply. To add a form, write a maker with `@form(weight)`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from attention_atlas.synthetic.rooms.text.tree import Claim, Node, Sentence, phr
 
 Maker = Callable[[Teller, Sequence[Thing]], Sentence | None]
 FORMS: list[tuple[float, Maker]] = []
-AGAIN: list[tuple[float, Maker]] = []  # forms that also suit things referred to before
-APART = ("corner", "middle", "against", "far", "near", "on floor")  # seldom meant of two things at once
+AGAIN: list[tuple[float, Maker]] = []  # forms that also suit objects mentioned before
+APART = ("corner", "middle", "against", "far", "near", "on floor")  # rarely said of two objects at once
 CENTRE = (0.36, 0.64)  # of the picture's width
 
 
 def form(weight: float, again: bool = False) -> Callable[[Maker], Maker]:
-    """Register a maker; `again`: it also suits things that have been referred to."""
+    """Register a maker; `again`: it also suits objects mentioned before."""
 
     def register(maker: Maker) -> Maker:
         FORMS.append((weight, maker))
@@ -169,7 +169,7 @@ def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
 
 
 def _shared(teller: Teller, things: Sequence[Thing], other: Thing) -> Fact | None:
-    """What is true of the things and of the other one alike, as a fact about all of them."""
+    """Facts that are true both of the objects and of the other one, as facts about all of them."""
     said = {(f.relation, f.landmarks) for f in teller.facts_of([other])}
     facts = [
         f for f in teller.facts_of(things) if (f.relation, f.landmarks) in said and f.relation not in APART

@@ -1,4 +1,4 @@
-"""Someone who describes a room: what has been said so far, and how things are referred to."""
+"""The state of a description: what has been said so far, and how objects are referred to."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from attention_atlas.synthetic.rooms.text.things import Thing, View
 from attention_atlas.synthetic.rooms.text.tree import Claim, Node, phrase
 
 T = TypeVar("T")
-# How often a visible word is said of a thing: not everything that is seen is worth a word.
+# How often a visible attribute is mentioned.
 SAID = {"size": 0.3, "shape": 0.5, "color": 0.62, "pattern": 0.6, "material": 0.4}
 PLAIN_COLOR = {"plant": 0.2, "tv": 0.25, "toilet": 0.4, "bathtub": 0.5, "basket": 0.3}
-CHAIN = 0.2  # chance that a landmark is located itself
+CHAIN = 0.2  # probability that a landmark is itself located
 CHAINED = ("on", "in", "on rug", "left", "right", "front", "under")
-VERY = 0.3  # chance that 'large' is 'very large'
-MORE_THAN_FEW = 4  # from here on people stop counting now and then
+VERY = 0.3  # probability of 'very large' for 'large'
+MORE_THAN_FEW = 4  # from this number people sometimes stop counting
 
 
 class Teller:
@@ -33,13 +33,13 @@ class Teller:
         self.by_targets: dict[tuple[int, ...], list[Fact]] = {}
         for fact in self.facts:
             self.by_targets.setdefault(tuple(sorted(fact.targets)), []).append(fact)
-        self.mentioned: set[int] = set()  # things referred to
-        self.told: set[int] = set()  # things that had a sentence
-        self.described: set[int] = set()  # things whose look has been said
-        self.further: list[Claim] = []  # of landmarks that are located themselves; read by `describe`
+        self.mentioned: set[int] = set()  # objects referred to
+        self.told: set[int] = set()  # objects with their own sentence
+        self.described: set[int] = set()  # objects whose appearance was described
+        self.further: list[Claim] = []  # of landmarks that are themselves located; read by `describe`
         self.details: list[object] = []  # makers of details.py used so far
         self.used: set[frozenset[int]] = set()  # pairs already related
-        self.focus: tuple[Thing, ...] = ()  # what "it" or "they" would mean
+        self.focus: tuple[Thing, ...] = ()  # referents of "it" or "they"
         self._nouns: dict[int, str] = {}
 
     # -- chance
@@ -59,7 +59,7 @@ class Teller:
     # -- words
 
     def noun(self, thing: Thing) -> str:
-        """The name used for a thing throughout a text; if possible one that fits nothing of another label."""
+        """The name of an object throughout a text; if possible one that no other label shares."""
         if thing.id not in self._nouns:
             others = {n for t in self.view.things if t.label != thing.label for n in t.names}
             clear = [n for n in thing.names if n not in others] or [thing.label]
@@ -69,7 +69,7 @@ class Teller:
         return self._nouns[thing.id]
 
     def look(self, things: Sequence[Thing], share: float = 1.0, most: int = 2) -> list[str]:
-        """Words of how the things look, true of all of them, in English order."""
+        """Attributes that are true of all the objects, in English order."""
         words = []
         for aspect, chance in SAID.items():
             values = {getattr(t, aspect) for t in things}
@@ -98,7 +98,7 @@ class Teller:
         return self._node(words, [thing], thing.plural)
 
     def the(self, thing: Thing) -> Node | None:
-        """'the lamp', 'the red lamp'; None when no words tell it from others of the same name."""
+        """'the lamp', 'the red lamp'; None if no words distinguish it from others of the same name."""
         name = self.noun(thing)
         rivals = [t for t in self.view.named(name) if t is not thing]
         words: list[str] = []
@@ -114,7 +114,7 @@ class Teller:
         return self._node(["the", *words, name], [thing], thing.plural)
 
     def any(self, thing: Thing) -> Node:
-        """A phrase for a landmark: definite where it can be, else 'a ...' or 'one of the ...'."""
+        """A phrase for a landmark: definite if possible, else 'a ...' or 'one of the ...'."""
         sure = thing.id in self.mentioned or self.chance(0.75)
         node = self.the(thing) if sure else None
         if node is not None:
@@ -150,11 +150,11 @@ class Teller:
         return self._node(["the", *count, *words, self._plural(things[0])], things, True)
 
     def some(self, things: Sequence[Thing], share: float = 1.0) -> Node:
-        """First mention of one thing or of all of a kind."""
+        """First mention of one object or of all of a kind."""
         return self.a(things[0], share) if len(things) == 1 else self.group(things, share)
 
     def those(self, things: Sequence[Thing]) -> Node | None:
-        """A definite phrase for one thing or for all of a kind."""
+        """A definite phrase for one object or for all of a kind."""
         return self.the(things[0]) if len(things) == 1 else self.the_group(things)
 
     def pronoun(self, things: Sequence[Thing], subject: bool = True) -> Node:
@@ -205,7 +205,7 @@ class Teller:
     # -- relations
 
     def facts_of(self, things: Sequence[Thing]) -> list[Fact]:
-        """Facts with just these things as targets that relate nothing said before."""
+        """Facts with exactly these objects as targets whose pairs have not been related before."""
         ids = tuple(sorted(t.id for t in things))
         return [f for f in self.by_targets.get(ids, []) if frozenset((*ids, *f.landmarks)) not in self.used]
 
@@ -216,7 +216,7 @@ class Teller:
         return self.weighted(facts, [self.interest(f) for f in facts])
 
     def interest(self, fact: Fact) -> float:
-        """How much a fact asks to be said: by its relation, by how salient or how known its landmark is."""
+        """The weight of a fact, by its relation and by how salient or known its landmark is."""
         weight = fact.weight
         if fact.relation == "on floor":
             extent = self.view.by_id[fact.targets[0]].placed.size
@@ -225,7 +225,7 @@ class Teller:
             return weight
         landmark = self.view.by_id[fact.landmarks[0]]
         if landmark.label == self.view.by_id[fact.targets[0]].label:
-            return 0.0  # "a chair next to a chair" tells nobody which
+            return 0.0  # "a chair next to a chair" is ambiguous
         known = 1.6 if landmark.id in self.mentioned else 1.0
         return weight * known * min(1.0, landmark.salience * 3.0)
 
@@ -240,7 +240,8 @@ class Teller:
     def place(
         self, target: Node, fact: Fact, landmark: Node | None = None, chain: float = CHAIN
     ) -> tuple[Node, Claim]:
-        """'on the table', 'in the corner of the room': what a fact says of `target`, and its claim."""
+        """'on the table', 'in the corner of the room': the statement of a fact about `target`, and its
+        claim."""
         said = self.pick(RELATION_WORDS[fact.relation][2])
         self.used.add(frozenset((*fact.targets, *fact.landmarks)))
         further: list[Claim] = []
@@ -267,15 +268,15 @@ class Teller:
         return node, [claim]
 
     def located(self, target: Node, fact: Fact, verb: str = "", chain: float = CHAIN) -> tuple[Node, Claim]:
-        """'a lamp on the table', 'a lamp standing on the table': one longer phrase of the same things."""
+        """'a lamp on the table', 'a lamp standing on the table': a longer phrase for the same objects."""
         place, claim = self.place(target, fact, chain=chain)
         between = f" {verb} " if verb else " "
         return Node([target, between, place], target.objects, target.kind, target.plural, target), claim
 
 
 def locate(target: Node, said: str, landmark: Node, type_: str) -> tuple[Node, Claim]:
-    """The words `said` before a landmark. A noun among them ("in the corner of") heads a phrase of its own,
-    which contains the landmark.
+    """The words `said` before a landmark. A noun among them ("in the corner of") heads its own phrase, which
+    contains the landmark.
     """
     inner = re.fullmatch(r"(.*\b(?:in|on|at|to) )(the (?:\w+ )?\w+)( of)", said)
     if inner is None:

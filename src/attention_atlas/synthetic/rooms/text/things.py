@@ -1,4 +1,4 @@
-"""What a describer sees: the visible objects of a plan, measured from the camera."""
+"""The visible objects of a plan, measured from the camera."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attention_atlas.synthetic.rooms.plan import Placed, Plan
 from attention_atlas.synthetic.rooms.text.lexicon import LOW_SALIENCE, names_of
 
 SHELL = ("wall", "floor", "ceiling")
-MIN_AREA = 0.0012  # share of the picture below which nobody would name a thing
+MIN_AREA = 0.0012  # minimum fraction of the picture of an object that people mention
 MAX_OCCLUSION = 0.75
 Range = tuple[float, float]
 
@@ -40,7 +40,7 @@ class Thing:
     material: str
     size: str
     shape: str
-    # What holds it, as people see it: a thing on a rug stands on the floor, and on the rug.
+    # Its support, as people see it: an object on a rug is on the floor, and on the rug.
     support: str
     parent: int
     rug: int
@@ -55,13 +55,13 @@ class Thing:
 
     @property
     def look(self) -> tuple[str, ...]:
-        """All that can be said of how it looks."""
+        """All words for its appearance."""
         return tuple(w for w in (self.size, self.shape, self.color, self.pattern, self.material) if w)
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The visible things of a room, the most salient first; walls, floor and ceiling apart."""
+    """The visible objects of a room, the most salient first, without walls, floor and ceiling."""
 
     category: str
     room: tuple[float, float, float]
@@ -71,11 +71,11 @@ class View:
     by_id: dict[int, Thing] = field(default_factory=dict)
 
     def named(self, name: str) -> list[Thing]:
-        """Things that could be called `name`."""
+        """Objects that could be called `name`."""
         return [t for t in self.things if name in t.names]
 
     def same(self, thing: Thing) -> list[Thing]:
-        """All things of the same label, the most salient first."""
+        """All objects of the same label, the most salient first."""
         return [t for t in self.things if t.label == thing.label]
 
     def wall(self, name: str) -> Thing | None:
@@ -90,7 +90,7 @@ class View:
 def look_at(plan: Plan, objects: Sequence[SceneObject]) -> View:
     """The view of a plan through its camera. `objects` are the corpus's: boxes, visible areas in pixels."""
     placed = {p.id: p for p in plan.objects}
-    # Walls, floor and ceiling reach to the edges of the picture, so the boxes tell its size.
+    # Walls, floor and ceiling extend to the edges of the picture, so the boxes give its size.
     size = max((max(o.box[2], o.box[3]) for o in objects), default=1.0)
     eye, target = plan.camera.eye, plan.camera.target
     fx, fy = target[0] - eye[0], target[1] - eye[1]
@@ -122,7 +122,7 @@ def _ground(plan: Plan) -> tuple[Range, Range]:
     for p in plan.objects:
         if p.label == "floor":
             x, width = p.center[0], plan.size[0]
-            back = p.center[1] + p.size[1] / 2  # the floor may reach behind the viewer
+            back = p.center[1] + p.size[1] / 2  # the floor may extend behind the viewer
             return (x - width / 2, x + width / 2), (back - plan.size[1], back)
     return (-plan.size[0] / 2, plan.size[0] / 2), (0.0, plan.size[1])
 

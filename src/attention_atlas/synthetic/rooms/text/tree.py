@@ -1,8 +1,8 @@
-"""A text that knows its noun phrases and relations while it is being written.
+"""Texts built together with their noun phrases and relations.
 
-A sentence is a tree: strings, noun phrases (`Node` with a `kind`) that may hold other noun phrases, and marks
-(`Node` without one) around words that a relation needs to find again. `render` joins the tree and reads the
-character spans off it, so that no span is ever searched for in finished text.
+A sentence is a tree: strings, noun phrases (`Node` with a `kind`) that may contain other noun phrases, and
+marks (`Node` without one) around words needed by a relation. `render` joins the tree and reads the character
+spans from it, so that no span is ever searched for in finished text.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from attention_atlas.data.corpus import Phrase, Relation, Span
 
 @dataclass(eq=False)
 class Node:
-    """Words with a place in the text. `kind` is a phrase kind of the corpus, or "" for other words."""
+    """Words with a position in the text. `kind` is a phrase kind of the corpus, or "" for other words."""
 
     items: list[str | Node]
     objects: tuple[int, ...] = ()
     kind: str = ""
     plural: bool = False  # takes "are"
-    core: Node | None = None  # the flat phrase of the same things inside this longer one
+    core: Node | None = None  # the flat phrase for the same objects inside this longer one
 
     @property
     def flat(self) -> Node:
-        """The phrase without its post-modifiers: what a relation calls its target or landmark."""
+        """The phrase without its post-modifiers, used as target or landmark of a relation."""
         return self if self.core is None else self.core.flat
 
 
 @dataclass(eq=False)
 class Claim:
-    """A relation said in a sentence. Its words run from `first` to `last`: in "in the corner of the room"
-    they are "in the corner of", which crosses the noun phrase "the corner of the room"."""
+    """A relation in a sentence. Its words are `first` to `last`: in "in the corner of the room" they are "in
+    the corner of", which crosses the noun phrase "the corner of the room"."""
 
     target: Node
     first: Node

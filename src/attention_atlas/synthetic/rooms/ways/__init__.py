@@ -1,4 +1,4 @@
-"""The ways a thing finds its place. Every file here is imported, so a new file adds its ways."""
+"""The ways of placing objects. Every module here is imported, so a new module adds its ways."""
 
 import importlib
 import pkgutil

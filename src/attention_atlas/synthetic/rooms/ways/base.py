@@ -1,6 +1,5 @@
-"""The ways a thing finds its place. Each is a function (room, step, chosen) -> placed or not, tried several
-times. To add a way, write one function with `@way` in a file of
-this folder and name it in a category.
+"""The ways of placing objects. Each is a function (room, step, chosen) -> placed or not, tried several times.
+To add a way, write a function with `@way` in a module of this folder and use it in a category.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from attention_atlas.synthetic.rooms.looks import Chosen
 
 Way = Callable[[Layout, Step, Chosen], Thing | None]
 WAYS: dict[str, Way] = {}
-WALL_TURN = {"back": 0.0, "left": 90.0, "right": -90.0}  # the front then looks into the room
+WALL_TURN = {"back": 0.0, "left": 90.0, "right": -90.0}  # the front then faces the room
 TRIES = 12
 
 
@@ -27,7 +26,7 @@ def way(function: Way) -> Way:
 
 
 def furnish(room: Layout, step: Step) -> None:
-    """Do one step of a category. Things of one step look alike more often than not."""
+    """Do one step of a category. Objects of one step usually look alike."""
     if room.rng.random() >= step.chance:
         return
     chosen = room.choose(step.kind)
@@ -75,7 +74,7 @@ def some_anchor(room: Layout, step: Step) -> Thing | None:
 
 
 def facing(turn: float) -> np.ndarray:
-    """The direction (x, y) a thing of this turn looks to."""
+    """The direction (x, y) that an object of this rotation faces."""
     angle = math.radians(turn)
     return np.array([math.sin(angle), -math.cos(angle)])
 
