@@ -6,7 +6,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("alignment_tables")
-def main(cfg, stage):
+def main(cfg, job):
     from omegaconf import OmegaConf
 
     from attention_atlas.studies.alignment.cell import NONE
@@ -19,18 +19,18 @@ def main(cfg, stage):
     order = [str(name) for name in cfg.alignments]
     panels, blind = {}, []
     for name, panel in wanted.items():
-        folder = stage.input(cells_path(panel["model"], panel["data"]))
+        folder = job.input(cells_path(panel["model"], panel["data"]))
         panels[name] = read_panel(folder, order)
         if panel.get("blind"):
-            blind.append(read_panel(stage.input(cells_path(panel["blind"], panel["data"])), [NONE]))
+            blind.append(read_panel(job.input(cells_path(panel["blind"], panel["data"])), [NONE]))
     scores, lower = dict(cfg.experiment.score), list(cfg.experiment.lower)
     frame = study_table(
         list(panels.values()), blind, scores, cfg.experiment.reference, lower, cfg.experiment.name, cfg.seed
     )
     titles = {str(name): str(entry.title) for name, entry in cfg.alignments.items()}
-    out = stage.out(results_path(cfg))
+    out = job.out(results_path(cfg))
     found = write_study(frame, panels, scores, titles, lower, out, cfg.experiment.examples, cfg.seed)
-    stage.run.metrics(found)
+    job.run.metrics(found)
 
 
 if __name__ == "__main__":

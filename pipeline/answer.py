@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("answer")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.files import write_jsonl
@@ -13,12 +13,12 @@ def main(cfg, stage):
     from attention_atlas.workflow.paths import generated_path, model_path
 
     corpus = instantiate(cfg.data.reader)
-    stage.input(corpus.root)
-    folder = stage.input(model_path(cfg, cfg.model.name))
-    model, vocab, config = load_run(folder, stage.device)
-    rows = answer_split(model, corpus, cfg.experiment.split, vocab, config, folder, stage.device)
-    write_jsonl(stage.out(generated_path(cfg, cfg.model.name)), rows)
-    stage.run.metrics(score(rows, corpus))
+    job.input(corpus.root)
+    folder = job.input(model_path(cfg, cfg.model.name))
+    model, vocab, config = load_run(folder, job.device)
+    rows = answer_split(model, corpus, cfg.experiment.split, vocab, config, folder, job.device)
+    write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)
+    job.run.metrics(score(rows, corpus))
 
 
 if __name__ == "__main__":

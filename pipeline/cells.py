@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("cells")
-def main(cfg, stage):
+def main(cfg, job):
     import os
     from pathlib import Path
 
@@ -26,11 +26,11 @@ def main(cfg, stage):
     run_cells(
         cfg,
         cells,
-        stage.work(map(stage.input, inputs)),
-        stage.out(cells_path(cfg.model.name, cfg.data.name)),
-        device=stage.device,
+        job.work(map(job.input, inputs)),
+        job.out(cells_path(cfg.model.name, cfg.data.name)),
+        device=job.device,
         processes=cfg.experiment.processes or cfg.workers or os.cpu_count() or 1,
-        on_cell=lambda *found: log_cell(Path.cwd(), stage.run, cfg, *found),
+        on_cell=lambda *found: log_cell(Path.cwd(), job.run, cfg, *found),
     )
 
 

@@ -6,7 +6,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("compare")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -15,19 +15,19 @@ def main(cfg, stage):
     from attention_atlas.workflow.paths import attention_path, features_path, language_path, results_path
 
     experiment: Any = OmegaConf.to_container(cfg.experiment, resolve=True)
-    with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+    with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
         numbers = run_modality(
             {str(name): instantiate(entry) for name, entry in cfg.metrics.items()},
             experiment,
-            stage.input(attention_path(cfg)),
-            stage.input(language_path(cfg)),
+            job.input(attention_path(cfg)),
+            job.input(language_path(cfg)),
             instantiate(cfg.data.reader),
             features,
-            out=stage.out(results_path(cfg)),
+            out=job.out(results_path(cfg)),
             data=cfg.data.name,
             seed=cfg.seed,
         )
-    stage.run.metrics(numbers)
+    job.run.metrics(numbers)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("dump")
-def main(cfg, stage):
+def main(cfg, job):
     import logging
 
     from hydra.utils import instantiate
@@ -12,7 +12,7 @@ def main(cfg, stage):
     if cfg.model.get("task") == "vlm":
         from attention_atlas.studies.vlm_phases.stage import run_dump
 
-        stage.run.metrics(run_dump(cfg, stage))
+        job.run.metrics(run_dump(cfg, job))
         return
 
     from attention_atlas.dumps.dump import dump, read_settings
@@ -25,9 +25,9 @@ def main(cfg, stage):
     logging.basicConfig(format="%(message)s")
     logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
     corpus = instantiate(cfg.data.reader)
-    features_file = stage.input(features_path(cfg))
-    run_folder = stage.input(model_path(cfg, cfg.model.name))
-    model, vocab, config = load_run(run_folder, stage.device)
+    features_file = job.input(features_path(cfg))
+    run_folder = job.input(model_path(cfg, cfg.model.name))
+    model, vocab, config = load_run(run_folder, job.device)
     task = instantiate(cfg.capture.dump)
     with FeaturesFile(features_file) as features:
         task.prepare(with_regions(corpus, features), features, vocab, config)
@@ -35,13 +35,13 @@ def main(cfg, stage):
             task,
             model,
             read_settings(cfg.capture.settings),
-            stage.out(attention_path(cfg)),
-            stage.work([stage.input(corpus.root), features_file, run_folder]),
+            job.out(attention_path(cfg)),
+            job.work([job.input(corpus.root), features_file, run_folder]),
             model_name=cfg.model.name,
             config_hash=config_hash(cfg),
-            device=stage.device,
+            device=job.device,
         )
-    stage.run.metrics(found)
+    job.run.metrics(found)
 
 
 if __name__ == "__main__":

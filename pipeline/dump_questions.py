@@ -6,7 +6,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("dump_questions")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -17,9 +17,9 @@ def main(cfg, stage):
     from attention_atlas.workflow.stage import config_hash
 
     corpus = instantiate(cfg.data.reader)
-    folder = stage.input(model_path(cfg, cfg.model.name))
-    given = stage.input(generated_path(cfg, cfg.model.name))
-    model, vocab, config = load_run(folder, stage.device)
+    folder = job.input(model_path(cfg, cfg.model.name))
+    given = job.input(generated_path(cfg, cfg.model.name))
+    model, vocab, config = load_run(folder, job.device)
     task = instantiate(cfg.capture.dump)
     task.prepare(corpus, None, vocab, config)
     found = dump_questions(
@@ -28,14 +28,14 @@ def main(cfg, stage):
         read_settings(cfg.capture.settings),
         OmegaConf.to_container(cfg.experiment.shown),
         given,
-        stage.out(attention_path(cfg)),
-        stage.work([stage.input(corpus.root), folder, given]),
+        job.out(attention_path(cfg)),
+        job.work([job.input(corpus.root), folder, given]),
         model_name=cfg.model.name,
         config_hash=config_hash(cfg),
-        device=stage.device,
+        device=job.device,
         seed=cfg.seed,
     )
-    stage.run.metrics(found)
+    job.run.metrics(found)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("dump_runs")
-def main(cfg, stage):
+def main(cfg, job):
     from pathlib import Path
 
     from hydra.utils import instantiate
@@ -18,24 +18,24 @@ def main(cfg, stage):
     from attention_atlas.workflow.stage import config_hash
 
     runs: Any = OmegaConf.to_container(cfg.experiment.runs, resolve=True)
-    models = {run["model"]: stage.input(model_path(cfg, run["model"])) for run in runs.values()}
+    models = {run["model"]: job.input(model_path(cfg, run["model"])) for run in runs.values()}
     corpus = instantiate(cfg.data.reader)
-    generated = stage.input(cfg.data.reader.generated)
-    features_file = stage.input(features_path(cfg))
+    generated = job.input(cfg.data.reader.generated)
+    features_file = job.input(features_path(cfg))
     with FeaturesFile(features_file, check_values=False) as features:
         numbers = dump_runs(
             runs,
             lambda name: Path(models[name]),
             with_regions(corpus, features),
             features,
-            out=stage.out(attention_path(cfg)),
-            work=stage.work([generated, features_file, *models.values()]),
+            out=job.out(attention_path(cfg)),
+            work=job.work([generated, features_file, *models.values()]),
             split=cfg.experiment.split,
             config_hash=config_hash(cfg),
             seed=cfg.seed,
-            device=stage.device,
+            device=job.device,
         )
-    stage.run.metrics(numbers)
+    job.run.metrics(numbers)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("layers")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.studies.vilt_layers.answers import majority, read_given
@@ -14,13 +14,12 @@ def main(cfg, stage):
     from attention_atlas.workflow.paths import attention_path, generated_path, results_path
 
     corpus = instantiate(cfg.data.reader)
-    stage.input(corpus.root)
-    experiment, attention = cfg.experiment, stage.input(attention_path(cfg))
+    job.input(corpus.root)
+    experiment, attention = cfg.experiment, job.input(attention_path(cfg))
     answers = {
-        name: read_given(stage.input(generated_path(cfg, name)))
-        for name in (cfg.model.name, experiment.blind)
+        name: read_given(job.input(generated_path(cfg, name))) for name in (cfg.model.name, experiment.blind)
     }
-    given = stage.input(generated_path(cfg, cfg.model.name))
+    given = job.input(generated_path(cfg, cfg.model.name))
     answers[f"{cfg.model.name} (another picture)"] = read_given(given, "other")
     questions = corpus.split(experiment.split)
     for by in experiment.baselines:
@@ -30,14 +29,14 @@ def main(cfg, stage):
     frame = metrics(
         attention / "statistics.h5",
         answers,
-        read_heads(stage.input(f"data/generated/{experiment.name}/heads.npz")),
+        read_heads(job.input(f"data/generated/{experiment.name}/heads.npz")),
         corpus,
         model=model,
         split=experiment.split,
         seed=cfg.seed,
     )
-    out = stage.out(results_path(cfg))
-    stage.run.metrics(write_study(frame, out))
+    out = job.out(results_path(cfg))
+    job.run.metrics(write_study(frame, out))
     write_distribution(metrics.distribution, out / "tables" / "distribution.json")
     write_shown(attention / "attention.h5", corpus, answers[model], out / "tables")
 

@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("mask_heads")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.models.run_folder import load_run
@@ -12,9 +12,9 @@ def main(cfg, stage):
     from attention_atlas.workflow.paths import model_path
 
     corpus = instantiate(cfg.data.reader)
-    stage.input(corpus.root)
-    folder = stage.input(model_path(cfg, cfg.model.name))
-    model, vocab, config = load_run(folder, stage.device)
+    job.input(corpus.root)
+    folder = job.input(model_path(cfg, cfg.model.name))
+    model, vocab, config = load_run(folder, job.device)
     found = mask_heads(
         model,
         corpus,
@@ -23,11 +23,11 @@ def main(cfg, stage):
         folder,
         splits=(cfg.experiment.importance_split, cfg.experiment.split),
         examples=(cfg.experiment.importance_examples, cfg.experiment.pruned_examples),
-        device=stage.device,
+        device=job.device,
         seed=cfg.seed,
     )
-    save_heads(stage.out(f"data/generated/{cfg.experiment.name}/heads.npz"), found)
-    stage.run.metrics({"accuracy": 100 * float(found["whole"][..., 0].mean())})
+    save_heads(job.out(f"data/generated/{cfg.experiment.name}/heads.npz"), found)
+    job.run.metrics({"accuracy": 100 * float(found["whole"][..., 0].mean())})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("metrics")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.measures.analysed import read_study
@@ -19,11 +19,11 @@ def main(cfg, stage):
     )
 
     metrics = {str(name): instantiate(entry) for name, entry in cfg.metrics.items()}
-    with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+    with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
         study = read_study(
-            stage.input(f"{attention_path(cfg)}/attention.h5"),
-            stage.input(language_path(cfg)),
-            stage.input(links_path(cfg, cfg.linker.name)),
+            job.input(f"{attention_path(cfg)}/attention.h5"),
+            job.input(language_path(cfg)),
+            job.input(links_path(cfg, cfg.linker.name)),
             instantiate(cfg.data.reader),
             features,
             experiment=cfg.experiment.name,
@@ -33,9 +33,9 @@ def main(cfg, stage):
         )
         results = results_path(cfg)
         table = run_metrics(
-            metrics, study, stage.out(f"{results}/tables/metrics.csv"), stage.out(f"{results}/metrics.json")
+            metrics, study, job.out(f"{results}/tables/metrics.csv"), job.out(f"{results}/metrics.json")
         )
-    stage.run.metrics(headline(table))
+    job.run.metrics(headline(table))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("vlm_phases")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.studies.vlm_phases.tables import write_study
@@ -12,9 +12,9 @@ def main(cfg, stage):
 
     experiment = cfg.experiment
     wanted = [(model, data) for data in [*experiment.data, *experiment.order] for model in experiment.models]
-    folders = [stage.input(f"{attention_path(cfg)}/{model}-{data}") for model, data in wanted]
+    folders = [job.input(f"{attention_path(cfg)}/{model}-{data}") for model, data in wanted]
     frame, shown = instantiate(cfg.metrics)(folders, experiment.name, cfg.seed)
-    stage.run.metrics(write_study(frame, shown, stage.out(results_path(cfg))))
+    job.run.metrics(write_study(frame, shown, job.out(results_path(cfg))))
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def seed_everything(seed: int) -> None:
 
 
 def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[[], None]]:
-    """Make `function(cfg, stage)` a Hydra program whose configuration is conf/stage/<name>.yaml."""
+    """Make `function(cfg, job)` a Hydra program whose configuration is conf/stage/<name>.yaml."""
 
     def decorate(function: Callable[[DictConfig, Stage], Any]) -> Callable[[], None]:
         errors: list[AtlasError] = []

@@ -30,16 +30,16 @@ class Captions:
         self.name, self.models = name, list(models)
         self.drop_unknown = drop_unknown
 
-    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+    def __call__(self, cfg: Any, job: Stage) -> pd.DataFrame:
         from hydra.utils import instantiate
 
         from attention_atlas.data.generated import read_generated
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
         from attention_atlas.workflow.paths import features_path, generated_path
 
-        with FeaturesFile(stage.input(features_path(cfg)), check_values=False) as features:
+        with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
             corpus = with_regions(instantiate(cfg.data.reader), features)
-        texts = {m: read_generated(stage.input(generated_path(cfg, m))) for m in self.models}
+        texts = {m: read_generated(job.input(generated_path(cfg, m))) for m in self.models}
         if self.drop_unknown:
             texts = {
                 m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}

@@ -24,7 +24,7 @@ class LinkerTable:
             raise AtlasError("conf: table: linkers: there are none; name at least one in the defaults list")
         self.name, self.linkers, self.gold = name, dict(linkers), gold
 
-    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+    def __call__(self, cfg: Any, job: Stage) -> pd.DataFrame:
         from hydra.utils import instantiate
 
         from attention_atlas.language.parse import read_parses
@@ -35,12 +35,12 @@ class LinkerTable:
         from attention_atlas.workflow.paths import features_path, language_path
 
         corpus = instantiate(cfg.data.reader)
-        parses = read_parses(stage.input(language_path(cfg)))
-        gold = read_gold_csv(stage.input(self.gold)) if self.gold else None
+        parses = read_parses(job.input(language_path(cfg)))
+        gold = read_gold_csv(job.input(self.gold)) if self.gold else None
         rows = []
-        with FeaturesFile(stage.input(features_path(cfg))) as features:
+        with FeaturesFile(job.input(features_path(cfg))) as features:
             for config in self.linkers.values():
-                linker = instantiate(config, device=stage.device)
+                linker = instantiate(config, device=job.device)
                 scores = evaluate(parses, corpus, features, linker, gold)
                 base = {"experiment": cfg.experiment.name, "model": linker.name, "data": corpus.name}
                 rows += [{**base, "kind": "link", **row} for row in scores.rows(seed=int(cfg.seed))]

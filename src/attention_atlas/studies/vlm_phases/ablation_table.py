@@ -35,7 +35,7 @@ class Looking:
         self.models, self.blind, self.split, self.prompt = list(models), blind, split, prompt
         self.pictures, self.batch_size, self.name, self.threads = pictures, batch_size, name, threads
 
-    def __call__(self, cfg: Any, stage: Stage) -> pd.DataFrame:
+    def __call__(self, cfg: Any, job: Stage) -> pd.DataFrame:
         from pathlib import Path
 
         from hydra.utils import instantiate
@@ -67,7 +67,7 @@ class Looking:
         references = {image: texts for image, texts in references.items() if image in shown}
 
         def load(model: str) -> Any:
-            return load_vlm(stage.input(model_path(cfg, model)), device=stage.device)
+            return load_vlm(job.input(model_path(cfg, model)), device=job.device)
 
         rows: list[dict[str, Any]] = []
         with cpu_threads(self.threads):

@@ -25,7 +25,7 @@ def with_experiment(cfg: DictConfig, conf: Path = Path("conf")) -> None:
         cfg.experiment = OmegaConf.load(conf / "experiment" / f"{EXPERIMENT}.yaml")
 
 
-def run_dump(cfg: DictConfig, stage: Stage) -> dict[str, Any]:
+def run_dump(cfg: DictConfig, job: Stage) -> dict[str, Any]:
     """Dump `cfg.model` over `cfg.data` into data/attention/vlm_phases/<model>-<data>."""
     from hydra.utils import instantiate
 
@@ -43,17 +43,17 @@ def run_dump(cfg: DictConfig, stage: Stage) -> dict[str, Any]:
             f"run with experiment={EXPERIMENT}"
         )
     corpus = instantiate(cfg.data.reader)
-    folder = stage.input(model_path(cfg, cfg.model.name))
-    inputs: list[str | Path] = [stage.input(corpus.root), folder]
+    folder = job.input(model_path(cfg, cfg.model.name))
+    inputs: list[str | Path] = [job.input(corpus.root), folder]
     if "layer" in cfg.data and Path(cfg.data.layer).is_file():
-        inputs.append(stage.input(cfg.data.layer))
+        inputs.append(job.input(cfg.data.layer))
     with cpu_threads(settings.threads):
         return dump_phases(
-            load_vlm(folder, stage.device),
+            load_vlm(folder, job.device),
             corpus,
             settings,
-            stage.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),
-            stage.work(inputs),
+            job.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),
+            job.work(inputs),
             data=cfg.data.name,
             config_hash=config_hash(cfg),
             seed=cfg.seed,
