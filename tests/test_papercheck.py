@@ -56,7 +56,7 @@ def test_from_missing_to_present(root: Path) -> None:
 
 def test_what_is_wrong_is_said(root: Path) -> None:
     (root / "raw/a.txt").write_text("abcd")
-    assert states(root)[0] == ("wrong", "4 bytes, expected 3; download it anew")
+    assert states(root)[0] == ("wrong", "4 bytes, expected 3; download it again")
     (root / "raw/a.txt").write_text("abd")
     assert states(root)[0][0] == "wrong" and "another content" in states(root)[0][1]
     assert states(root, hashes=False)[0] == ("present", "3 bytes, size right")

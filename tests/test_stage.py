@@ -22,7 +22,7 @@ from attention_atlas.workflow.stage import stage
 @stage("world")
 def main(cfg, job):
     if cfg.seed == 13:
-        raise AtlasError("some.h5: features: has NaN; write it anew")
+        raise AtlasError("some.h5: features: has NaN; write it again")
     if cfg.seed == 14:
         from hydra.utils import instantiate
 

@@ -278,7 +278,7 @@ def test_resuming_goes_on_and_does_not_start_over(tmp_path: Path, features: Feat
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, features: FeaturesFile) -> None:
     train_captioner(config("blind"), corpus(), features, tmp_path / "a", tmp_path / "w")
-    with pytest.raises(AtlasError, match=r"checkpoint.pt: is of another run"):
+    with pytest.raises(AtlasError, match=r"checkpoint.pt: belongs to another run"):
         train_captioner(config("blind", lr=0.02), corpus(), features, tmp_path / "a", tmp_path / "w")
 
 
@@ -315,7 +315,7 @@ def test_bad_run_folders_are_named(tmp_path: Path, features: FeaturesFile) -> No
     train_captioner(config("blind", epochs=1), corpus(), features, folder, tmp_path / "w")
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(AtlasError, match=r"model.safetensors: .*train the model anew"):
+    with pytest.raises(AtlasError, match=r"model.safetensors: .*retrain the model"):
         load_run(folder)
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "vocab.json").write_text('{"schema": "atlas.vocab/1", "words": ["a"]}')

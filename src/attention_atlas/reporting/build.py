@@ -86,7 +86,7 @@ def about(path: Path) -> list[tuple[str, str]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8")).get("about", {})
     except (json.JSONDecodeError, AttributeError):
-        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage anew") from None
+        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage again") from None
     rows = []
     for key, value in values.items():
         if isinstance(value, dict):
@@ -242,7 +242,7 @@ def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         raise AtlasError(f"{png}: no such figure; run the plot stage, or correct conf/report")
     content = png.read_bytes()
     if content[:8] != b"\x89PNG\r\n\x1a\n":
-        raise AtlasError(f"{png}: not a PNG picture; run the plot stage anew")
+        raise AtlasError(f"{png}: not a PNG picture; run the plot stage again")
     return {
         "title": str(entry.get("title", name)),
         "caption": str(entry.get("caption", "")),

@@ -63,7 +63,7 @@ def check_entry(entry: dict[str, Any], root: str | Path = ".", hashes: bool = Tr
     size = path.stat().st_size
     wanted = entry.get("bytes")
     if isinstance(wanted, int) and size != wanted:
-        return Finding(entry, "wrong", f"{size:,} bytes, expected {wanted:,}; download it anew")
+        return Finding(entry, "wrong", f"{size:,} bytes, expected {wanted:,}; download it again")
     digest = entry.get("sha256")
     if digest and hashes and sha256(path) != digest:
         return Finding(entry, "wrong", f"another content than expected (sha256 {digest[:12]}...)")

@@ -51,7 +51,7 @@ class Panel:
                 if name not in result.scores:
                     raise AtlasError(
                         f"cells of {self.model} on {self.data}: {alignment}: no score '{name}', which others "
-                        "have; run the cells anew"
+                        "have; run the cells again"
                     )
         return np.array([[r.scores[name] for r in found[: self.seeds]] for found in self.cells.values()])
 
@@ -84,7 +84,7 @@ class Panel:
                 if sorted(table) != ids:
                     raise AtlasError(
                         f"cells of {self.model} on {self.data}: {alignment}: {metric}: other examples than "
-                        f"those of the first alignment ({len(table)} and {len(ids)}); run the cells anew"
+                        f"those of the first alignment ({len(table)} and {len(ids)}); run the cells again"
                     )
         return ids, np.array([[[t[i] for i in ids] for t in row] for row in tables])
 

@@ -74,7 +74,7 @@ class CellResult:
             for name in ("mass", "chance"):
                 if not -1e-4 <= row[name] <= 1 + 1e-4:
                     raise AtlasError(
-                        f"{where}: grounding: row {i}: {name}: {row[name]} is no share; evaluate anew"
+                        f"{where}: grounding: row {i}: {name}: {row[name]} is no share; evaluate again"
                     )
             if row["top1"] not in (0, 1):
                 raise AtlasError(f"{where}: grounding: row {i}: top1: {row['top1']} is neither 0 nor 1")
@@ -118,12 +118,12 @@ class CellResult:
         try:
             arrays = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise AtlasError(f"{path}: cannot be read ({error}); run the cells anew") from None
+            raise AtlasError(f"{path}: cannot be read ({error}); run the cells again") from None
         shown = []
         for i, row in enumerate(rows):
             _keys(row, SHOWN_KEYS, False, f"{folder / 'shown.json'}: entry {i}")
             if f"{i:03d}.attn" not in arrays:
-                raise AtlasError(f"{path}: {i:03d}.attn: is missing; run the cells anew")
+                raise AtlasError(f"{path}: {i:03d}.attn: is missing; run the cells again")
             grid = tuple(row["grid"]) if row["grid"] else None
             shown.append(
                 Shown(
@@ -140,7 +140,7 @@ class CellResult:
 
 def _finite(value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise AtlasError(f"{where}: {value!r} is no finite number; evaluate anew")
+        raise AtlasError(f"{where}: {value!r} is no finite number; evaluate again")
 
 
 def _keys(row: Mapping[str, Any], known: tuple[str, ...], more: bool, where: str) -> None:

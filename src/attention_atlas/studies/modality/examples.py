@@ -78,7 +78,7 @@ def collect(
             entry["words"] = [t.text for t in study.parses[id_].tokens][: len(target.tokens) - 1]
             if len(source.tokens) != len(entry["words"]) + 1:
                 raise AtlasError(
-                    f"attention of '{name}': example '{id_}': is not over its words; dump it anew"
+                    f"attention of '{name}': example '{id_}': is not over its words; dump it again"
                 )
             entry["models"][name] = np.round(attn_LHTS[:, :, : len(entry["words"])], 4).tolist()
         cross = np.asarray(studies[seen_by].store.read(id_, "cross"))
@@ -121,9 +121,9 @@ def read_examples(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); run the study's metrics anew") from None
+        raise AtlasError(f"{path}: not JSON ({error}); run the study's metrics again") from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise AtlasError(f"{path}: schema: is not {SCHEMA}; run the study's metrics anew")
+        raise AtlasError(f"{path}: schema: is not {SCHEMA}; run the study's metrics again")
     for caption in content["captions"]:
         caption["models"] = {name: np.array(values) for name, values in caption["models"].items()}
     return content

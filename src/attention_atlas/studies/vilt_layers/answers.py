@@ -38,7 +38,7 @@ def read_answers(folder: str | Path) -> list[str]:
         raise AtlasError(f"{path}: no such file; train the model on questions (dvc repro)")
     value = json.loads(path.read_text(encoding="utf-8"))
     if value.get("schema") != "atlas.vqa/1":
-        raise AtlasError(f"{path}: schema: is not atlas.vqa/1; train the model anew")
+        raise AtlasError(f"{path}: schema: is not atlas.vqa/1; retrain the model")
     return [text({"answers": a}, "answers", str(path)) for a in value["answers"]]
 
 

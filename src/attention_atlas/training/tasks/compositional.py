@@ -187,7 +187,7 @@ class Questions:
             for example in self.examples:
                 if example.image_id not in seen.features:
                     raise AtlasError(
-                        f"features: image '{example.image_id}' is missing; run the features stage anew"
+                        f"features: image '{example.image_id}' is missing; run the features stage again"
                     )
 
     def __len__(self) -> int:
