@@ -15,7 +15,7 @@ def main(cfg, job):
 
     cells, passed_over = plan(cfg)
     if passed_over:
-        print(f"passed over: {passed_over}")
+        print(f"skipped: {passed_over}")
     task = build_task(cfg)
     inputs = [cfg.data.root, *getattr(task, "inputs", [])]
     layer = str(cfg.data.get("layer", ""))
