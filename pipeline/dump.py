@@ -1,4 +1,4 @@
-"""Run a trained model over the examples and keep where it attends (attention.h5, statistics.h5)."""
+"""Run a trained model over the examples and save its attention (attention.h5, statistics.h5)."""
 
 from attention_atlas.workflow.stage import stage
 
@@ -21,7 +21,7 @@ def main(cfg, job):
     from attention_atlas.workflow.paths import attention_path, features_path, model_path
     from attention_atlas.workflow.stage import config_hash
 
-    # Which back end a kind got, and why.
+    # Log which back end each kind uses, and why.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
     corpus = instantiate(cfg.data.reader)

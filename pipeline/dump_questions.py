@@ -1,4 +1,4 @@
-"""Capture attention over questions: statistics of many (statistics.h5), whole matrices of a few
+"""Capture attention over questions: statistics of many (statistics.h5), full matrices of a few
 (attention.h5).
 """
 

@@ -1,4 +1,4 @@
-"""Let a trained model write: one text per picture of the analysed split (JSON lines)."""
+"""Generate one text per picture of the analysed split with a trained model (JSON lines)."""
 
 from attention_atlas.workflow.stage import stage
 

@@ -1,4 +1,4 @@
-"""What the answers lose without each head, and as more and more heads are pruned (<experiment>/heads.npz)."""
+"""Accuracy and loss without each head, and as more and more heads are pruned (<experiment>/heads.npz)."""
 
 from attention_atlas.workflow.stage import stage
 

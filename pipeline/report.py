@@ -1,4 +1,4 @@
-"""One page for all studies: each paper number beside ours, tables, figures."""
+"""One page for all studies: the papers' numbers next to ours, tables, figures."""
 
 from typing import Any
 

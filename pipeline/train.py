@@ -21,7 +21,7 @@ def main(cfg, job):
         return
     accumulate = run_config(cfg)[1]["loop"].get("accumulate", 1)
     count = process_count(accumulate, job.device, 1 if job.beside_others else cfg.workers)
-    with processes(count) as together:  # they start while this one checks what it reads
+    with processes(count) as together:  # they start while this process checks its inputs
         task = build_task(cfg)
         corpus = instantiate(cfg.data.reader)
         inputs = [job.input(corpus.root), *map(job.input, getattr(task, "inputs", []))]

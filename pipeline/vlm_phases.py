@@ -1,4 +1,4 @@
-"""Metrics of the vision LLMs' phases from their dumps: tables, phases, and samples to show."""
+"""Metrics of the phases of vision LLMs from their dumps: tables, phases, and samples for figures."""
 
 from attention_atlas.workflow.stage import stage
 

@@ -1,4 +1,4 @@
-"""Render an synthetic world: pictures, what is in them, texts about them."""
+"""Render a synthetic world: pictures, their annotated scenes, and texts about them."""
 
 import os
 

@@ -59,7 +59,7 @@ def test_what_is_wrong_is_said(root: Path) -> None:
     assert states(root)[0] == ("wrong", "4 bytes, expected 3; download it again")
     (root / "raw/a.txt").write_text("abd")
     assert states(root)[0][0] == "wrong" and "unexpected content" in states(root)[0][1]
-    assert states(root, hashes=False)[0] == ("present", "3 bytes, size right")
+    assert states(root, hashes=False)[0] == ("present", "3 bytes, size correct")
     assert states(root)[1] == ("wrong", "0 files, expected 2")
 
 

@@ -315,7 +315,7 @@ def test_bad_run_folders_are_named(tmp_path: Path, features: FeaturesFile) -> No
     train_captioner(config("blind", epochs=1), corpus(), features, folder, tmp_path / "w")
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(AtlasError, match=r"model.safetensors: .*retrain the model"):
+    with pytest.raises(AtlasError, match=r"model.safetensors: .*train the model"):
         load_run(folder)
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "vocab.json").write_text('{"schema": "atlas.vocab/1", "words": ["a"]}')
