@@ -16,7 +16,7 @@ TASK, EXPERIMENT = "vlm", "vlm_phases"
 
 
 def with_experiment(cfg: DictConfig, conf: Path = Path("conf")) -> None:
-    """Vision LLMs belong to one study: a command line that names only the model gets its settings."""
+    """Vision LLMs belong to one study: use its settings if the command line names only the model."""
     from omegaconf import OmegaConf, open_dict
 
     if cfg.experiment.name == EXPERIMENT:
@@ -39,7 +39,7 @@ def run_dump(cfg: DictConfig, job: Stage) -> dict[str, Any]:
     settings = instantiate(cfg.experiment.dump)
     if not isinstance(settings, PhasesDump):
         raise ConfigError(
-            f"conf/experiment/{cfg.experiment.name}.yaml: dump: is no dump of a vision LLM; "
+            f"conf/experiment/{cfg.experiment.name}.yaml: dump: is not a dump of a vision LLM; "
             f"run with experiment={EXPERIMENT}"
         )
     corpus = instantiate(cfg.data.reader)
