@@ -1,9 +1,9 @@
-"""A large language model's layers with random weights: plain, captured, and the eager way.
+"""Layers of a large language model with random weights: plain, with capture, and with eager attention.
 
     python benchmarks/capture_large.py --layers 1 4 --lengths 640 2048
     python benchmarks/capture_large.py --device cuda --dtype bfloat16 --shape 13B --largest
 
-Statistics in every way but plain: mass of 8 groups and entropy, every layer, head and query.
+All ways except plain compute statistics: mass of 8 groups and entropy for every layer, head and query.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def ways(model: Any, length: int) -> dict[str, Any]:
     def captured(backend: str) -> Any:
         def run() -> None:
             implementation("sdpa")
-            # Without the checks of the first pass: the steady state is what is measured.
+            # Without the checks of the first pass: measure the steady state.
             capture = Capture(model, ["mass", "entropy"], groups=groups, backend=backend, check=False)
             capture(input_ids=ids)
 
@@ -106,7 +106,7 @@ def nnsight_way(model: Any, ids: torch.Tensor, member: torch.Tensor, implementat
 
 
 def largest(shape: str, device: str, dtype: torch.dtype) -> None:
-    """The longest input, in steps of 1.5, that each way survives."""
+    """The longest input, in steps of 1.5, that fits into memory for each way."""
     model = build(shape, 1, device, dtype)
     for name in ways(model, 16):
         length, survived = 512, 0

@@ -1,4 +1,4 @@
-"""Small models, where the cost of every extra call counts: ViLT base and the mini captioner.
+"""Small models, where the overhead of every call counts: ViLT base and the mini captioner.
 
 python benchmarks/capture_small.py
 """

@@ -1,6 +1,6 @@
 """Time and memory of whole forward passes: one process, alternating, medians.
 
-On a machine that others use, wall time says little: the CPU time of one thread (`--threads 1`) counts.
+On a shared machine wall time is unreliable: use the CPU time of one thread (`--threads 1`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 @dataclass
 class Cost:
-    """Medians: wall seconds, CPU seconds of all threads, MiB above what was held before the call."""
+    """Medians: wall seconds, CPU seconds of all threads, MiB above the memory before the call."""
 
     wall: float
     cpu: float
@@ -24,7 +24,7 @@ class Cost:
 
 
 def alternate(ways: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, Cost]:
-    """Every way once per round, the order turning by one, after one warm-up of all."""
+    """Run every way once per round, with rotating order, after one warm-up of all."""
     found: dict[str, list[Cost]] = {name: [] for name in ways}
     names = list(ways)
     for turn in range(rounds + 1):
@@ -63,7 +63,7 @@ def _status(field: str) -> float:
 
 
 def print_table(title: str, costs: dict[str, Cost]) -> None:
-    """Markdown; the first row is what others are compared with."""
+    """Print as Markdown; the first row is the reference."""
     print(f"\n{title}\n")
     print("| way | CPU s | × plain | wall s | peak extra MiB | × plain |\n|---|---|---|---|---|---|")
     plain = next(iter(costs.values()))

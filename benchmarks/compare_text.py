@@ -1,11 +1,11 @@
-"""Set the text of a rendered world beside the real Tell-Me-More text, number by number.
+"""Compare the text of a rendered world with the real Tell-Me-More text, number by number.
 
     python benchmarks/compare_text.py --corpus data/synthetic/rooms --tell-me-more path/to/tell_me_more
 
 `--tell-me-more` is the folder of the public repository's `data/` (`sequences.csv`, tab-separated, and
 `splits.json`); without it only the corpus is described. Both texts go through the same parser, so its errors
-weigh on both sides; the gold numbers of the corpus stand in a column of their own. The paper ("Attention as
-Grounding") has 196 noun phrases in 10 paragraphs and 1,260 relations in (we assume) 441 paragraphs.
+affect both; the gold numbers of the corpus are in a separate column. The paper ("Attention as Grounding") has
+196 noun phrases in 10 paragraphs and 1,260 relations in (we assume) 441 paragraphs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import Parse
 
 TAGS = ("NOUN", "DET", "ADP", "PUNCT", "ADJ", "VERB", "PRON", "AUX", "CCONJ", "NUM", "ADV")
-SAME_TOKENS = 10_000  # the type-token ratio falls with length, so both texts are cut to the same
+SAME_TOKENS = 10_000  # the type-token ratio falls with length, so both texts are cut to the same length
 TOLERANCE = 0.25
 PAPER = {"noun phrases": 19.6, "relations": 1260 / 441}
 Table = dict[str, float]

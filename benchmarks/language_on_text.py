@@ -4,7 +4,7 @@
 
 Prints counts beside the paper's ("Attention as Grounding": 1,015 region, 239 direction and 6 distance
 relations in 441 paragraphs; 196 noun phrases in ten) and, for rooms, precision and recall against gold.
-A corpus whose folder is absent is left out; `make paper-check` says where Tell-Me-More comes from.
+A corpus whose folder is missing is skipped; `make paper-check` shows where to get Tell-Me-More.
 compare_text.py compares the style of both texts.
 """
 

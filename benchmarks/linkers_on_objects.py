@@ -1,8 +1,8 @@
-"""What linkers make of words alone: regions are exactly a world's objects, named correctly.
+"""Linkers on ideal regions: regions are exactly a world's objects, named correctly.
 
     python benchmarks/linkers_on_objects.py --corpus data/synthetic/rooms [--split test] [--linkers NAME ...]
 
-Prints mAP and accuracy of each linker of conf/linker/, with intervals and chance. Table 2 of the report has
+Prints mAP and accuracy of each linker of conf/linker/, with intervals and chance. Table 2 of the report uses
 the regions and names of the features stage instead, with their errors.
 """
 

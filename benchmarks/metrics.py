@@ -1,11 +1,12 @@
-"""The metrics of study 1 against a plain per-word Python loop: same numbers, how much faster.
+"""The metrics of study 1 against a plain per-word Python loop: check that numbers agree, and measure the
+speed-up.
 
     python -m benchmarks.metrics --examples 250 --looped 2
 
 A synthetic test split (random attention, made-up parses and links of realistic size) goes through
-attention.h5. All metrics run over it once; the loop runs over `--looped` of its examples, all heads, and
-both must agree there on every number. The ratio of their times is what
-vectorising gains; the file is read alike by both and left out of it.
+attention.h5. All metrics run over it once; the loop runs over `--looped` of its examples, all heads, and both
+must agree on every number. The ratio of their times is the speed-up of vectorisation; it excludes reading the
+file, which both do alike.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def run(
         looped(few, lists=True)
         lists = time.perf_counter() - began
         difference = compare(measure_all(metrics(), few), loop)
-    # Both ways read the file alike; what vectorising gains is in what follows.
+    # Both ways read the file alike; vectorisation speeds up only what follows.
     each = (fast - reading) / examples
     return {
         "fast": fast,
@@ -225,9 +226,9 @@ def main() -> None:
     r = run(a.examples, a.looped, a.sentences, a.layers, a.heads, a.regions)
     heads = a.layers * a.heads
     print(f"{a.examples} paragraphs x {heads} heads x 2 kinds, all metrics with chance and intervals:")
-    print(f"{r['fast']:.1f} s, of which reading the file {r['reading']:.1f} s")
+    print(f"{r['fast']:.1f} s, including {r['reading']:.1f} s to read the file")
     print(f"without reading, per paragraph: {1000 * r['each']:.1f} ms; plain loop {1000 * r['loop']:.0f} ms")
-    print(f"{r['ratio']:.0f} times faster than the loop, {r['ratio_lists']:.0f} times than it is over lists")
+    print(f"{r['ratio']:.0f} times faster than the loop, {r['ratio_lists']:.0f} times than over lists")
     print(f"{r['numbers']} numbers differ by at most {r['difference']:.1e}")
 
 

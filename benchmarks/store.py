@@ -40,7 +40,7 @@ def plain_ways() -> dict[str, dict[str, Any]]:
 
 
 def median(function: Callable[[], Any]) -> tuple[float, float]:
-    """(CPU, wall) seconds, medians. On a machine that others use the CPU seconds are what counts."""
+    """(CPU, wall) seconds, medians. On a shared machine, rely on the CPU seconds."""
     times = []
     for _ in range(ROUNDS):
         wall, cpu = time.perf_counter(), time.process_time()

@@ -1,8 +1,8 @@
-"""Seconds per update of the mini models, one thread: freed memory given back to the system or kept.
+"""Seconds per update of the mini models, one thread: freed memory returned to the system or kept.
 
-    python benchmarks/training_memory.py               # where worlds and features have been made
+    python benchmarks/training_memory.py               # after worlds and features are built
 
-A process of its own for each measurement, as the choice cannot be taken back; the ways alternate, medians.
+A separate process for each measurement, as the choice cannot be undone; alternating, medians.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def one(line: str, way: str) -> None:
 def main() -> None:
     from training_processes import MODELS
 
-    parser = argparse.ArgumentParser(description="Freed memory given back or kept, in seconds per update.")
+    parser = argparse.ArgumentParser(description="Freed memory returned or kept, in seconds per update.")
     parser.add_argument(
-        "models", nargs="*", default=(*MODELS, *MORE), help="what a train stage is called with"
+        "models", nargs="*", default=(*MODELS, *MORE), help="Hydra overrides of a train stage"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)

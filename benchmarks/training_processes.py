@@ -1,9 +1,9 @@
 """Seconds per update of the mini models: threads of one process against processes of one thread.
 
-    python benchmarks/training_processes.py               # where worlds and features have been made
+    python benchmarks/training_processes.py               # after worlds and features are built
     python benchmarks/training_processes.py "experiment=vilt_layers data=rooms_questions model=vilt train=vqa"
 
-All ways learn from the same pictures per update; prints the ratios to one process with all threads.
+All ways train on the same pictures per update; prints the ratios to one process with all threads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages have it
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the stages
 
 MODELS = (
     "experiment=grounding data=rooms model=object_relation train=captioning",
@@ -30,7 +30,7 @@ WARM, TIMED = 5, 25  # updates
 
 
 def seconds_per_update(cfg: Any, parts: int, threads: int, join: Callable[[], None]) -> float:
-    """`parts`: into how many batches an update is cut."""
+    """`parts`: number of batches per update."""
     from contextlib import nullcontext
 
     import torch
@@ -66,7 +66,7 @@ def seconds_per_update(cfg: Any, parts: int, threads: int, join: Callable[[], No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Threads against processes, in seconds per update.")
-    parser.add_argument("models", nargs="*", default=MODELS, help="what a train stage is called with")
+    parser.add_argument("models", nargs="*", default=MODELS, help="Hydra overrides of a train stage")
     models = parser.parse_args().models
 
     from hydra import compose, initialize_config_dir

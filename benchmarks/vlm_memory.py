@@ -2,10 +2,10 @@
 
 python benchmarks/vlm_memory.py
 
-Each length runs in a process of its own. `extra` is the peak above the model itself while all of figures 2
-to 4 are measured on one sample (logit lens on S − 64 visual tokens, both ways; unit sums; three rows of
-norm-based attention). Beside it what the usual forms would take: all hidden states and all attention
-matrices of the layers run here, and the (H,S,S,D) tensor of norm-based attention of one layer.
+Each length runs in a separate process. `extra` is the peak above the model itself while everything for
+figures 2 to 4 is measured on one sample (logit lens on S − 64 visual tokens, both ways; unit sums; three rows
+of norm-based attention). The other columns show what the usual approaches would need: all hidden states and
+all attention matrices of the layers run here, and the (H,S,S,D) tensor of norm-based attention of one layer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHAPE = dict(
 
 
 def peak() -> float:
-    """MiB, of this process so far."""
+    """MiB of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -64,7 +64,7 @@ def once(length: int, layers: int, device: str, dtype: str) -> dict[str, float]:
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     short = [["bos", "image", "text", "text"]]
-    measure(loaded, inputs(4), short, [(3, 4)])  # whatever the libraries keep for themselves
+    measure(loaded, inputs(4), short, [(3, 4)])  # warm-up: memory that the libraries keep
     cuda = device.startswith("cuda")
     if cuda:
         torch.cuda.reset_peak_memory_stats()

@@ -4,5 +4,6 @@ metrics, plot, report."""
 import sys
 from pathlib import Path
 
-# A copy of the repository (dvc exp run --temp, a smoke run) must use its own code, not the installed one.
+# A copy of the repository (dvc exp run --temp, a smoke run) must import its own code, not the installed
+# package.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))

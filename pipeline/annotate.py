@@ -4,13 +4,13 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("annotate")
-def main(cfg, stage):
+def main(cfg, job):
     from pathlib import Path
 
     from hydra.utils import instantiate
 
     annotator = instantiate(cfg.data.annotator)
-    annotator(Path(stage.input(cfg.data.root)), out=stage.out(cfg.data.layer), seed=cfg.seed)
+    annotator(Path(job.input(cfg.data.root)), out=job.out(cfg.data.layer), seed=cfg.seed)
 
 
 if __name__ == "__main__":

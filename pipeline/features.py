@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("features")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.regions.features_file import FeaturesFile
@@ -12,15 +12,15 @@ def main(cfg, stage):
 
     corpus = instantiate(cfg.data.reader)
     source = instantiate(cfg.features)
-    out = stage.out(features_path(cfg))
+    out = job.out(features_path(cfg))
     source.extract(
         corpus,
         out=out,
-        work=stage.work([stage.input(corpus.root)]),
-        device=stage.device,
+        work=job.work([job.input(corpus.root)]),
+        device=job.device,
     )
     with FeaturesFile(out, check_values=False) as features:
-        stage.run.metrics({"images": len(features), "skipped images": len(features.skipped)})
+        job.run.metrics({"images": len(features), "skipped images": len(features.skipped)})
 
 
 if __name__ == "__main__":

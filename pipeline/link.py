@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("link")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.language.links import write_links
@@ -14,12 +14,12 @@ def main(cfg, stage):
     from attention_atlas.workflow.paths import features_path, language_path, links_path
 
     corpus = instantiate(cfg.data.reader)
-    parses = read_parses(stage.input(language_path(cfg)))
-    linker = instantiate(cfg.linker, device=stage.device)
-    with FeaturesFile(stage.input(features_path(cfg))) as features:
+    parses = read_parses(job.input(language_path(cfg)))
+    linker = instantiate(cfg.linker, device=job.device)
+    with FeaturesFile(job.input(features_path(cfg))) as features:
         links = link_corpus(parses, corpus, features, linker)
-    write_links(stage.out(links_path(cfg, cfg.linker.name)), links)
-    stage.run.metrics({"linked phrases": sum(len(row.links) for row in links)})
+    write_links(job.out(links_path(cfg, cfg.linker.name)), links)
+    job.run.metrics({"linked phrases": sum(len(row.links) for row in links)})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("parse")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.language.parse import parse_texts, write_parses
@@ -17,8 +17,8 @@ def main(cfg, stage):
         model=cfg.language.model,
         nesting=cfg.language.nesting,
     )
-    write_parses(stage.out(language_path(cfg)), parses)
-    stage.run.metrics(
+    write_parses(job.out(language_path(cfg)), parses)
+    job.run.metrics(
         {
             "paragraphs": len(parses),
             "noun phrases per paragraph": sum(len(p.phrases) for p in parses) / max(len(parses), 1),

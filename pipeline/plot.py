@@ -4,15 +4,15 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("plot")
-def main(cfg, stage):
+def main(cfg, job):
     from attention_atlas.plotting.draw import draw_all
     from attention_atlas.workflow.paths import results_path
 
-    out = stage.out(f"{results_path(cfg)}/figures")
-    table = stage.input(f"{results_path(cfg)}/tables/metrics.csv")
+    out = job.out(f"{results_path(cfg)}/figures")
+    table = job.input(f"{results_path(cfg)}/tables/metrics.csv")
     for path in draw_all(cfg.figure, table, out, workers=cfg.workers, profile=cfg.profile):
         if path.suffix == ".png":
-            stage.run.artifact(path)
+            job.run.artifact(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One page for all studies: each paper number beside ours, tables, figures."""
+"""One page for all studies: the papers' numbers next to ours, tables, figures."""
 
 from typing import Any
 
@@ -6,17 +6,17 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("report")
-def main(cfg, stage):
+def main(cfg, job):
     from pathlib import Path
 
     from omegaconf import OmegaConf
 
     from attention_atlas.reporting.build import build_report
 
-    out = stage.out("results/report.html")
+    out = job.out("results/report.html")
     reports: Any = OmegaConf.to_container(cfg.reports, resolve=True)
     build_report(reports, Path("results"), out, profile=cfg.profile)
-    stage.run.artifact(out)
+    job.run.artifact(out)
 
 
 if __name__ == "__main__":

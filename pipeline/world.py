@@ -1,4 +1,4 @@
-"""Render an synthetic world: pictures, what is in them, texts about them."""
+"""Render a synthetic world: pictures, their annotated scenes, and texts about them."""
 
 import os
 
@@ -6,15 +6,15 @@ from attention_atlas.workflow.stage import stage
 
 
 @stage("world")
-def main(cfg, stage):
+def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.synthetic.build import build_world
 
     build_world(
         instantiate(cfg.data.world),
-        out=stage.out(cfg.data.root),
-        work=stage.work([]),
+        out=job.out(cfg.data.root),
+        work=job.work([]),
         sizes=dict(cfg.data.sizes),
         seed=cfg.seed,
         workers=cfg.workers or os.cpu_count() or 1,

@@ -1,4 +1,4 @@
-"""Sweeps over models and alignments: what composes, what is passed over and why, what is done already."""
+"""Sweeps over models and alignments: what composes, what is skipped and why, what is already done."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_senseless_jobs_are_passed_over_with_one_line(capsys: pytest.CaptureFixt
     cfg = composed("model=vilt", "alignment=dot")
     assert passed_over(cfg, in_sweep=True)
     assert capsys.readouterr().out.strip() == (
-        "passed over: model vilt: no part of this study; conf/trained/alignment/ has no vilt.yaml"
+        "skipped: model vilt: not part of this study; conf/trained/alignment/ has no vilt.yaml"
     )
-    with pytest.raises(ConfigError, match="no part of this study"):
+    with pytest.raises(ConfigError, match="not part of this study"):
         passed_over(cfg, in_sweep=False)
     blind = composed("model=mac_blind", "alignment=cosine")
     assert passed_over(blind, in_sweep=True)
@@ -82,7 +82,7 @@ def test_a_done_job_is_known_by_its_digest(tmp_path: Path, capsys: pytest.Captur
     out, work = tmp_path / "out", tmp_path / "work" / "0123"
     assert not is_done(out, work)
     mark_done(out, work)
-    assert is_done(out, work) and "trained already" in capsys.readouterr().out
+    assert is_done(out, work) and "already trained" in capsys.readouterr().out
     assert not is_done(out, work.with_name("4567")), "another configuration, code or input"
 
 

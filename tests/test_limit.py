@@ -102,7 +102,7 @@ def test_wrong_limits_are_named(configurations: dict[str, Any]) -> None:
     cfg = next(iter(configurations.values()))
     for wrong, words in (
         ({"steps": 0}, "limit.steps: must be at least 1"),
-        ({"width": 32}, "no multiple of 24"),
+        ({"width": 32}, "must be a multiple of 24"),
     ):
         cut = cfg.copy()
         cut["limit"] = LIMIT | wrong

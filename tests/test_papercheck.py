@@ -48,7 +48,7 @@ def test_from_missing_to_present(root: Path) -> None:
     (root / "raw/folder/2.png").write_text("")
     (root / "raw/extra.txt").write_text("12")
     assert states(root) == [
-        ("present", "3 bytes, size and hash right"),
+        ("present", "3 bytes, size and hash correct"),
         ("present", "2 files"),
         ("present", "2 bytes, not checked"),
     ]
@@ -56,10 +56,10 @@ def test_from_missing_to_present(root: Path) -> None:
 
 def test_what_is_wrong_is_said(root: Path) -> None:
     (root / "raw/a.txt").write_text("abcd")
-    assert states(root)[0] == ("wrong", "4 bytes, expected 3; download it anew")
+    assert states(root)[0] == ("wrong", "4 bytes, expected 3; download it again")
     (root / "raw/a.txt").write_text("abd")
-    assert states(root)[0][0] == "wrong" and "another content" in states(root)[0][1]
-    assert states(root, hashes=False)[0] == ("present", "3 bytes, size right")
+    assert states(root)[0][0] == "wrong" and "unexpected content" in states(root)[0][1]
+    assert states(root, hashes=False)[0] == ("present", "3 bytes, size correct")
     assert states(root)[1] == ("wrong", "0 files, expected 2")
 
 
@@ -74,7 +74,7 @@ def test_the_report(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "disk: 1.5 GB, GPU memory: none",
         "[optional] raw/extra.txt",
         "training: disk: unknown, GPU memory: 24 GB",
-        "1 of 3 entries need nothing, 2 need you.",
+        "1 of 3 entries are in order, 2 need action.",
     ):
         assert part in text, part
     assert text.index("one\n") < text.index("two\n")

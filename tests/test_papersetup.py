@@ -47,11 +47,11 @@ def row(values: list[Any], **entry: Any) -> Row:
 
 def test_a_difference_needs_a_reason_and_a_reason_a_difference() -> None:
     assert row([128]).problem() == ""
-    assert "the paper has 128, here is 64: say why" in row([64]).problem()
-    assert "here is 128 / 64" in row([128, 64]).problem()
-    assert "here is not a setting" in row([]).problem()
+    assert "the paper has 128, ours is 64: explain it" in row([64]).problem()
+    assert "ours is 128 / 64" in row([128, 64]).problem()
+    assert "ours is not a setting" in row([]).problem()
     assert row([64], reason="memory").problem() == ""
-    assert "explains no difference" in row([128], reason="memory").problem()
+    assert "no difference to give a reason" in row([128], reason="memory").problem()
     assert row(["large"], same="large").problem() == "" and row([128], same=64).problem()
 
 

@@ -188,7 +188,7 @@ def test_a_table_that_no_row_fits_is_an_error_unless_its_absence_is_explained(re
     table = {"title": "T", "table": "captions", "columns": [{"label": "c", "where": {}}]}
     table["rows"] = [{"label": "ours", "models": ["none"], "paper": ["7.77"]}]
     wrong = {"grounding": spec | {"tables": [table]}}
-    with pytest.raises(AtlasError, match="T: no row of table 'captions' fits"):
+    with pytest.raises(AtlasError, match="T: no row of table 'captions' matches"):
         build_report(wrong, results, tmp_path / "page.html")
     absent = table | {"table": "gold", "absent": "Supply a gold file."}
     build_report({"grounding": spec | {"tables": [absent]}}, results, tmp_path / "page.html")
@@ -240,12 +240,18 @@ def test_picks(results):
         ({"experiment": "nothing"}, "nothing: no such folder"),
         ({"figures": [{"file": "fig9"}]}, r"fig9\.png: no such figure"),
         ({"headlines": [{"name": "x", "table": "metrcs"}]}, "table 'metrcs'"),
-        ({"headlines": [{"name": "x", "table": "captions", "where": {"metric": "BLEU-9"}}]}, "x: 0 rows fit"),
-        ({"headlines": [{"name": "x", "table": "captions", "where": {"metric": "BLEU-1"}}]}, "x: 2 rows fit"),
+        (
+            {"headlines": [{"name": "x", "table": "captions", "where": {"metric": "BLEU-9"}}]},
+            "x: 0 rows match",
+        ),
+        (
+            {"headlines": [{"name": "x", "table": "captions", "where": {"metric": "BLEU-1"}}]},
+            "x: 2 rows match",
+        ),
         ({"headlines": [{"name": "x", "table": "captions", "where": {"layer": 1}}]}, "no column 'layer'"),
         ({"headlines": [{"name": "x", "table": "captions", "pick": "best"}]}, "pick: 'best'"),
         ({"headlines": [{"name": "x"}]}, "x: table: missing"),
-        ({"summaries": [{"title": "s", "table": "metrics", "where": {"metric": "no"}}]}, "s: no rows fit"),
+        ({"summaries": [{"title": "s", "table": "metrics", "where": {"metric": "no"}}]}, "s: no rows match"),
     ],
 )
 def test_faults_are_named_in_one_line(results, change, message):
@@ -264,7 +270,7 @@ def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
     with pytest.raises(ConfigError, match="no study"):
         build_report({}, results, tmp_path / "r.html")
     (tmp_path / "grounding").mkdir()
-    with pytest.raises(AtlasError, match="holds no tables"):
+    with pytest.raises(AtlasError, match="contains no tables"):
         build_report({"grounding": spec}, tmp_path, tmp_path / "r.html")
     (tmp_path / "metrics.json").write_text("[")
     with pytest.raises(AtlasError, match="not a summary"):
@@ -274,7 +280,7 @@ def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
 def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
     columns = [{"label": "B", "where": {"metric": "BLEU-1"}}, {"label": "N", "where": {"metric": "BLEU-9"}}]
     table = {"title": "T", "table": "captions", "columns": columns, "rows": [{"models": ["blind"]}]}
-    with pytest.raises(AtlasError, match="T, blind, N: 0 rows fit"):
+    with pytest.raises(AtlasError, match="T, blind, N: 0 rows match"):
         build_report({"g": {"experiment": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
     sparse = {"experiment": "grounding", "tables": [table | {"sparse": True}]}
     build_report({"g": sparse}, results, tmp_path / "r.html")
@@ -283,7 +289,7 @@ def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
     # A table without any number of ours is a fault, whichever of the conditions nothing fits.
     for where in ({"metric": "BLEU-9"}, {"kind": "nothing", "metric": "BLEU-1", "condition": "x"}):
         nothing = table | {"sparse": True, "columns": [{"label": "N", "where": where}]}
-        with pytest.raises(AtlasError, match="no row of table 'captions' fits"):
+        with pytest.raises(AtlasError, match="no row of table 'captions' matches"):
             build_report(
                 {"g": {"experiment": "grounding", "tables": [nothing]}}, results, tmp_path / "r.html"
             )

@@ -88,9 +88,9 @@ def test_a_value_without_an_interval_is_decided_by_its_p_value() -> None:
         ({"greater_then": 0}, "x: claim: unknown 'greater_then'; did you mean 'greater_than'"),
         (
             {"greater_than": "lowe"},
-            "x: claim: 'lowe' is neither a number nor a known name; did you mean 'low'",
+            "x: claim: 'lowe' is neither a number nor the name of an entry; did you mean 'low'",
         ),
-        ({"greater_than": True}, "'True' is neither a number nor a known name"),
+        ({"greater_than": True}, "'True' is neither a number nor the name of an entry"),
         ({"found_in_resamples": 5}, "5 is not in 50 to 100 %"),
         ("greater", "give one of greater_than, less_than"),
         ({"greater_than": 0, "less_than": 1}, "give one of greater_than, less_than"),

@@ -20,14 +20,14 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.workflow.stage import stage
 
 @stage("world")
-def main(cfg, stage):
+def main(cfg, job):
     if cfg.seed == 13:
-        raise AtlasError("some.h5: features: has NaN; write it anew")
+        raise AtlasError("some.h5: features: has NaN; write it again")
     if cfg.seed == 14:
         from hydra.utils import instantiate
 
         instantiate({"_target_": "attention_atlas.data.corpus.read_corpus", "root": "nowhere"})
-    print("ran with seed", cfg.seed, "on", stage.device, "out", stage.out("data/x"))
+    print("ran with seed", cfg.seed, "on", job.device, "out", job.out("data/x"))
 
 if __name__ == "__main__":
     main()

@@ -22,8 +22,8 @@ PROBE = """
 from attention_atlas.workflow.stage import stage
 
 @stage("world")
-def main(cfg, stage):
-    stage.run.metrics({"seed squared": cfg.seed**2, "undefined": float("nan")})
+def main(cfg, job):
+    job.run.metrics({"seed squared": cfg.seed**2, "undefined": float("nan")})
 
 if __name__ == "__main__":
     main()

@@ -278,7 +278,7 @@ def test_resuming_goes_on_and_does_not_start_over(tmp_path: Path, features: Feat
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, features: FeaturesFile) -> None:
     train_captioner(config("blind"), corpus(), features, tmp_path / "a", tmp_path / "w")
-    with pytest.raises(AtlasError, match=r"checkpoint.pt: is of another run"):
+    with pytest.raises(AtlasError, match=r"checkpoint.pt: belongs to another run"):
         train_captioner(config("blind", lr=0.02), corpus(), features, tmp_path / "a", tmp_path / "w")
 
 

@@ -120,7 +120,7 @@ def test_context_of_the_planted_dump(tmp_path: Path) -> None:
     with Dump(planted(tmp_path)) as dump:
         rows, _ = ContextRows()(dump, 0)
         normed, phases = ContextRows(final_norm=True)(dump, 0)
-        with pytest.raises(ConfigError, match="text: 'captions' is no group; did you mean 'caption'"):
+        with pytest.raises(ConfigError, match="text: 'captions' is not a group; did you mean 'caption'"):
             ContextRows(text=["captions"])(dump, 0)
     found, behind = table(rows), table(normed)
     for layer in range(LAYERS + 1):

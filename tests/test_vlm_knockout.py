@@ -133,7 +133,7 @@ def test_windows() -> None:
     names = [b.name for b in windows(["text → image"], 4, 2)]
     assert names == [f"text → image | {w}" for w in ("0-1", "1-2", "2-3", "0-3")]
     assert [b.name for b in windows(["image → image"], 4, 4)] == ["image → image | 0-3"]
-    with pytest.raises(ConfigError, match="'text → imge' is no block; did you mean 'text → image'"):
+    with pytest.raises(ConfigError, match="'text → imge' is not a block; did you mean 'text → image'"):
         windows(["text → imge"], 4, 2)
     with pytest.raises(ConfigError, match="the model has 4 layers"):
         windows(["text → image"], 4, 5)

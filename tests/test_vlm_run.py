@@ -126,7 +126,7 @@ def test_order_shows_every_picture_before_any_twice(tmp_path: Path) -> None:
 
 
 def test_errors_name_field_and_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="samples: 'lense' is no analysis; did you mean 'lens'"):
+    with pytest.raises(ConfigError, match="samples: 'lense' is unknown; did you mean 'lens'"):
         PhasesDump({"lense": 3})
     with pytest.raises(ConfigError, match="batch_size: must be at least 1"):
         PhasesDump({"lens": 3}, batch_size=0)

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class CaptioningDump:
-    """split: which examples; examples: at most so many, the first by id (0: all).
+    """split: which examples; examples: maximum number, the first by id (0: all).
 
     Axes: target [w1..wn, EOS], source [BOS, w1..wn], region (the valid regions of the image, described by
-    attribute and label). Words are those of the text, also where the model's vocabulary has UNK for them.
+    attribute and label). Words are those of the text, even where the model sees UNK.
     """
 
     split: str = "test"
@@ -46,7 +46,7 @@ class CaptioningDump:
             raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Any, config: dict[str, Any]) -> None:
-        """Read the examples. `config` is the run's: it says where training cut long texts."""
+        """Read the examples. `config` is that of the run: it has the maximum text length of training."""
         from attention_atlas.training.captions import Captions, RegionCache
 
         chosen = sorted(corpus.split(self.split), key=lambda e: e.id)[: self.examples or None]
@@ -59,8 +59,8 @@ class CaptioningDump:
         self.captions = Captions(chosen, vocab, RegionCache(features), self.max_words)
 
     def _batches(self, done: Collection[str]) -> list[list[int]]:
-        # By length, so that little is padding; the store sorts by id anyway. Batches are the same whatever is
-        # done already: a resumed dump gives the same bytes, though rounding depends on the batch.
+        # Sorted by length to keep padding low; the store sorts by id anyway. Batches do not depend on what is
+        # already done: a resumed dump gives the same bytes, though rounding depends on the batch.
         examples, ids = self.captions.examples, self.captions.ids
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), examples[i].id))
         cut = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]

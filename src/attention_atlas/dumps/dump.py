@@ -31,8 +31,8 @@ ATTENTION, STATISTICS = "attention.h5", "statistics.h5"
 
 @dataclass
 class DumpBatch:
-    """ids of the examples; inputs for the model (moved to its device); per example its axes, whose lengths
-    say how much of the padded batch is theirs; lengths: of the padded axes."""
+    """ids of the examples; inputs for the model (moved to its device); the axes of each example, whose
+    lengths give its part of the padded batch; lengths of the padded axes."""
 
     ids: list[str]
     inputs: dict[str, Tensor]
@@ -41,7 +41,7 @@ class DumpBatch:
 
 
 class DumpTask(Protocol):
-    """kinds: {kind: (query axis, key axis)} that the task can name; groups: {key axis: group names}."""
+    """kinds: {kind: (query axis, key axis)} that the task supports; groups: {key axis: group names}."""
 
     kinds: dict[str, tuple[str, str]]
     groups: dict[str, list[str]]
@@ -55,7 +55,7 @@ class DumpTask(Protocol):
 
 @dataclass
 class DumpSettings:
-    """The rest of conf/capture/<name>.yaml. check: validate the capture on the first two examples."""
+    """The `settings` of conf/capture/<name>.yaml. check: validate the capture on the first two examples."""
 
     statistics: Sequence[str]
     backend: str = "auto"
@@ -66,7 +66,7 @@ class DumpSettings:
 
 
 def read_settings(values: Mapping[str, Any]) -> DumpSettings:
-    """From conf/capture/<name>.yaml. Raises ConfigError for a name that is no setting."""
+    """From conf/capture/<name>.yaml. Raises ConfigError for an unknown setting."""
     names = [f.name for f in fields(DumpSettings)]
     for name in values:
         if name not in names:
@@ -90,7 +90,7 @@ def dump(
     device: str = "cpu",
 ) -> dict[str, float]:
     """Write `out`/attention.h5 (when `attn` is among the statistics) and `out`/statistics.h5 (when anything
-    else is). Goes on from `work` after a kill. `task` is prepared, `model` in evaluation mode on `device`."""
+    else is). Resumes from `work` after a kill. `task` is prepared, `model` in evaluation mode on `device`."""
     from attention_atlas.capture.engine import Capture
 
     names = list(settings.statistics)
@@ -134,12 +134,12 @@ def _capture(
     writers: Mapping[str, Any],
     device: str,
 ) -> int:
-    """Run the model over the examples that the writers lack; returns how many they hold afterwards."""
+    """Run the model over the examples that the writers lack; returns how many they contain afterwards."""
     from attention_atlas.capture.checks import validate
     from attention_atlas.capture.engine import Capture
 
     done = set.intersection(*(writer.done for writer in writers.values()))
-    # Groups and queries are another for every batch.
+    # Groups and queries differ between batches.
     capture = Capture(
         model,
         list(settings.statistics),
@@ -177,7 +177,7 @@ def _capture(
 
 
 def counted(batch: DumpBatch, axis: str) -> np.ndarray:
-    """(B,T) bool: the positions of a padded axis that belong to an example and are no padding."""
+    """(B,T) bool: the positions of a padded axis that are not padding."""
     out = np.zeros((len(batch.ids), batch.lengths[axis]), dtype=bool)
     for row, axes in enumerate(batch.axes):
         out[row, : len(axes[axis])] = [role != "pad" for role in axes[axis].roles]

@@ -1,4 +1,5 @@
-"""Captioning models on another picture than their caption's: does what they see matter for how they read?"""
+"""Captioning models on a picture other than the caption's: does the picture change how they attend to
+text?"""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ IMAGES = ("own", "shuffled", "blank")
 
 @dataclass
 class ImageDump(CaptioningDump):
-    """image: own; shuffled: another picture of the split, each once; blank: features 0, each box the whole
-    picture. Tokens of the region axis are always those of the caption's own picture."""
+    """image: own; shuffled: another picture of the split, each once; blank: all features 0, each box the
+    whole picture. The region axis is always that of the caption's own picture."""
 
     image: str = "own"
     seed: int = 0
@@ -46,7 +47,7 @@ class ImageDump(CaptioningDump):
 
 
 class Blank(RegionCache):
-    """A RegionCache in which every picture is empty: as many regions as before, nothing in them."""
+    """A RegionCache in which every picture is blank: the same number of regions, without content."""
 
     def get(self, image_id: str) -> tuple[Tensor, Tensor, Tensor]:
         features, boxes, valid = super().get(image_id)

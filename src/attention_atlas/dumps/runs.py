@@ -1,4 +1,4 @@
-"""Several dumps of one study over the same texts: other models, other pictures, other conventions."""
+"""Several dumps of one study over the same texts, with different models, pictures or conventions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
     from attention_atlas.regions.features_file import FeaturesFile
 
-# Only the run with the caption's own picture needs more than the decoder's attention to words.
+# Only runs with the caption's own picture need more than the decoder's attention to words.
 TEXT_ONLY_LAYERS = "decoder_self.*"
 BATCH = 50  # captions are short
 

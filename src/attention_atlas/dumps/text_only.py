@@ -50,7 +50,7 @@ class TextOnlyDump:
         self.coded = {e.id: self._coded(e, vocab) for e in chosen}
 
     def _coded(self, example: Example, vocab: Subwords) -> tuple[list[int], dict[str, Axis]]:
-        # Some letters change their length when lower-cased, so words are found in the text that is coded.
+        # Some letters change their length when lower-cased, so words are located in the encoded text.
         text = example.text.lower() if self.lower else example.text
         ids, pieces, offsets = vocab.encode(text)
         word = piece_words(text, offsets, words(text))
@@ -61,7 +61,7 @@ class TextOnlyDump:
         }
 
     def _batches(self, done: Collection[str]) -> list[list[str]]:
-        # Batches are the same whatever is done already, so that a resumed dump gives the same bytes.
+        # Batches do not depend on what is already done, so a resumed dump gives the same bytes.
         order = sorted(self.coded, key=lambda i: (len(self.coded[i][0]), i))
         cut = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         return [batch for batch in cut if any(i not in done for i in batch)]

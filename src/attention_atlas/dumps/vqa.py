@@ -1,7 +1,7 @@
-"""ViLT and its like: words and patches in one sequence, attended to by one another.
+"""ViLT-like models: words and patches in one sequence with joint attention.
 
-Patches are in raster order because the model puts them back (transformers' ViLT shuffles them, in evaluation
-too); padding, which pictures of several sizes need, is in no group and is cut off.
+Patches are in raster order because the model puts them back (transformers' ViLT shuffles them, also in
+evaluation). Padding for pictures of different sizes belongs to no group and is removed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ GROUPS = ["cls", "text", "sep", "image_cls", "image", "asked"]
 
 @dataclass
 class VqaDump:
-    """split: which questions; examples: at most so many, spread evenly over those sorted by id (0: all).
+    """split: which questions; examples: maximum number, evenly spaced over those sorted by id (0: all).
 
     One axis, `sequence`: CLS, question, SEP, the picture's class token, patches by row and column. Groups of
     it: cls, text, sep, image_cls, image, and `asked`, the patches of the things that the question names
@@ -48,7 +48,7 @@ class VqaDump:
             raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: Any, vocab: Any, config: dict[str, Any]) -> None:
-        """Read the questions; `config` is the run's: it says how pictures and texts are prepared."""
+        """Read the questions; `config` is that of the run: it defines how pictures and texts are prepared."""
         chosen = sorted(corpus.split(self.split), key=lambda e: e.id)
         if not chosen:
             raise AtlasError(
@@ -58,8 +58,8 @@ class VqaDump:
         self.data = of_run(corpus, spread(chosen, self.examples), vocab, config, [])
 
     def _batches(self, done: Collection[str]) -> list[list[int]]:
-        # Questions of one length together: no padding between text and picture. Pictures of one size
-        # likewise.
+        # Questions of one length together, so that there is no padding between text and picture; likewise
+        # pictures of one size.
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, (example, encoded) in enumerate(zip(self.data.examples, self.data.encoded)):
             shape = (len(encoded.ids), *self.data.pictures.shape(example.image_id))

@@ -34,7 +34,7 @@ def curve(rows: pd.DataFrame, name: str, factor: float = 1.0) -> Curve:
 
     layers = rows[(rows["layer"] >= 0) & (rows["head"] == -1)].sort_values("layer")
     if layers.empty:
-        raise AtlasError(f"figure: '{name}': no rows per layer; run the metric that the figure needs")
+        raise AtlasError(f"figure: '{name}': no rows per layer; run the metric for this figure")
     value, low, high = (factor * layers[c].to_numpy() for c in ("value", "ci_low", "ci_high"))
     heads_LH = factor * np.asarray(head_matrix(rows))
     return Curve(name, value, low, high, heads_LH, factor * float(layers["chance"].iloc[0]))

@@ -19,10 +19,10 @@ def draw_all(
     figures: Mapping[str, Any], metrics_csv: str | Path, out: str | Path, workers: int = 1, profile: str = ""
 ) -> list[Path]:
     """Draw every figure of conf/figure/<study>.yaml (name -> {_target_: function(table, ...), settings}) and
-    write `<out>/<name>.png` and `.pdf`. Returns the paths, in the YAML's order. `workers`: processes, 0 as
-    many as there are cores. profile: figures with `profiles` are drawn only for those that they name.
+    write `<out>/<name>.png` and `.pdf`. Returns the paths, in the YAML's order. `workers`: processes (0: one
+    per core). profile: figures with `profiles` are drawn only for those profiles.
 
-    Raises AtlasError naming the figure when the table lacks what it needs; nothing is drawn from elsewhere.
+    Raises AtlasError naming the figure when the table lacks the rows it needs; figures use no other source.
     """
     from joblib import Parallel, delayed
     from omegaconf import DictConfig, OmegaConf
@@ -35,13 +35,13 @@ def draw_all(
         delayed(_draw)(name, entry, table, Path(metrics_csv), Path(out))
         for name, entry in of_profile(plain, profile).items()
     ]
-    # A process needs two seconds before it draws, as long as two figures take.
+    # A process takes two seconds to start, as long as drawing two figures.
     count = max(1, min(workers or os.cpu_count() or 1, len(jobs) // 3))
     return [path for paths in Parallel(count)(jobs) for path in paths]
 
 
 def of_profile(figures: Mapping[str, Any], profile: str) -> dict[str, Any]:
-    """The figures to draw for a profile, without the key `profiles`."""
+    """The figures to draw for a profile, with the key `profiles` removed."""
     return {
         str(name): {k: v for k, v in entry.items() if k != "profiles"}
         for name, entry in figures.items()
@@ -60,6 +60,6 @@ def _draw(name: str, entry: Any, table: pd.DataFrame, metrics_csv: Path, out: Pa
             raise AtlasError(f"{metrics_csv}: figure '{name}': {error}") from None
         if not isinstance(figure, Figure):
             raise ConfigError(
-                f"conf/figure: {name}: its function gave {type(figure).__name__}; return a Figure"
+                f"conf/figure: {name}: its function returned {type(figure).__name__}; return a Figure"
             )
         return save(figure, out / name)

@@ -21,7 +21,7 @@ SCALES = ("own", "shared", "full")
 
 @dataclass
 class Panel:
-    """One heat map. `values_LH` is drawn as it is; `chance` is a solid line on the colour bar,
+    """One heat map. `values_LH` is drawn unscaled; `chance` is a solid line on the colour bar,
     `other_chance` a dashed one."""
 
     values_LH: np.ndarray
@@ -45,11 +45,11 @@ def heatmaps(
     """A figure of heat maps with a value in each cell.
 
     `scale`: own (each panel its own range), shared (one range and one colour bar), or full (0 to 1 or 100).
-    `label` names the quantity at the colour bars. `digits` after the point; None takes 1 where every value
-    is below 10, else 0. `frame` marks the highest head of each panel. `note` is printed under the figure.
-    `tallest`: inches a panel may take at most, for models of many layers. Numbers too wide for
-    their cells are set smaller, and left out below 4.5 points; the colours stay.
-    Raises AtlasError for an unknown scale, no panel or a panel without a finite value.
+    `label` names the quantity at the colour bars. `digits` after the point; None: 1 if every value is below
+    10, else 0. `frame` marks the highest head of each panel. `note` is printed under the figure. `tallest`:
+    maximum height of a panel in inches, for models of many layers. Numbers too wide for their cells get a
+    smaller font, and are omitted below 4.5 points; the colours stay. Raises AtlasError for an unknown scale,
+    no panels, or a panel without a finite value.
     """
     if scale not in SCALES:
         raise AtlasError(f"figure: scale: '{scale}' is not one of {', '.join(SCALES)}; correct the YAML")
@@ -57,14 +57,14 @@ def heatmaps(
         raise AtlasError("figure: no panels to draw; name at least one in the YAML")
     for panel in panels:
         if not np.isfinite(panel.values_LH).any():
-            raise AtlasError(f"figure: panel '{panel.title}': has no finite value; look at the metric table")
+            raise AtlasError(f"figure: panel '{panel.title}': has no finite value; check the metric table")
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     layers, heads = panels[0].values_LH.shape
     small = columns > 2
     bar_space = 0.42 if scale != "shared" else 0.1
     cell = (width / columns - 0.35 - bar_space) / heads
-    # Cells a little lower than wide, but never so low that the number touches the edges.
+    # Cells are slightly wider than high, but high enough that the number does not touch the edges.
     cell_height = float(np.clip(cell * 0.85, 0.155, 0.34))
     cell_height = max(0.155, min(cell_height, tallest / layers))
     figure = new_figure(width, rows * (layers * cell_height + 0.62) + (0.2 if note else 0))
@@ -124,7 +124,7 @@ def _draw(
         digits = 1 if np.nanmax(np.abs(values_LH)) < 9.95 else 0
     image = ax.imshow(values_LH, cmap=cmap, vmin=low, vmax=high, aspect="auto", interpolation="nearest")
     longest = max(len(_written(float(v), digits)) for v in values_LH[np.isfinite(values_LH)])
-    # A digit of this face is 0.64 of the type size wide, the point half of that; `cell` is estimated low.
+    # A digit of this font is 0.64 of the font size wide, the point half of that; `cell` is a low estimate.
     needed = (longest - (0.5 if digits else 0)) * 0.64 * size / 72
     size = min(size, size * 1.15 * cell / needed)
     for layer, head in np.ndindex(values_LH.shape):
@@ -151,7 +151,7 @@ def _draw(
 
 def _bar(figure: Figure, image: Any, axes: list[Any], panels: Sequence[Panel], label: str) -> None:
     """A colour bar; a line at each chance level that lies within the range."""
-    # As high as the panels, however tall these are: the width follows from `fraction`.
+    # As high as the panels; the width follows from `fraction`.
     aspect = 18 if image.get_array().shape[0] <= 8 else 40
     bar = figure.colorbar(image, ax=axes, pad=0.02, fraction=0.08, aspect=aspect)
     bar.outline.set_visible(False)  # type: ignore[operator]

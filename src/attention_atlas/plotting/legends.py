@@ -1,4 +1,4 @@
-"""Legends that lie on nothing: above all panels when these share their lines, else under each panel."""
+"""Legends outside the axes: above all panels if these share their lines, else below each panel."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-UNDER = 0.36  # inches from the axis to the legend: tick labels and the name of the axis lie between
+UNDER = 0.36  # inches from the axis to the legend, for tick labels and the axis label
 SIZE = 6.5
 
 
 def outside(figure: Figure, axes: Sequence[Any], columns: int = 3) -> None:
-    """Put the legend of these panels where no line can run. One legend above the figure when all panels have
-    the same entries, in one row if they fit the width; otherwise one under each panel in rows of `columns`.
-    Panels without a named line get none. Works with the constrained layout, which keeps room for them."""
+    """Place the legend of these panels outside the axes: one above the figure if all panels have the same
+    entries, in one row if they fit; otherwise one below each panel in rows of `columns`. Panels without a
+    labelled line get none. Works with the constrained layout, which reserves space for them."""
     from matplotlib.transforms import ScaledTranslation
 
     entries = [ax.get_legend_handles_labels() for ax in axes]
@@ -44,14 +44,14 @@ def _looks() -> dict[str, Any]:
 
 
 def _row(figure: Figure, labels: Sequence[str]) -> int:
-    """How many entries fit beside each other: a letter is about 0.6 of the type size wide, a handle with its
-    gaps about 5 letters."""
+    """How many entries fit in one row: a letter is about 0.6 of the font size wide, a handle with its gaps
+    about 5 letters."""
     letter = 0.6 * SIZE / 72
     widest = (max(len(label) for label in labels) + 5) * letter
     return _balanced(len(labels), max(1, int(figure.get_figwidth() / widest)))
 
 
 def _balanced(many: int, most: int) -> int:
-    """Columns, at most `most`, for as few rows as these need and rows as even as can be."""
+    """Number of columns, at most `most`, for the fewest and most even rows."""
     rows = -(-many // most)
     return -(-many // rows)

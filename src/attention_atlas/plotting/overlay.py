@@ -8,15 +8,15 @@ import numpy as np
 
 
 def overlay(ax: Any, picture: np.ndarray, grid_RC: np.ndarray, most: float) -> None:
-    """Draw a picture (H,W,3) and over it one value per patch: row r, column c of the grid covers the same
-    share of the picture, whatever its shape. `most` is drawn opaque."""
+    """Draw a picture (H,W,3) and over it one value per patch: each cell of the grid covers the same share of
+    the picture. `most` is drawn opaque."""
     height, width = picture.shape[:2]
     ax.imshow(picture, extent=(0, width, height, 0))
     strength = np.clip(grid_RC / most, 0, 1) if most > 0 else np.zeros_like(grid_RC)
     colour = np.zeros((*grid_RC.shape, 4))
     colour[..., 0], colour[..., 1] = 1.0, 0.85
     colour[..., 3] = 0.85 * strength
-    # Darken what is not attended to, so that the picture stays visible where it is.
+    # Darken the patches with little attention, so that the attended parts stay visible.
     ax.imshow(np.array([[[0, 0, 0, 0.35]]]), extent=(0, width, height, 0))
     ax.imshow(colour, extent=(0, width, height, 0), interpolation="nearest")
     ax.set_xlim(0, width)

@@ -1,8 +1,8 @@
-"""One look for all figures, and files with the same bytes every time.
+"""A common style for all figures, and reproducible files.
 
-Sizes are inches at print size: 3.15 is one column of a two-column page, 6.5 the whole text. Type is 7 pt and
-larger there, 6 pt inside cells. The sequential map is a ColorBrewer one that stays readable for colour-blind
-readers and in grey print; darker is more, as in the papers. Lines take the Okabe-Ito colours.
+Sizes are inches at print size: 3.15 is one column of a two-column page, 6.5 the full text width. Fonts are 7
+pt and larger, 6 pt inside cells. The sequential colour map is from ColorBrewer and readable for colour-blind
+readers and in greyscale; darker is more, as in the papers. Lines use the Okabe-Ito colours.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "figure.dpi": 100,
     "savefig.dpi": 250,
-    "pdf.fonttype": 42,  # real fonts: text in the PDF can be searched, and publishers accept it
+    "pdf.fonttype": 42,  # TrueType fonts: searchable text in the PDF, accepted by publishers
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.unicode_minus": True,
 }
 
-# What would otherwise differ from run to run.
+# Metadata that would otherwise differ between runs.
 NO_METADATA = {
     ".png": {"Software": None},
     ".pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
@@ -54,7 +54,7 @@ NO_METADATA = {
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """matplotlib's own defaults plus this look, whatever the user's matplotlibrc says."""
+    """matplotlib's defaults plus this style, independent of the user's matplotlibrc."""
     import matplotlib
 
     defaults: dict[Any, Any] = {
@@ -65,7 +65,7 @@ def style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure that no window system knows of."""
+    """An empty figure without a GUI backend."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -73,7 +73,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `<stem>.png` and `<stem>.pdf`; the same figure gives the same bytes."""
-    # The layout is the same for both files; matplotlib would compute it twice for each.
+    # The layout is the same for both files; matplotlib would compute it for each again.
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
@@ -92,7 +92,7 @@ def number(value: float, digits: int = 2) -> str:
     import math
 
     if not math.isfinite(value):
-        raise AtlasError("figure: a number in its title is not finite; look at the metric table")
+        raise AtlasError("figure: a number in its title is not finite; check the metric table")
     return f"{value:.{digits}f}".replace("-", "−")
 
 

@@ -1,1 +1,1 @@
-"""The HTML report that sets each number of a paper beside ours."""
+"""The HTML report that compares the papers' numbers with ours."""

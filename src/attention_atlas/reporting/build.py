@@ -1,8 +1,8 @@
-"""results/report.html: each number of a paper beside ours, tables and figures of every study, in one file.
+"""results/report.html: the papers' numbers next to ours, tables and figures of every study, in one file.
 
-A study is one file of conf/report/ (see conf/report/grounding.yaml); nothing here knows any study. The page
-needs no network: figures are inside it. It holds no time, host or path, so that the same results give the
-same bytes.
+A study is one file of conf/report/ (see conf/report/grounding.yaml); this module is independent of the
+studies. The page needs no network: figures are embedded. It contains no time, host or path, so the same
+results give the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from attention_atlas.reporting.claims import Number, Outcome, judge
 from attention_atlas.reporting.numbers import Quote, Tables, pick, quote
 from attention_atlas.reporting.template import PAGE
 
-SCREEN = 0.57  # points on the screen per pixel of a figure
+SCREEN = 0.57  # screen points per pixel of a figure
 SECTIONS = ("experiment", "title", "paper", "intro", "notes", "headlines", "tables", "summaries", "figures")
 
 
@@ -28,8 +28,8 @@ def build_report(
 ) -> None:
     """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists.
 
-    Raises AtlasError for a study whose results are absent or lack a quoted row or figure, ConfigError for a
-    YAML that names an unknown key, table or column.
+    Raises AtlasError if the results of a study are missing or lack a quoted row or figure, ConfigError if a
+    YAML names an unknown key, table or column.
     """
     import jinja2
 
@@ -43,7 +43,7 @@ def build_report(
 
 
 def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[str, Any]:
-    """All that the page shows of one study."""
+    """Everything that the page shows of one study."""
     for key in spec:
         if key not in SECTIONS:
             raise ConfigError(f"conf/report/{name}.yaml: {key}: unknown key{did_you_mean(key, SECTIONS)}")
@@ -70,12 +70,12 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
 
 
 def of_profile(entries: list[Any], profile: str) -> list[Any]:
-    """The entries without `profiles`, and those that name this profile there."""
+    """The entries without `profiles`, and those whose `profiles` include this one."""
     return [e for e in entries if isinstance(e, str) or profile in e.get("profiles", [profile])]
 
 
 def notes(entries: list[Any], profile: str) -> list[str]:
-    """Texts, or {text, profiles} shown only in those profiles."""
+    """Texts; {text, profiles} is shown only in those profiles."""
     return [e if isinstance(e, str) else str(e["text"]) for e in of_profile(entries, profile)]
 
 
@@ -86,7 +86,7 @@ def about(path: Path) -> list[tuple[str, str]]:
     try:
         values = json.loads(path.read_text(encoding="utf-8")).get("about", {})
     except (json.JSONDecodeError, AttributeError):
-        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage anew") from None
+        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage again") from None
     rows = []
     for key, value in values.items():
         if isinstance(value, dict):
@@ -101,7 +101,7 @@ def about(path: Path) -> list[tuple[str, str]]:
 
 
 def headlines(tables: Tables, entries: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All lines of the comparison; the claim of one may name another (see reporting/claims.py)."""
+    """All lines of the comparison; a claim may name another line (see reporting/claims.py)."""
     lines = [headline(tables, entry) for entry in entries]
     names = [line["name"] for line in lines]
     numbers = {line["name"]: line["number"] for line in lines if names.count(line["name"]) == 1}
@@ -113,7 +113,7 @@ def headlines(tables: Tables, entries: list[Mapping[str, Any]]) -> list[dict[str
 
 def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """{name, paper, claim, table, where, pick, factor, digits, unit, convention} -> one line of the
-    comparison, its claim not yet judged."""
+    comparison, whose claim is not yet evaluated."""
     what = str(_needed(entry, "name", "headlines"))
     rows = tables.rows(str(_needed(entry, "table", what)), entry.get("where") or {})
     row = pick(rows, str(entry.get("pick", "overall")), what)
@@ -130,13 +130,13 @@ def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A table of the paper: its number and ours in each cell, one row per model.
+    """A table of the paper: the paper's number and ours in each cell, one row per model.
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
     rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
-    claim over the labels of rows}], absent}; with `sparse` a cell that no row fits is empty, but not all of
-    them. `{condition}` in a column's condition stands for the row's. absent: the caption where the study has
-    no such table; then the paper's numbers stand alone.
+    claim over the labels of rows}], absent}; with `sparse` a cell without a matching row is empty, but not
+    all cells may be. `{condition}` in a column's condition is replaced by the row's. absent: the caption if
+    the study has no such table; then only the paper's numbers are shown.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
@@ -173,7 +173,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
             cells.append({"paper": papers, "ours": ours})
         rows.append({"label": label, "cells": cells, "n": cells[0]["ours"].n, "present": present})
     if not absent and not numbers:
-        raise AtlasError(f"report: {title}: no row of table '{name}' fits; correct `where` in conf/report")
+        raise AtlasError(f"report: {title}: no row of table '{name}' matches; correct `where` in conf/report")
     return {
         "title": title,
         "caption": str(entry.get("absent" if absent else "caption", "")),
@@ -185,7 +185,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_row(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """The `where` of a column, with the row's condition put into its own."""
+    """The `where` of a column, with the row's condition inserted."""
     where = dict(column["where"])
     if isinstance(where.get("condition"), str):
         where["condition"] = where["condition"].replace("{condition}", str(row.get("condition", "")))
@@ -220,7 +220,7 @@ def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     title = str(_needed(entry, "title", "summaries"))
     rows = tables.rows(str(_needed(entry, "table", title)), entry.get("where") or {})
     if rows.empty:
-        raise AtlasError(f"report: {title}: no rows fit; correct `where` in conf/report")
+        raise AtlasError(f"report: {title}: no rows match; correct `where` in conf/report")
     factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
     lines = []
     for key, part in rows.groupby(["kind", "condition"], sort=False):
@@ -235,19 +235,19 @@ def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """{file, title, caption} with the PNG as text, and the PDF's name beside the page."""
+    """{file, title, caption} with the PNG as base64, and the path of the PDF relative to the page."""
     name = str(_needed(entry, "file", "figures"))
     png = folder / "figures" / f"{name}.png"
     if not png.exists():
         raise AtlasError(f"{png}: no such figure; run the plot stage, or correct conf/report")
     content = png.read_bytes()
     if content[:8] != b"\x89PNG\r\n\x1a\n":
-        raise AtlasError(f"{png}: not a PNG picture; run the plot stage anew")
+        raise AtlasError(f"{png}: not a PNG picture; run the plot stage again")
     return {
         "title": str(entry.get("title", name)),
         "caption": str(entry.get("caption", "")),
         "data": base64.b64encode(content).decode("ascii"),
-        # The PNG's header holds its width; all figures are then shown at one scale.
+        # The PNG's header contains its width; all figures are shown at one scale.
         "width": round(int.from_bytes(content[16:20], "big") * SCREEN),
         "pdf": f"{folder.name}/figures/{name}.pdf",
     }

@@ -1,17 +1,17 @@
-"""Whether our numbers agree with what a paper claims: as in the paper, contrary to it, or not decided.
+"""Whether our numbers agree with a paper's claims: as in the paper, contrary to it, or not decided.
 
-A claim of conf/report is one of
+A claim in conf/report has one of these forms:
 
     {greater_than: TARGET} or {less_than: TARGET}
-        TARGET: a number in the unit of the report, `chance`, the name of another entry, or a list of these,
-        of which all must hold
+        TARGET: a number in the unit of the report, `chance`, the name of another entry, or a list of these;
+        all must hold
     {greater_than: NUMBER, p: NAME} or {less_than: NUMBER, p: NAME}
         for a value without an interval: the entry NAME is the p value of its difference from NUMBER
     {found_in_resamples: PERCENT}
         the value is a share of resamples, in per cent
 
 Otherwise a value is decided by its 95 % interval. The difference of two values has the MOVER interval (Zou
-and Donner 2008), which takes the two as independent; for values from the same images that is conservative.
+and Donner 2008), which assumes independent values; for values from the same images it is conservative.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Number:
-    """A value with its interval and chance level, NaN where it has none. `source` identifies its row."""
+    """A value with its interval and chance level, NaN if missing. `source` identifies its row."""
 
     value: float
     low: float = math.nan
@@ -45,7 +45,7 @@ class Number:
 
     @classmethod
     def of(cls, row: Any, factor: float = 1.0, digits: int = 2) -> Number:
-        """From a row of a metric table, in the unit of the report."""
+        """Build from a row of a metric table, in the unit of the report."""
         value, low, high, chance = (factor * float(row[c]) for c in ("value", "ci_low", "ci_high", "chance"))
         return cls(value, low, high, chance, source=row.name, digits=digits)
 
@@ -104,7 +104,7 @@ def _compare(
     else:
         known = [*others, CHANCE]
         raise ConfigError(
-            f"conf/report: {where}: claim: '{target}' is neither a number nor a known name"
+            f"conf/report: {where}: claim: '{target}' is neither a number nor the name of an entry"
             f"{did_you_mean(str(target), known)}"
         )
     low, high = limits

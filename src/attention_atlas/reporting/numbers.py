@@ -1,4 +1,4 @@
-"""Which row of which table a report quotes, and how numbers are written."""
+"""Selection of the table rows that a report quotes, and formatting of numbers."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ PICKS = (
     "lowest head",
 )
 NONE = "none"
-# p values and standard deviations, which have no interval in any case.
+# p values and standard deviations, which never have an interval.
 NO_INTERVAL = re.compile(r"(^|[ _])(p|p Holm|sd)$")
 MATCHED = ("model", "data", "kind", "metric", "condition")
 
 
 @dataclass
 class Quote:
-    """One number of ours as the report shows it; empty strings where something does not apply. interval:
-    "none" for a value without one, such as a mean over a single image."""
+    """One of our numbers, formatted for the report; empty strings where not applicable. interval: "none" for
+    a value without one, such as a mean over a single image."""
 
     value: str = "—"
     interval: str = ""
@@ -52,19 +52,19 @@ class Tables:
         self.folder = folder
         paths = sorted((folder / "tables").glob("*.csv"))
         if not paths:
-            raise AtlasError(f"{folder / 'tables'}: holds no tables; run the study's stages (dvc repro)")
+            raise AtlasError(f"{folder / 'tables'}: contains no tables; run the study's stages (dvc repro)")
         self.frames = {path.stem: read_table(path) for path in paths}
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         if name not in self.frames:
             raise ConfigError(
-                f"conf/report: table '{name}': {self.folder / 'tables'} has none of that name"
+                f"conf/report: table '{name}': {self.folder / 'tables'} has no such table"
                 f"{did_you_mean(name, self.frames)}; correct the YAML or run its stage"
             )
         return self.frames[name]
 
     def rows(self, table: str, where: Mapping[str, Any]) -> pd.DataFrame:
-        """Rows whose text columns match; a value may be a list of alternatives or hold `*`."""
+        """Rows whose text columns match; a value may be a list of alternatives or contain `*`."""
         frame = self[table]
         for column, wanted in where.items():
             if column not in MATCHED:
@@ -72,12 +72,12 @@ class Tables:
                 raise ConfigError(f"conf/report: where: no column '{column}' to match{known}")
             patterns = [str(w) for w in wanted] if isinstance(wanted, list) else [str(wanted)]
             fits = [any(fnmatchcase(str(v), p) for p in patterns) for v in frame[column]]
-            frame = frame.loc[fits]  # an empty list in plain brackets would choose no columns
+            frame = frame.loc[fits]  # an empty list in plain brackets would select no columns
         return frame
 
 
 def pick(rows: pd.DataFrame, which: str, what: str) -> pd.Series:
-    """The one row that is quoted. Raises AtlasError when there is none or more than one."""
+    """The single row to quote. Raises AtlasError if there is none or more than one."""
     if which not in PICKS:
         raise ConfigError(
             f"conf/report: pick: '{which}'{did_you_mean(which, PICKS)}; one of {', '.join(PICKS)}"
@@ -92,7 +92,7 @@ def pick(rows: pd.DataFrame, which: str, what: str) -> pd.Series:
         found = {"first": layers.head(1), "last": layers.tail(1)}.get(position, _extreme(layers, which))
     if len(found) != 1:
         raise AtlasError(
-            f"report: {what}: {len(found)} rows fit ({which}), expected 1; correct `where` in conf/report"
+            f"report: {what}: {len(found)} rows match ({which}), expected 1; correct `where` in conf/report"
         )
     return found.iloc[0]
 
@@ -105,8 +105,8 @@ def _extreme(rows: pd.DataFrame, which: str) -> pd.DataFrame:
 
 
 def quote(row: pd.Series, factor: float = 1.0, digits: int = 2, powers: bool = False) -> Quote:
-    """How a row is written: value, interval, n, chance and place (counted from 1). `powers`: a value that
-    would read 0.00 is written as a power of ten (p values)."""
+    """Format a row: value, interval, n, chance and layer and head (counted from 1). `powers`: write a value
+    that would round to 0.00 as a power of ten (p values)."""
     if math.isnan(row["value"]):
         return Quote(n=count(row["n"]), note=str(row["condition"]))
     interval = "" if NO_INTERVAL.search(str(row["metric"])) else NONE

@@ -1,8 +1,10 @@
-"""`make paper-setup`: the papers' settings beside those of the paper profile, as docs/paper_setup.md.
+"""`make paper-setup`: the papers' settings next to those of the paper profile, written to
+docs/paper_setup.md.
 
-`conf/paper_setup.yaml` lists what a paper or its code names, where it says so, and where our value is: a key
-of the configuration that Hydra composes for a stage of the paper profile, or a constant or default in the
-code. The page reads the value there. A row that differs needs a reason, and a reason needs a difference.
+`conf/paper_setup.yaml` lists each setting of a paper or its code with its source, and where our value is
+defined: a key of the configuration that Hydra composes for a stage of the paper profile, or a constant or
+default in the code. The page shows the value found there. A row that differs needs a reason, and a reason
+needs a difference.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ _REQUIRED = ("what", "paper", "source")
 
 @dataclass
 class Row:
-    """One row of the list and what the configuration holds for it, once for each of its runs."""
+    """One row of the list with the configured value, once for each of its runs."""
 
     entry: dict[str, Any]
     here: list[Any]
@@ -38,17 +40,17 @@ class Row:
     @property
     def differs(self) -> bool:
         wanted = self.entry.get("same", self.entry["paper"])
-        # In Python True is 1; in a configuration it is not.
+        # True == 1 in Python, but not in a configuration.
         return not self.here or any(
             value != wanted or isinstance(value, bool) != isinstance(wanted, bool) for value in self.here
         )
 
     def problem(self) -> str:
-        """What is wrong with the row; "" if nothing is."""
+        """The problem of the row; "" if there is none."""
         if self.differs and not self.entry.get("reason"):
-            return f"the paper has {_text(self.entry['paper'])}, here is {self.value}: say why in 'reason'"
+            return f"the paper has {_text(self.entry['paper'])}, ours is {self.value}: explain it in 'reason'"
         if not self.differs and self.entry.get("reason"):
-            return "the reason explains no difference; remove it, or make it a note"
+            return "there is no difference to give a reason for; remove it, or make it a note"
         return ""
 
     @property
@@ -78,7 +80,7 @@ def read_list(path: str | Path = LIST) -> dict[str, Any]:
                 if name not in _FIELDS:
                     raise AtlasError(f"{where}: {name}: unknown field{did_you_mean(name, _FIELDS)}")
             if ("run" in entry) != ("key" in entry) or ("key" in entry and "code" in entry):
-                raise AtlasError(f"{where}: give run and key, or code, or none of them")
+                raise AtlasError(f"{where}: give run and key, or code, or neither")
             for run in _runs(entry):
                 if run not in runs:
                     raise AtlasError(f"{where}: run: '{run}' is not under runs{did_you_mean(run, runs)}")
@@ -88,8 +90,8 @@ def read_list(path: str | Path = LIST) -> dict[str, Any]:
 def composed(runs: dict[str, str], root: str | Path = ".", profile: str = "paper") -> dict[str, Any]:
     """name -> resolved configuration of each run under a profile.
 
-    A run is the address of a stage in dvc.yaml, whose command is then composed, or the name of a script in
-    pipeline/ with Hydra overrides. Raises AtlasError for a stage that the profile's graph does not have.
+    A run is the address of a stage in dvc.yaml, whose command is composed, or the name of a script in
+    pipeline/ with Hydra overrides. Raises AtlasError for a stage that is not in the profile's graph.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -131,7 +133,7 @@ def _under_profile(root: Path, profile: str) -> Iterator[Path]:
         for file in ("dvc.yaml", "params.yaml"):
             shutil.copy(root / file, folder)
         apply_profile(folder, profile)
-        with contextlib.chdir(folder):  # Hydra reads params.yaml from here
+        with contextlib.chdir(folder):  # Hydra reads params.yaml from the working directory
             yield folder
 
 
@@ -141,7 +143,7 @@ def _commands(folder: Path) -> dict[str, str]:
 
     from dvc.repo import Repo
 
-    logging.getLogger("dvc").setLevel(logging.WARNING)  # it announces the new repository
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # DVC logs the new repository
     with Repo.init(str(folder), no_scm=True) as repo:
         return {stage.addressing: str(stage.cmd) for stage in repo.index.stages}
 
@@ -167,7 +169,7 @@ def rows_of(study: dict[str, Any], configurations: dict[str, Any], path: str | P
 
 
 def page(list_path: str | Path = LIST, root: str | Path = ".") -> tuple[str, list[str]]:
-    """The text of docs/paper_setup.md, and a line for each row that is not in order."""
+    """The text of docs/paper_setup.md, and a line for each row with a problem."""
     table = read_list(list_path)
     configurations = composed(table["runs"], root)
     lines = [
@@ -200,7 +202,8 @@ def page(list_path: str | Path = LIST, root: str | Path = ".") -> tuple[str, lis
 
 
 def _in_code(place: str) -> Any:
-    """`module.CONSTANT`, or `module.function:parameter` for a default. Raises AtlasError for neither."""
+    """`module.CONSTANT`, or `module.function:parameter` for a default. Raises AtlasError if there is no such
+    place."""
     import inspect
 
     from hydra.utils import get_object
@@ -234,18 +237,19 @@ def _text(value: Any) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page or, with --check, compare it; returns 1 when a row or the page is not in order."""
+    """Write the page or, with --check, compare it; returns 1 if a row has a problem or the page is
+    outdated."""
     parser = argparse.ArgumentParser(prog="papersetup", description="The papers' settings and ours.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", action="store_true", help=f"write {PAGE}")
-    what.add_argument("--check", action="store_true", help=f"say whether {PAGE} is current")
+    what.add_argument("--check", action="store_true", help=f"check whether {PAGE} is up to date")
     options = parser.parse_args(arguments)
     try:
         text, problems = page()
         if options.write:
             write_text(PAGE, text)
         elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
-            problems.append(f"{PAGE}: not current; run make paper-setup")
+            problems.append(f"{PAGE}: outdated; run make paper-setup")
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""The page of the report (Jinja2). A Python string, so that it is installed with the package."""
+"""The Jinja2 template of the report, as a Python string so that it is installed with the package."""
 
 # ruff: noqa: E501  (lines of HTML)
 
@@ -36,12 +36,12 @@ p { max-width: 62em; }
 </head>
 <body>
 <h1>Attention Atlas</h1>
-<p>Numbers of the papers <span class="paper">in blue</span> beside ours{% if profile %} (profile
+<p>Numbers of the papers <span class="paper">in blue</span> next to ours{% if profile %} (profile
 <b>{{ profile }}</b>){% endif %}. Square brackets: 95&nbsp;% bootstrap interval over images; &ldquo;none&rdquo;
-where there is none, as for a single image. Chance: what attention
-or a method without knowledge would give. Layers and heads count from 1. The interval of a highest head or layer
-does not include the picking. A claim of a paper is judged by these intervals: “as in the paper”, “contrary to the
-paper” or “not decided”. They cover the test images, not other training runs.</p>
+if there is none, e.g. for a single image. Chance: the value for attention or a method without any
+information. Layers and heads count from 1. The interval of a highest head or layer does not account for its
+selection. A claim of a paper is judged by these intervals: “as in the paper”, “contrary to the paper” or “not
+decided”. They cover the variation of test images, not of training runs.</p>
 {% if studies|length > 1 %}
 <ul>{% for s in studies %}<li><a href="#{{ s.name }}">{{ s.title }}</a></li>{% endfor %}</ul>
 {% endif %}
@@ -50,7 +50,7 @@ paper” or “not decided”. They cover the test images, not other training ru
 {% if s.paper %}<p class="small">{{ s.paper }}</p>{% endif %}
 {% if s.intro %}<p>{{ s.intro }}</p>{% endif %}
 {% if s.headlines %}
-<h3>The paper's numbers beside ours</h3>
+<h3>The paper's numbers and ours</h3>
 <div class="wide"><table>
 <thead><tr><th>number</th><th class="num paper">paper</th><th class="num">ours</th><th class="num">interval</th>
 <th class="num">chance</th><th class="num">n</th><th>where</th><th>the paper's claim</th><th>convention</th></tr></thead>

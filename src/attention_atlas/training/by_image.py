@@ -46,7 +46,7 @@ class ImageCaptions(Captions):
 
     def order(self, batch_size: int, seed: int, epoch: int, pool: int = 0) -> list[list[int]]:
         """A shuffled epoch as lists of image numbers, `batch_size` images each. Captions are about equally
-        long, so nothing is sorted (`pool` is not used)."""
+        long, so they are not sorted by length (`pool` is unused)."""
         shuffled = np.random.default_rng([seed, epoch]).permutation(len(self.images)).tolist()
         return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
 

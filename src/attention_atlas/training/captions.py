@@ -26,7 +26,7 @@ def tokens(text: str) -> list[str]:
 class RegionCache:
     """Regions of images as tensors, read once and kept in half precision (2,000 images of 36 × 256: 37 MB).
 
-    `keep_bytes` bounds what is kept; what is beyond is read from the file each time.
+    `keep_bytes` limits the cache; regions beyond it are read from the file each time.
     """
 
     def __init__(self, features: FeaturesFile, keep_bytes: int = 8 << 30) -> None:
@@ -41,7 +41,7 @@ class RegionCache:
         regions = self.features.read(image_id)
         if not np.isfinite(regions.features).all():
             raise AtlasError(
-                f"features: image '{image_id}': features are not finite; run the features stage anew"
+                f"features: image '{image_id}': features are not finite; run the features stage again"
             )
         if regions.count < 1:
             raise AtlasError(f"features: image '{image_id}': has no region; leave the image out")
@@ -80,7 +80,7 @@ class Captions:
         for example in self.examples:
             if example.image_id not in regions.features:
                 raise AtlasError(
-                    f"features: image '{example.image_id}' is missing; run the features stage anew"
+                    f"features: image '{example.image_id}' is missing; run the features stage again"
                 )
 
     def __len__(self) -> int:
@@ -98,8 +98,8 @@ class Captions:
     def order(self, batch_size: int, seed: int, epoch: int, pool: int = 20) -> list[list[int]]:
         """A shuffled epoch as lists of indices.
 
-        Within pools of `pool` batches the examples are sorted by length, so that little is padding; then the
-        batches are shuffled. Depends on nothing but the arguments.
+        Within pools of `pool` batches the examples are sorted by length, to keep padding low; then the
+        batches are shuffled. Depends only on the arguments.
         """
         rng = np.random.default_rng([seed, epoch])
         shuffled = rng.permutation(len(self)).tolist()

@@ -1,7 +1,6 @@
-"""CIDEr-D as a reward: the document frequencies of a whole split, counted once, then scores of single
-captions.
+"""CIDEr-D as a reward: document frequencies are counted once over a split, then single captions are scored.
 
-pycocoevalcap's own scorer counts document frequencies anew over the captions it is given; self-critical
+pycocoevalcap's own scorer recounts document frequencies over the captions that it gets. Self-critical
 training needs those of the training split for every small batch (Rennie et al. 2017).
 """
 
@@ -30,11 +29,12 @@ class CiderReward:
         whole.compute_doc_freq()
         self._cooked = dict(zip(sorted(references), whole.crefs))
         self._frequency = whole.document_frequency
-        # compute_cider takes the number of images from the length of its references.
+        # compute_cider takes the number of images from the number of references.
         self._images = len(references)
 
     def __call__(self, images: Sequence[str], captions: Sequence[str]) -> np.ndarray:
-        """(B,) CIDEr-D of each caption against its image's references; 10 for an only reference itself."""
+        """(B,) CIDEr-D of each caption against its image's references; 10 for a caption equal to its only
+        reference."""
         scorer: Any = self._class(n=4, sigma=6.0)
         scorer.document_frequency = self._frequency
         for image, caption in zip(images, captions, strict=True):
@@ -45,8 +45,8 @@ class CiderReward:
 
 
 class _Padded(list):
-    """A list that says it has the whole split's length, which the scorer uses as the number of documents;
-    `zip` still ends with the captions."""
+    """A list whose `len` is that of the whole split, which the scorer uses as the number of documents; `zip`
+    still ends with the captions."""
 
     def __init__(self, items: Sequence[Any], length: int) -> None:
         super().__init__(items)

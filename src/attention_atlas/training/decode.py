@@ -1,6 +1,6 @@
-"""Let a trained captioner describe pictures: the class of conf/decode/*.yaml, and what it writes.
+"""Generate captions with a trained captioner: the class of conf/decode/*.yaml, and its output rows.
 
-A decoder of another task (answers, say) is a class of its own with `rows` as here, and one YAML.
+A decoder for another task (e.g. answers) is a separate class with the same `rows` method, and one YAML.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class CaptionDecoder:
         self, model: Any, vocab: Any, examples: Sequence[Example], features: FeaturesFile, device: str = "cpu"
     ) -> Iterator[dict[str, Any]]:
         """One row per picture, in the order of the examples: image_id, text (words joined by spaces), words,
-        score (sum of log-probabilities, nats, over length**length_power), ended (whether EOS came)."""
+        score (sum of log-probabilities, nats, over length**length_power), ended (whether EOS was
+        generated)."""
         from attention_atlas.models.search import generate
         from attention_atlas.training.captions import RegionCache
 

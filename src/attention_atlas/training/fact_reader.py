@@ -1,4 +1,4 @@
-"""The trained classifier at work: facts, probabilities and features of pictures."""
+"""Inference with the trained classifier: facts, probabilities and features of pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLOTS = "slots.json"
 
 
 class FactReader:
-    """A run of `PictureClassifier` (folder with slots.json). Raises AtlasError for a folder that is none."""
+    """A run of `PictureClassifier` (folder with slots.json). Raises AtlasError for any other folder."""
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         from attention_atlas.files import read_json
@@ -30,11 +30,11 @@ class FactReader:
         self.model: Any = model
         self.reading = reading_from(read_json(folder / SLOTS))
         if [len(v) for v in self.reading.slots.values()] != self.model.values:
-            raise AtlasError(f"{folder / SLOTS}: does not fit model.safetensors; train the classifier anew")
+            raise AtlasError(f"{folder / SLOTS}: does not fit model.safetensors; retrain the classifier")
 
     @torch.no_grad()
     def __call__(self, pixels_NCSS: Tensor) -> tuple[list[np.ndarray], np.ndarray]:
-        """(probabilities (N,values) of each slot, features (N,D)); pictures of another side are scaled."""
+        """(probabilities (N,values) of each slot, features (N,D)); pictures of another size are scaled."""
         size, device = self.model.size, next(self.model.parameters()).device
         found, features = [], []
         for part in pixels_NCSS.split(64):
@@ -46,7 +46,7 @@ class FactReader:
         return [np.concatenate(rows) for rows in zip(*found)], torch.cat(features).cpu().numpy()
 
     def hits(self, probabilities: Sequence[np.ndarray], facts: Sequence[Facts]) -> list[dict[str, float]]:
-        """For each picture and fact whether the most probable value is the one said."""
+        """For each picture and fact, whether the most probable value is the stated one."""
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
         return [
             {s: self._hit(probabilities[numbers[s]][n], s, v) for s, v in said.items()}
@@ -56,8 +56,8 @@ class FactReader:
     def rates(
         self, probabilities: Sequence[np.ndarray], facts: Sequence[Facts]
     ) -> dict[tuple[str, str], float]:
-        """Fact -> share of all pictures in which it is read: what a model that ignores its captions reaches,
-        however well it knows what is frequent."""
+        """Fact -> share of all pictures in which the classifier reads it: what a model that ignores its
+        captions reaches from frequencies alone."""
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
         return {
             (s, v): float(np.mean(probabilities[numbers[s]].argmax(1) == self.reading.slots[s].index(v)))

@@ -1,4 +1,4 @@
-"""What a caption says that can be seen in a picture: facts (slot, value), and the same of real scenes.
+"""Facts (slot, value) that a caption states and a picture can show; the same facts of annotated scenes.
 
 `PartColors` (birds): a slot is a part of the body, its values are colours. `Presence` (tables): a slot is a
 colour or a shape, its values are "absent" and "present".
@@ -25,21 +25,20 @@ class Reading(Protocol):
     slots: dict[str, list[str]]
 
     def seen(self, scene: Scene) -> Facts:
-        """Value of each slot that can be seen in the scene."""
+        """Value of each slot that is visible in the scene."""
         ...
 
     def boxes(self, scene: Scene) -> dict[str, Box]:
-        """Where slots are, if that is known."""
+        """Boxes of the slots, if known."""
         ...
 
     def said(self, example: Example) -> Facts:
-        """What the caption says of which slot."""
+        """The value that the caption states for each slot."""
         ...
 
 
 class PartColors:
-    """Colours of parts; the parts and colours are those that captions speak of
-    (`Example.extra["colors"]`)."""
+    """Colours of parts. Only parts and colours that captions mention (`Example.extra["colors"]`)."""
 
     def __init__(self, slots: dict[str, list[str]]) -> None:
         self.slots = slots
@@ -68,8 +67,8 @@ class PartColors:
 
 
 class Presence:
-    """Which words of the scenes' labels and attributes are in the picture. Words that nearly every picture
-    (or nearly none) has are left out: nothing could be read from them."""
+    """Which words of the scenes' labels and attributes are in the picture. Words that apply to nearly all
+    pictures, or to nearly none, are left out: they carry no information."""
 
     RARE, COMMON = 0.02, 0.8  # shares of pictures
 
@@ -87,7 +86,7 @@ class Presence:
         return {word: PRESENT if word in there else ABSENT for word in self.slots}
 
     def boxes(self, scene: Scene) -> dict[str, Box]:
-        """None: what is absent is nowhere."""
+        """None: an absent word has no place."""
         return {}
 
     def said(self, example: Example) -> Facts:
@@ -107,7 +106,7 @@ def _words(scene: Scene) -> set[str]:
 
 
 def reading_of(corpus: Corpus, split: str) -> PartColors | Presence:
-    """The reading that fits a world: PartColors where captions note what they say of parts, else Presence.
+    """The reading for a world: PartColors if captions annotate colours of parts, else Presence.
 
     Raises AtlasError for a corpus without annotated objects.
     """
@@ -117,13 +116,13 @@ def reading_of(corpus: Corpus, split: str) -> PartColors | Presence:
         return PartColors.of(examples)
     if not any(s.objects for s in scenes):
         raise AtlasError(
-            f"{corpus.root}: split '{split}' has no annotated objects; attributes can be read in worlds only"
+            f"{corpus.root}: split '{split}' has no annotated objects; attributes need a synthetic world"
         )
     return Presence.of(scenes)
 
 
 def reading_from(saved: dict[str, Any]) -> PartColors | Presence:
-    """The reading that `saved_reading` described."""
+    """The reading that `saved_reading` saved."""
     kinds: dict[str, Any] = {"PartColors": PartColors, "Presence": Presence}
     return kinds[saved["kind"]](dict(zip(saved["slots"], saved["values"], strict=True)))
 

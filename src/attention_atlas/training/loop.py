@@ -1,10 +1,11 @@
-"""The one training loop. A Task says what is learned; this says when to step, validate, save and resume.
+"""The training loop. A Task defines what is learned; the loop decides when to step, validate, save and
+resume.
 
-Every random draw of a batch comes from a seed of its own (seed, batch), so that a run that was killed and
-resumed gives the same bytes as one that was not, without any generator state on disk. For the same reason
-several processes (training/processes.py) that share the `accumulate` batches of an
-update learn what one process learns: gradients are averaged once an update, here, as not every task calls the
-model's `forward`, which torch's own wrapper relies on.
+Each batch has its own random seed (seed, batch), so a run that was killed and resumed gives the same bytes as
+an uninterrupted one, without any generator state on disk. For the same reason several processes
+(training/processes.py) that share the `accumulate` batches of an update learn the same as one process.
+Gradients are averaged here, once per update: torch's own wrapper relies on the model's `forward`, which not
+every task calls.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ Metrics = dict[str, float]
 
 
 class Task(Protocol):
-    """What a study trains on. `best` is (metric of `validate`, 'max' or 'min').
+    """A training task. `best` is (metric of `validate`, 'max' or 'min').
 
-    Optional: `optimizers(model, settings) -> {name: optimiser}` for more than one of them; `continues`, True
-    when the starting weights already do the task (fine-tuning). They are then validated before the first
+    Optional: `optimizers(model, settings) -> {name: optimiser}` for several optimisers; `continues`, True
+    when the initial weights already solve the task (fine-tuning). They are then validated before the first
     update, and kept if no later validation is better.
     """
 
@@ -43,11 +44,11 @@ class Task(Protocol):
         ...
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[Any]:
-        """Batches start, start + every, ... of an epoch; the order depends on nothing but seed and epoch."""
+        """Batches start, start + every, ... of an epoch; the order depends only on seed and epoch."""
         ...
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
-        """(optimiser name, loss) one after the other; each is followed by backward and that optimiser's step.
+        """Yield (optimiser name, loss); backward and that optimiser's step follow each pair.
 
         A model with one optimiser yields ("all", loss); an adversarial one yields one loss per player.
         """
@@ -88,7 +89,7 @@ def adam(parameters: Any, settings: TrainSettings) -> torch.optim.Optimizer:
         betas=settings.betas,
         eps=settings.eps,
         weight_decay=settings.weight_decay,
-        fused=True,  # one kernel for all parameters: small models spend a twentieth of a step on this
+        fused=True,  # one kernel: the optimiser is a twentieth of a small model's step
     )
 
 
@@ -103,7 +104,7 @@ def train(
 ) -> tuple[dict[str, Tensor], list[Metrics]]:
     """Train and return the best state dict (on the CPU) and the history, one row per validation.
 
-    `work` keeps checkpoint.pt and best.safetensors; when they are there, the run goes on from them.
+    `work` keeps checkpoint.pt and best.safetensors; if they exist, the run resumes from them.
     Raises AtlasError when a loss is not finite or the checkpoint belongs to another run.
     """
     from safetensors.torch import load_file
@@ -136,7 +137,7 @@ class _Run:
         self.optimizers = {name: self.accelerator.prepare(o) for name, o in base.items()}
         self.count, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         if task.steps_per_epoch() < self.count:
-            self.count, self.rank = 1, 0  # too few batches to share: every process does all of them
+            self.count, self.rank = 1, 0  # too few batches to share: every process runs all of them
         if self.count > 1:
             same_start(model)
         prefix = settings.clip_prefix
@@ -149,12 +150,13 @@ class _Run:
         self.checkpoint_path, self.best_path = work / "checkpoint.pt", work / "best.safetensors"
         # Each process takes every n-th batch.
         self.group = max(1, settings.accumulate // self.count) * self.count  # batches of an update
-        # What is left over at an epoch's end is left out, by one process too: their number changes no result.
+        # Batches left over at the end of an epoch are dropped, also with one process, so that the number of
+        # processes does not change the result.
         whole = self.group if self.group <= task.steps_per_epoch() else self.count
         self.per_epoch = task.steps_per_epoch() // whole * whole
         total = settings.epochs * self.per_epoch
         if total < 1:
-            raise AtlasError("training: the training split gives no batch; check data and split names")
+            raise AtlasError("training: the training split gives no batch; check the data and split names")
         if settings.max_steps:
             total = min(total, -(-settings.max_steps // whole) * whole)
         self.total = total
@@ -181,7 +183,7 @@ class _Run:
         where = self.accelerator.device
         saved = torch.load(self.checkpoint_path, map_location=where, weights_only=True)
         if saved["fingerprint"] != self.fingerprint():
-            raise AtlasError(f"{self.checkpoint_path}: is of another run; delete the folder and start again")
+            raise AtlasError(f"{self.checkpoint_path}: belongs to another run; delete the folder and restart")
         self.bare.load_state_dict(saved["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
@@ -228,7 +230,8 @@ class _Run:
                 if self.batch >= self.total:
                     break
                 late = time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
-                # Not at an epoch's end, where validation is due, and not with gradients half gathered.
+                # Not at the end of an epoch, where validation is due, and not with partly accumulated
+                # gradients.
                 if late and self.batch % self.per_epoch and self.closes():
                     self.save()
             done = self.batch >= self.total
@@ -323,7 +326,7 @@ class _Run:
 
 
 def _average(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel | None:
-    """The moving average of the weights, from those of the start on; its buffers are the model's."""
+    """The moving average of the weights, starting from the initial ones; its buffers are the model's."""
     if not decay:
         return None
     average = torch.optim.swa_utils.AveragedModel(

@@ -1,4 +1,4 @@
-"""Pictures with their captions, in batches in which no caption is true of another picture by being its own.
+"""Pictures with their captions, in batches in which each picture occurs at most once.
 
 Axes: B pairs, T words, S pixels of a side.
 """
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 class SquarePictures:
     """Pictures of a corpus as uint8 (3,S,S). `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out, else the
-    middle square. Pictures are kept in memory up to `keep_bytes`; those beyond are read each time.
+    centre square. Pictures are kept in memory up to `keep_bytes`; the rest are read each time.
 
-    enlarged: length of the shorter edge at which a picture (or its crop) is kept whole, to cut squares of
-    different places from it; 0: only the square itself is kept.
+    enlarged: length of the shorter edge at which the whole picture (or its crop) is kept, so that squares can
+    be cut at different places; 0: only the square itself is kept.
     """
 
     def __init__(self, corpus: Corpus, size: int, keep_bytes: int = 8 << 30, enlarged: int = 0) -> None:
@@ -37,7 +37,7 @@ class SquarePictures:
         self._kept: dict[str, Tensor] = {}
 
     def get(self, example: Example, place: tuple[float, float] = (0.5, 0.5)) -> Tensor:
-        """The square at `place`: how far down and to the right it lies, each in 0..1."""
+        """The square at `place`: (down, right), each in 0..1."""
         kept = self._whole(example)
         y, x = (round(p * (n - self.size)) for p, n in zip(place, kept.shape[1:]))
         return kept[:, y : y + self.size, x : x + self.size]
@@ -102,10 +102,10 @@ def padded_words(rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 class Pairs:
-    """The examples of a split. mirror: half of the pictures are turned left to right. by_category: pictures
-    of one category count as one class (`class_B`), so that they are no wrong answers to each other's
-    captions. rounds: captions of each picture in an epoch (0: all), other ones in the next epoch. enlarged:
-    training pictures are squares cut at random from pictures of this shorter edge (0: the whole squares)."""
+    """The examples of a split. mirror: flip half of the pictures horizontally. by_category: pictures of one
+    category count as one class (`class_B`), so they are not negatives for each other's captions. rounds:
+    captions per picture and epoch (0: all); the next epoch takes others. enlarged: training pictures are
+    random square crops of pictures with this shorter edge (0: the whole squares)."""
 
     def __init__(
         self,
@@ -155,8 +155,8 @@ class Pairs:
         return self.wanted_rounds or max(map(len, self.of_image.values()))
 
     def steps(self, batch_size: int) -> int:
-        """Batches of an epoch. Raises AtlasError where there are fewer pictures than a batch takes, or where
-        all are of one class, which leaves no wrong answer to learn from."""
+        """Batches of an epoch. Raises AtlasError if there are fewer pictures than a batch needs, or if all
+        are of one class, which leaves no negatives."""
         if self.by_category and len(set(self._class.values())) < 2:
             raise AtlasError(
                 f"{self.corpus.root}: all pictures of split '{self.split}' have the same category, so none "
@@ -172,8 +172,8 @@ class Pairs:
     def shuffled(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, every: int = 1
     ) -> Iterator[dict[str, Tensor]]:
-        """Rounds over the pictures in a new order, each with another caption of every picture. The order
-        depends on seed and epoch only."""
+        """Rounds over the pictures in a new order, each with a different caption of every picture. The order
+        depends only on seed and epoch."""
         rng = np.random.default_rng([seed, epoch])
         turns = {name: rng.permutation(own).tolist() for name, own in self.of_image.items()}
         per_round = self.steps(batch_size) // self.rounds()

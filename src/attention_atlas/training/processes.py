@@ -1,9 +1,9 @@
-"""Several processes that learn one model together, each from its own share of the batches of an update.
+"""Several processes that train one model together, each on its share of the batches of an update.
 
 On a CPU two processes of one thread take 0.38 to 0.78 of the time of two threads in one process: at the size
-of the mini models an operation is over before the second thread is awake. The stage starts them itself.
+of the mini models an operation ends before the second thread wakes up. The stage starts the processes itself.
 
-Not for models with batch normalisation: each process would keep the statistics of its own batches.
+Not for models with batch normalisation: each process would keep statistics of its own batches.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
 def process_count(accumulate: int, device: str, workers: int = 0) -> int:
-    """How many processes share an update of `accumulate` batches: the most that divide it and that there are
-    cores for (`workers`, 0: all, in parallel the job's share); one on anything but a CPU."""
+    """Number of processes that share an update of `accumulate` batches: the largest divisor of it for which
+    there are cores (`workers`, 0: all, or the job's share when jobs run in parallel); always 1 on a device
+    other than a CPU."""
     if device != "cpu":
         return 1
     cores = workers or int(os.environ.get(CORES_VARIABLE, "0")) or os.cpu_count() or 1
@@ -40,13 +41,13 @@ Together = Callable[[Callable[..., Any], dict[str, Any], dict[str, Any]], Any]
 
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[Together]:
-    """Start `count` - 1 processes, which import torch while this one does something else, and yield
+    """Start `count` - 1 processes, which import torch in the background, and yield
     `together(job, arguments, own)`: `job(**arguments, **own, join=...)` here and
     `job(**arguments, join=...)` in each of the others.
 
-    Every process calls `join()` once, when it is ready to learn; behind it they are one group. `job` and
-    `arguments` must pickle. `together` returns what `job` returns here, and raises the AtlasError of the one
-    that fails.
+    Every process calls `join()` once, when it is ready to train; after that they form one group. `job` and
+    `arguments` must be picklable. `together` returns what `job` returns here, and raises the AtlasError of a
+    process that fails.
     """
     import multiprocessing
 
@@ -72,7 +73,7 @@ def processes(count: int) -> Iterator[Together]:
             try:
                 result = job(**arguments, **own, join=lambda: _join(0, count, where, pipes, others))
             except RuntimeError:
-                # The group breaks when one of it fails: that one's reason is what the user needs.
+                # One failing process breaks the group: report its reason to the user.
                 _raise_reason(pipes, others, patience=10.0)
                 raise
             for process in others:
@@ -91,23 +92,23 @@ def processes(count: int) -> Iterator[Together]:
 
 
 def together(count: int, job: Callable[..., Any], arguments: dict[str, Any], own: dict[str, Any]) -> Any:
-    """`processes` for one job that is ready."""
+    """`processes` for a single job."""
     with processes(count) as run:
         return run(job, arguments, own)
 
 
 def _other(rank: int, count: int, where: str, pipe: Any) -> None:
-    """The life of a further process."""
+    """The main function of an additional process."""
     import multiprocessing
 
     from tqdm import tqdm
 
     os.environ["TQDM_DISABLE"] = "1"  # one bar is enough
-    tqdm.set_lock(threading.RLock())  # its own, across processes, would be left over if this one is killed
+    tqdm.set_lock(threading.RLock())  # tqdm's shared lock would remain if this one is killed
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def leave_with_parent() -> None:  # a killed one cannot tell the others to stop
+    def leave_with_parent() -> None:  # a killed process cannot tell the others to stop
         parent.join()
         os._exit(1)
 
@@ -126,7 +127,7 @@ def _other(rank: int, count: int, where: str, pipe: Any) -> None:
     except KeyboardInterrupt:
         pass
     except RuntimeError as error:
-        if "gloo" not in str(error).lower():  # otherwise another one failed, and says why
+        if "gloo" not in str(error).lower():  # otherwise another process failed and reports why
             raise
     _leave()
 
@@ -142,7 +143,7 @@ def _join(rank: int, count: int, where: str, pipes: Sequence[Any], others: Seque
 
 
 def _raise_reason(pipes: Sequence[Any], others: Sequence[Any], patience: float = 0.0) -> None:
-    """Raise what a further process says of its end, or that it is gone."""
+    """Raise the error that an additional process reports, or that it has died."""
     for pipe, process in zip(pipes, others):
         process.join(patience)
         with contextlib.suppress(EOFError, OSError):
@@ -185,7 +186,7 @@ def accelerator_on(device: str, precision: str) -> Any:
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or device == "cpu":
-        # Accelerate keeps its device and group for the whole process; a second run may ask for another one.
+        # Accelerate keeps its device and group for the whole process; a second run may need another one.
         AcceleratorState._reset_state(True)
         PartialState._reset_state()
     with _own_threads():
@@ -205,7 +206,7 @@ def _own_threads() -> Iterator[None]:
 
 
 def same_start(model: nn.Module) -> None:
-    """Give every process the first one's parameters and buffers."""
+    """Copy the first process's parameters and buffers to all processes."""
     import torch.distributed
 
     for tensor in model.state_dict().values():
@@ -217,7 +218,7 @@ def summed_loss(value: float, accelerator: Any) -> float:
 
 
 def average_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
-    """Put the mean over the processes into `.grad`; a parameter that no process used keeps none."""
+    """Average `.grad` over the processes; a parameter that no process used keeps no gradient."""
     has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32)
     flat = torch.cat(
         [
@@ -233,5 +234,5 @@ def average_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
         if share:
             if parameter.grad is None:
                 parameter.grad = torch.empty_like(parameter)
-            # Into the gradient's own memory layout: fused optimisers pair elements by their place in memory.
+            # Keep the gradient's memory layout: fused optimisers pair elements by their place in memory.
             parameter.grad.copy_(part)

@@ -14,7 +14,7 @@ from attention_atlas.training.scene_text import padded_rows
 
 
 class PublishedInputs:
-    """What M4C (Hu et al. 2020) reads besides letters and boxes.
+    """Inputs of M4C (Hu et al. 2020) beyond letters and boxes.
 
     Args:
         text_encoder: hub id or folder of the BERT whose tokenizer splits questions.
@@ -39,7 +39,7 @@ class PublishedInputs:
             ) from None
 
     def question(self, text: str, longest: int) -> list[int]:
-        """At most `longest` ids of word pieces, [CLS] and [SEP] among them."""
+        """At most `longest` ids of word pieces, including [CLS] and [SEP]."""
         return list(self.tokenizer(text, truncation=True, max_length=longest)["input_ids"])
 
     def padded(self, pieces: Sequence[Sequence[int]]) -> dict[str, Tensor]:
@@ -51,6 +51,6 @@ class PublishedInputs:
         }
 
     def word_vectors(self, lexicon: Sequence[str]) -> Tensor:
-        """(2 + words, F): rows 0 and 1, of padding and the first place, are zeros."""
+        """(2 + words, F): rows 0 and 1 (padding and the first position) are zeros."""
         vectors_WF = torch.from_numpy(self.fasttext(lexicon))
         return torch.cat([torch.zeros(2, vectors_WF.shape[1]), vectors_WF])

@@ -27,7 +27,7 @@ class QuestionText(Protocol):
 
 
 class WordText:
-    """Lower-case spaCy words; the vocabulary's BOS and EOS stand for CLS and SEP."""
+    """Lower-case spaCy words; the vocabulary's BOS and EOS serve as CLS and SEP."""
 
     def __init__(self, vocab: Vocabulary) -> None:
         self.vocab = vocab
@@ -39,7 +39,7 @@ class WordText:
 
 
 class SubWordText:
-    """A tokenizer of the hub or in a folder, as the pre-trained model was trained with."""
+    """The tokenizer of the pre-trained model, from the hub or a folder."""
 
     def __init__(self, where: str) -> None:
         from transformers import AutoTokenizer
@@ -62,9 +62,9 @@ class SubWordText:
 
 
 def question_text(tokenizer: str | None, vocab: Vocabulary | None) -> QuestionText:
-    """The reader of questions of a run: its tokenizer, else its vocabulary."""
+    """The question reader of a run: its tokenizer, else its vocabulary."""
     if tokenizer:
         return SubWordText(tokenizer)
     if vocab is None:
-        raise AtlasError("VQA: the run has neither vocabulary nor tokenizer; train the model anew")
+        raise AtlasError("VQA: the run has neither vocabulary nor tokenizer; retrain the model")
     return WordText(vocab)

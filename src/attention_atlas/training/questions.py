@@ -1,4 +1,4 @@
-"""Questions of one split in batches: ids, pictures, soft targets, and what patches show where known."""
+"""Questions of one split in batches: ids, pictures, soft targets and, where known, what each patch shows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ UNKNOWN = -1
 
 
 class QuestionBatches:
-    """answers: the model's answer list; words: what is learned of the patches (labels, colours), none where
-    scenes hold no objects."""
+    """answers: the model's answer list; words: what patches are trained to show (labels, colours), empty if
+    scenes have no objects."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class QuestionBatches:
         return len(self.examples)
 
     def batch(self, indices: Sequence[int], patches: bool = False) -> dict[str, Tensor]:
-        """`ids_BT`, `target_BA`, pictures (each once; `picture_B` says which is a question's). With `patches`
-        also `shown_BPW` and `asked_BP`, whose P is that of the largest picture, -1 where unknown."""
+        """`ids_BT`, `target_BA`, pictures (each once; `picture_B` is the index of each question's picture).
+        With `patches` also `shown_BPW` and `asked_BP`, with P of the largest picture and -1 where unknown."""
         longest = max(len(self.encoded[i].ids) for i in indices)
         ids_BT = torch.full((len(indices), longest), PAD)
         target_BA = torch.zeros(len(indices), len(self.answers))
@@ -83,7 +83,7 @@ class QuestionBatches:
         return {"shown_BPW": shown_BPW, "asked_BP": asked_BP}
 
     def shown(self, image_id: str) -> Tensor:
-        """(P,W) 0/1 words that are true of a patch, in raster order."""
+        """(P,W) 0/1: whether a word is true of a patch, in raster order."""
         if image_id not in self._shown:
             scene = self.corpus.scenes[image_id]
             found = shown_on_patches(scene, self.pictures.shape(image_id), self.words)
@@ -91,7 +91,7 @@ class QuestionBatches:
         return self._shown[image_id]
 
     def asked(self, example: Example) -> np.ndarray | None:
-        """(P,) bool: patches of the things that the question names; None where none is known."""
+        """(P,) bool: patches of the things that the question names; None if none is known."""
         scene = self.corpus.scenes[example.image_id]
         objects = asked_objects([p.objects for p in example.phrases], scene)
         if not objects:
@@ -101,8 +101,8 @@ class QuestionBatches:
         )
 
     def order(self, batch_size: int, seed: int, epoch: int, by_picture: bool = False) -> list[list[int]]:
-        """A shuffled epoch as lists of indices; questions are short, so that nothing is sorted by length.
-        `by_picture` keeps the questions about a picture together, which then is embedded once for them."""
+        """A shuffled epoch as lists of indices; questions are short, so they are not sorted by length.
+        `by_picture` keeps the questions about a picture together, so that it is embedded once."""
         shuffled = np.random.default_rng([seed, epoch]).permutation(len(self)).tolist()
         if by_picture:
             together: dict[str, list[int]] = {}
@@ -118,7 +118,7 @@ class QuestionBatches:
 def of_run(
     corpus: Corpus, examples: Sequence[Example], vocab: Any, config: Mapping[str, Any], answers: Sequence[str]
 ) -> QuestionBatches:
-    """The examples as the configuration of a run reads them: its tokenizer, its pictures."""
+    """The examples with the tokenizer and picture settings of a run's configuration."""
     from attention_atlas.training.question_text import question_text
     from attention_atlas.training.vilt_pictures import Pictures
 
@@ -129,7 +129,7 @@ def of_run(
 
 
 def spread(examples: Sequence[Example], count: int) -> list[Example]:
-    """`count` of them at even distances (0: all)."""
+    """`count` of them, evenly spaced (0: all)."""
     if not count or count >= len(examples):
         return list(examples)
     return [examples[i * len(examples) // count] for i in range(count)]

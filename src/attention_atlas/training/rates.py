@@ -1,4 +1,4 @@
-"""The learning rates of all optimisers of a run, as `TrainSettings.schedule` says."""
+"""The learning rates of all optimisers of a run, set by `TrainSettings.schedule`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from attention_atlas.training.settings import Schedule
 class LearningRates:
     """Sets the rate of each optimiser before it steps.
 
-    updates: number of updates of the run; epoch: of an epoch; direction: whether the metric that validation
-    selects by is better when it is larger ('max') or smaller ('min'). Only the schedule `plateau` has state
-    of its own; the others are functions of the update's number.
+    updates: number of updates of the run; epoch: updates per epoch; direction: whether a larger ('max') or
+    smaller ('min') selection metric is better. Only the schedule `plateau` has state; the others are
+    functions of the update number.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class LearningRates:
     def set(self, name: str, update: int) -> None:
         """Set the rates of the optimiser `name` for update 1..updates."""
         if self.plateaus:
-            return  # the optimiser's groups keep what the last validation left
+            return  # the optimiser's groups keep the rate set after the last validation
         scale = self.schedule.scale(update, self.updates, self.epoch)
         for group, lr in zip(self.optimizers[name].param_groups, self.base[name]):
             group["lr"] = lr * scale
 
     def validated(self, value: float) -> None:
-        """Take note of the selected metric of a validation."""
+        """Record the selection metric of a validation."""
         for plateau in self.plateaus.values():
             plateau.step(value)
 

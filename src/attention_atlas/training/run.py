@@ -2,8 +2,9 @@
 
 A task that a stage can train (conf/train/<name>.yaml, `task._target_`) is a `loop.Task` that also has
 `prepare(corpus, features)`, `model_sizes() -> dict` (what the model's constructor needs of the data) and
-`save(folder)`. It may have `uses_features` (False: `prepare` gets None), `inputs` (paths it reads besides, as
-the run it starts from), `start(model)` (called once on the fresh model, e.g. to load weights) and `vocab`.
+`save(folder)`. It may have `uses_features` (False: `prepare` gets None), `inputs` (further paths it reads,
+such as the run it starts from), `start(model)` (called once on the fresh model, e.g. to load weights) and
+`vocab`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ OnMetrics = Callable[[int, dict[str, float]], None]
 
 
 def build_task(cfg: DictConfig) -> Any:
-    """The task of `cfg.train`, what stands under `cfg.model.training` merged over it."""
+    """The task of `cfg.train`, with `cfg.model.training` merged over it."""
     _, training, seed = run_config(cfg)
     return instantiated(training["task"], "conf/train: task", seed=seed)
 
@@ -41,7 +42,7 @@ def prepare_and_train(
     out: Path | None = None,
     on_metrics: OnMetrics | None = None,
 ) -> dict[str, float]:
-    """From `cfg` alone to a trained model, in one of several processes (training/processes.py)."""
+    """Train a model from `cfg` alone, in one of several processes (training/processes.py)."""
     from contextlib import nullcontext
 
     from hydra.utils import instantiate
@@ -69,10 +70,10 @@ def train_task(
     device: str = "cpu",
     on_metrics: OnMetrics | None = None,
 ) -> dict[str, float]:
-    """Train `cfg.model` on a prepared task as `cfg.train` says and write the run folder `out` (None: another
-    process writes it).
+    """Train `cfg.model` on a prepared task with the settings of `cfg.train` and write the run folder `out`
+    (None: another process writes it).
 
-    Goes on from `work` after a kill. Returns the metrics of the checkpoint that was kept.
+    Resumes from `work` after a kill. Returns the metrics of the checkpoint that was kept.
     """
     import torch
 

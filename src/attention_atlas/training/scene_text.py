@@ -1,4 +1,4 @@
-"""Questions of one split with the objects and the words that were read, in batches for M4C."""
+"""Questions of one split with the objects and OCR words of their pictures, in batches for M4C."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 def answer_words(answer: str) -> list[str]:
-    """The words of an answer as they are spelled step by step."""
+    """The words of an answer in the order in which they are generated."""
     return normalise(answer).split()
 
 
 def token_word(token: OcrToken) -> str:
-    """A word that was read, as answers are compared: lower case, without punctuation at its ends."""
+    """An OCR word in the form used to compare answers: lower case, without punctuation at its ends."""
     return token.text.lower().strip(".,:;!?\"'()") or token.text.lower()
 
 
 @dataclass
 class Spelled:
-    """One answer that can be spelled: for each of its words the ids that say it (vocabulary ids, or number of
-    answers + o for word o), and how many people gave it."""
+    """One answer that the model can generate: for each word the ids that produce it (vocabulary ids, or
+    vocabulary size + o for OCR word o), and how many annotators gave it."""
 
     words: list[str]
     options: list[list[int]]
@@ -43,8 +43,8 @@ class Spelled:
 
 
 def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longest: int) -> list[Spelled]:
-    """The people's answers, most frequent first, of which every word is in the vocabulary or was read; at
-    most `longest` words."""
+    """The annotators' answers, most frequent first, whose words are all in the vocabulary or among the OCR
+    words; at most `longest` words."""
     counts: dict[str, int] = {}
     for answer in answers:
         said = " ".join(answer_words(answer))
@@ -63,11 +63,11 @@ def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longes
 
 
 class TextQuestions:
-    """vocab: words of questions; said: words of answers. longest: words of a question; steps: of an answer,
-    its end among them; objects, words: at most so many of a picture (0: all objects). exchange: how often the
-    words read in a picture are exchanged for others when a batch is for training (see `exchanged`).
-    published: what M4C's own inputs are made of (see `PublishedInputs`); without it questions are words of
-    `vocab`, and words read are described by the colours of their boxes."""
+    """vocab: words of questions; said: words of answers. longest: maximum words of a question; steps: of an
+    answer, including its end; objects, words: maximum number per picture (0: all objects). exchange: share of
+    training questions in which the OCR words are exchanged for others (see `exchanged`). published: sources
+    of M4C's own inputs (see `PublishedInputs`); without it questions are words of `vocab`, and OCR words are
+    described by the colours of their boxes."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class TextQuestions:
             raise AtlasError("questions: no example in this split; check data and split names")
         self.examples, self.vocab, self.said, self.regions = list(examples), vocab, said, regions
         self.longest, self.steps, self.objects, self.exchange = longest, steps, objects, exchange
-        # A first place before the words, as BERT's [CLS], where the question can be summed up.
+        # A first position before the words, like BERT's [CLS], that can summarise the question.
         self.questions = [tokens(e.text)[: longest - 1] for e in self.examples]
         self.read: dict[str, list[OcrToken]] = {}
         for example in self.examples:
@@ -96,7 +96,7 @@ class TextQuestions:
                     f"ocr: image '{example.image_id}' is missing; run the OCR stage on this data set"
                 )
             self.read[example.image_id] = best_read(ocr[example.image_id], words)
-        # Every word once, in questions or read, numbers 0 and 1 for padding and the first place.
+        # Every word of questions and OCR once; 0 and 1 are padding and the first position.
         read = {token_word(t) for tokens_ in self.read.values() for t in tokens_}
         known = {w: n for n, w in enumerate(sorted(read.union(*self.questions)), 2)}
         self.lexicon = list(known)
@@ -120,7 +120,7 @@ class TextQuestions:
         return len(self.examples)
 
     def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """A shuffled epoch of the questions that have an answer that can be spelled."""
+        """A shuffled epoch of the questions with an answer that the model can generate."""
         able = [i for i, s in enumerate(self.spelled) if s]
         shuffled = np.random.default_rng([seed, epoch]).permutation(able).tolist()
         return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
@@ -130,8 +130,8 @@ class TextQuestions:
             yield list(range(start, min(start + batch_size, len(self))))
 
     def batch(self, indices: Sequence[int], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """What M4C reads. With `rng` also what it learns from: an answer of each question drawn by how many
-        people gave it, and where a word can be said in several ways one of them as what was said before."""
+        """What M4C reads. With `rng` also its targets: an answer of each question, drawn in proportion to how
+        many annotators gave it, and the previous words; where a word has several ids, one is drawn."""
         names = [self.examples[i].image_id for i in indices]
         exchanged = [self.exchanged(n, rng) if rng is not None else {} for n in names]
         rows = [[e.get(w, w) for w in self.numbers[i]] for i, e in zip(indices, exchanged)]
@@ -150,11 +150,10 @@ class TextQuestions:
         return out
 
     def exchanged(self, name: str, rng: np.random.Generator) -> dict[int, int]:
-        """{number of a word read in a picture: number of the word that takes its place}, empty or for all.
+        """{number of an OCR word: number of its replacement}, for all words of a picture or empty.
 
-        Wherever the word stands, in question, picture and answer, the other stands then: the question stays
-        true of a picture whose signs say something else. What a few pictures' words have for answers cannot
-        be learned by heart then.
+        The word is replaced in question, picture and answer alike, so the question stays true of a picture
+        with other signs. This keeps the model from memorising the answers of a few pictures.
         """
         if not self.exchange or rng.random() >= self.exchange:
             return {}
@@ -214,8 +213,8 @@ class TextQuestions:
         }
 
     def _renamed(self, chosen: Spelled, index: int, other: Mapping[int, int]) -> list[list[int]]:
-        """The options of each word; of an exchanged one the pointers, and the vocabulary's id of the word in
-        its place."""
+        """The ids of each word; for an exchanged one its pointers and the vocabulary id of its
+        replacement."""
         if not other:
             return chosen.options
         read = self.read_numbers[self.examples[index].image_id]
@@ -230,7 +229,7 @@ class TextQuestions:
         return out
 
     def text(self, index: int, ids: Sequence[int]) -> str:
-        """The answer that ids of vocabulary and read words spell, up to EOS."""
+        """The text of an answer given as ids of vocabulary and OCR words, up to EOS."""
         read = self.read[self.examples[index].image_id]
         words = []
         for i in ids:
@@ -244,7 +243,7 @@ class TextQuestions:
 
 
 def best_read(picture: OcrPicture, most: int) -> list[OcrToken]:
-    """At most `most` words of a picture, the most confident, in the file's order."""
+    """The `most` most confident words of a picture, in the file's order."""
     order = sorted(range(len(picture.tokens)), key=lambda i: (-picture.tokens[i].confidence, i))[:most]
     return [picture.tokens[i] for i in sorted(order)]
 

@@ -1,4 +1,4 @@
-"""What conf/train/<name>.yaml may hold, and the learning-rate schedules."""
+"""The settings of conf/train/<name>.yaml, and the learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Schedule:
     noam: lr · factor · dim^-0.5 · min(step^-0.5, step · warmup^-1.5) (Vaswani et al. 2017, eq. 3); lr is 1
     there. constant: lr, after a linear rise over `warmup` steps. linear: the same rise, then down to 0 at the
     last step. steps: the same rise, then times `factor` at each of `milestones` and after every `every`
-    units, but not again once the rate is at most `least` of lr. `unit` says whether these two count updates
+    units, but not again once the rate is at most `least` of lr. `unit` sets whether these two count updates
     or epochs. plateau: lr, times `factor` whenever the selected metric has not improved for more than
     `patience` validations (torch.optim.lr_scheduler.ReduceLROnPlateau).
 
@@ -40,7 +40,7 @@ class Schedule:
     patience: int = 0
 
     def scale(self, step: int, last: int, epoch: int = 1) -> float:
-        """What the base learning rate is multiplied with at `step` of 1..last. epoch: steps of an epoch."""
+        """Factor of the base learning rate at `step` of 1..last. epoch: steps per epoch."""
         if self.name == "noam":
             warmup = max(self.warmup, 1)
             return self.factor * self.dim**-0.5 * min(step**-0.5, step * warmup**-1.5)
@@ -63,7 +63,7 @@ class Schedule:
         return count
 
     def check(self, where: str) -> None:
-        """Raise ConfigError for a value that its schedule cannot have."""
+        """Raise ConfigError for a value that the schedule does not allow."""
         for name, known in (("name", SCHEDULES), ("unit", UNITS)):
             value = getattr(self, name)
             if value not in known:
@@ -80,14 +80,14 @@ class Schedule:
 
 @dataclass
 class TrainSettings:
-    """How the loop runs. `clip_norm` bounds the gradient's norm, `clip_value` each of its elements, of the
+    """Settings of the loop. `clip_norm` limits the gradient's norm and `clip_value` each of its elements, for
     parameters whose names begin with `clip_prefix` (default: all).
 
     `max_steps` ends the run early (0: never), `validate_every` counts epochs, `precision`: no, bf16 or fp16.
     `lr_scales` multiplies the rate of the parameters whose names begin with a prefix, e.g. {encoder.: 0.1}.
-    `threads` fixes the CPU threads (0: as many as there are), since sums may differ by their number.
-    `average` is the decay of an exponential moving average of the weights (0: none), which is then what is
-    validated and kept.
+    `threads` fixes the number of CPU threads (0: all), since sums may depend on it.
+    `average` is the decay of an exponential moving average of the weights (0: none), which is then validated
+    and kept instead of the weights themselves.
     """
 
     epochs: int = 10

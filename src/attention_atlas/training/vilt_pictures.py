@@ -1,4 +1,4 @@
-"""Pictures as ViLT takes them: both sides whole patches, values in -1..1, padded in a batch."""
+"""Pictures as ViLT takes them: both sides multiples of the patch size, values in -1..1, padded in a batch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def fitted(width: int, height: int, shorter: int | None, patch: int) -> tuple[int, int]:
-    """(width, height) with the shorter side `shorter`, the longer at most 1333/800 of it (as ViLT's own
-    preparation), both whole patches; without `shorter` only cut to whole patches.
+    """(width, height) with the shorter side `shorter`, the longer at most 1333/800 of it (as in ViLT's own
+    preprocessing), both multiples of `patch`; without `shorter` only cropped to whole patches.
 
     >>> fitted(640, 480, 384, 32), fitted(144, 144, None, 16), fitted(2000, 500, 384, 32)
     ((512, 384), (144, 144), (608, 160))
@@ -70,7 +70,7 @@ class Pictures:
         return pixels.shape[1] // self.patch, pixels.shape[2] // self.patch
 
     def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
-        """`pixels_BCHW` float32 in -1..1, padded at the right and below; `pixel_mask_BHW` 1 where there is
+        """`pixels_BCHW` float32 in -1..1, padded at the right and bottom; `pixel_mask_BHW` is 1 inside the
         picture."""
         items = [self.get(i) for i in image_ids]
         height, width = max(i.shape[1] for i in items), max(i.shape[2] for i in items)

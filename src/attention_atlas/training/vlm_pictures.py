@@ -25,19 +25,19 @@ def read_layers(corpus: Corpus, layers: Iterable[Mapping[str, str]]) -> list[Cor
     for item in layers:
         root, layer = item["root"], item["layer"]
         other = read_corpus(root, layer, name=Path(layer).stem)
-        # The same layer as data= names it: nothing would be gained by reading it twice.
+        # The layer that data= already names: do not read it twice.
         if not any(o.root == other.root and o.examples == other.examples for o in found):
             found.append(other)
     return found
 
 
 def layer_files(layers: Iterable[Mapping[str, str]]) -> list[str]:
-    """What `read_layers` reads besides the corpus of `data=`."""
+    """Paths that `read_layers` reads in addition to the corpus of `data=`."""
     return [path for item in layers for path in dict.fromkeys((item["root"], item["layer"]))]
 
 
 def samples(corpora: Sequence[Corpus], split: str, limit: int = 0) -> list[Sample]:
-    """All samples of a split; `limit`: at most so many of each corpus, evenly spread (0: all)."""
+    """All samples of a split; `limit`: maximum number per corpus, evenly spaced (0: all)."""
     found: list[Sample] = []
     for corpus in corpora:
         examples = corpus.split(split)
@@ -57,7 +57,7 @@ def scenes_by_image(corpora: Sequence[Corpus]) -> dict[Path, Scene]:
 class PixelCache:
     """Pictures as the tower takes them, kept as uint8 (3,h,w) up to `keep_bytes`.
 
-    The image processor resizes and cuts once; what is left to do, (value - mean) / std, is done per batch.
+    The image processor resizes and crops once; the rest, (value - mean) / std, is done per batch.
     """
 
     def __init__(self, image_processor: Any, keep_bytes: int = 4 << 30) -> None:

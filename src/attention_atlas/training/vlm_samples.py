@@ -1,4 +1,4 @@
-"""What a vision LLM is given: a picture, an instruction, and the text that it should say or has said."""
+"""Samples of a vision LLM: a picture, an instruction, and the target or generated text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CAPTION_PROMPT = "describe the picture."
 @dataclass(frozen=True)
 class Sample:
     """`image`: the picture's file. `prompt`: the instruction, without any template. `text`: the caption or
-    answer behind it, "" to let the model write. `id` names the text, `image_id` the picture."""
+    answer that follows, "" to let the model generate it. `id` names the text, `image_id` the picture."""
 
     id: str
     image_id: str
@@ -29,7 +29,7 @@ class Sample:
 
 def sample_of(corpus: Corpus, example: Example, prompt: str = CAPTION_PROMPT) -> Sample:
     """A caption becomes the text behind `prompt`; a question (an example with answers) becomes the
-    instruction, and its most frequent answer (the first of equals) the text."""
+    instruction, and its most frequent answer (the first in a tie) the text."""
     image = corpus.image_path(example.image_id)
     if not example.answers:
         return Sample(example.id, example.image_id, image, prompt, example.text)

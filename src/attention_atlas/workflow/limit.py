@@ -1,10 +1,9 @@
-"""The parameter `limit`: every size of a configuration cut to a few steps, examples and units.
+"""The parameter `limit` reduces every size of a configuration to a few steps, examples and units.
 
-It is applied once, in stage.run_stage, to the composed configuration, so that a profile runs from its first
-stage to its last figure within minutes with its own configuration files. A size that a list below names is
-cut to the limit where it is larger. All other numbers stay: rates, layers, heads, vocabularies, the sizes of
-pictures and whatever a published file format fixes. tests/test_limit.py fails for a number of conf/ that no
-list names.
+It is applied once, in stage.run_stage, to the composed configuration, so that all stages of a profile run
+within minutes with its own configuration files. A size named in a list below is reduced to the limit if it is
+larger. All other numbers stay: rates, layers, heads, vocabularies, picture sizes and everything that a
+published file format fixes. tests/test_limit.py fails for a number in conf/ that no list names.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from attention_atlas.errors import ConfigError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Globs over dotted paths in the composed configuration; `#` stands for a place in a list.
+# Globs over dotted paths in the composed configuration; `#` matches an index of a list.
 # Seeds are repetitions, and need two for their variance.
 STEPS = (
     "experiment.seeds.*",
@@ -36,9 +35,9 @@ EXAMPLES = (
     *("dump.samples.*", "dump.examples.#", "experiment.importance_examples", "experiment.pruned_examples"),
     *("metrics.pictures", "data.annotator.pairs"),
 )
-# Pictures that a full-size network makes and two others judge: each takes as long as many examples.
+# Pictures that a full-size network generates and two others evaluate: each is as slow as many examples.
 GENERATED = ("data.attngan.judged",)
-# What is taken at a time, of which the examples must give several.
+# Batch-like sizes; the examples must fill several batches.
 BATCHES = (
     *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
@@ -54,20 +53,20 @@ WIDTHS = (
         "features.net.channels.#",
     ),
     *("data.attngan.channels", "data.attngan.critic_channels"),
-    "*loop.schedule.dim",  # of the learning rate by Noam: the model's width
+    "*loop.schedule.dim",  # of the Noam learning rate: the model's width
 )
 KEPT = (
     *("seed", "*.seed", "workers", "*.workers", "*threads", "experiment.processes"),
     *("experiment.alignments", "experiment.examples", "*evaluator.shown"),
     *("dump.pictures", "dump.width", "dump.stride"),
     *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
-    # Steps and epochs of which fewer would not come sooner.
+    # Reducing these steps and epochs would save no time.
     *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),
     *("*loop.clip_*", "*loop.weight_decay", "*loop.eps", "*loop.schedule.factor"),
-    # Layers, heads and what they look at decide which figures there are.
+    # Layers, heads and what they attend to determine which figures exist.
     *("model*layers", "model*heads", "model.cross_every", "model.queries", "model.strides.#", "model.steps"),
     *("model.stages", "*.residuals", "model.max_length", "model.max_text", "train.task.steps"),
-    # Sizes of pictures and of their parts; a model's own must go with them.
+    # Sizes of pictures and their parts, and the model sizes that must match them.
     *(
         "*image_size",
         "*patch_size",
@@ -94,10 +93,10 @@ KEPT = (
     *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
     *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
-    # Of statistics: a small number says nothing, and saves little.
+    # Sizes of statistics: small numbers are meaningless and save little time.
     *("metrics*shuffles", "metrics*permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
     *("model.gamma?", "*task.*_weight", "*task.naming", "train.task.rounds"),
-    # Not numbers where they are given.
+    # Null or not a number.
     *("alignment", "model.alignment", "*evaluator.classifier", "features.revision", "features.boxes_folder"),
     *(
         "data.reader.boxes",
@@ -116,16 +115,16 @@ LISTS = {
     "width": WIDTHS,
     "kept": KEPT,
 }
-BATCH = 50  # a batch is at most this part of the examples,
-MADE = 10  # and the generated pictures this one
-# The least number that 4, 8 and 12 heads divide.
+BATCH = 50  # a batch is at most 1/BATCH of the examples,
+MADE = 10  # and the generated pictures are 1/MADE of them
+# The least common multiple of 4, 8 and 12 heads.
 EVEN = 24
 
 
 def limited(cfg: DictConfig) -> DictConfig:
-    """`cfg` without the parameter, each size at most the limit. With `limit: null` nothing else changes.
+    """`cfg` without the parameter, with each size at most the limit. With `limit: null` no size changes.
 
-    0 and null mean all there is, and become the limit too. Raises ConfigError for a number below 1, a width
+    0 and null mean everything, and also become the limit. Raises ConfigError for a number below 1, a width
     that heads do not divide, or a number that no list names.
     """
     from omegaconf import open_dict
@@ -139,7 +138,7 @@ def limited(cfg: DictConfig) -> DictConfig:
             raise ConfigError(f"params.yaml: limit.{name}: must be at least 1, not {limit[name]}")
     if limit["width"] % EVEN:
         raise ConfigError(
-            f"params.yaml: limit.width: {limit['width']} is no multiple of {EVEN}, so heads do not divide it"
+            f"params.yaml: limit.width: {limit['width']} must be a multiple of {EVEN} for the heads"
         )
     most_of = {name: int(limit[name]) for name in FIELDS}
     most_of |= {
@@ -150,7 +149,7 @@ def limited(cfg: DictConfig) -> DictConfig:
         name = kind_of(path)
         if not name:
             raise ConfigError(
-                f"conf: {path}: limit is set, and src/attention_atlas/workflow/limit.py does not say "
+                f"conf: {path}: limit is set, but src/attention_atlas/workflow/limit.py does not say "
                 "whether this is a size; name it there"
             )
         if name == "kept":
@@ -159,7 +158,7 @@ def limited(cfg: DictConfig) -> DictConfig:
         if isinstance(value, bool | str):
             continue
         if value is None or value == 0:
-            # Without a warm-up none is wanted, a width is never 0, and an effort in epochs has at least one.
+            # A warm-up of 0 stays 0, a width is never 0, and an effort in epochs is at least one.
             node[key] = most if name == "examples" or path.endswith("max_steps") else value
         else:
             node[key] = min(value, most)
@@ -170,7 +169,7 @@ def limited(cfg: DictConfig) -> DictConfig:
 
 
 def kind_of(path: str) -> str:
-    """The name in LISTS of the first list that names a path, "" for none."""
+    """The key in LISTS of the first list that matches a path, "" for none."""
     for name, patterns in LISTS.items():
         if any(fnmatchcase(path, pattern) for pattern in patterns):
             return name
@@ -178,7 +177,7 @@ def kind_of(path: str) -> str:
 
 
 def _own_sections(cfg: Any) -> None:
-    """Replace each section that is an interpolation by its own copy, so that its numbers can be cut."""
+    """Replace each section that is an interpolation by its own copy, so that its numbers can be reduced."""
     from omegaconf import DictConfig, ListConfig, OmegaConf
 
     for key in range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg):
@@ -193,7 +192,7 @@ def _own_sections(cfg: Any) -> None:
 
 
 def numbers(cfg: Any, path: Sequence[str] = ()) -> Iterator[tuple[Any, Any, str]]:
-    """(node, key, dotted path) of each whole number and null; interpolations are resolved."""
+    """(node, key, dotted path) of each integer and null; interpolations are resolved."""
     from omegaconf import DictConfig, ListConfig
 
     if cfg is None:

@@ -2,8 +2,8 @@
 
 `python -m attention_atlas.workflow.manifests` is itself a stage. It runs when src/, pipeline/, conf/ or
 params.yaml change, and writes data/manifests/<stage>.yaml. Every other stage depends on its manifest and on
-its data. So a change makes exactly those stages stale whose result it could change: a comment in conf/ none,
-the file of a model those that build or load this model.
+its data. So a change makes exactly those stages stale whose result it could change: none for a comment in
+conf/, and for the file of a model the stages that build or load it.
 
 The source files of a stage are what its script and the classes that its configuration names (`_target_`)
 import (workflow/sources.py). A stage that reads trained models
@@ -28,7 +28,7 @@ from attention_atlas.workflow.sources import PACKAGE, Sources
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# Beside conf/ and params.yaml, what makes the configurations.
+# What the configurations are made from, in addition to conf/ and params.yaml.
 COMPOSED_BY = (
     "workflow/manifests.py",
     "workflow/stage.py",
@@ -41,7 +41,7 @@ FOLDER = Path("data/manifests")
 NAME = "manifests"  # of the stage itself
 # The other values of params.yaml reach a stage through dvc.yaml and through interpolation in its own groups.
 OWN_PARAMS = ("profile", "seed", "limit", "device")
-# Parts of a data set's file that one script alone reads.
+# Parts of a data set's file that only one script reads.
 READ_BY = {"world": "world", "annotator": "annotate", "sizes": "world"}
 
 
@@ -56,7 +56,8 @@ def targets(config: Any) -> set[str]:
 
 
 def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
-    """What the stage `name` computes with: `cfg` as run_stage resolves it, without what changes no result."""
+    """The configuration that the results of the stage `name` depend on: `cfg` as run_stage resolves it,
+    without keys that change no result."""
     from attention_atlas.workflow.params import PARAMS
     from attention_atlas.workflow.stage import resolved
 
@@ -77,7 +78,7 @@ class Manifests:
         self._configs: dict[str, dict[str, Any]] = {}
 
     def write(self, out: Path) -> None:
-        """Replace the folder `out`. Configurations in it are reused if nothing they are made of has changed.
+        """Replace the folder `out`. Configurations in it are reused if their sources have not changed.
 
         Raises ConfigError for a stage that does not compose."""
         import yaml
@@ -96,7 +97,7 @@ class Manifests:
         os.replace(new, out)
 
     def digest(self) -> str:
-        """Of all that the configurations are made of."""
+        """Digest of everything that the configurations are made from."""
         own = [self.root / "src" / PACKAGE / name for name in COMPOSED_BY]
         files = [self.root / "params.yaml", *sorted((self.root / "conf").rglob("*.yaml")), *own]
         return _digest([*self.commands.items(), *((str(p.relative_to(self.root)), _hash(p)) for p in files)])
@@ -140,7 +141,7 @@ class Manifests:
 
 
 def _kept(folder: Path, digest: str) -> dict[str, dict[str, Any]]:
-    """Stage -> configuration of the manifests in `folder`, if they were composed from the same files."""
+    """Stage -> configuration from the manifests in `folder`, if composed from the same files."""
     import yaml
 
     if not (folder / DIGEST).is_file() or (folder / DIGEST).read_text() != digest:

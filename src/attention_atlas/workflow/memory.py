@@ -1,4 +1,4 @@
-"""How a stage's process deals with memory it no longer needs. Call both before torch is imported."""
+"""Memory management of a stage's process. Call both functions before torch is imported."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import ctypes
 import gc
 import os
 
-# mallopt's parameters (malloc.h), and the variables by which processes started from here get the same.
+# mallopt's parameters (malloc.h), and the environment variables that set them in child processes.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-# Blocks from 256 MiB on are mapped one by one: for them zeroing is a small part of what is done with them.
+# Blocks of 256 MiB and more are mapped individually: for them zeroing is a small part of the work.
 VALUES = {TRIM_THRESHOLD: 2**31 - 1, MMAP_THRESHOLD: 1 << 28}
 VARIABLES = {TRIM_THRESHOLD: "MALLOC_TRIM_THRESHOLD_", MMAP_THRESHOLD: "MALLOC_MMAP_THRESHOLD_"}
-# torch asks the system for huge pages under what it allocates; read when torch is loaded.
+# makes torch ask the system for huge pages; read when torch is loaded.
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-# New containers until Python looks for cycles among the youngest (700 by default).
+# Number of new containers before Python collects the youngest generation (700 by default).
 YOUNG = 50_000
 
 
 def keep_freed_memory() -> bool:
-    """Memory that is freed stays with this process, and with those it starts; what the user's environment
-    says stays too. False where the C library is not glibc, which has the calls.
+    """Keep freed memory in this process and its children; the user's environment variables take precedence.
+    False if the C library is not glibc.
 
-    glibc gives large freed blocks back to the system at once and gets them again, zeroed page by page, a
-    moment later. A training step frees and takes hundreds of megabytes: with this, a step of a mini
-    model takes about 0.9 of the time (docs/benchmarks.md). The price is that a process never shrinks.
+    glibc returns large freed blocks to the system at once and requests them again, zeroed page by page, a
+    moment later. A training step frees and allocates hundreds of megabytes: with this, a step of a mini model
+    takes about 0.9 of the time (docs/benchmarks.md). In return, a process never shrinks.
     """
     os.environ.setdefault(HUGE_PAGES, "1")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
@@ -35,6 +35,6 @@ def keep_freed_memory() -> bool:
 
 
 def collect_seldom() -> None:
-    """Look for cycles less often: imports and corpora make hundreds of thousands of objects that all stay,
-    and half of the time to read a corpus was spent looking through them."""
+    """Collect cycles less often: imports and corpora create hundreds of thousands of objects that all stay,
+    and half of the time to read a corpus was spent scanning them."""
     gc.set_threshold(YOUNG, 20, 100)

@@ -1,6 +1,6 @@
-"""`make paper-check`: which files of the papers' own set-up are here, and where the others come from.
+"""`make paper-check`: which files of the papers' own set-up are present, and where to get the others.
 
-The list is `conf/paper_files.yaml`; a study adds lines there. Nothing is downloaded.
+The list is `conf/paper_files.yaml`; each study adds its files there. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -63,18 +63,18 @@ def check_entry(entry: dict[str, Any], root: str | Path = ".", hashes: bool = Tr
     size = path.stat().st_size
     wanted = entry.get("bytes")
     if isinstance(wanted, int) and size != wanted:
-        return Finding(entry, "wrong", f"{size:,} bytes, expected {wanted:,}; download it anew")
+        return Finding(entry, "wrong", f"{size:,} bytes, expected {wanted:,}; download it again")
     digest = entry.get("sha256")
     if digest and hashes and sha256(path) != digest:
-        return Finding(entry, "wrong", f"another content than expected (sha256 {digest[:12]}...)")
+        return Finding(entry, "wrong", f"unexpected content (sha256 {digest[:12]}...)")
     checked = (
-        "size and hash right" if digest and hashes else "size right" if wanted == size else "not checked"
+        "size and hash correct" if digest and hashes else "size correct" if wanted == size else "not checked"
     )
     return Finding(entry, "present", f"{size:,} bytes, {checked}")
 
 
 def report(list_path: str | Path = LIST, root: str | Path = ".", hashes: bool = True) -> tuple[str, bool]:
-    """The text that is printed, and whether everything that is not optional is there and right."""
+    """The report text, and whether everything that is not optional is present and correct."""
     table = read_list(list_path)
     lines: list[str] = []
     findings = [check_entry(e, root, hashes) for e in table["files"]]
@@ -100,7 +100,7 @@ def report(list_path: str | Path = LIST, root: str | Path = ".", hashes: bool = 
     absent = [f for f in findings if f.state in ("missing", "wrong")]
     lines.append(_machine(root))
     lines.append(
-        f"{len(findings) - len(absent)} of {len(findings)} entries need nothing, {len(absent)} need you."
+        f"{len(findings) - len(absent)} of {len(findings)} entries are in order, {len(absent)} need action."
     )
     return "\n".join(lines), not absent
 
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the report; with --strict the exit code is 1 when something is missing or wrong."""
     parser = argparse.ArgumentParser(prog="papercheck", description="What the papers' own set-up needs.")
     parser.add_argument("--list", default=str(LIST), help="the list of files")
-    parser.add_argument("--root", default=".", help="the folder that paths start from")
+    parser.add_argument("--root", default=".", help="the folder that paths are relative to")
     parser.add_argument("--no-hash", action="store_true", help="do not read files to compare hashes")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a file is missing or wrong")
     options = parser.parse_args(arguments)

@@ -1,9 +1,9 @@
 """`dvc repro` with several stages at a time: `python -m attention_atlas.workflow.parallel` in the repository.
 
-DVC runs the stages of one `dvc repro` one after the other, and a stage seldom keeps all cores busy: it
-imports, reads, validates and writes on one. DVC's lock is free while a stage runs, so one `dvc repro
---single-item` for each stage that is ready may run beside others. At last a plain `dvc repro` meets what
-failed, or finds that nothing is left.
+One `dvc repro` runs its stages one after the other, and a stage seldom keeps all cores busy: it imports,
+reads, validates and writes on one core. DVC's lock is free while a stage runs, so each stage that is ready
+runs in its own `dvc repro --single-item`, several at a time. A final plain `dvc repro` reports failures or
+confirms that everything is up to date.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from attention_atlas.workflow.tracking import SESSION_VARIABLE
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
-# How many cores a training may take beside other stages: two trainings with a process for each core take
-# longer than with one process each. Not set where hardly any other stage can run meanwhile.
+# Cores per training run when other stages run at the same time: two training runs with one process per core
+# take longer than with one process each. Not set when hardly any other stage can run meanwhile.
 CORES_VARIABLE = "ATLAS_CORES"
-# What takes several times as long as most stages, and how many times.
+# Scripts that take several times as long as most stages, and how many times.
 LONG, TIMES = ("pipeline.train", "pipeline.world"), 5
-# Jobs at most: a stage may start as many processes as there are cores, and each needs some memory.
+# Maximum number of jobs: a stage may start one process per core, and each needs some memory.
 MOST, GIBIBYTES_EACH = 4, 4
 
 
 def repro_side_by_side(
     root: Path, environment: Mapping[str, str], jobs: int = 0, targets: Sequence[str] = ()
 ) -> int:
-    """`dvc repro` in `root`, `jobs` stages at a time (0: `jobs_here`); 0, or DVC's exit status. targets:
-    only these stages and what they need (none: all).
+    """Run `dvc repro` in `root`, `jobs` stages at a time (0: `jobs_here`). Returns 0 or DVC's exit status.
+    targets: only these stages and their dependencies (none: all).
 
-    Lines begin with the stage that prints them. All stages are under one MLflow parent. A stage whose needs
-    fail is not begun; the others are.
+    Output lines are prefixed with their stage. All stages are under one MLflow parent. A stage is not started
+    if a stage that it depends on fails; all others are.
     """
     cores = os.cpu_count() or 1
     if jobs < 0:
@@ -49,7 +49,7 @@ def repro_side_by_side(
     jobs = jobs or jobs_here()
     session = f"{os.getpid()}-{time.time():.2f} dvc repro, in jobs"
     everywhere = {**environment, SESSION_VARIABLE: session}
-    # The jobs share the cores; threads that wait for each other would take longer than one alone.
+    # The jobs share the cores; threads that wait for each other would be slower than one thread.
     share = str(max(1, cores // jobs))
     of_a_job = {"OMP_NUM_THREADS": share, **everywhere}
     waiting = stage_needs(root, targets)
@@ -66,8 +66,8 @@ def repro_side_by_side(
                     others = {*waiting, *running.values()}
                     beside = sum(name not in all_needs[o] and o not in all_needs[name] for o in others)
                     own = of_a_job | ({CORES_VARIABLE: share} if beside >= 2 * jobs else {})
-                    # --single-item: one that walked up to what another one reads would find it locked, as DVC
-                    # locks for writing what it only checks.
+                    # --single-item: otherwise DVC also checks upstream stages, and takes a write lock on
+                    # files that other jobs read.
                     running[pool.submit(_dvc, root, own, ["--single-item", name], name)] = name
                 if not running:
                     break
@@ -75,7 +75,7 @@ def repro_side_by_side(
                     name = running.pop(ended)
                     if ended.result() == 0:
                         done.add(name)
-        except BaseException:  # Ctrl-C: what runs has got it too; nothing further begins
+        except BaseException:  # Ctrl-C: running stages get it too; start no further stage
             pool.shutdown(cancel_futures=True)
             raise
     code = _dvc(root, everywhere, targets)
@@ -85,26 +85,27 @@ def repro_side_by_side(
 
 
 def _add_manifests(root: Path, stages: Iterable[str], environment: Mapping[str, str]) -> None:
-    """Write the manifests again if one is missing: that stage cannot depend on dvc.yaml, which names all."""
+    """Write the manifests again if one is missing: their stage cannot depend on dvc.yaml, which lists all
+    stages."""
     folder = root / FOLDER
     if folder.is_dir() and not all((folder / f"{name}.yaml").is_file() for name in stages if name != NAME):
         _dvc(root, environment, ["--force", "--single-item", NAME], NAME)
 
 
 def jobs_here() -> int:
-    """One for each core, as far as the memory allows, and MOST."""
+    """One job per core, limited by memory and MOST."""
     gibibytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return max(1, min(os.cpu_count() or 1, int(gibibytes / GIBIBYTES_EACH), MOST))
 
 
 def stage_needs(root: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
-    """Each stage (of `targets` and what they need) and the stages it needs. First come those behind which the
-    longest way to the end lies. Raises AtlasError for a target that is no stage."""
+    """Each stage (of `targets` and their dependencies) and the stages it depends on, ordered by the longest
+    remaining path to the end, longest first. Raises AtlasError for a target that is not a stage."""
     import networkx
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        graph = repo.index.graph  # an edge leads from a stage to what it needs
+        graph = repo.index.graph  # edges lead from a stage to its dependencies
         by_name = {stage.name: stage for stage in graph}
         for name in targets:
             if name not in by_name:
@@ -121,7 +122,7 @@ def stage_needs(root: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
 
 
 def _with_their_needs(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """Each stage and all it needs, directly or not."""
+    """Each stage and all its direct and indirect dependencies."""
     found: dict[str, set[str]] = {}
 
     def all_of(name: str) -> set[str]:
@@ -133,8 +134,7 @@ def _with_their_needs(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 
 def sort_lock(path: Path) -> None:
-    """Put the stages of dvc.lock, which stand there in the order of their ends, in that of their names: equal
-    runs give equal files."""
+    """Sort the stages of dvc.lock by name instead of by completion: equal runs give equal files."""
     from dvc.utils.serialize import modify_yaml
 
     with modify_yaml(str(path)) as data:
@@ -170,21 +170,21 @@ def main() -> None:
     import argparse
 
     parser = argparse.ArgumentParser(description="dvc repro, several stages at a time.")
-    parser.add_argument("targets", nargs="*", help="stages; none: all of dvc.yaml")
+    parser.add_argument("targets", nargs="*", help="stages (default: all of dvc.yaml)")
     parser.add_argument("--jobs", type=int, default=0, help="stages at a time (0: by cores and memory)")
     arguments = parser.parse_args()
     exit_with(lambda: repro_side_by_side(Path.cwd(), os.environ, arguments.jobs, arguments.targets))
 
 
 def exit_with(job: Callable[[], int]) -> None:
-    """End the program with the status that `job` returns; an AtlasError becomes one line."""
+    """Exit with the status that `job` returns; an AtlasError becomes one line."""
     try:
         raise SystemExit(job())
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        print("interrupted; run the same command to go on", file=sys.stderr)
+        print("interrupted; run the same command to resume", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -1,4 +1,4 @@
-"""What params.yaml may hold. A name that is not declared here is reported as a typing error."""
+"""The schema of params.yaml. A name that is not declared here is reported as a typo."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ PARAMS: dict[str, Any] = {
     "device": {stage: str for stage in STAGES},
     "worlds": list,
     "annotations": {"*": str},
-    # Any data set by name; each has these two.
+    # Data sets by name; each has these two keys.
     "image_sets": {"*": {"root": str, "features": str}},
-    # Pictures whose words are read.
+    # Pictures for OCR.
     "scene_text": {"*": {"root": str, "ocr": str}},
     "grounding": {
         "data": str,
@@ -59,7 +59,7 @@ PARAMS: dict[str, Any] = {
         "initial": str,
         "text_only": {"*": {"data": str, "layer": str}},
     },
-    # Not `alignment`: that is the alignment function chosen by conf/alignment.
+    # Not `alignment`: that name is taken by the alignment function of conf/alignment.
     "alignment_study": {
         "figure": str,
         "encoders": {"*": {"model": str, "data": str, "root": str, "layer": str}},

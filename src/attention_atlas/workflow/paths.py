@@ -1,4 +1,4 @@
-"""Where each artefact lies: the names that dvc.yaml declares as outputs, in one place."""
+"""Paths of all artefacts: the outputs that dvc.yaml declares."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A profile is a set of values for params.yaml.
 
 `python -m attention_atlas.workflow.profiles paper` sets them in params.yaml, keeping comments.
-`python -m attention_atlas.workflow.profiles smoke --in DIR` makes a copy of the repository in DIR, sets the
-profile there and runs `dvc repro` in it, so that the results of a longer profile stay where they are.
+`python -m attention_atlas.workflow.profiles smoke --in DIR` copies the repository to DIR, sets the profile
+there and runs `dvc repro`, so that the results of a longer profile are not overwritten.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attention_atlas.workflow.parallel import exit_with, repro_side_by_side
 from attention_atlas.workflow.params import check_params
 from attention_atlas.workflow.tracking import tracking_uri
 
-# Tables of a profile that stand for the whole table.
+# Tables that a profile replaces as a whole.
 REPLACED = (
     "image_sets",
     "annotations",
@@ -50,12 +50,12 @@ def apply_profile(root: Path, name: str) -> None:
 
 
 def set_params(root: Path, values: dict[str, Any]) -> None:
-    """Merge `values` over params.yaml, keeping its comments. Raises ConfigError for a wrong one."""
+    """Merge `values` over params.yaml, keeping its comments. Raises ConfigError for an invalid value."""
     import io
 
     from ruamel.yaml import YAML
 
-    round_trip = YAML()  # keeps comments; builds plain values only
+    round_trip = YAML()  # keeps comments; reads plain values only
     round_trip.preserve_quotes = True
     round_trip.width = 200
     params_path = root / "params.yaml"
@@ -87,8 +87,8 @@ def _merge(into: Any, values: dict[str, Any]) -> None:
 
 
 def copy_repository(root: Path, into: Path) -> None:
-    """Clone the commit that `root` is on into `into` and lay its uncommitted files over it. An existing copy
-    keeps its outputs, so that a second run does only what changed."""
+    """Clone the current commit of `root` into `into` and copy its uncommitted files over it. An existing copy
+    keeps its outputs, so that a second run redoes only what changed."""
     if not (into / ".git").exists():
         into.parent.mkdir(parents=True, exist_ok=True)
         _run(["git", "clone", "--quiet", "--local", "--no-hardlinks", str(root), str(into)], root)
@@ -105,13 +105,13 @@ def copy_repository(root: Path, into: Path) -> None:
     for name in sorted(wanted - {"dvc.lock"}):
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Unchanged files keep their time stamp, or DVC would hash them all again.
+        # Unchanged files keep their time stamp, so that DVC need not hash them again.
         if not target.exists() or target.read_bytes() != (root / name).read_bytes():
             shutil.copy2(root / name, target)
 
 
 def repro(root: Path, name: str, into: Path) -> int:
-    """Run `dvc repro` with a profile in a copy of the repository; MLflow's store stays that of `root`."""
+    """Run `dvc repro` with a profile in a copy of the repository; runs go to the MLflow store of `root`."""
     copy_repository(root, into)
     apply_profile(into, name)
     python_folder = str(Path(sys.executable).parent)

@@ -10,7 +10,7 @@ from attention_atlas.errors import ConfigError
 
 
 def _per_profile(values: Any, *, _root_: Any) -> Any:
-    """`${per_profile:{mini: 2000, smoke: 60, paper: null}}`: the value for the profile in force."""
+    """`${per_profile:{mini: 2000, smoke: 60, paper: null}}`: the value for the current profile."""
     profile = _root_.get("profile")
     if profile not in values:
         raise ConfigError(

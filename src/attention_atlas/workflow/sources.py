@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 PACKAGE = "attention_atlas"
-# They log, report and allocate; no result depends on them.
+# Logging, reporting and memory allocation; no result depends on them.
 MACHINERY = (
     *("errors", "progress", "threads", "workflow/tracking", "workflow/tracking_store", "workflow/memory"),
     *("workflow/params", "workflow/parallel"),
@@ -78,8 +78,8 @@ class Sources:
 
 
 class _Imports:
-    """What one file imports. all_beside: a package that imports every module of its folder by name;
-    on_request: one that imports them when a name is looked up."""
+    """The imports of one file. all_beside: the file is a package that imports every module of its folder by
+    name; on_request: a package that imports them when a name is looked up."""
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
@@ -116,7 +116,7 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def _at_run_time(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes, without the blocks that only a type checker reads."""
+    """All nodes except those in blocks for type checkers."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue

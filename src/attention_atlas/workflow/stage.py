@@ -1,4 +1,4 @@
-"""What every script in pipeline/ shares: Hydra, one-line errors, device, seeds, work folder, MLflow run."""
+"""Shared by all scripts in pipeline/: Hydra, one-line errors, device, seeds, work folder, MLflow run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-# Read when torch loads its OpenMP: threads that spin while they wait make a step ten times slower as soon as
-# anything else runs on the machine.
+# Read when torch loads OpenMP: threads that spin while waiting make a step ten times slower when anything
+# else runs on the machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 keep_freed_memory()
 collect_seldom()
@@ -32,7 +32,7 @@ MACHINE_KEYS = ("device", "workers")
 
 
 class Stage:
-    """What a stage function gets besides its configuration."""
+    """The second argument of a stage function: outputs, inputs, work folder, device and MLflow run."""
 
     def __init__(self, name: str, cfg: DictConfig, run: Any, sweep_dir: Path | None) -> None:
         from attention_atlas.devices import resolve_device
@@ -43,7 +43,7 @@ class Stage:
         self.device = resolve_device(cfg.device[name], name)
         self._work: Path | None = None
         self._lock: BaseFileLock | None = None
-        self._hashes: dict[Path, str] = {}  # a world is thousands of files, and asked for twice
+        self._hashes: dict[Path, str] = {}  # a world has thousands of files and is hashed twice otherwise
 
     def out(self, path: str) -> Path:
         """Where an output goes: `path`, which DVC owns, or the job's folder in a sweep."""
@@ -51,9 +51,9 @@ class Stage:
 
     def work(self, inputs: Iterable[str | Path]) -> Path:
         """A folder outside the outputs that survives a kill. Its name is a digest of the configuration, the
-        code and the content of `inputs`, so that only the same work is ever resumed. Removed on success.
+        code and the content of `inputs`, so that only the same work is resumed. Removed on success.
 
-        Raises AtlasError while another process works in it."""
+        Raises AtlasError while another process uses it."""
         from attention_atlas.files import lock
 
         digest = hashlib.sha256(config_hash(self.cfg).encode())
@@ -67,7 +67,7 @@ class Stage:
         return work
 
     def input(self, path: str | Path) -> Path:
-        """Check that an input exists and tell MLflow its digest."""
+        """Check that an input exists and log its digest to MLflow."""
         path = Path(path)
         if not path.exists():
             raise AtlasError(f"{path}: no such file or folder; run the stage that writes it (dvc repro)")
@@ -93,14 +93,14 @@ class Stage:
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Digest of what the configuration asks for, without the machine's keys."""
+    """Digest of the configuration without MACHINE_KEYS."""
     values: Any = OmegaConf.to_container(cfg, resolve=True)
     kept = {k: v for k, v in values.items() if k not in MACHINE_KEYS}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def content_hash(path: Path) -> str:
-    """Digest of a file, or of all files in a folder with their names; linked sub-folders belong to it."""
+    """Digest of a file, or of all files in a folder with their names, including linked subfolders."""
     from attention_atlas.files import files_under, sha256
 
     if path.is_file():
@@ -126,7 +126,7 @@ def seed_everything(seed: int) -> None:
 
 
 def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[[], None]]:
-    """Make `function(cfg, stage)` a Hydra program whose configuration is conf/stage/<name>.yaml."""
+    """Make `function(cfg, job)` a Hydra program whose configuration is conf/stage/<name>.yaml."""
 
     def decorate(function: Callable[[DictConfig, Stage], Any]) -> Callable[[], None]:
         errors: list[AtlasError] = []
@@ -141,7 +141,7 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[
                     raise
                 if _is_sweep():
                     raise error from None
-                # Past Hydra, which would print several lines about it.
+                # Raised after Hydra returns, which would print several lines about it.
                 errors.append(error)
                 return None
 
@@ -159,7 +159,7 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[
             except AtlasError as error:
                 _end(str(error), error.exit_code)
             except KeyboardInterrupt:
-                _end("interrupted; run the same command to go on", 130)
+                _end("interrupted; run the same command to resume", 130)
 
         return main
 
@@ -182,14 +182,14 @@ def _is_sweep() -> bool:
 
 
 def _launches_together() -> bool:
-    """Whether this sweep's jobs run side by side."""
+    """Whether the jobs of this sweep run in parallel."""
     from hydra.core.hydra_config import HydraConfig
 
     return not str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
 
 
 def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
-    """`cfg` with `limit` applied, and all its values. Raises ConfigError for one that is missing or wrong."""
+    """`cfg` with `limit` applied, and all its values. Raises ConfigError for a missing or invalid value."""
     from attention_atlas.workflow.limit import limited
 
     try:
@@ -206,7 +206,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: Dict
     from attention_atlas.workflow.params import read_params
     from attention_atlas.workflow.tracking import stage_run
 
-    # Workers of a parallel launcher import this module without the script's own guard.
+    # Workers of a parallel launcher import this module without the script's `__main__` guard.
     read_params()
     hydra_cfg = HydraConfig.get()
     sweep_dir = None
@@ -236,7 +236,7 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    # Hydra would print its own several lines and exit; we print one.
+    # Hydra would print several lines and exit; print one line instead.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     conf = Path.cwd() / "conf"
     if not conf.is_dir():

@@ -1,4 +1,4 @@
-"""Sweeps over models and alignments: which jobs make no sense, and which are done already."""
+"""Sweeps over models and alignments: skip jobs that make no sense or are already done."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def uses_alignment(model: DictConfig) -> bool:
 
 
 def skip_reason(cfg: DictConfig) -> str:
-    """Why a job over models and alignments is senseless, or "". A model that looks at no alignment is trained
-    with the experiment's reference only."""
+    """Why a job over models and alignments makes no sense, or "". A model without an alignment function is
+    trained with the experiment's reference only."""
     if cfg.get("alignment") is None:
         return ""
     name, chosen = cfg.model.name, cfg.alignment.name
     if "train" not in cfg or "data" not in cfg:
-        return f"model {name}: no part of this study; conf/trained/alignment/ has no {name}.yaml"
+        return f"model {name}: not part of this study; conf/trained/alignment/ has no {name}.yaml"
     reference = cfg.experiment.get("reference")
     if uses_alignment(cfg.model) or reference in (None, chosen):
         return ""
@@ -44,23 +44,23 @@ def skip_reason(cfg: DictConfig) -> str:
 
 
 def passed_over(cfg: DictConfig, in_sweep: bool) -> bool:
-    """Print why a senseless job of a sweep is left out. A single command gets the model it asks for; raises
-    ConfigError when there is nothing to train it on."""
+    """Whether to skip a job of a sweep that makes no sense; prints why. A single command trains the model it
+    names; raises ConfigError if there is nothing to train it on."""
     why = skip_reason(cfg)
     if why and ("train" not in cfg or "data" not in cfg) and not in_sweep:
         raise ConfigError(f"{why}; choose another model, or give data= and train=")
     if why and in_sweep:
-        print(f"passed over: {why}")
+        print(f"skipped: {why}")
     return bool(why) and in_sweep
 
 
 def is_done(out: Path, work: Path) -> bool:
     """Whether `out` was written by a job with the same configuration, code and inputs: `work` is the job's
-    work folder, whose name is their digest. Says so."""
+    work folder, whose name is their digest. Prints a line if so."""
     mark = out / DONE
     done = mark.exists() and mark.read_text(encoding="utf-8") == work.name
     if done:
-        print(f"passed over: {out}: trained already")
+        print(f"skipped: {out}: already trained")
     return done
 
 

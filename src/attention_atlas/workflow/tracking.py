@@ -1,9 +1,9 @@
 """One MLflow run per stage or sweep job, one parent per `dvc repro` or sweep.
 
 The store is `mlflow.db` (SQLite) in the repository root unless MLFLOW_TRACKING_URI is set. A run inside
-DVC's temporary copies (`dvc exp run --temp`, queued experiments) uses the store of the repository the user
-stands in. MLflow itself runs in a process beside the stage (workflow/tracking_store.py): this file only
-writes to it, and waits for it at the end.
+DVC's temporary copies (`dvc exp run --temp`, queued experiments) uses the store of the repository that the
+user is in. MLflow itself runs in a separate process (workflow/tracking_store.py): this file only writes to
+it, and waits for it at the end.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from attention_atlas.errors import AtlasError
 
 PARENT_VARIABLE = "ATLAS_PARENT_RUN"
 SESSION_VARIABLE = "ATLAS_SESSION"  # "key title" of the parent that several `dvc repro` share
-MAX_VALUE = 6000  # characters of a value that MLflow takes
+MAX_VALUE = 6000  # maximum characters of a value in MLflow
 
 
 def store_root(root: Path) -> Path:
-    """The repository the user stands in, also from DVC's temporary copy of it."""
+    """The repository that the user is in, also from DVC's temporary copy of it."""
     parts = root.resolve().parts
     for i in range(len(parts) - 2):
         if parts[i : i + 3] == (".dvc", "tmp", "exps"):
@@ -44,7 +44,7 @@ def tracking_uri(root: Path) -> str:
 
 
 class _Writer:
-    """The process that knows MLflow, and the pipe to it. One for all runs of this process."""
+    """The MLflow process and the pipe to it. One for all runs of this process."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -55,7 +55,7 @@ class _Writer:
             start_new_session=True,  # Ctrl-C is for the stage, which then closes its run
         )
         self.pid = os.getpid()
-        self.runs: list[Run] = []  # all that were begun
+        self.runs: list[Run] = []  # all runs that were started
         self.open: list[Run] = []
 
     def begin(self) -> Run:
@@ -67,7 +67,7 @@ class _Writer:
         return run
 
     def end(self, run: Run, status: str) -> None:
-        """Close a run; after the last one wait until all is written."""
+        """Close a run; after the last one, wait until everything is written."""
         self.open.remove(run)
         run._send("close", status=status)
         _ = run.run_id
@@ -79,7 +79,7 @@ class _Writer:
         try:
             print(json.dumps({"do": do, **what}), file=self.process.stdin, flush=True)
         except BrokenPipeError:
-            self.answer()  # says why it went
+            self.answer()  # the reason for its exit
 
     def answer(self) -> str:
         assert self.process.stdout is not None
@@ -87,7 +87,7 @@ class _Writer:
         reply = json.loads(line) if line else {"error": "its process ended"}
         if "error" in reply:
             global _writer
-            _writer = None  # the next run starts another
+            _writer = None  # the next run starts a new process
             raise AtlasError(
                 f"{tracking_uri(Path.cwd())}: MLflow cannot write there ({reply['error']}); correct "
                 "MLFLOW_TRACKING_URI, or move the file away"
@@ -99,7 +99,7 @@ _writer: _Writer | None = None
 
 
 def start_writer() -> _Writer:
-    """The writer of this process; started at the first call, so that it is ready when it is needed."""
+    """The writer of this process; started at the first call, so that it is ready when needed."""
     global _writer
     if _writer is None or _writer.pid != os.getpid() or _writer.process.poll() is not None:
         _writer = _Writer()
@@ -107,7 +107,7 @@ def start_writer() -> _Writer:
 
 
 class Run:
-    """What a stage may tell MLflow."""
+    """What a stage can log to MLflow."""
 
     def __init__(self, writer: _Writer, number: int) -> None:
         self._writer, self._number = writer, number
@@ -124,7 +124,7 @@ class Run:
         self._send("params", values={_name(k): _short(str(v)) for k, v in values.items()})
 
     def metrics(self, values: Mapping[str, float], step: int = 0) -> None:
-        # SQLite keeps no NaN: what is undefined is not logged.
+        # SQLite stores no NaN: undefined values are not logged.
         finite = {_name(k): float(v) for k, v in values.items() if math.isfinite(float(v))}
         self._send("metrics", values=finite, step=step, time=int(time.time() * 1000))
 
@@ -176,7 +176,7 @@ def stage_run(root: Path, name: str, config: Mapping[str, Any], tags: Mapping[st
     try:
         yield run
     except BaseException:
-        # What went wrong in the stage matters more than what the store says about it.
+        # The stage's own error matters more than one of the store.
         with contextlib.suppress(AtlasError):
             writer.end(run, "FAILED")
         raise

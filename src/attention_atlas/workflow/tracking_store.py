@@ -1,9 +1,9 @@
-"""The only file that knows MLflow. It runs as a process of its own beside a stage, because importing MLflow
-and opening its store takes longer than many a stage (2 to 3 s); workflow/tracking.py speaks to it.
+"""The only file that uses MLflow. It runs in its own process next to a stage, because importing MLflow and
+opening its store takes longer (2 to 3 s) than many stages; workflow/tracking.py communicates with it.
 
 It reads one JSON object per line: {"do": open | params | metrics | tags | artifact | close, "run": number,
-...}, and answers "open" with the run's id and the last "close" with "done", or with what went wrong. When its
-input ends without a "close" the stage was killed: the runs that are still open are marked FAILED.
+...}, and answers "open" with the run's id and the last "close" with "done", or with an error. If its input
+ends without a "close", the stage was killed: runs that are still open are marked FAILED.
 
 Nothing of MLflow ever enters a DVC output.
 """
@@ -49,7 +49,7 @@ def _client(uri: str) -> Any:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     store = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
     if store is not None and not store.exists():
-        # MLflow builds its schema step by step: killed in between, it could never open the file again.
+        # MLflow builds its schema step by step: if killed in between, it could never open the file again.
         new = store.with_name(f"{store.name}.new")
         new.unlink(missing_ok=True)
         MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
@@ -69,8 +69,8 @@ def _experiment_id(client: Any, root: Path) -> str:
 
 
 def _session() -> tuple[str, str] | None:
-    """(key, title) of the `dvc` process above this one, or of the run that it is a part of, if DVC runs
-    this stage."""
+    """(key, title) of the `dvc` process above this one, or of the run that it belongs to, if DVC runs this
+    stage."""
     if "DVC_STAGE" not in os.environ:
         return None
     key, _, title = os.environ.get(SESSION_VARIABLE, "").partition(" ")
@@ -108,7 +108,7 @@ def _git(root: Path, *words: str) -> str:
 
 
 class Store:
-    """The runs of one stage process, by the numbers it gave them."""
+    """The runs of one stage process, by number."""
 
     def __init__(self) -> None:
         self.client: Any = None  # of the newest run's store
@@ -163,7 +163,7 @@ class Store:
 
 
 def serve(lines: TextIO, answers: TextIO) -> None:
-    """Do what the lines say, in their order, until they end."""
+    """Execute the lines in order until they end."""
     store = Store()
     try:
         for line in lines:
@@ -182,7 +182,7 @@ def serve(lines: TextIO, answers: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    # The import takes most of the time: begin before the first line comes.
+    # The import takes most of the time: start before the first line arrives.
     import mlflow.tracking  # noqa: F401
 
     serve(sys.stdin, sys.stdout)

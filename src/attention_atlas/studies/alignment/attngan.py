@@ -1,4 +1,4 @@
-"""What AttnGAN's cells report: whether pictures show what their captions say, and where the words went."""
+"""Evaluation of AttnGAN's cells: whether pictures match their captions, and where the words are attended."""
 
 from __future__ import annotations
 
@@ -40,15 +40,16 @@ class _Weights:
         return call.context()
 
     def residual_input(self, module: nn.Module, x: Tensor) -> None:
-        """The generators have no such attention."""
+        """No-op: the generators have no such attention."""
 
 
 @dataclass
 class AttnGanEvaluator:
-    """split, judged: the first caption of each picture, so many of them (0: all). classifier: run folder of
-    the picture classifier, null where there is none (real pictures). candidates: of R-precision. shown:
-    pictures whose attention is drawn. noise_seed: the same noise for every alignment. inception: file with
-    the weights of the Inception network, for IS and FID under their own names; null: not computed."""
+    """split, judged: the first caption of each picture, `judged` of them (0: all). classifier: run folder of
+    the picture classifier, null if there is none (real pictures). candidates: number for R-precision. shown:
+    number of pictures whose attention is drawn. noise_seed: the same noise for every alignment. inception:
+    file with the weights of the Inception network, for IS and FID under their own names; null: not
+    computed."""
 
     split: str = "test"
     judged: int = 0
@@ -64,10 +65,10 @@ class AttnGanEvaluator:
 
     def __call__(self, model: Any, task: Any, device: str = "cpu") -> CellResult:
         """Scores: "R-precision" and "attribute accuracy" in per cent with their chances, "classifier score"
-        and "classifier Fréchet distance" (the formulas of IS and FID over the world's own classifier, so
-        never to be compared with those); with `inception` what InceptionReader.scores names, against the real
-        pictures of the whole split. Rows for each caption; grounding as `grounded` says."""
-        # Read first: a missing file is told before pictures are made for hours.
+        and "classifier Fréchet distance" (the formulas of IS and FID with the world's own classifier, not
+        comparable to IS and FID); with `inception` those of InceptionReader.scores, against the real
+        pictures of the whole split. Rows for each caption; grounding by `grounded`."""
+        # Read first, so that a missing file is reported before hours of generation.
         inception = None if self.inception is None else InceptionReader(self.inception, device)
         model = model.to(device).eval()
         pairs = self.pairs(task, model.size)
@@ -105,11 +106,11 @@ class AttnGanEvaluator:
     def pictures(
         self, model: Any, pairs: Any, numbers: list[int], device: str
     ) -> tuple[Tensor, list[np.ndarray]]:
-        """Generated pictures (N,3,S,S) and of each the last stage's weights (Q,T) for its own words."""
+        """Generated pictures (N,3,S,S) and the last stage's weights (Q,T) of each for its own words."""
         generator = torch.Generator().manual_seed(self.noise_seed)
         noise_NZ = torch.randn(len(numbers), model.generator.noise, generator=generator)
         made, attention = [], []
-        # The draws of conditioning augmentation come from the global generator.
+        # Conditioning augmentation draws from the global generator.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.noise_seed)
             for rows in blocks(list(range(len(numbers)))):
@@ -140,15 +141,15 @@ class AttnGanEvaluator:
         self, examples: list[Example], made_NCSS: Tensor, true_NCSS: Tensor, device: str
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
         """Each caption's share of facts that the classifier reads from its picture; the mean over captions
-        that state any. "chance attribute accuracy": of the pictures of all captions, the same mean;
-        GAIN the difference, which has an interval over pictures."""
+        that state any. "chance attribute accuracy": the same mean over the pictures of all captions; GAIN:
+        the difference, which has an interval over pictures."""
         assert self.classifier is not None
         reader = FactReader(self.classifier, device)
         said = [reader.reading.said(e) for e in examples]
         if not any(said):
             raise AtlasError(
-                f"{self.classifier}: no caption of split '{self.split}' says what it reads; train it on this "
-                f"data"
+                f"{self.classifier}: no caption of split '{self.split}' states a fact that it reads; train "
+                "it on this data"
             )
         probabilities, features = reader(made_NCSS)
         true_probabilities, true_features = reader(true_NCSS)
@@ -175,8 +176,8 @@ class AttnGanEvaluator:
         }, rows
 
     def show(self, examples: list[Example], made_NCSS: Tensor, attention: list[np.ndarray]) -> list[Shown]:
-        """Evenly spread over the captions. Row w of the attention is how word w is spread over the picture:
-        the weights turned around and divided by their sum."""
+        """Evenly spaced over the captions. Row w of the attention is the distribution of word w over the
+        picture: the transposed weights divided by their sum."""
         if self.shown < 1:
             return []
         out = []
@@ -203,7 +204,7 @@ def _row(example: Example, metric: str, value: float) -> dict[str, Any]:
 
 
 def spread(weights_QT: np.ndarray) -> np.ndarray:
-    """Weights (Q,T) of regions over words -> (T,Q), each word's received weight as shares over the
+    """Weights (Q,T) of regions over words -> (T,Q), each word's received weight, normalised over the
     regions."""
     received_TQ = weights_QT.T
     return received_TQ / np.maximum(received_TQ.sum(1, keepdims=True), 1e-12)
@@ -220,12 +221,12 @@ def mirrored(made_NCSS: Tensor, true_NCSS: Tensor) -> list[bool]:
 def grounded(
     example: Example, scene: Scene, weights_QT: np.ndarray, max_words: int, turned: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """A row for each word of a phrase that means objects of the scene, of the generator's last attention
-    turned around: the share of what regions give to this word that comes from inside the objects' boxes;
+    """A row for each word of a phrase that refers to objects of the scene, from the transposed last attention
+    of the generator: the share of the regions' weight on this word that comes from inside the objects' boxes;
     chance is the boxes' share of the regions.
 
-    A proxy: nobody knows where the generated picture has its parts, so the boxes are those of the caption's
-    own real picture, `turned` left to right where the generated one resembles its mirror image more
+    A proxy: the positions of parts in the generated picture are unknown, so the boxes are those of the
+    caption's own real picture, mirrored (`turned`) if the generated one is closer to its mirror image
     (decided by pixels, not by attention).
     """
     if not scene.width or not any(p.objects for p in example.phrases):
@@ -249,7 +250,7 @@ def grounded(
 
 
 def covered(scene: Scene, objects: Sequence[int], side: int) -> np.ndarray:
-    """(side,side) bool: cells of a grid over the picture whose middle lies in a box of these objects."""
+    """(side,side) bool: cells of a grid over the picture whose centre is in a box of these objects."""
     inside_YX = np.zeros((side, side), bool)
     middle = (np.arange(side) + 0.5) / side
     for number in objects:

@@ -1,6 +1,6 @@
 """One cell of the study: a model under one alignment and seed, trained and evaluated.
 
-Every cell is trained on one thread, wherever it runs: the number of processes changes no result.
+Every cell is trained on one thread, so the number of processes does not change the result.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-NONE = "none"  # in place of an alignment, for a model that takes none
+NONE = "none"  # instead of an alignment, for a model that has none
 MODEL = "model"  # the run folder inside a cell
 
 
@@ -54,7 +54,7 @@ def cell_config(cfg: DictConfig, cell: Cell, device: str) -> DictConfig:
 
 
 def run_cell(values: Mapping[str, Any], cell: Cell, work: Path, device: str) -> tuple[Cell, float]:
-    """Train and evaluate one cell in this process; (cell, seconds it took)."""
+    """Train and evaluate one cell in this process; returns (cell, seconds)."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -82,7 +82,7 @@ def run_cell(values: Mapping[str, Any], cell: Cell, work: Path, device: str) -> 
     return cell, time.monotonic() - began
 
 
-# What a worker process has prepared, by the configuration of data and training: read once for all its cells.
+# Tasks prepared in a worker process, by data and training configuration: read once for all its cells.
 _PREPARED: dict[str, Any] = {}
 
 
@@ -101,7 +101,7 @@ def prepared_task(cfg: DictConfig) -> Any:
         task = build_task(cfg)
         corpus, features = instantiate(cfg.data.reader), None
         if getattr(task, "uses_features", True):
-            # Stays open: a task may read from it as long as it lives.
+            # Stays open: the task may read from it at any time.
             features = FeaturesFile(features_path(cfg))
             corpus = with_regions(corpus, features)
         task.prepare(corpus, features)
@@ -120,6 +120,6 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of single cells between those of all: bars are silent when stderr is no terminal."""
+    """Suppress the progress bars of single cells: bars are silent if stderr is not a terminal."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -1,6 +1,6 @@
 """Training and evaluating every cell of one model on one data set: alignments times seeds.
 
-A finished cell is a folder renamed into the work folder, so that a killed run goes on with the next one.
+A finished cell is a folder moved into the work folder, so that a killed run resumes with the next one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ OnCell = Callable[[Cell, float, Mapping[str, float], list[dict[str, float]]], No
 
 
 def plan(cfg: DictConfig) -> tuple[list[Cell], str]:
-    """The cells that the experiment asks of `cfg.model`, and a line on what is passed over ("" if nothing).
+    """The cells of `cfg.model` in the experiment, and a line on what is skipped ("" if nothing).
 
-    Raises ConfigError for a model that cannot be evaluated, an unknown alignment or no seed.
+    Raises ConfigError for a model that cannot be evaluated, an unknown alignment, or an empty list of seeds.
     """
     name = cfg.model.name
     if cfg.model.get("evaluator") is None:

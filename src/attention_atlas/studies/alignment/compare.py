@@ -2,7 +2,7 @@
 
 The variance of seeds is pooled over the alignments of a model and data set; that of pictures comes from a
 paired bootstrap. One t test uses both (Clark 1973), with Holm's correction (1979) over all pairs.
-Pairs that are mathematically one function are the negative control: see `control`.
+Pairs that are mathematically the same function are the negative control: see `control`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from attention_atlas.measures.bootstrap import (
 from attention_atlas.studies.alignment.panel import Panel, Sums
 
 LEVEL = 0.05
-FLAT = 1e-9  # a spread below is rounding
+FLAT = 1e-9  # a spread below this is rounding
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean over seeds and examples, 95 % interval (NaN where there is none), standard deviation over seeds
-    (NaN for one), number of examples (0: the score is of the whole set)."""
+    """Mean over seeds and examples, 95 % interval (NaN if there is none), standard deviation over seeds (NaN
+    for one seed), number of examples (0: a score of the whole set)."""
 
     value: float
     ci_low: float
@@ -41,10 +41,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A difference between two alignments with its 95 % interval, which has both kinds of noise.
+    """A difference between two alignments with its 95 % interval, which includes both kinds of noise.
 
-    p_examples, p_seeds: of one kind of noise alone, for information. p_both: of both. p: p_both with Holm's
-    correction over all pairs. With one seed all but p_examples are NaN.
+    p_examples, p_seeds: from one kind of noise alone, for information. p_both: from both. p: p_both with
+    Holm's correction over all pairs. With one seed all but p_examples are NaN.
     """
 
     value: float
@@ -63,7 +63,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Control:
-    """The negative control: of `pairs` tested differences between equal functions, `marked` are marked."""
+    """The negative control: `marked` of `pairs` tested differences between equal functions are marked."""
 
     marked: int
     pairs: int
@@ -75,7 +75,7 @@ class Control:
 
 
 def control(marks: Iterable[float]) -> Control:
-    """From the marks (0 or 1, NaN without a test) of all pairs of alignments that are one function."""
+    """From the marks (0 or 1, NaN without a test) of all pairs of alignments that are the same function."""
     known = [mark for mark in marks if not np.isnan(mark)]
     return Control(int(sum(known)), len(known))
 
@@ -93,8 +93,8 @@ def consistent(panel: Panel, name: str) -> tuple[Sums, float] | None:
 
 
 def estimates(panel: Panel, name: str, seed: int = 0) -> list[Estimate]:
-    """One per alignment. The interval resamples pictures where the score is a mean over examples; else it is
-    Student's over the seeds; with one seed there is none."""
+    """One per alignment. The interval resamples pictures if the score is a mean over examples; otherwise it
+    is Student's t interval over the seeds, and NaN for one seed."""
     score_AS = panel.scores(name)
     sd_A = score_AS.std(1, ddof=1) if panel.seeds > 1 else np.full(len(score_AS), np.nan)
     found = consistent(panel, name)
@@ -127,8 +127,8 @@ class SeedNoise:
 
 
 def pooled(score_AS: np.ndarray) -> SeedNoise:
-    """The spread of seeds around their alignment's mean, as one for all alignments of a model and data set:
-    one alignment's few seeds estimate it too badly."""
+    """The spread of seeds around their alignment's mean, pooled over all alignments of a model and data set:
+    the few seeds of one alignment are too few to estimate it."""
     freedom = len(score_AS) * (score_AS.shape[1] - 1)
     if freedom < 1:
         return SeedNoise(float("nan"), 0)
@@ -142,7 +142,7 @@ def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Ve
     The test treats both seeds and test pictures as random (Clark 1973, min F′): their squared standard errors
     add up. That is conservative, because both contain the noise of one seed on one picture. Holm's correction
     is over all pairs, so it still holds when one of the two is chosen as the best row of the same table. With
-    one seed there is no p. A score of the whole set has no error over pictures.
+    one seed there is no p value. A score of the whole set has no error over pictures.
     """
     score_AS = panel.scores(name)
     places = list(combinations(range(len(score_AS)), 2))
@@ -182,8 +182,8 @@ def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Ve
 def combined_error(
     seeds_P: np.ndarray, seeds_freedom: int, pictures_P: np.ndarray, pictures_freedom: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Standard error and Satterthwaite's degrees of freedom of differences whose errors over seeds and over
-    pictures are given. Pictures that are NaN add nothing; seeds that are NaN give NaN."""
+    """Standard error and Satterthwaite's degrees of freedom of differences with the given errors over seeds
+    and over pictures. NaN for pictures adds nothing; NaN for seeds gives NaN."""
     pictures_P = np.nan_to_num(pictures_P)
     error_P = np.sqrt(seeds_P**2 + pictures_P**2)
     parts_P = seeds_P**4 / max(seeds_freedom, 1) + pictures_P**4 / max(pictures_freedom, 1)
@@ -192,8 +192,8 @@ def combined_error(
 
 
 def t_test(gap: np.ndarray, error: np.ndarray, freedom: np.ndarray) -> np.ndarray:
-    """Two-sided p of gap / error under Student's t; NaN without an error. Without any spread p is 1 where
-    there is no gap, else 0."""
+    """Two-sided p of gap / error under Student's t; NaN without an error. Without any spread, p is 1 if there
+    is no gap, else 0."""
     from scipy.special import stdtr
 
     gap, error = np.abs(gap), np.asarray(error, dtype=float)
@@ -221,7 +221,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 def group_estimates(
     panel: Panel, name: str, group: str, member: object, factor: float, seed: int = 0
 ) -> list[Estimate]:
-    """As `estimates`, over the examples of one member of a group; empty when it has none."""
+    """As `estimates`, over the examples of one member of a group; empty if it has none."""
     sums = panel.values(name, group, member)
     if sums is None:
         return []

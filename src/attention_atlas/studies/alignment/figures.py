@@ -1,4 +1,5 @@
-"""Tables 2 to 5 of the alignment study as heat maps: one row per alignment, own colours in each column."""
+"""Tables 2 to 5 of the alignment study as heat maps: one row per alignment, a separate colour scale in each
+column."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ NOISE = "sd of seeds (df)"
 
 
 def rows_of(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of the table; raises AtlasError naming what was asked when there are none."""
+    """Rows of the table; raises AtlasError naming the filter if there are none."""
     found = select(table, **where)
     if found.empty:
         asked = ", ".join(f"{k}={v}" for k, v in where.items())
@@ -35,7 +36,7 @@ def by_condition(table: pd.DataFrame, where: Mapping[str, Any], column: str = "v
 
 
 def same_letters(table: pd.DataFrame, model: str, data: str) -> dict[str, str]:
-    """Alignment -> a letter that it shares with the alignments that are the same function of this model."""
+    """Alignment -> a letter shared by all alignments that are the same function in this model."""
     from attention_atlas.studies.alignment.same import groups
 
     found = select(table, model=model, data=data, kind="same function", metric="same weights")
@@ -55,11 +56,12 @@ def score_table(
     name: str = "",
 ) -> Figure:
     """A heat map as in the paper: darker is better within a column. Under each value half its 95 % interval;
-    *: differs from the best row beyond noise (two seeds or more, and equal rows pass as equal); letters: rows
-    that are one function. Below the rows: chance, the model without a picture, the spread of seeds.
+    *: differs from the best row beyond noise (needs two seeds or more and a passed negative control);
+    letters: rows that are the same function. Below the rows: chance, the model without a picture, the spread
+    of seeds.
 
-    columns: {model, data, metric, label, over (heading that neighbours share), factor, digits, by (group of a
-    breakdown), member}. titles: the rows, name -> text, in their order. lower: beginnings of metrics of which
+    columns: {model, data, metric, label, over (heading shared by neighbours), factor, digits, by (group of a
+    breakdown), member}. titles: the rows, name -> text, in their order. lower: prefixes of metrics for which
     less is better. original: model -> its own alignment (marked ⋄). blind: model -> model without a picture.
     """
     known = [alignment for alignment in titles if any(_has(table, c, alignment) for c in columns)]
@@ -98,7 +100,7 @@ def score_table(
 
 
 def _marks(table: pd.DataFrame, seeds: Sequence[int]) -> str:
-    """What the star means here, or why there is none."""
+    """The legend of the star, or why there is none."""
     used = select(table, kind="negative control", metric="rule used")["value"]
     if len(used) and used.iloc[0] == 0:
         return "no marks: the test also marks rows that are the same function"
@@ -203,7 +205,7 @@ def _less(column: Mapping[str, Any], lower: Sequence[str]) -> bool:
 
 
 def _headings(ax: Any, columns: Sequence[Mapping[str, Any]], lower: Sequence[str]) -> None:
-    """Labels of the columns, and over them what neighbours share."""
+    """Labels of the columns, and the headings shared by neighbours above them."""
     start = 0
     for x, column in enumerate(columns):
         label = str(column.get("label", column["metric"])) + (" ↓" if _less(column, lower) else "")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def best_and_worst(table: pd.DataFrame, model: str, data: str, score: str, lower: bool = False) -> list[str]:
-    """The alignments with the highest and the lowest mean (the other way round where less is better)."""
+    """The alignments with the highest and the lowest mean (reversed if less is better)."""
     where = {"model": model, "data": data, "kind": "alignment", "metric": score}
     values = dict(zip(rows_of(table, where)["condition"], rows_of(table, where)["value"], strict=True))
     order = sorted(values, key=lambda name: values[name] if lower else -values[name])
@@ -40,7 +40,7 @@ def breakdown(
 ) -> Figure:
     """Figs. 1 and 2: a score of the best and the worst alignment (by `score`) for each member of a group,
     with 95 % intervals; in brackets the number of examples. metrics: name in the table -> title of its panel.
-    Only the `most` frequent members. In grey the other alignments."""
+    Only the `most` frequent members. Other alignments in grey."""
     pair = best_and_worst(table, model, data, score, lower)
     figure = new_figure(PAGE, 2.05 * len(metrics) + 0.2)
     axes = figure.subplots(len(metrics), 1, squeeze=False)[:, 0]
@@ -60,7 +60,7 @@ def breakdown(
             error = factor * np.abs(part[["ci_low", "ci_high"]].to_numpy().T - part["value"].to_numpy())
             role = "best" if side == 0 else "worst"
             ax.bar(place, value, 0.34, color=LINES[side], label=f"{titles.get(str(name), name)} ({role})")
-            # A bar without an interval has none drawn, not one of width 0.
+            # A bar without an interval gets no error bar, instead of one of width 0.
             ax.errorbar(place, value, error, fmt="none", ecolor="black", linewidth=0.7)
         counts = found.drop_duplicates("member").set_index("member")["n"]
         names = [f"{m}\n({int(counts[m]):,})" for m in members]
@@ -80,7 +80,7 @@ def seeds(
     titles: Mapping[str, str],
     columns: int = 3,
 ) -> Figure:
-    """Every seed of every alignment, with mean and interval: what lies within noise is seen at once. panels:
+    """Every seed of every alignment, with mean and interval, to show what is within noise. panels:
     title -> {model, data, metric, factor}. Dotted: chance, which may be each row's own."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -124,7 +124,8 @@ def grounding(
     titles: Mapping[str, str],
     measure: str = "mass",
 ) -> Figure:
-    """Share of attention on the region a word means, by alignment, with chance: `seeds` for grounding."""
+    """Share of attention on the region that a word refers to, by alignment, with chance: `seeds` for
+    grounding."""
     chosen = {
         title: {
             "model": e["model"],
@@ -184,7 +185,7 @@ def correlation(
 
 
 def _look(i: int) -> dict[str, Any]:
-    """Marker of the i-th alignment: hollow, so that equal ones are seen on top of each other."""
+    """Marker of the i-th alignment: hollow, so that overlapping markers stay visible."""
     marks = "os^Dvp*X"
     return {
         "linestyle": "",

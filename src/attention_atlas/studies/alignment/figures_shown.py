@@ -1,4 +1,5 @@
-"""Attention over pictures, best and worst alignment side by side (as Figs. 3 to 19 of the paper)."""
+"""Attention over pictures for the best and worst alignment side by side (as in Figs. 3 to 19 of the
+paper)."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ SCHEMA = "atlas.alignment_shown/2"
 
 
 def paint(shape: tuple[int, int], boxes_N4: np.ndarray, attn_N: np.ndarray, scale: float) -> np.ndarray:
-    """Attention over boxes as one value per pixel (H,W): where boxes overlap, the highest of them."""
+    """Attention over boxes as one value per pixel (H,W): the highest value where boxes overlap."""
     pixels = np.zeros(shape)
     for (x1, y1, x2, y2), value in zip(np.asarray(boxes_N4) * scale, attn_N, strict=True):
         rows = slice(max(0, int(np.floor(y1))), max(0, int(np.ceil(y2))))
@@ -34,8 +35,8 @@ def paint(shape: tuple[int, int], boxes_N4: np.ndarray, attn_N: np.ndarray, scal
 
 def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int = 5) -> Figure:
     """One example of shown_<panel>.json: a row for each alignment, first the picture, then a map for each of
-    `words` words (see `chosen_words`). Under a map: the share of its highest place; each map has its own
-    scale. The last line says how the example was chosen."""
+    `words` words (see `chosen_words`). Below each map: the share of its highest place; each map has its own
+    scale. The last line shows how the example was chosen."""
     content = read_json(shown, schema=SCHEMA)
     if example >= len(content["examples"]):
         many = len(content["examples"])
@@ -72,9 +73,9 @@ def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int =
 def chosen_words(
     entry: Mapping[str, Any], maps: Sequence[Mapping[str, Any]], meant: Sequence[str], count: int
 ) -> list[int]:
-    """Places of `count` words, in the order of the text: first those that mean a region, then those with the
-    highest peaks in any of `maps` that has the same words, so that alignments show the same ones; punctuation
-    last."""
+    """Indices of `count` words, in text order: first words that refer to a region, then those with the
+    highest peaks in any of `maps` with the same words, so that all alignments show the same words;
+    punctuation last."""
     peers = [m["attention"] for m in maps if m["words"] == entry["words"]] or [entry["attention"]]
     peaks = [max(max(rows[i]) for rows in peers) for i in range(len(entry["words"]))]
 
@@ -86,7 +87,7 @@ def chosen_words(
 
 
 def attention_map(entry: Mapping[str, Any], attn_N: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Attention as a grid over the picture: the model's own grid, or its boxes painted on the pixels."""
+    """Attention as a grid over the picture: the model's own grid, or its boxes drawn on the pixels."""
     if entry["grid"] is not None:
         return attn_N.reshape(entry["grid"])
     scale = picture.shape[1] / (entry["size"][0] or picture.shape[1])

@@ -1,4 +1,5 @@
-"""How much attention lands on the region a word means, by alignment, and whether performance goes with it."""
+"""Share of attention on the region that a word refers to, by alignment, and its correlation with
+performance."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ from attention_atlas.studies.alignment.panel import Panel
 from attention_atlas.studies.alignment.tables import Row, is_lower
 
 MEASURES = ("mass", "top1", "mass over chance")
-EXACT = 8  # so many alignments: all orders are counted, 40,320; more: a sample of them
+EXACT = 8  # up to this many alignments (40,320 orders) all orders are counted; for more, a sample
 SAMPLED = 10_000
 
 
 def sums_by_image(panel: Panel, measure: str) -> tuple[np.ndarray, np.ndarray, int]:
     """num (I,A), den (I,A) of a measure, means over seeds, and the number of words (of one cell). `mass over
-    chance` is mean mass by mean chance. Each alignment has its own counts: a caption's words are the same in
-    every cell, the steps of an answer may not be."""
+    chance` is mean mass divided by mean chance. Each alignment has its own counts: the words of a caption are
+    the same in every cell, but the steps of an answer may differ."""
     image_of = panel.images
     images = max(image_of.values(), default=-1) + 1
     extra: dict[str, int] = {}
@@ -74,7 +75,7 @@ def grounding_rows(panel: Panel, seed: int = 0) -> Iterator[Row]:
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Rank correlation, ties by mean ranks; NaN when one side has no spread."""
+    """Rank correlation with mean ranks for ties; NaN if one side has no spread."""
     return float(spearmans(np.asarray(x)[None], np.asarray(y)[None])[0])
 
 
@@ -89,14 +90,15 @@ def _standard(x_BA: np.ndarray) -> np.ndarray:
     x_BA = np.asarray(x_BA, dtype=float)
     below = (x_BA[:, None, :] < x_BA[:, :, None]).sum(2)
     level = (x_BA[:, None, :] == x_BA[:, :, None]).sum(2)
-    rank = below + (level + 1) / 2  # ties have the mean of their ranks
+    rank = below + (level + 1) / 2  # ties get the mean of their ranks
     rank = rank - rank.mean(1, keepdims=True)
     spread = rank.std(1, keepdims=True)
     return np.divide(rank, spread, out=np.full_like(rank, np.nan), where=spread > 0)
 
 
 def spearman_p(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
-    """Two-sided permutation p: the share of orders of y with at least this |rho|; all of up to 8 values."""
+    """Two-sided permutation p: the share of orders of y with at least this |rho|; exact for up to 8
+    values."""
     seen = spearman(x, y)
     if np.isnan(seen):
         return float("nan")
@@ -113,9 +115,9 @@ def spearman_p(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
 def correlation_rows(
     panel: Panel, name: str, lower: Sequence[str] = (), measure: str = "mass", seed: int = 0
 ) -> Iterator[Row]:
-    """kind `grounding correlation`: Spearman's rho over alignments of grounding and the score `name` (turned
-    round where less is better), n = alignments, and its p. The interval resamples test pictures in both; it
-    is empty where the score is no mean over examples."""
+    """kind `grounding correlation`: Spearman's rho over alignments of grounding and the score `name` (negated
+    if less is better), n = alignments, and its p. The interval resamples test pictures in both; it is empty
+    if the score is not a mean over examples."""
     if len(panel.cells) < 3 or not all(r.grounding for found in panel.cells.values() for r in found):
         return
     sign = -1.0 if is_lower(name, lower) else 1.0
@@ -142,8 +144,8 @@ def correlation_rows(
 def pooled_rows(
     panels: Sequence[Panel], names: Sequence[str], lower: Sequence[str] = (), seed: int = 0
 ) -> Iterator[Row]:
-    """The mean of the panels' correlations of mass and score. p: scores exchanged between alignments within
-    each panel, at random."""
+    """The mean of the panels' correlations of mass and score. p: random permutation of scores between
+    alignments within each panel."""
     pairs = []
     for panel, name in zip(panels, names, strict=True):
         if len(panel.cells) < 3 or not all(r.grounding for found in panel.cells.values() for r in found):

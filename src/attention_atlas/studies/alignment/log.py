@@ -1,4 +1,4 @@
-"""Each cell as a run of its own in MLflow, under the run of its stage."""
+"""Log each cell as a separate MLflow run, nested under the run of its stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def log_cell(
     scores: Mapping[str, float],
     history: list[dict[str, float]],
 ) -> None:
-    """One child run: what was chosen, the scores, the validations by step."""
+    """One child run: the chosen settings, the scores, the validations by step."""
     chosen = {
         "model": cfg.model.name,
         "data": cfg.data.name,

@@ -1,4 +1,5 @@
-"""Judge M4C: accuracy over ten answers, ANLS, whether words were copied right, and where its steps look."""
+"""Evaluation of M4C: accuracy over ten answers, ANLS, correctness of copied words, and attention of its
+steps."""
 
 from __future__ import annotations
 
@@ -24,16 +25,16 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.training.tasks.text_vqa import TextVqaTask
 
-GROUPS = ("type", "from", "words")  # of Example.extra, where it has them
-Looks = tuple[list[str], np.ndarray]  # words of an answer, attention of the steps that say them
-LEAST_ALIKE = 0.6  # similarity from which on a word that was read is the word on the sign
+GROUPS = ("type", "from", "words")  # keys of Example.extra, if present
+Looks = tuple[list[str], np.ndarray]  # words of an answer, attention of the steps that produce them
+LEAST_ALIKE = 0.6  # minimum similarity of an OCR word and the word on the sign that it matches
 
 
 @dataclass
 class M4cEvaluator:
-    """split: the questions that are judged, all or `judged` of them at even distances (0: all). select_on:
-    the split that chooses the head whose attention counts, at most `choosing` questions (0: all). shown: so
-    many questions are kept with the attention of their steps, if possible of those whose words are known."""
+    """split: the evaluated questions, `judged` of them, evenly spaced (0: all). select_on: the split that
+    selects the head whose attention is measured, at most `choosing` questions (0: all). shown: number of
+    questions kept with the attention of their steps, if possible with annotated words."""
 
     split: str = "test"
     select_on: str = "val"
@@ -43,7 +44,7 @@ class M4cEvaluator:
     batch_size: int = 128
 
     def __call__(self, model: Any, task: TextVqaTask, device: str) -> CellResult:
-        """Scores and rows in per cent. Raises AtlasError when the split has no question."""
+        """Scores and rows in per cent. Raises AtlasError if the split has no question."""
         from attention_atlas.training.questions import spread
 
         model = model.to(device).eval()
@@ -84,7 +85,7 @@ class M4cEvaluator:
             grounding += found
             if found:
                 able.append(i)
-        # Where no sign is annotated (TextVQA), questions about pictures with words to choose from.
+        # Without annotated signs (TextVQA): questions about pictures with several OCR words.
         able = able or [i for i, (_, attn_WO) in enumerate(looks) if attn_WO.shape[1] > 1]
         count = min(self.shown, len(able))
         shown = [
@@ -95,7 +96,7 @@ class M4cEvaluator:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Means by metric; of `exact` also over answers copied from signs, and over those with new words."""
+    """Means by metric; for `exact` also over answers copied from signs, and over those with new words."""
 
     def mean(metric: str, **wanted: str) -> list[float]:
         return [
@@ -115,9 +116,9 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def baselines(questions: TextQuestions) -> dict[str, float]:
-    """Accuracies in per cent without a model. `random words`: what is to be expected of as many different
-    words as the right answer has, drawn in any order from those read. `best from OCR`: of the best answer
-    that vocabulary and words read can spell."""
+    """Accuracies in per cent without a model. `random words`: expected value for as many different words as
+    the right answer has, drawn in random order from the OCR words. `best from OCR`: the best answer that
+    vocabulary and OCR words allow."""
     drawn, best = [], []
     for example in questions.examples:
         read = [token_word(t) for t in questions.read[example.image_id]]
@@ -140,8 +141,8 @@ def _score(words: Sequence[str], example: Example) -> float:
 
 @torch.no_grad()
 def steps_look(model: Any, questions: TextQuestions, batch_size: int, device: str) -> list[Looks]:
-    """For each question the words of its right answer, and the attention (L,H,W,O) of the step that says each
-    of them on the words that were read, in every layer and head, given the right words before it."""
+    """For each question the words of its right answer, and the attention (L,H,W,O) to the OCR words of the
+    step that produces each of them, in every layer and head, given the right previous words."""
     from attention_atlas.capture import Capture
 
     out: list[Looks] = []
@@ -157,7 +158,7 @@ def steps_look(model: Any, questions: TextQuestions, batch_size: int, device: st
             read = [token_word(t) for t in questions.read[questions.examples[i].image_id]]
             for t, word in enumerate(answer[:-1]):
                 (known,) = questions.said.encode([word])
-                # What was read comes first: the model is asked how it copies.
+                # OCR words come first: this measures how the model copies.
                 previous_BS[b, t + 1] = len(questions.said) + read.index(word) if word in read else known
         batch["previous_BS"] = previous_BS
         keys = batch["ids_BT"].shape[1] + batch["regions_BN"].shape[1] + most
@@ -171,9 +172,10 @@ def steps_look(model: Any, questions: TextQuestions, batch_size: int, device: st
 
 
 def best_head(questions: TextQuestions, looks: Sequence[Looks], task: TextVqaTask) -> tuple[int, int]:
-    """(layer, head) whose steps look most at the words they say, over these questions; the first of equals.
+    """(layer, head) whose steps attend most to the words they produce, over these questions; the first in a
+    tie.
 
-    Heads do different work: the mean over them would say little about the one that finds the word.
+    Heads have different roles: their mean would hide the one that finds the word.
     """
     layers, heads = looks[0][1].shape[:2]
     mass_LH = np.zeros((layers, heads))
@@ -190,11 +192,11 @@ def best_head(questions: TextQuestions, looks: Sequence[Looks], task: TextVqaTas
 
 
 def grounded(questions: TextQuestions, index: int, looks: Looks, task: TextVqaTask) -> list[dict[str, Any]]:
-    """A row for each step: its attention (W,O) on the word of the sign that it says, as a share of its
-    attention on all words read. A step that says no word of the sign (a colour) should look at any of the
-    sign's words.
+    """A row for each step: its attention (W,O) to the word of the sign that it produces, as a share of its
+    attention to all OCR words. A step that produces no word of the sign (a colour) should attend to any of
+    the sign's words.
 
-    Nothing where the sign is unknown, where its word was not read, or where no other word was read.
+    No row if the sign is unknown, if OCR missed its word, or if OCR found no other word.
     """
     example = questions.examples[index]
     read = questions.read[example.image_id]
@@ -220,7 +222,7 @@ def grounded(questions: TextQuestions, index: int, looks: Looks, task: TextVqaTa
 def gold_tokens(
     example: Example, corpus: Corpus, read: Sequence[OcrToken], size: tuple[int, int]
 ) -> list[list[int]]:
-    """For each word of the right answer the numbers of the words read that it means."""
+    """For each word of the right answer the indices of the OCR words that match it."""
     from rapidfuzz.distance import Levenshtein
 
     words = answer_words(consensus(example.answers))

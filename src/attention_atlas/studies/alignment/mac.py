@@ -1,9 +1,9 @@
-"""What a trained MAC found on the test questions: accuracy by type, and where its read unit looked.
+"""Evaluation of MAC on the test questions: accuracy by type, and attention of its read unit.
 
 Grounding: the read attention of the answer step on the regions of the objects that the answer depends on
-(`Example.extra["asked"]`, else the objects of the phrases). Which step that is, a model decides in training;
-the one whose attention lies on these objects most in the split `select_on` is taken, so that the test
-questions have no say.
+(`Example.extra["asked"]`, else the objects of the phrases). Which step that is depends on training; it is the
+one with most attention on these objects in the split `select_on`, so the test questions do not influence the
+choice.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ ANSWER_STEP = "answer step"
 
 @dataclass
 class MacEvaluator:
-    """split: the questions that are judged, all or `judged` of them at even distances (0: all). select_on:
-    the split that chooses the answer step, at most `choosing` questions. shown: so many questions are kept
-    with their attention.
+    """split: the evaluated questions, `judged` of them, evenly spaced (0: all). select_on: the split that
+    selects the answer step, at most `choosing` questions. shown: number of questions kept with their
+    attention.
     """
 
     split: str = "test"
@@ -45,7 +45,7 @@ class MacEvaluator:
     batch_size: int = 256
 
     def __call__(self, model: Any, task: CompositionalTask, device: str) -> CellResult:
-        """Scores and rows in per cent. Raises AtlasError when the split has no question."""
+        """Scores and rows in per cent. Raises AtlasError if the split has no question."""
         model = model.to(device).eval()
         examples = _of(task, self.split, self.judged)
         looks = model.see is not None
@@ -109,7 +109,7 @@ class MacEvaluator:
 
 @dataclass
 class Looked:
-    """One question: the answer said, the right one (-1 when no training question has it), the words read, and
+    """One question: the predicted answer, the right one (-1 if no training question has it), the words, and
     the attention of each step S over words T and over places N (regions, or cells of `grid` row by row)."""
 
     example: Example
@@ -158,7 +158,7 @@ def _run(model: Any, questions: Questions, device: str, batch_size: int, looks: 
 
 
 def most_frequent(train: Sequence[Example], judged: Sequence[Example]) -> float:
-    """Per cent of `judged` that are right when each gets its type's most frequent answer in training."""
+    """Accuracy on `judged` in per cent of each type's most frequent training answer."""
     counts: dict[str, Counter[str]] = {}
     for example in train:
         counts.setdefault(question_type(example), Counter())[example.answers[0]] += 1
@@ -175,7 +175,8 @@ def asked_objects(example: Example) -> list[int]:
 
 
 def gold_places(item: Looked, task: CompositionalTask) -> np.ndarray:
-    """(N,) bool: the regions whose gold object is asked for; of a grid the cells with a centre in its box."""
+    """(N,) bool: the regions whose gold object is asked for; for a grid, the cells with a centre in its
+    box."""
     asked = asked_objects(item.example)
     if item.grid is None:
         assert task.features is not None
@@ -186,8 +187,8 @@ def gold_places(item: Looked, task: CompositionalTask) -> np.ndarray:
 
 
 def cells_in(grid: tuple[int, int], size: tuple[int, int], boxes: Sequence[Sequence[float]]) -> np.ndarray:
-    """(rows*columns,) bool in raster order: cells whose centre lies in one of the boxes, or, where a box is
-    too small to hold a centre, the cell that its own centre lies in."""
+    """(rows*columns,) bool in raster order: cells whose centre is in one of the boxes, or, for a box too
+    small to contain a centre, the cell that contains the box's centre."""
     rows, columns = grid
     y = (np.arange(rows) + 0.5) * size[1] / rows
     x = (np.arange(columns) + 0.5) * size[0] / columns
@@ -202,7 +203,8 @@ def cells_in(grid: tuple[int, int], size: tuple[int, int], boxes: Sequence[Seque
 
 
 def answer_step(found: Sequence[Looked], task: CompositionalTask, steps: int) -> int:
-    """The step whose read attention lies on the asked objects most, on average; the last if none is asked."""
+    """The step with the most read attention on the asked objects, on average; the last if no object is asked
+    for."""
     masses = []
     for item in found:
         gold_N = gold_places(item, task)

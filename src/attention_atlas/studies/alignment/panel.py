@@ -15,14 +15,14 @@ from attention_atlas.studies.alignment.result import CellResult
 from attention_atlas.studies.alignment.same import read_same
 
 ABOUT = "about.json"
-# How evaluators name the chance level of a score.
+# Names that evaluators give the chance level of a score.
 CHANCE = ("chance {}", "{} chance", "{}, random words")
 RESERVED = ("example", "metric", "value", "image")
 
 
 @dataclass
 class Panel:
-    """cells: alignment -> its results, one per seed, in order. same: what same.json found."""
+    """cells: alignment -> its results, one per seed, in order. same: the content of same.json."""
 
     model: str
     data: str
@@ -51,19 +51,19 @@ class Panel:
                 if name not in result.scores:
                     raise AtlasError(
                         f"cells of {self.model} on {self.data}: {alignment}: no score '{name}', which others "
-                        "have; run the cells anew"
+                        "have; run the cells again"
                     )
         return np.array([[r.scores[name] for r in found[: self.seeds]] for found in self.cells.values()])
 
     def chance(self, name: str) -> np.ndarray:
-        """(A,) chance level of a score, mean over seeds: what the evaluator gives under one of the names of
-        CHANCE, else NaN. It may depend on the model, as where its own answers are compared with other
+        """(A,) chance level of a score, mean over seeds: the evaluator's score under one of the names in
+        CHANCE, else NaN. It may depend on the model, e.g. if its own answers are compared with other
         questions."""
         return np.array([np.mean([_chance(r, name) for r in rs[: self.seeds]]) for rs in self.cells.values()])
 
     def values(self, metric: str, group: str = "", member: Any = None) -> Sums | None:
-        """Per-example values of `metric`, those of one member of a group if asked; None when no example has
-        them. Raises AtlasError when cells hold other examples."""
+        """Per-example values of `metric`, optionally of one member of a group; None if no example has them.
+        Raises AtlasError if cells have different examples."""
         if metric not in self._values:
             self._values[metric] = self._read(metric)
         ids, value_ASE = self._values[metric]
@@ -83,8 +83,8 @@ class Panel:
             for table in row:
                 if sorted(table) != ids:
                     raise AtlasError(
-                        f"cells of {self.model} on {self.data}: {alignment}: {metric}: other examples than "
-                        f"those of the first alignment ({len(table)} and {len(ids)}); run the cells anew"
+                        f"cells of {self.model} on {self.data}: {alignment}: {metric}: examples differ from "
+                        f"those of the first alignment ({len(table)} and {len(ids)}); run the cells again"
                     )
         return ids, np.array([[[t[i] for i in ids] for t in row] for row in tables])
 
@@ -94,15 +94,15 @@ class Panel:
 
     @cached_property
     def images(self) -> dict[str, int]:
-        """Example -> row of its image in the bootstrap; the example itself where no image is named."""
+        """Example -> row of its image in the bootstrap; the example itself if it has no image."""
         rows = next(iter(self.cells.values()))[0].examples
         names = {row["example"]: str(row.get("image", row["example"])) for row in rows}
         numbers = {name: i for i, name in enumerate(sorted(set(names.values())))}
         return {example: numbers[name] for example, name in names.items()}
 
     def groups(self) -> dict[str, list[Any]]:
-        """Group names of the example rows, and their members by falling number of examples, then by name;
-        whole numbers in their order."""
+        """Group names of the example rows, and their members by decreasing number of examples, then by name;
+        integers in numerical order."""
         order = {}
         for name, members in sorted(self.members.items()):
             if all(isinstance(m, int) for m in members):
@@ -131,7 +131,7 @@ class Sums:
     images: int
 
     def num_den(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sums by image (I,A) of the means over seeds, and counts (I,1): what the bootstrap takes."""
+        """Sums by image (I,A) of the means over seeds, and counts (I,1): the input of the bootstrap."""
         mean_EA = self.value_ASE.mean(1).T
         num_IA = np.zeros((self.images, mean_EA.shape[1]))
         np.add.at(num_IA, self.image_E, mean_EA)
@@ -164,7 +164,7 @@ def _table(result: CellResult, metric: str) -> dict[str, float]:
 def read_panel(folder: Path, order: list[str]) -> Panel:
     """The cells that the stage `cells` wrote, alignments in the given order, seeds in theirs.
 
-    Raises AtlasError when the folder or a cell is missing.
+    Raises AtlasError if the folder or a cell is missing.
     """
     if not folder.is_dir():
         raise AtlasError(f"{folder}: no such folder; run its cells (dvc repro)")

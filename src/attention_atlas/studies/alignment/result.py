@@ -1,4 +1,4 @@
-"""What one cell (model, data, alignment, seed) found: numbers, per-example rows, pictures to show.
+"""Result of one cell (model, data, alignment, seed): scores, per-example rows, pictures to show.
 
 On disk a folder: `scores.json`, `examples.jsonl`, `grounding.jsonl`, `shown.json` and `shown.safetensors`.
 """
@@ -17,7 +17,7 @@ from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
 from attention_atlas.measures.distribution import check_weights
 
-# Accuracy (points) with the own picture minus that with another one: what a model owes to looking.
+# Accuracy (points) with the own picture minus that with another one: the gain from seeing the picture.
 GAIN = "gain over another picture"
 EXAMPLE_KEYS = ("example", "metric", "value")
 GROUNDING_KEYS = ("example", "word", "mass", "chance", "top1")
@@ -28,11 +28,11 @@ SHOWN_KEYS = ("example", "image", "size", "words", "grid", "text")
 class Shown:
     """One example whose attention is drawn.
 
-    `image` is the picture's path from the working directory, or "" when `picture` (H,W,3) uint8 holds it;
-    `size` is (width, height) in pixels, to which `boxes_N4` (x1,y1,x2,y2) refer. Attention is over N boxes,
-    or over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w belongs to
-    `words[w]` (a word, a step or an answer), rows sum to at most 1. `text` is the caption, or the question
-    and what was answered.
+    `image` is the picture's path from the working directory, or "" if the pixels are in `picture` (H,W,3)
+    uint8; `size` is (width, height) of the coordinates in `boxes_N4` (x1,y1,x2,y2), in pixels. Attention is
+    over N boxes, or over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w
+    belongs to `words[w]` (a word, a step or an answer), rows sum to at most 1. `text` is the caption, or the
+    question and the given answer.
     """
 
     example: str
@@ -51,9 +51,9 @@ class CellResult:
     """scores: corpus-level numbers under their names in the tables.
     examples: rows {"example", "metric", "value", **groups}; a group is a string or whole number ("type",
     "category", "nouns", ...). An example that is in several groups of one kind has one row for each.
-    The group "image", where given, is what intervals resample; else the example is.
-    grounding: rows {"example", "word", "mass", "chance", "top1"}: what share of a word's attention lies on
-    the region(s) it means, what a uniform attention would give, and whether its peak lies there.
+    Intervals resample the group "image" if given, else the example.
+    grounding: rows {"example", "word", "mass", "chance", "top1"}: the share of a word's attention on the
+    region(s) that it refers to, the share for uniform attention, and whether its peak is there.
     shown: the same examples for every alignment.
     """
 
@@ -74,7 +74,7 @@ class CellResult:
             for name in ("mass", "chance"):
                 if not -1e-4 <= row[name] <= 1 + 1e-4:
                     raise AtlasError(
-                        f"{where}: grounding: row {i}: {name}: {row[name]} is no share; evaluate anew"
+                        f"{where}: grounding: row {i}: {name}: {row[name]} is not a share; evaluate again"
                     )
             if row["top1"] not in (0, 1):
                 raise AtlasError(f"{where}: grounding: row {i}: top1: {row['top1']} is neither 0 nor 1")
@@ -118,12 +118,12 @@ class CellResult:
         try:
             arrays = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise AtlasError(f"{path}: cannot be read ({error}); run the cells anew") from None
+            raise AtlasError(f"{path}: cannot be read ({error}); run the cells again") from None
         shown = []
         for i, row in enumerate(rows):
             _keys(row, SHOWN_KEYS, False, f"{folder / 'shown.json'}: entry {i}")
             if f"{i:03d}.attn" not in arrays:
-                raise AtlasError(f"{path}: {i:03d}.attn: is missing; run the cells anew")
+                raise AtlasError(f"{path}: {i:03d}.attn: is missing; run the cells again")
             grid = tuple(row["grid"]) if row["grid"] else None
             shown.append(
                 Shown(
@@ -140,7 +140,7 @@ class CellResult:
 
 def _finite(value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise AtlasError(f"{where}: {value!r} is no finite number; evaluate anew")
+        raise AtlasError(f"{where}: {value!r} is not a finite number; evaluate again")
 
 
 def _keys(row: Mapping[str, Any], known: tuple[str, ...], more: bool, where: str) -> None:
@@ -178,7 +178,7 @@ def _check_shown(item: Shown, where: str) -> None:
         raise AtlasError(f"{where}: attn_WN: shape {attn.shape} does not fit {len(item.words)} words")
     check_weights(attn, f"{where}: attn_WN", partial=True)
     if (item.boxes_N4 is None) == (item.grid is None):
-        raise AtlasError(f"{where}: give either boxes_N4 or grid, which say where attention lies")
+        raise AtlasError(f"{where}: give either boxes_N4 or grid, the places of the attention")
     places = item.grid[0] * item.grid[1] if item.grid else len(np.asarray(item.boxes_N4))
     if places != attn.shape[1]:
         raise AtlasError(f"{where}: attn_WN: has {attn.shape[1]} columns for {places} places; correct one")

@@ -1,10 +1,10 @@
-"""Which alignments are the same function of a model, found by comparing predictions, not by algebra.
+"""Which alignments are the same function in a model, found by comparing predictions, not by algebra.
 
-For each pair (A, B) with all parameters of A in B too: the trained weights of A are given to a model with B,
-whatever B has besides is filled with random numbers, and the loss on a fixed batch is compared; where it
-agrees, so must everything the evaluator says. Then no choice of those parameters tells B from A: a "biased"
-row whose bias cancels in the softmax, or a score whose factor a normalisation removes. B's square matrices
-are also tried transposed, which shows the same family of functions under another name.
+For each pair (A, B) where B has all parameters of A: a model with B gets the trained weights of A and random
+values for its other parameters, and the loss on a fixed batch is compared. If it agrees, the results of the
+evaluator must agree too. Then the additional parameters have no effect: a bias that cancels in the softmax,
+or a factor of the score that a normalisation removes. B's square matrices are also tried transposed, which
+finds the same family of functions under another name.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ BATCHES = 1
 
 
 def transplant(source: nn.Module, target: nn.Module, transpose: bool, seed: int = 0) -> bool:
-    """Give `target` the weights of `source` where name and shape agree; what only the target has becomes
-    random. False when the source has a parameter without a place in the target, or, with `transpose`, when
-    no matrix of an alignment can be transposed."""
+    """Copy the weights of `source` to `target` where name and shape agree; parameters that only the target
+    has become random. False if the target lacks a parameter of the source, or, with `transpose`, if no matrix
+    of an alignment can be transposed."""
     import torch
 
     from attention_atlas.alignments.base import Alignment
@@ -75,8 +75,8 @@ def losses(task: Any, model: nn.Module) -> np.ndarray:
 
 
 def distance(a: CellResult, b: CellResult) -> dict[str, float]:
-    """How far two evaluations of the same examples are apart: the share of example values that differ, and
-    the largest difference of a shown attention."""
+    """Difference of two evaluations of the same examples: the share of example values that differ, and the
+    largest difference of shown attention."""
     values = {_key(row): row["value"] for row in b.examples}
     differ = [abs(values.get(_key(row), np.inf) - row["value"]) > 1e-4 for row in a.examples]
     attention = [
@@ -114,7 +114,7 @@ def compare_functions(values: Mapping[str, Any], cells: Sequence[Cell], done: Pa
         base = CellResult.load(done / a.folder)
         for b in cells:
             for transpose in (False, True):
-                # Equality is symmetric; the rest of a group of equals follows from its first member.
+                # Equality is symmetric and transitive: compare only with the first member of a group.
                 if a == b or _known(found, a.alignment, b.alignment, transpose):
                     continue
                 config: Any = OmegaConf.to_container(configs[b.alignment].model, resolve=True)
@@ -145,7 +145,7 @@ def _known(found: list[dict[str, Any]], a: str, b: str, transpose: bool) -> bool
 
 
 def groups(pairs: list[dict[str, Any]], how: Sequence[str] = ("same weights",)) -> list[set[str]]:
-    """Groups of alignments that the pairs join, directly or through others."""
+    """Groups of alignments connected by the pairs, directly or indirectly."""
     joined: list[set[str]] = []
     for pair in pairs:
         if pair["how"] not in how:

@@ -1,4 +1,4 @@
-"""What SCAN's cells report: retrieval both ways, hits of each query, whether words look at what they mean."""
+"""Evaluation of SCAN's cells: retrieval in both directions, hits of each query, grounding of words."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 KS = (1, 5, 10)
 ROWS = ("R@1", "R@10", "Rsum")
-# Words of a phrase that name nothing by themselves.
+# Words of a phrase that refer to nothing by themselves.
 BARE = frozenset({"a", "an", "the", "some", "its", "their", "of", "and", "with", "or"})
 
 
 @dataclass
 class ScanEvaluator:
-    """split: what is ranked; images: the first so many of it (null: all; COCO is judged on 1,000). shown:
+    """split: what is ranked; images: the first n of it (null: all; COCO uses 1,000). shown: number of
     captions whose attention is drawn."""
 
     split: str = "test"
@@ -40,9 +40,9 @@ class ScanEvaluator:
             raise ConfigError(f"conf/model: evaluator: images: must be at least 1 or null, not {self.images}")
 
     def __call__(self, model: Any, task: Any, device: str = "cpu") -> CellResult:
-        """Scores in per cent ("R@1 sentence": the image asks; "R@1 image": the caption asks; Rsum; chance);
-        rows for each query; grounding of the words whose objects are known. Raises AtlasError for a split
-        without captions."""
+        """Scores in per cent ("R@1 sentence": the image is the query; "R@1 image": the caption is the query;
+        Rsum; chance); rows for each query; grounding of the words whose objects are known. Raises AtlasError
+        for a split without captions."""
         model = model.to(device).eval()
         captions = self.captions(task)
         numbers, found = recalls(all_similarities(model, captions), image_of(captions), KS)
@@ -61,7 +61,8 @@ class ScanEvaluator:
         return task.captions(examples)
 
     def attention(self, model: Any, captions: ImageCaptions, device: str) -> Iterator[tuple[str, np.ndarray]]:
-        """(caption id, attention of its words over its own image's real regions), BOS and EOS left out."""
+        """(caption id, attention of its words over the non-padding regions of its own image), without BOS and
+        EOS."""
         for start in range(0, len(captions), 64):
             part = range(start, min(start + 64, len(captions)))
             batch = {
@@ -75,9 +76,9 @@ class ScanEvaluator:
                 yield captions.examples[i].id, weights_BTN[row, 1 : len(captions.ids[i]) + 1][:, real_N]
 
     def rows(self, captions: ImageCaptions, found: dict[str, np.ndarray], task: Any) -> list[dict[str, Any]]:
-        """R@1, R@10 and Rsum of every query. Those of Rsum come once for each kind of scene or object in the
-        picture (`category`) and with the number of nouns of the caption, or the largest of the picture's
-        captions (`nouns`). "Rsum" alone belongs to images: their own and the mean of their captions."""
+        """R@1, R@10 and Rsum of every query. Rsum has one row for each kind of scene or object in the picture
+        (`category`) and the number of nouns of the caption, or the largest number among the picture's
+        captions (`nouns`). Plain "Rsum" is per image: its own plus the mean of its captions."""
         count = dict(zip((e.id for e in captions.examples), nouns(captions.examples)))
         rows: list[dict[str, Any]] = []
         per_caption = len(captions.images) / len(captions.examples)
@@ -94,7 +95,7 @@ class ScanEvaluator:
         return rows
 
     def pictures(self, captions: ImageCaptions, attention: dict[str, np.ndarray], task: Any) -> list[Shown]:
-        """Evenly spread over the images in the order of their names; of each the caption that names most."""
+        """Evenly spaced over the images in the order of their names; for each the caption that names most."""
         if self.shown < 1:
             return []
         names = sorted(captions.images)
@@ -132,12 +133,12 @@ def _query(
 
 
 def categories(scene: Any) -> list[str]:
-    """The kind of scene, or if it has none, the kinds of objects in it."""
+    """The kind of scene, or the kinds of objects in it if it has none."""
     return [scene.category] if scene.category else sorted({o.label for o in scene.objects})
 
 
 def nouns(examples: list[Example]) -> list[int]:
-    """Number of noun phrases of each text: the annotated ones, or by POS tags where no text has any."""
+    """Number of noun phrases of each text: the annotated ones, or by POS tags if no text has any."""
     if any(e.phrases for e in examples):
         return [len(e.phrases) for e in examples]
     return list(_tagged(tuple(e.text for e in examples)))
@@ -153,7 +154,7 @@ def _tagged(texts: tuple[str, ...]) -> tuple[int, ...]:
 
 def grounded(example: Example, weights_WN: np.ndarray, task: Any) -> Iterator[dict[str, Any]]:
     """A row for each word of a phrase whose objects are among the regions (`gold` of features.h5): the share
-    of its attention on them, the share of regions that are theirs (chance), whether its peak lies there."""
+    of its attention on them, their share of the regions (chance), and whether its peak is there."""
     if not any(p.objects for p in example.phrases):
         return
     regions = task.features.read(example.image_id)

@@ -1,4 +1,4 @@
-"""Which examples are shown, best and worst alignment side by side: `shown_<panel>.json` for the figures."""
+"""Select the examples for figures of the best and worst alignment: `shown_<panel>.json`."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def best_and_worst(panel: Panel, name: str, lower: Sequence[str] = ()) -> list[s
 
 
 def choose(panel: Panel, pair: Sequence[str], metric: str, count: int) -> list[str]:
-    """Ids of examples that cells keep, those first where the best alignment does better than the worst one.
+    """Ids of examples that cells keep, sorted by the gain of the best alignment over the worst one.
 
-    The gain is in the example's own value of `metric`; then in the grounding mass of its words; then by id.
-    Raises AtlasError when the alignments show different examples.
+    The gain is that of the example's value of `metric`; ties by the grounding mass of its words, then by id.
+    Raises AtlasError if the alignments show different examples.
     """
     first = [panel.cells[name][0] for name in pair]
     ids = [item.example for item in first[0].shown]

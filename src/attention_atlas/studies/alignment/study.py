@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 def main_score(panel: Panel, scores: Mapping[str, str]) -> str:
-    """The score that decides what is best, of conf/experiment. Raises ConfigError when the cells lack it."""
+    """The score of conf/experiment that defines the best alignment. Raises ConfigError if the cells lack
+    it."""
     name = scores.get(panel.model, panel.score_names[0])
     if name not in panel.score_names:
         raise ConfigError(
@@ -46,7 +47,7 @@ def study_table(
     seed: int = 0,
 ) -> pd.DataFrame:
     """All rows of the study. `blind` are panels of models that see no picture; `scores` names the main score
-    of a model. Where the negative control fails, no difference is marked (`real` is empty)."""
+    of a model. If the negative control fails, no difference is marked (`real` is empty)."""
     rows: list[Row] = []
     for panel in panels:
         name = main_score(panel, scores)
@@ -104,8 +105,8 @@ def about(
     titles: Mapping[str, str],
     lower: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What the report says of the cells: seeds and their noise, best and worst, equal rows, how many
-    differences are marked, and what the negative control says of the marks."""
+    """Summary of the cells for the report: seeds and their noise, best and worst, equal rows, the number of
+    marked differences, and the result of the negative control."""
     found: dict[str, Any] = {}
     for panel in panels.values():
         name = main_score(panel, scores)

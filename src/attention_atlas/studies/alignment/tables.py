@@ -27,19 +27,19 @@ Row = dict[str, Any]
 
 
 def is_lower(name: str, lower: Sequence[str]) -> bool:
-    """Whether less of this score is better; `lower` are beginnings of names."""
+    """Whether less of this score is better; `lower` are prefixes of names."""
     return any(name.startswith(word) for word in lower)
 
 
 def ranked(panel: Panel, name: str, lower: Sequence[str] = ()) -> list[str]:
-    """The alignments from best to worst by the mean over seeds; equals in the table's order."""
+    """The alignments from best to worst by the mean over seeds; ties in the table's order."""
     sign = 1 if is_lower(name, lower) else -1
     mean_A = sign * panel.scores(name).mean(1)
     return [panel.alignments[i] for i in np.argsort(mean_A, kind="stable")]
 
 
 def panel_rows(panel: Panel, reference: str, lower: Sequence[str] = (), seed: int = 0) -> Iterator[Row]:
-    """All rows of one panel. `reference`: the alignment that differences are to, besides the best one."""
+    """All rows of one panel. `reference`: differences are to this alignment and to the best one."""
     for name in panel.score_names:
         yield from score_rows(panel, name, seed)
         found = verdicts(panel, name, seed)
@@ -85,7 +85,7 @@ def score_rows(panel: Panel, name: str, seed: int = 0) -> Iterator[Row]:
 def difference_rows(
     panel: Panel, name: str, found: Mapping[tuple[str, str], Verdict], against: str, label: str
 ) -> Iterator[Row]:
-    """`difference`: to the reference or the best; `p pictures` and `p seeds` of one kind of noise alone;
+    """`difference`: to the reference or the best; `p pictures` and `p seeds` from one kind of noise alone;
     `p both`; `p` with Holm's correction; `real` 0 or 1, empty without a test."""
     for alignment in panel.alignments:
         if alignment == against:
@@ -118,7 +118,7 @@ def _mark(one: Verdict) -> float:
 
 
 def equal_rows(panel: Panel, name: str, found: Mapping[tuple[str, str], Verdict]) -> Iterator[Row]:
-    """`equal rows`: what separates the trained means of alignments that are the same function, i.e. noise;
+    """`equal rows`: difference of the trained means of alignments that are the same function, i.e. noise;
     `equal rows p`, before Holm's correction; `equal rows marked`: 0 or 1, empty without a test."""
     for group in groups(panel.same):
         for a, b in combinations([a for a in panel.alignments if a in group], 2):
@@ -131,8 +131,8 @@ def equal_rows(panel: Panel, name: str, found: Mapping[tuple[str, str], Verdict]
 def control_rows(rows: Sequence[Row]) -> tuple[Control, list[Row]]:
     """How often pairs of equal functions are marked, over all panels and scores, and its rows.
 
-    `negative control`: `marked`, the share of tested pairs, n of them, chance is the level; `p below level`,
-    the same before Holm's correction; `rule used`, 0 where equal functions are marked too often.
+    `negative control`: `marked`, the share of n tested pairs, chance is the significance level; `p below
+    level`, the same before Holm's correction; `rule used`, 0 if equal functions are marked too often.
     """
     marks = [row["value"] for row in rows if row["kind"] == "equal rows marked"]
     p = np.array([row["value"] for row in rows if row["kind"] == "equal rows p"], dtype=float)

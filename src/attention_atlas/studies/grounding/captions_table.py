@@ -1,4 +1,4 @@
-"""Table 1 of "Attention as Grounding": how good the generated texts are, per model."""
+"""Table 1 of "Attention as Grounding": quality of the generated texts per model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def caption_table(
     """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
 
     All texts about an image are its references. Each model has a second set of rows, `<model> (another
-    picture)`: its texts about the next picture, judged as texts about this one.
+    picture)`: its texts about the next picture, scored as texts about this one.
     """
     from attention_atlas.measures.table import make_table
     from attention_atlas.measures.text.score import score_models
@@ -86,7 +86,7 @@ def caption_table(
 
 
 def _both(model: str, own: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-    """A model's texts, and, for two pictures or more, each picture with the text about the next."""
+    """A model's texts and, for two pictures or more, each picture with the text about the next one."""
     images = sorted(own)
     if len(images) < 2:
         return {model: own}
@@ -98,8 +98,8 @@ def _interval(
     metric: str, value: float, result: Mapping[str, Any], images: list[str], seed: int
 ) -> tuple[float, float]:
     """BLEU is recomputed from the n-gram counts of each resample. METEOR aggregates its own statistics, so
-    its interval is that of the mean over images, moved onto the corpus value; CIDEr and WMD are means. A
-    single image has none (NaN)."""
+    its interval is that of the mean over images, shifted to the corpus value; CIDEr and WMD are means. A
+    single image has no interval (NaN)."""
     from attention_atlas.measures.bootstrap import LEAST_IMAGES, interval, resampling_matrix
 
     if len(images) < LEAST_IMAGES:

@@ -112,7 +112,7 @@ def relations(table: pd.DataFrame, panels: Mapping[str, Sequence[str]], scale: s
 
 
 def by_layer(table: pd.DataFrame, kind: str = "cross", condition: str = "phrases") -> Figure:
-    """Beyond the paper: grounding and entropy per layer with intervals, which heat maps cannot show."""
+    """Not in the paper: grounding and entropy per layer with intervals, which heat maps cannot show."""
     grounding = _rows(table, metric="grounding", kind=kind, condition=condition)
     shares = [curve(grounding, "linked regions", 100.0)]
     entropies = [
@@ -135,7 +135,7 @@ def _rows(table: pd.DataFrame, **where: str) -> pd.DataFrame:
 
 
 def _above_chance(heads: pd.DataFrame, chance: float) -> str:
-    """How many heads are above both chance levels; one picture gives no intervals to say so."""
+    """Number of heads above both chance levels; unknown for a single picture, which gives no intervals."""
     if heads["ci_low"].isna().all():
         return "heads above chance: not known (interval: none)"
     above = int((heads["ci_low"] > chance).sum())

@@ -1,20 +1,20 @@
-"""How much attention goes from the words of a noun phrase to the regions it was linked with.
+"""Share of attention from the words of a noun phrase to the regions it is linked with.
 
 Eq. 3 of "Attention as Grounding" with T = a noun phrase, S = its linked regions, over cross-attention. The
 equation is a ratio of sums over all phrases; the figure's caption says "averaged over the noun phrases".
-Both are given, as conditions:
+Both are reported, as conditions:
 
 - `phrases`: mean over phrases of each phrase's own proportion (the default everywhere; every phrase counts
   once);
 - `ratio_of_sums`: all phrases pooled before dividing (longer phrases weigh more).
 
-Chance is the same formula over attention that knows nothing: uniform over the regions, which is the share of
-linked regions (column `chance`), and proportional to the regions' area (metric `grounding_chance`, condition
+Chance is the same formula over uninformed attention: uniform over the regions, i.e. the share of linked
+regions (column `chance`), and proportional to the regions' area (metric `grounding_chance`, condition
 `area`; `uniform` repeats the column with an interval).
 
-The highest of 48 heads is above chance by luck alone, and its interval does not know that it was picked. So
-metric `grounding_held_out` picks the head on every other image and measures it on the images between, and the
-other way round: attention without knowledge then stays at chance.
+The highest of 48 heads exceeds chance by luck alone, and its interval ignores the selection. So metric
+`grounding_held_out` selects the head on every other image and measures it on the remaining images, and vice
+versa: uninformed attention then stays at chance.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from attention_atlas.measures.bootstrap import ratio
 from attention_atlas.measures.item import Item, proportion
 from attention_atlas.measures.metric import Metric, Sums, Tally, chance_of, check_bos, head_rows
 
-# The heads whose span got no attention at all (nothing visible) have no proportion.
+# Heads whose span got no attention at all (nothing visible) have no proportion.
 EPSILON = 1e-9
 
 
@@ -50,7 +50,7 @@ class Grounding(Metric):
         index = item.kinds[kind]
         spans = [(link.start, link.end) for link in item.links]
         target_PQ = index.target_PQ(spans)
-        # A phrase beyond the longest text the model was given has no rows.
+        # A phrase beyond the model's maximum text length has no rows.
         kept = np.flatnonzero(target_PQ.sum(axis=1) > 0)
         links = [item.links[int(p)] for p in kept]
         if not links:
@@ -125,7 +125,8 @@ def baseline_proportion(
 
 
 def held_out(sums: Sums, counts_BI: np.ndarray, base: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row: the head that is highest on one half of the images, measured on the other half, both ways.
+    """One row: the head that is highest on one half of the images, measured on the other half, and vice
+    versa.
 
     Halves alternate in the order of image ids. No row for a single image or a half without phrases.
     """

@@ -1,4 +1,4 @@
-"""Table 2 of "Attention as Grounding": how well each linking method finds the region a phrase means."""
+"""Table 2 of "Attention as Grounding": how well each linking method finds the region of a phrase."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class LinkerTable(ScoreTable):
     """mAP@K and accuracy of each of `linkers` (the configs of conf/linker/) against gold.
 
-    `gold`: a CSV of the user's own (docs/linking.md), or null for what a rendered world knows.
+    `gold`: a CSV of your own (docs/linking.md), or null for the annotation of a rendered world.
     """
 
     def __init__(self, linkers: Mapping[str, Any], gold: str | None = None, name: str = "linkers") -> None:
         if not linkers:
-            raise AtlasError("linkers: there are none; name at least one in the defaults list")
+            raise AtlasError("linkers: none given; name at least one in the defaults list")
         self.name, self.linkers, self.gold = name, dict(linkers), gold
 
     def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:

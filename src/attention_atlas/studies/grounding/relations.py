@@ -38,13 +38,13 @@ REGIONS = {
 
 
 class Relations(Metric):
-    """Mean proportion over relations for the directions a-h; n = relations that entered.
+    """Mean proportion over relations for the directions a-h; n = relations counted.
 
-    `text_kind`, `region_kind`: attention kinds of the two rows of Figure 6. `order`: what becomes, in text,
-    of a triple whose attended part does not wholly come before the generated one: skip (default) or zero
-    (it counts with what little it gets); the paper does not say. `types`: keep only these relation types
-    (region, direction, distance), all when empty. A landmark or target without a linked region is left out
-    of e-h. `bos`: drop or keep.
+    `text_kind`, `region_kind`: attention kinds of the two rows of Figure 6. `order`: treatment of a triple
+    whose attended part, in the text, is not entirely before the generated one: skip (default) or zero (count
+    the attention it gets); the paper does not specify it. `types`: keep only these relation types (region,
+    direction, distance); all if empty. A landmark or target without a linked region is left out of e-h.
+    `bos`: drop or keep.
     """
 
     name = "relations"

@@ -1,4 +1,4 @@
-"""The metrics stage: a study and its metrics in, one table and a short summary out."""
+"""The metrics stage: turns a study and its metrics into one table and a short summary."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _language(study: Study) -> dict[str, Any]:
 
 
 def headline(frame: pd.DataFrame) -> dict[str, float]:
-    """For the tracker: each metric over all heads, and its highest head; names of plain characters."""
+    """For MLflow: each metric over all heads, and its highest head; names with allowed characters only."""
     values = {}
     for key, rows in frame.groupby(["kind", "metric", "condition"], sort=True):
         name = re.sub(r"[^A-Za-z0-9_./ -]+", "_", " ".join(str(part) for part in key))  # type: ignore[union-attr]

@@ -1,6 +1,6 @@
-"""Several models on the same captions: one table, and the difference of each pair with its paired bootstrap.
+"""Several models on the same captions: one table, and the difference of each pair with a paired bootstrap.
 
-Captions are resampled for both models at once, so what makes one caption unlike another cancels.
+Captions are resampled for both models at once, so the variation between captions cancels.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 def compare(
     metrics: Mapping[str, Metric], studies: Mapping[str, Study], pairs: Sequence[tuple[str, str]] = ()
 ) -> pd.DataFrame:
-    """Rows of every metric for every study (column model), then for each pair (a, b) the rows of model "a −
-    b": metric "<name> difference" with its interval, and "<name> difference p".
+    """Rows of every metric for every study (column model), then for each pair (a, b) rows of model "a − b":
+    metric "<name> difference" with its interval, and "<name> difference p".
 
-    Differences are between means over heads: overall and per layer where both have as many layers, and per
-    head where both have the same heads. Raises AtlasError when two studies are not of the same captions.
+    Differences are between means over heads: overall, per layer if both have the same number of layers, and
+    per head if both have the same heads. Raises AtlasError if two studies have different captions.
     """
     first = next(iter(studies.values()))
     for name, study in studies.items():
         if study.ids != first.ids:
             raise AtlasError(
-                f"attention of '{name}': {len(study.ids)} captions, others {len(first.ids)}; "
+                f"attention of '{name}': {len(study.ids)} captions, others have {len(first.ids)}; "
                 "dump the same captions"
             )
     tallies = {name: _tally(metrics, study) for name, study in studies.items()}
@@ -44,7 +44,7 @@ def compare(
             found = metrics[metric].rows(study, kind, tally)
             if not found:
                 raise AtlasError(
-                    f"metric '{metric}': {name}: found nothing to measure in {len(study.ids)} captions"
+                    f"metric '{metric}': {name}: nothing to measure in {len(study.ids)} captions"
                 )
             rows += [told | row for row in found]
     for a, b in pairs:
@@ -71,7 +71,7 @@ def compare(
 
 
 def _tally(metrics: Mapping[str, Metric], study: Study) -> dict[tuple[str, str], Tally]:
-    """What every metric finds in one study, in one pass. Kinds that the study lacks are left out."""
+    """All metrics of one study, in one pass. Kinds that the study lacks are left out."""
     wanted = [(name, kind) for name, m in metrics.items() for kind in m.kinds if kind in study.store.kinds]
     tallies = {key: Tally(study.images) for key in wanted}
     for item, kind in study.stream(sorted({kind for _, kind in wanted})):
@@ -84,8 +84,8 @@ def _tally(metrics: Mapping[str, Metric], study: Study) -> dict[tuple[str, str],
 def differences(
     name: str, first: Sums, second: Sums, counts_BI: np.ndarray, base: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Rows of first − second; p is twice the smaller share of resamples on one side of 0, one added on
-    top."""
+    """Rows of first − second; p is twice the smaller share of resamples on one side of 0, with one added to
+    the count."""
     value_a, value_b = (ratio(s.num_ILH, s.den_ILH) for s in (first, second))
     drawn_a, drawn_b = (resampled_ratio(s.num_ILH, s.den_ILH, counts_BI) for s in (first, second))
     found = [(-1, -1, value_a.mean() - value_b.mean(), drawn_a.mean((1, 2)) - drawn_b.mean((1, 2)))]

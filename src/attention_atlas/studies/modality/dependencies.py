@@ -2,7 +2,7 @@
 
 For det, compound and nummod: from the head to the dependent before it ("man" → "a"). For pobj and prep:
 from the dependent to the head before it ("table" → "on", "with" → "bathroom"). The arrow reads generated →
-attended, so the attended word always stands earlier; where it does not, the pair is left out.
+attended, so the attended word must come earlier; other pairs are left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADS = {"NOUN": NOMINAL, "VERB": VERBAL}
 
 
 class Dependencies(Metric):
-    """Share of the generated word's attention on words that goes to its partner; n = pairs.
+    """Share of the generated word's attention to words that goes to its partner; n = pairs.
 
     `relations`: dependency -> "to dependent" or "to head". `by_head`: dependencies also split by the head's
     part of speech, conditions "prep, NOUN" and "prep, VERB" (Fig. 4). A ratio of sums over pairs, as the
@@ -75,7 +75,7 @@ class Dependencies(Metric):
         index = item.kinds[kind]
         attn_LHQK, counted_QK = index.counted_LHQK(self.bos), index.counted_QK(self.bos)
         for name, pairs in self.pairs(item).items():
-            # Words beyond what the model was given have no row.
+            # Words beyond the model's maximum text length have no row.
             kept = [(t, s) for t, s in pairs if index.rows_WQ[t].any() and index.keys_WK[s].any()]
             if not kept:
                 continue

@@ -1,8 +1,8 @@
-"""A few captions with all their attention, for the figures and the page that show single captions.
+"""A few captions with their full attention, for the figures and the page of single captions.
 
 Written as one JSON file: {schema, rule, models: {run: title}, captions: [{id, chosen, image, words, models:
-{run: LHTS}, objects}]}. `chosen` is "by rule" (`rule` says which) or "at random". `objects` holds for each
-generated word the regions that cross-attention, averaged over layers and heads, prefers.
+{run: LHTS}, objects}]}. `chosen` is "by rule" (see `rule`) or "at random". `objects` has the most attended
+regions of each generated word (cross-attention averaged over layers and heads).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ RULE = "many nouns that are not shown yet"
 
 
 def choose_half(parses: Mapping[str, Parse], count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` captions and how each was chosen: in turn by the rule of `choose` and at random, no text twice
-    unless there are fewer than `count` different ones."""
+    """`count` captions and how each was chosen: alternately by the rule of `choose` and at random, without
+    duplicate texts unless there are fewer than `count` different ones."""
     ranked = choose(parses, count // 2)
     said = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
     first = {said[i]: i for i in sorted(said, reverse=True)}
@@ -38,8 +38,8 @@ def choose_half(parses: Mapping[str, Parse], count: int, seed: int) -> list[tupl
 
 
 def choose(parses: Mapping[str, Parse], count: int = 4, least_words: int = 8) -> list[str]:
-    """Ids of captions worth showing: of `least_words` words or more where there are enough, each with as few
-    nouns as possible that were shown before, then with most different nouns; no text twice; ties by id."""
+    """Ids of captions to show: of at least `least_words` words if there are enough, each with the fewest
+    nouns shown before, then with the most different nouns; no duplicate texts; ties by id."""
     nouns = {i: {t.text.lower() for t in p.tokens if t.pos == "NOUN"} for i, p in parses.items()}
     text = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
     chosen: list[str] = []
@@ -65,8 +65,8 @@ def collect(
     seen_by: str,
     top: int = 5,
 ) -> dict[str, Any]:
-    """The content of the file. studies: those to show, over words; chosen: of `choose_half`; seen_by: the run
-    with cross-attention."""
+    """The content of the file. studies: those to show, over words; chosen: result of `choose_half`; seen_by:
+    the run with cross-attention."""
     captions = []
     of = {e.id: e for e in corpus.examples}
     for id_, how in chosen:
@@ -78,7 +78,7 @@ def collect(
             entry["words"] = [t.text for t in study.parses[id_].tokens][: len(target.tokens) - 1]
             if len(source.tokens) != len(entry["words"]) + 1:
                 raise AtlasError(
-                    f"attention of '{name}': example '{id_}': is not over its words; dump it anew"
+                    f"attention of '{name}': example '{id_}': does not match its words; dump it again"
                 )
             entry["models"][name] = np.round(attn_LHTS[:, :, : len(entry["words"])], 4).tolist()
         cross = np.asarray(studies[seen_by].store.read(id_, "cross"))
@@ -121,9 +121,9 @@ def read_examples(path: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); run the study's metrics anew") from None
+        raise AtlasError(f"{path}: not JSON ({error}); run the study's metrics again") from None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise AtlasError(f"{path}: schema: is not {SCHEMA}; run the study's metrics anew")
+        raise AtlasError(f"{path}: schema: is not {SCHEMA}; run the study's metrics again")
     for caption in content["captions"]:
         caption["models"] = {name: np.array(values) for name, values in caption["models"].items()}
     return content

@@ -1,5 +1,4 @@
-"""Figures 2, 3, 4 and 7 of "How Vision Affects Language" and what goes beyond it, from the metric table
-alone.
+"""Figures 2, 3, 4 and 7 of "How Vision Affects Language" and additional ones, from the metric table alone.
 
 Shares are per cent. Each panel names n; chance is what uniform attention over the visible words would give.
 """
@@ -36,8 +35,8 @@ ARROWS = {
 def parts_of_speech(
     table: pd.DataFrame, model: str, tags: Sequence[str], scaled: bool = False, scale: str = "own"
 ) -> Figure:
-    """Figure 2: share of each head's attention that goes to a part of speech. `scaled`: every panel stretched
-    linearly to 0..1, as the paper's method section says; else raw per cent, as its text quotes."""
+    """Figure 2: share of each head's attention that goes to a part of speech. `scaled`: every panel scaled
+    linearly to 0..1, as in the paper's method section; else raw per cent, as in its text."""
     panels, n, absent = [], 0, []
     for letter, tag in zip("abcdefgh", tags, strict=False):
         rows = select(table, metric="pos_mass", kind=KIND, model=model, condition=tag)
@@ -143,12 +142,12 @@ def runs(
     models: Mapping[str, str],
     same_weights: Sequence[str] = (),
 ) -> Figure:
-    """Beyond the paper: the same quantities for every run, means over heads with intervals.
+    """Not in the paper: the same quantities for every run, means over heads with intervals.
 
-    quantities: {title, metric, condition, factor}. same_weights: runs of the first run's trained model. An
-    asterisk marks those of them that differ from the first run (paired bootstrap over captions, p < 0.05
-    after Holm's correction over the figure). Models that were trained once each have no marks, because the
-    noise of training is unknown.
+    quantities: {title, metric, condition, factor}. same_weights: runs of the same trained model as the first
+    run. An asterisk marks those that differ from the first run (paired bootstrap over captions, p < 0.05
+    after Holm's correction over the figure). Other models have no marks: each was trained once, so the
+    training noise is unknown.
     """
     marked = _marked(table, quantities, next(iter(models)), [m for m in models if m in same_weights])
     figure = new_figure(PAGE * 1.12, 0.75 + 0.26 * len(models))
@@ -160,7 +159,7 @@ def runs(
         for y, model in enumerate(models):
             found = select(table, **where, model=model, layer=-1, head=-1)
             if found.empty or not np.isfinite(found["value"].iloc[0]):
-                continue  # as a tag that no caption has
+                continue  # e.g. a tag that no caption has
             row = found.iloc[0]
             low, value, high = (factor * row[c] for c in ("ci_low", "value", "ci_high"))
             colour = LINES[0] if model == first else LINES[1]
@@ -177,7 +176,7 @@ def runs(
     figure.supxlabel(
         "mean over heads, 95 % interval over captions; dashed: chance (first row); "
         "*: the same weights differ from the first row (p < 0.05, Holm);\n"
-        "models trained apart have no marks: one training each",
+        "other models have no marks: one training run each",
         fontsize=6.5,
         color=GREY,
     )
@@ -187,7 +186,8 @@ def runs(
 def _marked(
     table: pd.DataFrame, quantities: Sequence[Mapping[str, object]], first: str, models: Sequence[str]
 ) -> set[tuple[str, str]]:
-    """(title of the quantity, run) of the differences to the first run that stand after Holm's correction."""
+    """(title of the quantity, run) of the differences to the first run that are significant after Holm's
+    correction."""
     found: dict[tuple[str, str], float] = {}
     for quantity in quantities:
         for model in models:

@@ -1,4 +1,5 @@
-"""Figures 5, 6 and 8 of "How Vision Affects Language": single captions, from the examples that metrics wrote.
+"""Figures 5, 6 and 8 of "How Vision Affects Language": single captions, from the examples that the metrics
+stage wrote.
 
 Figure 5: attention of a generated word (down) on earlier words (across), and dispersion per head. Figure 6:
 head views. Figure 8: the regions that cross-attention prefers for every generated word.
@@ -94,8 +95,8 @@ def mean_map(attn_LHTS: np.ndarray, words: Sequence[str], start: str) -> tuple[n
 def heads(
     table: pd.DataFrame, examples: str, models: Sequence[str], caption: int = 0, each: int = 2
 ) -> Figure:
-    """Figure 6: for each model (one row) the `each` heads of highest entropy over the whole test set, then
-    those of lowest, drawn on one caption."""
+    """Figure 6: for each model (one row) the `each` heads of highest and lowest entropy over the whole test
+    set, drawn for one caption."""
     content = read_examples(examples)
     if not 0 <= caption < len(content["captions"]):
         raise AtlasError(
@@ -170,12 +171,11 @@ def _head_view(ax: Any, attn_TS: np.ndarray, words: Sequence[str], colour: str) 
 
 def top_objects(table: pd.DataFrame, examples: str, captions: Sequence[int] = (0, 1), top: int = 5) -> Figure:
     """Figure 8: for every generated word the `top` regions of cross-attention (mean of all heads) with
-    their share; the picture has the box that each noun-like word prefers most, numbered as the words
-    are."""
+    their share; the picture shows the most attended box of each noun-like word, with the word's number."""
     content = read_examples(examples)
     shown = [content["captions"][i] for i in captions if i < len(content["captions"])]
     if not shown:
-        raise AtlasError("figure: captions: none of those numbers exists; choose lower ones")
+        raise AtlasError("figure: captions: no such numbers; choose lower ones")
     longest = max(len(c["words"]) for c in shown)
     figure = new_figure(PAGE * 1.25, len(shown) * (0.35 + 0.21 * longest))
     axes = figure.subplots(len(shown), 2, squeeze=False, width_ratios=[1, 2.4])
@@ -198,7 +198,7 @@ def top_objects(table: pd.DataFrame, examples: str, captions: Sequence[int] = (0
 
 
 def _boxes(caption: dict[str, Any]) -> list[tuple[list[float], list[int]]]:
-    """The most attended box of each word, words with the same box together, in the order of the words."""
+    """The most attended box of each word in word order; words with the same box are grouped."""
     groups: list[tuple[list[float], list[int]]] = []
     for i, regions in enumerate(caption["objects"]):
         if not regions:
@@ -217,7 +217,7 @@ def _box(ax: Any, box: Sequence[float], label: str, colour: str) -> None:
 
     x1, y1, x2, y2 = box
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4))
-    # A label that starts near the right edge would run out of the picture: it ends at its box instead.
+    # A label near the right edge would leave the picture: align its end with the box instead.
     ends = x1 > 0.8 * max(ax.get_xlim())
     ax.text(
         x2 - 1 if ends else x1 + 1,

@@ -1,11 +1,11 @@
-"""Does attention follow how frequent nouns are? ("How Vision Affects Language", §5: r = 0.49, p = 0.056 in
+"""Does attention follow the frequency of nouns? ("How Vision Affects Language", §5: r = 0.49, p = 0.056 in
 the captioner; r = 0.60, p = 0.014 in the text-only model.)
 
-The paper does not say what is correlated over. Both of its p values fit n = 16, the longest caption, so
-probably positions. `unit` chooses:
+The paper does not define the unit of the correlation. Both of its p values fit n = 16, the longest caption,
+so probably positions. `unit` chooses:
 
-- positions: for each place in the caption, how many captions have a noun there, against the share of all
-  attention that goes to that place;
+- positions: for each position in the caption, how many captions have a noun there, against the share of all
+  attention that goes to that position;
 - words: for each noun, how often it occurs, against the attention that one occurrence receives per
   generated word after it (the total would grow with the frequency by itself).
 """
@@ -30,7 +30,7 @@ class NounFrequency(Metric):
     """Pearson r between noun frequency and attention (mean over heads), rows `noun_frequency` (r with a
     bootstrap interval over images) and `noun_frequency_p`; condition = unit, n = positions or nouns.
 
-    `units`: which of positions, words. `least`: nouns seen less often are left out of `words`.
+    `units`: positions, words or both. `least`: minimum occurrences of a noun in `words`.
     """
 
     name = "noun_frequency"
@@ -48,7 +48,7 @@ class NounFrequency(Metric):
         rows = np.flatnonzero(index.query_counts)
         attn_QK = index.counted_LHQK("drop")[:, :, rows].mean(axis=(0, 1))
         received_W = index.keys_WK @ attn_QK.sum(0)
-        # Generated words that may look at it: the readers of one occurrence.
+        # Generated words that can attend to one occurrence.
         readers_W = index.keys_WK @ index.counted_QK("drop")[rows].sum(0).astype(float)
         nouns = [t.pos == "NOUN" for t in item.parse.tokens]
         seen: list[Any] = vars(tally).setdefault("seen", [])
@@ -114,6 +114,6 @@ def _tables(rows: Any, images: int, columns: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _correlate(frequency_BX: np.ndarray, attention_BX: np.ndarray, readers_BX: np.ndarray) -> np.ndarray:
-    """(B,) r over X. Columns that a resample lacks count as 0 in both."""
+    """(B,) r over X. Columns missing from a resample count as 0 in both."""
     rate_BX = np.divide(attention_BX, readers_BX, out=np.zeros_like(attention_BX), where=readers_BX > 0)
     return pearson(frequency_BX, rate_BX)

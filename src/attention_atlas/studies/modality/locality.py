@@ -1,4 +1,4 @@
-"""How far back attention looks: text-only attention is said to be diagonal, the captioner's to stay on
+"""How far back attention reaches: in the paper, text-only attention is diagonal, the captioner's stays on
 nouns."""
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from attention_atlas.measures.metric import Metric, Tally
 
 
 class Locality(Metric):
-    """Distance in words between the generated and the attended word, over attention on words (START dropped).
+    """Distance in words between the generated and the attended word, over attention to words (START dropped).
 
     Conditions: `distance`: Σ α · (t − s) / Σ α over all rows, in words, at least 1; `previous word`: the
-    share of the word just before. Words that see two words or more; n = those. Chance: uniform attention.
+    share of the word just before. Only words that see two words or more; n = their number. Chance: uniform
+    attention.
     """
 
     name = "locality"

@@ -1,7 +1,7 @@
 """A page of head views that needs no network: choose caption, model and head; hover a word to see its lines.
 
 Each head is drawn as in "How Vision Affects Language", Figure 6: generated words (target) on the left, what
-they attend to (source) on the right, a line's strength is the attention.
+they attend to (source) on the right, a line's opacity is the attention.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from attention_atlas.measures.entropy import row_entropy
 from attention_atlas.studies.modality.page_template import PAGE
 
 START = "START"
-LONGEST = 640  # pixels: larger pictures are made smaller in the page
+LONGEST = 640  # pixels: larger pictures are scaled down for the page
 
 
 def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
-    """content: of metrics.modality_examples. Raises AtlasError for a picture that is missing."""
+    """content: that of the examples file (examples.py). Raises AtlasError for a picture that is missing."""
     import jinja2
 
     captions = []
@@ -43,7 +43,7 @@ def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
                 },
             }
         )
-    # Inside a script element only "</" could end it early.
+    # Inside a script element, only "</" could close it early.
     data = json.dumps({"models": content["models"], "captions": captions}, separators=(",", ":")).replace(
         "</", "<\\/"
     )
@@ -52,7 +52,7 @@ def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def picture(path: str) -> str:
-    """A data URI. Browsers do not show every file that a corpus may have (TIFF, 16-bit samples)."""
+    """A data URI. Re-encoded, as browsers cannot show every format of a corpus (TIFF, 16-bit samples)."""
     return f"data:image/png;base64,{encode_picture(path, LONGEST)}"
 
 

@@ -1,8 +1,8 @@
-"""Attention on parts of speech as "How Vision Affects Language" pools it (its Eq. 3; Vig and Belinkov 2019).
+"""Attention to parts of speech, pooled as in "How Vision Affects Language" (Eq. 3; Vig and Belinkov 2019).
 
     P(α | tag) = Σ_captions Σ_i Σ_{j≤i} α(i, j) [pos(j) = tag]  /  Σ_captions Σ_i Σ_{j≤i} α(i, j)
 
-A ratio of sums over all rows and captions; attention on START is ignored on both sides. (The metric
+A ratio of sums over all rows and captions; attention to START is ignored in both sums. (The metric
 `pos_share` of study 1 gives every generated word the same weight instead.)
 """
 
@@ -40,7 +40,9 @@ class PosMass(Metric):
         self.above = {str(tag): [float(t) for t in values] for tag, values in (above or {}).items()}
         for tag in self.above:
             if tag not in UNIVERSAL:
-                raise AtlasError(f"metric pos_mass: above.{tag}: is no universal POS tag; correct the YAML")
+                raise AtlasError(
+                    f"metric pos_mass: above.{tag}: is not a universal POS tag; correct the YAML"
+                )
         self.kinds, self.bos = tuple(kinds), check_bos(bos)
 
     def measure(self, item: Item, kind: str, tally: Tally) -> None:
@@ -56,7 +58,7 @@ class PosMass(Metric):
         mass_LHG = attn_LHQK.sum(axis=2) @ member_KG
         total_LH = attn_LHQK.sum(axis=(2, 3))
         counted_QK = index.counted_QK(self.bos)[rows]
-        # Uniform attention: each row spreads 1 over what it may see.
+        # Uniform attention: each row spreads 1 over the visible words.
         uniform_K = (counted_QK / counted_QK.sum(1, keepdims=True)).sum(0)
         uniform_G = uniform_K @ member_KG
         for g, tag in enumerate(tags):

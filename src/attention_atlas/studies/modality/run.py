@@ -1,4 +1,4 @@
-"""Study 2 from its dumps: one table for all runs, the captions that figures show, the page of head views."""
+"""Study 2 from its dumps: one table for all runs, the captions for figures, the page of head views."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def run_modality(
     data: str = "",
     seed: int = 0,
 ) -> dict[str, float]:
-    """Write `out`/tables/metrics.csv, tables/examples.json, heads.html and metrics.json; return what
-    matters."""
+    """Write `out`/tables/metrics.csv, tables/examples.json, heads.html and metrics.json; return the headline
+    numbers."""
     studies = open_studies(experiment, attention, parses, corpus, data, seed)
     pairs = [(str(a), str(b)) for a, b in experiment["compare"]]
     frame = compare(metrics, studies, pairs)
@@ -85,7 +85,7 @@ def run_modality(
 
 
 def _own_share(study: Study) -> float:
-    """What a generated word's later pieces gave to its earlier ones, which no metric counts: mean over
+    """Attention of a generated word's later pieces to its earlier ones, which no metric counts: mean over
     captions."""
     store: Any = study.store
     return round(sum(store.own(i, "decoder_self") for i in study.ids) / len(study.ids), 4)

@@ -1,5 +1,4 @@
-"""How much attention goes to START, which is there before any word (paper: about 26 % on average per
-caption)."""
+"""Share of attention to START, which precedes all words (paper: about 26 % on average per caption)."""
 
 from __future__ import annotations
 
@@ -12,9 +11,9 @@ from attention_atlas.measures.metric import Metric, Tally
 
 
 class StartShare(Metric):
-    """Share of attention on START per head: averaged over a caption's rows, then over captions; n = captions.
+    """Share of attention to START per head: averaged over a caption's rows, then over captions; n = captions.
 
-    Conditions: `all rows`; `without the first row`, which sees nothing but START and has share 1 by force.
+    Conditions: `all rows`; `without the first row`, which sees only START and always has share 1.
     The row that generates EOS does not count.
     """
 

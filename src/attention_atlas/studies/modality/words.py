@@ -1,5 +1,5 @@
-"""An attention store seen word by word, whatever pieces its model reads: what metrics over two models
-share."""
+"""A word-level view of an attention store, independent of the model's tokenizer, to compare metrics of
+models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class WordStore:
     """Wraps an AttentionStore: `ids`, `kinds`, `attrs`, `read`, `axis`, with one position per word.
 
     Attention is summed over a word's pieces as source and averaged over its pieces as target. A later piece
-    of a word also attends to the word's own earlier pieces, which no word-level model could: that mass is
-    set to 0, as everything a word-level mask hides (`own` says how much it was); metrics that renormalise
-    are not touched by it. A store of a word-level model is passed through as it is.
+    of a word also attends to the word's own earlier pieces, which is impossible in a word-level model: that
+    mass is set to 0, like everything that a word-level mask hides (`own` returns its amount); metrics that
+    renormalise are not affected. A store of a word-level model is passed through unchanged.
     """
 
-    whole_rows = False  # what a row gave to its own word is taken out
+    whole_rows = False  # attention of a row to its own word is removed
 
     def __init__(self, store: Any) -> None:
         self.store = store
@@ -33,7 +33,7 @@ class WordStore:
     def read(self, id: str, kind: str) -> np.ndarray:
         """(L,H,T,S) float32: rows the words of the query axis, keys those of the key axis, markers kept.
 
-        Raises AtlasError when the stored rows are no distributions."""
+        Raises AtlasError if the stored rows are not distributions."""
         attn_LHQK = np.asarray(self.store.read(id, kind), dtype=np.float32)
         axes = [self.store.axis(id, name) for name in self.kinds[kind]]
         where = f"attention store: example '{id}': {kind}"
@@ -58,9 +58,9 @@ class WordStore:
 
 
 def word_axis(axis: Axis) -> tuple[Axis, list[int]]:
-    """The axis with one position per word (and per marker), and for each old position its new one, −1 none.
+    """The axis with one position per word (and per marker), and the new position of each old one (−1: none).
 
-    Regions stay as they are; white space (role special without a word) is dropped.
+    Regions are unchanged; white space (role special without a word) is dropped.
     """
     tokens: list[str] = []
     roles: list[str] = []

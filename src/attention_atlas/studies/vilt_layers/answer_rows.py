@@ -1,5 +1,5 @@
-"""Accuracy of the model, of the model that does not look and of the most frequent answers, by group and by
-official type, with the paired differences."""
+"""Accuracy of the model, of the blind model and of the most frequent answers, by group and official type,
+with paired differences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def accuracies(questions: Sequence[Example], given: Mapping[str, str], who: str)
     """(N,) official accuracy in per cent."""
     absent = [e.id for e in questions if e.id not in given]
     if absent:
-        raise AtlasError(f"answers of '{who}': none to question '{absent[0]}'; run the answer stage again")
+        raise AtlasError(f"answers of '{who}': none for question '{absent[0]}'; run the answer stage again")
     return np.array([100 * vqa_accuracy(given[e.id], e.answers) for e in questions])
 
 
@@ -36,9 +36,10 @@ def accuracy_rows(
     resamples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """`accuracy` of everyone, conditions all and the groups; `accuracy by official type` of the model;
-    `accuracy difference` of the model from everyone else (paired over images) with `accuracy difference p`;
-    `pair accuracy`: share of pairs of which both questions are answered right (accuracy at least a half)."""
+    """`accuracy` of all models and baselines, conditions all and the groups; `accuracy by official type` of
+    the model; `accuracy difference` of the model from each of the others (paired over images) with `accuracy
+    difference p`; `pair accuracy`: share of pairs with both questions answered correctly (accuracy at least a
+    half)."""
     sample = Sample.of([e.image_id for e in questions], resamples, seed)
     groups = np.array([group(e) for e in questions])
     types = np.array([e.extra.get("question_type") or official_type(e.text) for e in questions])
@@ -76,8 +77,8 @@ def pair_rows(
     subsets: Mapping[str, np.ndarray],
     sample: Sample,
 ) -> list[dict[str, Any]]:
-    """Both of a pair right, in per cent; who gives both the same answer has 0. Nothing where there are no
-    pairs.
+    """Both questions of a pair correct, in per cent; giving both the same answer scores 0. No rows if there
+    are no pairs.
     """
     index = {e.id: n for n, e in enumerate(questions)}
     other_N = np.array([index.get(str(e.extra.get("pair", "")), -1) for e in questions])

@@ -1,4 +1,4 @@
-"""Answers of a trained model to all questions of a split, and the answers that need no picture."""
+"""Answers of a trained model to all questions of a split, and baselines that need no picture."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.training.questions import QuestionBatches
 
-CHOSEN = "chosen.json"  # beside a dump's attention.h5: how each of its questions was chosen
+CHOSEN = "chosen.json"  # next to a dump's attention.h5: how each of its questions was chosen
 
 
 def group(example: Example) -> str:
-    """The study's group of a question, as its data says or by its beginning."""
+    """The study's group of a question, from its annotation or its first words."""
     return str(example.extra.get("group") or group_of(example.text))
 
 
@@ -38,7 +38,7 @@ def read_answers(folder: str | Path) -> list[str]:
         raise AtlasError(f"{path}: no such file; train the model on questions (dvc repro)")
     value = json.loads(path.read_text(encoding="utf-8"))
     if value.get("schema") != "atlas.vqa/1":
-        raise AtlasError(f"{path}: schema: is not atlas.vqa/1; train the model anew")
+        raise AtlasError(f"{path}: schema: is not atlas.vqa/1; retrain the model")
     return [text({"answers": a}, "answers", str(path)) for a in value["answers"]]
 
 
@@ -57,7 +57,7 @@ def answer_questions(model: Any, data: QuestionBatches, batch_size: int, device:
 
 
 def read_given(path: str | Path, field: str = "answer") -> dict[str, str]:
-    """{question id: answer} of a file of `answer_split`; field `other`: before another picture."""
+    """{question id: answer} of a file of `answer_split`; field `other`: with another picture."""
     given: dict[str, str] = {}
     for line, row in read_jsonl(path):
         where = f"{path}: line {line}"
@@ -66,8 +66,8 @@ def read_given(path: str | Path, field: str = "answer") -> dict[str, str]:
 
 
 def majority(train: Sequence[Example], asked: Sequence[Example], by: str = "question") -> dict[str, str]:
-    """{question id: answer} without looking: the consensus answer most frequent in training for the same text
-    (`by` question; where it was never asked, for its group), for the group (`group`), or at all (`all`)."""
+    """{question id: answer} without the picture: the most frequent consensus answer in training for the same
+    text (`by` question; for unseen questions, for the group), for the group (`group`), or overall (`all`)."""
     everywhere: Counter[str] = Counter()
     of_group: dict[str, Counter[str]] = {}
     of_text: dict[str, Counter[str]] = {}
@@ -77,7 +77,7 @@ def majority(train: Sequence[Example], asked: Sequence[Example], by: str = "ques
         of_group.setdefault(group(example), Counter())[answer] += 1
         of_text.setdefault(example.text.lower(), Counter())[answer] += 1
     if not everywhere:
-        raise AtlasError("VQA: no training question to count answers of; check data and split names")
+        raise AtlasError("VQA: no training questions to count answers; check data and split names")
     known: dict[str, str] = {}
     for example in asked:
         counts = everywhere
@@ -90,7 +90,7 @@ def majority(train: Sequence[Example], asked: Sequence[Example], by: str = "ques
 
 
 def most_common(counts: Mapping[str, int]) -> str:
-    """The most frequent, of equals the first in the alphabet."""
+    """The most frequent answer; ties in alphabetical order."""
     return min(counts, key=lambda a: (-counts[a], a))
 
 
@@ -105,7 +105,7 @@ def answer_split(
     batch_size: int = 64,
 ) -> list[dict[str, Any]]:
     """Answers of a run (its configuration and folder) to all questions of a split, by id. Unless the model is
-    blind, `other` is what it answers when another picture is shown."""
+    blind, `other` is its answer when another picture is shown."""
     from attention_atlas.training.questions import of_run
 
     examples = sorted(corpus.split(split), key=lambda e: e.id)
@@ -119,7 +119,7 @@ def answer_split(
 
 
 def score(rows: Sequence[Mapping[str, Any]], corpus: Corpus) -> dict[str, float]:
-    """Official accuracy in per cent, over all and by group, for the tracker."""
+    """Official accuracy in per cent, over all and by group, for MLflow."""
     from attention_atlas.measures.vqa_accuracy import vqa_accuracy
 
     known = {e.id: e for e in corpus.examples}

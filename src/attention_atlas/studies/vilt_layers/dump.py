@@ -1,4 +1,5 @@
-"""The dump of the layer-wise study: statistics of many questions, whole matrices of those that are shown."""
+"""The dump of the layer-wise study: statistics of many questions, full matrices of the questions in
+figures."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from attention_atlas.data.corpus import Example
 
-SMALLEST, LARGEST = 0.04, 0.35  # share of the patches that a shown question's things take
+SMALLEST, LARGEST = 0.04, 0.35  # share of the patches covered by the things of a shown question
 BY_RULE = "the first of its type that is answered right and asks about something of middle size"
 AT_RANDOM = "drawn at random from its type"
 
@@ -42,8 +43,8 @@ def dump_questions(
     device: str,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Write `out`/statistics.h5 and, of one question of each group in `shown`, `out`/attention.h5 and how it
-    was chosen, `out`/chosen.json. `task` is prepared."""
+    """Write `out`/statistics.h5 and, for one question of each group in `shown`, `out`/attention.h5 and
+    `out`/chosen.json (how it was chosen). `task` is prepared."""
     identity: dict[str, Any] = {"model_name": model_name, "config_hash": config_hash, "device": device}
     found = dump(task, model, settings, out, work / "statistics", **identity)
     chosen = choose(task, read_given(answers), shown, seed)
@@ -59,11 +60,11 @@ def dump_questions(
 def choose(
     task: VqaDump, given: dict[str, str], groups: Sequence[str], seed: int = 0
 ) -> list[tuple[Example, str]]:
-    """One question of each group, with how it was chosen, in turn by rule and at random.
+    """One question of each group, and how it was chosen, alternately by rule and at random.
 
-    The first, third, … group that has a question shows the first one by id that is answered right and names
-    things neither tiny nor as large as the room (failing that, the first of the group); the second, fourth, …
-    a random one. Raises AtlasError when no group has a question.
+    The first, third, … group with questions shows the first by id that is answered correctly and names things
+    that are neither tiny nor as large as the room (otherwise the first of the group); the second, fourth, … a
+    random one. Raises AtlasError if no group has a question.
     """
     found: dict[str, Example] = {}
     every: dict[str, list[Example]] = {}
@@ -86,7 +87,7 @@ def choose(
     chosen = []
     for place, name in enumerate(name for name in groups if name in every):
         if place % 2:
-            # The group's name is part of the seed, so that another list of groups draws the same question.
+            # The group's name is part of the seed, so that the draw does not depend on the list of groups.
             rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
             chosen.append((every[name][rng.integers(len(every[name]))], AT_RANDOM))
         else:

@@ -1,6 +1,4 @@
-"""Figures of the layer-wise study that are functions of the metric table: curves over layers, heat maps,
-roles.
-"""
+"""Figures of the layer-wise study from the metric table: curves over layers, heat maps, roles of layers."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ MARKS = "frame: highest head; line on the bar: attention spread evenly"
 
 
 def rows_of(table: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
-    """The rows of one measure. Raises AtlasError when there is none."""
+    """The rows of one measure. Raises AtlasError if there are none."""
     rows = select(table, kind=KIND, metric=metric, condition=condition)
     if rows.empty:
         raise AtlasError(f"no row of '{metric}', '{condition}'; run the layers stage again")
@@ -52,10 +50,10 @@ def curves(
     note: str = "attention spread evenly over all tokens",
 ) -> Figure:
     """panels: {title: {name of a line: [metric, condition]}}. Mean over heads by layer with its 95 %
-    interval. Lines whose rows are absent (too few questions) are left out; a panel needs one.
+    interval. Lines without rows (too few questions) are left out; a panel needs at least one.
 
     chance: lines (dashed, in the colour of its line), band (grey, from the lowest to the highest of the
-    panel) or none; `note` says what it is.
+    panel) or none; `note` describes it.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -107,7 +105,7 @@ def maps(
     columns: int = 3,
     note: str = MARKS,
 ) -> Figure:
-    """Head × layer heat maps. panels: {title: [metric, condition]}; those that are absent are left out."""
+    """Head × layer heat maps. panels: {title: [metric, condition]}; missing ones are left out."""
     drawn = []
     for title, (metric, condition) in panels.items():
         rows = select(table, kind=KIND, metric=metric, condition=condition)
@@ -120,8 +118,8 @@ def maps(
 def differences(
     table: pd.DataFrame, metric: str, condition: str, groups: Sequence[str], factor: float = 100.0
 ) -> Figure:
-    """Each group of questions minus all others, head by layer; a dot marks p < 0.05 after Holm's correction
-    over the heads (permutation test)."""
+    """Difference of each group of questions and all others, head by layer; a dot marks p < 0.05 after Holm's
+    correction over the heads (permutation test)."""
     found = []
     for name in groups:
         against = "wrong" if name == "right" else "others"
@@ -168,7 +166,7 @@ def differences(
 def distribution(
     table: pd.DataFrame, values: str, measure: str, groups: Sequence[str], label: str, factor: float = 100.0
 ) -> Figure:
-    """Violins: how questions are spread, by layer (one violin over all) and by group (mean over layers).
+    """Violins of the distribution over questions, by layer (all questions) and by group (mean over layers).
 
     values: path of distribution.json; measure: "metric: condition" in it.
     """
@@ -212,7 +210,7 @@ def distribution(
 def _mark_chance(
     ax: Any, table: pd.DataFrame, metric: str, condition: str, factor: float, span: tuple[float, float]
 ) -> bool:
-    """A dashed line at the chance of a measure, from span[0] to span[1]; False where the table has none."""
+    """A dashed line at the chance of a measure, from span[0] to span[1]; False if the table has none."""
     rows = select(table, kind=KIND, metric=metric, condition=condition)
     if rows.empty or not np.isfinite(rows["chance"].iloc[0]):
         return False
@@ -225,7 +223,7 @@ def _mark_chance(
 def present(
     table: pd.DataFrame, quantities: Mapping[str, Sequence[Any]], optional: Sequence[str]
 ) -> dict[str, Sequence[Any]]:
-    """{title: [metric, ...]} without the optional metrics of which the table has no row."""
+    """{title: [metric, ...]} without optional metrics that have no row in the table."""
     measured = set(table["metric"])
     return {title: of for title, of in quantities.items() if of[0] in measured or of[0] not in optional}
 
@@ -233,9 +231,9 @@ def present(
 def roles(
     table: pd.DataFrame, quantities: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
 ) -> Figure:
-    """What layers do: one line per layer, one column per quantity {title: [metric, condition]}; numbers are
-    means over heads, shades compare layers within a column. optional: metrics that may be absent, with their
-    columns."""
+    """Roles of layers: one row per layer, one column per quantity {title: [metric, condition]}; numbers are
+    means over heads, shades compare layers within a column. optional: metrics that may be missing; their
+    columns are then left out."""
     from matplotlib import colormaps
 
     columns = {}

@@ -23,7 +23,7 @@ def accuracy(
     table: pd.DataFrame, models: Mapping[str, str], groups: Sequence[str], metric: str = "accuracy"
 ) -> Figure:
     """Bars of official accuracy by group of questions with 95 % intervals. models: {name in the table:
-    title}; those that are not in the table are left out."""
+    title}; models missing from the table are left out."""
     rows = select(table, kind="answer", metric=metric)
     shown = [g for g in groups if (rows["condition"] == g).any()]
     if not shown:
@@ -48,7 +48,7 @@ def accuracy(
 
 
 def head_importance(table: pd.DataFrame, groups: Sequence[str] = ()) -> Figure:
-    """Heat maps: rise of the loss without each head, over all questions and by group."""
+    """Heat maps: increase of the loss without each head, over all questions and by group."""
     panels = [Panel(np.asarray(head_matrix(rows_of(table, "importance", "loss"))), "all")]
     for name in groups:
         rows = select(table, kind=KIND, metric="importance", condition=f"loss | {name}")
@@ -70,7 +70,7 @@ def against(
 ) -> Figure:
     """Each head's importance against attention statistics {title: [metric, condition, factor]}, with
     Spearman's rank correlation and its p (Holm over all statistics of the table). optional: metrics that may
-    be absent, with their panels."""
+    be missing; their panels are then left out."""
     statistics = present(table, statistics, optional)
     y_LH = np.asarray(head_matrix(rows_of(table, "importance", "loss")))
     layer_LH = np.broadcast_to(np.arange(1, len(y_LH) + 1)[:, None], y_LH.shape)
@@ -99,11 +99,11 @@ def against(
 
 
 def pruning(table: pd.DataFrame, groups: Sequence[str]) -> Figure:
-    """Accuracy as more heads are silenced: least important first against a random order, and by group."""
+    """Accuracy as more heads are silenced: least important first, in random order, and by group."""
     lines = {name: _pruned(table, "importance", name) for name in groups}
     lines = {name: values for name, values in lines.items() if len(values[0])}
     figure = new_figure(PAGE, 2.9)
-    # Small samples have no group of enough questions: then there is nothing for a second panel.
+    # In small samples no group has enough questions for the second panel.
     axes = figure.subplots(1, 2 if lines else 1, sharey=True, squeeze=False)[0]
     left = axes[0]
     for i, (order, title) in enumerate((("importance", "least important first"), ("random", "random order"))):

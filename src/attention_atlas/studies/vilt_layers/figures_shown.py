@@ -1,4 +1,4 @@
-"""Overlays: where each word of a question looks, layer by layer, over the picture."""
+"""Overlays: attention of each word of a question over the picture, layer by layer."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def words_by_layers(
     table: pd.DataFrame, shown: str, question: int = 0, layers: Sequence[int] = (), words: int = 6
 ) -> Figure:
     """One question of shown.json: rows are its words (CLS first), columns are layers (counted from 1; none:
-    every other one). Each map has its own scale, given by its highest patch; the box is the thing asked
-    about."""
+    every other one). Each map is scaled to its highest patch; the box is the thing asked about."""
     from matplotlib.patches import Rectangle
 
     content = read_json(shown, schema=SCHEMA)

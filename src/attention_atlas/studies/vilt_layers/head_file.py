@@ -1,6 +1,6 @@
 """heads.npz: answers without each head, and with more and more heads pruned.
 
-Arrays: ids, whole (N,2) and without (N,L,H,2) [accuracy 0..1, loss] over the questions that judge the heads;
+Arrays: ids, whole (N,2) and without (N,L,H,2) [accuracy 0..1, loss] over the questions for importance;
 pruned_ids, steps (S,) numbers of heads, pruned_importance and pruned_random (M,S) accuracy 0..1 over others.
 """
 
@@ -39,8 +39,8 @@ def mask_heads(
     seed: int = 0,
     batch_size: int = 64,
 ) -> dict[str, np.ndarray]:
-    """Judge every head by the rise of the loss on `splits[0]`, prune from the least important on
-    `splits[1]`; and in a random order. `examples`: at most so many of each split, evenly spread (0: all)."""
+    """Rank heads by the increase of the loss on `splits[0]`; prune on `splits[1]` from the least important,
+    and in a random order. `examples`: maximum number per split, evenly spaced (0: all)."""
     answers = read_answers(folder)
     judge, prune = (
         of_run(corpus, spread(sorted(corpus.split(name), key=lambda e: e.id), count), vocab, config, answers)
@@ -50,7 +50,7 @@ def mask_heads(
     _, loss_NLH = importance(found)
     order = order_of(loss_NLH.mean(0))
     shuffled = [order[i] for i in np.random.default_rng(seed).permutation(len(order))]
-    # From none to all but one twelfth, and all.
+    # From none to eleven twelfths, and all.
     steps = sorted({round(len(order) * k / STEPS) for k in range(STEPS + 1)})
     by_importance, by_chance = pruned(model, prune, (order, shuffled), steps, batch_size, device)
     return {
@@ -69,7 +69,7 @@ def save_heads(path: str | Path, found: Mapping[str, np.ndarray]) -> None:
 
 
 def read_heads(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays. Raises AtlasError for a file that is not theirs."""
+    """The arrays. Raises AtlasError for any other file."""
     try:
         with np.load(path) as file:
             return {name: file[name] for name in NAMES}

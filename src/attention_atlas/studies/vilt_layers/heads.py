@@ -1,7 +1,6 @@
-"""Which heads matter: what the answers lose when a head is silenced, and accuracy as more and more are
-pruned.
+"""Importance of heads: loss and accuracy without one head, and accuracy as more and more heads are pruned.
 
-A head is silenced by setting its part of the attention's output to 0 before the output projection (Michel,
+A head is silenced by setting its slice of the attention output to 0 before the output projection (Michel,
 Levy and Neubig 2019, section 2.2).
 """
 
@@ -28,7 +27,7 @@ Head = tuple[int, int]
 
 @contextlib.contextmanager
 def silenced(model: Any, heads: Iterable[Head]) -> Iterator[None]:
-    """Run the model without these (layer, head); nothing remains on exit."""
+    """Run the model without these (layer, head); hooks are removed on exit."""
     layers = list(model.vilt.encoder.layer)
     of_layer: dict[int, list[int]] = {}
     for layer, head in heads:
@@ -73,7 +72,7 @@ def silence_each(model: Any, data: QuestionBatches, batch_size: int, device: str
     """`whole` (N,2) and `without` (N,L,H,2) [accuracy, loss] of every question with all heads, and without
     one.
 
-    What enters a layer is computed once: silencing a head of layer l changes nothing before it.
+    The input of each layer is computed once: silencing a head of layer l changes nothing before it.
     """
     layers = len(model.vilt.encoder.layer)
     heads = model.vilt.config.num_attention_heads
@@ -95,13 +94,13 @@ def silence_each(model: Any, data: QuestionBatches, batch_size: int, device: str
 
 
 def importance(found: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(N,L,H) drop in accuracy and (N,L,H) rise of the loss without each head."""
+    """(N,L,H) decrease of the accuracy and (N,L,H) increase of the loss without each head."""
     difference = found["without"] - found["whole"][:, None, None]
     return -difference[..., 0], difference[..., 1]
 
 
 def order_of(importance_LH: np.ndarray) -> list[Head]:
-    """Heads from the least to the most important; of equals the first."""
+    """Heads from the least to the most important; ties in order of layer and head."""
     flat = np.argsort(importance_LH.ravel(), kind="stable")
     return [(int(i) // importance_LH.shape[1], int(i) % importance_LH.shape[1]) for i in flat]
 

@@ -42,17 +42,17 @@ RIGHT = 0.5
 
 @dataclass
 class LayerStudy:
-    """conf/metrics/vilt_layers.yaml. compare: measures [metric, condition] whose groups of questions (each
-    against all others) and right against wrong answers are compared. correlate: measures set against the
-    heads' importance. optional: measures that need annotated objects in the scenes; without any, `compare`
-    and `correlate` leave them out."""
+    """conf/metrics/vilt_layers.yaml. compare: measures [metric, condition] to compare between each group of
+    questions and all others, and between right and wrong answers. correlate: measures to correlate with the
+    heads' importance. optional: measures that need annotated scenes; without them, `compare` and `correlate`
+    leave these out."""
 
     compare: Sequence[Sequence[str]] = (("mass", "text → image"),)
     correlate: Sequence[Sequence[str]] = (("mass", "text → image"),)
     optional: Sequence[str] = ("asked",)
     permutations: int = 2000
     resamples: int = RESAMPLES
-    least: int = 10  # questions of a group without which nothing is said of it
+    least: int = 10  # minimum questions of a group to report it
     names: dict[str, str] = field(default_factory=dict)
 
     def __call__(
@@ -66,7 +66,7 @@ class LayerStudy:
         split: str,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """answers: {model or baseline: {question id: answer}}; heads: what vqa.heads saved."""
+        """answers: {model or baseline: {question id: answer}}; heads: the arrays of heads.npz."""
         examples = {e.id: e for e in corpus.examples}
         rows = self.attention_rows(statistics, answers[model], corpus, seed)
         rows += self.importance_rows(heads, examples, rows, seed)
@@ -79,8 +79,8 @@ class LayerStudy:
     def attention_rows(
         self, statistics: Path, given: Mapping[str, str], corpus: Corpus, seed: int
     ) -> list[dict[str, Any]]:
-        """Every measure over all questions, by group and by right and wrong; and the differences. Keeps the
-        values by question in `distribution`."""
+        """Every measure over all questions, by group, and for right and wrong answers; and the differences.
+        Stores the values by question in `distribution`."""
         examples = {e.id: e for e in corpus.examples}
         with StatisticsStore(statistics) as store:
             ids = list(store.ids)
@@ -105,7 +105,7 @@ class LayerStudy:
         for metric, condition in compared:
             if (metric, condition) not in values:
                 raise AtlasError(
-                    f"conf/metrics: compare: nothing measured as [{metric}, {condition}]; known: "
+                    f"conf/metrics: compare: no measure [{metric}, {condition}]; known: "
                     + "; ".join(f"{m}, {c}" for m, c in values)
                 )
         self.distribution = (
@@ -126,7 +126,7 @@ class LayerStudy:
         return rows
 
     def present(self, wanted: Sequence[Sequence[str]], measured: Collection[str]) -> list[tuple[str, str]]:
-        """The [measure, condition] pairs without those of optional measures that nothing was measured of."""
+        """The [measure, condition] pairs, without optional measures that have no values."""
         return [(m, c) for m, c in wanted if m in measured or m not in self.optional]
 
     def subsets(self, chosen: Sequence[Example], given: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -172,7 +172,7 @@ class LayerStudy:
     def pruned_rows(
         self, heads: Mapping[str, np.ndarray], examples: Mapping[str, Example], seed: int
     ) -> list[dict[str, Any]]:
-        """Accuracy (per cent) with so many heads silenced, condition "order | heads" or "order | heads |
+        """Accuracy (per cent) by number of silenced heads, condition "order | heads" or "order | heads |
         group".
         """
         chosen = [examples[str(i)] for i in heads["pruned_ids"]]
@@ -196,7 +196,7 @@ def name_of(condition: str, subset: str) -> str:
 
 
 def read_question(store: StatisticsStore, example: Example, scene: Scene) -> Question:
-    """One question's statistics, and how many patches show what it asks about."""
+    """One question's statistics, and the number of patches that show what it asks about."""
     id = example.id
     mass_LHQG, axis = store.read(id, KIND, "mass"), store.axis(id, AXIS)
     objects = asked_objects([p.objects for p in example.phrases], scene)
@@ -221,16 +221,12 @@ def matrix(
         if (row["metric"], row["condition"]) == (metric, condition) and row["head"] >= 0:
             out[row["layer"], row["head"]] = row["value"]
     if np.isnan(out).any():
-        raise AtlasError(
-            f"conf/metrics: correlate: nothing measured as [{metric}, {condition}] of every head"
-        )
+        raise AtlasError(f"conf/metrics: correlate: no measure [{metric}, {condition}] per head")
     return out
 
 
 def write_study(frame: pd.DataFrame, out: Path) -> dict[str, float]:
-    """Write tables/metrics.csv and metrics.json (what is said of all heads together); return that for
-    MLflow.
-    """
+    """Write tables/metrics.csv and metrics.json (results over all heads); return the latter for MLflow."""
     import re
 
     write_table(out / "tables" / "metrics.csv", frame)

@@ -1,8 +1,8 @@
-"""What is measured of one question's attention: mass by quadrant, entropy, words, the object asked about.
+"""Measures of one question's attention: mass by quadrant, entropy, words, the object asked about.
 
 All from statistics.h5 (mass by group of keys and entropy per query), so no matrix is needed. Axes: L layers,
-H heads, Q queries, G groups. Every measure comes with its chance: what attention spread evenly over all
-tokens would give, since patches outnumber words.
+H heads, Q queries, G groups. Every measure has a chance level, its value for attention spread evenly over all
+tokens, since patches outnumber words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from attention_atlas.recording import Axis
 
-# Words that name nothing: the rest of a question, its question words apart, are its content words.
+# Function words: all other words of a question, except question words, are its content words.
 _FUNCTION = """
 a an the this that these those there here it its is are was were be do does did have has had of in on at to
 from by with for and or any some can could would will people someone you we i ? ,
@@ -96,7 +96,7 @@ def entropy(item: Question) -> Measured:
 def asked(item: Question) -> Measured:
     """`asked`: of what goes to the picture, the share on the patches of the things asked about.
 
-    Chance is these patches' share of all patches. Nothing where the things are unknown.
+    Chance is these patches' share of all patches. No values if the things are unknown.
     """
     patches = int(item.queries("image").sum())
     if not item.asked or item.asked >= patches:
@@ -110,7 +110,7 @@ def asked(item: Question) -> Measured:
 
 
 def measure(item: Question) -> Measured:
-    """All of them; and the mass measures divided by their chance (`mass_over_chance`, ...)."""
+    """All measures, and the mass measures divided by their chance (`mass_over_chance`, ...)."""
     found = {**quadrants(item), **words(item), **entropy(item), **asked(item)}
     if item.norm_LHQ is not None:
         found["norm", "all"] = (item.norm_LHQ.mean(-1), float("nan"))
@@ -123,7 +123,7 @@ def measure(item: Question) -> Measured:
 
 
 def stack(measured: list[Measured]) -> Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """Per measure (N,L,H) values and (N,) chances over the questions; NaN where a question has none."""
+    """Per measure (N,L,H) values and (N,) chances over the questions; NaN if a question has none."""
     keys = list(dict.fromkeys(key for one in measured for key in one))
     shape = next(iter(measured[0].values()))[0].shape
     out = {}

@@ -1,4 +1,4 @@
-"""From values per question to table rows: means with intervals over images, differences between groups of
+"""Table rows from values per question: means with intervals over images, differences between groups of
 questions with a permutation test corrected for the number of heads, rank correlations over heads.
 
 Axes: N questions, I images, L layers, H heads.
@@ -53,7 +53,7 @@ class Sample:
 def mean_rows(
     sample: Sample, value_NLH: np.ndarray, chosen_N: np.ndarray, chance_N: np.ndarray, base: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Rows over all heads, by layer and by head; nothing where no question is chosen."""
+    """Rows over all heads, by layer and by head; no rows if no question is chosen."""
     there = chosen_N & ~np.isnan(value_NLH[:, 0, 0])
     if not there.any():
         return []

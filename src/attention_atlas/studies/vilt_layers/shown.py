@@ -1,4 +1,4 @@
-"""What figures show of single questions: text, answer, boxes and maps of words and CLS over the patches."""
+"""Data of single questions for figures: text, answer, boxes and maps of words and CLS over the patches."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ KIND, AXIS = "joint", "sequence"
 
 
 def patch_grid(axis: Axis) -> tuple[int, int]:
-    """Rows and columns of the patches: the last patch is named by them."""
+    """Number of rows and columns of the patches, from the name of the last patch."""
     patches = [token for token, role in zip(axis.tokens, axis.roles) if role == "image"]
     try:
         rows, columns = (int(part) for part in patches[-1].split(","))
     except (IndexError, ValueError):
         raise AtlasError(
-            "attention: the axis names no patches by row and column; run the dump again"
+            "attention: the axis does not name patches by row and column; run the dump again"
         ) from None
     if rows * columns != len(patches):
         raise AtlasError(f"attention: {len(patches)} patches are not {rows} × {columns}; run the dump again")
@@ -38,7 +38,7 @@ def patch_grid(axis: Axis) -> tuple[int, int]:
 def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folder: Path) -> None:
     """Write `folder`/shown.json: per question its text, how it was chosen, answers, picture (PNG as base64),
     boxes of the things asked about, and `maps` {word: (L, rows, columns)}, attention averaged over heads (not
-    renormalised). Raises AtlasError when the dump does not say how its questions were chosen."""
+    renormalised). Raises AtlasError if the dump lacks the file of how its questions were chosen."""
     examples = {e.id: e for e in corpus.examples}
     path = attention.with_name(CHOSEN)
     if not path.exists():
@@ -82,8 +82,8 @@ def word_maps(attn_LHQK: np.ndarray, axis: Axis) -> list[dict[str, Any]]:
 
 def write_distribution(found: tuple[Mapping[tuple[str, str], np.ndarray], Sequence[str]], path: Path) -> None:
     """`found`: values (N,L,H) by measure, and the group of each question. Writes {"groups": N names,
-    "values": {"metric: condition": (N,L) means over heads}}, for figures that show how questions differ; NaN
-    as null."""
+    "values": {"metric: condition": (N,L) means over heads}}, for figures of the distribution over questions;
+    NaN as null."""
     values, groups = found
     table = {}
     for (metric, condition), value_NLH in values.items():

@@ -1,4 +1,4 @@
-"""Do the vision LLMs look? Captions before their own picture, another one, and by a blind model."""
+"""Do vision LLMs use the picture? Captions with their own picture, with another one, and by a blind model."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class PictureAblation(ScoreTable):
     """Log-probability per token (nats) and CIDEr (per cent) of each of `models` on `split` of the data set.
 
-    blind: run name of the model tuned without pictures, "" for none. pictures: how many captions are
-    judged, each of another picture as far as there are so many; null = all. threads: of a CPU, 0 = all.
+    blind: run name of the model tuned without pictures, "" for none. pictures: number of captions, of
+    different pictures as far as possible; null = all. threads: CPU threads, 0 = all.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class PictureAblation(ScoreTable):
 
         rows: list[dict[str, Any]] = []
         with cpu_threads(self.threads):
-            unseen, untold = {}, {}  # the same beside every model
+            unseen, untold = {}, {}  # the same for every model
             if self.blind:
                 blind = load(self.blind)
                 unseen = blind_log_probs(blind, drawn, self.batch_size)

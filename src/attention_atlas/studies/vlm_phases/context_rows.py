@@ -19,8 +19,8 @@ INTER, IMAGE, TEXT = "image – text", "image – image", "text – text"
 @dataclass
 class ContextRows:
     """text: groups that count as text (prompt, caption). self_pairs: a token's cosine with itself counts.
-    final_norm: take the last layer behind the final norm, as transformers' hidden_states do (and so, by all
-    appearances, the paper); else its plain output. least, shuffles: of the rule for phases (phases.py)."""
+    final_norm: take the last layer after the final norm, as in transformers' hidden_states (and so, probably,
+    in the paper); else its plain output. least, shuffles: parameters of the rule for phases (phases.py)."""
 
     text: Sequence[str] = ("prompt", "caption")
     self_pairs: bool = False
@@ -33,7 +33,7 @@ class ContextRows:
         groups = list(dump.about["groups"])
         for name in self.text:
             if name not in groups:
-                raise ConfigError(f"conf/metrics: text: '{name}' is no group{did_you_mean(name, groups)}")
+                raise ConfigError(f"conf/metrics: text: '{name}' is not a group{did_you_mean(name, groups)}")
         chosen = [groups.index(name) for name in self.text]
         sums = np.stack(dump.read("context", "unit_sums")).astype(np.float64)
         counts = np.stack(dump.read("context", "counts")).astype(np.float64)
@@ -97,10 +97,10 @@ def _each(function: Any, a: np.ndarray, m: np.ndarray, b: np.ndarray, n: np.ndar
 
 
 def phase_rows(dump: Dump, found: Stability, n: int, chance: float) -> list[dict[str, Any]]:
-    """`phase`: 1 or 0, whether it is there, with the share of resamples in which it is as `phase share`;
-    `phase start`, `phase end`: layers, of those there are; `turn`: with the interval over resamples, and
-    `turn share`: resamples whose turn is at most one layer off; `four phases`: share of resamples with all,
-    and as chance how often the same steps in random order have them."""
+    """`phase`: 1 or 0, whether it exists; `phase share`: share of resamples with it; `phase start`, `phase
+    end`: layers of existing phases; `turn`: with the interval over resamples; `turn share`: share of
+    resamples whose turn is at most one layer off; `four phases`: share of resamples with all phases; its
+    chance is that of the same steps in random order."""
     base = dump.base | {"kind": "phases", "n": n}
     rows: list[dict[str, Any]] = []
     for i, name in enumerate(NAMES):

@@ -2,7 +2,7 @@
 
     s = 1/(mn) Σ_i Σ_j cos(v_i, w_j) = ⟨mean of v_i/‖v_i‖, mean of w_j/‖w_j‖⟩
 
-so that sums of unit vectors are enough: O(n·d), no n × m matrix. Sums of groups add up, so the groups (image,
+so sums of unit vectors suffice: O(n·d), no n × m matrix. Sums of groups add up, so the groups (image,
 prompt, caption) can be joined later.
 Axes: B samples, T positions, D dim, G groups, L layers.
 """
@@ -27,15 +27,15 @@ def unit_sums(hidden_BTD: Tensor, member_BTG: Tensor) -> Tensor:
 
 
 def between(sum_LD: np.ndarray, count: float, other_LD: np.ndarray, other_count: float) -> np.ndarray:
-    """Mean cosine (L,) between two disjoint sets; NaN where one is empty. Arrays (..., D) give (...)."""
+    """Mean cosine (L,) between two disjoint sets; NaN if one is empty. Arrays (..., D) give (...)."""
     if not count or not other_count:
         return np.full(sum_LD.shape[:-1], np.nan)
     return np.einsum("...d,...d->...", sum_LD, other_LD, dtype=np.float64) / (count * other_count)
 
 
 def within(sum_LD: np.ndarray, count: float, self_pairs: bool = False) -> np.ndarray:
-    """Mean cosine (L,) between the tokens of one set. A token is 1 to itself, so that a small set looks
-    similar whatever it holds; self-pairs (i = j) are therefore left out unless `self_pairs`."""
+    """Mean cosine (L,) between the tokens of one set. A token has cosine 1 with itself, which makes small
+    sets look similar; self-pairs (i = j) are therefore left out unless `self_pairs`."""
     square = np.einsum("...d,...d->...", sum_LD, sum_LD, dtype=np.float64)
     if self_pairs:
         return square / count**2 if count else np.full(square.shape, np.nan)
@@ -44,10 +44,10 @@ def within(sum_LD: np.ndarray, count: float, self_pairs: bool = False) -> np.nda
 
 def across(mean_NLD: np.ndarray, other_NLD: np.ndarray, image_of: np.ndarray) -> np.ndarray:
     """Anisotropy baseline (N,L): for each sample the mean cosine between its tokens and the other set's
-    tokens of samples of other images, from mean unit vectors. How alike any two states of a layer are,
-    whatever they are about (Ethayarajh 2019, section 4.1).
+    tokens of samples of other images, from mean unit vectors. The similarity of any two states of a layer,
+    independent of their content (Ethayarajh 2019, section 4.1).
 
-    image_of: (N,) image of each sample. Raises AtlasError when all are of one image.
+    image_of: (N,) image of each sample. Raises AtlasError if all are of one image.
     """
     _, image_N = np.unique(image_of, return_inverse=True)
     images = int(image_N.max()) + 1 if len(image_N) else 0

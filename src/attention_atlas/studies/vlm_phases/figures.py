@@ -26,8 +26,8 @@ DASHED = (0, (4, 3))
 def panels(
     table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str], height: float = 1.75
 ) -> tuple[Figure, list[tuple[Any, pd.DataFrame, str]]]:
-    """(figure, [(axes, rows of the panel, title)]) for the models (rows) and data sets (columns) that the
-    table holds. models, data: {name in the table: title}. Raises AtlasError when it holds none."""
+    """(figure, [(axes, rows of the panel, title)]) for the models (rows) and data sets (columns) in the
+    table. models, data: {name in the table: title}. Raises AtlasError if there are none."""
     there = {m: t for m, t in models.items() if (table["model"] == m).any()}
     sets = {d: t for d, t in data.items() if (table["data"] == d).any()}
     if not there or not sets:
@@ -44,7 +44,7 @@ def panels(
 
 
 def by_layer(rows: pd.DataFrame, kind: str, metric: str, condition: str) -> dict[str, np.ndarray] | None:
-    """Columns of one measure, sorted by layer, with `sd`; None where the panel lacks it."""
+    """Columns of one measure, sorted by layer, with `sd`; None if the panel lacks it."""
     found = select(rows, kind=kind, metric=metric, condition=condition)
     found = found[found["layer"] >= 0].sort_values("layer")
     if found.empty:
@@ -78,7 +78,7 @@ def lens(
     condition: str = "normalised",
     shade: str = "sd",
 ) -> Figure:
-    """Figure 2: precision and recall of the words read off visual tokens; dashed: with other captions."""
+    """Figure 2: precision and recall of the words decoded from visual tokens; dashed: with other captions."""
     figure, found = panels(table, models, data)
     for ax, rows, title in found:
         for i, metric in enumerate(("precision", "recall")):
@@ -113,7 +113,7 @@ def context(
 
 
 def over_baseline(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str]) -> Figure:
-    """Figure 3 without what any two states of a layer have in common."""
+    """Figure 3 minus the similarity of any two states of a layer."""
     figure, found = panels(table, models, data)
     for ax, rows, title in found:
         for i, (name, condition) in enumerate(
@@ -137,9 +137,9 @@ def over_baseline(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[
 def knockout(
     table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str], metric: str = NET
 ) -> Figure:
-    """Change of the caption's log-probability per token when a window of layers is cut; at the window's
-    middle. Dotted: all layers cut; dash-dotted: another picture. metric: by default the change minus the same
-    change when another picture is shown (studies/vlm_phases/knockout_rows.py)."""
+    """Change of the caption's log-probability per token when attention is cut in a window of layers; drawn at
+    the window's centre. Dotted: all layers cut; dash-dotted: another picture. metric: by default the change
+    minus the same change when another picture is shown (studies/vlm_phases/knockout_rows.py)."""
     figure, found = panels(table, models, data, 1.95)
     for ax, rows, title in found:
         part = select(rows, kind="knockout", metric=metric)
@@ -174,7 +174,7 @@ def knockout(
 
 
 def bands(ax: Any, rows: pd.DataFrame) -> None:
-    """Colour the phases there are behind the curves and number them."""
+    """Colour the existing phases behind the curves and number them."""
     for i, name in enumerate(NAMES):
         start = select(rows, kind="phases", metric="phase start", condition=name)
         end = select(rows, kind="phases", metric="phase end", condition=name)

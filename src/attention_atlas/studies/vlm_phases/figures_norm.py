@@ -43,7 +43,7 @@ def tokens_by_layers(
     each: int = 1,
 ) -> Figure:
     """One line per sample (`each` of every model and data set), one column per row of attention: layers down,
-    preceding tokens across, darker is more; each map has its own scale. Below: what the tokens are; orange:
+    preceding tokens across, darker is more; each map has its own scale. Below: groups of the tokens; orange:
     sinks."""
     from matplotlib.patches import Rectangle
 
@@ -116,12 +116,12 @@ def over_picture(
     row: str = "last prompt",
     columns: int = 6,
 ) -> Figure:
-    """Norm-based attention of `row` over the picture, for models whose visual tokens have places; columns are
-    layers. Each map has its own scale."""
+    """Norm-based attention of `row` over the picture, for models whose visual tokens have positions; columns
+    are layers. Each map has its own scale."""
     samples = [s for s in _samples(shown, models, data) if s["grid"]]
     if not samples:
         raise AtlasError(
-            f"{shown}: no model has visual tokens with places in the picture; leave the figure out"
+            f"{shown}: no model has visual tokens with positions in the picture; leave the figure out"
         )
     depth = len(samples[0]["norm"][row])
     layers = np.unique(np.linspace(1, depth, columns).round().astype(int))
@@ -130,7 +130,7 @@ def over_picture(
     axes = figure.subplots(len(samples), len(layers) + 1, squeeze=False)
     for r, sample in enumerate(samples):
         picture = decode_picture(sample["picture"])
-        side = min(picture.shape[:2])  # the towers see the middle square
+        side = min(picture.shape[:2])  # the towers see the centre square
         top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
         picture = picture[top : top + side, left : left + side]
         image = np.array(sample["roles"]) == "image"
@@ -165,7 +165,7 @@ def by_modality(
     metric: str = "norm share",
     label: str = "share of the norms (%)",
 ) -> Figure:
-    """Share of each group by layer; dashed: a row that spread evenly over what it sees."""
+    """Share of each group by layer; dashed: a row spread evenly over the tokens it sees."""
     from attention_atlas.studies.vlm_phases.figures import _finish, _line
 
     figure, found = panels(table, models, data)
@@ -187,7 +187,7 @@ def by_modality(
 
 
 def concentration(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str]) -> Figure:
-    """How far the norms, and the weights, gather on few tokens: 0 spread evenly, 1 all on one."""
+    """Concentration of the norms, and of the weights, on few tokens: 0 spread evenly, 1 all on one."""
     from attention_atlas.studies.vlm_phases.figures import _finish, _line
 
     figure, found = panels(table, models, data)

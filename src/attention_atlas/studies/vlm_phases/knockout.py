@@ -1,8 +1,8 @@
 """Attention knock-out between modalities by layer window (Geva et al. 2023, section 5; here for the phases of
 Wei et al. 2025): in layers a..b no text position may attend to the picture; how much less probable does the
-caption become? Where it does, that layer carries what the text takes from the picture.
+caption become? If it does, these layers carry information from the picture to the text.
 
-The picture and the prompt are embedded once; only the decoder runs anew for each window.
+The picture and the prompt are embedded once; only the decoder is rerun for each window.
 Axes: B samples, S positions, D width.
 """
 
@@ -27,8 +27,8 @@ PLAIN, OTHER = "plain", "another picture"
 @dataclass(frozen=True)
 class Block:
     """Queries of one modality may not attend to keys of another in layers first..last (both included). A
-    token always sees itself and, where it stands before, BOS. `query`, `key`: text | image; as a query BOS
-    counts as text."""
+    token always sees itself and a preceding BOS. `query`, `key`: text | image; as a query BOS counts as
+    text."""
 
     query: str
     key: str
@@ -42,7 +42,7 @@ class Block:
 
 def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> list[Block]:
     """For each block 'text → image': every window of `width` layers, and all layers. Raises ConfigError for
-    a name that is no block or a width that the model has not."""
+    an unknown block or a width that exceeds the model's layers."""
     if not 1 <= width <= layers or stride < 1:
         raise ConfigError(
             f"conf/experiment: knockout: width {width}, stride {stride}: the model has {layers} layers"
@@ -54,7 +54,7 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
             if part not in PARTS:
                 known = [f"{q} → {k}" for q in PARTS for k in PARTS]
                 raise ConfigError(
-                    f"conf/experiment: knockout: '{name}' is no block{did_you_mean(name, known)}"
+                    f"conf/experiment: knockout: '{name}' is not a block{did_you_mean(name, known)}"
                 )
         spans = [(a, a + width - 1) for a in range(0, layers - width + 1, stride)]
         spans += [] if (0, layers - 1) in spans else [(0, layers - 1)]
@@ -63,7 +63,7 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
 
 
 def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
-    """(B,S,D) what the decoder is given: word embeddings with the picture's positions filled in."""
+    """(B,S,D) input of the decoder: word embeddings with the picture's positions filled in."""
     import torch
 
     seen: list[Tensor] = []
@@ -98,7 +98,7 @@ def allowed(roles: Sequence[Sequence[str]], block: Block) -> Tensor:
     length = len(roles[0])
     own_SS = torch.eye(length, dtype=torch.bool)
     seen_BSS = torch.ones(length, length, dtype=torch.bool).tril() & ~where("pad")[:, None, :]
-    # InstructBLIP's BOS stands behind the picture: if it could look there, the text would see it through BOS.
+    # InstructBLIP's BOS comes after the picture: if it could attend there, the text would see it through BOS.
     asking_BS = where("image") if block.query == "image" else ~where("image")
     barred_BSS = asking_BS[:, :, None] & where(block.key)[:, None, :]
     return ((seen_BSS & ~barred_BSS) | own_SS)[:, None]
@@ -106,8 +106,8 @@ def allowed(roles: Sequence[Sequence[str]], block: Block) -> Tensor:
 
 @contextlib.contextmanager
 def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block | None) -> Iterator[None]:
-    """While inside, the decoder runs with the block. Raises AtlasError for an attention implementation that
-    takes no mask over pairs of positions."""
+    """Context manager: the decoder runs with the block. Raises AtlasError for an attention implementation
+    that takes no mask over pairs of positions."""
     import torch
 
     if block is None:
@@ -136,7 +136,7 @@ def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block 
 
 @contextlib.contextmanager
 def kept(loaded: LoadedVlm, outputs: list[Any]) -> Iterator[None]:
-    """While inside, what each decoder layer gives is appended to `outputs`."""
+    """Context manager: append the output of each decoder layer to `outputs`."""
     with contextlib.ExitStack() as hooks:
         for layer in loaded.decoder_layers:
             hooks.enter_context(
@@ -147,9 +147,9 @@ def kept(loaded: LoadedVlm, outputs: list[Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replayed(loaded: LoadedVlm, outputs: Sequence[Any]) -> Iterator[None]:
-    """While inside, the first decoder layers give these outputs and compute nothing."""
+    """Context manager: the first decoder layers return these outputs without computing."""
     layers = loaded.decoder_layers[: len(outputs)]
-    # A model on several devices has a forward of its own on each layer (accelerate).
+    # In a model on several devices, each layer has its own forward (accelerate).
     own = [layer.__dict__.get("forward") for layer in layers]
     for layer, output in zip(layers, outputs):
         layer.forward = lambda *_, output=output, **__: output
@@ -199,7 +199,7 @@ def text_log_prob(
         ).last_hidden_state
         out = []
         for b, (start, stop) in enumerate(spans):
-            # Already behind the final norm; only the rows that predict the text go through the output matrix.
+            # Already after the final norm; only the rows that predict the text go through the output matrix.
             logits_TV = loaded.unembed(hidden_BSD[b, start - 1 : stop - 1], normalise=False)
             log_TV = F.log_softmax(logits_TV.float(), -1)
             ids_T1 = inputs["input_ids"][b, start:stop, None].to(log_TV.device)

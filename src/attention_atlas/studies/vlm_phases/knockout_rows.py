@@ -1,4 +1,5 @@
-"""What the caption loses when attention between the modalities is cut in a window of layers; Winoground."""
+"""Change of the caption's probability when attention between the modalities is cut in a window;
+Winoground."""
 
 from __future__ import annotations
 
@@ -19,14 +20,15 @@ NET = f"net {METRIC}"
 
 def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[str, Any]]:
     """`log-prob change` per token of the text, in nats, against the plain model: by block and window (layer:
-    the window's first, width in the condition), all layers (layer −1), another picture (layer −1: what the
-    picture is worth at all). With phases: `<metric> by phase`, the mean over windows whose middle lies in it
-    (layer l takes state l to state l + 1).
+    the window's first, width in the condition), all layers (layer −1), another picture (layer −1: the total
+    value of the picture). With phases: `<metric> by phase`, the mean over windows whose centre is in it
+    (layer l maps state l to state l + 1).
 
-    A block also puts the model in a state that it was never trained in, which costs probability whatever the
-    picture shows. `… under another picture` is the same change when another picture is shown throughout, and
-    `net log-prob change` is the first minus the second: what the block keeps from the text of its own
-    picture. Where the text is cut off in all layers, it equals the change under another picture alone."""
+    A block also puts the model in a state that it was never trained in, which costs probability independent
+    of the picture. `… under another picture` is the same change when another picture is shown throughout, and
+    `net log-prob change` is the first minus the second: the information of its own picture that the block
+    withholds from the text. If the text is cut off in all layers, it equals the change under another picture
+    alone."""
     samples = dump.samples("knockout")
     if not samples:
         return []

@@ -1,4 +1,4 @@
-"""Figure 2: precision and recall of the words that the logit lens reads off visual tokens, by layer."""
+"""Figure 2: precision and recall of the words that the logit lens decodes from visual tokens, by layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from attention_atlas.studies.vlm_phases.logit_lens import (
 @dataclass
 class LensRows:
     """joining: logit_lens.words_of. stop: leave stop words out. shuffles: captions of other images per
-    sample for the chance level. switches: unembedding behind the final norm (normalised) or not (plain)."""
+    sample for the chance level. switches: unembedding after the final norm (normalised) or without it
+    (plain)."""
 
     joining: str = "join"
     stop: bool = True
@@ -32,7 +33,7 @@ class LensRows:
 
     def __call__(self, dump: Dump, seed: int) -> list[dict[str, Any]]:
         """Rows of precision, recall and their sd; layer 0 is the embeddings, layer l the output of layer l.
-        A sample whose caption has no word left is not counted."""
+        Samples whose caption has no word left are not counted."""
         stop = stop_words() if self.stop else frozenset()
         samples = dump.samples("lens")
         captions = [caption_words(s["text"], stop) for s in samples]

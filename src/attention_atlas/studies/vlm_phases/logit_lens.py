@@ -27,13 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 JOININGS = ("join", "whole", "prefix")
-FRAGMENT = "\0"  # what a piece without a beginning counts as: a word of no caption
-SHORTEST = 3  # letters of a beginning that may stand for its word
+FRAGMENT = "\0"  # a piece without a beginning: a word of no caption
+SHORTEST = 3  # minimum letters of a beginning that counts as its word
 _STARTS = ("▁", "Ġ")
 
 
 def decode(hidden_ND: Tensor, unembed: Callable[[Tensor], Tensor], block: int = 1024) -> Tensor:
-    """Token id (N,) of the largest logit of each state, in blocks, so that (N, vocabulary) is never whole."""
+    """Token id (N,) of the largest logit of each state, in blocks, so that (N, vocabulary) is never
+    materialised."""
     import torch
 
     if not len(hidden_ND):
@@ -53,13 +54,13 @@ def scheme_of(pieces: Sequence[str]) -> str:
 
 def words_of(tokens: Sequence[str], scheme: str, joining: str = "join") -> list[str]:
     """Words, lower-case, that the tokens at consecutive positions make; '\\0' for a fragment. Tokens without
-    a letter and special tokens ('<s>', '[CLS]', '<0x0A>') are no words and end the word before them."""
+    a letter and special tokens ('<s>', '[CLS]', '<0x0A>') are not words and end the preceding word."""
     if joining not in JOININGS:
         raise ConfigError(
             f"conf/metrics: lens: joining: '{joining}' is unknown{did_you_mean(joining, JOININGS)}"
         )
     out: list[str] = []
-    open_word = False  # the last word may go on
+    open_word = False  # the last word may continue
     for token in tokens:
         text, begins = _piece(token, scheme)
         if not text:
@@ -77,7 +78,7 @@ def words_of(tokens: Sequence[str], scheme: str, joining: str = "join") -> list[
 
 @functools.cache
 def _piece(token: str, scheme: str) -> tuple[str, bool]:
-    """(letters, whether it begins a word); ('', False) for what is no word."""
+    """(letters, whether it begins a word); ('', False) for a token that is not a word."""
     if len(token) > 2 and token[0] + token[-1] in ("<>", "[]"):
         return "", False
     if scheme == "##":
@@ -113,7 +114,7 @@ def content(words: Sequence[str], stop: frozenset[str]) -> Counter[str]:
 def precision_recall(
     decoded: Mapping[str, int], caption: frozenset[str], joining: str = "join"
 ) -> tuple[float, float]:
-    """(precision, recall) of one sample and layer. Nothing decoded: precision is NaN, recall 0.
+    """(precision, recall) of one sample and layer. If nothing is decoded, precision is NaN and recall 0.
     Raises AtlasError for a caption without words to find."""
     if not caption:
         raise AtlasError("logit lens: a caption has no word to find; keep stop words or drop the sample")
@@ -141,7 +142,7 @@ def _prefix(word: str, caption: frozenset[str]) -> set[str]:
 
 def other_captions(image_of: Sequence[str], repeats: int, seed: int) -> np.ndarray:
     """(R,N) index of another sample, of another image, whose caption each sample is scored with for the
-    chance level. Raises AtlasError when all samples are of one image."""
+    chance level. Raises AtlasError if all samples are of one image."""
     images = np.unique(np.asarray(image_of, dtype=str), return_inverse=True)[1]
     if not len(images) or images.max() == 0:
         raise AtlasError("logit lens: chance needs captions of at least two images; take more samples")

@@ -1,5 +1,5 @@
-"""One forward pass over a batch, everything reduced while the layers run: no hidden state outlives its layer,
-so that memory grows with the sequence once, not with layers times sequence, and never with its square.
+"""One forward pass over a batch with all reductions done while the layers run: no hidden state outlives its
+layer, so memory is linear in the sequence length, independent of the number of layers, and never quadratic.
 
 Axes: B samples, S positions, L layers, D width, G groups, R rows.
 """
@@ -29,7 +29,7 @@ GROUPS = ("image", "prompt", "caption")
 @dataclass
 class Measured:
     """sums (B,L+2,G,D): unit vectors summed by group for the embeddings, each layer's output, and the last
-    one behind the final norm; counts (B,G); lens {plain | normalised: per sample (L+1,N) token ids at the
+    one after the final norm; counts (B,G); lens {plain | normalised: per sample (L+1,N) token ids at the
     picture's positions}; norm, attention (B,L,R,S) or None."""
 
     sums: np.ndarray
@@ -40,13 +40,13 @@ class Measured:
 
 
 def output_matrix(loaded: LoadedVlm) -> Any:
-    """The module that makes logits of states."""
+    """The module that maps states to logits."""
     return loaded.model.get_output_embeddings()
 
 
 @contextlib.contextmanager
 def each_state(loaded: LoadedVlm, visit: Callable[[Tensor], None]) -> Iterator[None]:
-    """Call `visit` with the (B,S,D) states in order: embeddings, each layer's output, the last behind the
+    """Call `visit` with the (B,S,D) states in order: embeddings, each layer's output, the last after the
     final norm. The logits are computed for the last position only: (S, vocabulary) is not needed here."""
 
     def before(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ def measure(
         member = member_BSG.to(hidden_BSD.device)
         sums.append(unit_sums(hidden_BSD, member).cpu().numpy())
         if len(sums) > depth + 1:
-            return  # behind the final norm: the lens has this state as the last layer, normalised
+            return  # after the final norm: the lens uses this state as the normalised last layer
         seen_BS = member[..., 0]
         for name in lens:
             unembed = partial(loaded.unembed, normalise=name == "normalised")

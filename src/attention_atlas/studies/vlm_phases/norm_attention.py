@@ -1,8 +1,8 @@
 """Norm-based attention of chosen tokens (Kobayashi et al. 2020, eq. 6; Wei et al. 2025, figure 4).
 
-Per layer and row ‖Σ_h α_h f_h(x_j)‖, f_h(x) = (x W_V + b_V) W_O^h without the output bias: how much token j
-really adds to the row's state, where the attention weight α alone only says how much was asked for. The
-capture recomputes only the chosen rows, so memory grows with the sequence, not with its square.
+Per layer and row ‖Σ_h α_h f_h(x_j)‖, f_h(x) = (x W_V + b_V) W_O^h without the output bias: the contribution
+of token j to the row's state, whereas the attention weight α alone ignores the size of its value vector. The
+capture recomputes only the chosen rows, so memory is linear in the sequence length.
 
 Axes: B samples, L layers, R rows, S positions, H heads.
 """
@@ -67,9 +67,9 @@ def norm_rows(
 
 
 def sinks(attn_LRS: np.ndarray, times: float = SINK_TIMES, layers: float = SINK_LAYERS) -> np.ndarray:
-    """(S,) bool: tokens that take, in at least `layers` of the layers, more than `times` the even share of
-    the attention weight of some row. Sinks take weight whatever the picture shows (often BOS and a few
-    visual tokens); positions after the row have weight 0 and the even share counts only the others."""
+    """(S,) bool: tokens that get, in at least `layers` of the layers, more than `times` the even share of
+    some row's attention weight. Sinks get weight independent of the picture (often BOS and a few visual
+    tokens); positions after the row have weight 0 and are not counted in the even share."""
     visible_LRS = attn_LRS > 0
     even_LR1 = 1.0 / np.maximum(visible_LRS.sum(-1, keepdims=True), 1)
     often_RS = (attn_LRS > times * even_LR1).mean(0)
@@ -79,8 +79,8 @@ def sinks(attn_LRS: np.ndarray, times: float = SINK_TIMES, layers: float = SINK_
 def mass_by_group(
     value_LRS: np.ndarray, member_GS: np.ndarray, keep_S: np.ndarray | None = None
 ) -> np.ndarray:
-    """Share (L,R,G) of each row's total on each group; `keep`: positions that count at all. A row that sees
-    nothing of it gives NaN."""
+    """Share (L,R,G) of each row's total on each group; `keep`: positions to count. A row that sees none of
+    them gives NaN."""
     kept = value_LRS if keep_S is None else value_LRS * keep_S
     total_LR1 = kept.sum(-1, keepdims=True)
     out = np.full((*value_LRS.shape[:2], len(member_GS)), np.nan)
@@ -89,5 +89,5 @@ def mass_by_group(
 
 
 def even_share(value_LRS: np.ndarray, member_GS: np.ndarray, keep_S: np.ndarray | None = None) -> np.ndarray:
-    """What `mass_by_group` would be for a row that spread evenly over the tokens that it sees, (L,R,G)."""
+    """`mass_by_group` of a row spread evenly over the tokens that it sees, (L,R,G)."""
     return mass_by_group((value_LRS > 0).astype(np.float64), member_GS, keep_S)

@@ -1,19 +1,19 @@
 """The four phases of multi-modal inference (Wei et al. 2025, figures 1 and 3), found by a rule.
 
-The paper reads them off the curve of inter-modal similarity: it rises (I Alignment), falls (II Intra-modal
-Encoding), rises swiftly (III Inter-modal Encoding) and falls (IV Output Preparation). Here: of all paths up,
-down, up, down with turns a ≤ b ≤ c, take the one with the largest total change,
+The paper identifies them in the curve of inter-modal similarity: it rises (I Alignment), falls (II
+Intra-modal Encoding), rises swiftly (III Inter-modal Encoding) and falls (IV Output Preparation). Here: of
+all paths up, down, up, down with turns a ≤ b ≤ c, take the one with the largest total change,
 
     (s_a − s_0) + (s_a − s_b) + (s_c − s_b) + (s_c − s_L),
 
-that is, the largest s_a − s_b + s_c; of equals the first a, b and c. A phase whose change is smaller than
-`least` × (max s − min s) is no phase:
+that is, the largest s_a − s_b + s_c; in a tie the first a, b and c. A change smaller than `least` × (max s −
+min s) is not a phase:
   no II or no III (no dip):  the curve is one rise, III, up to its first maximum, and one fall, IV: a = b = 0;
   no I:                      a = 0;
   no IV:                     c = L.
 The rule is applied to the mean curve, and to the mean of each bootstrap resample of the images, which shows
-how stable the turns are. Any wiggly curve has four such intervals: `chance_four` says how often the same
-steps in random order have.
+how stable the turns are. Any wiggly curve has four such intervals: `chance_four` is the frequency for the
+same steps in random order.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ LEAST = 0.05
 
 @dataclass(frozen=True)
 class Phases:
-    """Turns (B,3): layers a, b, c at which phases I, II, III end; present (B,4): which phases there are."""
+    """Turns (B,3): layers a, b, c at which phases I, II, III end; present (B,4): which phases exist."""
 
     turns_B3: np.ndarray
     present_B4: np.ndarray
 
     def edges(self, layers: int, index: int = 0) -> list[tuple[str, int, int]]:
-        """(name, first layer, last layer) of the phases there are; neighbours share the layer of the turn."""
+        """(name, first layer, last layer) of the existing phases; neighbours share the layer of the turn."""
         at = [0, *map(int, self.turns_B3[index]), layers - 1]
         return [(n, at[i], at[i + 1]) for i, n in enumerate(NAMES) if self.present_B4[index, i]]
 
@@ -76,7 +76,7 @@ def find_phases(curve_BL: np.ndarray, least: float = LEAST) -> Phases:
 
 @dataclass(frozen=True)
 class Stability:
-    """phases: of the mean curve. share: of resamples in which each phase (4,) or all phases are there.
+    """phases: of the mean curve. share: share of resamples with each phase (4,) or with all phases.
     low, high: 95 % interval of the turns over resamples (3,); near: share of resamples whose turn is at most
     one layer off. All but the phases are NaN for a single image."""
 
@@ -91,7 +91,7 @@ class Stability:
 def bootstrap_phases(
     curve_NL: np.ndarray, image_of: np.ndarray, resamples: int = 2000, seed: int = 0, least: float = LEAST
 ) -> Stability:
-    """Phases of the mean over samples (N,L), and their stability when images are drawn anew."""
+    """Phases of the mean over samples (N,L), and their stability under resampling of the images."""
     from attention_atlas.measures.bootstrap import LEAST_IMAGES, resampled_ratio, resampling_matrix
 
     _, image_N = np.unique(image_of, return_inverse=True)

@@ -1,5 +1,5 @@
-"""Does a vision LLM look? Its texts with the own picture against the same model before another picture or a
-grey one, and against a model tuned without pictures."""
+"""Does a vision LLM use the picture? Its texts with their own picture against the same model with another
+picture or a grey one, and against a model tuned without pictures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ OWN, OTHER, GREY, BLIND = "own picture", "another picture", "grey picture", "tun
 
 
 def other_pictures(samples: Sequence[Sample]) -> list[Path]:
-    """For each sample the picture of the next sample that shows another one, around the end.
+    """For each sample the picture of the next sample with a different one, wrapping around at the end.
 
-    Raises AtlasError when all samples show one picture.
+    Raises AtlasError if all samples show one picture.
     """
     paths = [s.image for s in samples]
     if len(set(paths)) < 2:
@@ -35,7 +35,7 @@ def other_pictures(samples: Sequence[Sample]) -> list[Path]:
 
 
 def log_probs(loaded: LoadedVlm, samples: Sequence[Sample], batch_size: int = 32) -> dict[str, np.ndarray]:
-    """{condition: (N,) summed log-probability of each text, nats} and `tokens` (N,), EOS among them."""
+    """{condition: (N,) summed log-probability of each text, nats} and `tokens` (N,), including EOS."""
     from PIL import Image
 
     grey = Image.new("RGB", (64, 64), (128, 128, 128))
@@ -51,7 +51,7 @@ def log_probs(loaded: LoadedVlm, samples: Sequence[Sample], batch_size: int = 32
 def blind_log_probs(
     blind: LoadedVlm, samples: Sequence[Sample], batch_size: int = 32
 ) -> dict[str, np.ndarray]:
-    """The same of the model tuned without pictures: {BLIND: (N,)}, to lay beside that of any other model."""
+    """The same for the model tuned without pictures: {BLIND: (N,)}, to compare with any other model."""
     return {BLIND: _summed(blind, samples, [s.image for s in samples], batch_size)[0]}
 
 
@@ -99,7 +99,7 @@ def captions(
     loaded: LoadedVlm, samples: Sequence[Sample], conditions: Sequence[str], batch_size: int = 32
 ) -> dict[str, dict[Path, str]]:
     """Greedy captions of each picture once, under each condition: {condition: {picture: caption}}. OTHER:
-    before another picture; any other name: before its own."""
+    with another picture; any other name: with its own."""
     once = list({s.image: replace(s, text="") for s in samples}.values())
     found = {}
     for condition in conditions:

@@ -1,10 +1,10 @@
-"""The dump of study 5: one model over one data set, everything the analyses need (statistics.h5, dump.json).
+"""The dump of study 5: one model over one data set, all data for the analyses (statistics.h5, dump.json).
 
 statistics.h5, kind `decoder`, per example: unit_sums (L+2,G,D), counts (G,), span (2,) of the text; of the
 first `lens` samples lens_plain and lens_normalised (L+1,N) token ids; of the first `norm` samples norm and
 attention (L,R,S); of the first `knockout` samples log_prob and log_prob_other (C,) by condition
 and tokens (1,). Axes `row`, `sequence`.
-dump.json: what holds for all: vocabulary, grid, conditions, samples in their order, Winoground scores.
+dump.json: data of all samples: vocabulary, grid, conditions, samples in their order, Winoground scores.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class PhasesDump:
     """What `pipeline.dump` runs for a vision LLM. samples: {context | lens | norm | knockout |
     pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
     knock-out (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples'
-    pictures are kept for the figures. threads: of a CPU, 0 = all."""
+    pictures are kept for the figures. threads: CPU threads, 0 = all."""
 
     samples: Mapping[str, int | None]
     blocks: Sequence[str] = ("text → image",)
@@ -97,7 +97,7 @@ class PhasesDump:
 
 
 def draw(examples: Sequence[Example], seed: int) -> list[Example]:
-    """A random order of image-text pairs in which no picture comes twice before every picture came once."""
+    """A random order of image-text pairs in which no picture repeats before all pictures have occurred."""
     rng = np.random.default_rng([seed, 5])
     turn: dict[str, int] = {}
     ranked: list[tuple[int, int, int]] = []
@@ -119,8 +119,8 @@ def dump_phases(
     config_hash: str,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Write `out`/statistics.h5 and `out`/dump.json; goes on from `work` after a kill. Returns counts.
-    Raises AtlasError when the split is empty."""
+    """Write `out`/statistics.h5 and `out`/dump.json; resumes from `work` after a kill. Returns counts. Raises
+    AtlasError if the split is empty."""
     from attention_atlas.training.vlm_samples import samples_of
 
     examples = corpus.split(settings.split)
@@ -144,7 +144,7 @@ def dump_phases(
                 _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
             for i, (statistics, axes) in zip(at, found):
                 writer.write(drawn[i].id, {KIND: statistics}, axes)
-    # Quadruples need both of their pictures, so they come from every split that no model was trained on.
+    # Quadruples need both of their pictures, so they come from all splits that no model was trained on.
     held = corpus.split("val+test")
     pairs = quadruples(held)[: settings.count("pairs", len(held))]
     scores = np.empty((0, 2, 2))
@@ -224,8 +224,8 @@ def _knock(
 ) -> None:
     """Add log_prob, log_prob_other and tokens to the statistics of the batch's samples before `count`.
 
-    log_prob_other holds the same conditions with another picture shown throughout: what a block costs there
-    is the cost of running in an unusual state, as that picture tells nothing about the text."""
+    log_prob_other has the same conditions with another picture shown throughout: the cost of a block there is
+    that of running in an unusual state, as that picture has no information about the text."""
     few = [b for b, i in enumerate(at) if i < count]
     samples = [batch[b] for b in few]
     others = [other_picture(drawn, at[b]) for b in few]
@@ -243,7 +243,7 @@ def _knock(
 
 
 def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
-    """The next sample in the order that shows another picture. Raises AtlasError when there is none."""
+    """The next sample in the order with a different picture. Raises AtlasError if there is none."""
     for step in range(1, len(drawn)):
         other = drawn[(index + step) % len(drawn)]
         if other.image_id != drawn[index].image_id:
@@ -252,7 +252,7 @@ def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
 
 
 def _vocabulary(loaded: LoadedVlm) -> list[str]:
-    """The piece of every token id; '' for ids that the output matrix has and the tokenizer lacks."""
+    """The piece of every token id; '' for ids of the output matrix that the tokenizer lacks."""
     size = int(output_matrix(loaded).weight.shape[0])
     known = min(size, len(loaded.inputs.tokenizer))
     return [piece or "" for piece in loaded.tokens(range(known))] + [""] * (size - known)

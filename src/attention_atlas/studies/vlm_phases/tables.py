@@ -1,4 +1,4 @@
-"""All of study 5 from its dumps: the metric table, headline numbers, and what the figures show of samples."""
+"""All of study 5 from its dumps: the metric table, headline numbers, and samples for figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCHEMA = "atlas.vlm_shown/1"
 
 @dataclass
 class PhasesStudy:
-    """conf/metrics/vlm_phases.yaml. Samples whose picture the dump kept are those that are shown."""
+    """conf/metrics/vlm_phases.yaml. The samples shown are those whose picture the dump kept."""
 
     lens: LensRows = field(default_factory=LensRows)
     context: ContextRows = field(default_factory=ContextRows)

@@ -8,7 +8,7 @@ matching      the right pairing as a whole is preferred: s00 + s11 > s01 + s10  
 
 The text score of a likelihood also tests which caption is the more probable sentence; `matching` does not,
 because each caption counts once on both sides. Chance is for scores in random order without ties; a tie is
-no preference.
+not a preference.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Quadruple:
 
 def quadruples(examples: Sequence[Example]) -> list[Quadruple]:
     """Pairs of examples by `extra.pair`, sorted; none for a corpus without. Raises AtlasError for a pair
-    that has not exactly two examples of two pictures."""
+    without exactly two examples of two pictures."""
     by_pair: dict[str, list[Example]] = {}
     for example in examples:
         if "pair" in example.extra:

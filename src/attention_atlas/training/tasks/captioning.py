@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class CaptioningTask:
     """Chosen by `_target_` in conf/train/captioning.yaml.
 
-    split: what is trained on, e.g. train+extra. min_count: rarer words become UNK. max_words: texts are cut
-    there. select_on: val, or test as in "Attention as Grounding" (the choice of checkpoint then has seen the
-    test set). judged: number of captions generated per validation (0: all).
+    split: the training data, e.g. train+extra. min_count: rarer words become UNK. max_words: texts are
+    truncated to this length. select_on: val, or test as in "Attention as Grounding" (the choice of checkpoint
+    then has seen the test set). judged: number of captions generated per validation (0: all).
     """
 
     split: str = "train"
@@ -58,11 +58,11 @@ class CaptioningTask:
         self.held_out = Captions(held_out, self.vocab, regions, self.max_words)
 
     def model_sizes(self) -> dict[str, int]:
-        """What a model's constructor needs to know of the data."""
+        """What a model's constructor needs to know about the data."""
         return {"vocab_size": len(self.vocab), "feature_dim": self.feature_dim}
 
     def save(self, folder: Path) -> None:
-        """What a run folder needs besides the weights: vocab.json."""
+        """Write what a run folder needs in addition to the weights: vocab.json."""
         self.vocab.save(folder / "vocab.json")
 
     def steps_per_epoch(self) -> int:

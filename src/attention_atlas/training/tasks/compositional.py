@@ -1,4 +1,4 @@
-"""Answer compositional questions about scenes: one answer each, judged by exact match, by type."""
+"""Answer compositional questions about scenes: one answer each, exact match, also by type."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ UNSEEN = -1  # an answer that no training question has: never right
 class CompositionalTask:
     """Chosen by `_target_` in conf/train/compositional.yaml.
 
-    min_count: rarer words become UNK. longest: words of a question that are read. judged: held-out questions
-    that select the checkpoint (0: all). knowledge: `regions` of features.h5; or a `grid`: what `grid` reads
-    (an object with `channels` and `read(image_id) -> (C,H,W)`, as data/clevr_grid.py), else pixels,
-    `picture` a side; or `nothing`, for a blind model. naming: weight of the loss on what annotated regions
-    are called (label and attributes, as far as questions use them), a stand-in for the features of a large
-    detector; 0 leaves it out.
+    min_count: rarer words become UNK. longest: maximum words of a question. judged: held-out questions that
+    select the checkpoint (0: all). knowledge: `regions` of features.h5; or a `grid`: what `grid` reads (an
+    object with `channels` and `read(image_id) -> (C,H,W)`, such as data/clevr_grid.py), else pixels,
+    `picture` per side; or `nothing`, for a blind model. naming: weight of the loss on the names of annotated
+    regions (label and attributes that questions use), which replaces the features of a large detector; 0
+    turns it off.
     """
 
     split: str = "train"
@@ -94,7 +94,7 @@ class CompositionalTask:
         return Names(scenes, self.vocab, self.features)
 
     def questions(self, examples: Sequence[Example]) -> Questions:
-        """Batches of these questions as this task reads them."""
+        """Batches of these questions, read with this task's settings."""
         return Questions(self.corpus, examples, self.vocab, self.answers, self.seen, self.longest)
 
     def model_sizes(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class CompositionalTask:
 
 
 def question_type(example: Example) -> str:
-    """One of TYPES. Raises AtlasError when the question does not say which it is."""
+    """One of TYPES. Raises AtlasError if the question has no such type."""
     kind = str(example.extra.get("type", ""))
     if kind not in TYPES:
         raise AtlasError(
@@ -165,7 +165,7 @@ def _answer(example: Example, corpus: Corpus) -> str:
 
 
 class Questions:
-    """Questions in batches: `ids_BT` (words, PAD), `answer_B`, and what is seen of their pictures."""
+    """Questions in batches: `ids_BT` (words, PAD), `answer_B`, and the picture input of the model."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class Questions:
             for example in self.examples:
                 if example.image_id not in seen.features:
                     raise AtlasError(
-                        f"features: image '{example.image_id}' is missing; run the features stage anew"
+                        f"features: image '{example.image_id}' is missing; run the features stage again"
                     )
 
     def __len__(self) -> int:
@@ -198,13 +198,13 @@ class Questions:
         for row, i in enumerate(indices):
             ids_BT[row, : len(self.ids[i])] = torch.tensor(self.ids[i])
         seen = self.seen.batch([self.examples[i].image_id for i in indices])
-        if "regions_BN" in seen:  # no padding beyond the longest list of regions
+        if "regions_BN" in seen:  # no padding beyond the picture with the most regions
             most = int(seen["regions_BN"].sum(1).max())
             seen = {name: value[:, :most] for name, value in seen.items()}
         return {"ids_BT": ids_BT, "answer_B": torch.tensor([self.answer[i] for i in indices]), **seen}
 
     def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """A shuffled epoch; questions of about one length come together, so that there is little padding."""
+        """A shuffled epoch; questions of similar length are batched together to keep padding low."""
         rng = np.random.default_rng([seed, epoch])
         shuffled = sorted(rng.permutation(len(self)).tolist(), key=lambda i: len(self.ids[i]))
         batches = [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
@@ -215,7 +215,7 @@ class Questions:
 
 
 class Names:
-    """What the regions of annotated scenes are called: 0/1 for each word of `words` (ids `ids_W`)."""
+    """Names of the regions of annotated scenes: 0/1 for each word of `words` (ids `ids_W`)."""
 
     def __init__(self, scenes: Sequence[Scene], vocab: Vocabulary, features: FeaturesFile) -> None:
         found = {name for s in scenes for o in s.objects for name in (o.label, *o.attributes)}
@@ -238,14 +238,14 @@ class Names:
 
 
 class Nothing:
-    """What a blind model is given of pictures."""
+    """The picture input of a blind model."""
 
     def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
         return {}
 
 
 class Cells:
-    """`grid_BCHW` of pictures: channels that a `source` has, else pixels in -1..1, shrunk to `side`."""
+    """`grid_BCHW` of pictures: the channels of `source`, else pixels in -1..1 resized to `side`."""
 
     def __init__(self, corpus: Corpus, side: int, source: Any = None) -> None:
         if source is None and side < 8:

@@ -1,4 +1,4 @@
-"""Train a picture tower contrastively on captions (CLIP), and on what patches show where scenes say it."""
+"""Train a picture tower contrastively on captions (CLIP), and on the content of patches where annotated."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ SCHEMA = "atlas.clip/1"
 
 @dataclass
 class ContrastiveTask:
-    """An epoch shows every picture once, with `joined` of its texts drawn at random, one behind the other: a
+    """An epoch shows every picture once, with `joined` of its texts, drawn at random and concatenated: a
     single sentence fits too many pictures.
 
-    layers: further text layers {root, layer} besides `data=`. pieces: size of the tokenizer learned from the
-    texts. longest: tokens of the joined texts, BOS and EOS among them. patch_weight: of the loss on patches
-    (0: none). word_min: a label or attribute is learned when at least so many training scenes have it.
+    layers: text layers {root, layer} in addition to `data=`. pieces: size of the tokenizer learned from the
+    texts. longest: maximum tokens of the joined texts, including BOS and EOS. patch_weight: weight of the
+    loss on patches (0: none). word_min: minimum number of training scenes that a label or attribute must
+    occur in to be learned.
     """
 
     split: str = "train"
@@ -87,7 +88,7 @@ class ContrastiveTask:
         write_json(folder / "patch_words.json", {"schema": SCHEMA, "words": self.words})
 
     def steps_per_epoch(self) -> int:
-        # A last batch of one picture has nothing to be contrasted with.
+        # A last batch of one picture has no negatives.
         whole, rest = divmod(len(self.train), self.batch_size)
         return whole + (rest > 1)
 
@@ -127,7 +128,7 @@ class ContrastiveTask:
             scene, side = self.scenes[path], self.image_size // self.patch_size
             if scene.width != scene.height and scene.objects:
                 raise AtlasError(
-                    f"{path}: {scene.width} × {scene.height}: boxes of a picture that is cut to a square do "
+                    f"{path}: {scene.width} × {scene.height}: boxes of a picture cropped to a square do "
                     "not fit its patches; set patch_weight to 0 in conf/train"
                 )
             found = torch.from_numpy(shown_on_patches(scene, (side, side), self._word_ids))
@@ -139,9 +140,9 @@ class ContrastiveTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """`loss`; `retrieval`: share (per cent) of held-out pictures whose own text scores highest
-        in a batch, `retrieval_chance` beside it; `shown_precision`, `shown_recall` of the words on patches at
-        a probability of 0.5."""
+        """`loss`; `retrieval`: share (per cent) of held-out pictures whose own text scores highest in a
+        batch; `retrieval_chance`; `shown_precision`, `shown_recall` of the words on patches at a probability
+        of 0.5."""
         tower: Any = model
         device = next(model.parameters()).device
         total, right, chance, count = 0.0, 0, 0.0, 0
@@ -182,7 +183,7 @@ class ContrastiveTask:
 
 
 def _captions(found: Sequence[Sample], split: str) -> dict[Path, list[Sample]]:
-    """Texts that describe, by picture; questions do not."""
+    """Descriptive texts by picture, without questions."""
     from attention_atlas.training.vlm_samples import CAPTION_PROMPT
 
     by_image: dict[Path, list[Sample]] = {}

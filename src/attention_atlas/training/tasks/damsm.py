@@ -1,4 +1,4 @@
-"""Pre-training of the DAMSM: pictures and captions that belong together, told by regions and words."""
+"""Pre-training of the DAMSM: match pictures and captions by regions and words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @dataclass
 class DamsmTask:
     """Chosen by `_target_` in conf/train/damsm.yaml. size: side of the pictures; mirror, by_category,
-    rounds, enlarged: see training/pairs.py; candidates: of the R-precision that selects the
+    rounds, enlarged: see training/pairs.py; candidates: number for the R-precision that selects the
     checkpoint."""
 
     split: str = "train"
@@ -78,7 +78,7 @@ class DamsmTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """R-precision of real pictures by their sentences, in per cent, and its chance."""
+        """R-precision of real pictures by their sentences, in per cent, and its chance level."""
         found = [embeddings(model, self.held_out.batch(n)) for n in blocks(self.held_out.first_captions())]
         image_ND, text_ND = (np.concatenate(x) for x in zip(*found))
         hits, chance = r_precision(image_ND, text_ND, self.candidates)

@@ -1,5 +1,4 @@
-"""Caption an image in one sentence: cross-entropy on all its captions at once; a control trains on wrong
-images."""
+"""Caption an image in one sentence: cross-entropy on all its captions; a control trains on wrong images."""
 
 from __future__ import annotations
 
@@ -25,8 +24,8 @@ IMAGES = ("own", "shuffled")
 class ImageCaptioningTask(CaptioningTask):
     """CaptioningTask for several captions per image; `batch_size` counts images.
 
-    images: own, or shuffled: in training each image stands for another one, so that words and pictures are as
-    they were but say nothing of each other. What attention such a model learns, vision did not cause.
+    images: own, or shuffled: in training each image is replaced by another one, so words and pictures keep
+    their distributions but are unrelated. Attention that such a model learns is not caused by vision.
     """
 
     max_words: int = 16
@@ -49,8 +48,7 @@ class ImageCaptioningTask(CaptioningTask):
 
 
 class Deranged(RegionCache):
-    """A RegionCache that answers with another image's regions: everyone gets their follower in a shuffled
-    ring."""
+    """A RegionCache that returns another image's regions: that of the next image in a shuffled ring."""
 
     def __init__(self, regions: RegionCache, images: list[str], seed: int) -> None:
         super().__init__(regions.features)

@@ -1,5 +1,4 @@
-"""Learn to continue texts: next-piece cross-entropy over a byte-level BPE, or a ready model taken as it
-is."""
+"""Language modelling: next-token cross-entropy over a byte-level BPE, or an unchanged pre-trained model."""
 
 from __future__ import annotations
 
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 class LanguageModelTask:
     """Texts of `split`, lower-cased as captions are; each is <|endoftext|>, its pieces, <|endoftext|>.
 
-    pieces: size of the BPE learned from the training texts. tokenizer: a hub id or folder to take it from
-    instead. train: False takes the model's own weights as they are (a hub model) and only judges them.
+    pieces: size of the BPE learned from the training texts. tokenizer: a hub id or folder to load it from
+    instead. train: False only evaluates the model's own weights (a hub model).
     """
 
     split: str = "train"
@@ -46,7 +45,7 @@ class LanguageModelTask:
         if self.batch_size < 1 or self.max_pieces < 2:
             raise ConfigError("conf/train: batch_size must be at least 1 and max_pieces at least 2")
         self.best = ("loss", "min")
-        # With a tokenizer of its own the model brings weights too.
+        # A model with its own tokenizer has weights too.
         self.continues = bool(self.tokenizer) and self.train
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
@@ -101,7 +100,7 @@ class LanguageModelTask:
             yield "all", loss_of(model, batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Cross-entropy per piece, and perplexity per word, which does not depend on how words are cut."""
+        """Cross-entropy per piece, and perplexity per word, which does not depend on the tokenizer."""
         device = next(model.parameters()).device
         total, count = 0.0, 0
         for start in range(0, len(self.held_out), self.batch_size):
@@ -114,7 +113,7 @@ class LanguageModelTask:
 
 
 def batch_of(rows: Sequence[Sequence[int]], end: int) -> dict[str, Tensor]:
-    """`ids_BT`: all but the last piece, padded at the right; `labels_BT`: what each should be followed by."""
+    """`ids_BT`: all but the last piece, padded at the right; `labels_BT`: the piece that follows each."""
     longest = max(map(len, rows)) - 1
     ids_BT = torch.full((len(rows), longest), end)
     labels_BT = torch.full((len(rows), longest), IGNORED)

@@ -1,4 +1,4 @@
-"""Text-image matching: captions and images that belong together come closer than those that do not."""
+"""Text-image matching: matching captions and images score higher than mismatched ones."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 
 def hinge(similarity_BB: Tensor, margin: float, hardest: bool) -> Tensor:
-    """Triplet loss of a batch whose pairs stand on the diagonal (Faghri et al. 2018, eq. 6): the sum, over
-    both directions, of max(0, margin + s(wrong) − s(right)) of each query's hardest negative (or of all)."""
+    """Triplet loss of a batch with the matching pairs on the diagonal (Faghri et al. 2018, eq. 6): the sum,
+    over both directions, of max(0, margin + s(wrong) − s(right)) of each query's hardest negative (or of
+    all)."""
     right_B = similarity_BB.diagonal()
     wrong = ~torch.eye(len(similarity_BB), dtype=torch.bool, device=similarity_BB.device)
     loss = similarity_BB.new_zeros(())
@@ -40,7 +41,7 @@ def hinge(similarity_BB: Tensor, margin: float, hardest: bool) -> Tensor:
 def all_similarities(model: Any, captions: ImageCaptions, block_bytes: int = 16 << 20) -> np.ndarray:
     """Similarity (I,C) of every image and every caption of a split, float32, in blocks of bounded memory.
 
-    Captions are taken by length, so that little is padding; columns are in the order of `captions.examples`.
+    Captions are sorted by length to keep padding low; columns are in the order of `captions.examples`.
     """
     device = next(model.parameters()).device
     with torch.no_grad():
@@ -72,9 +73,9 @@ def _images(model: Any, captions: ImageCaptions, numbers: list[int], device: Any
 class MatchingTask:
     """Chosen by `_target_` in conf/train/matching.yaml.
 
-    A batch is `batch_size` images with one caption each, so that no negative is right; over an epoch each
-    caption is seen once. hardest_from: the step from which only the hardest negative counts (before, all).
-    judged: images of `select_on` that a validation ranks (0: all). min_count: rarer words become UNK.
+    A batch is `batch_size` images with one caption each, so no negative is a match; each caption is seen once
+    per epoch. hardest_from: the step from which only the hardest negative counts (before, all). judged:
+    images of `select_on` that a validation ranks (0: all). min_count: rarer words become UNK.
     """
 
     split: str = "train"
@@ -116,14 +117,15 @@ class MatchingTask:
         self.held_out = judged
 
     def captions(self, examples: list[Any]) -> ImageCaptions:
-        """Captions of these examples by image, in the model's words."""
+        """Captions of these examples by image, as word ids of the model."""
         return ImageCaptions(examples, self.vocab, self.regions, self.max_words)
 
     def model_sizes(self) -> dict[str, Any]:
         return {"vocab_size": len(self.vocab), "feature_dim": self.features.dim}
 
     def start(self, model: Any) -> None:
-        """Give the model mean and deviation of each feature over the training images' regions."""
+        """Give the model the mean and standard deviation of each feature over the regions of the training
+        images."""
         if not self.standardise:
             return
         count, total_D, square_D = 0, torch.zeros(1).double(), torch.zeros(1).double()
@@ -145,7 +147,7 @@ class MatchingTask:
         return self._rounds() * (len(self.train.images) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
-        """Rounds over the images in a new order, each round with another caption of every image."""
+        """Rounds over the images in a new order, each round with a different caption of every image."""
         rng = np.random.default_rng([self.seed, epoch])
         turns = {i: rng.permutation(own).tolist() for i, own in self.train.of_image.items()}
         per_round = len(self.train.images) // self.batch_size
@@ -171,7 +173,7 @@ class MatchingTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Recalls in per cent, both ways, over the judged images."""
+        """Recalls in per cent, in both directions, over the judged images."""
         captions = self.held_out
         numbers, _ = recalls(all_similarities(model, captions), image_of(captions))
         return {k: v for k, v in numbers.items() if not k.endswith("chance")}

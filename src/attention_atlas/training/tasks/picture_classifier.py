@@ -1,4 +1,4 @@
-"""Reading facts (colours of parts, things that are there) from pictures of a world."""
+"""Read facts (colours of parts, presence of things) from pictures of a synthetic world."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNSEEN = -100  # ignored by the loss
 class PictureClassifierTask:
     """Chosen by `_target_` in conf/train/picture_classifier.yaml. A slot that cannot be seen is not learned.
 
-    place_weight: of the loss that keeps a slot's look inside the box of its part, where boxes are known.
+    place_weight: weight of the loss that keeps a slot's attention inside the box of its part, where known.
     """
 
     split: str = "train"
@@ -119,8 +119,8 @@ class PictureClassifierTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """accuracy: share of visible slots read right in held-out real pictures, in per cent; chance: of
-        always taking each slot's most frequent value."""
+        """accuracy: share of visible slots that are right in held-out real pictures, in per cent; chance: the
+        same for always predicting each slot's most frequent value."""
         examples, target_NX = self.examples[self.select_on], self.targets[self.select_on]
         device = next(model.parameters()).device
         rows = []

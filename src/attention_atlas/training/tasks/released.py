@@ -1,4 +1,4 @@
-"""Take the released Object Relation Transformer instead of training one: nothing is learned, only judged."""
+"""Evaluate the released Object Relation Transformer instead of training one."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ReleasedTask(CaptioningTask):
         self.state, released, self.sizes = read_released(self.weights, self.words)
         if features.dim != self.sizes["feature_dim"]:
             raise AtlasError(
-                f"{self.weights}: wants features of {self.sizes['feature_dim']} numbers, "
-                f"{features.dim} are there; use bottom-up features"
+                f"{self.weights}: needs features of {self.sizes['feature_dim']} numbers, "
+                f"{features.dim} are given; use bottom-up features"
             )
         super().prepare(corpus, features, released)
 
@@ -45,7 +45,7 @@ class ReleasedTask(CaptioningTask):
             model.load_state_dict(self.state)
         except RuntimeError as error:
             first = " ".join(str(error).split())[:200]
-            raise AtlasError(f"{self.weights}: {first}; set layers, heads, dim in conf/model alike") from None
+            raise AtlasError(f"{self.weights}: {first}; correct layers, heads, dim in conf/model") from None
 
     def steps_per_epoch(self) -> int:
         return 1

@@ -1,5 +1,6 @@
 """Self-critical sequence training (Rennie et al. 2017): captions are sampled, rewarded by CIDEr-D, and made
-more likely by how much they beat the model's own greedy caption (or the mean of the image's other samples).
+more likely in proportion to their gain over the model's greedy caption (or the mean of the image's other
+samples).
 
     loss = − mean_b (reward(sample_b) − baseline_b) · sum_t log p(word_t | words before, image)
 """
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from attention_atlas.regions.features_file import FeaturesFile
 
 BASELINES = ("greedy", "mean")
-# What a caption's end counts as in the reward, in samples and references alike: without it, captions that
-# break off ("a lamp on a") score as well as whole ones.
+# The end of a caption as a word of the reward, in samples and references: without it, truncated captions ("a
+# lamp on a") score as well as whole ones.
 END = "<eos>"
 
 
@@ -38,9 +39,9 @@ class SelfCriticalTask(ImageCaptioningTask):
     """initial: the run folder to start from (its weights and words). samples: captions drawn per image.
 
     baseline: greedy (Rennie et al. 2017) or mean, the mean reward of the image's other samples (Luo 2020),
-    which needs no greedy decoding and at least 2 samples. Samples are drawn, and the loss computed, without
-    dropout: so the gradient is that of the policy that drew them. When no validation beats that of `initial`,
-    its weights are kept.
+    which needs no greedy decoding and at least 2 samples. Samples are drawn, and the loss is computed,
+    without dropout, so that the gradient is that of the sampling policy. If no validation beats that of
+    `initial`, its weights are kept.
     """
 
     initial: str = ""
@@ -107,7 +108,7 @@ def device_of(batch: dict[str, Tensor]) -> torch.device:
 
 
 def mean_of_others(reward_B: np.ndarray, samples: int) -> np.ndarray:
-    """(B,) for each sample the mean reward of the other samples of its image; B is images × samples."""
+    """(B,) mean reward of the other samples of each sample's image; B is images × samples."""
     reward_IS = reward_B.reshape(-1, samples)
     return ((reward_IS.sum(1, keepdims=True) - reward_IS) / (samples - 1)).ravel()
 
@@ -121,8 +122,8 @@ def allowed(logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sample(model: Any, batch: dict[str, Tensor], max_words: int) -> list[list[int]]:
-    """One caption for each row of `batch["image_B"]`, drawn from the model: ids, EOS at the end unless it was
-    cut at `max_words`."""
+    """One caption for each row of `batch["image_B"]`, drawn from the model: ids, EOS at the end unless
+    truncated at `max_words`."""
     memory = model.encode(batch)
     rows = len(batch["image_B"])
     ids_BT = torch.full((rows, 1), BOS, device=device_of(batch))
@@ -145,6 +146,6 @@ def log_probability(model: Any, batch: dict[str, Tensor], drawn: list[list[int]]
     ids_BT = ids_BT.to(device_of(batch))
     log_BTV = allowed(model(batch | {"ids_BT": ids_BT})).log_softmax(-1)
     log_BT = log_BTV.gather(-1, ids_BT[:, 1:, None])[..., 0]
-    # A caption that was cut has no EOS of its own, though the padded batch holds one for it.
+    # A truncated caption has no EOS of its own, though the padded batch holds one for it.
     counted_BT = torch.arange(log_BT.shape[1]) < length_B[:, None]
     return log_BT.masked_fill(~counted_BT.to(log_BT.device), 0.0).sum(1)

@@ -30,12 +30,11 @@ class TextToImageTask:
 
     damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture
     (as the model makes it). mirror, by_category, rounds, enlarged: see training/pairs.py. damsm_weight:
-    λ of eq. 3 (5 for birds, 50 for COCO as published). adversarial_weight: of what fools the discriminators;
-    divergence_weight: of conditioning augmentation.
-    Not in the paper, for short training, off by default: reconstruction_weight of the L1 distance to the
-    caption's own picture, feature_weight of the distance of DAMSM regions; either way round, as a bird that
-    looks left is as right as one that looks right (`mirror`). critic_rate: the discriminators' learning
-    rate as a multiple of the generator's.
+    λ of eq. 3 (5 for birds, 50 for COCO as published). adversarial_weight: of the generator's adversarial
+    loss; divergence_weight: of conditioning augmentation. Not in the paper, for short training, off by
+    default: reconstruction_weight of the L1 distance to the caption's own picture, feature_weight of the
+    distance of DAMSM regions; to the picture or its mirror image (`mirror`), as a bird may face either way.
+    critic_rate: the discriminators' learning rate as a multiple of the generator's.
     """
 
     damsm: str
@@ -62,7 +61,7 @@ class TextToImageTask:
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
-        # No measure says when a GAN is best; the last one is kept, as published.
+        # No metric tells when a GAN is best; the last state is kept, as published.
         self.best = ("step", "max")
         self.inputs = [self.damsm]
 
@@ -83,8 +82,8 @@ class TextToImageTask:
         return {"vocab_size": len(self.vocab), "damsm": self.damsm_config}
 
     def start(self, model: Any) -> None:
-        """Give the model the trained DAMSM. Raises ConfigError when its finest picture, or what its DAMSM
-        reads, is not of `size`."""
+        """Give the model the trained DAMSM. Raises ConfigError if its finest picture, or the input of the
+        DAMSM, is not of `size`."""
         if model.size != self.size:
             raise ConfigError(
                 f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first, "
@@ -157,7 +156,8 @@ class TextToImageTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """R-precision of pictures for held-out captions, in per cent: only said, it selects nothing."""
+        """R-precision of pictures for held-out captions, in per cent: reported only, not used for
+        selection."""
         found = []
         for numbers in blocks(self.held_out.first_captions(self.judged)):
             batch = self.held_out.batch(numbers)
@@ -170,12 +170,12 @@ class TextToImageTask:
 
 
 def at_size(pixels_BCSS: Tensor, size: int) -> Tensor:
-    """Pictures scaled down to a stage's side, by means of pixels."""
+    """Pictures scaled down to a stage's side by averaging pixels."""
     return pixels_BCSS if pixels_BCSS.shape[-1] == size else F.adaptive_avg_pool2d(pixels_BCSS, size)
 
 
 def nearest(made_BCHW: Tensor, wanted_BCHW: Tensor, mirror: bool) -> Tensor:
-    """Mean absolute difference; with `mirror` to the wanted or its mirror image, whichever is nearer."""
+    """Mean absolute difference; with `mirror` to the target or its mirror image, whichever is closer."""
     distance_B = (made_BCHW - wanted_BCHW).abs().flatten(1).mean(1)
     if mirror:
         other_B = (made_BCHW - wanted_BCHW.flip(-1)).abs().flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""Answer questions about the words in pictures: an answer is spelled of vocabulary words and words read."""
+"""Answer questions about the text in pictures: answers are made of vocabulary words and OCR words."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ SCHEMA = "atlas.text_vqa/1"
 class TextVqaTask:
     """Chosen by `_target_` in conf/train/text_vqa.yaml.
 
-    ocr: file of the words that were read. min_count: rarer words of questions become UNK. said_min,
-    said_size: a word is in the answer vocabulary when the answers of so many training questions have it, at
-    most so many words (M4C: 5,000). longest: words of a question; steps: of an answer, its end among them;
-    objects, words: at most so many of a picture (0: all objects). exchange: share of the
-    training questions in which the words read are exchanged for others. judged: held-out questions (0: all).
+    ocr: file of the OCR words. min_count: rarer words of questions become UNK. said_min: minimum number of
+    training questions whose answers have a word of the answer vocabulary; said_size: its maximum size (M4C:
+    5,000). longest: maximum words of a question; steps: of an answer, including its end; objects, words:
+    maximum number per picture (0: all objects). exchange: share of the training questions in which the OCR
+    words are exchanged for others. judged: held-out questions (0: all).
     text_encoder, fasttext, ocr_features: M4C's published inputs (see `PublishedInputs`), all three or none.
     """
 
@@ -74,7 +74,7 @@ class TextVqaTask:
             )
         if any(given) and self.exchange:
             raise ConfigError(
-                "conf/train: exchange: must be 0 with ocr_features, which show the words that were read"
+                "conf/train: exchange: must be 0 with ocr_features, which show the original words"
             )
         self.published: PublishedInputs | None = None
         self.best = ("accuracy", "max")
@@ -92,11 +92,11 @@ class TextVqaTask:
         self.said = Vocabulary(said[: self.said_size])
         self.train = self.questions(train, self.exchange)
         if not any(self.train.spelled):
-            raise AtlasError(f"{self.ocr}: no training answer can be spelled from it; check the OCR stage")
+            raise AtlasError(f"{self.ocr}: no training answer can be built from it; check the OCR stage")
         self.held_out = self.questions(spread(self.of(self.select_on), self.judged))
 
     def of(self, split: str) -> list[Example]:
-        """Questions of a split by id. Raises AtlasError when there is none, or one without answers."""
+        """Questions of a split by id. Raises AtlasError if there are none, or if one has no answers."""
         found = sorted(self.corpus.split(split), key=lambda e: e.id)
         if not found:
             raise AtlasError(
@@ -145,7 +145,7 @@ class TextVqaTask:
         write_json(folder / "answers.json", {"schema": SCHEMA, "answers": self.said.words})
 
     def optimizers(self, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
-        """Adam in one call for all tensors: on small ones most of its time is that of the calls."""
+        """Adam in one call for all tensors: for small tensors most of the time goes into the calls."""
         groups = parameter_groups(model, settings)
         kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
         return {
@@ -183,7 +183,7 @@ class TextVqaTask:
 
 @torch.no_grad()
 def spoken(model: Any, questions: TextQuestions, batch_size: int) -> list[str]:
-    """What the model answers to each question."""
+    """The model's answer to each question."""
     device = next(model.parameters()).device
     out: list[str] = []
     for indices in questions.in_order(batch_size):

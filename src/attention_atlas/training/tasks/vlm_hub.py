@@ -1,4 +1,4 @@
-"""Take a real vision LLM as it is: nothing is learned; what the model lacks is said before anything runs."""
+"""Use a published vision LLM without training; report what the model lacks before anything runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class VlmHubTask:
         return {}
 
     def start(self, model: Any) -> None:
-        """Raises AtlasError in one line for a model that study 5 cannot use."""
+        """Raises AtlasError for a model that study 5 cannot use."""
         from attention_atlas.models.vlm.hub import HubVlm, checked_config, hub_inputs
 
         if not isinstance(model, HubVlm):

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class VlmTextTask:
-    """A text is BOS, the filled template, caption or answer, EOS; every token after BOS is learned.
+    """A text is BOS, the filled template, caption or answer, EOS; every token after BOS is a target.
 
-    layers: further text layers {root, layer} besides `data=`. template: holds {prompt}; that of the vision
-    LLM without <image>, so that the model knows its form. pieces: size of the tokenizer that is learned.
+    layers: text layers {root, layer} in addition to `data=`. template: contains {prompt}; that of the vision
+    LLM without <image>, so that the model learns its form. pieces: size of the tokenizer that is learned.
     """
 
     split: str = "train"
@@ -60,7 +60,8 @@ class VlmTextTask:
         self.rows, self.held_out = self._coded(train), self._coded(held_out)
 
     def _coded(self, samples: Sequence[Sample]) -> list[list[int]]:
-        """A row of ids for each sample. All texts in one call: calls one by one take longer than the work."""
+        """A row of ids for each sample. All texts in one call, which is much faster than one call per
+        text."""
         prompts = self.tokenizer([self.template.replace(SLOT, s.prompt) for s in samples])["input_ids"]
         texts = self.tokenizer([s.text for s in samples], add_special_tokens=False)["input_ids"]
         end = self.tokenizer.eos_token_id
@@ -112,7 +113,7 @@ def by_length(rows: Sequence[Sequence[int]], size: int, seed: int, epoch: int) -
 
 
 def next_token_batch(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
-    """`ids_BT`: all but the last token, padded at the right; `labels_BT`: what each is followed by."""
+    """`ids_BT`: all but the last token, padded at the right; `labels_BT`: the token that follows each."""
     longest = max(map(len, rows)) - 1
     ids_BT = torch.full((len(rows), longest), pad)
     labels_BT = torch.full((len(rows), longest), IGNORED)

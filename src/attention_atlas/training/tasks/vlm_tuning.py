@@ -1,4 +1,4 @@
-"""Put a trained tower before a trained language model and tune both ends together: captions and questions."""
+"""Connect a trained tower to a trained language model and tune them together on captions and questions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
     from attention_atlas.training.vlm_samples import Sample
 
-# Pictures whose mean the queries start at.
+# Number of pictures whose mean initialises the queries.
 STARTING = 256
 # What a LlamaConfig of the same shape is made from.
 TEXT_SIZES = (
@@ -42,11 +42,11 @@ TEXT_SIZES = (
 class VlmTuningTask:
     """An epoch shows every picture once with `turns` of its texts; see models/vlm/packed.py.
 
-    tower, text_model: run folders of the two. layers: further text layers {root, layer} besides `data=`.
-    instructions: of how many of them an instruction-aware model sees each picture in a step (a row each).
-    words_weight: of its auxiliary loss on the words of a picture's texts (0: none).
-    longest: tokens of a text with its instruction. judged: held-out texts of each layer (0: all) on which the
-    loss is measured; written: held-out pictures captioned for CIDEr at each validation (0: none).
+    tower, text_model: run folders of the two. layers: text layers {root, layer} in addition to `data=`.
+    instructions: how many of them an instruction-aware model sees per picture and step (a row each).
+    words_weight: of its auxiliary loss on the words of a picture's texts (0: none). longest: maximum tokens
+    of a text with its instruction. judged: held-out texts of each layer (0: all) for the validation loss;
+    written: held-out pictures captioned for CIDEr at each validation (0: none).
     """
 
     split: str = "train"
@@ -150,7 +150,7 @@ class VlmTuningTask:
         return -(-len(self.images) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[list[list[Sample]]]:
-        """Lists of the texts about each picture; tensors are made in `losses`, which knows the model."""
+        """Lists of the texts about each picture; `losses`, which has the model, makes the tensors."""
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.images)).tolist()
         keys = rng.random((len(self.images), 64))
@@ -164,8 +164,8 @@ class VlmTuningTask:
         return [texts[i] for i in order[: self.turns]]
 
     def tensors(self, model: Any, groups: Sequence[Sequence[Sample]], device: Any) -> dict[str, Tensor]:
-        """A packed batch. The queries of an instruction-aware model depend on the instruction, so that only
-        texts of one instruction share a row there."""
+        """A packed batch. The queries of an instruction-aware model depend on the instruction, so only texts
+        of one instruction share a row."""
         if model.instruction_aware:
             groups = [part for group in groups for part in self._by_instruction(group)]
         rows = [
@@ -182,7 +182,7 @@ class VlmTuningTask:
         return {name: value.to(device) for name, value in batch.items()}
 
     def _by_instruction(self, group: Sequence[Sample]) -> list[list[Sample]]:
-        """The texts of the first `instructions` instructions, apart."""
+        """The texts of each of the first `instructions` instructions."""
         prompts = list(dict.fromkeys(s.prompt for s in group))[: self.instructions]
         return [[s for s in group if s.prompt == prompt] for prompt in prompts]
 
@@ -233,7 +233,7 @@ class VlmTuningTask:
                 row[f"loss_answers{name}"] = a / m
         if self.written and self.references:
             row |= self._cider(vlm)
-        # Without a picture another one changes nothing.
+        # A model without pictures gives the same result for another picture.
         return row | {f"{key}_other": value for key, value in row.items()} if vlm.blind else row
 
     def _cider(self, model: Any) -> dict[str, float]:
@@ -264,7 +264,8 @@ class VlmTuningTask:
 
 
 def _turned(samples: Sequence[Sample]) -> list[Sample]:
-    """Each text with the next other picture of the list: what a model says that does not look."""
+    """Each text with the next different picture of the list: the baseline of a model that ignores the
+    picture."""
     from dataclasses import replace
 
     found = []

@@ -48,11 +48,11 @@ class VqaTask:
     """Chosen by `_target_` in conf/train/vqa.yaml.
 
     min_count: rarer words become UNK. answers_min, answers_size: the answer list (ViLT: 9, 3,129). longest:
-    tokens of a question. by_picture: a batch holds all questions of a few pictures, which are embedded once.
-    patch, shorter: size of a patch and of a picture's shorter side (null: as it is). tokenizer: hub id or
-    folder (null: own vocabulary). patch_weight, asked_weight: of the auxiliary losses on the patches of
-    annotated scenes (what a patch shows; whether the question is about it), 0 leaves them out. head_lr:
-    factor of the learning rate of the answer head (ViLT: 10). judged: held-out questions (0: all).
+    maximum tokens of a question. by_picture: a batch holds all questions of a few pictures, which are
+    embedded once. patch, shorter: size of a patch and of a picture's shorter side (null: unchanged).
+    tokenizer: hub id or folder (null: own vocabulary). patch_weight, asked_weight: of the auxiliary losses on
+    the patches of annotated scenes (what a patch shows; whether the question is about it), 0 turns them off.
+    head_lr: factor of the learning rate of the answer head (ViLT: 10). judged: held-out questions (0: all).
     """
 
     split: str = "train"
@@ -122,7 +122,8 @@ class VqaTask:
         return sizes
 
     def start(self, model: nn.Module) -> None:
-        """Let the answer head start at how often each answer is right, so that no step is spent on that."""
+        """Initialise the answer head's bias with the frequency of each answer, so that no step is spent on
+        it."""
         target_A = torch.zeros(len(self.answers))
         for targets in self.train.targets:
             for answer, score in targets.items():
