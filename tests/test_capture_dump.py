@@ -229,7 +229,7 @@ def test_unnormalised_refuses_what_it_cannot_do(world):
         capture.run(lambda: model.decode_step(model.encode(batch.inputs), batch.inputs["ids_BT"]))
     with pytest.raises(AtlasError, match=r"layers: 'cros.\*' matches nothing"):
         Capture(model, ["attn"], convention="unnormalised", layers="cros.*").run(lambda: model(batch.inputs))
-    with pytest.raises(AtlasError, match="needs a model that attends by the seam"):
+    with pytest.raises(AtlasError, match="needs a model that calls the seam"):
         Capture(torch.nn.Linear(2, 2), ["attn"], convention="unnormalised")(torch.ones(2))
     attention = model.decoder.layers[0].self_attention
     with pytest.raises(AtlasError, match="its block did not call residual_input"):

@@ -227,7 +227,7 @@ def test_bad_values():
         TextEncoder(10, 7)
     with pytest.raises(ConfigError, match=r"ImageEncoder: size: 36"):
         ImageEncoder(8, size=36)
-    with pytest.raises(AtlasError, match=r"image\.size: 32, but pictures have 64"):
+    with pytest.raises(AtlasError, match=r"ImageEncoder: size: 32, but pictures have 64"):
         ImageEncoder(8, size=32, channels=4)(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ConfigError, match="batch_size"):
         DamsmTask(batch_size=1)

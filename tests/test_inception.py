@@ -158,7 +158,7 @@ def test_bad_files_are_told_in_one_line(weights, tmp_path):
     torch.save([1, 2], tmp_path / "list.pth")
     assert "not the weights of the 2015 Inception-v3" in said(tmp_path / "list.pth")
     torch.save(torch.nn.Linear(1, 1), tmp_path / "code.pth")
-    assert "more than tensors" in said(tmp_path / "code.pth")
+    assert "not only tensors" in said(tmp_path / "code.pth")
 
 
 def test_without_the_package(monkeypatch):

@@ -169,7 +169,7 @@ def test_faults_are_named(files):
     with pytest.raises(AtlasError, match="no such file"):
         read_released(folder / "none.pth", words)
     torch.save({"epoch": 3}, weights)
-    with pytest.raises(AtlasError, match="no state dict"):
+    with pytest.raises(AtlasError, match="not a state dict"):
         read_released(weights, words)
 
 

@@ -319,10 +319,10 @@ def test_bad_run_folders_are_named(tmp_path: Path, features: FeaturesFile) -> No
         load_run(folder)
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "vocab.json").write_text('{"schema": "atlas.vocab/1", "words": ["a"]}')
-    with pytest.raises(AtlasError, match=r"vocab.json: has 5 ids, config.yaml says"):
+    with pytest.raises(AtlasError, match=r"vocab.json: has 5 ids, config.yaml expects"):
         load_run(folder)
     (folder / "config.yaml").write_text("just text")
-    with pytest.raises(AtlasError, match=r"config.yaml: not the configuration of a run"):
+    with pytest.raises(AtlasError, match=r"config.yaml: is not the configuration of a run"):
         load_run(folder)
 
 

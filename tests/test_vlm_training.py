@@ -215,7 +215,7 @@ def test_wrong_settings_are_named(runs, tmp_path):
         swapped.prepare(corpus)
     with pytest.raises(AtlasError, match="no such file"):
         VlmTuningTask(tower=str(tmp_path), text_model=str(tmp_path)).prepare(corpus)
-    with pytest.raises(AtlasError, match="no vision LLM"):
+    with pytest.raises(AtlasError, match="is not a vision LLM"):
         load_vlm(folder / "text")
     questions = read_layers(corpus, layers)[1]
     with pytest.raises(AtlasError, match="has no caption"):

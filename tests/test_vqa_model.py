@@ -132,7 +132,7 @@ def test_wrong_sizes_are_named():
     assert [small(layers=n, patch_depth=0.5).patch_layer for n in (1, 3, 4, 12)] == [1, 2, 2, 6]
     with pytest.raises(ConfigError, match="too often"):
         small(stem=[4, 4, 4, 4, 4])
-    with pytest.raises(AtlasError, match="at most 12"):
+    with pytest.raises(AtlasError, match="maximum is 12"):
         small()({"ids_BT": torch.ones(1, 13, dtype=torch.long), "pixels_BCHW": torch.zeros(1, 3, 48, 48)})
     with pytest.raises(AtlasError, match="give a folder"):
         small(pretrained="/nowhere/vilt")

@@ -247,5 +247,5 @@ def test_bad_settings_are_named(settings, said):
 
 
 def test_an_unknown_relation_is_named():
-    with pytest.raises(AtlasError, match="'above' is none of left"):
+    with pytest.raises(AtlasError, match="'above' is not one of left"):
         holds(CUBE, "above", RING)

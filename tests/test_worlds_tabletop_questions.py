@@ -60,8 +60,8 @@ def test_programs_on_the_hand_made_table(rows, answer):
 
 
 @pytest.mark.parametrize("rows, told", [
-    ([SCENE, CUBES, ("unique", [1], [])], "2 things"),
-    ([SCENE, ("filter_shape", [0], ["cone"]), ("unique", [1], [])], "0 things"),
+    ([SCENE, CUBES, ("unique", [1], [])], "2 objects"),
+    ([SCENE, ("filter_shape", [0], ["cone"]), ("unique", [1], [])], "0 objects"),
 ])  # fmt: skip
 def test_the_thing_must_be_single(rows, told):
     with pytest.raises(NotUnique, match=told):
