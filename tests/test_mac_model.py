@@ -246,7 +246,7 @@ def test_questions_of_one_length_need_no_packing():
 
 
 @torch.no_grad()
-def test_a_plain_start_looks_for_what_was_said():
+def test_a_plain_start_attends_to_the_word():
     """The first step's score is Σ ELU(c ∘ ELU(k + W(m ∘ k))) / √D."""
     model = small(plain_start=True)
     seen = {}

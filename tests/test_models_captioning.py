@@ -324,7 +324,7 @@ def test_encoder_attention_is_softmax_of_log_geometry_plus_scaled_dot_product() 
             assert torch.allclose(got[0, h], raw / raw.sum(-1, keepdim=True), atol=1e-5)
 
 
-def test_each_attention_is_told_its_residual_input_before_the_norm() -> None:
+def test_each_attention_gets_its_residual_input_before_the_norm() -> None:
     model, b = build("object_relation"), batch()
     recorder = Recorder()
     with torch.no_grad(), recording(recorder):

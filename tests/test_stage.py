@@ -181,7 +181,7 @@ def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch:
     assert folder(0) != first
 
 
-def test_a_second_run_of_the_same_work_is_one_line_and_the_first_goes_on(
+def test_a_second_run_of_the_same_work_fails_in_one_line_and_the_first_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from omegaconf import OmegaConf

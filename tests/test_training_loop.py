@@ -68,7 +68,7 @@ def slope() -> nn.Linear:
     return model
 
 
-def test_it_fits_a_line_and_says_so(tmp_path: Path) -> None:
+def test_it_fits_a_line_and_reports_it(tmp_path: Path) -> None:
     logged: list[tuple[int, dict[str, float]]] = []
     settings = TrainSettings(epochs=12, lr=0.1)
     log = lambda step, row: logged.append((step, row))  # noqa: E731
@@ -146,7 +146,7 @@ def test_clipping_bounds_the_step(tmp_path: Path, clip: dict[str, float], want: 
     assert float(weights["weight"]) == pytest.approx(want, rel=1e-4)
 
 
-def test_a_prefix_says_what_is_clipped(tmp_path: Path) -> None:
+def test_a_prefix_selects_what_is_clipped(tmp_path: Path) -> None:
     model = nn.ModuleDict({"text": nn.Linear(1, 1, bias=False), "image": nn.Linear(1, 1, bias=False)})
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
@@ -254,7 +254,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(name: str, tmp_path: Path, featu
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
 
 
-def test_resuming_goes_on_and_does_not_start_over(tmp_path: Path, features: FeaturesFile) -> None:
+def test_resuming_does_not_start_over(tmp_path: Path, features: FeaturesFile) -> None:
     from attention_atlas.training.tasks.captioning import CaptioningTask
 
     cfg = config("blind", epochs=3)
@@ -282,7 +282,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, features: Featur
         train_captioner(config("blind", lr=0.02), corpus(), features, tmp_path / "a", tmp_path / "w")
 
 
-def test_the_captioner_learns_what_the_image_says_and_the_blind_one_cannot(
+def test_the_captioner_learns_from_the_image_and_the_blind_one_cannot(
     tmp_path: Path, features: FeaturesFile
 ) -> None:
     best = {}

@@ -35,7 +35,7 @@ def batch(size=(48, 48), number=2):
 
 
 @torch.no_grad()
-def test_patches_are_in_raster_order_whatever_the_shuffle():
+def test_patches_are_in_raster_order_for_any_shuffle():
     model, inputs = small(), batch()
     embeddings = model.vilt.embeddings
     plain = embeddings.patch_embeddings(inputs["pixels_BCHW"]).flatten(2).transpose(1, 2)
