@@ -55,7 +55,7 @@ def test_the_gold_linker(parses, features) -> None:
 
 
 class Counting(Linker):
-    """Says 1 everywhere and remembers what it was asked to prepare."""
+    """Returns 1 everywhere and records what it had to prepare."""
 
     name, measure, tolerance = "counting", "one", 0.0
 

@@ -214,7 +214,7 @@ def test_loss_by_hand_counts_only_steps_that_count():
     model, inputs = small(), batch()
     scores = model(inputs)
     target = (torch.rand(scores.shape, generator=_seeded()) > 0.8).float()
-    target[..., 4] = 1  # each step has a right word that can be said
+    target[..., 4] = 1  # each step has a right word that can be generated
     counts = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
     expected = 0.0
     for b, s in ((0, 0), (0, 1), (1, 0)):

@@ -153,7 +153,7 @@ def test_it_learns_to_copy_and_the_evaluator_shows_it(task, tmp_path, monkeypatc
     assert len(rows) == 3 * 24 and {r["type"] for r in rows} == {"color", "what color"}
     assert len(result.examples) == 4 * 24
     assert len(result.shown) == 2 and result.shown[0].boxes_N4.shape == (3, 4)
-    for example in task.corpus.examples:  # as in TextVQA, which does not say where an answer stands
+    for example in task.corpus.examples:  # as in TextVQA, which does not annotate where an answer is
         monkeypatch.delitem(example.extra, "sign", raising=False)
     unknown = M4cEvaluator(shown=2)(model, task, "cpu").check()
     assert unknown.grounding == [] and len(unknown.shown) == 2

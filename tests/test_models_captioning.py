@@ -164,7 +164,7 @@ def test_loss_is_the_mean_over_words_and_eos_only() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_step_by_step_equals_teacher_forcing(name: str) -> None:
-    """With a kept state, and anew from the whole prefix, each step gives the row of the forced pass."""
+    """With cached state, and recomputed from the whole prefix, each step gives the row of the forced pass."""
     model, b = build(name), batch()
     with torch.no_grad():
         forced = model(b).log_softmax(-1)

@@ -233,7 +233,7 @@ def test_linked_folders_belong_to_the_digest_and_cycles_end(tmp_path: Path) -> N
 
 
 def test_digest_of_a_folder_without_links_is_that_of_earlier_versions(tmp_path: Path) -> None:
-    """Otherwise every unfinished run would start again from nothing."""
+    """Otherwise every unfinished run would start from scratch."""
     import hashlib
 
     from attention_atlas.workflow.stage import content_hash

@@ -182,7 +182,7 @@ def test_ids_must_match(references: Any, hypotheses: Any, message: str) -> None:
 
 
 def test_java_starts_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One tokenizer and one METEOR process, whatever the number of models (here both replaced)."""
+    """One tokenizer and one METEOR process for any number of models (here both replaced)."""
     starts = []
 
     class Meteor:

@@ -105,7 +105,7 @@ def test_fine_tuning_that_makes_things_worse_keeps_the_starting_weights(tmp_path
     weights, history = train(Tuned(), slope(), settings, tmp_path / "work")  # learns to go from 0 to 2
     assert [row["step"] for row in history] == [0, 8, 16] and "train_loss" not in history[0]
     assert (float(weights["weight"]) == 0.0) == (good == 0.0)
-    # A run that goes on from its checkpoint does not validate the start again.
+    # A run resumed from its checkpoint does not validate the initial weights again.
     assert train(Tuned(), slope(), settings, tmp_path / "work")[1] == history
     save_run(tmp_path / "run", weights, {"sizes": {}}, history)
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
@@ -114,7 +114,7 @@ def test_fine_tuning_that_makes_things_worse_keeps_the_starting_weights(tmp_path
 
 
 def test_one_step_of_adam_is_the_schedule_s_rate(tmp_path: Path) -> None:
-    # Adam's first step is lr in the direction of the sign, whatever the gradient.
+    # Adam's first step is lr in the direction of the sign, for any gradient.
     settings = TrainSettings(epochs=1, max_steps=1, lr=1.0, schedule=Schedule("noam", 4, 0.5, 16))
     weights, history = train(Line(), slope(), settings, tmp_path)
     rate = 0.5 * 16**-0.5 * 1 * 4**-1.5
@@ -272,7 +272,7 @@ def test_resuming_does_not_start_over(tmp_path: Path, features: FeaturesFile) ->
         with pytest.raises(Killed):
             train_captioner(cfg, corpus(), features, tmp_path / "o", tmp_path / "w")
         train_captioner(cfg, corpus(), features, tmp_path / "o", tmp_path / "w")
-    # 5 batches per epoch: the second start goes on after the second validation, at step 11.
+    # 5 batches per epoch: the second start resumes after the second validation, at step 11.
     assert seen == [*range(1, 13), *range(11, 16)]
 
 
