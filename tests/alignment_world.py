@@ -61,7 +61,7 @@ class TinyTask:
     uses_features = False
     best = ("accuracy", "max")
 
-    steps_left = 10**9  # a test kills the run after so many steps
+    steps_left = 10**9  # a test kills the run after this many steps
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed

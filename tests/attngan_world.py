@@ -1,4 +1,5 @@
-"""A tiny corpus of coloured squares on a gray ground, with captions, phrases and said colours."""
+"""A tiny corpus of coloured squares on a gray ground, with captions, phrases and the colours stated in
+captions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The next item is made while the present one is in use, and nothing else changes."""
+"""The next item is prepared while the current one is in use, and nothing else changes."""
 
 import threading
 
@@ -19,7 +19,7 @@ def test_items_keep_their_order_and_the_next_one_is_under_way():
 
     seen = []
     for item in one_ahead(items()):
-        assert second.wait(10)  # number 1 is made although only 0 was asked for
+        assert second.wait(10)  # item 1 is prepared although only 0 was requested
         seen.append(item)
         assert len(made) <= item + 2  # and not more than one ahead
     assert seen == [0, 1, 2, 3] and list(one_ahead([])) == []

@@ -1,4 +1,4 @@
-"""Cells: every alignment and seed is trained once, goes on after a kill, and gives the same bytes for any
+"""Cells: every alignment and seed is trained once, resumes after a kill, and gives the same bytes for any
 number of processes; functions that are the same are found by their predictions."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     return folder / "out", told
 
 
-def test_every_cell_is_there_and_told(made: tuple[Path, list[Any]]) -> None:
+def test_every_cell_is_written_and_reported(made: tuple[Path, list[Any]]) -> None:
     out, told = made
     wanted = {f"{a}/seed0" for a in ALIGNMENTS}
     assert {cell.folder for cell, *_ in told} == wanted
@@ -55,7 +55,7 @@ def test_same_functions_are_found_by_their_predictions(made: tuple[Path, list[An
     }
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_bytes(
+def test_a_killed_run_resumes_to_the_same_bytes(
     made: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = configuration(ROOT)

@@ -56,7 +56,7 @@ def test_what_takes_an_alignment() -> None:
         assert uses_alignment(OmegaConf.create({"x": {"y": [text]}})) is takes
 
 
-def test_senseless_jobs_are_passed_over_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_senseless_jobs_are_skipped_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     cfg = composed("model=vilt", "alignment=dot")
     assert passed_over(cfg, in_sweep=True)
     assert capsys.readouterr().out.strip() == (

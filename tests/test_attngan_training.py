@@ -63,7 +63,7 @@ def test_optional_losses_are_off_by_default_and_matter(world, mirror):
     assert set(value(adversarial_weight=0.0)) == {"generator"}
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(world, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(world, tmp_path):
     task = task_of(world)
     whole, _ = train(task, fresh(task), SETTINGS, tmp_path / "whole")
 
@@ -188,7 +188,7 @@ def test_bad_values(world, tmp_path):
         AttnGanEvaluator(candidates=1)
 
 
-def test_a_damsm_of_another_size_is_told_before_the_first_step(world):
+def test_a_damsm_of_another_size_is_reported_before_the_first_step(world):
     task = task_of(world, size=64)
     with pytest.raises(ConfigError, match=r"size: 64, but the DAMSM of .* reads pictures of 32 pixels only"):
         fresh(task, stages=3)

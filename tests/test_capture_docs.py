@@ -1,4 +1,4 @@
-"""The example of docs/capture.md runs as it stands, that of the README from where the model is loaded."""
+"""The example of docs/capture.md runs unchanged, that of the README from the loading of the model."""
 
 import re
 from pathlib import Path

@@ -159,7 +159,7 @@ def test_statistics_are_those_of_the_matrices(dumped):
         np.testing.assert_allclose(received, attn.sum(2), atol=5e-3)
 
 
-def test_a_stopped_dump_goes_on_to_the_same_bytes(world, dumped, tmp_path):
+def test_a_stopped_dump_resumes_to_the_same_bytes(world, dumped, tmp_path):
     class Stops(CaptioningDump):
         def forward(self, model, inputs):
             if inputs["ids_BT"].shape[1] > 8:

@@ -33,7 +33,7 @@ def test_roles_come_from_the_ids_on_either_side_of_padding():
     ]
     assert roles_of_ids(ids, config()) == roles_of_ids(ids, config(), mask)
     assert roles_of_ids(ids, config(), mask, special_ids=[5])[0][5] == "special"
-    # A pad id that is also the EOS id says nothing without a mask.
+    # A pad id that is also the EOS id is ambiguous without a mask.
     same = SimpleNamespace(bos_token_id=None, eos_token_id=0, pad_token_id=0)
     assert roles_of_ids(torch.tensor([[5, 0]]), same) == [["text", "eos"]]
     with pytest.raises(AtlasError, match="attention_mask and input_ids differ in shape"):

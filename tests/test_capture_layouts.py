@@ -1,4 +1,4 @@
-"""Every back end and the output against the plain definition, whatever the strides, types and sizes are."""
+"""Every back end and the output against the plain definition, for all strides, types and sizes."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Models of which only a part passes through the capture: nothing is lost silently, no output changes."""
+"""Models that only partly pass through the capture: nothing is lost silently, no output changes."""
 
 import copy
 import warnings

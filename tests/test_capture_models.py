@@ -72,7 +72,7 @@ def test_attention_and_statistics_equal_the_models_own(name):
 
 
 def hooks(model):
-    # transformers leaves its own once attentions were asked for.
+    # transformers drops its own implementation once attentions are requested.
     return [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in model.modules()]
 
 

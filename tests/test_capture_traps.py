@@ -164,7 +164,7 @@ def test_an_error_inside_leaves_the_model_as_it_was():
     assert not any(m._forward_pre_hooks for m in model.modules() if not hasattr(m, "config"))
 
 
-def test_a_new_forward_pass_starts_anew():
+def test_a_new_forward_pass_starts_over():
     model, inputs = capture_models.tiny("gpt2")
     with torch.no_grad(), Capture(model, ["lse"]) as capture:
         model(**inputs)
@@ -211,7 +211,7 @@ def test_vilt_patches_come_in_random_order_and_are_put_back():
         patches.grid(taken[2][:, 7:].transpose(1, 2))
 
 
-def test_patch_order_says_when_it_does_not_apply():
+def test_patch_order_reports_when_it_does_not_apply():
     with (
         pytest.raises(AtlasError, match="other models keep their patches in order"),
         patch_order(nn.Linear(1, 1)),

@@ -247,7 +247,7 @@ def wrong(field, value, row=0, where="questions"):
         (wrong("question", "?"), "text: has no words"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, change, said):
+def test_errors_name_their_cause(tmp_path, change, said):
     with pytest.raises(AtlasError, match=said.replace("?", r"\?")):
         read(tmp_path, change)
 

@@ -168,7 +168,7 @@ def test_an_epoch_may_be_one_caption_of_each_picture(tmp_path):
 
 
 def test_one_category_for_all_is_an_error(tmp_path):
-    """As COCO, whose pictures lie in no folders: every wrong answer would be masked and the loss be 0."""
+    """As in COCO without category folders: every negative would be masked and the loss be 0."""
     corpus = corpus_of(tmp_path, 12, 3)
     for scene in corpus.scenes.values():
         scene.category = ""

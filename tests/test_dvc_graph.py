@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml compose, and name nothing that is not there."""
+"""The stages of dvc.yaml compose, and all files and groups that they name exist."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STAGES = resolved_stages()
 
 
 def composed(cmd: str, root: Path = ROOT) -> Any:
-    """The configuration of a stage's command line, asked of Hydra."""
+    """The configuration of a stage's command line, composed by Hydra."""
     words = shlex.split(cmd)
     assert words[:2] == ["python", "-m"], cmd
     GlobalHydra.instance().clear()
@@ -81,7 +81,7 @@ def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.Monk
         shutil.copy(ROOT / name, tmp_path)
     apply_profile(tmp_path, "paper")
     Repo.init(str(tmp_path), no_scm=True).close()
-    monkeypatch.chdir(tmp_path)  # params.yaml is read from where one stands
+    monkeypatch.chdir(tmp_path)  # params.yaml is read from the working directory
     stages = resolved_stages(tmp_path)
     assert not any(name.startswith(("world", "annotate")) for name in stages)
     for stage in stages.values():

@@ -74,7 +74,7 @@ def without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # the parameters are read from where one stands
+    monkeypatch.chdir(ROOT)  # the parameters are read from the working directory
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -92,7 +92,7 @@ def test_a_blind_model_is_the_same_model_trained_alike_without_the_picture(profi
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_blind_model_of_params_yaml_is_compared_with_one(profile: str) -> None:
-    """No configuration of a blind model stands alone, where it could drift from the model it belongs to."""
+    """No configuration of a blind model is separate, where it could drift from that of its model."""
     compared = {blind for blind, _, _ in blind_pairs(profile)}
     for path in (ROOT / "conf/model").glob("*.yaml"):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Figures of the alignment study from planted results: what is drawn is what stands in the table."""
+"""Figures of the alignment study from planted results: figures show the values of the table."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_score_table_shows_values_marks_and_the_best(table: pd.DataFrame, made: 
     assert rows == [NAMES.index("general_kq")] and len(boxes) == 2
 
 
-def test_score_table_says_what_marks_mean_and_shows_the_noise_of_seeds(table: pd.DataFrame) -> None:
+def test_score_table_explains_marks_and_shows_the_noise_of_seeds(table: pd.DataFrame) -> None:
     with style():
         two = " ".join(texts(score_table(table, [SCAN], TITLES)))
         single = study_table([panel(seeds=1)], [], {"scan": "accuracy"}, "dot", ["FID"])

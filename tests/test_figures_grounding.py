@@ -162,7 +162,7 @@ def test_faults_are_named(table, tmp_path):
     with pytest.raises(ConfigError, match="names no figures"):
         draw_all({}, tmp_path / "m.csv", tmp_path)
     for count in (1, 6):  # here, and in processes
-        with pytest.raises(ConfigError, match="gave int"):
+        with pytest.raises(ConfigError, match="returned int"):
             lengths = {f"x{i}": {"_target_": "builtins.len"} for i in range(count)}
             draw_all(lengths, tmp_path / "m.csv", tmp_path, workers=2)
     with pytest.raises(AtlasError, match="scale: 'big'"):

@@ -132,7 +132,7 @@ def test_pictures_as_bytes():
     assert as_bytes(x).tolist() == [0, 0, 128, 255, 255, 255] and as_bytes(x).dtype == torch.uint8
 
 
-def test_bad_files_are_told_in_one_line(weights, tmp_path):
+def test_bad_files_are_reported_in_one_line(weights, tmp_path):
     _, path = weights
     digits = path.stem[-8:]
 
@@ -238,7 +238,7 @@ def test_the_encoder_s_file_is_checked(tmp_path):
         InceptionEncoder(8, str(tmp_path / "none.pth"))
 
 
-def test_a_missing_file_is_told_before_anything_is_made(tmp_path):
+def test_a_missing_file_is_reported_before_any_work(tmp_path):
     with pytest.raises(AtlasError, match="no such file"):
         AttnGanEvaluator(inception=str(tmp_path / "w.pth"))(None, None)
 

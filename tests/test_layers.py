@@ -104,6 +104,6 @@ print("captured")
 
 
 def test_the_library_needs_torch_and_numpy_only() -> None:
-    """As after `pip install attention-atlas`: whatever the extras install is not there."""
+    """As after `pip install attention-atlas`: the packages of the extras are missing."""
     run = subprocess.run([sys.executable, "-c", ALONE, *EXTRAS], capture_output=True, text=True)
     assert run.stdout.strip() == "captured", run.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""The parameter `limit`: it reaches every size of the configuration, and changes nothing where it is null."""
+"""The parameter `limit`: it reduces every size of the configuration, and changes nothing if it is null."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def configurations(request: Any, tmp_path_factory: pytest.TempPathFactory) -> di
     Repo.init(str(root), no_scm=True).close()
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)  # params.yaml is read from where one stands
+        patch.chdir(root)  # params.yaml is read from the working directory
         for name, stage in resolved_stages(root).items():
             found[name] = composed(stage["cmd"], root)
     return found

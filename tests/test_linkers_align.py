@@ -38,7 +38,7 @@ def test_an_exact_span_goes_before_the_head() -> None:
     assert found["a bed and a door"] == ({2, 3, 4}, "span") and found["a bed"] == ({2}, "span")
 
 
-def test_gold_that_says_none_differs_from_silence() -> None:
+def test_gold_without_a_region_differs_from_missing_gold() -> None:
     assert aligned([("the desk", [])])["the desk"] == (frozenset(), "span")
 
 

@@ -55,7 +55,7 @@ def test_the_gold_linker(parses, features) -> None:
 
 
 class Counting(Linker):
-    """Says 1 everywhere and remembers what it was asked to prepare."""
+    """Returns 1 everywhere and records what it had to prepare."""
 
     name, measure, tolerance = "counting", "one", 0.0
 
@@ -80,7 +80,7 @@ def test_distinct_strings_are_prepared_once(parses, features) -> None:
     assert links[1].links[0].regions == [0, 1]
 
 
-def test_what_does_not_fit_is_named(parses, features) -> None:
+def test_mismatched_inputs_are_named(parses, features) -> None:
     with pytest.raises(AtlasError, match=r"linker counting: example 'ta': similarity has shape \(1, 1\)"):
         link_corpus(parses, world.corpus(), features, Counting((1, 1)))
     stray = parse_texts(["zz"], ["a lamp"])

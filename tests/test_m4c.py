@@ -76,7 +76,7 @@ def test_padding_changes_nothing_and_padding_is_never_pointed_at(norm_first):
 
 
 @torch.no_grad()
-def test_a_step_sees_what_was_said_before_it_and_nothing_after():
+def test_a_step_sees_previous_words_only():
     model, inputs = small(), batch()
     scores = model(inputs)
     for step in (1, 2):
@@ -103,7 +103,7 @@ def test_words_read_in_another_order_have_their_pointers_in_that_order():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_alignment_attends_as_its_score_says_and_learns(name):
+def test_every_alignment_attends_by_its_score_and_learns(name):
     alignment = {"_target_": f"attention_atlas.alignments.{name}"}
     model, inputs = small(alignment), batch()
     calls = []
@@ -214,7 +214,7 @@ def test_loss_by_hand_counts_only_steps_that_count():
     model, inputs = small(), batch()
     scores = model(inputs)
     target = (torch.rand(scores.shape, generator=_seeded()) > 0.8).float()
-    target[..., 4] = 1  # each step has a right word that can be said
+    target[..., 4] = 1  # each step has a right word that can be generated
     counts = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
     expected = 0.0
     for b, s in ((0, 0), (0, 1), (1, 0)):

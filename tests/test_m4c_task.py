@@ -1,4 +1,4 @@
-"""The task and the evaluator of M4C: which answers can be spelled, targets, scores and grounding by hand."""
+"""The task and the evaluator of M4C: which answers can be built, targets, scores and grounding by hand."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def best_spelled(task):
 
 
 @pytest.mark.slow
-def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path, monkeypatch):
+def test_it_learns_to_copy_and_the_evaluator_shows_it(task, tmp_path, monkeypatch):
     model = model_of(task)
     settings = TrainSettings(epochs=20, validate_every=20, lr=4e-3, clip_norm=1.0)
     weights, history = train(task, model, settings, tmp_path)
@@ -153,7 +153,7 @@ def test_it_learns_to_copy_and_the_evaluator_says_so(task, tmp_path, monkeypatch
     assert len(rows) == 3 * 24 and {r["type"] for r in rows} == {"color", "what color"}
     assert len(result.examples) == 4 * 24
     assert len(result.shown) == 2 and result.shown[0].boxes_N4.shape == (3, 4)
-    for example in task.corpus.examples:  # as in TextVQA, which does not say where an answer stands
+    for example in task.corpus.examples:  # as in TextVQA, which does not annotate where an answer is
         monkeypatch.delitem(example.extra, "sign", raising=False)
     unknown = M4cEvaluator(shown=2)(model, task, "cpu").check()
     assert unknown.grounding == [] and len(unknown.shown) == 2
@@ -244,7 +244,7 @@ def test_the_head_that_looks_best_is_found(task):
     assert best_head(questions, looks, task) == (1, 2)
 
 
-def test_exchanged_words_stand_wherever_the_word_stood(world):
+def test_exchanged_words_replace_every_occurrence(world):
     corpus, features, ocr = world
     made = TextVqaTask(ocr, **(SETTINGS | {"said_min": 1, "exchange": 1.0}))
     made.prepare(corpus, features)
@@ -274,7 +274,7 @@ def test_exchanged_words_stand_wherever_the_word_stood(world):
     assert torch.equal(plain["ocr_spelling_BOP"][0], torch.stack([torch.tensor(phoc(w)) for w in read]))
 
 
-def test_said_is_what_the_ids_spell(task):
+def test_said_is_the_text_of_the_ids(task):
     questions = task.questions(task.of("test"))
     size = len(task.said)
     read = [token_word(t) for t in questions.read[questions.examples[0].image_id]]

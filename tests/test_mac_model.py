@@ -161,13 +161,13 @@ class Scramble:
 @pytest.mark.parametrize("kind", ["read", "control"])
 def test_random_attention_changes_the_answer(kind):
     model, inputs = small(), batch()
-    for parameter in model.parameters():  # a fresh network says little, whatever it sees
+    for parameter in model.parameters():  # an untrained network gives small outputs for any input
         parameter.mul_(2)
     with recording(Scramble(kind)):
         scrambled = model(inputs)
     change = (scrambled - model(inputs)).abs().amax(1)
     assert change[0] > 1e-4 and change[2] > 1e-4
-    if kind == "read":  # the second question has one region: whatever the weights, it gets all attention
+    if kind == "read":  # the second question has one region, which gets all attention for any weights
         assert change[1] < 1e-6
 
 
@@ -246,7 +246,7 @@ def test_questions_of_one_length_need_no_packing():
 
 
 @torch.no_grad()
-def test_a_plain_start_looks_for_what_was_said():
+def test_a_plain_start_scores_by_the_control():
     """The first step's score is Σ ELU(c ∘ ELU(k + W(m ∘ k))) / √D."""
     model = small(plain_start=True)
     seen = {}

@@ -111,7 +111,7 @@ def test_pixels_and_a_grid_of_another_source(world):
     assert torch.isfinite(loss["all"])
 
 
-def test_what_is_wrong_is_named(world):
+def test_errors_name_their_cause(world):
     corpus, features = world
 
     def changed(**more):
@@ -179,7 +179,7 @@ def test_it_learns_what_the_blind_network_cannot(tmp_path):
     assert best[False] > best[True] + 15
 
 
-def test_a_killed_run_with_the_published_rates_goes_on_to_the_same_bytes(world, tmp_path):
+def test_a_killed_run_with_the_published_rates_resumes_to_the_same_bytes(world, tmp_path):
     """MAC with the moving average and the plateau of conf/train/compositional_published.yaml."""
     loop = yaml.safe_load((ROOT / "conf/train/compositional_published.yaml").read_text())["loop"]
     settings = TrainSettings.read(

@@ -23,7 +23,7 @@ FILES = {
     ),
     "src/attention_atlas/errors.py": "",
     "src/attention_atlas/unused.py": "U = 1\n",
-    # Imports the modules beside it one by one, by name.
+    # Imports the modules of its folder by name.
     "src/attention_atlas/kinds/__init__.py": (
         "import importlib, pkgutil\nfrom attention_atlas.kinds.base import KINDS\n"
         "for m in pkgutil.iter_modules(__path__):\n    importlib.import_module(f'{__name__}.{m.name}')\n"

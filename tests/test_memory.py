@@ -1,4 +1,4 @@
-"""What a stage does with memory it no longer needs: freed blocks stay, cycles are still found."""
+"""Memory management of a stage: freed blocks stay, cycles are still collected."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_users_environment_stays() -> None:
 
 
 def test_cycles_are_still_collected() -> None:
-    """Not among the first thousands, but without being asked."""
+    """Not within the first few thousand, but without an explicit call."""
     program = """
 import attention_atlas.workflow.stage, weakref
 class Node: pass

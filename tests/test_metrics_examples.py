@@ -1,4 +1,4 @@
-"""Examples for figures: half by rule, half at random, and every figure with examples says so."""
+"""Examples for figures: half by rule, half at random, and every figure with examples states it."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_text_only_attention_is_the_models_own(study):
 
 
 def test_the_picture_reaches_words_only_through_deeper_layers(study):
-    """Layer 1's masked self-attention has seen words alone; whatever the picture, it is the same."""
+    """Layer 1's masked self-attention has seen words alone; it is the same for any picture."""
     root, corpus = study
     own, other, blank, raw = (
         AttentionStore(root / "attention" / run / "attention.h5")

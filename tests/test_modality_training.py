@@ -210,7 +210,7 @@ def test_language_model_learns_and_padding_is_nothing(data, tmp_path):
 
 
 def test_ready_weights_are_only_judged(data, tmp_path):
-    """A folder in the form of the transformers library, as distilgpt2's; nothing is learned."""
+    """A folder in the format of the transformers library, like distilgpt2; untrained."""
     from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
     first = LanguageModelTask(pieces=280)

@@ -164,7 +164,7 @@ def test_loss_is_the_mean_over_words_and_eos_only() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_step_by_step_equals_teacher_forcing(name: str) -> None:
-    """With a kept state, and anew from the whole prefix, each step gives the row of the forced pass."""
+    """With cached state, and recomputed from the whole prefix, each step gives the row of the forced pass."""
     model, b = build(name), batch()
     with torch.no_grad():
         forced = model(b).log_softmax(-1)
@@ -324,7 +324,7 @@ def test_encoder_attention_is_softmax_of_log_geometry_plus_scaled_dot_product() 
             assert torch.allclose(got[0, h], raw / raw.sum(-1, keepdim=True), atol=1e-5)
 
 
-def test_each_attention_is_told_its_residual_input_before_the_norm() -> None:
+def test_each_attention_gets_its_residual_input_before_the_norm() -> None:
     model, b = build("object_relation"), batch()
     recorder = Recorder()
     with torch.no_grad(), recording(recorder):

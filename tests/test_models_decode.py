@@ -23,7 +23,7 @@ from attention_atlas.training.decode import CaptionDecoder
 from attention_atlas.training.run import train_captioner
 
 
-def test_one_text_per_picture_whatever_the_batch_size(tmp_path: Path) -> None:
+def test_one_text_per_picture_for_any_batch_size(tmp_path: Path) -> None:
     data = corpus()
     features = FeaturesFile(write_features(tmp_path / "f.h5", data))
     train_captioner(config(epochs=10), data, features, tmp_path / "run", tmp_path / "w")

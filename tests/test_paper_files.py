@@ -30,7 +30,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
     apply_profile(root, "paper")
     Repo.init(str(root), no_scm=True).close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)  # params.yaml is read from where one stands
+        patch.chdir(root)  # params.yaml is read from the working directory
         found = resolved_stages(root)
         for stage in found.values():
             stage["cfg"] = composed(stage["cmd"], root)

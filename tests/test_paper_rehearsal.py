@@ -86,7 +86,7 @@ def test_the_report_quotes_every_number(folder: Path) -> None:
     for number in ("39.68", "14.97", "0.313", "44.39", "62.4", "96.6"):
         assert number in report, f"the paper's {number} is not in the report"
     assert "linkers_gold" in report, "how to supply gold links"
-    # Tables of the paper with ours beside it: rows that nothing fits would be blank.
+    # Tables of the paper with our numbers: rows that nothing matches would be blank.
     assert len(re.findall("<figure", report)) == sum(map(len, report_figures().values()))
 
 

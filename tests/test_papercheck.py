@@ -54,7 +54,7 @@ def test_from_missing_to_present(root: Path) -> None:
     ]
 
 
-def test_what_is_wrong_is_said(root: Path) -> None:
+def test_wrong_files_are_reported(root: Path) -> None:
     (root / "raw/a.txt").write_text("abcd")
     assert states(root)[0] == ("wrong", "4 bytes, expected 3; download it again")
     (root / "raw/a.txt").write_text("abd")

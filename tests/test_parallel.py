@@ -145,7 +145,7 @@ def test_only_some_stages_and_what_they_need(project: Path) -> None:
     assert "no stage 'two_trane'; did you mean 'two_train'?" in run.stderr
 
 
-def test_an_interrupt_begins_no_further_job(project: Path) -> None:
+def test_an_interrupt_starts_no_further_job(project: Path) -> None:
     count = (os.cpu_count() or 1) + 3
     jobs = {
         f"s{i}_x": {"cmd": f"echo > begun_{i}; sleep 60; echo > out_{i}", "outs": [f"out_{i}"]}

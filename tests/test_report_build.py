@@ -286,7 +286,7 @@ def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
     build_report({"g": sparse}, results, tmp_path / "r.html")
     row = Text((tmp_path / "r.html").read_text()).row("blind")
     assert row[1].strip() == "10.25" and "10.25" not in row[2]
-    # A table without any number of ours is a fault, whichever of the conditions nothing fits.
+    # A table without any of our numbers is an error, whichever condition matches nothing.
     for where in ({"metric": "BLEU-9"}, {"kind": "nothing", "metric": "BLEU-1", "condition": "x"}):
         nothing = table | {"sparse": True, "columns": [{"label": "N", "where": where}]}
         with pytest.raises(AtlasError, match="no row of table 'captions' matches"):

@@ -181,7 +181,7 @@ def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch:
     assert folder(0) != first
 
 
-def test_a_second_run_of_the_same_work_is_one_line_and_the_first_goes_on(
+def test_a_second_run_of_the_same_work_fails_in_one_line_and_the_first_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from omegaconf import OmegaConf
@@ -233,7 +233,7 @@ def test_linked_folders_belong_to_the_digest_and_cycles_end(tmp_path: Path) -> N
 
 
 def test_digest_of_a_folder_without_links_is_that_of_earlier_versions(tmp_path: Path) -> None:
-    """Otherwise every unfinished run would start again from nothing."""
+    """Otherwise every unfinished run would start from scratch."""
     import hashlib
 
     from attention_atlas.workflow.stage import content_hash

@@ -107,7 +107,7 @@ SCRIPT = """
 """
 
 
-def test_a_killed_writer_can_go_on_to_the_same_bytes(tmp_path):
+def test_a_killed_writer_resumes_to_the_same_bytes(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(textwrap.dedent(SCRIPT.format(here=os.path.dirname(__file__))))
     killed = tmp_path / "killed.h5"

@@ -1,4 +1,4 @@
-"""python -m attention_atlas.recording.inspect: says what is in a file, in one line what is wrong with it."""
+"""python -m attention_atlas.recording.inspect: prints the content of a file, or one line for an error."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ def corpus() -> Corpus:
     return Corpus(Path("."), scenes, [Example(f"e{n}", f"i{n}", text) for n, text in enumerate(TEXTS)], "toy")
 
 
-def test_perfect_and_wrong_models_are_told_apart() -> None:
+def test_perfect_and_wrong_models_are_distinguished() -> None:
     right = {f"i{n}": text for n, text in enumerate(TEXTS)}
     wrong = {f"i{n}": TEXTS[(n + 1) % 4] for n in range(4)}
     table = caption_table(corpus(), "test", {"right": right, "wrong": wrong}, "toy")

@@ -160,7 +160,7 @@ def test_bleu_by_hand_and_without_java_the_rest_comes(no_java: None) -> None:
     assert scores["CIDEr"] == pytest.approx(sum(result["per_example"]["CIDEr"].values()) / 2)
 
 
-def test_a_java_that_does_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_java_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = subprocess.CompletedProcess([], 1, "", "no such runtime\nmore")
     monkeypatch.setattr(tokenize.shutil, "which", lambda name: "java")
     monkeypatch.setattr(tokenize.subprocess, "run", lambda *a, **k: broken)
@@ -182,7 +182,7 @@ def test_ids_must_match(references: Any, hypotheses: Any, message: str) -> None:
 
 
 def test_java_starts_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One tokenizer and one METEOR process, whatever the number of models (here both replaced)."""
+    """One tokenizer and one METEOR process for any number of models (here both replaced)."""
     starts = []
 
     class Meteor:

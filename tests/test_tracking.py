@@ -113,7 +113,7 @@ def test_names_mlflow_would_refuse_are_cleaned(tmp_path: Path, monkeypatch: pyte
     assert stored.data.params["sets.DET_ADJ"] == "1"
 
 
-def test_a_store_that_a_kill_left_half_made_is_made_anew(
+def test_a_store_left_incomplete_by_a_kill_is_recreated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient

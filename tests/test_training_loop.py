@@ -68,7 +68,7 @@ def slope() -> nn.Linear:
     return model
 
 
-def test_it_fits_a_line_and_says_so(tmp_path: Path) -> None:
+def test_it_fits_a_line_and_reports_it(tmp_path: Path) -> None:
     logged: list[tuple[int, dict[str, float]]] = []
     settings = TrainSettings(epochs=12, lr=0.1)
     log = lambda step, row: logged.append((step, row))  # noqa: E731
@@ -105,7 +105,7 @@ def test_fine_tuning_that_makes_things_worse_keeps_the_starting_weights(tmp_path
     weights, history = train(Tuned(), slope(), settings, tmp_path / "work")  # learns to go from 0 to 2
     assert [row["step"] for row in history] == [0, 8, 16] and "train_loss" not in history[0]
     assert (float(weights["weight"]) == 0.0) == (good == 0.0)
-    # A run that goes on from its checkpoint does not validate the start again.
+    # A run resumed from its checkpoint does not validate the initial weights again.
     assert train(Tuned(), slope(), settings, tmp_path / "work")[1] == history
     save_run(tmp_path / "run", weights, {"sizes": {}}, history)
     with (tmp_path / "run" / "history.csv").open(newline="") as file:
@@ -114,7 +114,7 @@ def test_fine_tuning_that_makes_things_worse_keeps_the_starting_weights(tmp_path
 
 
 def test_one_step_of_adam_is_the_schedule_s_rate(tmp_path: Path) -> None:
-    # Adam's first step is lr in the direction of the sign, whatever the gradient.
+    # Adam's first step is lr in the direction of the sign, for any gradient.
     settings = TrainSettings(epochs=1, max_steps=1, lr=1.0, schedule=Schedule("noam", 4, 0.5, 16))
     weights, history = train(Line(), slope(), settings, tmp_path)
     rate = 0.5 * 16**-0.5 * 1 * 4**-1.5
@@ -146,7 +146,7 @@ def test_clipping_bounds_the_step(tmp_path: Path, clip: dict[str, float], want: 
     assert float(weights["weight"]) == pytest.approx(want, rel=1e-4)
 
 
-def test_a_prefix_says_what_is_clipped(tmp_path: Path) -> None:
+def test_a_prefix_selects_what_is_clipped(tmp_path: Path) -> None:
     model = nn.ModuleDict({"text": nn.Linear(1, 1, bias=False), "image": nn.Linear(1, 1, bias=False)})
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
@@ -254,7 +254,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(name: str, tmp_path: Path, featu
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
 
 
-def test_resuming_goes_on_and_does_not_start_over(tmp_path: Path, features: FeaturesFile) -> None:
+def test_resuming_does_not_start_over(tmp_path: Path, features: FeaturesFile) -> None:
     from attention_atlas.training.tasks.captioning import CaptioningTask
 
     cfg = config("blind", epochs=3)
@@ -272,7 +272,7 @@ def test_resuming_goes_on_and_does_not_start_over(tmp_path: Path, features: Feat
         with pytest.raises(Killed):
             train_captioner(cfg, corpus(), features, tmp_path / "o", tmp_path / "w")
         train_captioner(cfg, corpus(), features, tmp_path / "o", tmp_path / "w")
-    # 5 batches per epoch: the second start goes on after the second validation, at step 11.
+    # 5 batches per epoch: the second start resumes after the second validation, at step 11.
     assert seen == [*range(1, 13), *range(11, 16)]
 
 
@@ -282,7 +282,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, features: Featur
         train_captioner(config("blind", lr=0.02), corpus(), features, tmp_path / "a", tmp_path / "w")
 
 
-def test_the_captioner_learns_what_the_image_says_and_the_blind_one_cannot(
+def test_the_captioner_learns_from_the_image_and_the_blind_one_cannot(
     tmp_path: Path, features: FeaturesFile
 ) -> None:
     best = {}

@@ -135,7 +135,7 @@ def test_bad_regions_are_named(tmp_path: Path) -> None:
         RegionCache(Broken()).get("room000")  # type: ignore[arg-type]
 
 
-def test_the_cache_keeps_no_more_than_told(tmp_path: Path) -> None:
+def test_the_cache_keeps_its_limit(tmp_path: Path) -> None:
     data = corpus()
     features = FeaturesFile(write_features(tmp_path / "f.h5", data))
     ids = [e.image_id for e in data.examples[:4]]

@@ -129,7 +129,7 @@ def test_more_processes_than_an_update_has_batches_make_the_update_larger(tmp_pa
     assert same(run(1, tmp_path / "1", accumulate=2), run(2, tmp_path / "2", accumulate=1))
 
 
-def test_stopped_processes_go_on_to_the_same_bytes(tmp_path: Path) -> None:
+def test_stopped_processes_resume_to_the_same_bytes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(2, tmp_path / "w", stop_at=2 * STEPS)
     assert (tmp_path / "w/checkpoint.pt").exists()

@@ -151,7 +151,7 @@ def test_buffers_follow_the_model(tmp_path: Path) -> None:
     ids=["plateau", "steps"],
 )
 @pytest.mark.parametrize("die_at", range(2, 16))
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, schedule: Schedule, die_at: int) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, schedule: Schedule, die_at: int) -> None:
     values = [1.0, 2.0, 2.0, 1.5, 2.5]
     settings = TrainSettings(epochs=5, lr=0.05, average=0.8, schedule=schedule, checkpoint_seconds=0.0)
     whole, rows = train(Slope(values, 3), line(), settings, tmp_path / "whole")

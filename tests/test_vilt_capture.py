@@ -126,9 +126,9 @@ def test_shown_questions_are_right_and_neither_tiny_nor_huge(corpus, tmp_path):
     task = task_of(corpus)
     given = {e.id: "left" if e.image_id == "tall" else "right" for e in corpus.examples}
     assert [(e.id, how) for e, how in choose(task, given, ["where", "why"])] == [("tall_0", BY_RULE)]
-    wrong = dict.fromkeys(given, "right")  # nothing is answered right: something is shown all the same
+    wrong = dict.fromkeys(given, "right")  # nothing is answered correctly: an example is shown all the same
     assert [e.id for e, _ in choose(task, wrong, ["what color"])] == ["square_1"]
-    # The second group that has a question shows a random one, whatever was answered.
+    # The second group with questions shows a random one, regardless of the answers.
     drawn = [choose(task, given, ["where", "why", "what color"], seed)[1] for seed in range(12)]
     assert {e.id for e, _ in drawn} == {"square_1", "wide_1", "tall_1"} and {h for _, h in drawn} == {
         AT_RANDOM

@@ -183,7 +183,7 @@ def broken_tsv(path: Path, world: Corpus) -> tuple[Path, dict[str, dict[str, np.
     return path, {k: v for k, v in images.items() if k != "train001"}
 
 
-def test_a_damaged_row_is_an_error_that_says_how_to_go_on(world: Corpus, tmp_path: Path) -> None:
+def test_a_damaged_row_is_an_error_that_says_how_to_continue(world: Corpus, tmp_path: Path) -> None:
     path, _ = broken_tsv(tmp_path / "f.tsv", world)
     source = BottomUpTSV(paths=[str(path)], columns=WITH_CLASSES, **write_vocabularies(tmp_path))
     with pytest.raises(AtlasError, match=r"line 2: features: .*; skip_damaged=N skips up to N"):

@@ -1,4 +1,4 @@
-"""The region CNN learns a drawn world, resumes after a kill to the same bytes, and says what it lacks."""
+"""The region CNN learns a drawn world, resumes after a kill to the same bytes, and reports what it lacks."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_quality_by_hand(world: Corpus, features: Path) -> None:
         measure_features(file, world, "test")
 
 
-def test_quality_prints_or_says_what_is_wrong(
+def test_quality_prints_or_reports_errors(
     world: Corpus, features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_scenes(world.root / "scenes.jsonl", world.scenes.values())

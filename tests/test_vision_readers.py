@@ -46,7 +46,7 @@ def vocab(tmp_path: Path) -> dict[str, Any]:
 
 def test_tsv_with_classes(world: Corpus, vocab: dict[str, Any], tmp_path: Path) -> None:
     images = archive(world)
-    # Pictures of others may stand in the same file.
+    # Pictures of other data sets may be in the same file.
     path = write_tsv(tmp_path / "f.tsv", {"other": detected(9, 2), **images}, WITH_CLASSES)
     check(convert(BottomUpTSV(paths=[str(path)], columns=WITH_CLASSES, **vocab), world, tmp_path), images)
 
@@ -114,7 +114,7 @@ def test_npz_per_image(world: Corpus, vocab: dict[str, Any], tmp_path: Path, apa
     for folder in ("att", "box"):
         (tmp_path / folder).mkdir()
     for image_id, arrays in images.items():
-        # A pickled object beside the arrays (as some ports of the detector write) is left alone.
+        # A pickled object next to the arrays (written by some ports of the detector) is ignored.
         inside = {k: v for k, v in arrays.items() if k != "boxes"}
         if apart:
             np.save(tmp_path / "box" / f"{image_id}.npy", arrays["boxes"])

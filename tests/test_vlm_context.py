@@ -75,7 +75,7 @@ def test_sums_of_a_padded_batch_are_those_of_the_hidden_states(name: str, tmp_pa
             "caption": list(range(start, stop)),
         }
         assert found.counts[b].tolist() == [len(at[g]) for g in GROUPS]
-        # transformers' states: embeddings, layers 1..L-1, and the last one behind the norm.
+        # transformers' states: embeddings, layers 1..L-1, and the last one after the norm.
         for index, layer in [*enumerate(range(tiny.LAYERS)), (-1, tiny.LAYERS + 1)]:
             for g, group in enumerate(GROUPS):
                 x = states[index][b, at[group]].double()

@@ -103,7 +103,7 @@ def test_layers_before_a_block_are_taken_from_the_plain_run(name: str, tmp_path:
     assert all("forward" not in vars(layer) for layer in loaded.decoder_layers)
 
 
-def test_a_forward_that_a_layer_had_of_its_own_comes_back(tmp_path: Path) -> None:
+def test_a_layers_own_forward_is_restored(tmp_path: Path) -> None:
     """As accelerate gives one to each layer of a model on several devices."""
     loaded, _, inputs, spans, roles = prepared("llava", tmp_path)
     embeds = embedded(loaded, inputs)

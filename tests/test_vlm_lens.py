@@ -49,7 +49,7 @@ def test_lens_is_the_explicit_product_at_every_layer(name: str, tmp_path: Path) 
     norm = loaded.language_model.norm.weight
     for b, row in enumerate(roles):
         at = [s for s, role in enumerate(row) if role == "image"]
-        for layer in range(tiny.LAYERS):  # transformers' last state is behind the norm already
+        for layer in range(tiny.LAYERS):  # transformers' last state is already after the norm
             x = states[layer][b, at]
             plain = (x @ head.T).argmax(-1).numpy()
             scaled = x / (x.pow(2).mean(-1, keepdim=True) + loaded.text_config.rms_norm_eps).sqrt() * norm

@@ -83,7 +83,7 @@ def test_stability_is_high_on_clear_curves_and_low_on_noise() -> None:
 
 def test_chance_says_how_little_four_intervals_mean() -> None:
     rising = np.linspace(0, 1, 8)
-    assert chance_four(rising) == 0  # equal steps up, in whatever order, make one rise
+    assert chance_four(rising) == 0  # equal steps up, in any order, make one rise
     assert 0.05 < chance_four(PLANTED) < 0.9
 
 

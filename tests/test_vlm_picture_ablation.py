@@ -1,4 +1,5 @@
-"""Own picture against others: gains by hand, and a model that looks is told from one that does not."""
+"""Own picture against others: gains by hand, and a model that uses the picture is distinguished from one that
+does not."""
 
 from __future__ import annotations
 

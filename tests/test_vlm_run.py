@@ -90,7 +90,7 @@ def test_log_probabilities_are_the_models_own(tmp_path: Path) -> None:
     assert abs(strange[0][window] - rows[0][window]) > 1e-5
 
 
-def test_a_killed_dump_goes_on_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_dump_resumes_with_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import attention_atlas.studies.vlm_phases.run as run
 
     whole = dumped("llava", tmp_path / "a")[1]

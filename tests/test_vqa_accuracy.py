@@ -63,7 +63,7 @@ def test_the_contractions_are_the_published_ones():
 
 
 def published(answer: str, people: list[str]) -> float:
-    """The rule of vqaEval.py written out step by step, as slow and literal as it is there."""
+    """The rule of vqaEval.py written out step by step, as literally as in the original."""
     marks = [*';/[]"{}()=+', "\\", *"_-><@`,?!"]
     numbers = dict(
         zip(

@@ -35,7 +35,7 @@ def batch(size=(48, 48), number=2):
 
 
 @torch.no_grad()
-def test_patches_are_in_raster_order_whatever_the_shuffle():
+def test_patches_are_in_raster_order_for_any_shuffle():
     model, inputs = small(), batch()
     embeddings = model.vilt.embeddings
     plain = embeddings.patch_embeddings(inputs["pixels_BCHW"]).flatten(2).transpose(1, 2)
@@ -67,7 +67,7 @@ def test_padding_of_text_and_picture_changes_nothing():
     alone = model(inputs)
     padded = {
         "ids_BT": torch.nn.functional.pad(inputs["ids_BT"], (0, 4)),
-        # A picture in a larger batch: grey at the right and below, and a mask that says so.
+        # A picture in a larger batch: grey at the right and below, and a matching mask.
         "pixels_BCHW": torch.nn.functional.pad(inputs["pixels_BCHW"], (0, 32, 0, 16)),
         "pixel_mask_BHW": torch.nn.functional.pad(torch.ones(1, 48, 48), (0, 32, 0, 16)),
     }
@@ -106,7 +106,7 @@ def test_losses_by_hand():
         "asked_BP": torch.tensor([[1, 0, 0, 0, 0, 0, 0, 0, 0], [-1] * 9]),
     }
     found = model(inputs, (0.5, 2.0))
-    ln2 = math.log(2)  # every logit is 0, so each decision costs ln 2, whatever the target
+    ln2 = math.log(2)  # every logit is 0, so each decision costs ln 2 for any target
     assert found["answer"].item() == pytest.approx(5 * ln2)
     assert found["shown"].item() == pytest.approx(0.5 * 2 * ln2)
     assert found["asked"].item() == pytest.approx(2.0 * ln2)

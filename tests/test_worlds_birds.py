@@ -1,4 +1,4 @@
-"""The world of birds: surfaces, parts, what a scene says against what the picture shows."""
+"""The world of birds: surfaces, parts, scene annotations against the picture."""
 
 from __future__ import annotations
 

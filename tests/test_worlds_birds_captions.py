@@ -44,7 +44,7 @@ def many(objects=BIRD, runs=40):
     return told
 
 
-def test_what_is_said_is_true_and_phrases_hold_it():
+def test_captions_are_true_and_phrases_match_them():
     by_id = {o.id: o for o in BIRD}
     for told in many():
         assert 2 <= len(told.colors) <= 4

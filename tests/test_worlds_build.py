@@ -1,4 +1,4 @@
-"""The build driver: same bytes at any worker count, goes on after SIGKILL, clear errors."""
+"""The build driver: same bytes at any worker count, resumes after SIGKILL, clear errors."""
 
 import hashlib
 import json
@@ -74,7 +74,7 @@ def test_an_older_result_is_replaced_whole(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a"]
 
 
-def test_killed_work_goes_on_to_the_same_bytes(tmp_path):
+def test_killed_work_resumes_to_the_same_bytes(tmp_path):
     script = (
         "import sys\nfrom worlds_toy import Squares\n"
         "from attention_atlas.synthetic.build import build_world\n"

@@ -96,7 +96,7 @@ def test_textures_repeat_for_a_seed_and_an_unknown_one_is_named():
         texture(Material(pattern="stripd"))
 
 
-def test_a_card_covers_the_pixels_that_perspective_says(renderer):
+def test_a_card_covers_the_pixels_of_its_perspective(renderer):
     # 90° over 100 pixels: at 2 m the picture is 4 m wide, so 25 pixels a metre.
     picture = renderer.draw(looking_ahead((7, card(1.0, 2.0, 0.5, 2.0, 0.2))))
     rows, columns = np.nonzero(picture.ids == 7)
@@ -106,7 +106,7 @@ def test_a_card_covers_the_pixels_that_perspective_says(renderer):
     assert set(np.unique(picture.ids)) == {-1, 7}
 
 
-def test_what_stands_before_hides_and_the_whole_area_is_kept(renderer):
+def test_nearer_things_occlude_and_the_full_area_is_kept(renderer):
     near, far = card(1.0, 1.0, 0.5, 1.0), card(2.0, 2.0, 0.0, 2.0)
     picture = renderer.draw(looking_ahead((0, far), (300, near)))
     # Far: 50 × 50 pixels in the middle. Near: columns 50..100, rows 25..75; so half of far is hidden.
@@ -142,7 +142,7 @@ def test_drawing_again_after_other_scenes_gives_the_same_bytes(renderer):
     assert np.array_equal(first.rgb, second.rgb) and np.array_equal(first.ids, second.ids)
 
 
-def test_a_machine_without_opengl_is_told_what_to_install(monkeypatch):
+def test_a_machine_without_opengl_gets_install_instructions(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("VTK_DEFAULT_OPENGL_WINDOW", raising=False)
     monkeypatch.setattr("attention_atlas.synthetic.render._loads", lambda library: False)

@@ -213,7 +213,7 @@ def test_plans_survive_the_file(tmp_path, rooms):
     (lambda row: row["objects"][0].update(colour="red"), "colour"),
     (lambda row: row.update(size=[1, 2]), "not the plan of a room"),
 ])  # fmt: skip
-def test_a_spoilt_plan_is_named(tmp_path, spoil, said):
+def test_a_broken_plan_is_named(tmp_path, spoil, said):
     row = json.loads(json.dumps(plan_row("a", hand_plan())))
     spoil(row)
     (tmp_path / "plans.jsonl").write_text(json.dumps(row))

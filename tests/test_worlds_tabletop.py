@@ -1,4 +1,4 @@
-"""Tables: what is drawn is what is said, nothing touches, relations are clear, the same bytes."""
+"""Tables: pictures match their annotations, nothing touches, relations are clear, the same bytes."""
 
 import dataclasses
 import hashlib

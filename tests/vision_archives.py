@@ -35,7 +35,7 @@ def write_vocabularies(folder: Path) -> dict[str, Any]:
 
 
 def detected(image: int, count: int) -> dict[str, np.ndarray]:
-    """What a detector may have said; confidences differ, so which regions are surest is plain."""
+    """Possible output of a detector; confidences differ, so the order of regions is unambiguous."""
     rng = np.random.default_rng(image)
     low = rng.uniform(0, 20, (count, 2))
     return {

@@ -23,7 +23,7 @@ TEXTS = ["describe the picture.", "a red block on the left", "a blue block on th
 
 
 def captioned(root: Path, count: int = 24) -> tuple[Corpus, list[dict[str, str]]]:
-    """A layer of two captions for each picture (the corpus), and the layer of questions to read besides."""
+    """A layer of two captions for each picture (the corpus), and an additional layer of questions."""
     from vqa_world import blocks
 
     corpus = blocks(root, count)

@@ -57,7 +57,7 @@ def room(eye: tuple[float, float, float] = (0.0, -1.5, 1.6), target=(0.0, 3.0, 0
 
 
 def seen(plan: Plan) -> list[SceneObject]:
-    """Every object as if nothing hid another: the box of its projected bounds, 60 % of it visible."""
+    """Every object as if none hid another: the box of its projected bounds, 60 % of it visible."""
     found = []
     for p in plan.objects:
         if p.label in ("floor", "ceiling", "wall"):

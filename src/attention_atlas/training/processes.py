@@ -152,7 +152,7 @@ def _raise_reason(pipes: Sequence[Any], others: Sequence[Any], patience: float =
                     raise found
         if process.exitcode:
             raise AtlasError(
-                f"training: a process ended with code {process.exitcode}; start again, it goes on from the "
+                f"training: a process ended with code {process.exitcode}; start again, it resumes from the "
                 "last checkpoint (workers=1 trains in one process)"
             ) from None
 

@@ -28,7 +28,7 @@ class Sample:
 
 
 def sample_of(corpus: Corpus, example: Example, prompt: str = CAPTION_PROMPT) -> Sample:
-    """A caption becomes the text behind `prompt`; a question (an example with answers) becomes the
+    """A caption becomes the text after `prompt`; a question (an example with answers) becomes the
     instruction, and its most frequent answer (the first in a tie) the text."""
     image = corpus.image_path(example.image_id)
     if not example.answers:

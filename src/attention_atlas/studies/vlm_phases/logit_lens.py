@@ -1,9 +1,9 @@
 """Logit lens on visual tokens (nostalgebraist 2021; Wei et al. 2025, section 2): which words do the hidden
-states at the image's positions stand for, layer by layer, and are they words of the caption?
+states at the image's positions encode, layer by layer, and are they words of the caption?
 
 A state is decoded to the token of the largest logit. What the paper leaves open is a switch here:
 
-joining     join (default): a token that begins a word, and the tokens that go on with it at the next
+joining     join (default): a token that begins a word, and the tokens that continue it at the next
             positions, make one word; a piece without a beginning is a fragment. whole: every token is a
             word of its own, pieces are fragments. prefix: as join, and a beginning of at least three letters
             also counts as the caption's word that begins with it.
