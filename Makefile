@@ -2,6 +2,7 @@
 # make smoke       the same files from a handful of examples, in .work/smoke (your results stay)
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make ui          compare runs in MLflow
+# make docs        the documentation site, in site/ (its packages go into .venv-docs)
 # make paper-rehearsal  the whole paper profile on tiny made-up corpora, in .work/paper-rehearsal
 # make paper-check what the papers' own set-up needs and what of it is here
 # make paper-setup docs/paper_setup.md: the papers' settings beside those of the paper profile
@@ -11,7 +12,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup reproduce smoke test lint ui paper-check paper-rehearsal paper-setup lock clean
+.PHONY: setup reproduce smoke test lint ui docs paper-check paper-rehearsal paper-setup lock clean
 
 setup: $(VENV)/installed
 
@@ -41,6 +42,16 @@ lint: setup
 
 ui: setup
 	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+
+# The site reads the source files and imports nothing, so it needs neither torch nor the other packages.
+DOCS := .venv-docs
+$(DOCS)/installed: requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	touch $@
+
+docs: $(DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 paper-check: setup
 	@$(PY) -m attention_atlas.workflow.paper_check
