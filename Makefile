@@ -3,6 +3,7 @@
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make test-quick  the unit tests alone
 # make ui          compare runs in MLflow
+# make docs        the documentation site, in site/ (its packages go into .venv-docs)
 # make paper-rehearsal  the whole paper profile on tiny made-up corpora, in .work/paper-rehearsal
 # make paper-check what the papers' own setup needs, and which of it is present
 # make paper-setup docs/paper_setup.md: the papers' settings next to those of the paper profile
@@ -45,6 +46,16 @@ lint: setup
 
 ui: setup
 	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+
+# The site reads the source files and imports nothing, so it needs neither torch nor the other packages.
+DOCS := .venv-docs
+$(DOCS)/installed: requirements-docs.lock
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.lock
+	touch $@
+
+docs: $(DOCS)/installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
 
 paper-check: setup
 	@$(PY) -m attention_atlas.workflow.paper_check

@@ -28,7 +28,7 @@ PATTERNS = {
 EXCEPT = {"docs/benchmarks.md", "docs/paper_setup.md"}
 PAGES = sorted(
     str(path.relative_to(ROOT))
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     if str(path.relative_to(ROOT)) not in EXCEPT
 )
 SETTINGS = sorted(

@@ -32,8 +32,9 @@ def vqa_accuracy(answer: str, people: Sequence[str]) -> float:
 def soft_score(count: int) -> float:
     """Target of an answer that `count` of ten people gave: 0, 0.3, 0.6, 0.9, then 1 (as ViLT).
 
-    >>> [soft_score(n) for n in range(6)]
-    [0.0, 0.3, 0.6, 0.9, 1.0, 1.0]
+    Examples:
+        >>> [soft_score(n) for n in range(6)]
+        [0.0, 0.3, 0.6, 0.9, 1.0, 1.0]
     """
     return min(round(0.3 * count, 1), 1.0)
 
