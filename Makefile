@@ -13,7 +13,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup reproduce smoke test test-quick lint ui paper-check paper-rehearsal paper-setup lock clean
+.PHONY: setup reproduce smoke test test-quick lint ui docs paper-check paper-rehearsal paper-setup lock clean
 
 setup: $(VENV)/installed
 
@@ -33,7 +33,7 @@ reproduce: setup
 smoke: setup
 	$(PY) -m attention_atlas.workflow.profiles smoke --in .work/smoke
 
-test: setup lint
+test: setup lint docs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
 
 test-quick: setup

@@ -208,5 +208,5 @@ def test_released_task_learns_nothing_and_is_judged(files, tmp_path):
         weights, history = train(task, model, TrainSettings(epochs=1, threads=1), tmp_path / "work")
     torch.testing.assert_close(weights, {k: v for k, v in task.state.items() if k in weights})
     assert len(history) == 1 and history[0]["loss"] > 0 and task.vocab.words == WORDS[:-1]
-    with pytest.raises(AtlasError, match="set layers, heads"):
+    with pytest.raises(AtlasError, match="correct layers, heads"):
         task.start(ReleasedObjectRelation(**task.model_sizes(), **(sizes | {"dim": 32})))

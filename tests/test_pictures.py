@@ -158,7 +158,7 @@ def test_a_scene_of_another_size_is_named(tmp_path: Path) -> None:
 
     turned(tmp_path / "a.png", 6)
     corpus = Corpus(tmp_path, {"a": Scene("a", "a.png", 7, 4, "test")}, [Example("e", "a", "A lamp.")])
-    with pytest.raises(AtlasError, match=r"'a': is 4x7, the scene says 7x4"):
+    with pytest.raises(AtlasError, match=r"'a': is 4x7, but the scene has 7x4"):
         open_image(corpus, "a")
 
 

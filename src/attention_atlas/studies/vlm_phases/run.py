@@ -61,7 +61,7 @@ class PhasesDump:
     def __post_init__(self) -> None:
         for name in self.samples:
             if name not in PARTS:
-                raise ConfigError(f"dump: samples: '{name}' is no analysis{did_you_mean(str(name), PARTS)}")
+                raise ConfigError(f"dump: samples: '{name}' is unknown{did_you_mean(str(name), PARTS)}")
         if self.batch_size < 1:
             raise ConfigError(f"dump: batch_size: must be at least 1, not {self.batch_size}")
 
