@@ -73,6 +73,11 @@ def test_a_study_imports_no_other_study() -> None:
                     assert other[1] == parts[1], f"{path} imports {file}"
 
 
+def test_no_source_file_is_longer_than_a_reader_keeps_in_mind() -> None:
+    long = {str(p): n for p in modules() if (n := len((ROOT / p).read_text().splitlines())) > 300}
+    assert not long, "split them, or give the reason here"
+
+
 EXTRAS = (
     *("hydra", "omegaconf", "dvc", "mlflow", "h5py", "pandas", "spacy", "transformers", "accelerate"),
     *("safetensors", "matplotlib", "scipy", "PIL", "tqdm", "yaml"),

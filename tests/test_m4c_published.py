@@ -17,7 +17,8 @@ from attention_atlas.models.m4c import M4C
 from attention_atlas.models.m4c_published import PublishedM4C, build_m4c
 from attention_atlas.regions.ocr_features import OcrFeatures
 from attention_atlas.studies.alignment.m4c import M4cEvaluator
-from attention_atlas.training.loop import parameter_groups, train
+from attention_atlas.training.loop import train
+from attention_atlas.training.optimizers import parameter_groups
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.text_vqa import TextVqaTask
 

@@ -16,7 +16,8 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import sha256
 from attention_atlas.models.run_folder import load_run, save_run
 from attention_atlas.regions.features_file import FeaturesFile
-from attention_atlas.training.loop import adam, train
+from attention_atlas.training.loop import train
+from attention_atlas.training.optimizers import adam
 from attention_atlas.training.run import build_task, run_config, train_captioner
 from attention_atlas.training.settings import Schedule, TrainSettings
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
+from attention_atlas.training.optimizers import average, optimizers_of
 from attention_atlas.training.processes import accelerator_on, average_gradients, same_start, summed_loss
 from attention_atlas.training.rates import LearningRates
 from attention_atlas.training.settings import TrainSettings
@@ -55,42 +56,6 @@ class Task(Protocol):
         ...
 
     def validate(self, model: nn.Module) -> Metrics: ...
-
-
-def optimizers_of(task: Any, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
-    """`task.optimizers(model, settings)` if it has one, else Adam over all parameters, named 'all'."""
-    if hasattr(task, "optimizers"):
-        return task.optimizers(model, settings)
-    return {"all": adam(parameter_groups(model, settings), settings)}
-
-
-def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
-    """The trainable parameters, grouped by the longest prefix of their name in `settings.lr_scales`.
-
-    Raises ConfigError for a prefix that no parameter has.
-    """
-    groups: dict[str, list[Tensor]] = {"": [], **{prefix: [] for prefix in settings.lr_scales}}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            groups[max((p for p in groups if name.startswith(p)), key=len)].append(parameter)
-    for prefix in settings.lr_scales:
-        if not groups[prefix]:
-            raise ConfigError(f"conf/train: lr_scales: no parameter's name begins with '{prefix}'")
-    scales = {"": 1.0, **settings.lr_scales}
-    return [{"params": ps, "lr": settings.lr * scales[prefix]} for prefix, ps in groups.items() if ps]
-
-
-def adam(parameters: Any, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Adam (AdamW if weight_decay > 0) with the settings' constants."""
-    kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
-    return kind(
-        parameters,
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        fused=True,  # one kernel: the optimiser is a twentieth of a small model's step
-    )
 
 
 def train(
@@ -144,7 +109,7 @@ class _Run:
         self.clipped = {id(p) for name, p in model.named_parameters() if name.startswith(prefix)}
         if not self.clipped:
             raise ConfigError(f"conf/train: clip_prefix: no parameter's name begins with '{prefix}'")
-        self.average = _average(self.bare, settings.average)
+        self.average = average(self.bare, settings.average)
         self.judged = self.bare if self.average is None else self.average.module  # validated and kept
         work.mkdir(parents=True, exist_ok=True)
         self.checkpoint_path, self.best_path = work / "checkpoint.pt", work / "best.safetensors"
@@ -323,17 +288,6 @@ class _Run:
         if self.on_metrics is not None and self.accelerator.is_main_process:
             self.on_metrics(self.batch, {k: v for k, v in row.items() if k != "step"})
         self.accelerator.wait_for_everyone()
-
-
-def _average(model: nn.Module, decay: float) -> torch.optim.swa_utils.AveragedModel | None:
-    """The moving average of the weights, starting from the initial ones; its buffers are the model's."""
-    if not decay:
-        return None
-    average = torch.optim.swa_utils.AveragedModel(
-        model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-    )
-    average.update_parameters(model)  # the first call copies; each update then moves the average
-    return average
 
 
 def _to(batch: Mapping[str, Any] | Any, device: Any) -> Any:

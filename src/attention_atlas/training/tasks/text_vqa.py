@@ -19,7 +19,7 @@ from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.measures.text.anls import anls
 from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
 from attention_atlas.training.captions import RegionCache, tokens
-from attention_atlas.training.loop import parameter_groups
+from attention_atlas.training.optimizers import parameter_groups
 from attention_atlas.training.published_inputs import PublishedInputs
 from attention_atlas.training.questions import spread
 from attention_atlas.training.scene_text import TextQuestions, answer_words
