@@ -143,14 +143,20 @@ def _p_value(null_BC: np.ndarray, seen_C: np.ndarray) -> np.ndarray:
 
 
 def holm(p: Any) -> np.ndarray:
-    """Holm (1979) step-down adjusted p values, same shape; controls the family-wise error rate."""
+    """Holm (1979) step-down adjusted p values, same shape; controls the family-wise error rate.
+
+    NaN stays NaN and does not count as a test.
+    """
     p = np.asarray(p, dtype=np.float64)
-    flat = p.ravel()
+    adjusted = np.full(p.shape, np.nan)
+    known = ~np.isnan(p)
+    flat = p[known]
     order = np.argsort(flat, kind="stable")
     scaled = flat[order] * (len(flat) - np.arange(len(flat)))
-    adjusted = np.empty_like(flat)
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
-    return adjusted.reshape(p.shape)
+    found = np.empty_like(flat)
+    found[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
+    adjusted[known] = found
+    return adjusted
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:

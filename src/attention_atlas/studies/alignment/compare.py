@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from attention_atlas.measures import bootstrap
 from attention_atlas.measures.bootstrap import (
+    holm,
     interval,
     paired_difference,
     ratio,
@@ -207,15 +207,6 @@ def _quantile(freedom: np.ndarray) -> np.ndarray:
     from scipy.special import stdtrit
 
     return stdtrit(np.maximum(freedom, 1), 1 - LEVEL / 2)
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """p values with Holm's step-down correction; NaN stays NaN and does not count as a test."""
-    p = np.asarray(p, dtype=float)
-    out = np.full(len(p), np.nan)
-    known = ~np.isnan(p)
-    out[known] = bootstrap.holm(p[known])
-    return out
 
 
 def group_estimates(
