@@ -153,7 +153,9 @@ def test_an_interrupt_starts_no_further_job(project: Path) -> None:
     }
     (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": jobs}))
     code = (
-        "import os, pathlib; from attention_atlas.workflow.parallel import repro_side_by_side;"
+        # Where a shell started the tests in the background, SIGINT is ignored.
+        "import os, pathlib, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from attention_atlas.workflow.parallel import repro_side_by_side;"
         "repro_side_by_side(pathlib.Path('.'), os.environ)"
     )
     run = subprocess.Popen([sys.executable, "-c", code], cwd=project, start_new_session=True)
