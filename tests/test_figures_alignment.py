@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from alignment_planted import NAMES, panel
 from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError
@@ -23,6 +25,7 @@ from attention_atlas.studies.alignment.panel import Panel
 from attention_atlas.studies.alignment.select import choose, write_shown
 from attention_atlas.studies.alignment.study import study_table
 from attention_atlas.training.tasks.compositional import TYPES
+from attention_atlas.workflow import resolvers  # noqa: F401
 
 TITLES = {name: f"the {name}" for name in NAMES}
 SCAN = {"model": "scan", "data": "toys", "metric": "accuracy"}
@@ -200,8 +203,10 @@ def test_alignments_that_show_other_examples_are_refused(made: Panel) -> None:
     ("figures", "panels_of"), [("alignment", "worlds"), ("alignment_published", "published")]
 )
 def test_the_study_s_figures_and_alignments_fit(figures: str, panels_of: str) -> None:
-    """conf/figure has every alignment of conf/alignments, in its order, with the title of conf/alignment."""
-    figure = OmegaConf.load(ROOT / "conf/figure" / f"{figures}.yaml")
+    """Figures have every alignment of conf/alignments, in its order, with the title of conf/alignment."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        figure = compose("stage/plot", overrides=["experiment=alignment", f"figure={figures}"]).figure
     paper = OmegaConf.load(ROOT / "conf/alignments/paper.yaml")
     order = [next(iter(entry.values())) for entry in paper["defaults"]]
     titles = {n: OmegaConf.load(ROOT / f"conf/alignment/{n}.yaml").title for n in order}

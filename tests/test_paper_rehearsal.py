@@ -62,6 +62,8 @@ def figures() -> dict[str, list[str]]:
     files = {study: study for study in ("grounding", "modality", "vilt_layers", "vlm_phases")}
     files["alignment"] = published["alignment_study"]["figure"]
     read = {s: yaml.safe_load((ROOT / f"conf/figure/{f}.yaml").read_text()) for s, f in files.items()}
+    for entries in read.values():
+        entries.pop("defaults", None)
     return {study: list(of_profile(entries, PROFILE)) for study, entries in read.items()}
 
 

@@ -19,8 +19,14 @@ def _per_profile(values: Any, *, _root_: Any) -> Any:
     return values[profile]
 
 
+def _titles(group: Any) -> dict[str, str]:
+    """`${titles:${alignments}}`: name -> title of each entry of a group, in its order."""
+    return {str(name): str(entry["title"]) for name, entry in group.items()}
+
+
 def register() -> None:
     OmegaConf.register_new_resolver("per_profile", _per_profile, replace=True)
+    OmegaConf.register_new_resolver("titles", _titles, replace=True)
 
 
 register()
