@@ -203,7 +203,7 @@ def test_every_figure_is_drawn_from_the_table(study, tmp_path):
             figure.canvas.draw()
     shown = vilt_heads.against(table, {"norm": ["norm", "all"]})
     assert "ρ" in shown.axes[0].get_title()
-    with pytest.raises(AtlasError, match="layers stage"):
+    with pytest.raises(AtlasError, match="run vilt_metrics again"):
         vilt_layers.rows_of(table, "mass", "nowhere")
     with pytest.raises(AtlasError, match="no such file"):
         words_by_layers(table, str(tmp_path / "shown.json"))

@@ -6,9 +6,8 @@ its data. So a change makes exactly those stages stale whose result it could cha
 conf/, and for the file of a model the stages that build or load it.
 
 The source files of a stage are what its script and the classes that its configuration names (`_target_`)
-import (workflow/sources.py). A stage that reads trained models
-also lists the files of these models. After editing dvc.yaml, run `dvc repro --force manifests`: DVC allows no
-stage to depend on dvc.yaml.
+import (workflow/sources.py). A stage that reads trained models also lists the files of these models. After
+editing dvc.yaml, run `dvc repro --force manifests`: DVC allows no stage to depend on dvc.yaml.
 """
 
 from __future__ import annotations

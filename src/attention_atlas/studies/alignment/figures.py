@@ -25,7 +25,7 @@ def rows_of(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     found = select(table, **where)
     if found.empty:
         asked = ", ".join(f"{k}={v}" for k, v in where.items())
-        raise AtlasError(f"no rows for {asked}; correct the figure's YAML or run the cells it needs")
+        raise AtlasError(f"no rows for {asked}; correct the figure's YAML or run the trainings it needs")
     return found
 
 

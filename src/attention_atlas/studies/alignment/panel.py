@@ -51,7 +51,7 @@ class Panel:
                 if name not in result.scores:
                     raise AtlasError(
                         f"cells of {self.model} on {self.data}: {alignment}: no score '{name}', which others "
-                        "have; run the cells again"
+                        "have; run the trainings again"
                     )
         return np.array([[r.scores[name] for r in found[: self.seeds]] for found in self.cells.values()])
 
@@ -84,7 +84,7 @@ class Panel:
                 if sorted(table) != ids:
                     raise AtlasError(
                         f"cells of {self.model} on {self.data}: {alignment}: {metric}: examples differ from "
-                        f"those of the first alignment ({len(table)} and {len(ids)}); run the cells again"
+                        f"those of the first alignment ({len(table)} and {len(ids)}); run the trainings again"
                     )
         return ids, np.array([[[t[i] for i in ids] for t in row] for row in tables])
 

@@ -118,12 +118,12 @@ class CellResult:
         try:
             arrays = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise AtlasError(f"{path}: cannot be read ({error}); run the cells again") from None
+            raise AtlasError(f"{path}: cannot be read ({error}); run the trainings again") from None
         shown = []
         for i, row in enumerate(rows):
             _keys(row, SHOWN_KEYS, False, f"{folder / 'shown.json'}: entry {i}")
             if f"{i:03d}.attn" not in arrays:
-                raise AtlasError(f"{path}: {i:03d}.attn: is missing; run the cells again")
+                raise AtlasError(f"{path}: {i:03d}.attn: is missing; run the trainings again")
             grid = tuple(row["grid"]) if row["grid"] else None
             shown.append(
                 Shown(

@@ -25,7 +25,7 @@ def accuracies(questions: Sequence[Example], given: Mapping[str, str], who: str)
     """(N,) official accuracy in per cent."""
     absent = [e.id for e in questions if e.id not in given]
     if absent:
-        raise AtlasError(f"answers of '{who}': none for question '{absent[0]}'; run the answer stage again")
+        raise AtlasError(f"answers of '{who}': none for question '{absent[0]}'; run vilt_generate again")
     return np.array([100 * vqa_accuracy(given[e.id], e.answers) for e in questions])
 
 

@@ -30,7 +30,7 @@ def rows_of(table: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
     """The rows of one measure. Raises AtlasError if there are none."""
     rows = select(table, kind=KIND, metric=metric, condition=condition)
     if rows.empty:
-        raise AtlasError(f"no row of '{metric}', '{condition}'; run the layers stage again")
+        raise AtlasError(f"no row of '{metric}', '{condition}'; run vilt_metrics again")
     return rows
 
 
@@ -75,9 +75,7 @@ def curves(
             if chance == "lines" and np.isfinite(level):
                 ax.axhline(factor * level, color=colour, linestyle=(0, (4, 3)), linewidth=0.8)
         if not levels:
-            raise AtlasError(
-                f"panel '{title}': none of its lines is in the table; run the layers stage again"
-            )
+            raise AtlasError(f"panel '{title}': none of its lines is in the table; run vilt_metrics again")
         if chance == "band" and np.isfinite(levels).any():
             _chance_band(ax, np.nanmin(levels), np.nanmax(levels))
         ax.set_title(title)
@@ -132,9 +130,7 @@ def differences(
             )
             found.append((f"{name} − {against}", factor * head_matrix(rows), head_matrix(p)))
     if not found:
-        raise AtlasError(
-            f"no difference of '{metric}', '{condition}' in the table; run the layers stage again"
-        )
+        raise AtlasError(f"no difference of '{metric}', '{condition}' in the table; run vilt_metrics again")
     columns = min(5, len(found))
     lines = -(-len(found) // columns)
     figure = new_figure(PAGE, 1.75 * lines + 0.4)

@@ -27,12 +27,12 @@ def accuracy(
     rows = select(table, kind="answer", metric=metric)
     shown = [g for g in groups if (rows["condition"] == g).any()]
     if not shown:
-        raise AtlasError(f"no '{metric}' of these groups in the table; run the layers stage again")
+        raise AtlasError(f"no '{metric}' of these groups in the table; run vilt_metrics again")
     figure = new_figure(PAGE, 2.5)
     ax = figure.subplots()
     models = {name: title for name, title in models.items() if (rows["model"] == name).any()}
     if not models:
-        raise AtlasError(f"no '{metric}' of these models in the table; run the answer stage for them")
+        raise AtlasError(f"no '{metric}' of these models in the table; run vilt_generate for them")
     width = 0.8 / len(models)
     for i, (name, title) in enumerate(models.items()):
         found = select(rows, model=name).set_index("condition").reindex(shown)
@@ -127,7 +127,7 @@ def _pruned(table: pd.DataFrame, order: str, group: str) -> tuple[np.ndarray, ..
     kept = [p[0] == order and (p[2] if len(p) > 2 else "") == group for p in parts]
     rows = rows[kept].assign(heads=[int(p[1]) for p, k in zip(parts, kept) if k]).sort_values("heads")
     if rows.empty and not group:
-        raise AtlasError("no 'pruned' accuracy in the table; run the mask_heads and layers stages again")
+        raise AtlasError("no 'pruned' accuracy in the table; run vilt_heads and vilt_metrics again")
     return tuple(rows[c].to_numpy(dtype=float) for c in ("heads", "value", "ci_low", "ci_high"))
 
 

@@ -74,4 +74,4 @@ def read_heads(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path) as file:
             return {name: file[name] for name in NAMES}
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise AtlasError(f"{path}: not what the mask_heads stage writes ({error}); run it again") from None
+        raise AtlasError(f"{path}: not what vilt_heads writes ({error}); run it again") from None
