@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,13 @@ SOURCES = Sources(ROOT)
 
 
 def imported(path: Path) -> set[str]:
-    """Packages and base modules of attention_atlas that a file imports, at its top or in a function."""
-    files = [SOURCES.files(name)[-1] for name in SOURCES.imports(path).names if SOURCES.files(name)]
+    """Packages and base modules of attention_atlas that a file imports: at its top, in a function, or for the
+    type checker."""
+    nodes = [n for n in ast.walk(SOURCES.imports(path).tree) if isinstance(n, ast.ImportFrom)]
+    names = SOURCES.imports(path).names + [
+        f"{n.module}.{a.name}" for n in nodes if not n.level for a in n.names
+    ]
+    files = [SOURCES.files(name)[-1] for name in names if SOURCES.files(name)]
     return {room(file) for file in files if file != SRC / "__init__.py"}
 
 

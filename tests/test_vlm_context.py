@@ -10,9 +10,9 @@ import torch
 import vlm_tiny as tiny
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.models.vlm.samples import samples_of
 from attention_atlas.studies.vlm_phases.contextualisation import across, between, unit_sums, within
 from attention_atlas.studies.vlm_phases.measure import GROUPS, measure
-from attention_atlas.training.vlm_samples import samples_of
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -17,8 +17,8 @@ from vlm_world import TEXTS, tiny, tiny_tokenizer
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.hub import HubVlm, checked_config, load_hub, resolved_precision
 from attention_atlas.models.vlm.load import load_vlm
+from attention_atlas.models.vlm.samples import Sample
 from attention_atlas.training.run import build_task, train_task
-from attention_atlas.training.vlm_samples import Sample
 
 TEMPLATES = {"llava": "USER: <image>\n{prompt} ASSISTANT:", "instructblip": "{prompt}"}
 

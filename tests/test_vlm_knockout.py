@@ -10,6 +10,7 @@ import torch
 import vlm_tiny as tiny
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.vlm.samples import samples_of
 from attention_atlas.studies.vlm_phases.knockout import (
     Block,
     allowed,
@@ -19,7 +20,6 @@ from attention_atlas.studies.vlm_phases.knockout import (
     text_log_prob,
     windows,
 )
-from attention_atlas.training.vlm_samples import samples_of
 
 LAST = tiny.LAYERS - 1
 

@@ -10,6 +10,7 @@ import torch
 import vlm_tiny as tiny
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.vlm.samples import samples_of
 from attention_atlas.studies.vlm_phases.logit_lens import (
     FRAGMENT,
     caption_words,
@@ -22,7 +23,6 @@ from attention_atlas.studies.vlm_phases.logit_lens import (
     words_of,
 )
 from attention_atlas.studies.vlm_phases.measure import measure
-from attention_atlas.training.vlm_samples import samples_of
 
 
 def test_decode_in_blocks_is_argmax_of_the_whole() -> None:

@@ -17,9 +17,9 @@ from attention_atlas.models.vlm.inputs import IGNORED, VlmInputs
 from attention_atlas.models.vlm.instructblip import InstructBlip, take_clip
 from attention_atlas.models.vlm.loaded import LoadedVlm
 from attention_atlas.models.vlm.packed import pack, seen
+from attention_atlas.models.vlm.samples import Sample
 from attention_atlas.models.vlm.text_model import LlamaText, llama_config
 from attention_atlas.models.vlm.tokenizer import IMAGE, load_tokenizer, save_tokenizer, train_tokenizer
-from attention_atlas.training.vlm_samples import Sample
 
 KINDS = ("llava", "instructblip")
 

@@ -11,6 +11,7 @@ import vlm_tiny as tiny
 
 from attention_atlas.capture.checks import validate
 from attention_atlas.errors import AtlasError
+from attention_atlas.models.vlm.samples import samples_of
 from attention_atlas.studies.vlm_phases.measure import measure
 from attention_atlas.studies.vlm_phases.norm_attention import (
     attention_names,
@@ -19,7 +20,6 @@ from attention_atlas.studies.vlm_phases.norm_attention import (
     mass_by_group,
     sinks,
 )
-from attention_atlas.training.vlm_samples import samples_of
 
 
 @pytest.mark.parametrize("name", tiny.MAKERS)

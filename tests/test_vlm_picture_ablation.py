@@ -10,6 +10,7 @@ from vlm_world import captioned, tiny, tiny_inputs, tiny_tokenizer
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.table import make_table
 from attention_atlas.models.vlm.loaded import LoadedVlm
+from attention_atlas.models.vlm.samples import samples_of
 from attention_atlas.studies.vlm_phases.picture_ablation import (
     BLIND,
     GREY,
@@ -22,7 +23,6 @@ from attention_atlas.studies.vlm_phases.picture_ablation import (
     log_probs,
     other_pictures,
 )
-from attention_atlas.training.vlm_samples import samples_of
 
 ABOUT = {"experiment": "e", "model": "m", "data": "d"}
 

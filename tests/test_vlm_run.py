@@ -13,9 +13,9 @@ import vlm_tiny as tiny
 
 from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.vlm.samples import samples_of
 from attention_atlas.recording import StatisticsStore
 from attention_atlas.studies.vlm_phases.run import PhasesDump, draw, dump_phases
-from attention_atlas.training.vlm_samples import samples_of
 
 SETTINGS = PhasesDump(
     {"context": 6, "lens": 4, "norm": 3, "knockout": 2, "pairs": None},

@@ -11,12 +11,12 @@ from vlm_world import captioned
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.load import load_vlm
+from attention_atlas.models.vlm.samples import CAPTION_PROMPT, sample_of, samples_of
 from attention_atlas.training.run import build_task, train_task
 from attention_atlas.training.tasks.contrastive import ContrastiveTask
 from attention_atlas.training.tasks.vlm_text import VlmTextTask, by_length, next_token_batch
 from attention_atlas.training.tasks.vlm_tuning import VlmTuningTask
 from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
-from attention_atlas.training.vlm_samples import CAPTION_PROMPT, sample_of, samples_of
 
 MODELS = "attention_atlas.models.vlm."
 TASKS = "attention_atlas.training.tasks."

@@ -142,7 +142,7 @@ def test_chance_is_that_of_all_orders() -> None:
 
 
 def test_a_model_scores_captions_given_pictures(tmp_path: Path) -> None:
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
     loaded, corpus = tiny.llava(), tiny.corpus(tmp_path)
     found = quadruples(corpus.examples)

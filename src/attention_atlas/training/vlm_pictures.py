@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.training.vlm_samples import Sample, sample_of
+from attention_atlas.models.vlm.samples import Sample, sample_of
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Scene

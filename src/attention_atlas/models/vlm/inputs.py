@@ -12,7 +12,7 @@ from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 
 if TYPE_CHECKING:
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
 IGNORED = -100  # label of a position that does not count
 SLOT = "{prompt}"

@@ -17,7 +17,7 @@ from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
     from attention_atlas.models.vlm.inputs import VlmInputs
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
 
 class LoadedVlm:

@@ -44,6 +44,7 @@ class PictureAblation(ScoreTable):
 
         from attention_atlas.measures.table import make_table
         from attention_atlas.models.vlm.load import load_vlm
+        from attention_atlas.models.vlm.samples import samples_of
         from attention_atlas.studies.vlm_phases.picture_ablation import (
             BLIND,
             OTHER,
@@ -56,7 +57,6 @@ class PictureAblation(ScoreTable):
         )
         from attention_atlas.studies.vlm_phases.run import draw
         from attention_atlas.threads import cpu_threads
-        from attention_atlas.training.vlm_samples import samples_of
         from attention_atlas.workflow.paths import model_path
 
         corpus = instantiate(cfg.data.reader)

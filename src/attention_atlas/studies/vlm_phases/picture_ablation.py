@@ -14,7 +14,7 @@ from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
     from attention_atlas.models.vlm.loaded import LoadedVlm
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
 OWN, OTHER, GREY, BLIND = "own picture", "another picture", "grey picture", "tuned without pictures"
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.models.vlm.loaded import LoadedVlm
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
     from attention_atlas.workflow.stage import Stage
 
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
@@ -121,7 +121,7 @@ def dump_phases(
 ) -> dict[str, float]:
     """Write `out`/statistics.h5 and `out`/dump.json; resumes from `work` after a kill. Returns counts. Raises
     AtlasError if the split is empty."""
-    from attention_atlas.training.vlm_samples import samples_of
+    from attention_atlas.models.vlm.samples import samples_of
 
     examples = corpus.split(settings.split)
     drawn = samples_of(corpus, draw(examples, seed), settings.prompt)

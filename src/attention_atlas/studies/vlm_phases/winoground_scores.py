@@ -61,7 +61,7 @@ def score_quadruples(
     loaded: LoadedVlm, corpus: Corpus, found: Sequence[Quadruple], prompt: str, batch: int = 8
 ) -> np.ndarray:
     """s (N,2,2): caption, picture; Σ log p of the caption, in nats."""
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
     calls: list[Sample] = []
     for quadruple in found:

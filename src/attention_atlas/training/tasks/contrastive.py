@@ -17,7 +17,7 @@ from attention_atlas.files import write_json
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
 SCHEMA = "atlas.clip/1"
 
@@ -184,7 +184,7 @@ class ContrastiveTask:
 
 def _captions(found: Sequence[Sample], split: str) -> dict[Path, list[Sample]]:
     """Descriptive texts by picture, without questions."""
-    from attention_atlas.training.vlm_samples import CAPTION_PROMPT
+    from attention_atlas.models.vlm.samples import CAPTION_PROMPT
 
     by_image: dict[Path, list[Sample]] = {}
     for sample in found:

@@ -16,7 +16,7 @@ from attention_atlas.models.vlm.inputs import IGNORED, SLOT
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
 
 @dataclass

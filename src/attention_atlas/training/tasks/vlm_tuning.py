@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.packed import pack
-from attention_atlas.training.vlm_samples import CAPTION_PROMPT
+from attention_atlas.models.vlm.samples import CAPTION_PROMPT
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
-    from attention_atlas.training.vlm_samples import Sample
+    from attention_atlas.models.vlm.samples import Sample
 
 # Number of pictures whose mean initialises the queries.
 STARTING = 256
@@ -240,7 +240,7 @@ class VlmTuningTask:
         from attention_atlas.measures.text.cider import cider
         from attention_atlas.measures.text.tokenize import plain
         from attention_atlas.models.vlm.loaded import LoadedVlm
-        from attention_atlas.training.vlm_samples import Sample
+        from attention_atlas.models.vlm.samples import Sample
 
         loaded = LoadedVlm("validation", model.model, self.model_inputs)
         paths = list(self.references)
