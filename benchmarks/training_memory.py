@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 MORE = (
-    "experiment=vlm_phases data=rooms_captions model=llama_text train=vlm_text",
-    "experiment=vlm_phases data=rooms_captions model=llava_mini train=vlm_tuning",
+    "study=vlm_phases data=rooms_captions model=llama_text train=vlm_text",
+    "study=vlm_phases data=rooms_captions model=llava_mini train=vlm_tuning",
 )
 WAYS = ("given back", "kept")
 

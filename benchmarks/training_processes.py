@@ -1,7 +1,7 @@
 """Seconds per update of the mini models: threads of one process against processes of one thread.
 
     python benchmarks/training_processes.py               # after worlds and features are built
-    python benchmarks/training_processes.py "experiment=vilt_layers data=rooms_questions model=vilt train=vqa"
+    python benchmarks/training_processes.py "study=vilt_layers data=rooms_questions model=vilt train=vqa"
 
 All ways train on the same pictures per update; prints the ratios to one process with all threads.
 """
@@ -20,11 +20,11 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in the stages
 
 MODELS = (
-    "experiment=grounding data=rooms model=object_relation train=captioning",
-    "experiment=grounding data=rooms model=lstm train=captioning",
-    "experiment=modality data=rooms_captions model=captioner_start train=captions",
-    "experiment=vilt_layers data=rooms_questions model=vilt train=vqa",
-    "experiment=vlm_phases data=rooms_captions model=clip_tower train=contrastive",
+    "study=grounding data=rooms model=object_relation train=captioning",
+    "study=grounding data=rooms model=lstm train=captioning",
+    "study=modality data=rooms_captions model=captioner_start train=captions",
+    "study=vilt_layers data=rooms_questions model=vilt train=vqa",
+    "study=vlm_phases data=rooms_captions model=clip_tower train=contrastive",
 )
 WARM, TIMED = 5, 25  # updates
 

@@ -138,7 +138,7 @@ def configuration(root: Path, seeds: int = 1, **changes: Any) -> DictConfig:
         "seed": 0,
         "alignment": None,
         "alignments": files,
-        "experiment": {
+        "study": {
             "name": "alignment",
             "alignments": None,
             "seeds": {"default": seeds},

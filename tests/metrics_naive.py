@@ -88,7 +88,7 @@ def random_study(seed=0, examples=4, layers=2, heads=3, regions=5, pad=1, **sett
         links[id_] = [Link(0, 3, (0, 1)), Link(5, 7, (2,))] + ([Link(7, 10, (3,))] if n > 7 else [])
         images[id_] = f"img{i // 2}" if i < 2 else f"img{i}"
     areas = lambda image: np.arange(1, regions - pad + 1) * 10.0  # noqa: E731
-    settings = {"areas": areas, "resamples": 50, "experiment": "t", "model": "m", "data": "d"} | settings
+    settings = {"areas": areas, "resamples": 50, "name": "t", "model": "m", "data": "d"} | settings
     return Study(MemoryStore(KINDS, attn, axis), parses, links=links, image_ids=images, **settings)
 
 

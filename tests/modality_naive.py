@@ -44,7 +44,7 @@ def study_of(attn, parses=None, **settings):
     parses = parses or {i: sentence(i) for i in attn}
     axis = {i: axes([t.text for t in parses[i].tokens], 1) for i in attn}
     store = MemoryStore(KIND, {i: {"decoder_self": a.astype(np.float32)} for i, a in attn.items()}, axis)
-    return Study(store, parses, resamples=200, experiment="t", model="m", **settings)
+    return Study(store, parses, resamples=200, name="t", model="m", **settings)
 
 
 def random_attention(seed=0, layers=2, heads=3, words=8):

@@ -94,7 +94,7 @@ def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> N
 
 
 def test_effort_and_threads() -> None:
-    cfg = configuration(ROOT, experiment={"effort": 2.0})
+    cfg = configuration(ROOT, study={"effort": 2.0})
     made = cell_config(cfg, Cell("general_kq", 5), "cpu")
     assert (made.train.loop.epochs, made.train.loop.threads, made.seed) == (6, 1, 5)
     assert made.model.alignment.name == "general_kq"
@@ -103,11 +103,11 @@ def test_effort_and_threads() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"experiment": {"alignments": ["dott"]}}, "'dott' is not in conf/alignments; did you mean 'dot'"),
+        ({"study": {"alignments": ["dott"]}}, "'dott' is not in conf/alignments; did you mean 'dot'"),
         ({"model": {"evaluator": None}}, "conf/model/tiny.yaml: evaluator: missing"),
-        ({"experiment": {"seeds": {"default": 0}}}, "no seeds or alignments for model tiny"),
+        ({"study": {"seeds": {"default": 0}}}, "no seeds or alignments for model tiny"),
     ],
 )
-def test_wrong_experiments(changes: dict[str, Any], said: str) -> None:
+def test_wrong_studies(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         plan(configuration(ROOT, **changes))

@@ -19,9 +19,7 @@ from attention_atlas.workflow.sweeps import is_done, mark_done, passed_over, ski
 def composed(*overrides: str, stage: str = "train") -> Any:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose(
-            f"stage/{stage}", overrides=["experiment=alignment", *overrides], return_hydra_config=True
-        )
+        return compose(f"stage/{stage}", overrides=["study=alignment", *overrides], return_hydra_config=True)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +73,7 @@ def test_senseless_jobs_are_skipped_with_one_line(capsys: pytest.CaptureFixture[
 def test_other_studies_are_not_touched() -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        assert skip_reason(compose("stage/train", overrides=["experiment=grounding"])) == ""
+        assert skip_reason(compose("stage/train", overrides=["study=grounding"])) == ""
 
 
 def test_a_done_job_is_known_by_its_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,24 +38,24 @@ def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
     grounding, vilt, vlm = (found[study] for study in ("grounding", "vilt_layers", "vlm_phases"))
     for model, made in grounding["captioners"].items():
         if model != base_of(model):
-            yield model, base_of(model), ["train", "experiment=grounding", f"data={made['data']}"]
+            yield model, base_of(model), ["train", "study=grounding", f"data={made['data']}"]
     for cell in found["alignment_study"]["cells"].values():
         if cell["model"] != base_of(cell["model"]):
             given = [f"data={cell['data']}", f"train={cell['train']}"]
             yield (
                 cell["model"],
                 base_of(cell["model"]),
-                ["train", "experiment=alignment", "trainer=every_alignment", *given],
+                ["train", "study=alignment", "trainer=every_alignment", *given],
             )
     yield (
         vilt["blind"],
         vilt["model"],
-        ["train", "experiment=vilt_layers", f"data={vilt['data']}", "train=vqa"],
+        ["train", "study=vilt_layers", f"data={vilt['data']}", "train=vqa"],
     )
     for model in vlm["tuned"]:
         if model != base_of(model):
             given = [f"data={vlm['trained_on']}", f"train={vlm['train']}"]
-            yield model, base_of(model), ["train", "experiment=vlm_phases", *given]
+            yield model, base_of(model), ["train", "study=vlm_phases", *given]
 
 
 def trained(model: str, profile: str, given: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -108,11 +108,11 @@ def test_other_baselines_see_as_many_examples_in_as_many_updates(profile: str) -
     """A captioner of another architecture keeps its sizes and rates; a control differs in its pictures."""
     found = params(profile)
     lstm, captured = list(found["grounding"]["captioners"])[1], found["grounding"]["captured"]
-    given = ["train", "experiment=grounding", f"data={found['grounding']['data']}"]
+    given = ["train", "study=grounding", f"data={found['grounding']['data']}"]
     (_, one), (_, other) = (trained(m, profile, given) for m in (lstm, captured))
     assert one["task"] == other["task"]
     assert [one["loop"].get(name) for name in UPDATES] == [other["loop"].get(name) for name in UPDATES]
-    given = ["train", "experiment=modality", f"data={found['modality']['data']}", "train=captions"]
+    given = ["train", "study=modality", f"data={found['modality']['data']}", "train=captions"]
     (start, one), (unpaired, other) = (
         trained(m, profile, given) for m in ("captioner_start", "captioner_unpaired")
     )

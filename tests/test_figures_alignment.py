@@ -206,12 +206,12 @@ def test_the_study_s_figures_and_alignments_fit(figures: str, panels_of: str) ->
     """Figures have every alignment of conf/alignments, in its order, with the title of conf/alignment."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        figure = compose("stage/plot", overrides=["experiment=alignment", f"figure={figures}"]).figure
+        figure = compose("stage/plot", overrides=["study=alignment", f"figure={figures}"]).figure
     paper = OmegaConf.load(ROOT / "conf/alignments/paper.yaml")
     order = [next(iter(entry.values())) for entry in paper["defaults"]]
     titles = {n: OmegaConf.load(ROOT / f"conf/alignment/{n}.yaml").title for n in order}
     assert list(figure.table2.titles.items()) == list(titles.items())
-    wanted = OmegaConf.load(ROOT / "conf/experiment/alignment.yaml").panels_of[panels_of]
+    wanted = OmegaConf.load(ROOT / "conf/study/alignment.yaml").panels_of[panels_of]
     panels = {(p.model, p.data) for p in wanted.values()}
     for entry in figure.values():
         for column in entry.get("columns", []):

@@ -42,6 +42,6 @@ def test_stars_are_corrected_over_the_figure() -> None:
 def test_runs_of_the_same_weights_are_named_right() -> None:
     """conf/figure/modality.yaml: the runs that use the captioner's own weights, and no others."""
     figure = OmegaConf.load(ROOT / "conf/figure/modality.yaml").runs
-    known = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/experiment/modality.yaml").runs)
-    own = "${experiment.runs.captioner.model}"
+    known = OmegaConf.to_container(OmegaConf.load(ROOT / "conf/study/modality.yaml").runs)
+    own = "${study.runs.captioner.model}"
     assert set(figure.same_weights) == {name for name, run in known.items() if run["model"] == own}

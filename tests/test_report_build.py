@@ -208,7 +208,7 @@ def test_profiles_choose_notes_and_about_lists_counts(page, results, spec):
 def test_another_study_is_one_more_yaml(results):
     """No line of code knows a study: any title, table and figure come from its YAML; text is escaped."""
     other = {
-        "experiment": "grounding",
+        "study": "grounding",
         "title": "Other <study>",
         "headlines": [{"name": "one", "table": "captions", "where": {"model": "blind", "metric": "BLEU-2"}}],
         "summaries": [{"title": "S", "table": "metrics", "where": {"metric": "relations"}}],
@@ -237,7 +237,7 @@ def test_picks(results):
     ("change", "message"),
     [
         ({"titel": "x"}, "titel: unknown key; did you mean 'title'"),
-        ({"experiment": "nothing"}, "nothing: no such folder"),
+        ({"study": "nothing"}, "nothing: no such folder"),
         ({"figures": [{"file": "fig9"}]}, r"fig9\.png: no such figure"),
         ({"headlines": [{"name": "x", "table": "metrcs"}]}, "table 'metrcs'"),
         (
@@ -256,7 +256,7 @@ def test_picks(results):
 )
 def test_faults_are_named_in_one_line(results, change, message):
     with pytest.raises(AtlasError, match=message) as error:
-        build_report({"g": {"experiment": "grounding"} | change}, results, results / "bad.html")
+        build_report({"g": {"study": "grounding"} | change}, results, results / "bad.html")
     assert "\n" not in str(error.value) and not (results / "bad.html").exists()
 
 
@@ -266,7 +266,7 @@ def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
         "rows": [{"models": ["blind"], "paper": ["1", "2"]}],
     }  # fmt: skip
     with pytest.raises(ConfigError, match="paper: 2 numbers for 1 columns"):
-        build_report({"g": {"experiment": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
+        build_report({"g": {"study": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
     with pytest.raises(ConfigError, match="no study"):
         build_report({}, results, tmp_path / "r.html")
     (tmp_path / "grounding").mkdir()
@@ -281,8 +281,8 @@ def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
     columns = [{"label": "B", "where": {"metric": "BLEU-1"}}, {"label": "N", "where": {"metric": "BLEU-9"}}]
     table = {"title": "T", "table": "captions", "columns": columns, "rows": [{"models": ["blind"]}]}
     with pytest.raises(AtlasError, match="T, blind, N: 0 rows match"):
-        build_report({"g": {"experiment": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
-    sparse = {"experiment": "grounding", "tables": [table | {"sparse": True}]}
+        build_report({"g": {"study": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
+    sparse = {"study": "grounding", "tables": [table | {"sparse": True}]}
     build_report({"g": sparse}, results, tmp_path / "r.html")
     row = Text((tmp_path / "r.html").read_text()).row("blind")
     assert row[1].strip() == "10.25" and "10.25" not in row[2]
@@ -290,9 +290,7 @@ def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
     for where in ({"metric": "BLEU-9"}, {"kind": "nothing", "metric": "BLEU-1", "condition": "x"}):
         nothing = table | {"sparse": True, "columns": [{"label": "N", "where": where}]}
         with pytest.raises(AtlasError, match="no row of table 'captions' matches"):
-            build_report(
-                {"g": {"experiment": "grounding", "tables": [nothing]}}, results, tmp_path / "r.html"
-            )
+            build_report({"g": {"study": "grounding", "tables": [nothing]}}, results, tmp_path / "r.html")
 
 
 def test_the_condition_of_a_column_takes_in_that_of_the_row(tmp_path):
@@ -315,5 +313,5 @@ def test_the_condition_of_a_column_takes_in_that_of_the_row(tmp_path):
         "columns": [{"label": "count", "where": asked}],
         "rows": [{"label": "dot", "models": ["mac"], "where": {"condition": "dot"}}],
     }  # fmt: skip
-    build_report({"a": {"experiment": "alignment", "tables": [table]}}, tmp_path, tmp_path / "r.html")
+    build_report({"a": {"study": "alignment", "tables": [table]}}, tmp_path, tmp_path / "r.html")
     assert "62.0" in Text((tmp_path / "r.html").read_text()).row("dot")[1]

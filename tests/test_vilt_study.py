@@ -80,7 +80,7 @@ def study(tmp_path_factory):
         [("mass", "text → image"), ("norm", "all")],
         permutations=200,
         resamples=200,
-        names={"experiment": "vilt_layers", "data": "blocks"},
+        names={"study": "vilt_layers", "data": "blocks"},
     )
     frame = made(
         folder / "s.h5", {"vilt": given, "vqa_blind": blind}, heads, corpus, model="vilt", split="test"

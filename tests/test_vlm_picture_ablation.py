@@ -24,7 +24,7 @@ from attention_atlas.studies.vlm_phases.picture_ablation import (
     other_pictures,
 )
 
-ABOUT = {"experiment": "e", "model": "m", "data": "d"}
+ABOUT = {"study": "e", "model": "m", "data": "d"}
 
 
 def test_gains_by_hand():

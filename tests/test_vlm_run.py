@@ -172,13 +172,11 @@ def test_the_study_s_settings_and_a_model_of_another_task(tmp_path: Path) -> Non
     GlobalHydra.instance().clear()
     words = ["model=llava_mini", "data=rooms_captions", "profile=smoke"]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("stage/dump", overrides=["experiment=vlm_phases", *words])
+        cfg = compose("stage/dump", overrides=["study=vlm_phases", *words])
         other = compose("stage/dump", overrides=words)
     settings = instantiate(cfg.dump)
     assert isinstance(settings, PhasesDump)
     assert settings.split == "val+test" and settings.samples["norm"] == 8
     assert len(config_hash(cfg)) == 16  # every value resolves
-    with pytest.raises(
-        ConfigError, match=r"model=llava_mini: is a model of task 'vlm', .* choose the experiment"
-    ):
+    with pytest.raises(ConfigError, match=r"model=llava_mini: is a model of task 'vlm', .* choose the study"):
         instantiate(other.dump)(other, None)

@@ -34,8 +34,8 @@ class ModelDump:
 
         if cfg.model.task not in self.tasks:
             raise ConfigError(
-                f"model={cfg.model.name}: is a model of task '{cfg.model.task}', and experiment="
-                f"{cfg.experiment.name} dumps {', '.join(self.tasks)}; choose the experiment of that task"
+                f"model={cfg.model.name}: is a model of task '{cfg.model.task}', and study="
+                f"{cfg.study.name} dumps {', '.join(self.tasks)}; choose the study of that task"
             )
         # Which back end a kind got, and why.
         logging.basicConfig(format="%(message)s")
@@ -85,7 +85,7 @@ class RunsDump:
                 features,
                 out=job.out(attention_path(cfg)),
                 work=job.work([generated, features_file, *models.values()]),
-                split=cfg.experiment.split,
+                split=cfg.study.split,
                 config_hash=config_hash(cfg),
                 seed=cfg.seed,
                 device=job.device,

@@ -36,7 +36,7 @@ def dump_runs(
     device: str = "cpu",
     backend: str = "materialised",
 ) -> dict[str, float]:
-    """Write `out`/<run>/attention.h5 for every run of conf/experiment: {model, image, convention, kinds}.
+    """Write `out`/<run>/attention.h5 for every run of conf/study: {model, image, convention, kinds}.
 
     folder_of: run folder of a model by name. Runs on their own picture keep cross-attention too (`kinds`:
     globs "kind.layer" to keep instead). Returns the number of examples by run.
@@ -47,7 +47,7 @@ def dump_runs(
         if unknown or "model" not in run:
             what = f"unknown '{unknown[0]}'" if unknown else "no model"
             raise ConfigError(
-                f"conf/experiment: runs.{name}: {what}; known: model, title, image, convention, kinds"
+                f"conf/study: runs.{name}: {what}; known: model, title, image, convention, kinds"
             )
         folder = folder_of(run["model"])
         image, convention = run.get("image", "own"), run.get("convention", "used")

@@ -59,7 +59,7 @@ class Study:
     links: Mapping[str, Sequence[Link]] = field(default_factory=dict)
     image_ids: Mapping[str, str] = field(default_factory=dict)
     areas: Any = None  # callable image_id -> (N,) pixel areas of the valid regions, or None
-    experiment: str = ""
+    name: str = ""
     model: str = ""
     data: str = ""
     linker: str = ""

@@ -191,7 +191,7 @@ def measure_all(metrics: Mapping[str, Metric], study: Study) -> pd.DataFrame:
                     "(no linked phrase, relation or word of that kind); check links, parse and split"
                 )
             rows += found
-    names = {"experiment": study.experiment, "model": study.model, "data": study.data}
+    names = {"study": study.name, "model": study.model, "data": study.data}
     return make_table(names | row for row in rows)
 
 

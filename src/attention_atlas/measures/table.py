@@ -18,7 +18,7 @@ from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import atomic_path
 
 COLUMNS = [
-    "experiment",
+    "study",
     "model",
     "data",
     "kind",
@@ -32,10 +32,10 @@ COLUMNS = [
     "n",
     "chance",
 ]
-TEXT = ["experiment", "model", "data", "kind", "metric", "condition"]
+TEXT = ["study", "model", "data", "kind", "metric", "condition"]
 WHOLE = ["layer", "head", "n"]
 NUMBERS = ["value", "ci_low", "ci_high", "chance"]
-KEY = ["experiment", "model", "data", "kind", "layer", "head", "metric", "condition"]
+KEY = ["study", "model", "data", "kind", "layer", "head", "metric", "condition"]
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from attention_atlas.reporting.numbers import Quote, Tables, pick, quote
 from attention_atlas.reporting.template import PAGE
 
 SCREEN = 0.57  # screen points per pixel of a figure
-SECTIONS = ("experiment", "title", "paper", "intro", "notes", "headlines", "tables", "summaries", "figures")
+SECTIONS = ("study", "title", "paper", "intro", "notes", "headlines", "tables", "summaries", "figures")
 
 
 def build_report(
@@ -47,7 +47,7 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
     for key in spec:
         if key not in SECTIONS:
             raise ConfigError(f"conf/report/{name}.yaml: {key}: unknown key{did_you_mean(key, SECTIONS)}")
-    folder = results / str(spec.get("experiment", name))
+    folder = results / str(spec.get("study", name))
     if not folder.is_dir():
         raise AtlasError(f"{folder}: no such folder; run the study's stages (dvc repro)")
     tables = Tables(folder)

@@ -44,7 +44,7 @@ class Quote:
 
 
 class Tables:
-    """The metric tables of one experiment, `<folder>/tables/*.csv`, by file name."""
+    """The metric tables of one study, `<folder>/tables/*.csv`, by file name."""
 
     def __init__(self, folder: Path) -> None:
         from attention_atlas.measures.table import read_table

@@ -37,7 +37,7 @@ class CaptionDecoder:
                 raise ConfigError(f"conf/decode: {name}: must be at least 1, not {getattr(self, name)}")
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
-        """Describe the pictures of the analysed split: data/generated/<experiment>/<model>.jsonl."""
+        """Describe the pictures of the analysed split: data/generated/<study>/<model>.jsonl."""
         from hydra.utils import instantiate
 
         from attention_atlas.files import write_jsonl
@@ -48,7 +48,7 @@ class CaptionDecoder:
         model, vocab, _ = load_run(job.input(model_path(cfg, cfg.model.name)), job.device)
         corpus = instantiate(cfg.data.reader)
         with FeaturesFile(job.input(features_path(cfg))) as features:
-            examples = with_regions(corpus, features).split(cfg.experiment.split)
+            examples = with_regions(corpus, features).split(cfg.study.split)
             rows = list(self.rows(model, vocab, examples, features, job.device))
         write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)
         return {"words per text": sum(row["words"] for row in rows) / len(rows)}

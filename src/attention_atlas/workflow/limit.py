@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Globs over dotted paths in the composed configuration; `#` matches an index of a list.
 # Seeds are repetitions, and need two for their variance.
 STEPS = (
-    "experiment.seeds.*",
+    "study.seeds.*",
     "*loop.max_steps",
     "*loop.epochs",
     "data.*.epochs",
@@ -32,7 +32,7 @@ EXAMPLES = (
     *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
     *("*task.judged", "*task.written"),
     *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images"),
-    *("dump.samples.*", "dump.examples.#", "experiment.importance_examples", "experiment.pruned_examples"),
+    *("dump.samples.*", "dump.examples.#", "study.importance_examples", "study.pruned_examples"),
     *("metrics.pictures", "data.annotator.pairs"),
 )
 # Pictures that a full-size network generates and two others evaluate: each is as slow as many examples.
@@ -56,8 +56,8 @@ WIDTHS = (
     "*loop.schedule.dim",  # of the Noam learning rate: the model's width
 )
 KEPT = (
-    *("seed", "*.seed", "workers", "*.workers", "*threads", "experiment.processes"),
-    *("experiment.alignments", "experiment.examples", "*evaluator.shown"),
+    *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes"),
+    *("study.alignments", "study.examples", "*evaluator.shown"),
     *("dump.pictures", "dump.width", "dump.stride"),
     *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Reducing these steps and epochs would save no time.

@@ -19,17 +19,17 @@ def links_path(cfg: Any, linker: str) -> str:
 
 
 def model_path(cfg: Any, model: str) -> str:
-    return f"data/models/{cfg.experiment.name}/{model}"
+    return f"data/models/{cfg.study.name}/{model}"
 
 
 def generated_path(cfg: Any, model: str) -> str:
-    return f"data/generated/{cfg.experiment.name}/{model}.jsonl"
+    return f"data/generated/{cfg.study.name}/{model}.jsonl"
 
 
 def attention_path(cfg: Any) -> str:
     """Folder of attention.h5 and statistics.h5."""
-    return f"data/attention/{cfg.experiment.name}"
+    return f"data/attention/{cfg.study.name}"
 
 
 def results_path(cfg: Any) -> str:
-    return f"results/{cfg.experiment.name}"
+    return f"results/{cfg.study.name}"

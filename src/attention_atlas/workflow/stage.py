@@ -217,8 +217,8 @@ def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: Dict
     choices = hydra_cfg.runtime.choices
     label = " ".join([name, *(str(choices[g]) for g in ("data", "model", "linker") if g in choices)])
     tags = {"stage": name}
-    if choices.get("experiment"):
-        tags["study"] = str(choices["experiment"])
+    if choices.get("study"):
+        tags["study"] = str(choices["study"])
     with stage_run(Path.cwd(), label, config, tags) as run:
         current = Stage(name, cfg, run, sweep_dir)
         seed_everything(int(cfg.seed))

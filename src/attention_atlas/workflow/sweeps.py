@@ -31,13 +31,13 @@ def uses_alignment(model: DictConfig) -> bool:
 
 def skip_reason(cfg: DictConfig) -> str:
     """Why a job over models and alignments makes no sense, or "". A model without an alignment function is
-    trained with the experiment's reference only."""
+    trained with the study's reference only."""
     if cfg.get("alignment") is None:
         return ""
     name, chosen = cfg.model.name, cfg.alignment.name
     if "train" not in cfg or "data" not in cfg:
         return f"model {name}: not part of this study; conf/trained/alignment/ has no {name}.yaml"
-    reference = cfg.experiment.get("reference")
+    reference = cfg.study.get("reference")
     if uses_alignment(cfg.model) or reference in (None, chosen):
         return ""
     return f"model {name} with alignment {chosen}: it takes no alignment; trained once, with {reference}"

@@ -37,14 +37,14 @@ class Cell:
 
 
 def cell_config(cfg: DictConfig, cell: Cell, device: str) -> DictConfig:
-    """The configuration of one cell: its alignment and seed, one thread, the experiment's effort."""
+    """The configuration of one cell: its alignment and seed, one thread, the study's effort."""
     from omegaconf import OmegaConf
 
     values: Any = OmegaConf.to_container(cfg, resolve=False)
     values["alignment"] = None if cell.alignment == NONE else values["alignments"][cell.alignment]
     values["seed"] = cell.seed
     made = OmegaConf.create(values)
-    loop, effort = made.train.loop, float(cfg.experiment.get("effort", 1.0))
+    loop, effort = made.train.loop, float(cfg.study.get("effort", 1.0))
     loop.epochs = max(1, round(loop.epochs * effort))
     if loop.get("max_steps"):
         loop.max_steps = max(1, round(loop.max_steps * effort))

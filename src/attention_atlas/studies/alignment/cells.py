@@ -32,7 +32,7 @@ OnCell = Callable[[Cell, float, Mapping[str, float], list[dict[str, float]]], No
 
 
 def plan(cfg: DictConfig) -> tuple[list[Cell], str]:
-    """The cells of `cfg.model` in the experiment, and a line on what is skipped ("" if nothing).
+    """The cells of `cfg.model` in the study, and a line on what is skipped ("" if nothing).
 
     Raises ConfigError for a model that cannot be evaluated, an unknown alignment, or an empty list of seeds.
     """
@@ -41,17 +41,17 @@ def plan(cfg: DictConfig) -> tuple[list[Cell], str]:
         raise ConfigError(
             f"conf/model/{name}.yaml: evaluator: missing; only models of the alignment study have one"
         )
-    wanted = list(cfg.experiment.alignments or cfg.alignments)
+    wanted = list(cfg.study.alignments or cfg.alignments)
     for alignment in wanted:
         if alignment not in cfg.alignments:
             raise ConfigError(
-                f"conf/experiment: alignments: '{alignment}' is not in conf/alignments"
+                f"conf/study: alignments: '{alignment}' is not in conf/alignments"
                 f"{did_you_mean(alignment, list(cfg.alignments))}"
             )
-    counts = cfg.experiment.seeds
+    counts = cfg.study.seeds
     seeds = [int(cfg.seed) + k for k in range(int(counts.get(name, counts.default)))]
     if not seeds or not wanted:
-        raise ConfigError(f"conf/experiment: no seeds or alignments for model {name}; give at least one")
+        raise ConfigError(f"conf/study: no seeds or alignments for model {name}; give at least one")
     if not uses_alignment(cfg.model):
         return [Cell(NONE, seed) for seed in seeds], (
             f"model {name} takes no alignment: trained once per seed, not {len(wanted)} times"

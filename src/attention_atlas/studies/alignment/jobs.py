@@ -38,7 +38,7 @@ class EveryAlignment:
             job.work(map(job.input, inputs)),
             job.out(cells_path(cfg.model.name, cfg.data.name)),
             device=job.device,
-            processes=cfg.experiment.processes or cfg.workers or os.cpu_count() or 1,
+            processes=cfg.study.processes or cfg.workers or os.cpu_count() or 1,
             on_cell=lambda *found: log_cell(Path.cwd(), job.run, cfg, *found),
         )
         return {}
@@ -56,7 +56,7 @@ class Metrics:
         from attention_atlas.studies.alignment.study import study_table, write_study
         from attention_atlas.workflow.paths import results_path
 
-        wanted: Any = OmegaConf.to_container(cfg.experiment.panels, resolve=True)
+        wanted: Any = OmegaConf.to_container(cfg.study.panels, resolve=True)
         order = [str(name) for name in cfg.alignments]
         panels, blind = {}, []
         for name, panel in wanted.items():
@@ -64,16 +64,16 @@ class Metrics:
             panels[name] = read_panel(folder, order)
             if panel.get("blind"):
                 blind.append(read_panel(job.input(cells_path(panel["blind"], panel["data"])), [NONE]))
-        scores, lower = dict(cfg.experiment.score), list(cfg.experiment.lower)
+        scores, lower = dict(cfg.study.score), list(cfg.study.lower)
         frame = study_table(
             list(panels.values()),
             blind,
             scores,
-            cfg.experiment.reference,
+            cfg.study.reference,
             lower,
-            cfg.experiment.name,
+            cfg.study.name,
             cfg.seed,
         )
         titles = {str(name): str(entry.title) for name, entry in cfg.alignments.items()}
         out = job.out(results_path(cfg))
-        return write_study(frame, panels, scores, titles, lower, out, cfg.experiment.examples, cfg.seed)
+        return write_study(frame, panels, scores, titles, lower, out, cfg.study.examples, cfg.seed)

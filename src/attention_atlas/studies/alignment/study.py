@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def main_score(panel: Panel, scores: Mapping[str, str]) -> str:
-    """The score of conf/experiment that defines the best alignment. Raises ConfigError if the cells lack
+    """The score of conf/study that defines the best alignment. Raises ConfigError if the cells lack
     it."""
     name = scores.get(panel.model, panel.score_names[0])
     if name not in panel.score_names:
         raise ConfigError(
-            f"conf/experiment: score: {panel.model} has no '{name}'{did_you_mean(name, panel.score_names)}"
+            f"conf/study: score: {panel.model} has no '{name}'{did_you_mean(name, panel.score_names)}"
         )
     return name
 
@@ -43,7 +43,7 @@ def study_table(
     scores: Mapping[str, str],
     reference: str,
     lower: Sequence[str] = (),
-    experiment: str = "alignment",
+    study: str = "alignment",
     seed: int = 0,
 ) -> pd.DataFrame:
     """All rows of the study. `blind` are panels of models that see no picture; `scores` names the main score
@@ -65,7 +65,7 @@ def study_table(
             rows += breakdown_rows(panel, name, seed)
     if len(panels) > 1:
         rows += pooled_rows(panels, [main_score(p, scores) for p in panels], lower, seed)
-    return make_table({"experiment": experiment, **row} for row in rows)
+    return make_table({"study": study, **row} for row in rows)
 
 
 def write_study(

@@ -47,11 +47,11 @@ class Captions(ScoreTable):
                 m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}
                 for m, rows in texts.items()
             }
-        return caption_table(corpus, cfg.experiment.split, texts, cfg.experiment.name, int(cfg.seed))
+        return caption_table(corpus, cfg.study.split, texts, cfg.study.name, int(cfg.seed))
 
 
 def caption_table(
-    corpus: Corpus, split: str, texts: Mapping[str, Mapping[str, str]], experiment: str, seed: int = 0
+    corpus: Corpus, split: str, texts: Mapping[str, Mapping[str, str]], study: str, seed: int = 0
 ) -> pd.DataFrame:
     """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
 
@@ -70,7 +70,7 @@ def caption_table(
         for metric in SHOWN:
             value = result["scores"].get(metric)
             row: dict[str, Any] = {
-                "experiment": experiment,
+                "study": study,
                 "model": model,
                 "data": corpus.name,
                 "kind": "text",

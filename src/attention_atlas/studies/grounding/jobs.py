@@ -39,7 +39,7 @@ class Metrics:
                 job.input(links_path(cfg, cfg.linker.name)),
                 instantiate(cfg.data.reader),
                 features,
-                experiment=cfg.experiment.name,
+                name=cfg.study.name,
                 data=cfg.data.name,
                 linker=cfg.linker.name,
                 seed=cfg.seed,

@@ -44,6 +44,6 @@ class LinkerTable(ScoreTable):
             for config in self.linkers.values():
                 linker = instantiate(config, device=job.device)
                 scores = evaluate(parses, corpus, features, linker, gold)
-                base = {"experiment": cfg.experiment.name, "model": linker.name, "data": corpus.name}
+                base = {"study": cfg.study.name, "model": linker.name, "data": corpus.name}
                 rows += [{**base, "kind": "link", **row} for row in scores.rows(seed=int(cfg.seed))]
         return make_table(rows)

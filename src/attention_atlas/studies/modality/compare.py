@@ -39,7 +39,7 @@ def compare(
     tallies = {name: _tally(metrics, study) for name, study in studies.items()}
     rows: list[dict[str, Any]] = []
     for name, study in studies.items():
-        told = {"experiment": study.experiment, "model": name, "data": study.data}
+        told = {"study": study.name, "model": name, "data": study.data}
         for (metric, kind), tally in tallies[name].items():
             found = metrics[metric].rows(study, kind, tally)
             if not found:
@@ -50,8 +50,8 @@ def compare(
     for a, b in pairs:
         for wanted in (a, b):
             if wanted not in studies:
-                raise AtlasError(f"conf/experiment: compare: no run '{wanted}'; known: {', '.join(studies)}")
-        told = {"experiment": first.experiment, "model": f"{a} − {b}", "data": first.data}
+                raise AtlasError(f"conf/study: compare: no run '{wanted}'; known: {', '.join(studies)}")
+        told = {"study": first.name, "model": f"{a} − {b}", "data": first.data}
         for (metric, kind), tally in tallies[a].items():
             other = tallies[b].get((metric, kind))
             for condition, sums in tally.sums.items():

@@ -26,11 +26,11 @@ class Metrics:
         from attention_atlas.studies.modality.run import run_modality
         from attention_atlas.workflow.paths import attention_path, features_path, language_path, results_path
 
-        experiment: Any = OmegaConf.to_container(cfg.experiment, resolve=True)
+        study: Any = OmegaConf.to_container(cfg.study, resolve=True)
         with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
             return run_modality(
                 self.measures,
-                experiment,
+                study,
                 job.input(attention_path(cfg)),
                 job.input(language_path(cfg)),
                 instantiate(cfg.data.reader),

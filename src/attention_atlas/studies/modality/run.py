@@ -22,9 +22,9 @@ ROUNDED = 6
 
 
 def open_studies(
-    experiment: Mapping[str, Any], attention: Path, parses: Path, corpus: Corpus, data: str, seed: int
+    study: Mapping[str, Any], attention: Path, parses: Path, corpus: Corpus, data: str, seed: int
 ) -> dict[str, Study]:
-    """One Study per run of the experiment, all over words."""
+    """One Study per run of conf/study/modality.yaml, all over words."""
     known = {p.id: p for p in read_parses(parses)}
     images = {e.id: e.image_id for e in corpus.examples}
     return {
@@ -32,18 +32,18 @@ def open_studies(
             store=WordStore(AttentionStore(attention / name / "attention.h5")),
             parses=known,
             image_ids=images,
-            experiment=experiment["name"],
+            name=study["name"],
             model=name,
             data=data,
             seed=seed,
         )
-        for name in experiment["runs"]
+        for name in study["runs"]
     }
 
 
 def run_modality(
     metrics: Mapping[str, Metric],
-    experiment: Mapping[str, Any],
+    study: Mapping[str, Any],
     attention: Path,
     parses: Path,
     corpus: Corpus,
@@ -54,14 +54,14 @@ def run_modality(
 ) -> dict[str, float]:
     """Write `out`/tables/metrics.csv, tables/examples.json, heads.html and metrics.json; return the headline
     numbers."""
-    studies = open_studies(experiment, attention, parses, corpus, data, seed)
-    pairs = [(str(a), str(b)) for a, b in experiment["compare"]]
+    studies = open_studies(study, attention, parses, corpus, data, seed)
+    pairs = [(str(a), str(b)) for a, b in study["compare"]]
     frame = compare(metrics, studies, pairs)
     write_table(out / "tables" / "metrics.csv", frame)
-    shown = [str(name) for name in experiment["pair"]]
-    titles = {name: str(run.get("title", name)) for name, run in experiment["runs"].items()}
+    shown = [str(name) for name in study["pair"]]
+    titles = {name: str(run.get("title", name)) for name, run in study["runs"].items()}
     first = studies[shown[0]]
-    chosen = choose_half({i: first.parses[i] for i in first.ids}, int(experiment.get("examples", 4)), seed)
+    chosen = choose_half({i: first.parses[i] for i in first.ids}, int(study.get("examples", 4)), seed)
     content = collect({n: studies[n] for n in shown}, titles, corpus, features, chosen, shown[0])
     write_examples(out / "tables" / "examples.json", content)
     write_page(out / "heads.html", content)
@@ -79,8 +79,8 @@ def run_modality(
         "share on own earlier pieces": {k: v for k, v in own.items() if v},
     }
     write_json(out / "metrics.json", {"about": about, "metrics": values})
-    for study in studies.values():
-        study.store.close()  # type: ignore[attr-defined]
+    for opened in studies.values():
+        opened.store.close()  # type: ignore[attr-defined]
     return {"captions": float(len(first.ids)), "rows": float(len(frame))}
 
 

@@ -82,7 +82,7 @@ def choose(
             found[name] = example
     if not every:
         raise AtlasError(
-            f"conf/experiment: shown: no question of {', '.join(groups)}; name other groups of questions"
+            f"conf/study: shown: no question of {', '.join(groups)}; name other groups of questions"
         )
     chosen = []
     for place, name in enumerate(name for name in groups if name in every):

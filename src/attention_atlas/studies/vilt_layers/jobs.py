@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _heads_path(cfg: DictConfig) -> str:
-    return f"data/generated/{cfg.experiment.name}/heads.npz"
+    return f"data/generated/{cfg.study.name}/heads.npz"
 
 
 class Answers:
@@ -35,7 +35,7 @@ class Answers:
         job.input(corpus.root)
         folder = job.input(model_path(cfg, cfg.model.name))
         model, vocab, config = load_run(folder, job.device)
-        rows = answer_split(model, corpus, cfg.experiment.split, vocab, config, folder, job.device)
+        rows = answer_split(model, corpus, cfg.study.split, vocab, config, folder, job.device)
         write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)
         return score(rows, corpus)
 
@@ -126,26 +126,26 @@ class Metrics:
 
         corpus = instantiate(cfg.data.reader)
         job.input(corpus.root)
-        experiment, attention = cfg.experiment, job.input(attention_path(cfg))
+        study, attention = cfg.study, job.input(attention_path(cfg))
         model = cfg.model.name
-        given, blind = (job.input(generated_path(cfg, name)) for name in (model, experiment.blind))
-        answers = {model: read_given(given), experiment.blind: read_given(blind)}
+        given, blind = (job.input(generated_path(cfg, name)) for name in (model, study.blind))
+        answers = {model: read_given(given), study.blind: read_given(blind)}
         answers[f"{model} (another picture)"] = read_given(given, "other")
-        questions = corpus.split(experiment.split)
-        for by in experiment.baselines:
+        questions = corpus.split(study.split)
+        for by in study.baselines:
             answers[f"majority ({by})"] = majority(corpus.split("train"), questions, by)
-        study = dataclasses.replace(self.study, names={"experiment": experiment.name, "data": cfg.data.name})
-        frame = study(
+        measure = dataclasses.replace(self.study, names={"study": study.name, "data": cfg.data.name})
+        frame = measure(
             attention / "statistics.h5",
             answers,
             read_heads(job.input(_heads_path(cfg))),
             corpus,
             model=model,
-            split=experiment.split,
+            split=study.split,
             seed=cfg.seed,
         )
         out = job.out(results_path(cfg))
         numbers = write_study(frame, out)
-        write_distribution(study.distribution, out / "tables" / "distribution.json")
+        write_distribution(measure.distribution, out / "tables" / "distribution.json")
         write_shown(attention / "attention.h5", corpus, answers[model], out / "tables")
         return numbers

@@ -80,7 +80,7 @@ class PictureAblation(ScoreTable):
                 untold = captions(blind, drawn, [BLIND], self.batch_size)
             for model in self.models:
                 loaded = load(model)
-                about = {"experiment": cfg.experiment.name, "model": model, "data": cfg.data.name}
+                about = {"study": cfg.study.name, "model": model, "data": cfg.data.name}
                 found = log_probs(loaded, drawn, self.batch_size) | unseen
                 rows += gain_rows(found, [s.image for s in drawn], about, int(cfg.seed))
                 said = captions(loaded, drawn, [OWN, OTHER], self.batch_size) | untold

@@ -21,8 +21,8 @@ class Metrics:
         from attention_atlas.studies.vlm_phases.tables import write_study
         from attention_atlas.workflow.paths import attention_path, results_path
 
-        experiment = cfg.experiment
-        wanted = [(m, data) for data in [*experiment.data, *experiment.order] for m in experiment.models]
+        study = cfg.study
+        wanted = [(m, data) for data in [*study.data, *study.order] for m in study.models]
         folders = [job.input(f"{attention_path(cfg)}/{model}-{data}") for model, data in wanted]
-        frame, shown = self.study(folders, experiment.name, cfg.seed)
+        frame, shown = self.study(folders, study.name, cfg.seed)
         return write_study(frame, shown, job.out(results_path(cfg)))

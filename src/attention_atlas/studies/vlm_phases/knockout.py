@@ -45,7 +45,7 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
     an unknown block or a width that exceeds the model's layers."""
     if not 1 <= width <= layers or stride < 1:
         raise ConfigError(
-            f"conf/experiment: knockout: width {width}, stride {stride}: the model has {layers} layers"
+            f"conf/study: knockout: width {width}, stride {stride}: the model has {layers} layers"
         )
     out = []
     for name in blocks:
@@ -53,9 +53,7 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
         for part in (query, key):
             if part not in PARTS:
                 known = [f"{q} → {k}" for q in PARTS for k in PARTS]
-                raise ConfigError(
-                    f"conf/experiment: knockout: '{name}' is not a block{did_you_mean(name, known)}"
-                )
+                raise ConfigError(f"conf/study: knockout: '{name}' is not a block{did_you_mean(name, known)}")
         spans = [(a, a + width - 1) for a in range(0, layers - width + 1, stride)]
         spans += [] if (0, layers - 1) in spans else [(0, layers - 1)]
         out += [Block(query, key, a, b) for a, b in spans]

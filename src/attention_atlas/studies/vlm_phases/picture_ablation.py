@@ -70,7 +70,7 @@ def gain_rows(
     found: Mapping[str, np.ndarray], images: Sequence[Any], about: Mapping[str, str], seed: int = 0
 ) -> list[dict[str, Any]]:
     """Rows of a metric table: `log-probability per token` under each condition, and `gain per token` of the
-    own picture over each other condition, nats, 95 % bootstrap over pictures. about: experiment, model,
+    own picture over each other condition, nats, 95 % bootstrap over pictures. about: study, model,
     data."""
     from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
 

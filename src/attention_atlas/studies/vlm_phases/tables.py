@@ -35,7 +35,7 @@ class PhasesStudy:
     norm: NormRows = field(default_factory=NormRows)
 
     def __call__(
-        self, folders: Sequence[Path], experiment: str, seed: int
+        self, folders: Sequence[Path], study: str, seed: int
     ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """(metric table, samples to show) of all dumps."""
         if not folders:
@@ -54,7 +54,7 @@ class PhasesStudy:
                     rows += self.norm(dump, seed)
                     shown += self._shown(dump)
                 rows += knockout_rows(dump, phases, seed) + winoground_rows(dump, seed)
-        return make_table(row | {"experiment": experiment} for row in rows), shown
+        return make_table(row | {"study": study} for row in rows), shown
 
     def _shown(self, dump: Dump) -> list[dict[str, Any]]:
         out = []
