@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
 
 PROFILES = ("mini", "smoke", "paper")
-STAGES = (
+# The scripts of pipeline/, in data order.
+SCRIPTS = (
     "world",
     "annotate",
     "features",
@@ -23,106 +25,53 @@ STAGES = (
     "report",
 )
 
-# Sections that may be null.
-OPTIONAL = ("limit",)
-# The type of each parameter; a nested dict is a section.
-PARAMS: dict[str, Any] = {
-    "profile": str,
-    "seed": int,
-    "limit": {"steps": int, "examples": int, "width": int},
-    "workers": int,
-    "device": {stage: str for stage in STAGES},
-    "worlds": list,
-    "annotations": {"*": str},
-    # Data sets by name; each has these two keys.
-    "image_sets": {"*": {"root": str, "features": str}},
-    # Pictures for OCR.
-    "scene_text": {"*": {"root": str, "ocr": str}},
-    "grounding": {
-        "data": str,
-        "root": str,
-        # What each is trained on.
-        "captioners": {"*": {"data": str, "root": str}},
-        "gold": {"*": str},
-        "captured": str,
-        "linker": str,
-    },
-    "modality": {
-        "data": str,
-        "texts": str,
-        "generated": str,
-        "images": str,
-        "root": str,
-        "trained": list,
-        "captioner": str,
-        "finish": str,
-        "initial": str,
-        "text_only": {"*": {"data": str, "layer": str}},
-    },
-    # Not `alignment`: that name is taken by the alignment function of conf/alignment.
-    "alignment_study": {
-        "figure": str,
-        "encoders": {"*": {"model": str, "data": str, "root": str, "layer": str}},
-        "cells": {
-            "*": {
-                "model": str,
-                "data": str,
-                "train": str,
-                "root": str,
-                "layer": str,
-                "input": str,
-                "also": str,
-            }
-        },
-    },
-    "vilt_layers": {"data": str, "texts": str, "root": str, "model": str, "blind": str},
-    "vlm_phases": {
-        "models": list,
-        "data": list,
-        "order": list,
-        "bases": {"*": str},
-        "tuned": list,
-        "blind": str,
-        "train": str,
-        "tower": str,
-        "text": str,
-        "trained_on": str,
-        "pictures": str,
-        "captions": str,
-        "questions": str,
-        "more_pictures": str,
-        "more_captions": str,
-    },
-}
+
+@dataclass
+class Limit:
+    """Upper bounds of all sizes of a configuration (workflow/limit.py)."""
+
+    steps: int
+    examples: int
+    width: int
+
+
+@dataclass
+class Params:
+    """The parameters. device: of each script, and `default`; workers: processes, 0 = all cores."""
+
+    profile: str
+    studies: list[str]
+    seed: int
+    limit: Limit | None
+    workers: int
+    device: dict[str, str]
 
 
 def check_params(params: Any, path: Path | str = "params.yaml") -> None:
-    """Raise ConfigError for an unknown parameter, a wrong type, a missing parameter or an unknown profile."""
-    _check(params, PARAMS, "", str(path))
-    if params["profile"] not in PROFILES:
-        raise ConfigError(
-            f"{path}: profile: '{params['profile']}' is unknown{did_you_mean(params['profile'], PROFILES)}"
-        )
+    """Raise ConfigError for an unknown, missing or invalid parameter, or an unknown profile or script."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
-
-def _check(values: Any, schema: dict[str, Any], prefix: str, path: str) -> None:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: {prefix.rstrip('.') or 'file'}: must be a section of 'name: value' lines")
-    for name, value in values.items():
-        if name not in schema and "*" not in schema:
-            raise ConfigError(f"{path}: {prefix}{name}: no such parameter{did_you_mean(str(name), schema)}")
-        wanted: Any = schema.get(name, schema.get("*"))
-        if isinstance(wanted, dict):
-            if value is None and f"{prefix}{name}" in OPTIONAL:
-                continue
-            _check(value, wanted, f"{prefix}{name}.", path)
-        elif type(value) is not wanted:
-            raise ConfigError(
-                f"{path}: {prefix}{name}: must be of type {wanted.__name__}, not {value!r}; correct the value"
-            )
-    for name in schema:
-        if name not in values and name != "*":
-            raise ConfigError(f"{path}: {prefix}{name}: parameter is missing; put it back")
+    if not isinstance(params, dict):
+        raise ConfigError(f"{path}: must consist of 'name: value' lines")
+    known = [field.name for field in fields(Params)]
+    for name in params:
+        if name not in known:
+            raise ConfigError(f"{path}: {name}: no such parameter{did_you_mean(str(name), known)}")
+    for name in known:
+        if name not in params:
+            raise ConfigError(f"{path}: {name}: parameter is missing; put it back")
+    try:
+        OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(Params), params), throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"{path}: {error.full_key}: {reason}; correct the value") from None
+    for name, value, choices in (
+        ("profile", params["profile"], PROFILES),
+        *(("device", script, ("default", *SCRIPTS)) for script in params["device"]),
+    ):
+        if value not in choices:
+            raise ConfigError(f"{path}: {name}: '{value}' is unknown{did_you_mean(str(value), choices)}")
 
 
 def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:

@@ -24,8 +24,14 @@ def _titles(group: Any) -> dict[str, str]:
     return {str(name): str(entry["title"]) for name, entry in group.items()}
 
 
+def _each(values: Any) -> str:
+    """`${each:[a, b]}`: "a,b", the values of a Hydra multirun."""
+    return ",".join(map(str, values))
+
+
 def register() -> None:
     OmegaConf.register_new_resolver("per_profile", _per_profile, replace=True)
+    OmegaConf.register_new_resolver("each", _each, replace=True)
     OmegaConf.register_new_resolver("titles", _titles, replace=True)
 
 

@@ -1,0 +1,219 @@
+"""dvc.yaml, written from conf/: `python -m attention_atlas.workflow.manifests`.
+
+conf/study/<study>.yaml lists the stages of a study, each as the command line of a script. A stage depends on
+the files that its composed configuration names (`inputs`, the data set, the settings of the script) and
+writes those that it names under `outputs`. Data sets that a study needs bring their own stages: `world`,
+`annotator`, `region_features` and `scene_text` in conf/data/<name>.yaml say which script makes them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
+
+# Scripts whose configuration has the group `study`.
+OF_A_STUDY = ("train", "generate", "dump", "metrics", "plot")
+# Parts of a configuration that name files which the stage does not read.
+NOT_READ = ("outputs", "paths", "study", "reports", "figure", "data")
+# What a data set's file says of how its files are made, and the script that makes them.
+MADE_BY = {"world": "world", "annotator": "annotate", "region_features": "features", "scene_text": "ocr"}
+HEAD = """\
+# Written by `python -m attention_atlas.workflow.manifests` from conf/ and params.yaml: edit conf/study/*.yaml instead.
+# A stage depends on its data and on its manifest: the configuration composed by Hydra and the hash of each
+# source file it can import. The first stage rewrites the manifests when code or configuration changes.
+"""
+
+
+@dataclass
+class Stage:
+    """One stage. words: script and overrides; inputs, outputs: paths."""
+
+    name: str
+    words: list[str]
+    config: Mapping[str, Any]
+    inputs: list[str]
+    outputs: list[str]
+
+    @property
+    def script(self) -> str:
+        return self.words[0]
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["python", "-m", f"pipeline.{self.script}", *self.words[1:]])
+
+
+# (script, overrides) -> resolved configuration.
+Compose = Callable[[Sequence[str]], Mapping[str, Any]]
+
+
+def expand(name: str, lines: str | Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """(stage name, words) for each combination of the values that `lines` list, as in a Hydra multirun.
+
+    >>> list(expand("fit", "train data=a model=b,c"))
+    [('fit-b', ['train', 'data=a', 'model=b']), ('fit-c', ['train', 'data=a', 'model=c'])]
+    """
+    rows: list[list[str]] = []
+    for line in [lines] if isinstance(lines, str) else lines:
+        script, *overrides = shlex.split(line)
+        pairs = [word.partition("=") for word in overrides]
+        values = ([f"{key}={value}" for value in given.split(",") if value] for key, _, given in pairs)
+        rows += [[script, *words] for words in itertools.product(*values)]
+    chosen = [{key: value for key, _, value in (w.partition("=") for w in row[1:])} for row in rows]
+    varying = [key for key in ("model", "data") if len({row.get(key) for row in chosen}) > 1]
+    for row, values_of in zip(rows, chosen):
+        yield "-".join([name, *(values_of[key] for key in varying if key in values_of)]), row
+
+
+class Graph:
+    """All stages of the repository `root` with the parameters `params`. Raises ConfigError for a study that
+    does not exist, a stage that does not compose, or two stages that write the same file."""
+
+    def __init__(self, root: Path, params: Mapping[str, Any], compose: Compose) -> None:
+        self.root, self.params, self.compose = root, params, compose
+        ours = [self._stage(*found) for study in params["studies"] for found in self._declared(study)]
+        ours.append(self._report())
+        self.stages: dict[str, Stage] = {}
+        writers: dict[str, str] = {}
+        for stage in [*self._data_stages(ours), *ours]:
+            if stage.name in self.stages:
+                raise ConfigError(f"conf/study: two stages are named '{stage.name}'; rename one")
+            for path in stage.outputs:
+                if path in writers:
+                    raise ConfigError(
+                        f"conf/study: {stage.name}: writes {path}, as does {writers[path]}; remove one"
+                    )
+                writers[path] = stage.name
+            self.stages[stage.name] = stage
+
+    def producers(self, name: str) -> list[Stage]:
+        """The stages that write what the stage `name` reads."""
+        return [stage for stage in self.stages.values() if _reads(self.stages[name], stage)]
+
+    def text(self) -> str:
+        """dvc.yaml."""
+        import yaml
+
+        stages: dict[str, Any] = {
+            "manifests": {
+                "cmd": "python -m attention_atlas.workflow.manifests",
+                "deps": ["conf", "params.yaml", "pipeline", "src"],
+                "outs": [{"data/manifests": {"persist": True}}],
+            }
+        }
+        for name, stage in self.stages.items():
+            numbers = [path for path in stage.outputs if path.endswith("/metrics.json")]
+            stages[name] = {
+                "cmd": stage.command,
+                "deps": [f"data/manifests/{name}.yaml", *stage.inputs],
+                "outs": [path for path in stage.outputs if path not in numbers],
+                **({"metrics": numbers} if numbers else {}),
+            }
+        body = yaml.safe_dump({"stages": stages}, sort_keys=False, width=1000, allow_unicode=True)
+        return f"{HEAD}params: [params.yaml]\n\n" + re.sub(r"\n  (?=\S)", "\n\n  ", body)
+
+    def _declared(self, study: str) -> Iterator[tuple[str, list[str]]]:
+        """(name, words) of the stages of one study."""
+        from omegaconf import OmegaConf
+
+        declared: Any = OmegaConf.to_container(self._file("study", study).stages, resolve=True)
+        for name, lines in declared.items():
+            for stage, (script, *overrides) in expand(f"{study}_{name}", lines):
+                own = [f"study={study}"] if script in OF_A_STUDY else []
+                yield stage, [script, *own, *overrides]
+
+    def _report(self) -> Stage:
+        studies = self.params["studies"]
+        stage = self._stage("report", ["report", *(f"+report@reports.{name}={name}" for name in studies)])
+        stage.inputs += [f"results/{name}" for name in studies]
+        return stage
+
+    def _stage(self, name: str, words: list[str]) -> Stage:
+        try:
+            config = self.compose(words)
+        except AtlasError as error:
+            raise ConfigError(f"dvc.yaml: {name}: {error}") from None
+        outputs = list(dict.fromkeys(paths_in(config["outputs"])))
+        return Stage(name, words, config, inputs_of(config, outputs), outputs)
+
+    def _data_stages(self, stages: Iterable[Stage]) -> list[Stage]:
+        """The stages that make what `stages` read, as conf/data says."""
+        makers = [stage for data in self._data_sets() for stage in self._makers(data)]
+        needed: list[Stage] = []
+        waiting = list(stages)
+        while waiting:
+            reader = waiting.pop()
+            found = [maker for maker in makers if maker not in needed and _reads(reader, maker)]
+            needed += found
+            waiting += found
+        return [m for script in MADE_BY.values() for m in makers if m in needed and m.script == script]
+
+    def _makers(self, data: str) -> Iterator[Stage]:
+        config = self._file("data", data)
+        for key, script in MADE_BY.items():
+            if key in config:
+                chosen = [f"{script}={config[key]}"] if isinstance(config[key], str) else []
+                yield self._stage(f"{script}-{data}", [script, f"data={data}", *chosen])
+
+    def _folders(self) -> list[Path]:
+        """Where a group's files are, the profile's own first."""
+        conf = self.root / "conf"
+        return [conf / "profile" / self.params["profile"], conf]
+
+    def _data_sets(self) -> list[str]:
+        return sorted({path.stem for folder in self._folders() for path in folder.glob("data/*.yaml")})
+
+    def _file(self, group: str, name: str) -> Any:
+        """The content of conf/<group>/<name>.yaml, which can refer to its own values only."""
+        from omegaconf import OmegaConf
+
+        from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
+
+        paths = [folder / group / f"{name}.yaml" for folder in self._folders()]
+        found = next((path for path in paths if path.is_file()), None)
+        if found is None:
+            known = sorted({path.stem for folder in self._folders() for path in folder.glob(f"{group}/*.yaml")})
+            raise ConfigError(f"params.yaml: {paths[-1]}: no such file{did_you_mean(name, known)}")
+        return OmegaConf.create({group: OmegaConf.load(found)})[group]
+
+
+def inputs_of(config: Mapping[str, Any], outputs: Sequence[str] = ()) -> list[str]:
+    """The files and folders that a configuration names for reading, sorted, none inside another."""
+    from omegaconf import OmegaConf
+
+    parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_READ}
+    training = (config.get("model") or {}).get("training") or {}
+    if "train" in parts:
+        parts["train"] = OmegaConf.to_container(OmegaConf.merge(parts["train"], training))
+    if training:
+        parts["model"] = {key: value for key, value in config["model"].items() if key != "training"}
+    read = [parts, (config.get("data") or {}).get("reader")]
+    found = {path for path in paths_in(read) if path not in outputs}
+    return sorted(p for p in found if not any(p.startswith(f"{other}/") for other in found))
+
+
+def paths_in(value: Any) -> Iterator[str]:
+    """Every string of a configuration that is a path below data/ or results/, or absolute."""
+    if isinstance(value, Mapping):
+        for item in value.values():
+            yield from paths_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from paths_in(item)
+    elif isinstance(value, str) and value.startswith(("data/", "results/", "/")):
+        yield value.rstrip("/")
+
+
+def _reads(reader: Stage, writer: Stage) -> bool:
+    return any(_overlap(path, out) for path in reader.inputs for out in writer.outputs)
+
+
+def _overlap(a: str, b: str) -> bool:
+    return a == b or a.startswith(f"{b}/") or b.startswith(f"{a}/")
