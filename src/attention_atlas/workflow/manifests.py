@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # What the configurations are made from, in addition to conf/ and params.yaml.
 COMPOSED_BY = (
     "workflow/manifests.py",
+    "workflow/compose.py",
     "workflow/stage.py",
     "workflow/resolvers.py",
     "workflow/limit.py",
@@ -123,18 +124,14 @@ class Manifests:
         return self._configs[name]
 
     def _compose(self, script: str, name: str) -> dict[str, Any]:
-        from hydra import compose, initialize_config_dir
-        from hydra.core.global_hydra import GlobalHydra
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
+        from attention_atlas.workflow.compose import compose
         from attention_atlas.workflow.stage import config_error
 
         try:
-            if not GlobalHydra.instance().is_initialized():
-                initialize_config_dir(str(self.root.resolve() / "conf"), version_base="1.3")
-            cfg = compose(f"stage/{script}", overrides=shlex.split(self.commands[name])[3:])
-            return stage_config(cfg, script)
+            return stage_config(compose(self.root, script, shlex.split(self.commands[name])[3:]), script)
         except (HydraException, OmegaConfBaseException, AtlasError) as error:
             raise ConfigError(f"dvc.yaml: {name}: {config_error(error)}") from None
 
