@@ -93,12 +93,10 @@ def composed(runs: dict[str, str], root: str | Path = ".", profile: str = "paper
     A run is the address of a stage in dvc.yaml, whose command is composed, or the name of a script in
     pipeline/ with Hydra overrides. Raises AtlasError for a stage that is not in the profile's graph.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     from attention_atlas.training.run import run_config
-    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
+    from attention_atlas.workflow.compose import compose
 
     found = {}
     with _under_profile(Path(root).resolve(), profile) as folder:
@@ -112,9 +110,7 @@ def composed(runs: dict[str, str], root: str | Path = ".", profile: str = "paper
                 raise AtlasError(
                     f"dvc.yaml: no stage '{run}' with profile {profile}{did_you_mean(run, commands)}"
                 )
-            GlobalHydra.instance().clear()
-            with initialize_config_dir(str(folder / "conf"), version_base="1.3"):
-                cfg = compose(f"stage/{words[0]}", overrides=words[1:])
+            cfg = compose(folder, words[0], words[1:])
             values: Any = OmegaConf.to_container(cfg, resolve=True)
             if "train" in values and "model" in values:
                 _, values["train"], _ = run_config(cfg)

@@ -131,7 +131,7 @@ class Graph:
 
     def _report(self) -> Stage:
         studies = self.params["studies"]
-        stage = self._stage("report", ["report", *(f"+report@reports.{name}={name}" for name in studies)])
+        stage = self._stage("report", ["report", *(f"+/report@reports.{name}={name}" for name in studies)])
         stage.inputs += [f"results/{name}" for name in studies]
         return stage
 

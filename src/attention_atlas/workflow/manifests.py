@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # What the configurations are made from, in addition to conf/ and params.yaml.
 COMPOSED_BY = (
+    "workflow/compose.py",
     "workflow/graph.py",
     "workflow/manifests.py",
     "workflow/stage.py",
@@ -122,18 +123,14 @@ class Manifests:
         return self._configs[key]
 
     def _compose(self, words: Sequence[str]) -> dict[str, Any]:
-        from hydra import compose, initialize_config_dir
-        from hydra.core.global_hydra import GlobalHydra
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
+        from attention_atlas.workflow.compose import compose
         from attention_atlas.workflow.stage import config_error
 
-        script, *overrides = words
         try:
-            if not GlobalHydra.instance().is_initialized():
-                initialize_config_dir(str(self.root.resolve() / "conf"), version_base="1.3")
-            return stage_config(compose(f"stage/{script}", overrides=overrides), script)
+            return stage_config(compose(self.root, words[0], words[1:]), words[0])
         except (HydraException, OmegaConfBaseException) as error:
             raise config_error(error) from None
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
+from attention_atlas.workflow.compose import profile_files
 from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -243,7 +243,8 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
         raise ConfigError("conf/: no such folder here; run from the repository root")
     _check_params()
     try:
-        hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
+        with profile_files(conf.parent, sys.argv[1:]):
+            hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
     except (HydraException, OmegaConfBaseException) as error:
         raise config_error(error) from None
     except yaml.YAMLError as error:

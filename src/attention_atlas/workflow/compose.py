@@ -1,0 +1,89 @@
+"""Compose the configuration of a script, with the files of the current profile.
+
+conf/profiles/<profile>/<group>/<name>.yaml takes the place of conf/<group>/<name>.yaml under that profile.
+The folder is `profiles`, in the plural: with a folder conf/profile, Hydra would read `profile=paper` as the
+choice of a file in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
+
+if TYPE_CHECKING:
+    from hydra.core.config_search_path import ConfigSearchPath
+    from omegaconf import DictConfig
+
+DEFAULT = "mini"  # the profile of the files in conf/ itself
+
+
+class ProfileFiles(SearchPathPlugin):  # type: ignore[misc]  # Hydra has no types
+    """Make Hydra look into the folder of the profile before conf/."""
+
+    folder: ClassVar[Path | None] = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        if self.folder is not None:
+            search_path.prepend("profile", f"file://{self.folder}")
+
+
+def profile_of(root: Path, overrides: Iterable[str] = ()) -> str:
+    """The profile that `profile=NAME` among Hydra overrides chooses, otherwise that of params.yaml.
+
+    Raises ConfigError for an unknown profile or for several."""
+    import yaml
+
+    found = [match[1] for word in overrides if (match := re.fullmatch(r"\+{0,2}profile=(.*)", word))]
+    if found:
+        name, where = found[-1].strip("'\""), f"profile={found[-1]}"
+        if re.search(r"[,(\[]", name):
+            raise ConfigError(f"{where}: a sweep cannot change the profile; run one command for each profile")
+    else:
+        path = root / "params.yaml"
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file; run from the repository root")
+        name = str(yaml.safe_load(path.read_text(encoding="utf-8")).get("profile"))
+        where = f"{path}: profile: {name}"
+    known = [DEFAULT, *sorted(p.stem for p in (root / "conf" / "profiles").glob("*.yaml"))]
+    if name not in known:
+        raise ConfigError(f"{where}: no such profile{did_you_mean(name, known)}")
+    return name
+
+
+@contextlib.contextmanager
+def profile_files(root: Path, overrides: Iterable[str] = ()) -> Iterator[None]:
+    """Hydra, if started inside, reads the files of the profile before those of conf/."""
+    from hydra.core.plugins import Plugins
+
+    folder = root.resolve() / "conf" / "profiles" / profile_of(root, overrides)
+    Plugins.instance().register(ProfileFiles)
+    ProfileFiles.folder = folder if folder.is_dir() else None
+    try:
+        yield
+    finally:
+        ProfileFiles.folder = None
+
+
+def compose(root: Path, script: str, overrides: Iterable[str] = (), with_hydra: bool = False) -> DictConfig:
+    """The configuration of `python -m pipeline.<script> <overrides>` in the repository `root`, unresolved.
+
+    `with_hydra` keeps Hydra's own section. Raises ConfigError for an unknown profile, and Hydra's errors."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    root = root.resolve()
+    words = [f"hydra.searchpath=['file://{root}']", *overrides]  # where params.yaml is
+    GlobalHydra.instance().clear()
+    with (
+        profile_files(root, words),
+        hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"),
+    ):
+        return hydra.compose(f"stage/{script}", overrides=words, return_hydra_config=with_hydra)
