@@ -8,15 +8,14 @@ def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.regions.features_file import FeaturesFile
-    from attention_atlas.workflow.paths import features_path
 
     corpus = instantiate(cfg.data.reader)
     source = instantiate(cfg.features)
-    out = job.out(features_path(cfg))
+    out = job.out(cfg.paths.features)
     source.extract(
         corpus,
         out=out,
-        work=job.work([job.input(corpus.root)]),
+        work=job.work(),
         device=job.device,
     )
     with FeaturesFile(out, check_values=False) as features:

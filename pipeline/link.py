@@ -11,14 +11,13 @@ def main(cfg, job):
     from attention_atlas.language.parse import read_parses
     from attention_atlas.linking.run import link_corpus
     from attention_atlas.regions.features_file import FeaturesFile
-    from attention_atlas.workflow.paths import features_path, language_path, links_path
 
     corpus = instantiate(cfg.data.reader)
-    parses = read_parses(job.input(language_path(cfg)))
+    parses = read_parses(job.input(cfg.paths.parses))
     linker = instantiate(cfg.linker, device=job.device)
-    with FeaturesFile(job.input(features_path(cfg))) as features:
+    with FeaturesFile(job.input(cfg.paths.features)) as features:
         links = link_corpus(parses, corpus, features, linker)
-    write_links(job.out(links_path(cfg, cfg.linker.name)), links)
+    write_links(job.out(cfg.paths.links), links)
     job.run.metrics({"linked phrases": sum(len(row.links) for row in links)})
 
 

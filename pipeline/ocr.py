@@ -9,9 +9,7 @@ def main(cfg, job):
 
     corpus = instantiate(cfg.data.reader)
     source = instantiate(cfg.ocr)
-    inputs = [job.input(corpus.root), *map(job.input, getattr(source, "inputs", []))]
-    images = cfg.data.get("images") or cfg.data.name
-    source.extract(corpus, out=job.out(f"data/features/{images}_ocr.jsonl"), work=job.work(inputs))
+    source.extract(corpus, out=job.out(cfg.paths.scene_text), work=job.work())
 
 
 if __name__ == "__main__":

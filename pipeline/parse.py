@@ -8,7 +8,6 @@ def main(cfg, job):
     from hydra.utils import instantiate
 
     from attention_atlas.language.parse import parse_texts, write_parses
-    from attention_atlas.workflow.paths import language_path
 
     examples = instantiate(cfg.data.reader).split(cfg.language.split)
     parses = parse_texts(
@@ -17,7 +16,7 @@ def main(cfg, job):
         model=cfg.language.model,
         nesting=cfg.language.nesting,
     )
-    write_parses(job.out(language_path(cfg)), parses)
+    write_parses(job.out(cfg.paths.parses), parses)
     job.run.metrics(
         {
             "paragraphs": len(parses),

@@ -6,10 +6,9 @@ from attention_atlas.workflow.stage import stage
 @stage("plot")
 def main(cfg, job):
     from attention_atlas.plotting.draw import draw_all
-    from attention_atlas.workflow.paths import results_path
 
-    out = job.out(f"{results_path(cfg)}/figures")
-    table = job.input(f"{results_path(cfg)}/tables/metrics.csv")
+    out = job.out(f"{cfg.paths.results}/figures")
+    table = job.input(f"{cfg.paths.tables}/metrics.csv")
     for path in draw_all(cfg.figure, table, out, workers=cfg.workers, profile=cfg.profile):
         if path.suffix == ".png":
             job.run.artifact(path)

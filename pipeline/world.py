@@ -14,7 +14,7 @@ def main(cfg, job):
     build_world(
         instantiate(cfg.data.world),
         out=job.out(cfg.data.root),
-        work=job.work([]),
+        work=job.work(),
         sizes=dict(cfg.data.sizes),
         seed=cfg.seed,
         workers=cfg.workers or os.cpu_count() or 1,

@@ -29,7 +29,6 @@ class ModelDump:
         from attention_atlas.dumps.dump import dump, read_settings
         from attention_atlas.models.run_folder import load_run
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.paths import attention_path, features_path, model_path
         from attention_atlas.workflow.stage import config_hash
 
         if cfg.model.task not in self.tasks:
@@ -41,8 +40,8 @@ class ModelDump:
         logging.basicConfig(format="%(message)s")
         logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
         corpus = instantiate(cfg.data.reader)
-        features_file = job.input(features_path(cfg))
-        run_folder = job.input(model_path(cfg, cfg.model.name))
+        features_file = job.input(cfg.paths.features)
+        run_folder = job.input(cfg.paths.model)
         model, vocab, config = load_run(run_folder, job.device)
         task = instantiate(cfg.capture.dump)
         with FeaturesFile(features_file) as features:
@@ -51,8 +50,8 @@ class ModelDump:
                 task,
                 model,
                 read_settings(cfg.capture.settings),
-                job.out(attention_path(cfg)),
-                job.work([job.input(corpus.root), features_file, run_folder]),
+                job.out(cfg.paths.attention),
+                job.work(),
                 model_name=cfg.model.name,
                 config_hash=config_hash(cfg),
                 device=job.device,
@@ -70,21 +69,20 @@ class RunsDump:
 
         from attention_atlas.dumps.runs import dump_runs
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.paths import attention_path, features_path, model_path
         from attention_atlas.workflow.stage import config_hash
 
-        models = {run["model"]: job.input(model_path(cfg, run["model"])) for run in self.runs.values()}
+        names = dict.fromkeys(str(run["model"]) for run in self.runs.values())
+        models = {name: job.input(f"{cfg.paths.models}/{name}") for name in names}
         corpus = instantiate(cfg.data.reader)
-        generated = job.input(cfg.data.reader.generated)
-        features_file = job.input(features_path(cfg))
+        features_file = job.input(cfg.paths.features)
         with FeaturesFile(features_file, check_values=False) as features:
             return dump_runs(
                 self.runs,
                 lambda name: Path(models[name]),
                 with_regions(corpus, features),
                 features,
-                out=job.out(attention_path(cfg)),
-                work=job.work([generated, features_file, *models.values()]),
+                out=job.out(cfg.paths.attention),
+                work=job.work(),
                 split=cfg.study.split,
                 config_hash=config_hash(cfg),
                 seed=cfg.seed,

@@ -39,7 +39,6 @@ class VqaDump:
     split: str = "test"
     examples: int = 0
     batch_size: int = 16
-    uses_features: bool = False
     kinds: dict[str, tuple[str, str]] = field(default_factory=lambda: {"joint": ("sequence", "sequence")})
     groups: dict[str, list[str]] = field(default_factory=lambda: {"sequence": list(GROUPS)})
 

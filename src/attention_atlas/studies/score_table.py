@@ -23,9 +23,8 @@ class ScoreTable(ABC):
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
         from attention_atlas.measures.table import write_table
-        from attention_atlas.workflow.paths import results_path
 
         table = self.table(cfg, job)
-        write_table(job.out(f"{results_path(cfg)}/tables/{self.name}.csv"), table)
+        write_table(job.out(f"{cfg.paths.tables}/{self.name}.csv"), table)
         rows = table.dropna(subset=["value"]).to_dict("records")
         return {f"{r['model']} {r['metric']} {r['condition']}".strip(): float(r["value"]) for r in rows}

@@ -30,6 +30,7 @@ class CaptionDecoder:
     suppress_unk: bool = True
     batch_size: int = 50
     name: str = ""
+    features: str = ""  # path of features.h5
 
     def __post_init__(self) -> None:
         for name in ("beam", "max_words", "batch_size"):
@@ -43,14 +44,13 @@ class CaptionDecoder:
         from attention_atlas.files import write_jsonl
         from attention_atlas.models.run_folder import load_run
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.paths import features_path, generated_path, model_path
 
-        model, vocab, _ = load_run(job.input(model_path(cfg, cfg.model.name)), job.device)
+        model, vocab, _ = load_run(job.input(cfg.paths.model), job.device)
         corpus = instantiate(cfg.data.reader)
-        with FeaturesFile(job.input(features_path(cfg))) as features:
+        with FeaturesFile(job.input(self.features)) as features:
             examples = with_regions(corpus, features).split(cfg.study.split)
             rows = list(self.rows(model, vocab, examples, features, job.device))
-        write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)
+        write_jsonl(job.out(cfg.paths.text), rows)
         return {"words per text": sum(row["words"] for row in rows) / len(rows)}
 
     def rows(

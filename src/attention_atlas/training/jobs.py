@@ -19,10 +19,9 @@ class Once:
 
         from attention_atlas.training.processes import process_count, processes
         from attention_atlas.training.run import build_task, prepare_and_train, run_config
-        from attention_atlas.workflow.paths import features_path, model_path
         from attention_atlas.workflow.sweeps import is_done, mark_done, passed_over
 
-        path = model_path(cfg, cfg.model.name)
+        path = cfg.paths.model
         out = job.out(path)
         in_sweep = out != Path(path)
         if passed_over(cfg, in_sweep):
@@ -32,10 +31,7 @@ class Once:
         with processes(count) as together:  # they start while this one checks what it reads
             task = build_task(cfg)
             corpus = instantiate(cfg.data.reader)
-            inputs = [job.input(corpus.root), *map(job.input, getattr(task, "inputs", []))]
-            if getattr(task, "uses_features", True):
-                inputs.append(job.input(features_path(cfg)))
-            work = job.work(inputs)
+            work = job.work()
             if is_done(out, work):
                 return {}
             best = together(

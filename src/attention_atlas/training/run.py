@@ -2,9 +2,8 @@
 
 A task that a stage can train (conf/train/<name>.yaml, `task._target_`) is a `loop.Task` that also has
 `prepare(corpus, features)`, `model_sizes() -> dict` (what the model's constructor needs of the data) and
-`save(folder)`. It may have `uses_features` (False: `prepare` gets None), `inputs` (further paths it reads,
-such as the run it starts from), `start(model)` (called once on the fresh model, e.g. to load weights) and
-`vocab`.
+`save(folder)`. `prepare` gets the features file that `features` in conf/train names, or None. A task may
+have `start(model)` (called once on the fresh model, e.g. to load weights) and `vocab`.
 """
 
 from __future__ import annotations
@@ -49,14 +48,13 @@ def prepare_and_train(
 
     from attention_atlas.regions.features_file import FeaturesFile, with_regions
     from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
-    from attention_atlas.workflow.paths import features_path
     from attention_atlas.workflow.stage import seed_everything
 
     seed_everything(int(cfg.seed))
     task = task or build_task(cfg)
     corpus = corpus or instantiate(cfg.data.reader)
-    wants_features = getattr(task, "uses_features", True)
-    with FeaturesFile(features_path(cfg)) if wants_features else nullcontext() as features:
+    path = run_config(cfg)[1].get("features")
+    with FeaturesFile(path) if path else nullcontext() as features:
         task.prepare(corpus if features is None else with_regions(corpus, features), features)
         join()
         return train_task(cfg, task, out, work, device, on_metrics)

@@ -31,11 +31,6 @@ def read_layers(corpus: Corpus, layers: Iterable[Mapping[str, str]]) -> list[Cor
     return found
 
 
-def layer_files(layers: Iterable[Mapping[str, str]]) -> list[str]:
-    """Paths that `read_layers` reads in addition to the corpus of `data=`."""
-    return [path for item in layers for path in dict.fromkeys((item["root"], item["layer"]))]
-
-
 def samples(corpora: Sequence[Corpus], split: str, limit: int = 0) -> list[Sample]:
     """All samples of a split; `limit`: maximum number per corpus, evenly spaced (0: all)."""
     found: list[Sample] = []

@@ -25,7 +25,7 @@ NOT_READ = ("outputs", "paths", "study", "reports", "figure", "data")
 # What a data set's file says of how its files are made, and the script that makes them.
 MADE_BY = {"world": "world", "annotator": "annotate", "region_features": "features", "scene_text": "ocr"}
 HEAD = """\
-# Written by `python -m attention_atlas.workflow.manifests` from conf/ and params.yaml: edit conf/study/*.yaml instead.
+# Written by `python -m attention_atlas.workflow.manifests` from conf/ and params.yaml; edit those.
 # A stage depends on its data and on its manifest: the configuration composed by Hydra and the hash of each
 # source file it can import. The first stage rewrites the manifests when code or configuration changes.
 """
@@ -67,9 +67,12 @@ def expand(name: str, lines: str | Iterable[str]) -> Iterator[tuple[str, list[st
         values = ([f"{key}={value}" for value in given.split(",") if value] for key, _, given in pairs)
         rows += [[script, *words] for words in itertools.product(*values)]
     chosen = [{key: value for key, _, value in (w.partition("=") for w in row[1:])} for row in rows]
-    varying = [key for key in ("model", "data") if len({row.get(key) for row in chosen}) > 1]
-    for row, values_of in zip(rows, chosen):
-        yield "-".join([name, *(values_of[key] for key in varying if key in values_of)]), row
+    for keys in (("model",), ("data",), ("model", "data")):
+        suffixes = ["-".join(values[key] for key in keys if key in values) for values in chosen]
+        if len(set(suffixes)) == len(rows):
+            break
+    for row, suffix in zip(rows, suffixes):
+        yield name if len(rows) == 1 else f"{name}-{suffix}", row
 
 
 class Graph:
@@ -114,10 +117,11 @@ class Graph:
                 "cmd": stage.command,
                 "deps": [f"data/manifests/{name}.yaml", *stage.inputs],
                 "outs": [path for path in stage.outputs if path not in numbers],
-                **({"metrics": numbers} if numbers else {}),
+                "metrics": numbers,
             }
+            stages[name] = {key: value for key, value in stages[name].items() if value}
         body = yaml.safe_dump({"stages": stages}, sort_keys=False, width=1000, allow_unicode=True)
-        return f"{HEAD}params: [params.yaml]\n\n" + re.sub(r"\n  (?=\S)", "\n\n  ", body)
+        return f"{HEAD}params: [params.yaml]\n\n" + re.sub(r"(?<!:)\n  (?=\S)", "\n\n  ", body)
 
     def _declared(self, study: str) -> Iterator[tuple[str, list[str]]]:
         """(name, words) of the stages of one study."""
@@ -131,7 +135,7 @@ class Graph:
 
     def _report(self) -> Stage:
         studies = self.params["studies"]
-        stage = self._stage("report", ["report", *(f"+/report@reports.{name}={name}" for name in studies)])
+        stage = self._stage("report", ["report", f"report=[{','.join(studies)}]"])
         stage.inputs += [f"results/{name}" for name in studies]
         return stage
 
@@ -145,7 +149,7 @@ class Graph:
 
     def _data_stages(self, stages: Iterable[Stage]) -> list[Stage]:
         """The stages that make what `stages` read, as conf/data says."""
-        makers = [stage for data in self._data_sets() for stage in self._makers(data)]
+        makers = [stage for data in self._names("data") for stage in self._makers(data)]
         needed: list[Stage] = []
         waiting = list(stages)
         while waiting:
@@ -167,8 +171,8 @@ class Graph:
         conf = self.root / "conf"
         return [conf / "profile" / self.params["profile"], conf]
 
-    def _data_sets(self) -> list[str]:
-        return sorted({path.stem for folder in self._folders() for path in folder.glob("data/*.yaml")})
+    def _names(self, group: str) -> list[str]:
+        return sorted({path.stem for folder in self._folders() for path in folder.glob(f"{group}/*.yaml")})
 
     def _file(self, group: str, name: str) -> Any:
         """The content of conf/<group>/<name>.yaml, which can refer to its own values only."""
@@ -179,8 +183,8 @@ class Graph:
         paths = [folder / group / f"{name}.yaml" for folder in self._folders()]
         found = next((path for path in paths if path.is_file()), None)
         if found is None:
-            known = sorted({path.stem for folder in self._folders() for path in folder.glob(f"{group}/*.yaml")})
-            raise ConfigError(f"params.yaml: {paths[-1]}: no such file{did_you_mean(name, known)}")
+            known = did_you_mean(name, self._names(group))
+            raise ConfigError(f"params.yaml: {paths[-1]}: no such file{known}")
         return OmegaConf.create({group: OmegaConf.load(found)})[group]
 
 
@@ -212,8 +216,8 @@ def paths_in(value: Any) -> Iterator[str]:
 
 
 def _reads(reader: Stage, writer: Stage) -> bool:
-    return any(_overlap(path, out) for path in reader.inputs for out in writer.outputs)
+    return any(overlap(path, out) for path in reader.inputs for out in writer.outputs)
 
 
-def _overlap(a: str, b: str) -> bool:
+def overlap(a: str, b: str) -> bool:
     return a == b or a.startswith(f"{b}/") or b.startswith(f"{a}/")

@@ -73,14 +73,14 @@ def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
 
 
 class Manifests:
-    """The stages and their manifests in `root`, which must be the working directory."""
+    """The stages of the repository `root` and their manifests. Raises ConfigError as Graph does."""
 
-    def __init__(self, root: Path, out: Path = FOLDER) -> None:
+    def __init__(self, root: Path) -> None:
         from attention_atlas.workflow.params import read_params
 
-        self.root, self.out, self.sources = root, out, Sources(root)
+        self.root, self.out, self.sources = root, root / FOLDER, Sources(root)
         self.digest = self._digest()
-        self._configs = _kept(out, self.digest)
+        self._configs = _kept(self.out, self.digest)
         self.graph = Graph(root, read_params(root / "params.yaml"), self.config)
 
     def write(self) -> None:
@@ -92,7 +92,9 @@ class Manifests:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         for name in self.graph.stages:
-            text = yaml.dump(self.manifest(name), Dumper=dumper, width=110, allow_unicode=True)
+            text = yaml.dump(
+                self.manifest(name), Dumper=dumper, width=110, allow_unicode=True, sort_keys=False
+            )
             (new / f"{name}.yaml").write_text(text, encoding="utf-8")
         (new / DIGEST).write_text(self.digest)
         shutil.rmtree(self.out, ignore_errors=True)
@@ -164,7 +166,9 @@ def main() -> None:
     try:
         manifests = Manifests(Path.cwd())
         if manifests.write_graph():
-            raise AtlasError("dvc.yaml: did not match conf/ and was written again; run the same command again")
+            raise AtlasError(
+                "dvc.yaml: did not match conf/ and was written again; run the same command again"
+            )
         manifests.write()
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)

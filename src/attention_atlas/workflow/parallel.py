@@ -13,13 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
-from attention_atlas.workflow.manifests import FOLDER, NAME
+from attention_atlas.workflow.manifests import Manifests
 from attention_atlas.workflow.tracking import SESSION_VARIABLE
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def repro_side_by_side(
     # The jobs share the cores; threads that wait for each other would be slower than one thread.
     share = str(max(1, cores // jobs))
     of_a_job = {"OMP_NUM_THREADS": share, **everywhere}
+    Manifests(root).write_graph()
     waiting = stage_needs(root, targets)
-    _add_manifests(root, waiting, everywhere)
     all_needs = _with_their_needs(waiting)
     done: set[str] = set()
     running: dict[Future[int], str] = {}
@@ -82,14 +82,6 @@ def repro_side_by_side(
     if code == 0:
         sort_lock(root / "dvc.lock")
     return code
-
-
-def _add_manifests(root: Path, stages: Iterable[str], environment: Mapping[str, str]) -> None:
-    """Write the manifests again if one is missing: their stage cannot depend on dvc.yaml, which lists all
-    stages."""
-    folder = root / FOLDER
-    if folder.is_dir() and not all((folder / f"{name}.yaml").is_file() for name in stages if name != NAME):
-        _dvc(root, environment, ["--force", "--single-item", NAME], NAME)
 
 
 def jobs_here() -> int:

@@ -1,6 +1,7 @@
 """A profile is a set of values for params.yaml.
 
-`python -m attention_atlas.workflow.profiles paper` sets them in params.yaml, keeping comments.
+`python -m attention_atlas.workflow.profiles paper` sets them in params.yaml, keeping comments, and writes
+dvc.yaml.
 `python -m attention_atlas.workflow.profiles smoke --in DIR` copies the repository to DIR, sets the profile
 there and runs `dvc repro`, so that the results of a longer profile are not overwritten.
 """
@@ -17,27 +18,14 @@ from typing import Any
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
+from attention_atlas.workflow.manifests import Manifests
 from attention_atlas.workflow.parallel import exit_with, repro_side_by_side
 from attention_atlas.workflow.params import check_params
 from attention_atlas.workflow.tracking import tracking_uri
 
-# Tables that a profile replaces as a whole.
-REPLACED = (
-    "image_sets",
-    "annotations",
-    "text_only",
-    "bases",
-    "scene_text",
-    "encoders",
-    "cells",
-    "captioners",
-    "tuned",
-    "gold",
-)
-
 
 def apply_profile(root: Path, name: str) -> None:
-    """Merge conf/profiles/<name>.yaml over params.yaml. Lists and REPLACED tables are not merged."""
+    """Merge conf/profiles/<name>.yaml over params.yaml."""
     from ruamel.yaml import YAML
 
     folder = root / "conf" / "profiles"
@@ -60,7 +48,8 @@ def set_params(root: Path, values: dict[str, Any]) -> None:
     round_trip.width = 200
     params_path = root / "params.yaml"
     params = round_trip.load(params_path.read_text(encoding="utf-8"))
-    _merge(params, values)
+    for name, value in values.items():
+        params[name] = {**params[name], **value} if name == "device" else value
     check_params(_plain(params), params_path)
     buffer = io.StringIO()
     round_trip.dump(params, buffer)
@@ -76,14 +65,6 @@ def _plain(value: Any) -> Any:
         if isinstance(value, kind):
             return kind(value)
     return value
-
-
-def _merge(into: Any, values: dict[str, Any]) -> None:
-    for key, value in values.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict) and key not in REPLACED:
-            _merge(into[key], value)
-        else:
-            into[key] = value
 
 
 def copy_repository(root: Path, into: Path) -> None:
@@ -140,7 +121,8 @@ def main() -> None:
 def _run_profile(root: Path, name: str, into: Path | None) -> int:
     if into is None:
         apply_profile(root, name)
-        print(f"params.yaml now has the parameters of profile '{name}'")
+        Manifests(root).write_graph()
+        print(f"params.yaml and dvc.yaml are now those of profile '{name}'")
         return 0
     code = repro(root, name, into)
     if code == 0:

@@ -15,7 +15,7 @@ PACKAGE = "attention_atlas"
 # Logging, reporting and memory allocation; no result depends on them.
 MACHINERY = (
     *("errors", "progress", "threads", "workflow/tracking", "workflow/tracking_store", "workflow/memory"),
-    *("workflow/params", "workflow/parallel"),
+    *("workflow/params", "workflow/parallel", "workflow/graph"),
 )
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.workflow.compose import profile_files
+from attention_atlas.workflow.graph import inputs_of, overlap, paths_in
 from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
 
 if TYPE_CHECKING:
@@ -32,12 +33,16 @@ MACHINE_KEYS = ("device", "workers")
 
 
 class Stage:
-    """The second argument of a stage function: outputs, inputs, work folder, device and MLflow run."""
+    """The second argument of a stage function: outputs, inputs, work folder, device and MLflow run.
+
+    inputs: the files and folders that the configuration names (workflow/graph.py)."""
 
     def __init__(self, name: str, cfg: DictConfig, run: Any, sweep_dir: Path | None) -> None:
         from attention_atlas.devices import resolve_device
 
         self.name, self.cfg, self.run = name, cfg, run
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        self.inputs = inputs_of(values, list(paths_in(values["outputs"])))
         self._sweep_dir = sweep_dir
         self.beside_others = sweep_dir is not None and _launches_together()
         self.device = resolve_device(cfg.device[name], name)
@@ -49,15 +54,15 @@ class Stage:
         """Where an output goes: `path`, which DVC owns, or the job's folder in a sweep."""
         return self._sweep_dir / Path(path).name if self._sweep_dir else Path(path)
 
-    def work(self, inputs: Iterable[str | Path]) -> Path:
+    def work(self) -> Path:
         """A folder outside the outputs that survives a kill. Its name is a digest of the configuration, the
-        code and the content of `inputs`, so that only the same work is resumed. Removed on success.
+        code and the content of all inputs, so that only the same work is resumed. Removed on success.
 
-        Raises AtlasError while another process uses it."""
+        Raises AtlasError while another process uses it, or if an input is missing."""
         from attention_atlas.files import lock
 
         digest = hashlib.sha256(config_hash(self.cfg).encode())
-        for path in [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, inputs)]:
+        for path in [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(self.input, self.inputs)]:
             digest.update(self._hash(path).encode())
         work = Path(".work") / self.name / digest.hexdigest()[:16]
         work.mkdir(parents=True, exist_ok=True)
@@ -67,8 +72,11 @@ class Stage:
         return work
 
     def input(self, path: str | Path) -> Path:
-        """Check that an input exists and log its digest to MLflow."""
+        """Check that an input exists and is one of `inputs`, or inside or around one, and log its digest to
+        MLflow."""
         path = Path(path)
+        if not any(overlap(str(path), known) for known in self.inputs):
+            raise ConfigError(f"{path}: the configuration does not name it; add it to `inputs` in conf/")
         if not path.exists():
             raise AtlasError(f"{path}: no such file or folder; run the stage that writes it (dvc repro)")
         self.run.tags({f"input.{path}": self._hash(path)})

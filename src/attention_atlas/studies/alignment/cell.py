@@ -92,7 +92,6 @@ def prepared_task(cfg: DictConfig) -> Any:
 
     from attention_atlas.regions.features_file import FeaturesFile, with_regions
     from attention_atlas.training.run import build_task, run_config
-    from attention_atlas.workflow.paths import features_path
 
     _, training, _ = run_config(cfg)
     key = json.dumps([training["task"], cfg.data.name, os.getcwd()], sort_keys=True, default=str)
@@ -100,9 +99,9 @@ def prepared_task(cfg: DictConfig) -> Any:
     if digest not in _PREPARED:
         task = build_task(cfg)
         corpus, features = instantiate(cfg.data.reader), None
-        if getattr(task, "uses_features", True):
+        if training.get("features"):
             # Stays open: the task may read from it at any time.
-            features = FeaturesFile(features_path(cfg))
+            features = FeaturesFile(training["features"])
             corpus = with_regions(corpus, features)
         task.prepare(corpus, features)
         _PREPARED.clear()

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def cells_path(model: str, data: str) -> str:
-    """Folder of all cells of a model on a data set."""
-    return f"data/cells/{model}_{data}"
-
-
 OnCell = Callable[[Cell, float, Mapping[str, float], list[dict[str, float]]], None]
 
 

@@ -17,26 +17,17 @@ class EveryAlignment:
         import os
         from pathlib import Path
 
-        from attention_atlas.studies.alignment.cells import cells_path, plan, run_cells
+        from attention_atlas.studies.alignment.cells import plan, run_cells
         from attention_atlas.studies.alignment.log import log_cell
-        from attention_atlas.training.run import build_task
-        from attention_atlas.workflow.paths import features_path
 
         cells, skipped = plan(cfg)
         if skipped:
             print(f"skipped: {skipped}")
-        task = build_task(cfg)
-        inputs = [cfg.data.root, *getattr(task, "inputs", [])]
-        layer = str(cfg.data.get("layer", ""))
-        if layer.endswith(".jsonl"):
-            inputs.append(layer)
-        if getattr(task, "uses_features", True):
-            inputs.append(features_path(cfg))
         run_cells(
             cfg,
             cells,
-            job.work(map(job.input, inputs)),
-            job.out(cells_path(cfg.model.name, cfg.data.name)),
+            job.work(),
+            job.out(cfg.outputs.runs),
             device=job.device,
             processes=cfg.study.processes or cfg.workers or os.cpu_count() or 1,
             on_cell=lambda *found: log_cell(Path.cwd(), job.run, cfg, *found),
@@ -51,19 +42,18 @@ class Metrics:
         from omegaconf import OmegaConf
 
         from attention_atlas.studies.alignment.cell import NONE
-        from attention_atlas.studies.alignment.cells import cells_path
         from attention_atlas.studies.alignment.panel import read_panel
         from attention_atlas.studies.alignment.study import study_table, write_study
-        from attention_atlas.workflow.paths import results_path
 
         wanted: Any = OmegaConf.to_container(cfg.study.panels, resolve=True)
         order = [str(name) for name in cfg.alignments]
         panels, blind = {}, []
         for name, panel in wanted.items():
-            folder = job.input(cells_path(panel["model"], panel["data"]))
+            folder = job.input(f"{cfg.paths.runs}/{panel['model']}_{panel['data']}")
             panels[name] = read_panel(folder, order)
             if panel.get("blind"):
-                blind.append(read_panel(job.input(cells_path(panel["blind"], panel["data"])), [NONE]))
+                unseen = job.input(f"{cfg.paths.runs}/{panel['blind']}_{panel['data']}")
+                blind.append(read_panel(unseen, [NONE]))
         scores, lower = dict(cfg.study.score), list(cfg.study.lower)
         frame = study_table(
             list(panels.values()),
@@ -75,5 +65,5 @@ class Metrics:
             cfg.seed,
         )
         titles = {str(name): str(entry.title) for name, entry in cfg.alignments.items()}
-        out = job.out(results_path(cfg))
+        out = job.out(cfg.paths.results)
         return write_study(frame, panels, scores, titles, lower, out, cfg.study.examples, cfg.seed)

@@ -37,11 +37,10 @@ class Captions(ScoreTable):
 
         from attention_atlas.data.generated import read_generated
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.paths import features_path, generated_path
 
-        with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
+        with FeaturesFile(job.input(cfg.paths.features), check_values=False) as features:
             corpus = with_regions(instantiate(cfg.data.reader), features)
-        texts = {m: read_generated(job.input(generated_path(cfg, m))) for m in self.models}
+        texts = {m: read_generated(job.input(f"{cfg.paths.texts}/{m}.jsonl")) for m in self.models}
         if self.drop_unknown:
             texts = {
                 m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}

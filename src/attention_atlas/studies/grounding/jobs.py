@@ -24,19 +24,12 @@ class Metrics:
         from attention_atlas.measures.analysed import read_study
         from attention_atlas.regions.features_file import FeaturesFile
         from attention_atlas.studies.grounding.run import headline, run_metrics
-        from attention_atlas.workflow.paths import (
-            attention_path,
-            features_path,
-            language_path,
-            links_path,
-            results_path,
-        )
 
-        with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
+        with FeaturesFile(job.input(cfg.paths.features), check_values=False) as features:
             study = read_study(
-                job.input(f"{attention_path(cfg)}/attention.h5"),
-                job.input(language_path(cfg)),
-                job.input(links_path(cfg, cfg.linker.name)),
+                job.input(f"{cfg.paths.attention}/attention.h5"),
+                job.input(cfg.paths.parses),
+                job.input(cfg.paths.links),
                 instantiate(cfg.data.reader),
                 features,
                 name=cfg.study.name,
@@ -44,7 +37,7 @@ class Metrics:
                 linker=cfg.linker.name,
                 seed=cfg.seed,
             )
-            results = results_path(cfg)
+            results = cfg.paths.results
             table = run_metrics(
                 self.measures,
                 study,

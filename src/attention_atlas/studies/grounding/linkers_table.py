@@ -34,13 +34,12 @@ class LinkerTable(ScoreTable):
         from attention_atlas.linking.gold_file import read_gold_csv
         from attention_atlas.measures.table import make_table
         from attention_atlas.regions.features_file import FeaturesFile
-        from attention_atlas.workflow.paths import features_path, language_path
 
         corpus = instantiate(cfg.data.reader)
-        parses = read_parses(job.input(language_path(cfg)))
+        parses = read_parses(job.input(cfg.paths.parses))
         gold = read_gold_csv(job.input(self.gold)) if self.gold else None
         rows = []
-        with FeaturesFile(job.input(features_path(cfg))) as features:
+        with FeaturesFile(job.input(cfg.paths.features)) as features:
             for config in self.linkers.values():
                 linker = instantiate(config, device=job.device)
                 scores = evaluate(parses, corpus, features, linker, gold)

@@ -24,18 +24,17 @@ class Metrics:
 
         from attention_atlas.regions.features_file import FeaturesFile
         from attention_atlas.studies.modality.run import run_modality
-        from attention_atlas.workflow.paths import attention_path, features_path, language_path, results_path
 
         study: Any = OmegaConf.to_container(cfg.study, resolve=True)
-        with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
+        with FeaturesFile(job.input(cfg.paths.features), check_values=False) as features:
             return run_modality(
                 self.measures,
                 study,
-                job.input(attention_path(cfg)),
-                job.input(language_path(cfg)),
+                job.input(cfg.paths.attention),
+                job.input(cfg.paths.parses),
                 instantiate(cfg.data.reader),
                 features,
-                out=job.out(results_path(cfg)),
+                out=job.out(cfg.paths.results),
                 data=cfg.data.name,
                 seed=cfg.seed,
             )

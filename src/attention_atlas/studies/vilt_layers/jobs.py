@@ -13,10 +13,6 @@ if TYPE_CHECKING:
     from attention_atlas.workflow.stage import Stage
 
 
-def _heads_path(cfg: DictConfig) -> str:
-    return f"data/generated/{cfg.study.name}/heads.npz"
-
-
 class Answers:
     """Answers of `cfg.model` to all questions of the split, with its own and with another picture."""
 
@@ -29,14 +25,13 @@ class Answers:
         from attention_atlas.files import write_jsonl
         from attention_atlas.models.run_folder import load_run
         from attention_atlas.studies.vilt_layers.answers import answer_split, score
-        from attention_atlas.workflow.paths import generated_path, model_path
 
         corpus = instantiate(cfg.data.reader)
         job.input(corpus.root)
-        folder = job.input(model_path(cfg, cfg.model.name))
+        folder = job.input(cfg.paths.model)
         model, vocab, config = load_run(folder, job.device)
         rows = answer_split(model, corpus, cfg.study.split, vocab, config, folder, job.device)
-        write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)
+        write_jsonl(job.out(cfg.paths.text), rows)
         return score(rows, corpus)
 
 
@@ -53,12 +48,11 @@ class QuestionsDump:
         from attention_atlas.dumps.dump import read_settings
         from attention_atlas.models.run_folder import load_run
         from attention_atlas.studies.vilt_layers.dump import dump_questions
-        from attention_atlas.workflow.paths import attention_path, generated_path, model_path
         from attention_atlas.workflow.stage import config_hash
 
         corpus = instantiate(cfg.data.reader)
-        folder = job.input(model_path(cfg, cfg.model.name))
-        given = job.input(generated_path(cfg, cfg.model.name))
+        folder = job.input(cfg.paths.model)
+        given = job.input(cfg.paths.text)
         model, vocab, config = load_run(folder, job.device)
         task = instantiate(cfg.capture.dump)
         task.prepare(corpus, None, vocab, config)
@@ -68,8 +62,8 @@ class QuestionsDump:
             read_settings(cfg.capture.settings),
             self.shown,
             given,
-            job.out(attention_path(cfg)),
-            job.work([job.input(corpus.root), folder, given]),
+            job.out(cfg.paths.attention),
+            job.work(),
             model_name=cfg.model.name,
             config_hash=config_hash(cfg),
             device=job.device,
@@ -88,11 +82,10 @@ class HeadsDump:
 
         from attention_atlas.models.run_folder import load_run
         from attention_atlas.studies.vilt_layers.head_file import mask_heads, save_heads
-        from attention_atlas.workflow.paths import model_path
 
         corpus = instantiate(cfg.data.reader)
         job.input(corpus.root)
-        folder = job.input(model_path(cfg, cfg.model.name))
+        folder = job.input(cfg.paths.model)
         model, vocab, config = load_run(folder, job.device)
         found = mask_heads(
             model,
@@ -105,7 +98,7 @@ class HeadsDump:
             device=job.device,
             seed=cfg.seed,
         )
-        save_heads(job.out(_heads_path(cfg)), found)
+        save_heads(job.out(f"{cfg.paths.texts}/heads.npz"), found)
         return {"accuracy": 100 * float(found["whole"][..., 0].mean())}
 
 
@@ -122,13 +115,12 @@ class Metrics:
         from attention_atlas.studies.vilt_layers.head_file import read_heads
         from attention_atlas.studies.vilt_layers.layers import write_study
         from attention_atlas.studies.vilt_layers.shown import write_distribution, write_shown
-        from attention_atlas.workflow.paths import attention_path, generated_path, results_path
 
         corpus = instantiate(cfg.data.reader)
         job.input(corpus.root)
-        study, attention = cfg.study, job.input(attention_path(cfg))
+        study, attention = cfg.study, job.input(cfg.paths.attention)
         model = cfg.model.name
-        given, blind = (job.input(generated_path(cfg, name)) for name in (model, study.blind))
+        given, blind = (job.input(f"{cfg.paths.texts}/{name}.jsonl") for name in (model, study.blind))
         answers = {model: read_given(given), study.blind: read_given(blind)}
         answers[f"{model} (another picture)"] = read_given(given, "other")
         questions = corpus.split(study.split)
@@ -138,13 +130,13 @@ class Metrics:
         frame = measure(
             attention / "statistics.h5",
             answers,
-            read_heads(job.input(_heads_path(cfg))),
+            read_heads(job.input(f"{cfg.paths.texts}/heads.npz")),
             corpus,
             model=model,
             split=study.split,
             seed=cfg.seed,
         )
-        out = job.out(results_path(cfg))
+        out = job.out(cfg.paths.results)
         numbers = write_study(frame, out)
         write_distribution(measure.distribution, out / "tables" / "distribution.json")
         write_shown(attention / "attention.h5", corpus, answers[model], out / "tables")

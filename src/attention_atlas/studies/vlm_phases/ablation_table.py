@@ -57,7 +57,6 @@ class PictureAblation(ScoreTable):
         )
         from attention_atlas.studies.vlm_phases.run import draw
         from attention_atlas.threads import cpu_threads
-        from attention_atlas.workflow.paths import model_path
 
         corpus = instantiate(cfg.data.reader)
         examples = corpus.split(self.split)
@@ -69,7 +68,7 @@ class PictureAblation(ScoreTable):
         references = {image: texts for image, texts in references.items() if image in shown}
 
         def load(model: str) -> Any:
-            return load_vlm(job.input(model_path(cfg, model)), device=job.device)
+            return load_vlm(job.input(f"{cfg.paths.models}/{model}"), device=job.device)
 
         rows: list[dict[str, Any]] = []
         with cpu_threads(self.threads):

@@ -71,21 +71,17 @@ class PhasesDump:
 
         from attention_atlas.models.vlm.load import load_vlm
         from attention_atlas.threads import cpu_threads
-        from attention_atlas.workflow.paths import attention_path, model_path
         from attention_atlas.workflow.stage import config_hash
 
         corpus = instantiate(cfg.data.reader)
-        folder = job.input(model_path(cfg, cfg.model.name))
-        inputs: list[str | Path] = [job.input(corpus.root), folder]
-        if "layer" in cfg.data and Path(cfg.data.layer).is_file():
-            inputs.append(job.input(cfg.data.layer))
+        folder = job.input(cfg.paths.model)
         with cpu_threads(self.threads):
             return dump_phases(
                 load_vlm(folder, job.device),
                 corpus,
                 self,
-                job.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),
-                job.work(inputs),
+                job.out(cfg.outputs.attention),
+                job.work(),
                 data=cfg.data.name,
                 config_hash=config_hash(cfg),
                 seed=cfg.seed,

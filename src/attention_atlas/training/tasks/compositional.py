@@ -63,7 +63,6 @@ class CompositionalTask:
             raise ConfigError(
                 "conf/train: naming: only regions have names; set it to 0, or knowledge=regions"
             )
-        self.uses_features = self.knowledge == "regions"
         self.best = ("accuracy", "max")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile | None = None) -> None:

@@ -46,17 +46,13 @@ class ContrastiveTask:
     word_min: int = 10
     seed: int = 0
 
-    uses_features = False
-
     def __post_init__(self) -> None:
-        from attention_atlas.training.vlm_pictures import layer_files
 
         if self.batch_size < 2:
             raise ConfigError(
                 f"conf/train: batch_size: must be at least 2 to contrast, not {self.batch_size}"
             )
         self.best = ("loss", "min")
-        self.inputs = layer_files(self.layers)
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         from attention_atlas.models.vlm.images import mini_image_processor

@@ -39,7 +39,6 @@ class DamsmTask:
     enlarged: int = 0
     candidates: int = 20
     seed: int = 0
-    uses_features: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:

@@ -39,8 +39,6 @@ class LanguageModelTask:
     lower: bool = True
     seed: int = 0
 
-    uses_features = False
-
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_pieces < 2:
             raise ConfigError("conf/train: batch_size must be at least 1 and max_pieces at least 2")

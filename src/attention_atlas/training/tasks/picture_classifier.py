@@ -38,7 +38,6 @@ class PictureClassifierTask:
     mirror: bool = True
     place_weight: float = 1.0
     seed: int = 0
-    uses_features: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:

@@ -27,7 +27,6 @@ class ReleasedTask(CaptioningTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.inputs = [self.weights, self.words]
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         from attention_atlas.models.yahoo_checkpoint import read_released

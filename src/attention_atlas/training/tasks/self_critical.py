@@ -58,7 +58,6 @@ class SelfCriticalTask(ImageCaptioningTask):
             raise ConfigError(
                 f"conf/train: samples: {self.samples} are too few for baseline '{self.baseline}'"
             )
-        self.inputs = [self.initial]
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         super().prepare(corpus, features, Vocabulary.load(Path(self.initial) / "vocab.json"))

@@ -56,14 +56,12 @@ class TextToImageTask:
     judged: int = 64
     candidates: int = 20
     seed: int = 0
-    uses_features: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
             raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
         # No metric tells when a GAN is best; the last state is kept, as published.
         self.best = ("step", "max")
-        self.inputs = [self.damsm]
 
     def prepare(self, corpus: Corpus, features: Any = None) -> None:
         from attention_atlas.models.run_folder import load_run

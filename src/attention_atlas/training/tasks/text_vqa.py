@@ -78,7 +78,6 @@ class TextVqaTask:
             )
         self.published: PublishedInputs | None = None
         self.best = ("accuracy", "max")
-        self.inputs = [self.ocr, *filter(None, given[1:])]
 
     def prepare(self, corpus: Corpus, features: FeaturesFile) -> None:
         """Read questions, objects and words; both vocabularies come from the training split."""

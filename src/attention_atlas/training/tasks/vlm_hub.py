@@ -21,8 +21,6 @@ class VlmHubTask:
 
     seed: int = 0
 
-    uses_features = False
-
     def __post_init__(self) -> None:
         self.best = ("layers", "max")
 

@@ -63,15 +63,11 @@ class VlmTuningTask:
     written: int = 50
     seed: int = 0
 
-    uses_features = False
-
     def __post_init__(self) -> None:
-        from attention_atlas.training.vlm_pictures import layer_files
 
         if min(self.batch_size, self.turns, self.instructions) < 1:
             raise ConfigError("conf/train: batch_size, turns and instructions must be at least 1")
         self.best = ("loss", "min")
-        self.inputs = [self.tower, self.text_model, *layer_files(self.layers)]
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         from attention_atlas.models.run_folder import load_run

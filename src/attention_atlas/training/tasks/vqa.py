@@ -71,7 +71,6 @@ class VqaTask:
     head_lr: float = 1.0
     judged: int = 0
     seed: int = 0
-    uses_features: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
