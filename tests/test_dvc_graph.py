@@ -1,97 +1,151 @@
-"""The stages of dvc.yaml compose, and all files and groups that they name exist."""
+"""dvc.yaml is what conf/ says, in every profile, and its stages compose."""
 
 from __future__ import annotations
 
-import shlex
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from attention_atlas.workflow import resolvers  # noqa: F401
-from attention_atlas.workflow.manifests import FOLDER, NAME
+from attention_atlas.errors import ConfigError
+from attention_atlas.workflow.graph import Graph, expand, inputs_of, overlap, paths_in
+from attention_atlas.workflow.manifests import FOLDER, Manifests, stage_config
+from attention_atlas.workflow.params import read_params
+
+PROFILES = ("mini", "smoke", "paper")
 
 
-def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
-    """The stages of dvc.yaml but `manifests`, with params.yaml filled in by DVC itself."""
-    from dvc.repo import Repo
+@functools.cache
+def graph(profile: str) -> Graph:
+    """The graph of a profile, composed by Hydra."""
+    from attention_atlas.workflow.compose import compose
 
-    with Repo(str(root)) as repo:
-        stages = {}
-        for stage in repo.index.stages:
-            if stage.addressing == NAME:
-                continue
-            deps = [str(d.def_path) for d in stage.deps if type(d).__name__ == "Dependency"]
-            stages[stage.addressing] = {
-                "cmd": stage.cmd,
-                "deps": deps,
-                "outs": [str(o.def_path) for o in stage.outs],
-            }
-        return stages
+    params = read_params(ROOT / "params.yaml") | {"profile": profile}
+    override = [] if profile == read_params(ROOT / "params.yaml")["profile"] else [f"profile={profile}"]
+
+    def config(words: Any) -> dict[str, Any]:
+        return stage_config(compose(ROOT, words[0], [*words[1:], *override]), words[0])
+
+    return Graph(ROOT, params, config)
 
 
-STAGES = resolved_stages()
-
-
-def composed(cmd: str, root: Path = ROOT) -> Any:
-    """The configuration of a stage's command line, composed by Hydra."""
-    words = shlex.split(cmd)
-    assert words[:2] == ["python", "-m"], cmd
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        return compose(f"stage/{words[2].removeprefix('pipeline.')}", overrides=words[3:])
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_depends_on_its_manifest_and_on_data(name: str) -> None:
-    assert STAGES[name]["deps"][0] == f"data/manifests/{name}.yaml"
-    assert all(path.startswith(("data/", "results/")) for path in STAGES[name]["deps"])
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_commands_stay_the_same_in_dvc_lock(name: str) -> None:
-    """YAML folds double spaces, and a command that is read back otherwise makes its stage stale for ever."""
-    assert STAGES[name]["cmd"] == " ".join(STAGES[name]["cmd"].split())
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_named_files_are_there(name: str) -> None:
-    made = {str(FOLDER), *(out for stage in STAGES.values() for out in stage["outs"])}
-    for path in STAGES[name]["deps"]:
-        inside = any(o.startswith(f"{path}/") or path.startswith(f"{o}/") for o in made)
-        assert path in made or inside or (ROOT / path).exists(), path
-
-
-@pytest.mark.parametrize("profile", ["mini", "smoke"])
-@pytest.mark.parametrize("name", STAGES)
-def test_every_value_resolves(name: str, profile: str) -> None:
-    OmegaConf.to_container(
-        composed(f"{STAGES[name]['cmd']} profile={profile}"), resolve=True, throw_on_missing=True
+def test_dvc_yaml_is_up_to_date() -> None:
+    assert (ROOT / "dvc.yaml").read_text() == graph("mini").text(), (
+        "run python -m attention_atlas.workflow.manifests, then commit dvc.yaml"
     )
 
 
-def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its parameters name data sets and models that exist, and every stage's values resolve."""
-    import shutil
-
+def test_dvc_reads_the_stages_as_they_are() -> None:
+    """YAML folds spaces, and a command that is read back otherwise makes its stage stale for ever."""
     from dvc.repo import Repo
 
-    from attention_atlas.workflow.profiles import apply_profile
+    with Repo(str(ROOT)) as repo:
+        found = {stage.addressing: stage for stage in repo.index.stages}
+    stages = graph("mini").stages
+    assert found.keys() == {"manifests", *stages}
+    for name, stage in stages.items():
+        deps = [str(d.def_path) for d in found[name].deps if type(d).__name__ == "Dependency"]
+        assert found[name].cmd == stage.command == " ".join(stage.command.split())
+        assert deps == [f"{FOLDER}/{name}.yaml", *stage.inputs]
+        assert {str(out.def_path) for out in found[name].outs} == set(stage.outputs)
 
-    shutil.copytree(ROOT / "conf", tmp_path / "conf")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path)
-    apply_profile(tmp_path, "paper")
-    Repo.init(str(tmp_path), no_scm=True).close()
-    monkeypatch.chdir(tmp_path)  # params.yaml is read from the working directory
-    stages = resolved_stages(tmp_path)
-    assert not any(name.startswith(("world", "annotate")) for name in stages)
-    for stage in stages.values():
-        OmegaConf.to_container(composed(stage["cmd"], tmp_path), resolve=True, throw_on_missing=True)
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_input_is_made_by_a_stage_or_is_raw_data(profile: str) -> None:
+    found = graph(profile)
+    for name, stage in found.stages.items():
+        made = [path for producer in found.producers(name) for path in producer.outputs]
+        for path in stage.inputs:
+            inside = any(
+                out == path or out.startswith(f"{path}/") or path.startswith(f"{out}/") for out in made
+            )
+            assert inside or path.startswith("data/raw/"), f"{name}: {path}"
+    assert any(name.startswith("world") for name in found.stages) == (profile != "paper")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_stages_come_after_what_they_read(profile: str) -> None:
+    found, seen = graph(profile), set[str]()
+    for name in found.stages:
+        # A study's own stages may be listed in any order; data comes first.
+        assert all(p.name in seen or "_" in p.name for p in found.producers(name)), name
+        seen.add(name)
+
+
+@pytest.mark.parametrize(
+    ("lines", "stages"),
+    [
+        ("train data=a model=b", {"fit": "train data=a model=b"}),
+        ("train data=a model=b,c", {"fit-b": "train data=a model=b", "fit-c": "train data=a model=c"}),
+        ("dump data=a,b model=c", {"fit-a": "dump data=a model=c", "fit-b": "dump data=b model=c"}),
+        (
+            ["train model=b,c data=a", "train model=b data=d"],
+            {
+                "fit-b-a": "train model=b data=a",
+                "fit-c-a": "train model=c data=a",
+                "fit-b-d": "train model=b data=d",
+            },
+        ),
+        ("train model=b,", {"fit": "train model=b"}),
+        ("plot", {"fit": "plot"}),
+    ],
+)
+def test_a_line_is_a_stage_for_each_combination(lines: Any, stages: dict[str, str]) -> None:
+    assert {name: " ".join(words) for name, words in expand("fit", lines)} == stages
+
+
+def test_inputs_are_the_paths_of_a_configuration() -> None:
+    config = {
+        "data": {"root": "data/unread", "reader": {"root": "data/w", "layer": "data/w/x.jsonl", "n": 3}},
+        "model": {"training": {"features": None, "task": {"start": "data/models/a"}}},
+        "train": {"features": "data/f.h5", "task": {"layers": [{"root": "data/v/"}]}, "loop": {"lr": 1.0}},
+        "study": {"note": "data/not"},
+        "paths": {"features": "data/f.h5"},
+        "inputs": {"table": "results/t.csv"},
+        "outputs": {"model": "data/models/b"},
+        "title": "text/image",
+    }
+    assert inputs_of(config) == ["data/models/a", "data/v", "data/w", "results/t.csv"]
+    assert inputs_of(config, ["data/w"]) == ["data/models/a", "data/v", "results/t.csv"]
+    assert list(paths_in({"a": ["/abs/x", "hub/id", 3, None]})) == ["/abs/x"]
+
+
+def tiny(tmp_path: Path, **studies: str) -> Graph:
+    for name, stages in studies.items():
+        (tmp_path / "conf/study").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"conf/study/{name}.yaml").write_text(f"name: {name}\nstages: {{{stages}}}\n")
+
+    def config(words: Any) -> dict[str, Any]:
+        chosen = dict(word.split("=", 1) for word in words[1:])
+        return {"outputs": {"it": f"data/{chosen.get('model', words[0])}"}, "inputs": {}}
+
+    return Graph(tmp_path, {"studies": [*studies], "profile": "mini"}, config)
+
+
+def test_two_stages_cannot_write_the_same_file(tmp_path: Path) -> None:
+    assert tiny(tmp_path, a="fit: train model=x").stages.keys() == {"a_fit", "report"}
+    with pytest.raises(ConfigError, match="b_fit: writes data/x, as does a_fit; remove one"):
+        tiny(tmp_path, a="fit: train model=x", b="fit: train model=x")
+
+
+def test_a_study_that_does_not_exist(tmp_path: Path) -> None:
+    tiny(tmp_path, grounding="fit: train model=x")
+    with pytest.raises(ConfigError, match=r"studyx|no such file; did you mean 'grounding'"):
+        Graph(tmp_path, {"studies": ["groundin"], "profile": "mini"}, lambda words: {})
+
+
+def test_the_stage_that_does_not_compose_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = "parse data=no_such"
+
+    def declared(self: Graph, study: str) -> Any:
+        yield from expand("grounding_parse", broken)
+
+    monkeypatch.setattr(Graph, "_declared", declared)
+    with pytest.raises(ConfigError, match=r"dvc\.yaml: grounding_parse: conf: .*no_such"):
+        Manifests(ROOT)
 
 
 def conf_files() -> list[Path]:

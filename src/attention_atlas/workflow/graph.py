@@ -189,7 +189,8 @@ class Graph:
 
 
 def inputs_of(config: Mapping[str, Any], outputs: Sequence[str] = ()) -> list[str]:
-    """The files and folders that a configuration names for reading, sorted, none inside another."""
+    """The files and folders that a configuration names for reading, sorted, none inside
+    another or in `outputs`."""
     from omegaconf import OmegaConf
 
     parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_READ}
@@ -199,8 +200,9 @@ def inputs_of(config: Mapping[str, Any], outputs: Sequence[str] = ()) -> list[st
     if training:
         parts["model"] = {key: value for key, value in config["model"].items() if key != "training"}
     read = [parts, (config.get("data") or {}).get("reader")]
-    found = {path for path in paths_in(read) if path not in outputs}
-    return sorted(p for p in found if not any(p.startswith(f"{other}/") for other in found))
+    found = set(paths_in(read))
+    made = {path for path in found if path in outputs or any(path.startswith(f"{out}/") for out in outputs)}
+    return sorted(p for p in found - made if not any(p.startswith(f"{other}/") for other in found))
 
 
 def paths_in(value: Any) -> Iterator[str]:
