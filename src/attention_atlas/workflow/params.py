@@ -29,7 +29,7 @@ OPTIONAL = ("limit",)
 PARAMS: dict[str, Any] = {
     "profile": str,
     "seed": int,
-    "limit": {"steps": int, "examples": int, "width": int},
+    "limit": {"steps": int, "examples": int, "batch": int, "width": int},
     "workers": int,
     "device": {stage: str for stage in STAGES},
     "worlds": list,
