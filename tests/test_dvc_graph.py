@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from attention_atlas.workflow import resolvers  # noqa: F401
+from attention_atlas.workflow.compose import compose
 from attention_atlas.workflow.manifests import FOLDER, NAME
 
 
@@ -41,9 +39,7 @@ def composed(cmd: str, root: Path = ROOT) -> Any:
     """The configuration of a stage's command line, composed by Hydra."""
     words = shlex.split(cmd)
     assert words[:2] == ["python", "-m"], cmd
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        return compose(f"stage/{words[2].removeprefix('pipeline.')}", overrides=words[3:])
+    return compose(root, words[2].removeprefix("pipeline."), words[3:])
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -74,7 +70,7 @@ def test_every_value_resolves(name: str, profile: str) -> None:
     )
 
 
-def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_graph_of_the_paper_profile(tmp_path: Path) -> None:
     """Its parameters name data sets and models that exist, and every stage's values resolve."""
     import shutil
 
@@ -87,7 +83,6 @@ def test_the_graph_of_the_paper_profile(tmp_path: Path, monkeypatch: pytest.Monk
         shutil.copy(ROOT / name, tmp_path)
     apply_profile(tmp_path, "paper")
     Repo.init(str(tmp_path), no_scm=True).close()
-    monkeypatch.chdir(tmp_path)  # params.yaml is read from the working directory
     stages = resolved_stages(tmp_path)
     assert not any(name.startswith(("world", "annotate")) for name in stages)
     for stage in stages.values():

@@ -10,6 +10,7 @@ import yaml
 from conftest import ROOT
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.workflow.compose import compose
 from attention_atlas.workflow.manifests import Manifests, stage_config, targets
 from attention_atlas.workflow.sources import Sources
 
@@ -79,11 +80,8 @@ def test_targets_at_any_depth() -> None:
 
 
 def test_a_configuration_without_what_changes_no_result() -> None:
-    from hydra import compose, initialize_config_dir
-
     def config(*overrides: str) -> dict[str, Any]:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return stage_config(compose("stage/train", overrides=[*overrides]), "train")
+        return stage_config(compose(ROOT, "train", overrides), "train")
 
     plain = config()
     assert plain["device"] == "auto" and plain["train"]["loop"] and "world" not in plain["data"]

@@ -1,9 +1,10 @@
 """The parameter `limit` reduces every size of a configuration to a few steps, examples and units.
 
 It is applied once, in stage.run_stage, to the composed configuration, so that all stages of a profile run
-within minutes with its own configuration files: the profile smoke is mini with a limit. A size named in a list below is reduced to the limit if it is
-larger. All other numbers stay: rates, layers, heads, vocabularies, picture sizes and everything that a
-published file format fixes. tests/test_limit.py fails for a number in conf/ that no list names.
+within minutes with its own configuration files. The profile smoke is mini with a limit. A size named in a
+list below is reduced to the limit if it is larger. All other numbers stay: rates, layers, heads,
+vocabularies, picture sizes and everything that a published file format fixes. tests/test_limit.py fails for a
+number in conf/ that no list names.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ EXAMPLES = (
     *("dump.samples.*", "dump.examples.#", "study.importance_examples", "study.pruned_examples"),
     *("metrics.pictures", "data.annotator.pairs"),
 )
-# Each is as slow as many examples: pictures that a full-size network generates and two others evaluate, passes
-# with attention cut in every layer, norms of every head.
+# Each is as slow as many examples: pictures that a full-size network generates and two others evaluate,
+# passes with attention cut in every layer, norms of every head.
 SLOW = ("data.attngan.judged", "dump.samples.knockout", "dump.samples.norm")
 # Sizes of training batches; the examples must fill several.
 BATCHES = (
