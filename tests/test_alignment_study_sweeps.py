@@ -7,19 +7,15 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.workflow import resolvers  # noqa: F401
+from attention_atlas.workflow.compose import compose
 from attention_atlas.workflow.sweeps import is_done, mark_done, passed_over, skip_reason, uses_alignment
 
 
 def composed(*overrides: str, stage: str = "train") -> Any:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose(f"stage/{stage}", overrides=["study=alignment", *overrides], return_hydra_config=True)
+    return compose(ROOT, stage, ["study=alignment", *overrides], with_hydra=True)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +31,7 @@ def test_a_model_brings_its_data_and_training(model: str, data: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted((ROOT / "conf/trained/alignment").glob("*.yaml")), ids=lambda p: p.stem
+    "path", sorted((ROOT / "conf").rglob("trained/alignment/*.yaml")), ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_each_model_of_the_study_names_data_and_training(path: Path) -> None:
     chosen = {
@@ -71,9 +67,7 @@ def test_senseless_jobs_are_skipped_with_one_line(capsys: pytest.CaptureFixture[
 
 
 def test_other_studies_are_not_touched() -> None:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        assert skip_reason(compose("stage/train", overrides=["study=grounding"])) == ""
+    assert skip_reason(compose(ROOT, "train", ["study=grounding"])) == ""
 
 
 def test_a_done_job_is_known_by_its_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def test_the_published_network_reads_such_files(tmp_path):
     corpus.scenes["CLEVR_val_000000"].split = "train"
     task = CompositionalTask(knowledge="grid", grid=ClevrGrid({"val": tmp_path / "val.h5"}), batch_size=4)
     task.prepare(Corpus(tmp_path, corpus.scenes, both), None)
-    conf = OmegaConf.load(ROOT / "conf/model/mac_clevr.yaml")
+    conf = OmegaConf.load(ROOT / "conf/profiles/paper/model/mac.yaml")
     assert conf._target_.endswith(".Mac") and conf.knowledge == "grid"
     model = Mac(**task.model_sizes(), knowledge="grid", dim=8, word_dim=4, stem=[8], strides=[1])
     batch = task.train.batch(range(11))

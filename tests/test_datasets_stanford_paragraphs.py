@@ -92,8 +92,8 @@ def test_the_baseline_of_the_paper_profile_is_trained_on_it(root: Path) -> None:
 
     paper = yaml.safe_load((root / "conf/profiles/paper.yaml").read_text())
     trained = paper["grounding"]["captioners"]
-    assert trained["lstm_published"]["data"] == "stanford_paragraphs"
+    assert trained["lstm"]["data"] == "stanford_paragraphs"
     assert {row["data"] for row in trained.values()} <= set(paper["image_sets"])
-    assert {r["data"] for n, r in trained.items() if n != "lstm_published"} == {paper["grounding"]["data"]}
+    assert {r["data"] for n, r in trained.items() if n != "lstm"} == {paper["grounding"]["data"]}
     default = yaml.safe_load((root / "params.yaml").read_text())["grounding"]
     assert {r["data"] for r in default["captioners"].values()} == {default["data"]}

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 
 from attention_atlas.training.run import run_config
-from attention_atlas.workflow import resolvers  # noqa: F401
+from attention_atlas.workflow.compose import compose
 
 PROFILES = {"mini": "params.yaml", "smoke": "params.yaml", "paper": "conf/profiles/paper.yaml"}
 # What a blind model may have otherwise: its name, that it is blind, and what only a picture could teach.
@@ -61,20 +59,13 @@ def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
 def trained(model: str, profile: str, given: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's and the training's configuration, as a stage resolves them."""
     stage, *choices = given
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose(f"stage/{stage}", overrides=[*choices, f"model={model}", f"profile={profile}"])
+    cfg = compose(ROOT, stage, [*choices, f"model={model}", f"profile={profile}"])
     model_config, training, _ = run_config(cfg)
     return model_config, training
 
 
 def without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in names}
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # the parameters are read from the working directory
 
 
 @pytest.mark.parametrize("profile", PROFILES)

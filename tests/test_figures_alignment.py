@@ -12,8 +12,6 @@ import pandas as pd
 import pytest
 from alignment_planted import NAMES, panel
 from conftest import ROOT
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError
@@ -25,7 +23,7 @@ from attention_atlas.studies.alignment.panel import Panel
 from attention_atlas.studies.alignment.select import choose, write_shown
 from attention_atlas.studies.alignment.study import study_table
 from attention_atlas.training.tasks.compositional import TYPES
-from attention_atlas.workflow import resolvers  # noqa: F401
+from attention_atlas.workflow.compose import compose
 
 TITLES = {name: f"the {name}" for name in NAMES}
 SCAN = {"model": "scan", "data": "toys", "metric": "accuracy"}
@@ -199,19 +197,16 @@ def test_alignments_that_show_other_examples_are_refused(made: Panel) -> None:
         choose(broken, ["cosine", "dot"], "accuracy", 2)
 
 
-@pytest.mark.parametrize(
-    ("figures", "panels_of"), [("alignment", "worlds"), ("alignment_published", "published")]
-)
-def test_the_study_s_figures_and_alignments_fit(figures: str, panels_of: str) -> None:
+@pytest.mark.parametrize("profile", ["mini", "smoke", "paper"])
+def test_the_study_s_figures_and_alignments_fit(profile: str) -> None:
     """Figures have every alignment of conf/alignments, in its order, with the title of conf/alignment."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        figure = compose("stage/plot", overrides=["study=alignment", f"figure={figures}"]).figure
+    cfg = compose(ROOT, "plot", ["study=alignment", "figure=alignment", f"profile={profile}"])
+    figure = cfg.figure
     paper = OmegaConf.load(ROOT / "conf/alignments/paper.yaml")
     order = [next(iter(entry.values())) for entry in paper["defaults"]]
     titles = {n: OmegaConf.load(ROOT / f"conf/alignment/{n}.yaml").title for n in order}
     assert list(figure.table2.titles.items()) == list(titles.items())
-    wanted = OmegaConf.load(ROOT / "conf/study/alignment.yaml").panels_of[panels_of]
+    wanted = cfg.study.panels
     panels = {(p.model, p.data) for p in wanted.values()}
     for entry in figure.values():
         for column in entry.get("columns", []):

@@ -244,7 +244,7 @@ def test_a_missing_file_is_reported_before_any_work(tmp_path):
 
 
 def test_the_published_model_asks_for_the_file_that_is_listed():
-    config = yaml.safe_load((ROOT / "conf/model/attngan_published.yaml").read_text())
+    config = yaml.safe_load((ROOT / "conf/profiles/paper/model/attngan.yaml").read_text())
     wanted = config["evaluator"]["inception"]
     listed = {f["path"]: f for f in yaml.safe_load((ROOT / "conf/paper_files.yaml").read_text())["files"]}
     assert listed[wanted]["source"].startswith(inception.PUBLISHED)

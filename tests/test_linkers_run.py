@@ -124,12 +124,9 @@ def test_a_duplicated_example_is_named(tmp_path: Path) -> None:
 
 
 def configured(root: Path, name: str, profile: str) -> Any:
-    from omegaconf import OmegaConf
+    from attention_atlas.workflow.compose import compose
 
-    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
-
-    linker = OmegaConf.load(root / "conf/linker" / f"{name}.yaml")
-    return OmegaConf.create({"profile": profile, "linker": linker}).linker
+    return compose(root, "link", [f"linker={name}", f"profile={profile}"]).linker
 
 
 def test_the_paper_profile_names_the_encoders_by_hub_id(root: Path) -> None:

@@ -218,17 +218,11 @@ def test_bad_settings_are_named(world, task, tmp_path):
 def test_the_paper_profile_has_the_published_sizes(root: Path):
     from omegaconf import OmegaConf
 
-    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
+    from attention_atlas.workflow.compose import compose
 
     def made(profile: str, name: str):
-        files = {"model": name, "train": "text_vqa", "data": "textvqa"}
-        parts = {group: OmegaConf.load(root / f"conf/{group}/{file}.yaml") for group, file in files.items()}
-        # The blind model is m4c.yaml with a few keys of its own.
-        bases = [f for f in parts["model"].pop("defaults", []) if f != "_self_"]
-        model = [OmegaConf.load(root / f"conf/model/{base}.yaml") for base in bases]
-        parts["model"] = OmegaConf.merge(*model, parts["model"])
-        cfg = OmegaConf.create({"profile": profile, "seed": 0, **parts})
-        return OmegaConf.to_container(cfg, resolve=True)
+        words = [f"model={name}", "train=text_vqa", "data=textvqa", f"profile={profile}"]
+        return OmegaConf.to_container(compose(root, "train", ["study=alignment", *words]), resolve=True)
 
     for name in ("m4c", "m4c_blind"):
         paper = made("paper", name)

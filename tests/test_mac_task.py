@@ -180,8 +180,8 @@ def test_it_learns_what_the_blind_network_cannot(tmp_path):
 
 
 def test_a_killed_run_with_the_published_rates_resumes_to_the_same_bytes(world, tmp_path):
-    """MAC with the moving average and the plateau of conf/train/compositional_published.yaml."""
-    loop = yaml.safe_load((ROOT / "conf/train/compositional_published.yaml").read_text())["loop"]
+    """MAC with the moving average and the plateau of conf/profiles/paper/train/compositional.yaml."""
+    loop = yaml.safe_load((ROOT / "conf/profiles/paper/train/compositional.yaml").read_text())["loop"]
     settings = TrainSettings.read(
         loop | {"epochs": 3, "lr": 0.01, "average": 0.9, "threads": 1, "checkpoint_seconds": 0}
     )

@@ -35,7 +35,7 @@ def test_few_examples() -> None:
     assert half_at_random([], [], 4, 0) == []
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf/figure").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("figure/*.yaml")), ids=str)
 def test_at_least_half_of_the_examples_in_figures_are_random(path) -> None:
     """Shown files hold examples in turn by rule and at random, so odd numbers are random ones."""
     numbers = []

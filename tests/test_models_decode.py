@@ -21,6 +21,7 @@ from attention_atlas.models.run_folder import load_run
 from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.training.decode import CaptionDecoder
 from attention_atlas.training.run import train_captioner
+from attention_atlas.workflow.profiles import apply_profile
 
 
 def test_one_text_per_picture_for_any_batch_size(tmp_path: Path) -> None:
@@ -62,6 +63,7 @@ def test_the_stages_train_and_generate_from_the_repository_s_own_configuration(t
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_profile(tmp_path, "smoke")
     root = tmp_path / "data/synthetic/rooms"
     root.mkdir(parents=True)
     write_scenes(root / "scenes.jsonl", data.scenes.values())
@@ -72,7 +74,7 @@ def test_the_stages_train_and_generate_from_the_repository_s_own_configuration(t
     environment["PYTHONPATH"] = str(ROOT / "src")
 
     def run(stage: str, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"pipeline.{stage}", "profile=smoke", *words]
+        command = [sys.executable, "-m", f"pipeline.{stage}", *words]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     folder = tmp_path / "data/models/grounding/lstm"

@@ -13,7 +13,7 @@ from attention_atlas.measures.table import make_table, write_table
 from attention_atlas.reporting.build import build_report
 from attention_atlas.reporting.claims import AS_IN_PAPER, CONTRARY, NOT_DECIDED, Number, difference, judge
 
-CONF = sorted((Path(__file__).resolve().parents[1] / "conf/report").glob("*.yaml"))
+CONF = sorted((Path(__file__).resolve().parents[1] / "conf").rglob("report/*.yaml"))
 FIVE = Number(5.0, 4.0, 6.0, chance=3.0, source=1)
 OTHERS = {
     "low": Number(1.0, 0.5, 1.5, source=2),

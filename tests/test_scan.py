@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-import yaml
 from torch.nn import functional as F
 
 from attention_atlas.alignments.activated_general import ActivatedGeneral
@@ -203,16 +202,11 @@ def test_the_yaml_builds_the_model(root):
     from omegaconf import OmegaConf
 
     from attention_atlas.models.run_folder import build_model
-    from attention_atlas.workflow import resolvers  # noqa: F401
+    from attention_atlas.workflow.compose import compose
 
-    for profile in ("mini", "smoke", "paper"):
-        cfg = OmegaConf.create(
-            {
-                "profile": profile,
-                "alignment": yaml.safe_load((root / "conf/alignment/general_qk.yaml").read_text()),
-                "model": yaml.safe_load((root / "conf/model/scan.yaml").read_text()),
-            }
-        )
+    for profile in ("mini", "paper"):
+        words = ["study=alignment", "model=scan", "alignment=general_qk", f"profile={profile}"]
+        cfg = compose(root, "train", words)
         model = OmegaConf.to_container(cfg.model, resolve=True)
         built = build_model(model, vocab_size=30, feature_dim=8)
         assert isinstance(built, Scan) and isinstance(built.alignment, GeneralQK)

@@ -8,7 +8,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from vision_archives import (
     FULL,
@@ -28,6 +27,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.regions.archives import BottomUpH5, BottomUpNpz
 from attention_atlas.regions.bottom_up_tsv import BottomUpTSV
 from attention_atlas.regions.features_file import FeaturesFile, with_regions
+from attention_atlas.workflow.compose import compose
 
 PLAIN = ["image_id", "image_w", "image_h", "num_boxes", "boxes", "features"]
 LXMERT = ["img_id", "img_h", "img_w", *WITH_CLASSES[3:]]
@@ -58,10 +58,9 @@ def test_the_config_of_lxmert_reads_its_ids_and_its_order(tmp_path: Path, root: 
     rows(corpus, LXMERT, tmp_path / "val2014_obj36.tsv")
     (tmp_path / "train2014_obj36.tsv").write_text("")
     vocab = write_vocabularies(tmp_path)
-    overrides = ["+features=bottom_up_lxmert", f"+data.root={tmp_path}"]
+    overrides = ["features=bottom_up_lxmert", f"data.root={tmp_path}"]
     overrides += [f"features.{k}={v}" for k, v in vocab.items()]
-    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        config = compose(None, overrides)
+    config = compose(root, "features", overrides)
     file = convert(instantiate(config.features), corpus, tmp_path)
     assert file.image_ids == ["9", "123456"] and file.read("9").size == (100, 80)
     assert np.allclose(file.read("123456").boxes, detected(1, 3)["boxes"], atol=1e-4)

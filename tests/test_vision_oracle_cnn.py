@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from conftest import ROOT
 from hydra.utils import instantiate
 from PIL import Image
 from vision_world import draw_world
@@ -22,7 +22,7 @@ from attention_atlas.regions.proposals import ProposalOracle
 from attention_atlas.regions.quality import main as quality_main
 from attention_atlas.regions.quality import measure_features
 from attention_atlas.regions.region_cnn import RegionCNNConfig, build_net, mirror, places, predict, two_views
-from attention_atlas.workflow.resolvers import register
+from attention_atlas.workflow.compose import compose
 
 
 def source(epochs: int = 6, **changes: object) -> OracleCNN:
@@ -191,12 +191,8 @@ def test_quality_prints_or_reports_errors(
 
 
 def test_the_shipped_config_gives_this_source() -> None:
-    register()
-    conf = Path(__file__).parent.parent / "conf"
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        for profile, epochs in (("mini", 4), ("smoke", 8)):
-            config = compose(None, ["+features=rooms_cnn", "+seed=3", f"+profile={profile}"])
-            made = instantiate(config.features)
-            assert isinstance(made, OracleCNN) and made.seed == made.proposals.seed == 3
-            assert made.net.epochs == epochs and made.net.channels == (32, 64, 128)
-            assert made.proposals == ProposalOracle(seed=3)
+    config = compose(ROOT, "features", ["features=rooms_cnn", "seed=3"])
+    made = instantiate(config.features)
+    assert isinstance(made, OracleCNN) and made.seed == made.proposals.seed == 3
+    assert made.net.epochs == 4 and made.net.channels == (32, 64, 128)
+    assert made.proposals == ProposalOracle(seed=3)

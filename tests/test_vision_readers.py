@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
+from conftest import ROOT
 from hydra.utils import instantiate
 from vision_archives import (
     FULL,
@@ -30,6 +30,7 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.regions.archives import BottomUpH5, BottomUpNpz
 from attention_atlas.regions.bottom_up_tsv import BottomUpTSV
 from attention_atlas.regions.imported import clean_boxes
+from attention_atlas.workflow.compose import compose
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -168,9 +169,8 @@ def test_the_shipped_configs_read_an_archive(
             )
             for key, value in arrays.items():
                 h5[f"{image_id}/{key}"] = value
-    overrides = [f"+features={name}", f"+data.root={root}", "features.objects=4", "features.attributes=2"]
+    overrides = [f"features={name}", f"data.root={root}", "features.objects=4", "features.attributes=2"]
     overrides += [f"features.dim={D}", "features.regions=3"]
     overrides += [f"features.{k}={vocab[k]}" for k in ("objects_vocab", "attributes_vocab")]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(None, overrides)
+    config = compose(ROOT, "features", overrides)
     check(convert(instantiate(config.features), world, tmp_path), images)

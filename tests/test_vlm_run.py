@@ -162,21 +162,18 @@ def test_memory_of_states_does_not_pile_up(tmp_path: Path) -> None:
 
 def test_the_study_s_settings_and_a_model_of_another_task(tmp_path: Path) -> None:
     from conftest import ROOT
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.utils import instantiate
 
     from attention_atlas.errors import ConfigError
+    from attention_atlas.workflow.compose import compose
     from attention_atlas.workflow.stage import config_hash
 
-    GlobalHydra.instance().clear()
-    words = ["model=llava_mini", "data=rooms_captions", "profile=smoke"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("stage/dump", overrides=["study=vlm_phases", *words])
-        other = compose("stage/dump", overrides=words)
+    words = ["model=llava_mini", "data=rooms_captions"]
+    cfg = compose(ROOT, "dump", ["study=vlm_phases", *words])
+    other = compose(ROOT, "dump", words)
     settings = instantiate(cfg.dump)
     assert isinstance(settings, PhasesDump)
-    assert settings.split == "val+test" and settings.samples["norm"] == 8
+    assert settings.split == "val+test" and settings.samples["norm"] == 100
     assert len(config_hash(cfg)) == 16  # every value resolves
     with pytest.raises(ConfigError, match=r"model=llava_mini: is a model of task 'vlm', .* choose the study"):
         instantiate(other.dump)(other, None)

@@ -30,7 +30,7 @@ from .weights import write_captioner, write_inception
 
 ROOT = Path(__file__).resolve().parents[2]
 # The only parameters besides `profile: paper`: how much is cut, and the machine.
-LIMIT = {"steps": 2, "examples": 100, "width": 24}
+LIMIT = {"steps": 2, "examples": 100, "batch": 2, "width": 24}
 HUB = Path("data/raw/huggingface")  # HF_HOME
 MADE = Path("data/raw/made.json")  # written last
 

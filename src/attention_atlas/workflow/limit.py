@@ -1,9 +1,10 @@
 """The parameter `limit` reduces every size of a configuration to a few steps, examples and units.
 
 It is applied once, in stage.run_stage, to the composed configuration, so that all stages of a profile run
-within minutes with its own configuration files. A size named in a list below is reduced to the limit if it is
-larger. All other numbers stay: rates, layers, heads, vocabularies, picture sizes and everything that a
-published file format fixes. tests/test_limit.py fails for a number in conf/ that no list names.
+within minutes with its own configuration files. The profile smoke is mini with a limit. A size named in a
+list below is reduced to the limit if it is larger. All other numbers stay: rates, layers, heads,
+vocabularies, picture sizes and everything that a published file format fixes. tests/test_limit.py fails for a
+number in conf/ that no list names.
 """
 
 from __future__ import annotations
@@ -35,13 +36,18 @@ EXAMPLES = (
     *("dump.samples.*", "dump.examples.#", "study.importance_examples", "study.pruned_examples"),
     *("metrics.pictures", "data.annotator.pairs"),
 )
-# Pictures that a full-size network generates and two others evaluate: each is as slow as many examples.
-GENERATED = ("data.attngan.judged",)
-# Batch-like sizes; the examples must fill several batches.
+# Each is as slow as many examples: pictures that a full-size network generates and two others evaluate,
+# passes with attention cut in every layer, norms of every head.
+SLOW = ("data.attngan.judged", "dump.samples.knockout", "dump.samples.norm")
+# Sizes of training batches; the examples must fill several.
 BATCHES = (
-    *("*batch_size", "*.batch", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
+    *("*task.batch_size", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
+# Batches of an update, each in a process of its own on a CPU.
+SINGLE = ("*loop.accumulate",)
+# Here 0 means none; elsewhere in EXAMPLES it means all.
+NONE = "dump.samples.*"
 WIDTHS = (
     *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
     *("model.channels", "model.critic_channels", "model.noise", "model.condition", "model.image.channels"),
@@ -56,10 +62,12 @@ WIDTHS = (
     "*loop.schedule.dim",  # of the Noam learning rate: the model's width
 )
 KEPT = (
+    # Without training, few large batches take less time than many small ones.
+    *("decode.batch_size", "capture.dump.batch_size", "dump.batch_size", "*linker*.batch", "features.batch"),
     *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes"),
     *("study.alignments", "study.examples", "*evaluator.shown"),
     *("dump.pictures", "dump.width", "dump.stride"),
-    *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
+    *("*loop.validate_every", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Reducing these steps and epochs would save no time.
     *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),
     *("*loop.clip_*", "*loop.weight_decay", "*loop.eps", "*loop.schedule.factor"),
@@ -106,17 +114,17 @@ KEPT = (
         "model.evaluator.inception",
     ),
 )
-FIELDS = ("steps", "examples", "width")
+FIELDS = ("steps", "examples", "batch", "width")
 LISTS = {
     "steps": STEPS,
     "batch": BATCHES,
+    "slow": SLOW,
     "examples": EXAMPLES,
-    "generated": GENERATED,
+    "single": SINGLE,
     "width": WIDTHS,
     "kept": KEPT,
 }
-BATCH = 50  # a batch is at most 1/BATCH of the examples,
-MADE = 10  # and the generated pictures are 1/MADE of them
+SLOWER = 10  # SLOW examples are 1/SLOWER of the others
 # The least common multiple of 4, 8 and 12 heads.
 EVEN = 24
 
@@ -141,9 +149,7 @@ def limited(cfg: DictConfig) -> DictConfig:
             f"params.yaml: limit.width: {limit['width']} must be a multiple of {EVEN} for the heads"
         )
     most_of = {name: int(limit[name]) for name in FIELDS}
-    most_of |= {
-        name: max(2, most_of["examples"] // part) for name, part in (("batch", BATCH), ("generated", MADE))
-    }
+    most_of |= {"slow": max(2, most_of["examples"] // SLOWER), "single": 1}
     _own_sections(cfg)
     for node, key, path in list(numbers(cfg)):
         name = kind_of(path)
@@ -159,7 +165,8 @@ def limited(cfg: DictConfig) -> DictConfig:
             continue
         if value is None or value == 0:
             # A warm-up of 0 stays 0, a width is never 0, and an effort in epochs is at least one.
-            node[key] = most if name == "examples" or path.endswith("max_steps") else value
+            everything = name == "examples" and not (value == 0 and fnmatchcase(path, NONE))
+            node[key] = most if everything or path.endswith("max_steps") else value
         else:
             node[key] = min(value, most)
     if "train" in cfg:
@@ -182,12 +189,11 @@ def _own_sections(cfg: Any) -> None:
 
     for key in range(len(cfg)) if isinstance(cfg, ListConfig) else list(cfg):
         value = cfg[key]
-        if isinstance(value, DictConfig | ListConfig | dict | list):  # plain ones come from per_profile
+        if isinstance(value, DictConfig | ListConfig | dict | list):  # plain ones come from a resolver
             if OmegaConf.is_interpolation(cfg, key):
-                own: Any = (
+                cfg[key] = (
                     OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
                 )
-                cfg[key] = own
             _own_sections(cfg[key])
 
 

@@ -32,6 +32,7 @@ class Limit:
 
     steps: int
     examples: int
+    batch: int
     width: int
 
 
