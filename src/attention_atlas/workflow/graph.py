@@ -149,7 +149,10 @@ class Graph:
 
     def _data_stages(self, stages: Iterable[Stage]) -> list[Stage]:
         """The stages that make what `stages` read, as conf/data says."""
-        makers = [stage for data in self._names("data") for stage in self._makers(data)]
+        read = {path for stage in stages for path in stage.inputs}
+        # The files of a data set are named after it; composing the stages of all others would take long.
+        used = [data for data in self._names("data") if any(data in path for path in read)]
+        makers = [stage for data in used for stage in self._makers(data)]
         needed: list[Stage] = []
         waiting = list(stages)
         while waiting:
@@ -169,7 +172,7 @@ class Graph:
     def _folders(self) -> list[Path]:
         """Where a group's files are, the profile's own first."""
         conf = self.root / "conf"
-        return [conf / "profile" / self.params["profile"], conf]
+        return [conf / "profiles" / self.params["profile"], conf]
 
     def _names(self, group: str) -> list[str]:
         return sorted({path.stem for folder in self._folders() for path in folder.glob(f"{group}/*.yaml")})
