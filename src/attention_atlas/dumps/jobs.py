@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError
@@ -27,9 +26,9 @@ class ModelDump:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.dump import dump, read_settings
-        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.models.load import load_model, source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.paths import attention_path, features_path, model_path
+        from attention_atlas.workflow.paths import attention_path, features_path
         from attention_atlas.workflow.stage import config_hash
 
         if cfg.model.task not in self.tasks:
@@ -42,8 +41,8 @@ class ModelDump:
         logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
         corpus = instantiate(cfg.data.reader)
         features_file = job.input(features_path(cfg))
-        run_folder = job.input(model_path(cfg, cfg.model.name))
-        model, vocab, config = load_run(run_folder, job.device)
+        source, files = source_of(cfg, job)
+        model, vocab, config = load_model(source, job.device)
         task = instantiate(cfg.capture.dump)
         with FeaturesFile(features_file) as features:
             task.prepare(with_regions(corpus, features), features, vocab, config)
@@ -52,7 +51,7 @@ class ModelDump:
                 model,
                 read_settings(cfg.capture.settings),
                 job.out(attention_path(cfg)),
-                job.work([job.input(corpus.root), features_file, run_folder]),
+                job.work([job.input(corpus.root), features_file, *files]),
                 model_name=cfg.model.name,
                 config_hash=config_hash(cfg),
                 device=job.device,
@@ -69,22 +68,24 @@ class RunsDump:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.runs import dump_runs
+        from attention_atlas.models.load import source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.paths import attention_path, features_path, model_path
+        from attention_atlas.workflow.paths import attention_path, features_path
         from attention_atlas.workflow.stage import config_hash
 
-        models = {run["model"]: job.input(model_path(cfg, run["model"])) for run in self.runs.values()}
+        models = {run["model"]: source_of(cfg, job, run["model"]) for run in self.runs.values()}
+        files = [file for _, of_model in models.values() for file in of_model]
         corpus = instantiate(cfg.data.reader)
         generated = job.input(cfg.data.reader.generated)
         features_file = job.input(features_path(cfg))
         with FeaturesFile(features_file, check_values=False) as features:
             return dump_runs(
                 self.runs,
-                lambda name: Path(models[name]),
+                lambda name: models[name][0],
                 with_regions(corpus, features),
                 features,
                 out=job.out(attention_path(cfg)),
-                work=job.work([generated, features_file, *models.values()]),
+                work=job.work([generated, features_file, *files]),
                 split=cfg.study.split,
                 config_hash=config_hash(cfg),
                 seed=cfg.seed,

@@ -41,13 +41,14 @@ class CaptionDecoder:
         from hydra.utils import instantiate
 
         from attention_atlas.files import write_jsonl
-        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.models.load import check_features, load_model, source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.paths import features_path, generated_path, model_path
+        from attention_atlas.workflow.paths import features_path, generated_path
 
-        model, vocab, _ = load_run(job.input(model_path(cfg, cfg.model.name)), job.device)
+        model, vocab, config = load_model(source_of(cfg, job)[0], job.device)
         corpus = instantiate(cfg.data.reader)
         with FeaturesFile(job.input(features_path(cfg))) as features:
+            check_features(config, features)
             examples = with_regions(corpus, features).split(cfg.study.split)
             rows = list(self.rows(model, vocab, examples, features, job.device))
         write_jsonl(job.out(generated_path(cfg, cfg.model.name)), rows)

@@ -43,7 +43,16 @@ BATCHES = (
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
 WIDTHS = (
-    *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
+    *(
+        "model.dim",
+        "published.*.dim",
+        "published.*.inner",
+        "model.inner",
+        "model.hidden",
+        "model.pooled",
+        "model.embedding",
+        "model.word_dim",
+    ),
     *("model.channels", "model.critic_channels", "model.noise", "model.condition", "model.image.channels"),
     *(
         "model.stem.#",
@@ -58,7 +67,7 @@ WIDTHS = (
 KEPT = (
     *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes"),
     *("study.alignments", "study.examples", "*evaluator.shown"),
-    *("dump.pictures", "dump.width", "dump.stride"),
+    *("dump.pictures", "dump.width", "dump.stride", "published.*"),
     *("*loop.validate_every", "*loop.accumulate", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Reducing these steps and epochs would save no time.
     *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),

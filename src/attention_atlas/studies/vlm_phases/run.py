@@ -69,19 +69,20 @@ class PhasesDump:
         """Dump `cfg.model` over `cfg.data` into data/attention/vlm_phases/<model>-<data>."""
         from hydra.utils import instantiate
 
+        from attention_atlas.models.load import source_of
         from attention_atlas.models.vlm.load import load_vlm
         from attention_atlas.threads import cpu_threads
-        from attention_atlas.workflow.paths import attention_path, model_path
+        from attention_atlas.workflow.paths import attention_path
         from attention_atlas.workflow.stage import config_hash
 
         corpus = instantiate(cfg.data.reader)
-        folder = job.input(model_path(cfg, cfg.model.name))
-        inputs: list[str | Path] = [job.input(corpus.root), folder]
+        source, files = source_of(cfg, job)
+        inputs: list[str | Path] = [job.input(corpus.root), *files]
         if "layer" in cfg.data and Path(cfg.data.layer).is_file():
             inputs.append(job.input(cfg.data.layer))
         with cpu_threads(self.threads):
             return dump_phases(
-                load_vlm(folder, job.device),
+                load_vlm(source, job.device),
                 corpus,
                 self,
                 job.out(f"{attention_path(cfg)}/{cfg.model.name}-{cfg.data.name}"),
