@@ -114,8 +114,8 @@ def test_models_that_a_stage_loads_are_listed(manifests: Manifests) -> None:
     names = {Path(name).stem for name in code if name.startswith("src/attention_atlas/models/")}
     assert {"text_only", "caption_transformer"} <= names
     assert not {"mac", "scan", "m4c"} & names
-    blind = manifests.manifest("grounding_generate-lstm")["code"]
-    assert "src/attention_atlas/models/lstm.py" in blind and "src/attention_atlas/models/lstm.py" not in code
+    lstm = manifests.manifest("grounding_generate-lstm")["code"]
+    assert "src/attention_atlas/models/lstm.py" in lstm and "src/attention_atlas/models/lstm.py" not in code
 
 
 def test_configurations_are_composed_again_only_if_something_changed(

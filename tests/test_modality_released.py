@@ -8,10 +8,10 @@ import torch
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.vocabulary import BOS, EOS, UNK
+from attention_atlas.models.load import check_features, load_model
 from attention_atlas.models.object_relation import geometry_embedding
-from attention_atlas.models.run_folder import load_run
 from attention_atlas.models.search import generate
-from attention_atlas.models.yahoo_checkpoint import import_released, read_released
+from attention_atlas.models.yahoo_checkpoint import load_released, read_released
 
 LAYERS, HEADS, DIM, INNER, FEATURES = 2, 4, 16, 24, 8
 WORDS = ["a", "lamp", "on", "table", "UNK"]
@@ -115,9 +115,8 @@ def reference(state, features, boxes, ids, extra_skip=True):
 @pytest.mark.parametrize("skip", [True, False])
 def test_same_scores_as_the_public_arithmetic(files, skip):
     state, folder = files
-    import_released(folder / "model.pth", folder / "words.json", folder / "run", legacy_extra_skip=skip)
-    model, vocab, config = load_run(folder / "run")
-    assert config["model"]["layers"] == LAYERS and vocab.words == WORDS[:-1]
+    model, vocab, config = load_released(folder / "model.pth", folder / "words.json", legacy_extra_skip=skip)
+    assert config["sizes"]["layers"] == LAYERS and vocab.words == WORDS[:-1]
     features, boxes = torch.randn(5, FEATURES), torch.rand(5, 4).sort(-1).values[:, [0, 1, 2, 3]]
     ids = [BOS, *vocab.encode(["a", "lamp", "zebra", "on"]), EOS]
     batch = {
@@ -185,28 +184,28 @@ def test_safetensors_too(files):
     )
 
 
-def test_released_task_learns_nothing_and_is_judged(files, tmp_path):
+def test_a_configuration_names_the_weights(files, tmp_path):
     import captioning_world as world
 
-    from attention_atlas.models.released_object_relation import ReleasedObjectRelation
     from attention_atlas.regions.features_file import FeaturesFile
-    from attention_atlas.training.loop import train
-    from attention_atlas.training.settings import TrainSettings
-    from attention_atlas.training.tasks.released import ReleasedTask
 
     _, folder = files
-    corpus = world.corpus(train=4, held=3)
-    task = ReleasedTask(
-        weights=str(folder / "model.pth"), words=str(folder / "words.json"), max_words=16, judged=2
-    )
-    assert task.inputs == [str(folder / "model.pth"), str(folder / "words.json")]
-    with FeaturesFile(world.write_features(tmp_path / "f.h5", corpus)) as features:
-        task.prepare(corpus, features)
-        sizes = {"layers": LAYERS, "heads": HEADS, "dim": DIM, "inner": INNER, "max_length": 18}
-        model = ReleasedObjectRelation(**task.model_sizes(), **sizes)
-        task.start(model)
-        weights, history = train(task, model, TrainSettings(epochs=1, threads=1), tmp_path / "work")
-    torch.testing.assert_close(weights, {k: v for k, v in task.state.items() if k in weights})
-    assert len(history) == 1 and history[0]["loss"] > 0 and task.vocab.words == WORDS[:-1]
-    with pytest.raises(AtlasError, match="correct layers, heads"):
-        task.start(ReleasedObjectRelation(**task.model_sizes(), **(sizes | {"dim": 32})))
+    source = {
+        "_target_": "attention_atlas.models.yahoo_checkpoint.load_released",
+        "name": "released",
+        "published": True,
+        "weights": str(folder / "model.pth"),
+        "words": str(folder / "words.json"),
+        "layers": LAYERS,
+        "dim": DIM,
+    }
+    model, vocab, config = load_model(source)
+    state, _, _ = read_released(folder / "model.pth", folder / "words.json")
+    torch.testing.assert_close(dict(model.state_dict()), {k: state[k] for k in model.state_dict()})
+    assert not model.training and vocab.words == WORDS[:-1] and config["train"]["task"]["max_words"] == 16
+    with FeaturesFile(world.write_features(tmp_path / "f.h5", world.corpus(train=4, held=3))) as features:
+        check_features(config, features)
+        with pytest.raises(AtlasError, match="the model needs 9 numbers per region, 8 are given"):
+            check_features({"sizes": {"feature_dim": 9}}, features)
+    with pytest.raises(AtlasError, match="dim: the weights have 16, not 32; correct the model"):
+        load_model(source | {"dim": 32})

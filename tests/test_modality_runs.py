@@ -22,8 +22,8 @@ from attention_atlas.language.words import words
 from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.table import read_table, select
 from attention_atlas.models.caption_transformer import CaptionTransformer
-from attention_atlas.models.run_folder import save_run
-from attention_atlas.models.text_only import TextOnlyTransformer, load_text_only
+from attention_atlas.models.run_folder import load_run, save_run
+from attention_atlas.models.text_only import TextOnlyTransformer
 from attention_atlas.plotting.style import style
 from attention_atlas.recording import AttentionStore
 from attention_atlas.regions.features_file import FeaturesFile
@@ -116,7 +116,7 @@ def test_text_only_attention_is_the_models_own(study):
     root, corpus = study
     store = AttentionStore(root / "attention" / "gpt2" / "attention.h5")
     store.validate()
-    model, subwords, _ = load_text_only(root / "gpt2")
+    model, subwords, _ = load_run(root / "gpt2")
     for example in corpus.examples:
         ids, pieces, _ = subwords.encode(example.text)
         model.gpt2.set_attn_implementation("eager")

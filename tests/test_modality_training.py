@@ -13,6 +13,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.vocabulary import EOS, UNK
 from attention_atlas.measures.text.cider import cider
 from attention_atlas.models.caption_transformer import CaptionTransformer, rows_of
+from attention_atlas.models.load import load_model
 from attention_atlas.models.text_only import TextOnlyTransformer
 from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.training.by_image import padded
@@ -209,7 +210,7 @@ def test_language_model_learns_and_padding_is_nothing(data, tmp_path):
     assert history[-1]["word_perplexity"] == pytest.approx(math.exp(history[-1]["loss"] * pieces / words))
 
 
-def test_ready_weights_are_only_judged(data, tmp_path):
+def test_published_weights_are_loaded_with_their_tokenizer(data, tmp_path):
     """A folder in the format of the transformers library, like distilgpt2; untrained."""
     from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 
@@ -217,16 +218,21 @@ def test_ready_weights_are_only_judged(data, tmp_path):
     first.prepare(data[0])
     torch.manual_seed(1)
     config = GPT2Config(vocab_size=len(first.subwords), n_embd=24, n_layer=2, n_head=3, n_positions=64)
-    GPT2Model(config).save_pretrained(tmp_path / "gpt2")
+    saved = GPT2Model(config)
+    saved.save_pretrained(tmp_path / "gpt2")
     fast = PreTrainedTokenizerFast(tokenizer_object=first.subwords.tokenizer, eos_token="<|endoftext|>")
     fast.save_pretrained(tmp_path / "gpt2")
-    task = LanguageModelTask(tokenizer=str(tmp_path / "gpt2"), train=False)
-    task.prepare(data[0])
-    model = TextOnlyTransformer(**task.model_sizes(), weights=str(tmp_path / "gpt2"))
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    weights, history = train(task, model, TrainSettings(epochs=1, threads=1), tmp_path / "work")
-    torch.testing.assert_close(weights, before)
-    assert history[-1]["loss"] > 0
+    source = {
+        "_target_": "attention_atlas.models.text_only.load_pretrained",
+        "name": "gpt2",
+        "published": True,
+        "weights": str(tmp_path / "gpt2"),
+    }
+    model, subwords, _ = load_model(source)
+    torch.testing.assert_close(model.gpt2.state_dict(), saved.state_dict())
+    assert not model.training and subwords.encode("a red lamp") == first.subwords.encode("a red lamp")
+    with pytest.raises(AtlasError, match="hub id or a folder"):
+        load_model(source | {"weights": str(tmp_path / "absent")})
     with pytest.raises(AtlasError, match="hub id or a folder"):
         TextOnlyTransformer(pieces=280, weights=str(tmp_path / "absent"))
     with pytest.raises(AtlasError, match=r"has \d+ pieces"):

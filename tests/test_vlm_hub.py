@@ -10,15 +10,13 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from omegaconf import OmegaConf
 from PIL import Image
 from vlm_world import TEXTS, tiny, tiny_tokenizer
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.models.vlm.hub import HubVlm, checked_config, load_hub, resolved_precision
+from attention_atlas.models.vlm.hub import checked_config, resolved_precision
 from attention_atlas.models.vlm.load import load_vlm
 from attention_atlas.models.vlm.samples import Sample
-from attention_atlas.training.run import build_task, train_task
 
 TEMPLATES = {"llava": "USER: <image>\n{prompt} ASSISTANT:", "instructblip": "{prompt}"}
 
@@ -51,6 +49,12 @@ def saved(kind: str, folder: Path) -> Path:
     return folder
 
 
+def loaded_from(folder: Path, kind: str, **more: str):
+    """Through the configuration that names the checkpoint, as in conf/model."""
+    model = yaml.safe_load((ROOT / f"conf/model/{kind}_7b.yaml").read_text())
+    return load_vlm(model | {"pretrained": str(folder), **more})
+
+
 @pytest.fixture(scope="module", params=["llava", "instructblip"])
 def checkpoint(request, tmp_path_factory):
     return request.param, saved(request.param, tmp_path_factory.mktemp(request.param))
@@ -67,7 +71,7 @@ def test_a_checkpoint_gives_what_its_own_classes_give(checkpoint, sample):
     import transformers
 
     kind, folder = checkpoint
-    loaded = load_hub("tiny", str(folder), TEMPLATES[kind])
+    loaded = loaded_from(folder, kind)
     assert type(loaded.model).__name__.lower().startswith(kind)
     inputs = loaded.batch([sample])
     count = 9 if kind == "llava" else 5
@@ -83,7 +87,7 @@ def test_inputs_are_those_of_transformers_own_processor(checkpoint, sample):
     from transformers import CLIPImageProcessorPil, InstructBlipProcessor, LlavaProcessor
 
     kind, folder = checkpoint
-    loaded = load_hub("tiny", str(folder), TEMPLATES[kind])
+    loaded = loaded_from(folder, kind)
     tokenizer, images = loaded.inputs.tokenizer, CLIPImageProcessorPil.from_pretrained(folder)
     picture = Image.open(sample.image)
     ours = loaded.batch([Sample("x", "x", sample.image, TEXTS[0])])
@@ -105,27 +109,10 @@ def test_inputs_are_those_of_transformers_own_processor(checkpoint, sample):
     assert torch.allclose(own["pixel_values"], ours["pixel_values"])
 
 
-def test_the_run_folder_names_the_checkpoint(checkpoint, sample, tmp_path):
-    kind, folder = checkpoint
-    model = {
-        "_target_": "attention_atlas.models.vlm.hub.HubVlm",
-        "name": "tiny",
-        "pretrained": str(folder),
-        "template": TEMPLATES[kind],
-    }
-    train = yaml.safe_load((ROOT / "conf/train/vlm_hub.yaml").read_text())
-    cfg = OmegaConf.create({"profile": "paper", "seed": 0, "model": model, "train": train})
-    best = train_task(cfg, build_task(cfg), tmp_path / "run", tmp_path / "work")
-    assert best["layers"] == 3 and best["image_tokens"] == (9 if kind == "llava" else 5)
-    assert (tmp_path / "run" / "model.safetensors").stat().st_size < 1000
-    again = load_vlm(tmp_path / "run").log_prob([sample])
-    assert again == load_hub("tiny", str(folder), TEMPLATES[kind]).log_prob([sample])
-
-
 def test_half_precision_is_near_to_full(checkpoint, sample):
     kind, folder = checkpoint
-    full = load_hub("tiny", str(folder), TEMPLATES[kind]).log_prob([sample])[0][0]
-    half = load_hub("tiny", str(folder), TEMPLATES[kind], precision="bfloat16")
+    full = loaded_from(folder, kind).log_prob([sample])[0][0]
+    half = loaded_from(folder, kind, precision="bfloat16")
     assert half.model.dtype == torch.bfloat16
     assert half.log_prob([sample])[0][0] == pytest.approx(full, rel=0.05)
 
@@ -152,12 +139,12 @@ def test_what_a_model_lacks_is_one_line(checkpoint, tmp_path):
         bare.mkdir()
         for file in ("config.json", "model.safetensors"):
             (bare / file).write_bytes((folder / file).read_bytes())
-        load_hub("bare", str(bare), TEMPLATES[kind])
+        loaded_from(bare, kind)
     with pytest.raises(AtlasError, match="weights"):
         empty = tmp_path / "empty"
         empty.mkdir()
         (empty / "config.json").write_bytes((folder / "config.json").read_bytes())
-        load_hub("empty", str(empty), TEMPLATES[kind])
+        loaded_from(empty, kind)
 
 
 def test_precision_follows_the_machine():
@@ -166,7 +153,7 @@ def test_precision_follows_the_machine():
     with pytest.raises(ConfigError, match="8bit needs a CUDA device"):
         resolved_precision("8bit", "cpu")
     with pytest.raises(ConfigError, match="precision: 'int3' is unknown"):
-        HubVlm("x", "{prompt}", precision="int3")
+        resolved_precision("int3", "cpu")
 
 
 @pytest.mark.parametrize("name", ["llava_7b", "llava_13b", "instructblip_7b", "instructblip_13b"])

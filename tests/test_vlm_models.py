@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vlm_world import TEXTS, VISION, tiny, tiny_inputs, tiny_text, tiny_tokenizer
+from vlm_world import TEXTS, VISION, tiny, tiny_text, tiny_tokenizer
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.clip_tower import ClipTower, clip_vision, vision_config
-from attention_atlas.models.vlm.inputs import IGNORED, VlmInputs
+from attention_atlas.models.vlm.inputs import IGNORED, VlmInputs, mini_inputs
 from attention_atlas.models.vlm.instructblip import InstructBlip, take_clip
 from attention_atlas.models.vlm.loaded import LoadedVlm
 from attention_atlas.models.vlm.packed import pack, seen
@@ -69,7 +69,7 @@ def test_tokenizer_joins_words_and_keeps_marks_apart(tokenizer, tmp_path):
 
 def test_rows_roles_and_spans_by_hand(tokenizer, pictures):
     model = tiny("llava", tokenizer)
-    loaded = LoadedVlm("m", model.model, tiny_inputs(model, tokenizer))
+    loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
     some = samples(pictures)
     inputs = loaded.batch(some)
     (start, stop), *_ = loaded.text_spans(some)
@@ -84,7 +84,7 @@ def test_rows_roles_and_spans_by_hand(tokenizer, pictures):
     assert loaded.tokens(text)[0] == "▁a"
 
     model = tiny("instructblip", tokenizer)
-    loaded = LoadedVlm("m", model.model, tiny_inputs(model, tokenizer))
+    loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
     roles = loaded.roles(loaded.batch(some))
     assert roles[0][:7] == ["image"] * 5 + ["bos", "text"] and loaded.grid is None
 
@@ -92,7 +92,7 @@ def test_rows_roles_and_spans_by_hand(tokenizer, pictures):
 @pytest.mark.parametrize("kind", KINDS)
 def test_packed_texts_cost_what_they_cost_alone(kind, tokenizer, pictures):
     model = tiny(kind, tokenizer)
-    inputs = tiny_inputs(model, tokenizer)
+    inputs = mini_inputs(model, tokenizer)
     loaded = LoadedVlm("m", model.model, inputs)
     a, _, c = samples(pictures)
     groups = [[a, Sample("d", "0", a.image, a.prompt, "a blue block on the right")], [c]]
@@ -153,7 +153,7 @@ def test_both_towers_give_what_clip_gives():
 
 def test_llava_reads_the_last_layer_but_one_without_class_token(tokenizer, pictures):
     model = tiny("llava", tokenizer)
-    inputs = tiny_inputs(model, tokenizer)
+    inputs = mini_inputs(model, tokenizer)
     pixels = inputs.pixels(pictures)
     with torch.no_grad():
         own = model.model.get_image_features(pixel_values=pixels).pooler_output
@@ -165,7 +165,7 @@ def test_llava_reads_the_last_layer_but_one_without_class_token(tokenizer, pictu
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_picture_and_the_instruction_matter(kind, tokenizer, pictures):
     model = tiny(kind, tokenizer)
-    loaded = LoadedVlm("m", model.model, tiny_inputs(model, tokenizer))
+    loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
     some = samples(pictures)
     own = loaded.log_prob(some)
     turned = loaded.log_prob(some, images=[*pictures[1:], pictures[0]])
@@ -177,7 +177,7 @@ def test_the_picture_and_the_instruction_matter(kind, tokenizer, pictures):
 @pytest.mark.parametrize("kind", KINDS)
 def test_written_texts_are_the_most_probable_tokens(kind, tokenizer, pictures):
     model = tiny(kind, tokenizer)
-    loaded = LoadedVlm("m", model.model, tiny_inputs(model, tokenizer))
+    loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
     some = [s for s in samples(pictures) if s.prompt == TEXTS[0]]  # of one length, so without padding
     texts = loaded.write([*some, samples(pictures)[1]], longest=4)
     for text, sample in zip(texts, some):
@@ -197,7 +197,7 @@ def test_written_texts_are_the_most_probable_tokens(kind, tokenizer, pictures):
 def test_unembedding_is_the_models_own_last_step(tokenizer, pictures):
     for kind in KINDS:
         model = tiny(kind, tokenizer)
-        loaded = LoadedVlm("m", model.model, tiny_inputs(model, tokenizer))
+        loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
         kept: list = []
         handle = loaded.decoder_layers[-1].register_forward_hook(
             lambda *call, into=kept: into.append(call[2])
@@ -212,7 +212,7 @@ def test_unembedding_is_the_models_own_last_step(tokenizer, pictures):
 
 def test_the_blind_model_has_no_picture(tokenizer, pictures):
     model = tiny("llava", tokenizer, blind=True)
-    inputs = tiny_inputs(model, tokenizer)
+    inputs = mini_inputs(model, tokenizer)
     loaded = LoadedVlm("m", model.model, inputs)
     batch = loaded.batch(samples(pictures))
     assert "pixel_values" not in batch and "image" not in {r for row in loaded.roles(batch) for r in row}
@@ -273,7 +273,7 @@ def test_wrong_sizes_and_inputs_are_named(tokenizer, pictures, tmp_path):
     with pytest.raises(ConfigError, match="template"):
         VlmInputs(tokenizer, None, "USER:", 4, 9)
     model = tiny("llava", tokenizer)
-    inputs = tiny_inputs(model, tokenizer)
+    inputs = mini_inputs(model, tokenizer)
     with pytest.raises(AtlasError, match="no such image"):
         inputs.pixels([tmp_path / "absent.png"])
     (tmp_path / "text.png").write_text("no picture")
@@ -285,7 +285,7 @@ def test_wrong_sizes_and_inputs_are_named(tokenizer, pictures, tmp_path):
 
 def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
     model = tiny("instructblip", tokenizer)
-    features = model.features(tiny_inputs(model, tokenizer).pixels(pictures))
+    features = model.features(mini_inputs(model, tokenizer).pixels(pictures))
     model.place_queries(features.mean(0))
     query_ND = model.model.query_tokens[0]
     places_PD = features.mean(0)[1:]
@@ -295,7 +295,7 @@ def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
     with torch.no_grad():
         for parameter in (model.told.weight, model.told.bias):
             parameter.zero_()
-        rows = tiny_inputs(model, tokenizer).rows(samples(pictures)[:1], end=True)
+        rows = mini_inputs(model, tokenizer).rows(samples(pictures)[:1], end=True)
         batch = pack([rows], model.image_token_id, 0) | {"features": features[:1]}
         batch["qformer_input_ids"] = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
         batch["qformer_attention_mask"] = torch.ones_like(batch["qformer_input_ids"])

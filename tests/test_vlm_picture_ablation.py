@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vlm_world import captioned, tiny, tiny_inputs, tiny_tokenizer
+from vlm_world import captioned, tiny, tiny_tokenizer
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.table import make_table
+from attention_atlas.models.vlm.inputs import mini_inputs
 from attention_atlas.models.vlm.loaded import LoadedVlm
 from attention_atlas.models.vlm.samples import samples_of
 from attention_atlas.studies.vlm_phases.picture_ablation import (
@@ -47,8 +48,8 @@ def test_conditions_show_what_they_say(tmp_path):
     corpus, _ = captioned(tmp_path / "world", 8)
     tokenizer = tiny_tokenizer()
     model, blind = tiny("llava", tokenizer), tiny("llava", tokenizer, blind=True)
-    loaded = LoadedVlm("m", model.model, tiny_inputs(model, tokenizer))
-    unseeing = LoadedVlm("b", blind.model, tiny_inputs(blind, tokenizer))
+    loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
+    unseeing = LoadedVlm("b", blind.model, mini_inputs(blind, tokenizer))
     samples = samples_of(corpus, corpus.examples)
     others = other_pictures(samples)
     assert all(s.image != o for s, o in zip(samples, others)) and others[0] == samples[2].image

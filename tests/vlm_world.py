@@ -63,17 +63,3 @@ def tiny(kind: str, tokenizer: Any, **more: Any) -> Any:
         return Llava(VISION, text, image_id, stem=[4], **more).eval()
     sizes = {"queries": 5, "qformer_layers": 2, "qformer_heads": 2, "qformer_inner": 24}
     return InstructBlip(VISION, text, image_id, stem=[4], **(sizes | more)).eval()
-
-
-def tiny_inputs(model: Any, tokenizer: Any) -> Any:
-    from attention_atlas.models.vlm.images import mini_image_processor
-    from attention_atlas.models.vlm.inputs import VlmInputs
-
-    return VlmInputs(
-        tokenizer,
-        mini_image_processor(model.image_size),
-        model.template,
-        model.image_token_id,
-        model.image_tokens,
-        tokenizer if model.instruction_aware else None,
-    )

@@ -47,8 +47,10 @@ class CaptioningDump:
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Any, config: dict[str, Any]) -> None:
         """Read the examples. `config` is that of the run: it has the maximum text length of training."""
+        from attention_atlas.models.load import check_features
         from attention_atlas.training.captions import Captions, RegionCache
 
+        check_features(config, features)
         chosen = sorted(corpus.split(self.split), key=lambda e: e.id)[: self.examples or None]
         if not chosen:
             raise AtlasError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError
@@ -27,7 +26,7 @@ class ModelDump:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.dump import dump, read_settings
-        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.models.load import load_model, source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
         from attention_atlas.workflow.stage import config_hash
 
@@ -41,8 +40,7 @@ class ModelDump:
         logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
         corpus = instantiate(cfg.data.reader)
         features_file = job.input(cfg.paths.features)
-        run_folder = job.input(cfg.paths.model)
-        model, vocab, config = load_run(run_folder, job.device)
+        model, vocab, config = load_model(source_of(cfg, job), job.device)
         task = instantiate(cfg.capture.dump)
         with FeaturesFile(features_file) as features:
             task.prepare(with_regions(corpus, features), features, vocab, config)
@@ -68,17 +66,18 @@ class RunsDump:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.runs import dump_runs
+        from attention_atlas.models.load import source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
         from attention_atlas.workflow.stage import config_hash
 
         names = dict.fromkeys(str(run["model"]) for run in self.runs.values())
-        models = {name: job.input(f"{cfg.paths.models}/{name}") for name in names}
+        models = {name: source_of(cfg, job, name) for name in names}
         corpus = instantiate(cfg.data.reader)
         features_file = job.input(cfg.paths.features)
         with FeaturesFile(features_file, check_values=False) as features:
             return dump_runs(
                 self.runs,
-                lambda name: Path(models[name]),
+                models.__getitem__,
                 with_regions(corpus, features),
                 features,
                 out=job.out(cfg.paths.attention),

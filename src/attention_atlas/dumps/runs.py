@@ -10,8 +10,8 @@ from attention_atlas.dumps.dump import DumpSettings, dump
 from attention_atlas.dumps.images import ImageDump
 from attention_atlas.dumps.text_only import TextOnlyDump
 from attention_atlas.errors import ConfigError
-from attention_atlas.models.run_folder import load_run
-from attention_atlas.models.text_only import is_text_only, load_text_only
+from attention_atlas.language.subwords import Subwords
+from attention_atlas.models.load import Source, load_model
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
@@ -24,7 +24,7 @@ BATCH = 50  # captions are short
 
 def dump_runs(
     runs: Mapping[str, Mapping[str, Any]],
-    folder_of: Callable[[str], Path],
+    source_of: Callable[[str], Source],
     corpus: Corpus,
     features: FeaturesFile,
     out: Path,
@@ -38,8 +38,8 @@ def dump_runs(
 ) -> dict[str, float]:
     """Write `out`/<run>/attention.h5 for every run of conf/study: {model, image, convention, kinds}.
 
-    folder_of: run folder of a model by name. Runs on their own picture keep cross-attention too (`kinds`:
-    globs "kind.layer" to keep instead). Returns the number of examples by run.
+    source_of: what `load_model` reads, by the model's name. Runs on their own picture keep cross-attention
+    too (`kinds`: globs "kind.layer" to keep instead). Returns the number of examples by run.
     """
     found: dict[str, float] = {}
     for name, run in runs.items():
@@ -49,16 +49,12 @@ def dump_runs(
             raise ConfigError(
                 f"conf/study: runs.{name}: {what}; known: model, title, image, convention, kinds"
             )
-        folder = folder_of(run["model"])
         image, convention = run.get("image", "own"), run.get("convention", "used")
         task: Any
-        model: Any
-        vocab: Any
-        if is_text_only(folder):
-            model, vocab, config = load_text_only(folder, device)
+        model, vocab, config = load_model(source_of(run["model"]), device)
+        if isinstance(vocab, Subwords):
             task, layers = TextOnlyDump(split=split, batch_size=BATCH), [TEXT_ONLY_LAYERS]
         else:
-            model, vocab, config = load_run(folder, device)
             task = ImageDump(split=split, image=image, seed=seed, batch_size=BATCH)
             layers = [TEXT_ONLY_LAYERS, "cross.*"] if image == "own" else [TEXT_ONLY_LAYERS]
         task.prepare(corpus, features, vocab, config)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
+from attention_atlas.language.subwords import Subwords
 from attention_atlas.language.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from torch import nn
 
 # Keys of conf/model/<name>.yaml that are not arguments of the model's class.
-DESCRIPTION = ("name", "title", "task", "training", "evaluator")
+DESCRIPTION = ("name", "title", "task", "training", "evaluator", "published")
 
 
 def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
@@ -35,9 +36,13 @@ def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
         raise ConfigError(f"{where}: {str(cause).splitlines()[0]}; correct the file") from None
 
 
+def arguments_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in model.items() if k not in DESCRIPTION}
+
+
 def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: Any) -> nn.Module:
     """Build the model of conf/model/<name>.yaml. Raises ConfigError for a wrong argument."""
-    arguments = {k: v for k, v in model.items() if k not in DESCRIPTION}
+    arguments = arguments_of(model)
     built = instantiated(arguments, f"conf/model: {model.get('name', arguments.get('_target_'))}", **sizes)
     if vocab is not None and hasattr(built, "set_vocabulary"):
         built.set_vocabulary(vocab)
@@ -66,7 +71,7 @@ def save_run(
 
 
 def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, dict[str, Any]]:
-    """Load (model in evaluation mode on `device`, Vocabulary or None, configuration) from a run folder.
+    """(model in evaluation mode on `device`, Vocabulary, Subwords or None, configuration) of a run folder.
 
     Raises AtlasError for a missing or broken file, or for weights that do not match the configuration.
     """
@@ -85,14 +90,16 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, d
         raise AtlasError(
             f"{folder / 'config.yaml'}: is not the configuration of a run; retrain the model"
         ) from None
-    vocab = None
-    if "vocab_size" in sizes:
-        vocab = Vocabulary.load(folder / "vocab.json")
-        if len(vocab) != sizes["vocab_size"]:
-            raise AtlasError(
-                f"{folder / 'vocab.json'}: has {len(vocab)} ids, config.yaml expects {sizes['vocab_size']}; "
-                "retrain the model"
-            )
+    vocab: Vocabulary | Subwords | None = None
+    expected = sizes.get("vocab_size")
+    if expected is not None:
+        vocab = Vocabulary.load(folder / (name := "vocab.json"))
+    elif (folder / "subwords.json").exists():
+        vocab, expected = Subwords.load(folder / (name := "subwords.json")), sizes.get("pieces")
+    if vocab is not None and len(vocab) != expected:
+        raise AtlasError(
+            f"{folder / name}: has {len(vocab)} ids, config.yaml expects {expected}; retrain the model"
+        )
     model = build_model(config["model"], **sizes)
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))

@@ -3,16 +3,13 @@ path)."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.errors import AtlasError, ConfigError
-
-if TYPE_CHECKING:
-    from attention_atlas.language.subwords import Subwords
+from attention_atlas.language.subwords import Subwords
 
 IGNORED = -100  # label of a position that does not count
 
@@ -22,7 +19,7 @@ class TextOnlyTransformer(nn.Module):
     matrix.
 
     weights: "" for a new model of the given sizes, else a hub id or folder in transformers' format, which
-    sets all sizes. tokenizer: location of its tokenizer, if not beside the weights.
+    sets all sizes.
     """
 
     def __init__(
@@ -34,7 +31,6 @@ class TextOnlyTransformer(nn.Module):
         dropout: float = 0.1,
         max_length: int = 1024,
         weights: str = "",
-        tokenizer: str = "",
     ) -> None:
         super().__init__()
         from transformers import GPT2Config, GPT2Model
@@ -90,27 +86,10 @@ class TextOnlyTransformer(nn.Module):
         return F.cross_entropy(self(ids_BT).flatten(0, 1), labels_BT.flatten(), ignore_index=IGNORED)
 
 
-def load_text_only(
-    folder: str | Path, device: str = "cpu"
+def load_pretrained(
+    weights: str, tokenizer: str = "", device: str = "cpu"
 ) -> tuple[TextOnlyTransformer, Subwords, dict[str, Any]]:
-    """(model in evaluation mode, its sub-words, configuration) of a run folder."""
-    from attention_atlas.language.subwords import Subwords
-    from attention_atlas.models.run_folder import load_run
-
-    folder = Path(folder)
-    model, _, config = load_run(folder, device)
-    if not isinstance(model, TextOnlyTransformer):
-        raise AtlasError(
-            f"{folder / 'config.yaml'}: model: is not a text-only model; use one that was trained as such"
-        )
-    subwords = Subwords.load(folder / "subwords.json")
-    if len(subwords) != config["sizes"]["pieces"]:
-        raise AtlasError(
-            f"{folder / 'subwords.json'}: has {len(subwords)} pieces, but the model has another number"
-        )
-    return model, subwords, config
-
-
-def is_text_only(folder: str | Path) -> bool:
-    """Whether a run folder contains a text-only model (its words are in subwords.json)."""
-    return (Path(folder) / "subwords.json").exists()
+    """A published model: (model in evaluation mode, its sub-words, {}). weights: hub id or folder. tokenizer:
+    location of its tokenizer, if not beside the weights. Raises AtlasError if one is missing."""
+    subwords = Subwords.pretrained(tokenizer or weights)
+    return TextOnlyTransformer(len(subwords), weights=weights).to(device).eval(), subwords, {}

@@ -1,9 +1,6 @@
-"""Convert the released Object Relation Transformer: the public code's weights, and words from its JSON.
+"""Load the released Object Relation Transformer: the public code's weights, and words from its JSON.
 
-    python -m attention_atlas.models.yahoo_checkpoint model-best.pth cocotalk.json
-    data/models/modality/released
-
-writes a run folder as training does. The words come from the JSON of the public code's data preparation
+The words come from the JSON of the public code's data preparation
 (`ix_to_word`); the `infos_*.pkl` beside the weights is a pickle and is not opened. There id 0 is PAD, BOS and
 EOS at once, and UNK is an ordinary word.
 """
@@ -11,10 +8,9 @@ EOS at once, and UNK is an ordinary word.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +18,9 @@ from torch import Tensor
 from attention_atlas.data.json_rows import text
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.vocabulary import EOS, SPECIALS, UNK, Vocabulary
+
+if TYPE_CHECKING:
+    from attention_atlas.models.released_object_relation import ReleasedObjectRelation
 
 # Score of a token that must never be generated: its probability is 0 in float32. A larger magnitude would
 # dominate checks that compare outputs relative to the largest.
@@ -179,45 +178,30 @@ def _take(released: Mapping[str, Tensor], name: str, where: str) -> Tensor:
     return released[name]
 
 
-def import_released(
+def load_released(
     weights: str | Path,
     words: str | Path,
-    out: str | Path,
-    legacy_extra_skip: bool = True,
+    *,
+    max_words: int = 16,
     max_length: int = 18,
-) -> None:
-    """Write the run folder `out` from a released checkpoint. legacy_extra_skip: as the release was
-    trained."""
+    legacy_extra_skip: bool = True,
+    device: str = "cpu",
+    **expected: int,
+) -> tuple[ReleasedObjectRelation, Vocabulary, dict[str, Any]]:
+    """(model in evaluation mode, vocabulary, configuration as of a run). legacy_extra_skip: as the release
+    was trained. max_words: of its training captions. expected: layers, heads, dim, inner; AtlasError if the
+    weights have others."""
     from attention_atlas.models.released_object_relation import ReleasedObjectRelation
-    from attention_atlas.models.run_folder import save_run
 
     state, vocabulary, sizes = read_released(weights, words)
-    given = {k: v for k, v in sizes.items() if k not in ("vocab_size", "feature_dim")}
-    model = {
-        "_target_": "attention_atlas.models.released_object_relation.ReleasedObjectRelation",
-        "name": Path(out).name,
-        "title": "Object Relation Transformer (released)",
-        "task": "captioning",
-        **given,
-        "legacy_extra_skip": legacy_extra_skip,
-        "max_length": max_length,
-    }
-    kept = {k: sizes[k] for k in ("vocab_size", "feature_dim")}
-    built = ReleasedObjectRelation(
-        **kept, **given, legacy_extra_skip=legacy_extra_skip, max_length=max_length
-    )
-    wrong = [(n, tuple(p.shape)) for n, p in built.state_dict().items() if state[n].shape != p.shape]
+    for name, number in expected.items():
+        if sizes.get(name) != number:
+            raise AtlasError(
+                f"{weights}: {name}: the weights have {sizes.get(name)}, not {number}; correct the model"
+            )
+    model = ReleasedObjectRelation(**sizes, max_length=max_length, legacy_extra_skip=legacy_extra_skip)
+    wrong = [(n, tuple(p.shape)) for n, p in model.state_dict().items() if state[n].shape != p.shape]
     if wrong:
         raise AtlasError(f"{weights}: {wrong[0][0]}: shape is not {wrong[0][1]}; check the file")
-    config = {"model": model, "train": {}, "seed": 0, "sizes": kept}
-    save_run(Path(out), state, config, [{"epoch": 0.0}])
-    vocabulary.save(Path(out) / "vocab.json")
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit("usage: python -m attention_atlas.models.yahoo_checkpoint WEIGHTS WORDS.json OUT_FOLDER")
-    try:
-        import_released(sys.argv[1], sys.argv[2], sys.argv[3])
-    except AtlasError as failure:
-        sys.exit(f"error: {failure}")
+    model.load_state_dict(state)
+    return model.to(device).eval(), vocabulary, {"sizes": sizes, "train": {"task": {"max_words": max_words}}}

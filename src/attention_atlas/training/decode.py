@@ -42,12 +42,13 @@ class CaptionDecoder:
         from hydra.utils import instantiate
 
         from attention_atlas.files import write_jsonl
-        from attention_atlas.models.run_folder import load_run
+        from attention_atlas.models.load import check_features, load_model, source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
 
-        model, vocab, _ = load_run(job.input(cfg.paths.model), job.device)
+        model, vocab, config = load_model(source_of(cfg, job), job.device)
         corpus = instantiate(cfg.data.reader)
         with FeaturesFile(job.input(self.features)) as features:
+            check_features(config, features)
             examples = with_regions(corpus, features).split(cfg.study.split)
             rows = list(self.rows(model, vocab, examples, features, job.device))
         write_jsonl(job.out(cfg.paths.text), rows)

@@ -49,7 +49,16 @@ SINGLE = ("*loop.accumulate",)
 # Here 0 means none; elsewhere in EXAMPLES it means all.
 NONE = "dump.samples.*"
 WIDTHS = (
-    *("model.dim", "model.inner", "model.hidden", "model.pooled", "model.embedding", "model.word_dim"),
+    *(
+        "model.dim",
+        "published.*.dim",
+        "published.*.inner",
+        "model.inner",
+        "model.hidden",
+        "model.pooled",
+        "model.embedding",
+        "model.word_dim",
+    ),
     *("model.channels", "model.critic_channels", "model.noise", "model.condition", "model.image.channels"),
     *(
         "model.stem.#",
@@ -66,7 +75,7 @@ KEPT = (
     *("decode.batch_size", "capture.dump.batch_size", "dump.batch_size", "*linker*.batch", "features.batch"),
     *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes"),
     *("study.alignments", "study.examples", "*evaluator.shown"),
-    *("dump.pictures", "dump.width", "dump.stride"),
+    *("dump.pictures", "dump.width", "dump.stride", "published.*"),
     *("*loop.validate_every", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Reducing these steps and epochs would save no time.
     *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),

@@ -6,43 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.inputs import VlmInputs
-from attention_atlas.models.vlm.loaded import LoadedVlm
 
 KINDS = {"llava": "LlavaForConditionalGeneration", "instructblip": "InstructBlipForConditionalGeneration"}
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "8bit")
-
-
-class HubVlm(nn.Module):
-    """The name of a checkpoint; the run folder of such a model contains this name and no weights.
-
-    pretrained: hub id or folder. template: see VlmInputs. precision: auto is bfloat16 on a GPU that supports
-    it, float16 on other GPUs, float32 on a CPU; 8bit needs bitsandbytes and a GPU. device_map: "auto"
-    distributes layers over GPUs and memory (needs accelerate), None uses one device.
-    """
-
-    def __init__(
-        self,
-        pretrained: str,
-        template: str,
-        precision: str = "auto",
-        device_map: str | None = "auto",
-    ) -> None:
-        super().__init__()
-        if precision not in PRECISIONS:
-            raise ConfigError(
-                f"HubVlm: precision: '{precision}' is unknown; use one of {', '.join(PRECISIONS)}"
-            )
-        self.pretrained, self.template = pretrained, template
-        self.precision, self.device_map = precision, device_map
-        # The training loop needs a parameter; nothing is learned.
-        self.nothing = nn.Parameter(torch.zeros(1))
-
-    def forward(self) -> Tensor:
-        return self.nothing
 
 
 def checked_config(pretrained: str) -> Any:
@@ -54,7 +24,7 @@ def checked_config(pretrained: str) -> Any:
     except (OSError, ValueError) as error:
         first = " ".join(str(error).split())[:160]
         raise AtlasError(
-            f"HubVlm: pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
+            f"pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
         ) from None
     if config.model_type not in KINDS:
         raise AtlasError(
@@ -76,6 +46,8 @@ def checked_config(pretrained: str) -> Any:
 
 def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
     """(type of the weights, whether linear layers are in 8 bits) on `device`."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: '{precision}' is unknown; use one of {', '.join(PRECISIONS)}")
     cuda = device.startswith("cuda")
     if precision == "8bit":
         from importlib.util import find_spec
@@ -85,7 +57,7 @@ def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
             (find_spec("bitsandbytes") is None, "the package bitsandbytes"),
         ):
             if missing:
-                raise ConfigError(f"HubVlm: precision: 8bit needs {remedy}; add it or use bfloat16")
+                raise ConfigError(f"precision: 8bit needs {remedy}; add it or use bfloat16")
         return torch.float16, True
     if precision != "auto":
         return getattr(torch, precision), False
@@ -95,15 +67,19 @@ def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
 
 
 def load_hub(
-    name: str,
     pretrained: str,
     template: str,
     precision: str = "auto",
     device_map: str | None = "auto",
     device: str = "cpu",
-) -> LoadedVlm:
-    """The checkpoint with its tokenizer and image processor. Weights are read piece by piece in their final
-    type (safetensors), so that they are in memory only once."""
+) -> tuple[nn.Module, VlmInputs, dict[str, Any]]:
+    """(checkpoint in evaluation mode, its tokenizer and image processor, {}). Weights are read piece by piece
+    in their final type (safetensors), so that they are in memory only once.
+
+    pretrained: hub id or folder. template: see VlmInputs. precision: auto is bfloat16 on a GPU that supports
+    it, float16 on other GPUs, float32 on a CPU; 8bit needs bitsandbytes and a GPU. device_map: "auto"
+    distributes layers over GPUs and memory (needs accelerate), None uses one device.
+    """
     import transformers
 
     config = checked_config(pretrained)
@@ -120,7 +96,7 @@ def load_hub(
         raise AtlasError(f"{pretrained}: weights: {first}; download the whole checkpoint") from None
     if "device_map" not in options and not eight_bit:
         model = model.to(device)
-    return LoadedVlm(name, model, hub_inputs(pretrained, config, template))
+    return model.eval(), hub_inputs(pretrained, config, template), {}
 
 
 def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:

@@ -128,3 +128,17 @@ class VlmInputs:
                 ]
             )
         return named
+
+
+def mini_inputs(model: Any, tokenizer: Any) -> VlmInputs:
+    """The inputs of a Llava or InstructBlip that was trained here."""
+    from attention_atlas.models.vlm.images import mini_image_processor
+
+    return VlmInputs(
+        tokenizer,
+        mini_image_processor(model.image_size),
+        model.template,
+        model.image_token_id,
+        model.image_tokens,
+        tokenizer if model.instruction_aware else None,
+    )

@@ -1,46 +1,40 @@
-"""Loading a vision LLM from its run folder: trained here, or a checkpoint named in the folder."""
+"""Loading a vision LLM: trained here, from its run folder, or published, by its configuration."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
+    from attention_atlas.models.load import Source
     from attention_atlas.models.vlm.loaded import LoadedVlm
 
 
-def load_vlm(folder: str | Path, device: str = "cpu") -> LoadedVlm:
-    """Raises AtlasError for a folder without a vision LLM, a broken file, or an unsupported model."""
-    from attention_atlas.models.run_folder import load_run
-    from attention_atlas.models.vlm.hub import HubVlm, load_hub
-    from attention_atlas.models.vlm.images import mini_image_processor
-    from attention_atlas.models.vlm.inputs import VlmInputs
+def load_vlm(source: Source | str, device: str = "cpu") -> LoadedVlm:
+    """source: a run folder, or the configuration of a published model. Raises AtlasError for a folder without
+    a vision LLM, a broken file, or an unsupported model."""
+    from pathlib import Path
+
+    from attention_atlas.models.load import load_model
+    from attention_atlas.models.vlm.inputs import VlmInputs, mini_inputs
     from attention_atlas.models.vlm.instructblip import InstructBlip
     from attention_atlas.models.vlm.llava import Llava
     from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.models.vlm.tokenizer import load_tokenizer
 
-    folder = Path(folder)
-    model: Any
-    model, _, config = load_run(folder)
-    name = config["model"].get("name", folder.name)
-    if isinstance(model, HubVlm):
-        return load_hub(name, model.pretrained, model.template, model.precision, model.device_map, device)
+    if isinstance(source, Mapping):
+        model, inputs, _ = load_model(source, device)
+        if not isinstance(inputs, VlmInputs):
+            raise AtlasError(f"model={source['name']}: is not a vision LLM; choose one (llava_7b, ...)")
+        return LoadedVlm(str(source["name"]), model, inputs)
+    folder = Path(source)
+    model, _, config = load_model(folder)
     if not isinstance(model, Llava | InstructBlip):
         raise AtlasError(
             f"{folder / 'config.yaml'}: model: {type(model).__name__} is not a vision LLM; "
             "use one that was tuned (llava_mini, instructblip_mini)"
         )
-    tokenizer = load_tokenizer(folder)
-    inputs = VlmInputs(
-        tokenizer,
-        mini_image_processor(model.image_size),
-        model.template,
-        model.image_token_id,
-        model.image_tokens,
-        tokenizer if model.instruction_aware else None,
-    )
-    placed: Any = model.to(device)
-    return LoadedVlm(name, placed.model, inputs)
+    inputs = mini_inputs(model, load_tokenizer(folder))
+    return LoadedVlm(config["model"].get("name", folder.name), model.to(device).model, inputs)

@@ -43,6 +43,7 @@ class PictureAblation(ScoreTable):
         from hydra.utils import instantiate
 
         from attention_atlas.measures.table import make_table
+        from attention_atlas.models.load import source_of
         from attention_atlas.models.vlm.load import load_vlm
         from attention_atlas.models.vlm.samples import samples_of
         from attention_atlas.studies.vlm_phases.picture_ablation import (
@@ -68,7 +69,7 @@ class PictureAblation(ScoreTable):
         references = {image: texts for image, texts in references.items() if image in shown}
 
         def load(model: str) -> Any:
-            return load_vlm(job.input(f"{cfg.paths.models}/{model}"), device=job.device)
+            return load_vlm(source_of(cfg, job, model), job.device)
 
         rows: list[dict[str, Any]] = []
         with cpu_threads(self.threads):

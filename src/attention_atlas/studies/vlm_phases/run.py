@@ -69,15 +69,16 @@ class PhasesDump:
         """Dump `cfg.model` over `cfg.data` into data/attention/vlm_phases/<model>-<data>."""
         from hydra.utils import instantiate
 
+        from attention_atlas.models.load import source_of
         from attention_atlas.models.vlm.load import load_vlm
         from attention_atlas.threads import cpu_threads
         from attention_atlas.workflow.stage import config_hash
 
         corpus = instantiate(cfg.data.reader)
-        folder = job.input(cfg.paths.model)
+        source = source_of(cfg, job)
         with cpu_threads(self.threads):
             return dump_phases(
-                load_vlm(folder, job.device),
+                load_vlm(source, job.device),
                 corpus,
                 self,
                 job.out(cfg.outputs.attention),

@@ -1,4 +1,4 @@
-"""Language modelling: next-token cross-entropy over a byte-level BPE, or an unchanged pre-trained model."""
+"""Language modelling: next-token cross-entropy over a byte-level BPE."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LanguageModelTask:
     """Texts of `split`, lower-cased as captions are; each is <|endoftext|>, its pieces, <|endoftext|>.
 
     pieces: size of the BPE learned from the training texts. tokenizer: a hub id or folder to load it from
-    instead. train: False only evaluates the model's own weights (a hub model).
+    instead, for a model that continues from published `weights`.
     """
 
     split: str = "train"
@@ -35,7 +35,6 @@ class LanguageModelTask:
     tokenizer: str = ""
     max_pieces: int = 256
     batch_size: int = 50
-    train: bool = True
     lower: bool = True
     seed: int = 0
 
@@ -44,7 +43,7 @@ class LanguageModelTask:
             raise ConfigError("conf/train: batch_size must be at least 1 and max_pieces at least 2")
         self.best = ("loss", "min")
         # A model with its own tokenizer has weights too.
-        self.continues = bool(self.tokenizer) and self.train
+        self.continues = bool(self.tokenizer)
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         texts = {
@@ -84,18 +83,14 @@ class LanguageModelTask:
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def steps_per_epoch(self) -> int:
-        return len(self.order(0)) if self.train else 1
+        return len(self.order(0))
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
-        if not self.train:
-            yield from [{}][start::every]
-            return
         for indices in self.order(epoch)[start::every]:
             yield batch_of([self.rows[i] for i in indices], self.subwords.end)
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
-        if self.train:
-            yield "all", loss_of(model, batch)
+        yield "all", loss_of(model, batch)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Cross-entropy per piece, and perplexity per word, which does not depend on the tokenizer."""

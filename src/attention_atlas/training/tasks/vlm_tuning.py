@@ -110,18 +110,11 @@ class VlmTuningTask:
         }
 
     def start(self, model: Any) -> None:
-        from attention_atlas.models.vlm.inputs import VlmInputs
+        from attention_atlas.models.vlm.inputs import mini_inputs
 
         model.start(self._tower.vision, self._text.model)
         self._features = {}
-        self.model_inputs = VlmInputs(
-            self.tokenizer,
-            self.pixels.processor,
-            model.template,
-            model.image_token_id,
-            model.image_tokens,
-            self.tokenizer if model.instruction_aware else None,
-        )
+        self.model_inputs = mini_inputs(model, self.tokenizer)
         if model.instruction_aware:
             chosen = self.images[:: max(1, len(self.images) // STARTING)]
             model.place_queries(self._features_of(model, chosen, "cpu").mean(0))
