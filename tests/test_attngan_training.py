@@ -199,10 +199,10 @@ def test_published_sizes_and_weights():
     runs = {
         name: f"alignment_{stage}"
         for name, stage in {
-            "cub": "cells@attngan_cub",
-            "coco": "cells@attngan_coco",
-            "damsm_cub": "encoders@damsm_cub",
-            "damsm_coco": "encoders@damsm_coco_images",
+            "cub": "runs-attngan-cub",
+            "coco": "runs-attngan-coco_images",
+            "damsm_cub": "encoders-cub",
+            "damsm_coco": "encoders-coco_images",
         }.items()
     }
     found = composed(runs, ROOT)

@@ -11,25 +11,15 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.workflow.graph import Graph, expand, inputs_of, overlap, paths_in
-from attention_atlas.workflow.manifests import FOLDER, Manifests, stage_config
-from attention_atlas.workflow.params import read_params
+from attention_atlas.workflow.graph import Graph, expand, inputs_of, paths_in
+from attention_atlas.workflow.manifests import FOLDER, Manifests, profile_graph
 
 PROFILES = ("mini", "smoke", "paper")
 
 
 @functools.cache
 def graph(profile: str) -> Graph:
-    """The graph of a profile, composed by Hydra."""
-    from attention_atlas.workflow.compose import compose
-
-    params = read_params(ROOT / "params.yaml") | {"profile": profile}
-    override = [] if profile == read_params(ROOT / "params.yaml")["profile"] else [f"profile={profile}"]
-
-    def config(words: Any) -> dict[str, Any]:
-        return stage_config(compose(ROOT, words[0], [*words[1:], *override]), words[0])
-
-    return Graph(ROOT, params, config)
+    return profile_graph(ROOT, profile)
 
 
 def test_dvc_yaml_is_up_to_date() -> None:

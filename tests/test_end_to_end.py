@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from attention_atlas.workflow.manifests import FOLDER, NAME
+from attention_atlas.workflow.manifests import FOLDER, NAME, Manifests
 from attention_atlas.workflow.parallel import repro_side_by_side
 from attention_atlas.workflow.profiles import apply_profile, copy_repository
 from attention_atlas.workflow.sources import MACHINERY
@@ -59,6 +59,7 @@ def dvc(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def clone(folder: Path) -> Path:
     copy_repository(ROOT, folder)
     apply_profile(folder, "smoke")
+    Manifests(folder).write_graph()
     for words in (["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "smoke"]):
         subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
     return folder
@@ -167,20 +168,23 @@ def manifest(folder: Path, name: str) -> dict[str, Any]:
 EDITS = {
     "conf/train/captions.yaml": ("# only a comment", set()),
     "src/attention_atlas/workflow/tracking.py": ("# logs, computes nothing", set()),
-    "conf/linker/glove_add.yaml": ("edited: 1", {"grounding_linkers@linkers"}),
-    "src/attention_atlas/models/mac.py": ("#", {"alignment_cells@mac", "alignment_cells@mac_blind"}),
+    "conf/linker/glove_add.yaml": ("edited: 1", {"grounding_linkers"}),
+    "src/attention_atlas/models/mac.py": (
+        "#",
+        {"alignment_runs-mac-tabletop_questions", "alignment_runs-mac_blind-tabletop_questions"},
+    ),
     "src/attention_atlas/models/picture_classifier.py": (
         "#",
         {
             *(
-                "alignment_encoders@picture_classifier_birds",
-                "alignment_encoders@picture_classifier_tabletop",
+                "alignment_encoders-picture_classifier-birds_captions",
+                "alignment_encoders-picture_classifier-tabletop_captions",
             ),
-            *("alignment_cells@attngan_birds", "alignment_cells@attngan_tabletop"),
+            *("alignment_runs-attngan-birds_captions", "alignment_runs-attngan-tabletop_captions"),
         },
     ),
-    "src/attention_atlas/synthetic/birds/bird.py": ("#", {"world@birds", "annotate@birds_captions"}),
-    "src/attention_atlas/studies/vilt_layers/figures_heads.py": ("#", {"vilt_plot"}),
+    "src/attention_atlas/synthetic/birds/bird.py": ("#", {"world-birds", "annotate-birds_captions"}),
+    "src/attention_atlas/studies/vilt_layers/figures_heads.py": ("#", {"vilt_layers_plot"}),
 }
 
 
@@ -231,9 +235,10 @@ def test_experiments_keep_their_runs(smoke: Path) -> None:
     stages = [r for r in tagged if r.data.tags["stage"] != "cell"]  # cells are in the run of their stage
     assert len(stages) == len(lock(smoke)) - 1  # all but the manifests
     assert len({r.data.tags["mlflow.parentRunId"] for r in stages}) == 1
-    for words, linker in ((["--temp"], "glove_add"), ([], "gold")):
+    measures = "conf/metrics/grounding.yaml:metrics.measures"
+    for words, change in ((["--temp"], "grounding.bos=keep"), ([], "relations.order=zero")):
         before = len(names())
-        result = dvc(smoke, "exp", "run", *words, "-S", f"grounding.linker={linker}", "report")
+        result = dvc(smoke, "exp", "run", *words, "-S", f"{measures}.{change}", "report")
         assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
         assert len(names()) > before, f"dvc exp run {words} lost its MLflow runs"
 

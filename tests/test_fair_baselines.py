@@ -8,20 +8,18 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
+from test_dvc_graph import graph
 
 from attention_atlas.training.run import run_config
 from attention_atlas.workflow.compose import compose
+from attention_atlas.workflow.graph import Stage
 
-PROFILES = {"mini": "params.yaml", "smoke": "params.yaml", "paper": "conf/profiles/paper.yaml"}
+PROFILES = ("mini", "smoke", "paper")
 # What a blind model may have otherwise: its name, that it is blind, and what only a picture could teach.
 # Without an alignment, a model has that of its own paper.
 MODEL = {"name", "title", "blind", "alignment"}
 TASK = {"naming", "knowledge", "grid", "patch_weight", "asked_weight"}
 UPDATES = ("epochs", "max_steps", "accumulate", "validate_every")
-
-
-def params(profile: str) -> Any:
-    return yaml.safe_load((ROOT / PROFILES[profile]).read_text(encoding="utf-8"))
 
 
 def base_of(model: str) -> str:
@@ -30,36 +28,22 @@ def base_of(model: str) -> str:
     return next((name for name in listed if name != "_self_"), model)
 
 
+def trainings(profile: str) -> list[Stage]:
+    return [stage for stage in graph(profile).stages.values() if stage.script == "train"]
+
+
 def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
-    """(blind model, the model it is compared with, what the stage that trains both is composed of)."""
-    found = params(profile)
-    grounding, vilt, vlm = (found[study] for study in ("grounding", "vilt_layers", "vlm_phases"))
-    for model, made in grounding["captioners"].items():
-        if model != base_of(model):
-            yield model, base_of(model), ["train", "study=grounding", f"data={made['data']}"]
-    for cell in found["alignment_study"]["cells"].values():
-        if cell["model"] != base_of(cell["model"]):
-            given = [f"data={cell['data']}", f"train={cell['train']}"]
-            yield (
-                cell["model"],
-                base_of(cell["model"]),
-                ["train", "study=alignment", "trainer=every_alignment", *given],
-            )
-    yield (
-        vilt["blind"],
-        vilt["model"],
-        ["train", "study=vilt_layers", f"data={vilt['data']}", "train=vqa"],
-    )
-    for model in vlm["tuned"]:
-        if model != base_of(model):
-            given = [f"data={vlm['trained_on']}", f"train={vlm['train']}"]
-            yield model, base_of(model), ["train", "study=vlm_phases", *given]
+    """(blind model, the model it is compared with, the words of the stage that trains it)."""
+    for stage in trainings(profile):
+        model = stage.config["model"]
+        if model.get("blind"):
+            yield model["name"], base_of(model["name"]), stage.words
 
 
 def trained(model: str, profile: str, given: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model's and the training's configuration, as a stage resolves them."""
-    stage, *choices = given
-    cfg = compose(ROOT, stage, [*choices, f"model={model}", f"profile={profile}"])
+    script, *choices = given
+    cfg = compose(ROOT, script, [*choices, f"model={model}", f"profile={profile}"])
     model_config, training, _ = run_config(cfg)
     return model_config, training
 
@@ -82,7 +66,7 @@ def test_a_blind_model_is_the_same_model_trained_alike_without_the_picture(profi
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_every_blind_model_of_params_yaml_is_compared_with_one(profile: str) -> None:
+def test_every_blind_model_is_compared_with_one(profile: str) -> None:
     """No configuration of a blind model is separate, where it could drift from that of its model."""
     compared = {blind for blind, _, _ in blind_pairs(profile)}
     for path in (ROOT / "conf/model").glob("*.yaml"):
@@ -97,13 +81,12 @@ def test_every_blind_model_of_params_yaml_is_compared_with_one(profile: str) -> 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_other_baselines_see_as_many_examples_in_as_many_updates(profile: str) -> None:
     """A captioner of another architecture keeps its sizes and rates; a control differs in its pictures."""
-    found = params(profile)
-    lstm, captured = list(found["grounding"]["captioners"])[1], found["grounding"]["captured"]
-    given = ["train", "study=grounding", f"data={found['grounding']['data']}"]
-    (_, one), (_, other) = (trained(m, profile, given) for m in (lstm, captured))
+    captioners = [s.words for s in trainings(profile) if s.name.startswith("grounding_train")]
+    (_, one), (_, other) = (trained(m, profile, captioners[0]) for m in ("lstm", "object_relation"))
     assert one["task"] == other["task"]
     assert [one["loop"].get(name) for name in UPDATES] == [other["loop"].get(name) for name in UPDATES]
-    given = ["train", "study=modality", f"data={found['modality']['data']}", "train=captions"]
+    data = "coco_captions" if profile == "paper" else "rooms_captions"
+    given = ["train", "study=modality", f"data={data}", "train=captions"]
     (start, one), (unpaired, other) = (
         trained(m, profile, given) for m in ("captioner_start", "captioner_unpaired")
     )

@@ -10,30 +10,26 @@ import pytest
 import yaml
 from conftest import ROOT
 from omegaconf import OmegaConf
-from test_dvc_graph import composed, resolved_stages
+from test_dvc_graph import graph
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.workflow.compose import compose
 from attention_atlas.workflow.limit import LISTS, kind_of, limited, numbers
 from attention_atlas.workflow.params import check_params, read_params
-from attention_atlas.workflow.profiles import apply_profile, set_params
+from attention_atlas.workflow.profiles import set_params
 
 LIMIT = {"steps": 3, "examples": 50, "batch": 2, "width": 24}
 MOST = LIMIT | {"slow": 5, "single": 1}
 
 
 @pytest.fixture(scope="module", params=["mini", "paper"])
-def configurations(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def configurations(request: Any) -> dict[str, Any]:
     """What each stage of a profile is composed of, without Hydra's own section."""
-    from dvc.repo import Repo
-
-    root = tmp_path_factory.mktemp(request.param)
-    shutil.copytree(ROOT / "conf", root / "conf")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, root)
-    if request.param != "mini":
-        apply_profile(root, request.param)
-    Repo.init(str(root), no_scm=True).close()
-    return {name: composed(stage["cmd"], root) for name, stage in resolved_stages(root).items()}
+    stages = graph(request.param).stages
+    return {
+        name: compose(ROOT, stage.script, [*stage.words[1:], f"profile={request.param}"])
+        for name, stage in stages.items()
+    }
 
 
 def plain(cfg: Any) -> dict[str, Any]:
@@ -105,11 +101,11 @@ def test_wrong_limits_are_named(configurations: dict[str, Any]) -> None:
             limited(cut)
 
 
-def test_the_dial(tmp_path: Path) -> None:
+def test_the_parameter(tmp_path: Path) -> None:
     params = read_params(ROOT / "params.yaml")
     assert params["limit"] is None
     check_params(params | {"limit": LIMIT})
-    with pytest.raises(ConfigError, match=r"limit\.width: parameter is missing"):
+    with pytest.raises(ConfigError, match=r"limit\.batch: Missing"):
         check_params(params | {"limit": {"steps": 1, "examples": 1}})
     shutil.copy(ROOT / "params.yaml", tmp_path)
     set_params(tmp_path, {"limit": LIMIT})

@@ -83,7 +83,6 @@ def test_accuracy_by_type_is_what_counting_gives(world):
 def test_pixels_and_a_grid_of_another_source(world):
     corpus, _ = world
     task = CompositionalTask(knowledge="grid", picture=12)
-    assert not task.uses_features
     task.prepare(corpus, None)
     pixels = task.train.batch([0, 6])["grid_BCHW"]
     assert pixels.shape == (2, 3, 12, 12) and task.model_sizes()["channels"] == 3

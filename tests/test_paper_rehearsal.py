@@ -64,10 +64,8 @@ def of_paper(group: str, name: str) -> Path:
 
 def figures() -> dict[str, list[str]]:
     """Study -> names of the figures that conf/figure gives the paper profile."""
-    published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
-    files = {study: study for study in ("grounding", "modality", "vilt_layers", "vlm_phases")}
-    files["alignment"] = published["alignment_study"]["figure"]
-    read = {s: yaml.safe_load(of_paper("figure", f).read_text()) for s, f in files.items()}
+    studies = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
+    read = {study: yaml.safe_load(of_paper("figure", study).read_text()) for study in studies}
     for entries in read.values():
         entries.pop("defaults", None)
     return {study: list(of_profile(entries, PROFILE)) for study, entries in read.items()}
@@ -99,8 +97,7 @@ def test_the_report_quotes_every_number(folder: Path) -> None:
 
 
 def report_figures() -> dict[str, list[Any]]:
-    published = yaml.safe_load((ROOT / "conf/profiles/paper.yaml").read_text())
-    names = ["grounding", "modality", published["alignment_study"]["figure"], "vilt_layers", "vlm_phases"]
+    names = yaml.safe_load((ROOT / "params.yaml").read_text())["studies"]
     read = {n: yaml.safe_load(of_paper("report", n).read_text()) for n in names}
     return {
         n: [e for e in spec["figures"] if PROFILE in e.get("profiles", [PROFILE])] for n, spec in read.items()

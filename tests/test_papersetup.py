@@ -104,15 +104,15 @@ def test_a_stage_that_is_not_in_the_graph_is_named() -> None:
 
 
 def test_models_own_training_values_are_what_is_read() -> None:
-    found = papersetup.composed({"a": "vilt_train@vilt_b32"}, ROOT)["a"]
+    found = papersetup.composed({"a": "vilt_layers_train-vilt_b32"}, ROOT)["a"]
     assert found["train"]["loop"]["lr"] == found["model"]["training"]["loop"]["lr"] == 1e-4
 
 
 def test_every_training_of_the_paper_profile_is_one_that_the_loop_takes() -> None:
     runs = read_list(ROOT / papersetup.LIST)["runs"] | {
-        "mac_blind": "alignment_cells@mac_blind",
-        "m4c_blind": "alignment_cells@m4c_blind",
-        "vilt_blind": "vilt_train@vilt_b32_blind",
+        "mac_blind": "alignment_runs-mac_blind-clevr",
+        "m4c_blind": "alignment_runs-m4c_blind-textvqa",
+        "vilt_blind": "vilt_layers_train-vilt_b32_blind",
     }
     trained = {n: c for n, c in papersetup.composed(runs, ROOT).items() if "train" in c}
     assert {"captioner1", "unpaired2", "scan_coco", "damsm_coco", "mac_blind", "vilt"} <= set(trained)

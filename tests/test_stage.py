@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from conftest import ROOT
@@ -144,15 +145,15 @@ def test_values_of_params_yaml_are_valid() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seed": "zero"}, "seed: must be of type int"),
-        ({"seed": True}, "seed: must be of type int"),
+        ({"seed": "zero"}, "seed: Value 'zero' of type 'str' could not be converted to Integer"),
+        ({"seed": True}, "seed: Value 'True' of type 'bool'"),
         ({"profile": "huge"}, "profile: 'huge' is unknown"),
-        ({"device": {}}, "device.world: parameter is missing"),
-        ({"image_sets": {"mine": {"root": "x"}}}, "image_sets.mine.features: parameter is missing"),
-        (
-            {"image_sets": {"mine": {"root": "x", "features": "y", "typo": 1}}},
-            "image_sets.mine.typo: no such parameter",
-        ),
+        ({"device": {"trane": "cpu"}}, "device: 'trane' is unknown; did you mean 'train'"),
+        ({"device": "cpu"}, "device: Cannot assign str"),
+        ({"studies": 3}, "studies: "),
+        ({"limit": {"steps": 1}}, "limit.examples: Missing mandatory value"),
+        ({"limit": {"step": 1}}, "limit.step: "),
+        ({"sede": 1}, "sede: no such parameter; did you mean 'seed'"),
     ],
 )
 def test_wrong_parameters(change: dict[str, object], said: str) -> None:
@@ -171,14 +172,32 @@ def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch:
     data.write_text("one")
 
     def folder(seed: int, **machine: object) -> Path:
-        cfg = OmegaConf.create({"seed": seed, "device": {"world": "cpu"}, **machine})
-        return Stage("world", cfg, None, None).work([data])
+        own = {"inputs": {"in": str(data)}, "outputs": {}, "device": {"world": "cpu"}}
+        return Stage("world", OmegaConf.create({"seed": seed, **own, **machine}), Mock(), None).work()
 
     first = folder(0)
     assert folder(0, workers=4) == first, "a machine setting must not discard work"
     assert folder(1) != first
     data.write_text("two")
     assert folder(0) != first
+
+
+def test_an_input_that_the_configuration_does_not_name_is_refused(tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    from attention_atlas.errors import AtlasError
+    from attention_atlas.workflow.stage import Stage
+
+    known = tmp_path / "known"
+    known.mkdir()
+    (known / "file.txt").write_text("x")
+    cfg = {"inputs": {"folder": str(known)}, "outputs": {}, "device": {"link": "cpu"}}
+    job = Stage("link", OmegaConf.create(cfg), Mock(), None)
+    assert job.inputs == [str(known)] and job.input(known / "file.txt").exists()
+    with pytest.raises(AtlasError, match="does not name it; add it to `inputs`"):
+        job.input(tmp_path / "other")
+    with pytest.raises(AtlasError, match="no such file or folder; run the stage that writes it"):
+        job.input(known / "missing.txt")
 
 
 def test_a_second_run_of_the_same_work_fails_in_one_line_and_the_first_continues(
@@ -190,16 +209,16 @@ def test_a_second_run_of_the_same_work_fails_in_one_line_and_the_first_continues
     from attention_atlas.workflow.stage import Stage
 
     monkeypatch.chdir(tmp_path)
-    cfg = OmegaConf.create({"seed": 0, "device": {"world": "cpu"}})
+    cfg = OmegaConf.create({"seed": 0, "device": {"world": "cpu"}, "outputs": {}})
     first, second = (Stage("world", cfg, None, None) for _ in range(2))
-    work = first.work([])
+    work = first.work()
     (work / "kept").write_text("x")
     with pytest.raises(AtlasError, match=f"{work}: another process is writing here; wait"):
-        second.work([])
+        second.work()
     second.finish()
     assert (work / "kept").exists(), "a run that was refused must not remove the other's work"
     first.release()  # as when the stage fails
-    assert (second.work([]) / "kept").exists()
+    assert (second.work() / "kept").exists()
     second.finish()
     assert not list((tmp_path / ".work" / "world").iterdir())
 

@@ -68,8 +68,7 @@ def test_the_config_of_lxmert_reads_its_ids_and_its_order(tmp_path: Path, root: 
 
 
 def test_the_paper_profile_reads_coco_with_that_config(root: Path) -> None:
-    profile = (root / "conf/profiles/paper.yaml").read_text()
-    assert "coco_captions: {root: data/raw/coco, features: bottom_up_lxmert}" in profile
+    assert "region_features: bottom_up_lxmert" in (root / "conf/data/coco_captions.yaml").read_text()
     needed = (root / "conf/paper_files.yaml").read_text()
     for name in ("train2014", "val2014"):
         assert f"path: data/raw/coco/{name}_obj36.tsv" in needed

@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from attention_atlas.workflow.manifests import Manifests
 from attention_atlas.workflow.parallel import repro_side_by_side
-from attention_atlas.workflow.params import STAGES
 from attention_atlas.workflow.profiles import apply_profile, copy_repository, set_params
 
 from .clevr import write_clevr
@@ -39,7 +39,8 @@ def prepare(folder: Path) -> None:
     """Copy the repository to `folder`, set its parameters and write the data, unless it has them."""
     copy_repository(ROOT, folder)
     apply_profile(folder, "paper")
-    set_params(folder, {"limit": LIMIT, "workers": 1, "device": dict.fromkeys(STAGES, "cpu")})
+    set_params(folder, {"limit": LIMIT, "workers": 1, "device": {"default": "cpu"}})
+    Manifests(folder).write_graph()
     if not (folder / MADE).exists():
         shutil.rmtree(folder / "data" / "raw", ignore_errors=True)
         write_data(folder / "data" / "raw", folder / HUB)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Keys of conf/model/<name>.yaml that are not arguments of the model's class.
-DESCRIPTION = ("name", "title", "task", "training", "evaluator", "published")
+DESCRIPTION = ("name", "title", "task", "training", "evaluator", "run_folder")
 
 
 def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:

@@ -10,12 +10,8 @@ needs a difference.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,51 +93,22 @@ def composed(runs: dict[str, str], root: str | Path = ".", profile: str = "paper
 
     from attention_atlas.training.run import run_config
     from attention_atlas.workflow.compose import compose
+    from attention_atlas.workflow.manifests import profile_graph
 
+    graph = profile_graph(Path(root).resolve(), profile)
     found = {}
-    with _under_profile(Path(root).resolve(), profile) as folder:
-        commands = _commands(folder)
-        for name, run in runs.items():
-            words = shlex.split(run)
-            if run in commands:
-                words = shlex.split(commands[run])[2:]
-                words[0] = words[0].removeprefix("pipeline.")
-            elif len(words) == 1:
-                raise AtlasError(
-                    f"dvc.yaml: no stage '{run}' with profile {profile}{did_you_mean(run, commands)}"
-                )
-            cfg = compose(folder, words[0], words[1:])
-            values: Any = OmegaConf.to_container(cfg, resolve=True)
-            if "train" in values and "model" in values:
-                _, values["train"], _ = run_config(cfg)
-            found[name] = values
+    for name, run in runs.items():
+        words = graph.stages[run].words if run in graph.stages else shlex.split(run)
+        if len(words) == 1 and run not in graph.stages:
+            raise AtlasError(
+                f"dvc.yaml: no stage '{run}' with profile {profile}{did_you_mean(run, graph.stages)}"
+            )
+        cfg = compose(Path(root), words[0], [*words[1:], f"profile={profile}"])
+        values: Any = OmegaConf.to_container(cfg, resolve=True)
+        if "train" in values and "model" in values:
+            _, values["train"], _ = run_config(cfg)
+        found[name] = values
     return found
-
-
-@contextlib.contextmanager
-def _under_profile(root: Path, profile: str) -> Iterator[Path]:
-    """A copy of conf/, dvc.yaml and params.yaml with the profile's parameters, as the working directory."""
-    from attention_atlas.workflow.profiles import apply_profile
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        shutil.copytree(root / "conf", folder / "conf")
-        for file in ("dvc.yaml", "params.yaml"):
-            shutil.copy(root / file, folder)
-        apply_profile(folder, profile)
-        with contextlib.chdir(folder):  # Hydra reads params.yaml from the working directory
-            yield folder
-
-
-def _commands(folder: Path) -> dict[str, str]:
-    """Address -> command of the stages of dvc.yaml."""
-    import logging
-
-    from dvc.repo import Repo
-
-    logging.getLogger("dvc").setLevel(logging.WARNING)  # DVC logs the new repository
-    with Repo.init(str(folder), no_scm=True) as repo:
-        return {stage.addressing: str(stage.cmd) for stage in repo.index.stages}
 
 
 def rows_of(study: dict[str, Any], configurations: dict[str, Any], path: str | Path = LIST) -> list[Row]:

@@ -143,6 +143,17 @@ class Manifests:
         return _digest((str(path.relative_to(self.root)), _hash(path)) for path in files)
 
 
+def profile_graph(root: Path, profile: str) -> Graph:
+    """The stages of the repository `root` under a profile, whatever params.yaml says."""
+    from attention_atlas.workflow.compose import compose
+    from attention_atlas.workflow.params import read_params
+
+    def config(words: Sequence[str]) -> dict[str, Any]:
+        return stage_config(compose(root, words[0], [*words[1:], f"profile={profile}"]), words[0])
+
+    return Graph(root, {**read_params(root / "params.yaml"), "profile": profile}, config)
+
+
 def _kept(folder: Path, digest: str) -> dict[str, dict[str, Any]]:
     """Command -> configuration from the manifests in `folder`, if composed from the same files."""
     import yaml

@@ -52,7 +52,6 @@ def repro_side_by_side(
     # The jobs share the cores; threads that wait for each other would be slower than one thread.
     share = str(max(1, cores // jobs))
     of_a_job = {"OMP_NUM_THREADS": share, **everywhere}
-    Manifests(root).write_graph()
     waiting = stage_needs(root, targets)
     all_needs = _with_their_needs(waiting)
     done: set[str] = set()
@@ -165,7 +164,13 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", help="stages (default: all of dvc.yaml)")
     parser.add_argument("--jobs", type=int, default=0, help="stages at a time (0: by cores and memory)")
     arguments = parser.parse_args()
-    exit_with(lambda: repro_side_by_side(Path.cwd(), os.environ, arguments.jobs, arguments.targets))
+    exit_with(lambda: _repro(Path.cwd(), arguments.jobs, arguments.targets))
+
+
+def _repro(root: Path, jobs: int, targets: Sequence[str]) -> int:
+    if (root / "conf").is_dir():
+        Manifests(root).write_graph()
+    return repro_side_by_side(root, os.environ, jobs, targets)
 
 
 def exit_with(job: Callable[[], int]) -> None:

@@ -95,6 +95,7 @@ def repro(root: Path, name: str, into: Path) -> int:
     """Run `dvc repro` with a profile in a copy of the repository; runs go to the MLflow store of `root`."""
     copy_repository(root, into)
     apply_profile(into, name)
+    Manifests(into).write_graph()
     python_folder = str(Path(sys.executable).parent)
     environment = {
         **os.environ,
