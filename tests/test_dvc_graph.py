@@ -21,10 +21,10 @@ def resolved_stages(root: Path = ROOT) -> dict[str, dict[str, Any]]:
     with Repo(str(root)) as repo:
         stages = {}
         for stage in repo.index.stages:
-            if stage.addressing == NAME:
+            if stage.name == NAME:
                 continue
             deps = [str(d.def_path) for d in stage.deps if type(d).__name__ == "Dependency"]
-            stages[stage.addressing] = {
+            stages[str(stage.name)] = {
                 "cmd": stage.cmd,
                 "deps": deps,
                 "outs": [str(o.def_path) for o in stage.outs],
