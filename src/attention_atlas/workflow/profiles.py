@@ -1,4 +1,4 @@
-"""A profile is a set of values for params.yaml.
+"""A profile is a set of values for params.yaml, and files of its own (workflow/compose.py).
 
 `python -m attention_atlas.workflow.profiles paper` sets them in params.yaml, keeping comments.
 `python -m attention_atlas.workflow.profiles smoke --in DIR` copies the repository to DIR, sets the profile
