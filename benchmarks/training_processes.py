@@ -41,7 +41,6 @@ def seconds_per_update(cfg: Any, parts: int, threads: int, join: Callable[[], No
     from attention_atlas.training.loop import train
     from attention_atlas.training.run import build_task, run_config
     from attention_atlas.training.settings import TrainSettings
-    from attention_atlas.workflow import resolvers  # noqa: F401
     from attention_atlas.workflow.paths import features_path
 
     model_config, training, seed = run_config(cfg)
@@ -69,27 +68,22 @@ def main() -> None:
     parser.add_argument("models", nargs="*", default=MODELS, help="Hydra overrides of a train stage")
     models = parser.parse_args().models
 
-    from hydra import compose, initialize_config_dir
-
     from attention_atlas.training.processes import together
-    from attention_atlas.workflow import resolvers  # noqa: F401
-    from attention_atlas.workflow.params import read_params
+    from attention_atlas.workflow.compose import compose
 
-    read_params()
     cores = os.cpu_count() or 1
     ways = {f"{cores} threads": (1, cores), "1 thread": (1, 1), "2 processes": (2, 1)}
     print(f"{cores} cores; seconds per update, and the time of the first way over it\n")
     print("| model | " + " | ".join(ways) + " |\n|" + "---|" * (len(ways) + 1))
-    with initialize_config_dir(str(Path.cwd() / "conf"), version_base="1.3"):
-        for line in models:
-            taken = []
-            for parts, threads in ways.values():
-                cfg = compose("stage/train", overrides=line.split())
-                arguments = {"cfg": cfg, "parts": parts, "threads": threads}
-                taken.append(together(parts, seconds_per_update, arguments, {}))
-            cells = [f"{s:.3f} ({taken[0] / s:.2f} ×)" for s in taken]
-            name = next(word for word in line.split() if word.startswith("model=")).removeprefix("model=")
-            print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    for line in models:
+        taken = []
+        for parts, threads in ways.values():
+            cfg = compose(Path.cwd(), "train", line.split())
+            arguments = {"cfg": cfg, "parts": parts, "threads": threads}
+            taken.append(together(parts, seconds_per_update, arguments, {}))
+        cells = [f"{s:.3f} ({taken[0] / s:.2f} ×)" for s in taken]
+        name = next(word for word in line.split() if word.startswith("model=")).removeprefix("model=")
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
