@@ -27,16 +27,11 @@ def one(line: str, way: str) -> None:
 
     if way == "kept":
         keep_freed_memory()
-    from hydra import compose, initialize_config_dir
     from training_processes import seconds_per_update
 
-    from attention_atlas.workflow import resolvers  # noqa: F401
-    from attention_atlas.workflow.params import read_params
+    from attention_atlas.workflow.compose import compose
 
-    read_params()
-    with initialize_config_dir(str(Path.cwd() / "conf"), version_base="1.3"):
-        cfg = compose("stage/train", overrides=line.split())
-    print(seconds_per_update(cfg, 1, 1, lambda: None))
+    print(seconds_per_update(compose(Path.cwd(), "train", line.split()), 1, 1, lambda: None))
 
 
 def main() -> None:

@@ -41,7 +41,6 @@ def seconds_per_update(cfg: Any, parts: int, threads: int, join: Callable[[], No
     from attention_atlas.training.loop import train
     from attention_atlas.training.run import build_task, run_config
     from attention_atlas.training.settings import TrainSettings
-    from attention_atlas.workflow import resolvers  # noqa: F401
 
     model_config, training, seed = run_config(cfg)
     loop = TrainSettings.read(training["loop"])

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from attention_atlas.alignments.base import build_alignment
 from attention_atlas.studies.alignment.result import CellResult, Shown
-from attention_atlas.workflow import resolvers  # noqa: F401
 
 KEYS, DIM, CLASSES = 6, 8, 6
 ALIGNMENTS = ("dot", "scaled_dot", "cosine", "general_kq", "general_qk", "biased_general_qk")

@@ -194,8 +194,6 @@ def test_the_configs_name_this_reader(root, cub, which):
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    import attention_atlas.workflow.resolvers as resolvers  # noqa: F401
-
     data = OmegaConf.load(root / f"conf/data/{which}.yaml")
     data.root, data.reader.limit, data.reader.val_share = str(cub), None, 0.25
     if which == "coco_images":

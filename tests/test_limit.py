@@ -76,6 +76,16 @@ def test_it_reaches_every_size(configurations: dict[str, Any]) -> None:
             assert 1 <= loop["max_steps"] <= LIMIT["steps"] and loop["epochs"] <= LIMIT["steps"], name
 
 
+def test_no_samples_stay_none() -> None:
+    """Among the samples of an analysis, 0 means none and null means all."""
+    cfg = composed(
+        "python -m pipeline.dump study=vlm_phases 'dump.samples={lens: 0, pairs: null, context: 9}'"
+    )
+    cfg["limit"] = LIMIT | {"examples": 8}
+    samples = limited(cfg).dump.samples
+    assert (samples.lens, samples.pairs, samples.context) == (0, 8, 8)
+
+
 def test_no_pattern_is_idle(tmp_path: Path) -> None:
     """A pattern that no number of conf/ fits is a typing error or is left from a removed key."""
     paths = set()
@@ -106,7 +116,7 @@ def test_the_parameter(tmp_path: Path) -> None:
     assert params["limit"] is None
     check_params(params | {"limit": LIMIT})
     with pytest.raises(ConfigError, match=r"limit\.batch: Missing"):
-        check_params(params | {"limit": {"steps": 1, "examples": 1}})
+        check_params(params | {"limit": {"steps": 1, "examples": 1, "width": 24}})
     shutil.copy(ROOT / "params.yaml", tmp_path)
     set_params(tmp_path, {"limit": LIMIT})
     assert yaml.safe_load((tmp_path / "params.yaml").read_text())["limit"] == LIMIT

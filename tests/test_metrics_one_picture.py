@@ -40,7 +40,6 @@ from attention_atlas.studies.vilt_layers.rows import Sample, scalar_row
 from attention_atlas.studies.vlm_phases.dump_file import mean_rows
 from attention_atlas.studies.vlm_phases.phases import bootstrap_phases
 from attention_atlas.studies.vlm_phases.picture_ablation import OTHER, OWN, gain_rows
-from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
 LIMITS = ["ci_low", "ci_high"]
 METRICS = {

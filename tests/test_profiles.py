@@ -45,6 +45,13 @@ def test_a_typo_in_a_profile_changes_nothing(project: Path) -> None:
     assert (project / "params.yaml").read_text() == before
 
 
+def test_every_file_of_a_profile_takes_the_place_of_another() -> None:
+    """A misspelt name would be read by nothing."""
+    for path in (ROOT / "conf/profiles").glob("*/**/*.yaml"):
+        replaced = Path(*path.relative_to(ROOT / "conf/profiles").parts[1:])
+        assert (ROOT / "conf" / replaced).is_file(), path
+
+
 def git(folder: Path, *words: str) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)

@@ -21,7 +21,6 @@ from attention_atlas.studies.vilt_layers.answer_rows import accuracy_rows
 from attention_atlas.studies.vilt_layers.figures_shown import words_by_layers
 from attention_atlas.studies.vilt_layers.layers import LayerStudy, write_study
 from attention_atlas.studies.vilt_layers.shown import write_distribution
-from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
 LAYERS, HEADS = 2, 3
 COMPARE = [("mass", "text → image"), ("asked", "content words")]

@@ -47,7 +47,6 @@ def prepare_and_train(
     from hydra.utils import instantiate
 
     from attention_atlas.regions.features_file import FeaturesFile, with_regions
-    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
     from attention_atlas.workflow.stage import seed_everything
 
     seed_everything(int(cfg.seed))
@@ -109,8 +108,6 @@ def train_captioner(
 def run_config(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Resolved model and train sections, the model's own training values merged in, and the seed."""
     from omegaconf import OmegaConf
-
-    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
     resolved: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     model, training = resolved["model"], resolved["train"]

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from attention_atlas.errors import ConfigError, did_you_mean
 
@@ -110,28 +110,24 @@ class TrainSettings:
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str = "conf/train") -> TrainSettings:
-        """Check names and build. Raises ConfigError naming the unknown or wrong value."""
+        """Build from a section of YAML. Raises ConfigError naming an unknown setting or a wrong value."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import ConfigKeyError, ValidationError
+
         given = {str(k): v for k, v in values.items() if not str(k).startswith("_")}
-        _known(given, cls, where)
-        schedule = dict(given.pop("schedule", {}) or {})
-        _known(schedule, Schedule, f"{where}: schedule")
-        if "milestones" in schedule:
-            schedule["milestones"] = tuple(schedule["milestones"])
-        given["lr_scales"] = dict(given.get("lr_scales") or {})
-        if "betas" in given:
-            given["betas"] = tuple(given["betas"])
-        settings = cls(**given, schedule=Schedule(**schedule))
+        try:
+            settings: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
+        except (ConfigKeyError, ValidationError) as error:
+            key = ": ".join([where, *str(error.full_key).split(".")])
+            if isinstance(error, ValidationError):
+                raise ConfigError(f"{key}: {str(error).splitlines()[0]}; correct the value") from None
+            names = [f.name for f in dataclasses.fields(error.object_type or cls)]
+            raise ConfigError(f"{key}: no such setting{did_you_mean(str(error.key), names)}") from None
+        settings.betas = tuple(settings.betas)
         settings.schedule.check(f"{where}: schedule")
         if not 0 <= settings.average < 1:
             raise ConfigError(f"{where}: average: must be at least 0 and below 1, not {settings.average}")
         for name in ("epochs", "validate_every", "accumulate"):
             if getattr(settings, name) < 1:
                 raise ConfigError(f"{where}: {name}: must be at least 1, not {getattr(settings, name)}")
-        return settings
-
-
-def _known(given: Mapping[str, Any], kind: type, where: str) -> None:
-    names = [f.name for f in dataclasses.fields(kind)]
-    for name in given:
-        if name not in names:
-            raise ConfigError(f"{where}: {name}: no such setting{did_you_mean(name, names)}")
+        return cast(TrainSettings, settings)

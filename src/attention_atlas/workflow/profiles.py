@@ -1,4 +1,4 @@
-"""A profile is a set of values for params.yaml.
+"""A profile is a set of values for params.yaml, and files of its own (workflow/compose.py).
 
 `python -m attention_atlas.workflow.profiles paper` sets them in params.yaml, keeping comments, and writes
 dvc.yaml.

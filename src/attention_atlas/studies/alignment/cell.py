@@ -60,7 +60,6 @@ def run_cell(values: Mapping[str, Any], cell: Cell, work: Path, device: str) -> 
 
     from attention_atlas.models.run_folder import load_run
     from attention_atlas.training.run import train_task
-    from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
     began = time.monotonic()
     cfg = cell_config(OmegaConf.create(dict(values)), cell, device)
