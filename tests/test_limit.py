@@ -78,9 +78,7 @@ def test_it_reaches_every_size(configurations: dict[str, Any]) -> None:
 
 def test_no_samples_stay_none() -> None:
     """Among the samples of an analysis, 0 means none and null means all."""
-    cfg = composed(
-        "python -m pipeline.dump study=vlm_phases 'dump.samples={lens: 0, pairs: null, context: 9}'"
-    )
+    cfg = compose(ROOT, "dump", ["study=vlm_phases", "dump.samples={lens: 0, pairs: null, context: 9}"])
     cfg["limit"] = LIMIT | {"examples": 8}
     samples = limited(cfg).dump.samples
     assert (samples.lens, samples.pairs, samples.context) == (0, 8, 8)

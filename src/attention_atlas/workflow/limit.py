@@ -114,7 +114,14 @@ KEPT = (
     *("metrics*shuffles", "metrics*permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
     *("model.gamma?", "*task.*_weight", "*task.naming", "train.task.rounds"),
     # Null or not a number.
-    *("alignment", "model.alignment", "*evaluator.classifier", "features.revision", "features.boxes_folder"),
+    *(
+        "alignment",
+        "model.alignment",
+        "model.training.features",
+        "*evaluator.classifier",
+        "features.revision",
+        "features.boxes_folder",
+    ),
     *(
         "data.reader.boxes",
         "data.reader.templates",
