@@ -118,6 +118,7 @@ KEPT = (
         "alignment",
         "model.alignment",
         "model.training.features",
+        "model.run_folder",
         "*evaluator.classifier",
         "features.revision",
         "features.boxes_folder",
@@ -221,7 +222,7 @@ def numbers(cfg: Any, path: Sequence[str] = ()) -> Iterator[tuple[Any, Any, str]
         return
     keys = range(len(cfg)) if isinstance(cfg, ListConfig | list) else list(cfg)
     for key in keys:
-        if not path and str(key) in ("reports", "figure", "device", "hydra"):
+        if not path and str(key) in ("reports", "figure", "device", "hydra", "paths", "inputs", "outputs"):
             continue
         place = [*path, "#" if isinstance(key, int) else str(key)]
         value = cfg[key]
