@@ -105,7 +105,7 @@ def make_world(root):
 def task_of(world, **more):
     corpus, runs = world
     given = {"size": 32, "batch_size": 6, "max_words": 8, "reconstruction_weight": 1.0, "feature_weight": 1.0}
-    task = TextToImageTask(str(runs["damsm"][0]), judged=6, candidates=6, **(given | more))
+    task = TextToImageTask(damsm=str(runs["damsm"][0]), judged=6, candidates=6, **(given | more))
     task.prepare(corpus)
     return task
 

@@ -215,7 +215,7 @@ def test_bad_input_is_one_line():
         (lambda: MatchingTask(batch_size=99).prepare(corpus, features), "30 images, fewer than .* 99"),
         (
             lambda: MatchingTask(select_on="extra", batch_size=4).prepare(corpus, features),
-            "'extra' has no caption",
+            "'extra' has no example",
         ),
         (lambda: ScanEvaluator(images=0), "images: must be at least 1 or null"),
         (lambda: ScanEvaluator(split="extra")(model_for(prepared()), prepared()), "'extra' has no caption"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attention_atlas.capture.groups import Groups
 from attention_atlas.dumps.dump import DumpBatch
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import ConfigError
 from attention_atlas.language.words import words
 from attention_atlas.recording import Axis
 
@@ -51,11 +51,7 @@ class CaptioningDump:
         from attention_atlas.training.captions import Captions, RegionCache
 
         check_features(config, features)
-        chosen = sorted(corpus.split(self.split), key=lambda e: e.id)[: self.examples or None]
-        if not chosen:
-            raise AtlasError(
-                f"{corpus.root}: split '{self.split}' has no example; check data and split names"
-            )
+        chosen = sorted(corpus.some(self.split), key=lambda e: e.id)[: self.examples or None]
         self.max_words = int(config.get("train", {}).get("task", {}).get("max_words", 150))
         self.features = features
         self.captions = Captions(chosen, vocab, RegionCache(features), self.max_words)

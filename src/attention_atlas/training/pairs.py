@@ -120,10 +120,8 @@ class Pairs:
         rounds: int = 0,
         enlarged: int = 0,
     ) -> None:
-        self.examples = corpus.split(split)
+        self.examples = corpus.some(split)
         self.split, self.wanted_rounds = split, rounds
-        if not self.examples:
-            raise AtlasError(f"{corpus.root}: split '{split}' has no caption; check data and split names")
         self.corpus, self.mirror, self.by_category = corpus, mirror, by_category
         self.pictures = pictures or SquarePictures(corpus, size, enlarged=enlarged)
         self.ids = [word_ids(vocab, e.text, max_words) for e in self.examples]

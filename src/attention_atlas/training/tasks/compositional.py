@@ -69,10 +69,7 @@ class CompositionalTask:
     def prepare(self, corpus: Corpus, features: FeaturesFile | None = None) -> None:
         """Read the questions; vocabulary and answers come from the training split."""
         self.corpus, self.features = corpus, features
-        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
-        for name, examples in ((self.split, train), (self.select_on, held_out)):
-            if not examples:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no question; check data and split names")
+        train, held_out = corpus.some(self.split), corpus.some(self.select_on)
         self.vocab = Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         self.answers = sorted({_answer(e, corpus) for e in train})
         self.seen: RegionCache | Cells | Nothing

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import ConfigError
 from attention_atlas.language.subwords import Subwords
 from attention_atlas.language.words import words
 from attention_atlas.models.text_only import IGNORED
@@ -49,11 +49,8 @@ class LanguageModelTask:
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         texts = {
-            name: [self._plain(e.text) for e in corpus.split(name)] for name in (self.split, self.select_on)
+            name: [self._plain(e.text) for e in corpus.some(name)] for name in (self.split, self.select_on)
         }
-        for name, found in texts.items():
-            if not found:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no example; check data and split names")
         if self.tokenizer:
             self.subwords = Subwords.pretrained(self.tokenizer)
         else:

@@ -96,10 +96,7 @@ class MatchingTask:
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         """Read captions and regions; the vocabulary comes from the training split unless given."""
-        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
-        for name, examples in ((self.split, train), (self.select_on, held_out)):
-            if not examples:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no caption; check data and split names")
+        train, held_out = corpus.some(self.split), corpus.some(self.select_on)
         self.corpus, self.features = corpus, features
         self.vocab = vocab or Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         self.regions = RegionCache(features)

@@ -97,15 +97,7 @@ class TextVqaTask:
 
     def of(self, split: str) -> list[Example]:
         """Questions of a split by id. Raises AtlasError if there are none, or if one has no answers."""
-        found = sorted(self.corpus.split(split), key=lambda e: e.id)
-        if not found:
-            raise AtlasError(
-                f"{self.corpus.root}: split '{split}' has no question; check data and split names"
-            )
-        for example in found:
-            if not example.answers:
-                raise AtlasError(f"{self.corpus.root}: question '{example.id}': answers: none; add ten")
-        return found
+        return sorted(self.corpus.some(split, answered=True), key=lambda e: e.id)
 
     def questions(self, examples: list[Example], exchange: float = 0.0) -> TextQuestions:
         return TextQuestions(

@@ -80,13 +80,7 @@ class VqaTask:
 
     def prepare(self, corpus: Corpus, features: Any = None) -> None:
         """Read the questions; vocabulary, answer list and label list come from the training split."""
-        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
-        for name, examples in ((self.split, train), (self.select_on, held_out)):
-            if not examples:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no question; check data and split names")
-            for example in examples:
-                if not example.answers:
-                    raise AtlasError(f"{corpus.root}: question '{example.id}': answers: none; add ten")
+        train, held_out = corpus.some(self.split, answered=True), corpus.some(self.select_on, answered=True)
         self.vocab = (
             None if self.tokenizer else Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         )
