@@ -14,7 +14,8 @@ from torch import Tensor
 
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.language.vocabulary import PAD, Vocabulary
+from attention_atlas.language.vocabulary import Vocabulary
+from attention_atlas.training.batches import padded_ids
 from attention_atlas.training.captions import tokens
 
 if TYPE_CHECKING:
@@ -93,14 +94,6 @@ def word_ids(vocab: Vocabulary, text: str, max_words: int) -> list[int]:
     return vocab.encode(tokens(text)[:max_words])
 
 
-def padded_words(rows: Sequence[Sequence[int]]) -> Tensor:
-    """`ids_BT`: words, PAD... (no BOS or EOS, as AttnGAN's text encoder reads them)."""
-    ids_BT = torch.full((len(rows), max(map(len, rows))), PAD)
-    for b, row in enumerate(rows):
-        ids_BT[b, : len(row)] = torch.tensor(row)
-    return ids_BT
-
-
 class Pairs:
     """The examples of a split. mirror: flip half of the pictures horizontally. by_category: pictures of one
     category count as one class (`class_B`), so they are not negatives for each other's captions. rounds:
@@ -141,10 +134,11 @@ class Pairs:
         mirrored_B: Sequence[bool] | None = None,
         places_B2: Sequence[tuple[float, float]] | None = None,
     ) -> dict[str, Tensor]:
-        """`ids_BT`, `pixels_BCSS`, `class_B` of the examples with these numbers."""
+        """`ids_BT` (words, PAD...; no BOS or EOS, as AttnGAN's text encoder reads them), `pixels_BCSS`,
+        `class_B` of the examples with these numbers."""
         chosen = [self.examples[i] for i in numbers]
         return {
-            "ids_BT": padded_words([self.ids[i] for i in numbers]),
+            "ids_BT": padded_ids([self.ids[i] for i in numbers]),
             "pixels_BCSS": self.pictures.batch(chosen, mirrored_B, places_B2),
             "class_B": torch.tensor([self._class[e.image_id] for e in chosen]),
         }

@@ -10,7 +10,7 @@ from torch import Tensor
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.word_vectors import FastText
 from attention_atlas.regions.ocr_features import OcrFeatures
-from attention_atlas.training.scene_text import padded_rows
+from attention_atlas.training.batches import padded_ids
 
 
 class PublishedInputs:
@@ -46,7 +46,7 @@ class PublishedInputs:
         """`ids_BT` and `pieces_BT`, which is False in the padding."""
         lengths = torch.tensor([len(row) for row in pieces])
         return {
-            "ids_BT": torch.from_numpy(padded_rows(pieces, int(self.tokenizer.pad_token_id or 0))),
+            "ids_BT": padded_ids(pieces, int(self.tokenizer.pad_token_id or 0)),
             "pieces_BT": torch.arange(int(lengths.max())) < lengths[:, None],
         }
 

@@ -25,20 +25,18 @@ from attention_atlas.synthetic.tabletop.telling import (
     matching,
     wording,
 )
+from attention_atlas.synthetic.telling import Chooser
 
 TRIES = 60
 CLEAR_ASIDE, CLEAR_DEEPER = 0.18, 0.3  # margins at which left of and behind are beyond doubt
 
 
 @dataclass
-class Writer:
+class Writer(Chooser):
     """One table and a random generator."""
 
     table: Table
     rng: np.random.Generator
-
-    def pick(self, options: tuple[str, ...]) -> str:
-        return options[int(self.rng.integers(len(options)))]
 
     def some(self, number: int) -> list[Item] | None:
         """This many different shapes in random order; None if there are too few."""

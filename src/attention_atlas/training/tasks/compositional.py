@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
-from attention_atlas.language.vocabulary import PAD, Vocabulary
+from attention_atlas.language.vocabulary import Vocabulary
+from attention_atlas.training.batches import cut, padded_ids, pooled
 from attention_atlas.training.captions import RegionCache, tokens
 from attention_atlas.training.questions import spread
 
@@ -191,9 +192,7 @@ class Questions:
         return len(self.examples)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        ids_BT = torch.full((len(indices), max(len(self.ids[i]) for i in indices)), PAD)
-        for row, i in enumerate(indices):
-            ids_BT[row, : len(self.ids[i])] = torch.tensor(self.ids[i])
+        ids_BT = padded_ids([self.ids[i] for i in indices])
         seen = self.seen.batch([self.examples[i].image_id for i in indices])
         if "regions_BN" in seen:  # no padding beyond the picture with the most regions
             most = int(seen["regions_BN"].sum(1).max())
@@ -202,13 +201,10 @@ class Questions:
 
     def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """A shuffled epoch; questions of similar length are batched together to keep padding low."""
-        rng = np.random.default_rng([seed, epoch])
-        shuffled = sorted(rng.permutation(len(self)).tolist(), key=lambda i: len(self.ids[i]))
-        batches = [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return pooled(len(self), batch_size, [seed, epoch], lambda i: len(self.ids[i]), pool=0)
 
     def in_order(self, batch_size: int) -> list[list[int]]:
-        return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
+        return cut(range(len(self)), batch_size)
 
 
 class Names:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from attention_atlas.synthetic.rooms.kinds import COLORS
 from attention_atlas.synthetic.rooms.text.facts import Fact
-from attention_atlas.synthetic.rooms.text.lexicon import LARGE_MISSES, PARTS, VAGUE_ON, absent_names, article
+from attention_atlas.synthetic.rooms.text.lexicon import LARGE_MISSES, PARTS, VAGUE_ON, absent_names
 from attention_atlas.synthetic.rooms.text.mentions import be, child_groups
 from attention_atlas.synthetic.rooms.text.teller import Teller, locate
 from attention_atlas.synthetic.rooms.text.tree import Node, Sentence, phrase
+from attention_atlas.synthetic.telling import article
 
 TOPS = ("table", "coffee table", "desk", "cabinet", "dresser", "nightstand", "shelf", "stove", "bed")
 MADE_OF = {"wooden": "wood", "tiled": "tiles", "brick": "bricks"}

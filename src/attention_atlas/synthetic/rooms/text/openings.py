@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from attention_atlas.synthetic.rooms.text.lexicon import article, room_names
+from attention_atlas.synthetic.rooms.text.lexicon import room_names
 from attention_atlas.synthetic.rooms.text.mentions import first_mention
 from attention_atlas.synthetic.rooms.text.teller import Teller
 from attention_atlas.synthetic.rooms.text.things import Thing
 from attention_atlas.synthetic.rooms.text.tree import Claim, Node, Sentence, phrase
+from attention_atlas.synthetic.telling import article
 
 SMALL, LARGE = 14.0, 24.0  # square metres of floor
 

@@ -9,9 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from attention_atlas.synthetic.rooms.text.facts import RELATION_WORDS, Fact, find_facts
-from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, PARTS, article, plural_of
+from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, PARTS, plural_of
 from attention_atlas.synthetic.rooms.text.things import Thing, View
 from attention_atlas.synthetic.rooms.text.tree import Claim, Node, phrase
+from attention_atlas.synthetic.telling import article
 
 T = TypeVar("T")
 # How often a visible attribute is mentioned.
