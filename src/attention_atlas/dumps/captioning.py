@@ -43,7 +43,7 @@ class CaptioningDump:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
-            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+            raise ConfigError("dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Any, config: dict[str, Any]) -> None:
         """Read the examples. `config` is that of the run: it has the maximum text length of training."""

@@ -70,9 +70,7 @@ def read_settings(values: Mapping[str, Any]) -> DumpSettings:
     names = [f.name for f in fields(DumpSettings)]
     for name in values:
         if name not in names:
-            raise ConfigError(
-                f"conf/capture: settings: {name}: no such setting{did_you_mean(str(name), names)}"
-            )
+            raise ConfigError(f"settings: {name}: no such setting{did_you_mean(str(name), names)}")
     settings = DumpSettings(**{str(k): v for k, v in values.items()})
     check_names(settings.statistics)
     return settings
@@ -98,7 +96,7 @@ def dump(
     unknown = [kind for kind in plan if kind not in task.kinds]
     if unknown or not plan:
         raise ConfigError(
-            f"conf/capture: layers: '{settings.layers}' gives {plan or 'no kind'} of {model_name}, but the "
+            f"layers: '{settings.layers}' gives {plan or 'no kind'} of {model_name}, but the "
             f"dump knows {', '.join(task.kinds)}; choose a model with attention, or a dump for it"
         )
     kinds = {kind: task.kinds[kind] for kind in plan}

@@ -38,7 +38,7 @@ class TextOnlyDump:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
-            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+            raise ConfigError("dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: Any, vocab: Subwords, config: dict[str, Any]) -> None:
         chosen = sorted(corpus.some(self.split), key=lambda e: e.id)[: self.examples or None]

@@ -45,7 +45,7 @@ class VqaDump:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
-            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+            raise ConfigError("dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: Any, vocab: Any, config: dict[str, Any]) -> None:
         """Read the questions; `config` is that of the run: it defines how pictures and texts are prepared."""

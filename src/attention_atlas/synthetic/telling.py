@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from attention_atlas.data.corpus import Phrase, Relation, Span
+from attention_atlas.data.corpus import Example, Phrase, Relation, Span
+from attention_atlas.errors import ConfigError
 
 
 class Telling:
@@ -41,6 +42,38 @@ class Chooser:
 
     def chance(self, p: float) -> bool:
         return bool(self.rng.random() < p)
+
+
+class Annotator:
+    """Of captions: at most `per_scene` different ones for each scene, of at most `max_words` words."""
+
+    shortest: int  # least value of max_words
+    tries: int
+
+    def __init__(self, per_scene: int, max_words: int) -> None:
+        if per_scene < 1 or max_words < self.shortest:
+            raise ConfigError(
+                f"Captions: per_scene must be at least 1 and max_words at least {self.shortest}"
+            )
+        self.per_scene, self.max_words = per_scene, max_words
+
+    def different(self, write: Callable[[], Any]) -> list[Any]:
+        """Captions (Telling) by `write`, which may also return None."""
+        found: dict[str, Any] = {}
+        for _ in range(self.tries):
+            new = write()
+            if new is not None:
+                found.setdefault(new.text, new)
+            if len(found) == self.per_scene:
+                break
+        return list(found.values())
+
+
+def numbered(image_id: str, captions: Sequence[Telling]) -> list[Example]:
+    """The captions of one picture as examples."""
+    return [
+        Example(f"{image_id}.c{n}", image_id, c.text, c.phrases, c.relations) for n, c in enumerate(captions)
+    ]
 
 
 def article(word: str) -> str:

@@ -32,7 +32,7 @@ class SquarePictures:
 
     def __init__(self, corpus: Corpus, size: int, keep_bytes: int = 8 << 30, enlarged: int = 0) -> None:
         if 0 < enlarged < size:
-            raise ConfigError(f"conf/train: enlarged: {enlarged} is less than size {size}; 0 for none")
+            raise ConfigError(f"enlarged: {enlarged} is less than size {size}; 0 for none")
         self.corpus, self.size, self.enlarged = corpus, size, enlarged
         self._room = keep_bytes
         self._kept: dict[str, Tensor] = {}
@@ -152,12 +152,12 @@ class Pairs:
         if self.by_category and len(set(self._class.values())) < 2:
             raise AtlasError(
                 f"{self.corpus.root}: all pictures of split '{self.split}' have the same category, so none "
-                "is a wrong answer to a caption and the DAMSM loss is 0; set by_category: false in conf/train"
+                "is a wrong answer to a caption and the DAMSM loss is 0; set by_category: false"
             )
         if len(self.images) < batch_size:
             raise AtlasError(
                 f"{self.corpus.root}: {len(self.images)} pictures to train on, fewer than batch_size "
-                f"{batch_size} in conf/train; make it smaller"
+                f"{batch_size}; make it smaller"
             )
         return self.rounds() * (len(self.images) // batch_size)
 

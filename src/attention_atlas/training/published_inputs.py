@@ -27,15 +27,14 @@ class PublishedInputs:
     def __init__(self, text_encoder: str, fasttext: str, ocr_features: str) -> None:
         from transformers import AutoTokenizer
 
-        self.fasttext = FastText(fasttext, "conf/train: task: fasttext")
-        self.features = OcrFeatures(ocr_features, "conf/train: task: ocr_features")
+        self.fasttext = FastText(fasttext, "fasttext")
+        self.features = OcrFeatures(ocr_features, "ocr_features")
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(text_encoder)
         except (OSError, ValueError) as error:
             first = (str(error).strip().splitlines() or ["unreadable"])[0]
             raise AtlasError(
-                f"conf/train: task: text_encoder: '{text_encoder}' has no tokenizer ({first}); give a folder "
-                "or hub id"
+                f"text_encoder: '{text_encoder}' has no tokenizer ({first}); give a folder or hub id"
             ) from None
 
     def question(self, text: str, longest: int) -> list[int]:

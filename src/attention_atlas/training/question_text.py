@@ -48,9 +48,7 @@ class SubWordText:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(where)
         except (OSError, ValueError) as error:
             first = " ".join(str(error).split())[:160]
-            raise AtlasError(
-                f"conf/train: tokenizer: '{where}' cannot be loaded ({first}); give a folder"
-            ) from None
+            raise AtlasError(f"tokenizer: '{where}' cannot be loaded ({first}); give a folder") from None
 
     def encode(self, text: str, longest: int) -> Encoded:
         out = self.tokenizer(text, truncation=True, max_length=longest, return_offsets_mapping=True)

@@ -40,9 +40,9 @@ class CaptioningTask:
 
     def __post_init__(self) -> None:
         if self.select_on not in ("val", "test"):
-            raise ConfigError(f"conf/train: select_on: must be val or test, not '{self.select_on}'")
+            raise ConfigError(f"select_on: must be val or test, not '{self.select_on}'")
         if self.batch_size < 1:
-            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.best = ("cider", "max")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:

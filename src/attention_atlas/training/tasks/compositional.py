@@ -57,13 +57,11 @@ class CompositionalTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         if self.knowledge not in KNOWLEDGE:
-            raise ConfigError(f"conf/train: knowledge: '{self.knowledge}' is none of {', '.join(KNOWLEDGE)}")
+            raise ConfigError(f"knowledge: '{self.knowledge}' is none of {', '.join(KNOWLEDGE)}")
         if self.naming and self.knowledge != "regions":
-            raise ConfigError(
-                "conf/train: naming: only regions have names; set it to 0, or knowledge=regions"
-            )
+            raise ConfigError("naming: only regions have names; set it to 0, or knowledge=regions")
         self.uses_features = self.knowledge == "regions"
         self.best = ("accuracy", "max")
 
@@ -242,7 +240,7 @@ class Cells:
 
     def __init__(self, corpus: Corpus, side: int, source: Any = None) -> None:
         if source is None and side < 8:
-            raise ConfigError(f"conf/train: picture: must be at least 8 pixels, not {side}")
+            raise ConfigError(f"picture: must be at least 8 pixels, not {side}")
         self.corpus, self.side, self.source = corpus, side, source
         self.channels = 3 if source is None else int(source.channels)
         self._kept: dict[str, Tensor] = {}

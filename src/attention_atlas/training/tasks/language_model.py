@@ -42,7 +42,7 @@ class LanguageModelTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_pieces < 2:
-            raise ConfigError("conf/train: batch_size must be at least 1 and max_pieces at least 2")
+            raise ConfigError("batch_size must be at least 1 and max_pieces at least 2")
         self.best = ("loss", "min")
         # A model with its own tokenizer has weights too.
         self.continues = bool(self.tokenizer)

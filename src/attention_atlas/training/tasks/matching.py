@@ -91,7 +91,7 @@ class MatchingTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
-            raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 2, not {self.batch_size}")
         self.best = ("Rsum", "max")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
@@ -104,7 +104,7 @@ class MatchingTask:
         if len(self.train.images) < self.batch_size:
             raise AtlasError(
                 f"{corpus.root}: split '{self.split}' has {len(self.train.images)} images, fewer than "
-                f"batch_size {self.batch_size} in conf/train; make it smaller"
+                f"batch_size {self.batch_size}; make it smaller"
             )
         judged = self.captions(held_out)
         if self.judged:

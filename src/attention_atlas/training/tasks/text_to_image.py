@@ -67,13 +67,13 @@ class TextToImageTask(PairsTask):
         DAMSM, is not of `size`."""
         if model.size != self.size:
             raise ConfigError(
-                f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first, "
+                f"size: {self.size} is not the model's finest picture ({model.size}: first, "
                 "doubled by each further stage)"
             )
         reads = model.damsm.image.reads
         if reads not in (None, self.size):
             raise ConfigError(
-                f"conf/train: size: {self.size}, but the DAMSM of {self.damsm} reads pictures of {reads} "
+                f"size: {self.size}, but the DAMSM of {self.damsm} reads pictures of {reads} "
                 "pixels only; train both at one size"
             )
         model.damsm.load_state_dict(self.damsm_weights)

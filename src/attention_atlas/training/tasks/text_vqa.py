@@ -66,16 +66,14 @@ class TextVqaTask:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("steps", 2), ("longest", 1), ("words", 1)):
             if getattr(self, name) < least:
-                raise ConfigError(f"conf/train: {name}: must be at least {least}, not {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be at least {least}, not {getattr(self, name)}")
         given = [self.text_encoder, self.fasttext, self.ocr_features]
         if any(given) and not all(given):
             raise ConfigError(
-                "conf/train: text_encoder, fasttext and ocr_features belong together: give all three or none"
+                "text_encoder, fasttext and ocr_features belong together: give all three or none"
             )
         if any(given) and self.exchange:
-            raise ConfigError(
-                "conf/train: exchange: must be 0 with ocr_features, which show the original words"
-            )
+            raise ConfigError("exchange: must be 0 with ocr_features, which show the original words")
         self.published: PublishedInputs | None = None
         self.best = ("accuracy", "max")
         self.inputs = [self.ocr, *filter(None, given[1:])]

@@ -43,9 +43,9 @@ class VlmTextTask:
         from attention_atlas.training.vlm_pictures import layer_files
 
         if self.batch_size < 1 or self.longest < 4:
-            raise ConfigError("conf/train: batch_size must be at least 1 and longest at least 4")
+            raise ConfigError("batch_size must be at least 1 and longest at least 4")
         if SLOT not in self.template:
-            raise ConfigError(f"conf/train: template: '{self.template}' does not contain {SLOT}; add it")
+            raise ConfigError(f"template: '{self.template}' does not contain {SLOT}; add it")
         self.best = ("loss", "min")
         self.inputs = layer_files(self.layers)
 

@@ -69,7 +69,7 @@ class VlmTuningTask:
         from attention_atlas.training.vlm_pictures import layer_files
 
         if min(self.batch_size, self.turns, self.instructions) < 1:
-            raise ConfigError("conf/train: batch_size, turns and instructions must be at least 1")
+            raise ConfigError("batch_size, turns and instructions must be at least 1")
         self.best = ("loss", "min")
         self.inputs = [self.tower, self.text_model, *layer_files(self.layers)]
 

@@ -75,7 +75,7 @@ class VqaTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.best = ("accuracy", "max")
 
     def prepare(self, corpus: Corpus, features: Any = None) -> None:
@@ -102,9 +102,7 @@ class VqaTask:
         scenes = {e.image_id: corpus.scenes[e.image_id] for e in train}.values()
         counts = Counter(o.label for s in scenes for o in s.objects)
         if not counts:
-            raise AtlasError(
-                f"{corpus.root}: no annotated objects; set patch_weight and asked_weight to 0 in conf/train"
-            )
+            raise AtlasError(f"{corpus.root}: no annotated objects; set patch_weight and asked_weight to 0")
         return [*sorted(counts), *COLOURS, *SIDES]
 
     def model_sizes(self) -> dict[str, Any]:
