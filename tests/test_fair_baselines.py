@@ -47,11 +47,7 @@ def blind_pairs(profile: str) -> Iterator[tuple[str, str, list[str]]]:
                 base_of(cell["model"]),
                 ["train", "study=alignment", "trainer=every_alignment", *given],
             )
-    yield (
-        vilt["blind"],
-        vilt["model"],
-        ["train", "study=vilt_layers", f"data={vilt['data']}", "train=vqa"],
-    )
+    yield (vilt["blind"], vilt["model"], ["train", "study=vilt_layers", f"data={vilt['data']}", "train=vqa"])
     for model in vlm["tuned"]:
         if model != base_of(model):
             given = [f"data={vlm['trained_on']}", f"train={vlm['train']}"]

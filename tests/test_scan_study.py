@@ -73,12 +73,7 @@ def world(images=60):
         both = f"a {a} and the {b}"
         start = both.index(f"the {b}")
         examples.append(
-            Example(
-                f"{name}.0",
-                name,
-                both,
-                [Phrase(0, 2 + len(a), [0]), Phrase(start, len(both), [1])],
-            )
+            Example(f"{name}.0", name, both, [Phrase(0, 2 + len(a), [0]), Phrase(start, len(both), [1])])
         )
         examples.append(Example(f"{name}.1", name, f"one {b} here", [Phrase(0, 4 + len(b), [1])]))
     return Corpus(Path("world"), scenes, examples), Features(shown)

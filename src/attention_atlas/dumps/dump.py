@@ -152,10 +152,7 @@ def _capture(
         if settings.check and not seen:
             few = {key: value[:2] for key, value in inputs.items()}
             validate(
-                model,
-                partial(task.forward, model, few),
-                layers=settings.layers,
-                backend=settings.backend,
+                model, partial(task.forward, model, few), layers=settings.layers, backend=settings.backend
             )
         capture.groups = {kind: task.group(batch, key) for kind, (_, key) in kinds.items()}
         capture.queries = {kind: counted(batch, query) for kind, (query, _) in kinds.items()}

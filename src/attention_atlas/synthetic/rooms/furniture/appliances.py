@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from attention_atlas.synthetic.mesh import Material, Part, box, cylinder, ellipsoid
-from attention_atlas.synthetic.rooms.kinds import (
-    DARK,
-    METAL,
-    OAK,
-    WHITE,
-    Look,
-    Size,
-    kind,
-    shade,
-    spread,
-)
+from attention_atlas.synthetic.rooms.kinds import DARK, METAL, OAK, WHITE, Look, Size, kind, shade, spread
 
 
 @kind("toilet")

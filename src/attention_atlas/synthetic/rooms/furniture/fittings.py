@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attention_atlas.synthetic.mesh import Material, Part, box, cylinder, ellipsoid, panel
-from attention_atlas.synthetic.rooms.kinds import (
-    DARK,
-    METAL,
-    Look,
-    Size,
-    kind,
-    shade,
-)
+from attention_atlas.synthetic.rooms.kinds import DARK, METAL, Look, Size, kind, shade
 
 GLOW = Material(color=(1.0, 0.95, 0.75), glow=0.5)
 

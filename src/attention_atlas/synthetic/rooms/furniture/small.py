@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import math
 
-from attention_atlas.synthetic.mesh import (
-    Material,
-    Part,
-    box,
-    cylinder,
-    ellipsoid,
-    moved,
-    turned,
-)
+from attention_atlas.synthetic.mesh import Material, Part, box, cylinder, ellipsoid, moved, turned
 from attention_atlas.synthetic.rooms.kinds import (
     COLORS,
     DARK,

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from attention_atlas.synthetic.mesh import Material, Part, box, cylinder
-from attention_atlas.synthetic.rooms.kinds import (
-    DARK,
-    METAL,
-    Look,
-    Size,
-    kind,
-    legs,
-    shade,
-)
+from attention_atlas.synthetic.rooms.kinds import DARK, METAL, Look, Size, kind, legs, shade
 
 
 @kind("table")

@@ -15,17 +15,7 @@ from attention_atlas.synthetic.mesh import (
     panel,
     turned,
 )
-from attention_atlas.synthetic.rooms.kinds import (
-    COLORS,
-    DARK,
-    LEAF,
-    METAL,
-    Look,
-    Size,
-    kind,
-    plain,
-    shade,
-)
+from attention_atlas.synthetic.rooms.kinds import COLORS, DARK, LEAF, METAL, Look, Size, kind, plain, shade
 
 
 @kind("lamp")
