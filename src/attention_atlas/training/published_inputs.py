@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import loading
 from attention_atlas.language.word_vectors import FastText
 from attention_atlas.regions.ocr_features import OcrFeatures
 from attention_atlas.training.batches import padded_ids
@@ -29,13 +29,8 @@ class PublishedInputs:
 
         self.fasttext = FastText(fasttext, "fasttext")
         self.features = OcrFeatures(ocr_features, "ocr_features")
-        try:
+        with loading(f"text_encoder: the tokenizer of '{text_encoder}'"):
             self.tokenizer = AutoTokenizer.from_pretrained(text_encoder)
-        except (OSError, ValueError) as error:
-            first = (str(error).strip().splitlines() or ["unreadable"])[0]
-            raise AtlasError(
-                f"text_encoder: '{text_encoder}' has no tokenizer ({first}); give a folder or hub id"
-            ) from None
 
     def question(self, text: str, longest: int) -> list[int]:
         """At most `longest` ids of word pieces, including [CLS] and [SEP]."""
