@@ -26,7 +26,7 @@ def more_of_it(teller: Teller) -> Sentence | None:
     if children and teller.chance(0.6):
         group = teller.pick(children)
         inner = teller.some(group)
-        teller.told.update(t.id for t in group)
+        teller.covered.update(t.id for t in group)
         fact = Fact(tuple(t.id for t in group), group[0].support, (things[0].id,))
         place, claim = teller.place(inner, fact, teller.pronoun(things, subject=False))
         if teller.chance(0.5):
@@ -150,7 +150,7 @@ def vague(teller: Teller) -> Sentence | None:
         node = phrase(words, objects=(t.id for t in children), kind="vague", plural=many)
         said = "in" if children[0].support == "in" else "on"
         place, claim = locate(node, said, landmark, "region")
-        teller.told.update(t.id for t in children)
+        teller.covered.update(t.id for t in children)
         teller.used.update(frozenset((t.id, owner.id)) for t in children)
         whole = Node([node, " ", place], node.objects, "vague", many, node)
         return Sentence([f"there {be(node)} ", whole], [claim])

@@ -34,11 +34,11 @@ def opening(teller: Teller, leading: list[list[Thing]]) -> Sentence:
             room = Node([room, " with ", walls], (), "abstract", False, room)
     elif leading and teller.chance(0.5):
         first = first_mention(teller, leading[0], claims, 0.25, chain=0.0)
-        teller.told.update(t.id for t in leading[0])
+        teller.covered.update(t.id for t in leading[0])
         inside = first
         if len(leading) > 1 and teller.chance(0.5):
             second = first_mention(teller, leading[1], claims, 0.1, chain=0.0)
-            teller.told.update(t.id for t in leading[1])
+            teller.covered.update(t.id for t in leading[1])
             both = (*first.objects, *second.objects)
             inside = phrase(first, " and ", second, objects=both, kind="group", plural=True)
         room = Node([room, " with ", inside], (), "abstract", False, room)

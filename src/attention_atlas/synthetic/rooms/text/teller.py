@@ -35,7 +35,7 @@ class Teller:
         for fact in self.facts:
             self.by_targets.setdefault(tuple(sorted(fact.targets)), []).append(fact)
         self.mentioned: set[int] = set()  # objects referred to
-        self.told: set[int] = set()  # objects with their own sentence
+        self.covered: set[int] = set()  # objects with their own sentence
         self.described: set[int] = set()  # objects whose appearance was described
         self.further: list[Claim] = []  # of landmarks that are themselves located; read by `describe`
         self.details: list[object] = []  # makers of details.py used so far
