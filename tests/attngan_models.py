@@ -8,8 +8,8 @@ from attngan_world import corpus_of
 from attention_atlas.capture.seam import AttentionCall
 from attention_atlas.models.attngan import AttnGan
 from attention_atlas.models.run_folder import save_run
+from attention_atlas.training.batches import padded_ids
 from attention_atlas.training.loop import train
-from attention_atlas.training.pairs import padded_words
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.damsm import DamsmTask
 from attention_atlas.training.tasks.picture_classifier import PictureClassifierTask
@@ -73,7 +73,7 @@ def model_of(alignment=DOT, **more):
     return AttnGan(20, DAMSM, alignment, **(SMALL | more)).eval()
 
 
-BATCH = {"ids_BT": padded_words([[5, 6, 7], [4], [9, 8, 5, 4, 10]])}
+BATCH = {"ids_BT": padded_ids([[5, 6, 7], [4], [9, 8, 5, 4, 10]])}
 
 
 def make_world(root):
@@ -105,7 +105,7 @@ def make_world(root):
 def task_of(world, **more):
     corpus, runs = world
     given = {"size": 32, "batch_size": 6, "max_words": 8, "reconstruction_weight": 1.0, "feature_weight": 1.0}
-    task = TextToImageTask(str(runs["damsm"][0]), judged=6, candidates=6, **(given | more))
+    task = TextToImageTask(damsm=str(runs["damsm"][0]), judged=6, candidates=6, **(given | more))
     task.prepare(corpus)
     return task
 

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from attention_atlas.data.corpus import Corpus, Example, Scene
 from attention_atlas.regions.features_file import FeaturesWriter
+from attention_atlas.training.run import build_task, train_task
 
 THINGS = ["lamp", "sofa", "desk", "rug", "plant", "mirror"]
 
@@ -79,3 +80,11 @@ def config(model: str = "object_relation", **loop: Any) -> Any:
             },
         }
     )
+
+
+def train_captioner(
+    cfg: Any, corpus: Corpus, features: Any, out: Path, work: Path, on_metrics: Any = None
+) -> dict[str, float]:
+    task = build_task(cfg)
+    task.prepare(corpus, features)
+    return train_task(cfg, task, out, work, "cpu", on_metrics)

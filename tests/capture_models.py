@@ -98,32 +98,20 @@ def llava(T):
     return T.LlavaForConditionalGeneration(config), inputs
 
 
-def idefics3(T):
-    config = T.Idefics3Config(
+def idefics3(T, name="Idefics3"):
+    config = getattr(T, f"{name}Config")(
         text_config=dict(LLAMA, model_type="llama"),
         vision_config=dict(VISION, image_size=32),
         image_token_id=IMAGE,
         scale_factor=2,
     )
-    inputs = {
-        "input_ids": torch.tensor([[1, *[IMAGE] * 4, 5, 6, 7]] * 2),
-        "pixel_values": noise(2, 1, 3, 32, 32),
-    }
-    return T.Idefics3ForConditionalGeneration(config), inputs
+    ids = torch.tensor([[1, *[IMAGE] * 4, 5, 6, 7]] * 2)
+    model = getattr(T, f"{name}ForConditionalGeneration")(config)
+    return model, {"input_ids": ids, "pixel_values": noise(2, 1, 3, 32, 32)}
 
 
 def smolvlm(T):
-    config = T.SmolVLMConfig(
-        text_config=dict(LLAMA, model_type="llama"),
-        vision_config=dict(VISION, image_size=32),
-        image_token_id=IMAGE,
-        scale_factor=2,
-    )
-    inputs = {
-        "input_ids": torch.tensor([[1, *[IMAGE] * 4, 5, 6, 7]] * 2),
-        "pixel_values": noise(2, 1, 3, 32, 32),
-    }
-    return T.SmolVLMForConditionalGeneration(config), inputs
+    return idefics3(T, "SmolVLM")
 
 
 def qwen2_vl(T):

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.workflow.compose import compose
-from attention_atlas.workflow.sweeps import is_done, mark_done, passed_over, skip_reason, uses_alignment
+from attention_atlas.workflow.sweeps import is_done, mark_done, skip_reason, skipped, uses_alignment
 
 
 def composed(*overrides: str, stage: str = "train") -> Any:
@@ -52,16 +52,16 @@ def test_what_takes_an_alignment() -> None:
 
 def test_senseless_jobs_are_skipped_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     cfg = composed("model=vilt", "alignment=dot")
-    assert passed_over(cfg, in_sweep=True)
+    assert skipped(cfg, in_sweep=True)
     assert capsys.readouterr().out.strip() == (
         "skipped: model vilt: not part of this study; conf/trained/alignment/ has no vilt.yaml"
     )
     with pytest.raises(ConfigError, match="not part of this study"):
-        passed_over(cfg, in_sweep=False)
+        skipped(cfg, in_sweep=False)
     blind = composed("model=mac_blind", "alignment=cosine")
-    assert passed_over(blind, in_sweep=True)
+    assert skipped(blind, in_sweep=True)
     assert "it takes no alignment; trained once, with dot" in capsys.readouterr().out
-    assert not passed_over(blind, in_sweep=False), "a single command gets the model it asks for"
+    assert not skipped(blind, in_sweep=False), "a single command gets the model it asks for"
     assert skip_reason(composed("model=mac_blind", "alignment=dot")) == ""
     assert skip_reason(composed("model=mac", "alignment=cosine")) == ""
 

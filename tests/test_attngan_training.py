@@ -178,9 +178,9 @@ def test_bad_values(world, tmp_path):
     with pytest.raises(ConfigError, match="first: 12"):
         model_of(first=12)
     with pytest.raises(AtlasError, match="holds no DAMSM"):
-        TextToImageTask(str(runs["classifier"][0]), batch_size=6).prepare(corpus)
+        TextToImageTask(damsm=str(runs["classifier"][0]), batch_size=6).prepare(corpus)
     with pytest.raises(AtlasError, match=r"config\.yaml: no such file"):
-        TextToImageTask(str(tmp_path / "none"), batch_size=6).prepare(corpus)
+        TextToImageTask(damsm=str(tmp_path / "none"), batch_size=6).prepare(corpus)
     task = task_of(world, size=64)
     with pytest.raises(ConfigError, match=r"size: 64 is not the model's finest picture \(32"):
         fresh(task)

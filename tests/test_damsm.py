@@ -17,8 +17,9 @@ from attention_atlas.models.attngan import Damsm
 from attention_atlas.models.attngan.damsm import _both_ways
 from attention_atlas.models.attngan.image import BackboneEncoder, ImageEncoder
 from attention_atlas.models.attngan.text import TextEncoder
+from attention_atlas.training.batches import padded_ids
 from attention_atlas.training.loop import train
-from attention_atlas.training.pairs import Pairs, SquarePictures, padded_words
+from attention_atlas.training.pairs import Pairs, SquarePictures
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.damsm import DamsmTask
 
@@ -54,7 +55,7 @@ def one_pair(model, words_TD, regions_ND):
 @torch.no_grad()
 def test_all_pairs_equal_a_loop_over_words_with_padding():
     model = damsm().eval()
-    ids_BT = padded_words([[5, 6, 7], [4], [9, 8, 5, 4, 10]])
+    ids_BT = padded_ids([[5, 6, 7], [4], [9, 8, 5, 4, 10]])
     pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
     words_BTD, _ = model.text(ids_BT)
     regions_BND, _ = model.image(pixels)
@@ -71,8 +72,8 @@ def test_all_pairs_equal_a_loop_over_words_with_padding():
 @torch.no_grad()
 def test_padding_does_not_change_words_and_sentence():
     model = TextEncoder(20, 8, 6, 0.0).eval()
-    alone, sentence = model(padded_words([[5, 6, 7]]))
-    both, sentences = model(padded_words([[5, 6, 7], [4, 9, 8, 5, 4, 10]]))
+    alone, sentence = model(padded_ids([[5, 6, 7]]))
+    both, sentences = model(padded_ids([[5, 6, 7], [4, 9, 8, 5, 4, 10]]))
     assert torch.allclose(both[0, :3], alone[0], atol=1e-6) and bool((both[0, 3:] == 0).all())
     assert torch.allclose(sentences[0], sentence[0], atol=1e-6)
 
@@ -91,7 +92,7 @@ class Replaced:
 def test_the_attention_passes_the_seam():
     model = damsm().eval()
     model.image.region.weight.mul_(30)  # regions of an untrained CNN are nearly alike
-    batch = {"ids_BT": padded_words([[5, 6, 7]]), "pixels_BCSS": torch.rand(1, 3, 32, 32)}
+    batch = {"ids_BT": padded_ids([[5, 6, 7]]), "pixels_BCSS": torch.rand(1, 3, 32, 32)}
     plain = model(batch)
     with recording(Replaced()):
         assert not torch.allclose(model(batch), plain, atol=1e-4)
@@ -115,7 +116,7 @@ def test_losses_by_hand_and_same_class():
 
 def test_gradients_are_finite_with_padding():
     model = damsm()
-    ids_BT = padded_words([[5], [6, 7, 8, 9]])
+    ids_BT = padded_ids([[5], [6, 7, 8, 9]])
     words_BTD, sentence_BD = model.text(ids_BT)
     regions_BND, whole_BD = model.image(torch.rand(2, 3, 32, 32))
     sum(model.losses(regions_BND, whole_BD, words_BTD, sentence_BD, ids_BT != 0)).backward()

@@ -137,12 +137,7 @@ READERS: dict[str, tuple[Callable[[], Files], Callable[[Path], Any]]] = {
     ),
 }
 # May be null or absent, or are read by other settings (raw, tokens).
-OPTIONAL = {
-    ("coco", "raw"),
-    ("flickr30k", "tokens"),
-    ("clevr", "relationships"),
-    ("clevr", "value_inputs"),
-}
+OPTIONAL = {("coco", "raw"), ("flickr30k", "tokens"), ("clevr", "relationships"), ("clevr", "value_inputs")}
 
 
 def write(root: Path, files: Files) -> None:

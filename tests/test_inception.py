@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import sys
 
@@ -12,6 +11,7 @@ import torch
 import yaml
 from attngan_models import fresh, make_world, task_of
 from conftest import ROOT
+from rehearsal.weights import fresh_inception
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import sha256
@@ -26,18 +26,7 @@ def weights(tmp_path_factory):
     """A network of the same class, loud enough for its answers to differ from picture to picture, saved
     under a name that says its hash, as published."""
 
-    class Fresh(network_class()):
-        def load_state_dict(self, *given, **named):
-            """Stays as it was made."""
-
-    nothing = io.BytesIO()
-    torch.save({}, nothing)
-    nothing.seek(0)
-    torch.manual_seed(0)
-    network = Fresh("fresh", ["2048", "logits_unbiased"], feature_extractor_weights_path=nothing)
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    network = fresh_inception()
     network.eval()
     with torch.no_grad():
         # Classes that are likeness to some pictures, less what all pictures share; a bias to be left out.

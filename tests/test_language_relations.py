@@ -29,10 +29,7 @@ def triples(text: str) -> list[tuple[str, str, str, str, str]]:
             ("a red chair", "next to", "the round table", "distance", TRL),
         ),
         ("The sofa is in front of the window.", ("The sofa", "in front of", "the window", "direction", TRL)),
-        (
-            "A table is in the center of the room.",
-            ("A table", "in the center of", "the room", "region", TRL),
-        ),
+        ("A table is in the center of the room.", ("A table", "in the center of", "the room", "region", TRL)),
         (
             "There is a chair to the right of the desk.",
             ("a chair", "to the right of", "the desk", "direction", TRL),
@@ -48,10 +45,7 @@ def triples(text: str) -> list[tuple[str, str, str, str, str]]:
         ("It has a rug under it.", ("a rug", "under", "it", "direction", TRL)),
         ("The lamp which is on the desk is red.", ("The lamp", "on", "the desk", "region", TRL)),
         # Both members of a coordination: as subject, and as what something lies between.
-        (
-            "A lamp and a clock are on the table.",
-            ("A lamp and a clock", "on", "the table", "region", TRL),
-        ),
+        ("A lamp and a clock are on the table.", ("A lamp and a clock", "on", "the table", "region", TRL)),
         (
             "The lamp is between the bed and the door.",
             ("The lamp", "between", "the bed and the door", "direction", TRL),

@@ -120,7 +120,7 @@ def test_bad_settings_and_data_are_named(world, tmp_path):
         TextVqaTask(ocr, steps=1)
     with pytest.raises(AtlasError, match="no such file"):
         TextVqaTask(str(tmp_path / "none.jsonl")).prepare(corpus, features)
-    with pytest.raises(AtlasError, match="split 'extra' has no question"):
+    with pytest.raises(AtlasError, match="split 'extra' has no example"):
         TextVqaTask(ocr, split="extra").prepare(corpus, features)
     bare = Corpus(corpus.root, corpus.scenes, [Example(e.id, e.image_id, e.text) for e in corpus.examples])
     with pytest.raises(AtlasError, match="answers: none"):

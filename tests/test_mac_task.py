@@ -123,7 +123,7 @@ def test_errors_name_their_cause(world):
         task = prepared(world)
         task.held_out.examples[0] = dataclasses.replace(task.held_out.examples[0], extra={"type": "Guess"})
         task.validate(Mac(**task.model_sizes(), dim=8, word_dim=4))
-    with pytest.raises(AtlasError, match="split 'test' has no question"):
+    with pytest.raises(AtlasError, match="split 'test' has no example"):
         prepared((Corpus(corpus.root, corpus.scenes, corpus.split("train+val")), features), select_on="test")
     with pytest.raises(AtlasError, match="no region features"):
         prepared((corpus, None))

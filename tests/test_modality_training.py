@@ -16,12 +16,13 @@ from attention_atlas.models.caption_transformer import CaptionTransformer, rows_
 from attention_atlas.models.load import load_model
 from attention_atlas.models.text_only import TextOnlyTransformer
 from attention_atlas.regions.features_file import FeaturesFile
+from attention_atlas.training.batches import next_tokens
 from attention_atlas.training.by_image import padded
 from attention_atlas.training.cider_reward import CiderReward
 from attention_atlas.training.loop import train
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.image_captions import ImageCaptioningTask, ring
-from attention_atlas.training.tasks.language_model import LanguageModelTask, batch_of, loss_of
+from attention_atlas.training.tasks.language_model import LanguageModelTask, loss_of
 from attention_atlas.training.tasks.self_critical import (
     SelfCriticalTask,
     log_probability,
@@ -198,8 +199,8 @@ def test_language_model_learns_and_padding_is_nothing(data, tmp_path):
     model = TextOnlyTransformer(**task.model_sizes(), layers=1, heads=2, dim=32, dropout=0.0, max_length=64)
     rows = [*task.rows[:3], task.rows[3][:4]]
     with torch.no_grad():
-        together = float(loss_of(model.eval(), batch_of(rows, task.subwords.end)))
-        alone = [(float(loss_of(model, batch_of([row], task.subwords.end))), len(row) - 1) for row in rows]
+        together = float(loss_of(model.eval(), next_tokens(rows, task.subwords.end)))
+        alone = [(float(loss_of(model, next_tokens([row], task.subwords.end))), len(row) - 1) for row in rows]
     assert together == pytest.approx(sum(a * n for a, n in alone) / sum(n for _, n in alone), abs=1e-5)
     before = task.validate(model)
     settings = TrainSettings(epochs=6, validate_every=6, lr=0.01, betas=(0.9, 0.98), threads=1)

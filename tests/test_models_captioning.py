@@ -16,11 +16,7 @@ from attention_atlas.models.attention import MultiHeadAttention, causal_mask
 from attention_atlas.models.base import caption_loss
 from attention_atlas.models.dropout import Dropout
 from attention_atlas.models.lstm import HierarchicalLSTM
-from attention_atlas.models.object_relation import (
-    ObjectRelationTransformer,
-    box_geometry,
-    geometry_embedding,
-)
+from attention_atlas.models.object_relation import ObjectRelationTransformer, box_geometry, geometry_embedding
 from attention_atlas.models.transformer import LayerNorm, WordEmbedding, sinusoids
 
 VOCAB = Vocabulary(["a", ".", "chair", "table", "red", "is", "the", "!"])

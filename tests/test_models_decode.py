@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from captioning_world import config, corpus, write_features
+from captioning_world import config, corpus, train_captioner, write_features
 from conftest import ROOT
 
 from attention_atlas.data.corpus import Example, write_examples, write_scenes
@@ -20,7 +20,6 @@ from attention_atlas.files import sha256, write_jsonl
 from attention_atlas.models.run_folder import load_run
 from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.training.decode import CaptionDecoder
-from attention_atlas.training.run import train_captioner
 from attention_atlas.workflow.profiles import apply_profile
 
 
@@ -40,7 +39,7 @@ def test_one_text_per_picture_for_any_batch_size(tmp_path: Path) -> None:
         assert set(row["text"].split()) <= set(vocab.words)
     with pytest.raises(AtlasError, match="no example"):
         list(CaptionDecoder().rows(model, vocab, [], features))
-    with pytest.raises(ConfigError, match="conf/decode: beam: must be at least 1"):
+    with pytest.raises(ConfigError, match="CaptionDecoder: beam: must be at least 1"):
         CaptionDecoder(beam=0)
 
 

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from attention_atlas.data.corpus import Corpus, Example, Scene, SceneObject
 from attention_atlas.data.ocr_file import LOOK, OcrPicture, OcrToken, look_of, read_ocr, write_ocr
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.regions.ocr import RapidOcr, error_rates, split_line, words_on
+from attention_atlas.regions.ocr import RapidOcr, split_line, words_on
 from attention_atlas.regions.phoc import BIGRAMS, LEVELS, SIZE, SYMBOLS, phoc
 
 
@@ -73,12 +73,6 @@ def test_look_is_the_mean_of_cells():
     look = np.array(look_of(picture, (0, 0, 8, 8))).reshape(4, 4, 3)
     assert look[0, 0].tolist() == [150, 100, 0] and look[1:].sum() == 0
     assert look_of(picture, (20, 20, 30, 30)) == []
-
-
-def test_error_rates_by_hand():
-    # "no ently" for "no entry": 1 of 8 characters, 1 of 2 words; nothing read of "exit": 4 of 4, 1 of 1.
-    found = error_rates([["NO", "ENTLY"], []], [["NO", "ENTRY"], ["EXIT"]])
-    assert found == {"character error rate": 5 / 12, "word error rate": 2 / 3}
 
 
 def test_words_on_a_sign_are_read_by_lines_then_columns():

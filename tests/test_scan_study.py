@@ -73,12 +73,7 @@ def world(images=60):
         both = f"a {a} and the {b}"
         start = both.index(f"the {b}")
         examples.append(
-            Example(
-                f"{name}.0",
-                name,
-                both,
-                [Phrase(0, 2 + len(a), [0]), Phrase(start, len(both), [1])],
-            )
+            Example(f"{name}.0", name, both, [Phrase(0, 2 + len(a), [0]), Phrase(start, len(both), [1])])
         )
         examples.append(Example(f"{name}.1", name, f"one {b} here", [Phrase(0, 4 + len(b), [1])]))
     return Corpus(Path("world"), scenes, examples), Features(shown)
@@ -215,7 +210,7 @@ def test_bad_input_is_one_line():
         (lambda: MatchingTask(batch_size=99).prepare(corpus, features), "30 images, fewer than .* 99"),
         (
             lambda: MatchingTask(select_on="extra", batch_size=4).prepare(corpus, features),
-            "'extra' has no caption",
+            "'extra' has no example",
         ),
         (lambda: ScanEvaluator(images=0), "images: must be at least 1 or null"),
         (lambda: ScanEvaluator(split="extra")(model_for(prepared()), prepared()), "'extra' has no caption"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from captioning_world import config, corpus, write_features
+from captioning_world import config, corpus, train_captioner, write_features
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
@@ -18,7 +18,7 @@ from attention_atlas.models.run_folder import load_run, save_run
 from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.training.loop import train
 from attention_atlas.training.optimizers import adam
-from attention_atlas.training.run import build_task, run_config, train_captioner
+from attention_atlas.training.run import build_task, run_config
 from attention_atlas.training.settings import Schedule, TrainSettings
 
 FILES = ("model.safetensors", "config.yaml", "vocab.json", "history.csv")

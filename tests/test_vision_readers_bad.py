@@ -10,15 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from vision_archives import (
-    FULL,
-    WITH_CLASSES,
-    D,
-    archive,
-    convert,
-    write_tsv,
-    write_vocabularies,
-)
+from vision_archives import FULL, WITH_CLASSES, D, archive, convert, write_tsv, write_vocabularies
 from vision_world import draw_world
 
 from attention_atlas.data.corpus import Corpus

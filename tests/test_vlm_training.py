@@ -12,9 +12,10 @@ from vlm_world import captioned
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.load import load_vlm
 from attention_atlas.models.vlm.samples import CAPTION_PROMPT, sample_of, samples_of
+from attention_atlas.training.batches import next_tokens, pooled
 from attention_atlas.training.run import build_task, train_task
 from attention_atlas.training.tasks.contrastive import ContrastiveTask
-from attention_atlas.training.tasks.vlm_text import VlmTextTask, by_length, next_token_batch
+from attention_atlas.training.tasks.vlm_text import VlmTextTask
 from attention_atlas.training.tasks.vlm_tuning import VlmTuningTask
 from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
 
@@ -192,14 +193,14 @@ def test_cached_pixels_are_the_processors_own(runs):
 
 
 def test_batches_by_hand():
-    batch = next_token_batch([[1, 5, 6, 3], [1, 7, 3]], 0)
+    batch = next_tokens([[1, 5, 6, 3], [1, 7, 3]], 0)
     assert batch["ids_BT"].tolist() == [[1, 5, 6], [1, 7, 0]]
     assert batch["labels_BT"].tolist() == [[5, 6, 3], [7, 3, -100]]
     rng = np.random.default_rng(0)
     rows = [[0] * int(n) for n in rng.integers(1, 9, 50)]
-    order = by_length(rows, 8, 0, 1)
+    order = pooled(50, 8, [0, 1], lambda i: len(rows[i]))
     assert sorted(i for part in order for i in part) == list(range(50))
-    assert order != by_length(rows, 8, 0, 2)
+    assert order != pooled(50, 8, [0, 2], lambda i: len(rows[i]))
 
 
 def test_wrong_settings_are_named(runs, tmp_path):

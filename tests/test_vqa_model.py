@@ -134,7 +134,7 @@ def test_wrong_sizes_are_named():
         small(stem=[4, 4, 4, 4, 4])
     with pytest.raises(AtlasError, match="maximum is 12"):
         small()({"ids_BT": torch.ones(1, 13, dtype=torch.long), "pixels_BCHW": torch.zeros(1, 3, 48, 48)})
-    with pytest.raises(AtlasError, match="give a folder"):
+    with pytest.raises(AtlasError, match="or a folder"):
         small(pretrained="/nowhere/vilt")
 
 

@@ -29,7 +29,11 @@ def birds():
 @pytest.fixture(scope="module")
 def drawn():
     world = Birds(64)
-    return [world._draw([0, 0, i]) for i in range(12)]
+    return [(picture, bird, objects) for picture, (bird, _), objects in drawn_by(world)]
+
+
+def drawn_by(world):
+    return [world.draw("train", [0, 0, i]) for i in range(12)]
 
 
 def test_a_loft_of_equal_radii_is_a_cylinder():

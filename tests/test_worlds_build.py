@@ -80,7 +80,7 @@ def test_killed_work_resumes_to_the_same_bytes(tmp_path):
         "from attention_atlas.synthetic.build import build_world\n"
         f"build_world(Squares(pause=0.15), sys.argv[1], sys.argv[1] + '.work', {SIZES}, 5, 2)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "a")], env=environment)
     rows = tmp_path / "a.work" / "rows"
     deadline = time.time() + 30

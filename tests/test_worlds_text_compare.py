@@ -30,11 +30,7 @@ def _parse() -> Parse:
         at = TEXT.index(word, at)
         tokens.append(Token(word, at, at + len(word), pos, "", "", 0, int(i > 5)))
         at += len(word)
-    phrases = [
-        NounPhrase(0, 5, 1, 0, False),
-        NounPhrase(0, 2, 1, 1, False),
-        NounPhrase(3, 5, 4, 1, True),
-    ]
+    phrases = [NounPhrase(0, 5, 1, 0, False), NounPhrase(0, 2, 1, 1, False), NounPhrase(3, 5, 4, 1, True)]
     return Parse("x", tokens, phrases, [SpatialRelation((0, 2), (2, 3), (3, 5), "region")])
 
 

@@ -2,6 +2,7 @@
 
 import doctest
 
+from attention_atlas.synthetic import telling
 from attention_atlas.synthetic.rooms.text import lexicon
 from attention_atlas.synthetic.rooms.text.teller import locate
 from attention_atlas.synthetic.rooms.text.tree import Node, Sentence, phrase, render
@@ -60,5 +61,5 @@ def test_sentences_are_joined_and_capitalised_also_before_a_nested_phrase():
 
 
 def test_the_examples_in_the_lexicon():
-    done = doctest.testmod(lexicon)
-    assert done.attempted == 3 and done.failed == 0
+    done = [doctest.testmod(module) for module in (lexicon, telling)]
+    assert sum(d.attempted for d in done) == 3 and not any(d.failed for d in done)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class AtlasError(Exception):
@@ -26,3 +27,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"; did you mean '{close[0]}'?"
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     return f"; known: {shown}"
+
+
+@contextmanager
+def loading(what: str, remedy: str = "give a hub id or a folder") -> Iterator[None]:
+    """Turn the errors of transformers' `from_pretrained` into one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+        first = " ".join(str(error).split())[:160] or "unreadable"
+        raise AtlasError(f"{what} cannot be loaded ({first}); {remedy}") from None

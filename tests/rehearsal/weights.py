@@ -73,8 +73,8 @@ def _trained(pictures: list[tuple[list[Thing], list[list[str]]]], ids: dict[str,
     return model
 
 
-def write_inception(path: Path) -> None:
-    """A state dict of the network's own class, in the older format of the published file."""
+def fresh_inception() -> Any:
+    """A network of its own class, loud enough for its answers to differ from picture to picture."""
     from attention_atlas.models.inception import network_class
 
     class Fresh(network_class()):  # type: ignore[misc]
@@ -89,5 +89,11 @@ def write_inception(path: Path) -> None:
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return network
+
+
+def write_inception(path: Path) -> None:
+    """A state dict, in the older format of the published file."""
+    network = fresh_inception()
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)

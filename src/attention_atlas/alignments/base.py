@@ -101,6 +101,23 @@ class Bilinear(Alignment):
         return q * k * scale
 
 
+class General(Bilinear):
+    """A dot product with a learned matrix, `bias` or not, that transforms the queries or the keys."""
+
+    bias: ClassVar[bool] = False
+    of_queries: ClassVar[bool]
+
+    def __init__(
+        self, dim: int, key_dim: int | None = None, layout: str = "correct", init: str = "linear"
+    ) -> None:
+        super().__init__(dim, key_dim, layout)
+        sizes = (self.dim, self.key_dim) if self.of_queries else (self.key_dim, self.dim)
+        self.weight = matrix(*sizes, bias=self.bias, init=init)
+
+    def transform(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor, float]:
+        return (self.weight(q), k, 1.0) if self.of_queries else (q, self.weight(k), 1.0)
+
+
 class SwappedSelf(nn.Module):
     """Scores of a self-attention with queries and keys exchanged: entry (i,j) is the score of query j and
     key i. M4C's published code does this for f(K,Q): it never transposes the product back."""

@@ -87,10 +87,7 @@ class Capture:
         self.queries, self.backend, self.convention = queries, backend, convention
         self.layers = [layers] if isinstance(layers, str) else list(layers)
         self.kinds, self.projections = dict(kinds or {}), dict(projections or {})
-        for field, value, known in (
-            ("backend", backend, BACKENDS),
-            ("convention", convention, CONVENTIONS),
-        ):
+        for field, value, known in (("backend", backend, BACKENDS), ("convention", convention, CONVENTIONS)):
             if value not in known:
                 raise ConfigError(f"capture: {field}: '{value}' is unknown{did_you_mean(value, known)}")
         for needed, what, given in (

@@ -78,10 +78,7 @@ def role_groups(roles_BK: Sequence[Sequence[str]]) -> Groups:
 
 
 def roles_of_ids(
-    input_ids: Tensor,
-    config: Any,
-    attention_mask: Tensor | None = None,
-    special_ids: Iterable[int] = (),
+    input_ids: Tensor, config: Any, attention_mask: Tensor | None = None, special_ids: Iterable[int] = ()
 ) -> list[list[str]]:
     """Roles of (B,K) ids, from a transformers config.
 

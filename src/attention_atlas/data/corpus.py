@@ -109,6 +109,16 @@ class Corpus:
                 raise AtlasError(f"split '{part}' is unknown; known: {', '.join(SPLITS)}")
         return [e for e in self.examples if self.scenes[e.image_id].split in wanted]
 
+    def some(self, split: str, answered: bool = False) -> list[Example]:
+        """`split`, at least one example; with `answered`, each with answers. Else raises AtlasError."""
+        found = self.split(split)
+        if not found:
+            raise AtlasError(f"{self.root}: split '{split}' has no example; check data and split names")
+        for example in found:
+            if answered and not example.answers:
+                raise AtlasError(f"{self.root}: question '{example.id}': answers: none; add ten")
+        return found
+
     def scene(self, example: Example) -> Scene:
         return self.scenes[example.image_id]
 

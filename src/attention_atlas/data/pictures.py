@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
@@ -125,3 +127,22 @@ def _eight_bits(values: Any, path: str | Path) -> np.ndarray:
     scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
     scaled = np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0)
     return np.rint(255 * scaled).astype(np.uint8)
+
+
+def used_corpus(
+    root: str | Path,
+    scenes: Mapping[str, Scene],
+    examples: list[Example],
+    name: str,
+    parts: Mapping[str, Mapping[str, Any]],
+    require_images: bool,
+) -> Corpus:
+    """The checked corpus of some questions, with the pictures that they use; with `require_images` their
+    sizes are read from the files."""
+    used = {e.image_id for e in examples}
+    kept = {i: s for i, s in scenes.items() if i in used}
+    if require_images:
+        for scene in kept.values():
+            scene.width, scene.height = picture_size(Path(root) / scene.path)
+    check_examples(examples, kept, ", ".join(str(f.get("questions")) for f in parts.values()))
+    return Corpus(Path(root), kept, examples, name)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.data.corpus import Corpus, Example, Scene, check_split
 from attention_atlas.data.json_rows import (
     answer,
     identifier,
@@ -29,7 +29,7 @@ from attention_atlas.data.json_rows import (
     value,
 )
 from attention_atlas.data.ocr_file import OcrPicture, OcrToken, look_of, write_ocr
-from attention_atlas.data.pictures import picture_size, read_rgb
+from attention_atlas.data.pictures import read_rgb, used_corpus
 from attention_atlas.errors import AtlasError, ConfigError
 
 IMAGE = "{image_id}.jpg"
@@ -81,14 +81,8 @@ def read_textvqa(
             examples.append(example)
     if subset is not None:
         examples = _drawn(examples, scenes, subset, seed)
-    used = {e.image_id for e in examples}
-    scenes = {i: s for i, s in scenes.items() if i in used}
-    if require_images:
-        for scene in scenes.values():
-            # The sizes in the file are those of the original pictures; some were rotated since.
-            scene.width, scene.height = picture_size(Path(images) / scene.path)
-    check_examples(examples, scenes, ", ".join(str(f.get("questions")) for f in parts.values()))
-    return Corpus(Path(images), scenes, examples, name)
+    # The sizes in the file are those of the original pictures; some were rotated since.
+    return used_corpus(images, scenes, examples, name, parts, require_images)
 
 
 def _digest(image_id: str) -> str:

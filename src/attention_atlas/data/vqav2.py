@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.data.corpus import Corpus, Example, Scene, check_split
 from attention_atlas.data.json_rows import REMEDY, answer, items, number, read_published, row_list, text
-from attention_atlas.data.pictures import picture_size
+from attention_atlas.data.pictures import used_corpus
 from attention_atlas.data.question_types import group_of, official_type
 from attention_atlas.errors import AtlasError, ConfigError
 
@@ -64,13 +64,7 @@ def read_vqav2(
         examples = [e for e in examples if e.extra["group"] in groups]
     if subset is not None:
         examples = _balanced(examples, scenes, subset, seed)
-    used = {e.image_id for e in examples}
-    scenes = {i: s for i, s in scenes.items() if i in used}
-    if require_images:
-        for scene in scenes.values():
-            scene.width, scene.height = picture_size(Path(images) / scene.path)
-    check_examples(examples, scenes, ", ".join(str(f.get("questions")) for f in parts.values()))
-    return Corpus(Path(images), scenes, examples, name)
+    return used_corpus(images, scenes, examples, name, parts, require_images)
 
 
 def _part(part: str, files: Mapping[str, Any]) -> list[Example]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attention_atlas.capture.groups import Groups
 from attention_atlas.dumps.dump import DumpBatch
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import ConfigError
 from attention_atlas.language.words import words
 from attention_atlas.recording import Axis
 
@@ -43,7 +43,7 @@ class CaptioningDump:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
-            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+            raise ConfigError("dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Any, config: dict[str, Any]) -> None:
         """Read the examples. `config` is that of the run: it has the maximum text length of training."""
@@ -51,11 +51,7 @@ class CaptioningDump:
         from attention_atlas.training.captions import Captions, RegionCache
 
         check_features(config, features)
-        chosen = sorted(corpus.split(self.split), key=lambda e: e.id)[: self.examples or None]
-        if not chosen:
-            raise AtlasError(
-                f"{corpus.root}: split '{self.split}' has no example; check data and split names"
-            )
+        chosen = sorted(corpus.some(self.split), key=lambda e: e.id)[: self.examples or None]
         self.max_words = int(config.get("train", {}).get("task", {}).get("max_words", 150))
         self.features = features
         self.captions = Captions(chosen, vocab, RegionCache(features), self.max_words)

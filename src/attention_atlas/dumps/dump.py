@@ -70,9 +70,7 @@ def read_settings(values: Mapping[str, Any]) -> DumpSettings:
     names = [f.name for f in fields(DumpSettings)]
     for name in values:
         if name not in names:
-            raise ConfigError(
-                f"conf/capture: settings: {name}: no such setting{did_you_mean(str(name), names)}"
-            )
+            raise ConfigError(f"settings: {name}: no such setting{did_you_mean(str(name), names)}")
     settings = DumpSettings(**{str(k): v for k, v in values.items()})
     check_names(settings.statistics)
     return settings
@@ -98,7 +96,7 @@ def dump(
     unknown = [kind for kind in plan if kind not in task.kinds]
     if unknown or not plan:
         raise ConfigError(
-            f"conf/capture: layers: '{settings.layers}' gives {plan or 'no kind'} of {model_name}, but the "
+            f"layers: '{settings.layers}' gives {plan or 'no kind'} of {model_name}, but the "
             f"dump knows {', '.join(task.kinds)}; choose a model with attention, or a dump for it"
         )
     kinds = {kind: task.kinds[kind] for kind in plan}
@@ -154,10 +152,7 @@ def _capture(
         if settings.check and not seen:
             few = {key: value[:2] for key, value in inputs.items()}
             validate(
-                model,
-                partial(task.forward, model, few),
-                layers=settings.layers,
-                backend=settings.backend,
+                model, partial(task.forward, model, few), layers=settings.layers, backend=settings.backend
             )
         capture.groups = {kind: task.group(batch, key) for kind, (_, key) in kinds.items()}
         capture.queries = {kind: counted(batch, query) for kind, (query, _) in kinds.items()}

@@ -32,7 +32,7 @@ class ImageDump(CaptioningDump):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image not in IMAGES:
-            raise ConfigError(f"conf/study: runs: image '{self.image}'{did_you_mean(self.image, IMAGES)}")
+            raise ConfigError(f"image: '{self.image}'{did_you_mean(self.image, IMAGES)}")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Any, config: dict[str, Any]) -> None:
         super().prepare(corpus, features, vocab, config)

@@ -46,9 +46,7 @@ def dump_runs(
         unknown = sorted(set(run) - {"model", "title", "image", "convention", "kinds"})
         if unknown or "model" not in run:
             what = f"unknown '{unknown[0]}'" if unknown else "no model"
-            raise ConfigError(
-                f"conf/study: runs.{name}: {what}; known: model, title, image, convention, kinds"
-            )
+            raise ConfigError(f"runs: {name}: {what}; known: model, title, image, convention, kinds")
         image, convention = run.get("image", "own"), run.get("convention", "used")
         task: Any
         model, vocab, config = load_model(source_of(run["model"]), device)

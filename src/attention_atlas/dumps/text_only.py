@@ -11,7 +11,7 @@ import torch
 
 from attention_atlas.capture.groups import Groups
 from attention_atlas.dumps.dump import DumpBatch
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import ConfigError
 from attention_atlas.language.subwords import END_OF_TEXT, piece_words
 from attention_atlas.language.words import words
 from attention_atlas.recording import Axis
@@ -38,14 +38,10 @@ class TextOnlyDump:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
-            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+            raise ConfigError("dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: Any, vocab: Subwords, config: dict[str, Any]) -> None:
-        chosen = sorted(corpus.split(self.split), key=lambda e: e.id)[: self.examples or None]
-        if not chosen:
-            raise AtlasError(
-                f"{corpus.root}: split '{self.split}' has no example; check data and split names"
-            )
+        chosen = sorted(corpus.some(self.split), key=lambda e: e.id)[: self.examples or None]
         self.end = vocab.end
         self.coded = {e.id: self._coded(e, vocab) for e in chosen}
 

@@ -15,7 +15,7 @@ import torch
 
 from attention_atlas.capture.groups import Groups
 from attention_atlas.dumps.dump import DumpBatch
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import ConfigError
 from attention_atlas.recording import Axis
 from attention_atlas.training.questions import of_run, spread
 
@@ -44,15 +44,11 @@ class VqaDump:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.examples < 0:
-            raise ConfigError("conf/capture: dump: batch_size must be at least 1 and examples at least 0")
+            raise ConfigError("dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: Any, vocab: Any, config: dict[str, Any]) -> None:
         """Read the questions; `config` is that of the run: it defines how pictures and texts are prepared."""
-        chosen = sorted(corpus.split(self.split), key=lambda e: e.id)
-        if not chosen:
-            raise AtlasError(
-                f"{corpus.root}: split '{self.split}' has no question; check data and split names"
-            )
+        chosen = sorted(corpus.some(self.split), key=lambda e: e.id)
         self.vocab, self.config = vocab, config
         self.data = of_run(corpus, spread(chosen, self.examples), vocab, config, [])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, loading
 from attention_atlas.language.words import Word, words
 
 if TYPE_CHECKING:
@@ -63,11 +63,8 @@ class Subwords:
         """The tokenizer of a hub id or of a folder with tokenizer.json."""
         from transformers import AutoTokenizer
 
-        try:
+        with loading(f"tokenizer '{name}'"):
             fast = AutoTokenizer.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise AtlasError(f"tokenizer '{name}': {first}; give a hub id or a folder with it") from None
         return cls(fast.backend_tokenizer)
 
     def __len__(self) -> int:

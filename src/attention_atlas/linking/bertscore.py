@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.devices import resolve_device
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, loading
 from attention_atlas.language.weights import resolve_weights
 from attention_atlas.linking.base import Linker
 
@@ -113,14 +113,9 @@ class BertScoreLinker(Linker):
             return
         from transformers import AutoModel, AutoTokenizer
 
-        try:
+        with loading(f"BertScoreLinker: model: '{self.path}'"):
             self._tokenizer = AutoTokenizer.from_pretrained(self.path)
             self._encoder = AutoModel.from_pretrained(self.path).eval()
-        except (OSError, ValueError) as error:  # ValueError: a folder without a tokenizer or model type
-            reason = str(error).strip().splitlines()[0]
-            raise AtlasError(
-                f"BertScoreLinker: model: '{self.path}' cannot be loaded ({reason}); give a folder or hub id"
-            ) from None
         layers = self._encoder.config.num_hidden_layers
         if not -layers - 1 <= self.layer <= layers:
             raise AtlasError(

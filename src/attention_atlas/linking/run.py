@@ -16,11 +16,7 @@ from attention_atlas.regions.features_file import FeaturesFile
 
 
 def link_corpus(
-    parses: Sequence[Parse],
-    corpus: Corpus,
-    features: FeaturesFile,
-    linker: Linker,
-    threshold: float = 0.1,
+    parses: Sequence[Parse], corpus: Corpus, features: FeaturesFile, linker: Linker, threshold: float = 0.1
 ) -> list[Links]:
     """Links of every parsed example, in the order of `parses`.
 
@@ -43,11 +39,7 @@ def link_corpus(
 
 
 def similarities(
-    parses: Sequence[Parse],
-    corpus: Corpus,
-    features: FeaturesFile,
-    linker: Linker,
-    threshold: float = 0.1,
+    parses: Sequence[Parse], corpus: Corpus, features: FeaturesFile, linker: Linker, threshold: float = 0.1
 ) -> Iterator[tuple[LinkContext, np.ndarray]]:
     """Each example with its (P, N) similarities; P = phrases that are not stopped, N = real regions."""
     found = list(contexts(parses, corpus, features, threshold))

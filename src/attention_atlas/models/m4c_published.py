@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, loading
 from attention_atlas.models.m4c import M4C, Batch
 from attention_atlas.regions.phoc import SIZE as SPELLING
 
@@ -89,10 +89,5 @@ def build_m4c(*, text_encoder: str = "", **arguments: Any) -> M4C:
 
 
 def _pretrained(kind: Any, where: str) -> Any:
-    try:
+    with loading(f"text_encoder: '{where}'"):
         return kind.from_pretrained(where)
-    except (OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or ["unreadable"])[0]
-        raise AtlasError(
-            f"text_encoder: '{where}' cannot be loaded ({first}); give a folder or hub id"
-        ) from None

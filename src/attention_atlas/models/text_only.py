@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.language.subwords import Subwords
 
 IGNORED = -100  # label of a position that does not count
@@ -69,11 +69,8 @@ class TextOnlyTransformer(nn.Module):
     def _loaded(weights: str) -> Any:
         from transformers import GPT2Model
 
-        try:
+        with loading(f"{weights}:", "give a hub id or a folder with a GPT-2 model"):
             return GPT2Model.from_pretrained(weights)
-        except (OSError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise AtlasError(f"{weights}: {first}; give a hub id or a folder with a GPT-2 model") from None
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Logits (B,T,V): row i, given pieces 0..i, scores piece i+1. Padding is at the right, where the

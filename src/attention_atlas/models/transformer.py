@@ -77,13 +77,7 @@ class DecoderLayer(nn.Module):
     """x + self-attention, + cross-attention x + feed-forward, each of norm(x)."""
 
     def __init__(
-        self,
-        dim: int,
-        heads: int,
-        inner: int,
-        dropout: float,
-        attention_dropout: float,
-        index: int,
+        self, dim: int, heads: int, inner: int, dropout: float, attention_dropout: float, index: int
     ) -> None:
         super().__init__()
         self.norm_self = LayerNorm(dim)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.language.vocabulary import PAD
 
 Batch = dict[str, Tensor]
@@ -259,8 +259,5 @@ def in_raster_order(
 def _pretrained(where: str) -> Any:
     from transformers import ViltModel
 
-    try:
+    with loading(f"Vilt: pretrained: '{where}'"):
         return ViltModel.from_pretrained(where)
-    except OSError as error:
-        first = " ".join(str(error).split())[:160]
-        raise AtlasError(f"Vilt: pretrained: '{where}' cannot be loaded ({first}); give a folder") from None

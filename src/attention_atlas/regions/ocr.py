@@ -6,7 +6,6 @@ Small pictures are enlarged first: letters of ten pixels are too small for the d
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -148,23 +147,6 @@ def split_line(text: str, box: Box) -> list[tuple[str, Box]]:
         (m.group(), (box[0] + m.start() * wide, box[1], box[0] + m.end() * wide, box[3]))
         for m in re.finditer(r"\S+", text)
     ]
-
-
-def error_rates(read: Sequence[Sequence[str]], written: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Character and word error rate of the words read on each sign, against the true text in lower case.
-
-    Both are edit operations divided by the length of the true text (characters including spaces, or words),
-    each summed over signs before the division.
-    """
-    from rapidfuzz.distance import Levenshtein
-
-    sums = {"character": [0, 0], "word": [0, 0]}
-    for found, wanted in zip(read, written, strict=True):
-        a, b = [w.lower() for w in found], [w.lower() for w in wanted]
-        for name, x, y in (("character", " ".join(a), " ".join(b)), ("word", a, b)):
-            sums[name][0] += Levenshtein.distance(x, y)
-            sums[name][1] += len(y)
-    return {f"{name} error rate": edits / max(length, 1) for name, (edits, length) in sums.items()}
 
 
 def words_on(picture: OcrPicture, box: Box) -> list[int]:

@@ -104,12 +104,7 @@ class _Teacher:
     """Batches of crops with their labels and attributes, deterministic in the epoch."""
 
     def __init__(
-        self,
-        source: OracleCNN,
-        corpus: Corpus,
-        scenes: list[Scene],
-        labels: list[str],
-        attributes: list[str],
+        self, source: OracleCNN, corpus: Corpus, scenes: list[Scene], labels: list[str], attributes: list[str]
     ) -> None:
         self.source, self.scenes, self.net = source, scenes, source.net
         self.label_of = {name: i for i, name in enumerate(labels)}

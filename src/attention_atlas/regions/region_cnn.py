@@ -144,12 +144,12 @@ def train(
     work: Path,
     device: str,
     seed: int,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> nn.Module:
     """Train, or resume from `work/region_cnn.pt`. `batches(epoch)` must depend only on the epoch.
 
     A resumed run gives the same weights as an uninterrupted one: all random generators are seeded again at
-    each epoch, and the checkpoint includes the optimiser.
+    each epoch, and the checkpoint includes the optimiser. training/loop.py seeds every batch and has no
+    cosine schedule, so training by it would change all features.
     """
     import torch
     import torch.nn.functional as F
@@ -167,7 +167,6 @@ def train(
     for epoch in range(start, config.epochs):
         torch.manual_seed(seed * 100_003 + epoch + 1)
         net.train()
-        running = 0.0
         for step, batch in enumerate(one_ahead(batches(epoch)), start=epoch * steps_per_epoch):
             for group in optimizer.param_groups:
                 group["lr"] = config.lr * _schedule(step, total, config.warmup)
@@ -185,13 +184,11 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            running += float(loss.detach())
         work.mkdir(parents=True, exist_ok=True)
         with atomic_path(checkpoint) as temporary:
             torch.save(
                 {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}, temporary
             )
-        on_epoch(epoch, running / steps_per_epoch)
     return net
 
 

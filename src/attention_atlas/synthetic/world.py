@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attention_atlas.data.corpus import Example, Scene
+from attention_atlas.data.corpus import Example, Scene, SceneObject
+from attention_atlas.errors import ConfigError
+from attention_atlas.synthetic.render import Picture, Renderer, View
+
+REDRAWS = 20
 
 
 @dataclass
@@ -31,3 +36,55 @@ class World(Protocol):
     def describe_self(self) -> dict[str, Any]:
         """The settings that determine its scenes (JSON values); part of the stamp of unfinished work."""
         ...
+
+
+class RenderedWorld(ABC):
+    """A world whose scenes are sampled again until they show enough. image_size: in pixels (square)."""
+
+    too_few: str  # the setting to change if no scene shows enough, and why
+
+    def __init__(self, image_size: int, least: int = 32) -> None:
+        if not least <= image_size <= 1024:
+            name = type(self).__name__
+            raise ConfigError(f"{name}: image_size: {image_size} is not between {least} and 1024 pixels")
+        self.image_size = image_size
+        self._renderer: Renderer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, split: str) -> tuple[Any, View] | None:
+        """What is shown and its view; None if it will not do."""
+
+    @abstractmethod
+    def visible(self, shown: Any, picture: Picture) -> list[SceneObject] | None:
+        """The objects of the scene that a person can see; None if they are too few."""
+
+    def draw(self, split: str, seeds: list[int]) -> tuple[Picture, Any, list[SceneObject]]:
+        if self._renderer is None:
+            self._renderer = Renderer(self.image_size)
+        for attempt in range(REDRAWS):
+            rng = np.random.default_rng(np.random.SeedSequence([*seeds, 0, attempt]))
+            sampled = self.sample(rng, split)
+            if sampled is None:
+                continue
+            picture = self._renderer.draw(sampled[1])
+            objects = self.visible(sampled[0], picture)
+            if objects is not None:
+                return picture, sampled[0], objects
+        raise ConfigError(f"{type(self).__name__}: {self.too_few} in {REDRAWS} draws; use a lower value")
+
+    def scene(self, image_id: str, split: str, objects: list[SceneObject], category: str = "") -> Scene:
+        side = self.image_size
+        return Scene(image_id, f"images/{image_id}.png", side, side, split, objects, category)
+
+
+def seen(
+    number: int, label: str, attributes: list[str], mask: NDArray[np.bool_], whole: int = 0, text: str = ""
+) -> SceneObject:
+    """An object by its pixels; `whole`: number of its pixels without occlusion (0: unknown)."""
+    rows, columns = np.nonzero(mask)
+    x1, y1, x2, y2 = (float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    hidden = 1 - len(rows) / max(whole, len(rows))
+    return SceneObject(number, label, attributes, (x1, y1, x2, y2), len(rows), round(float(hidden), 4), text)

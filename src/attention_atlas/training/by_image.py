@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
+from attention_atlas.language.vocabulary import BOS, EOS, Vocabulary
+from attention_atlas.training.batches import cut, padded_ids
 from attention_atlas.training.captions import Captions, RegionCache
 
 if TYPE_CHECKING:
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
 
 def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     """`ids_BT`: BOS, words, EOS, PAD..."""
-    ids_BT = torch.full((len(rows), max(map(len, rows)) + 2), PAD)
-    for b, row in enumerate(rows):
-        full = [BOS, *row, EOS]
-        ids_BT[b, : len(full)] = torch.tensor(full)
-    return ids_BT
+    return padded_ids([[BOS, *row, EOS] for row in rows])
 
 
 class ImageCaptions(Captions):
@@ -44,12 +41,10 @@ class ImageCaptions(Captions):
         image_B = [k for k, name in enumerate(names) for _ in self.of_image[name]]
         return {"ids_BT": padded(rows), "image_B": torch.tensor(image_B), **self.regions.batch(names)}
 
-    def order(self, batch_size: int, seed: int, epoch: int, pool: int = 0) -> list[list[int]]:
+    def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """A shuffled epoch as lists of image numbers, `batch_size` images each. Captions are about equally
-        long, so they are not sorted by length (`pool` is unused)."""
-        shuffled = np.random.default_rng([seed, epoch]).permutation(len(self.images)).tolist()
-        return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
+        long, so they are not sorted by length."""
+        return cut(np.random.default_rng([seed, epoch]).permutation(len(self.images)).tolist(), batch_size)
 
-    def in_order(self, batch_size: int) -> Iterator[list[int]]:
-        for start in range(0, len(self.images), batch_size):
-            yield list(range(start, min(start + batch_size, len(self.images))))
+    def in_order(self, batch_size: int) -> list[list[int]]:
+        return cut(range(len(self.images)), batch_size)

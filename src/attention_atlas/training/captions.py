@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
+from attention_atlas.language.vocabulary import BOS, EOS, Vocabulary
 from attention_atlas.language.words import words
+from attention_atlas.training.batches import cut, padded_ids, pooled
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Example
@@ -88,27 +89,12 @@ class Captions:
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """A padded batch with `ids_BT` (BOS, words, EOS, PAD...) and the images' regions."""
-        longest = max(len(self.ids[i]) for i in indices) + 2
-        ids_BT = torch.full((len(indices), longest), PAD)
-        for row, i in enumerate(indices):
-            full = [BOS, *self.ids[i], EOS]
-            ids_BT[row, : len(full)] = torch.tensor(full)
+        ids_BT = padded_ids([[BOS, *self.ids[i], EOS] for i in indices])
         return {"ids_BT": ids_BT, **self.regions.batch([self.examples[i].image_id for i in indices])}
 
-    def order(self, batch_size: int, seed: int, epoch: int, pool: int = 20) -> list[list[int]]:
-        """A shuffled epoch as lists of indices.
+    def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+        """A shuffled epoch as lists of indices of captions of similar length."""
+        return pooled(len(self), batch_size, [seed, epoch], lambda i: len(self.ids[i]))
 
-        Within pools of `pool` batches the examples are sorted by length, to keep padding low; then the
-        batches are shuffled. Depends only on the arguments.
-        """
-        rng = np.random.default_rng([seed, epoch])
-        shuffled = rng.permutation(len(self)).tolist()
-        batches: list[list[int]] = []
-        for start in range(0, len(shuffled), pool * batch_size):
-            part = sorted(shuffled[start : start + pool * batch_size], key=lambda i: len(self.ids[i]))
-            batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
-
-    def in_order(self, batch_size: int) -> Iterator[list[int]]:
-        for start in range(0, len(self), batch_size):
-            yield list(range(start, min(start + batch_size, len(self))))
+    def in_order(self, batch_size: int) -> list[list[int]]:
+        return cut(range(len(self)), batch_size)

@@ -35,7 +35,7 @@ class CaptionDecoder:
     def __post_init__(self) -> None:
         for name in ("beam", "max_words", "batch_size"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"conf/decode: {name}: must be at least 1, not {getattr(self, name)}")
+                raise ConfigError(f"CaptionDecoder: {name}: must be at least 1, not {getattr(self, name)}")
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
         """Describe the pictures of the analysed split: data/generated/<study>/<model>.jsonl."""

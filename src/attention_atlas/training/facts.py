@@ -62,8 +62,8 @@ class PartColors:
         return {item.label: item.box for item in scene.objects if item.label in self.slots}
 
     def said(self, example: Example) -> Facts:
-        told = example.extra.get("colors", {})
-        return {part: color for part, color in told.items() if color in self.slots.get(part, ())}
+        mentioned = example.extra.get("colors", {})
+        return {part: color for part, color in mentioned.items() if color in self.slots.get(part, ())}
 
 
 class Presence:

@@ -19,12 +19,12 @@ class Once:
 
         from attention_atlas.training.processes import process_count, processes
         from attention_atlas.training.run import build_task, prepare_and_train, run_config
-        from attention_atlas.workflow.sweeps import is_done, mark_done, passed_over
+        from attention_atlas.workflow.sweeps import is_done, mark_done, skipped
 
         path = cfg.paths.model
         out = job.out(path)
         in_sweep = out != Path(path)
-        if passed_over(cfg, in_sweep):
+        if skipped(cfg, in_sweep):
             return {}
         accumulate = run_config(cfg)[1]["loop"].get("accumulate", 1)
         count = process_count(accumulate, job.device, 1 if job.beside_others else cfg.workers)

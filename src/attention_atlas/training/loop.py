@@ -108,7 +108,7 @@ class _Run:
         prefix = settings.clip_prefix
         self.clipped = {id(p) for name, p in model.named_parameters() if name.startswith(prefix)}
         if not self.clipped:
-            raise ConfigError(f"conf/train: clip_prefix: no parameter's name begins with '{prefix}'")
+            raise ConfigError(f"clip_prefix: no parameter's name begins with '{prefix}'")
         self.average = average(self.bare, settings.average)
         self.judged = self.bare if self.average is None else self.average.module  # validated and kept
         work.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
             groups[max((p for p in groups if name.startswith(p)), key=len)].append(parameter)
     for prefix in settings.lr_scales:
         if not groups[prefix]:
-            raise ConfigError(f"conf/train: lr_scales: no parameter's name begins with '{prefix}'")
+            raise ConfigError(f"lr_scales: no parameter's name begins with '{prefix}'")
     scales = {"": 1.0, **settings.lr_scales}
     return [{"params": ps, "lr": settings.lr * scales[prefix]} for prefix, ps in groups.items() if ps]
 

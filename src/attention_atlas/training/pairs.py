@@ -14,7 +14,8 @@ from torch import Tensor
 
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.language.vocabulary import PAD, Vocabulary
+from attention_atlas.language.vocabulary import Vocabulary
+from attention_atlas.training.batches import padded_ids
 from attention_atlas.training.captions import tokens
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SquarePictures:
 
     def __init__(self, corpus: Corpus, size: int, keep_bytes: int = 8 << 30, enlarged: int = 0) -> None:
         if 0 < enlarged < size:
-            raise ConfigError(f"conf/train: enlarged: {enlarged} is less than size {size}; 0 for none")
+            raise ConfigError(f"enlarged: {enlarged} is less than size {size}; 0 for none")
         self.corpus, self.size, self.enlarged = corpus, size, enlarged
         self._room = keep_bytes
         self._kept: dict[str, Tensor] = {}
@@ -93,14 +94,6 @@ def word_ids(vocab: Vocabulary, text: str, max_words: int) -> list[int]:
     return vocab.encode(tokens(text)[:max_words])
 
 
-def padded_words(rows: Sequence[Sequence[int]]) -> Tensor:
-    """`ids_BT`: words, PAD... (no BOS or EOS, as AttnGAN's text encoder reads them)."""
-    ids_BT = torch.full((len(rows), max(map(len, rows))), PAD)
-    for b, row in enumerate(rows):
-        ids_BT[b, : len(row)] = torch.tensor(row)
-    return ids_BT
-
-
 class Pairs:
     """The examples of a split. mirror: flip half of the pictures horizontally. by_category: pictures of one
     category count as one class (`class_B`), so they are not negatives for each other's captions. rounds:
@@ -120,10 +113,8 @@ class Pairs:
         rounds: int = 0,
         enlarged: int = 0,
     ) -> None:
-        self.examples = corpus.split(split)
+        self.examples = corpus.some(split)
         self.split, self.wanted_rounds = split, rounds
-        if not self.examples:
-            raise AtlasError(f"{corpus.root}: split '{split}' has no caption; check data and split names")
         self.corpus, self.mirror, self.by_category = corpus, mirror, by_category
         self.pictures = pictures or SquarePictures(corpus, size, enlarged=enlarged)
         self.ids = [word_ids(vocab, e.text, max_words) for e in self.examples]
@@ -143,10 +134,11 @@ class Pairs:
         mirrored_B: Sequence[bool] | None = None,
         places_B2: Sequence[tuple[float, float]] | None = None,
     ) -> dict[str, Tensor]:
-        """`ids_BT`, `pixels_BCSS`, `class_B` of the examples with these numbers."""
+        """`ids_BT` (words, PAD...; no BOS or EOS, as AttnGAN's text encoder reads them), `pixels_BCSS`,
+        `class_B` of the examples with these numbers."""
         chosen = [self.examples[i] for i in numbers]
         return {
-            "ids_BT": padded_words([self.ids[i] for i in numbers]),
+            "ids_BT": padded_ids([self.ids[i] for i in numbers]),
             "pixels_BCSS": self.pictures.batch(chosen, mirrored_B, places_B2),
             "class_B": torch.tensor([self._class[e.image_id] for e in chosen]),
         }
@@ -160,12 +152,12 @@ class Pairs:
         if self.by_category and len(set(self._class.values())) < 2:
             raise AtlasError(
                 f"{self.corpus.root}: all pictures of split '{self.split}' have the same category, so none "
-                "is a wrong answer to a caption and the DAMSM loss is 0; set by_category: false in conf/train"
+                "is a wrong answer to a caption and the DAMSM loss is 0; set by_category: false"
             )
         if len(self.images) < batch_size:
             raise AtlasError(
                 f"{self.corpus.root}: {len(self.images)} pictures to train on, fewer than batch_size "
-                f"{batch_size} in conf/train; make it smaller"
+                f"{batch_size}; make it smaller"
             )
         return self.rounds() * (len(self.images) // batch_size)
 

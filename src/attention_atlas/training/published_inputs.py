@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import loading
 from attention_atlas.language.word_vectors import FastText
 from attention_atlas.regions.ocr_features import OcrFeatures
-from attention_atlas.training.scene_text import padded_rows
+from attention_atlas.training.batches import padded_ids
 
 
 class PublishedInputs:
@@ -27,16 +27,10 @@ class PublishedInputs:
     def __init__(self, text_encoder: str, fasttext: str, ocr_features: str) -> None:
         from transformers import AutoTokenizer
 
-        self.fasttext = FastText(fasttext, "conf/train: task: fasttext")
-        self.features = OcrFeatures(ocr_features, "conf/train: task: ocr_features")
-        try:
+        self.fasttext = FastText(fasttext, "fasttext")
+        self.features = OcrFeatures(ocr_features, "ocr_features")
+        with loading(f"text_encoder: the tokenizer of '{text_encoder}'"):
             self.tokenizer = AutoTokenizer.from_pretrained(text_encoder)
-        except (OSError, ValueError) as error:
-            first = (str(error).strip().splitlines() or ["unreadable"])[0]
-            raise AtlasError(
-                f"conf/train: task: text_encoder: '{text_encoder}' has no tokenizer ({first}); give a folder "
-                "or hub id"
-            ) from None
 
     def question(self, text: str, longest: int) -> list[int]:
         """At most `longest` ids of word pieces, including [CLS] and [SEP]."""
@@ -46,7 +40,7 @@ class PublishedInputs:
         """`ids_BT` and `pieces_BT`, which is False in the padding."""
         lengths = torch.tensor([len(row) for row in pieces])
         return {
-            "ids_BT": torch.from_numpy(padded_rows(pieces, int(self.tokenizer.pad_token_id or 0))),
+            "ids_BT": padded_ids(pieces, int(self.tokenizer.pad_token_id or 0)),
             "pieces_BT": torch.arange(int(lengths.max())) < lengths[:, None],
         }
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from attention_atlas.capture.groups import word_of_tokens
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, loading
 from attention_atlas.language.vocabulary import BOS, EOS, Vocabulary
 from attention_atlas.language.words import words
 
@@ -44,13 +44,8 @@ class SubWordText:
     def __init__(self, where: str) -> None:
         from transformers import AutoTokenizer
 
-        try:
+        with loading(f"tokenizer: '{where}'"):
             self.tokenizer: Any = AutoTokenizer.from_pretrained(where)
-        except (OSError, ValueError) as error:
-            first = " ".join(str(error).split())[:160]
-            raise AtlasError(
-                f"conf/train: tokenizer: '{where}' cannot be loaded ({first}); give a folder"
-            ) from None
 
     def encode(self, text: str, longest: int) -> Encoded:
         out = self.tokenizer(text, truncation=True, max_length=longest, return_offsets_mapping=True)

@@ -13,6 +13,7 @@ from attention_atlas.data.patches import asked_objects, patches_of, shown_on_pat
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.vocabulary import PAD
 from attention_atlas.measures.vqa_accuracy import soft_targets
+from attention_atlas.training.batches import cut
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
@@ -109,10 +110,10 @@ class QuestionBatches:
             for i in shuffled:
                 together.setdefault(self.examples[i].image_id, []).append(i)
             shuffled = [i for part in together.values() for i in part]
-        return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
+        return cut(shuffled, batch_size)
 
     def in_order(self, batch_size: int) -> list[list[int]]:
-        return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
+        return cut(range(len(self)), batch_size)
 
 
 def of_run(

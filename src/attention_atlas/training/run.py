@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from attention_atlas.data.corpus import Corpus
-    from attention_atlas.regions.features_file import FeaturesFile
 
 OnMetrics = Callable[[int, dict[str, float]], None]
 
@@ -88,21 +87,6 @@ def train_task(
         task.save(Path(out))
     metric, direction = task.best
     return (max if direction == "max" else min)(history, key=lambda row: row[metric])
-
-
-def train_captioner(
-    cfg: DictConfig,
-    corpus: Corpus,
-    features: FeaturesFile,
-    out: Path,
-    work: Path,
-    device: str = "cpu",
-    on_metrics: OnMetrics | None = None,
-) -> dict[str, float]:
-    """build_task, prepare and train_task in one call."""
-    task = build_task(cfg)
-    task.prepare(corpus, features)
-    return train_task(cfg, task, out, work, device, on_metrics)
 
 
 def run_config(cfg: DictConfig) -> tuple[dict[str, Any], dict[str, Any], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from attention_atlas.measures.vqa_normalise import normalise
 from attention_atlas.regions.phoc import SIZE, phoc
+from attention_atlas.training.batches import cut, padded_ids
 from attention_atlas.training.captions import RegionCache, tokens
 
 if TYPE_CHECKING:
@@ -122,12 +123,10 @@ class TextQuestions:
     def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """A shuffled epoch of the questions with an answer that the model can generate."""
         able = [i for i, s in enumerate(self.spelled) if s]
-        shuffled = np.random.default_rng([seed, epoch]).permutation(able).tolist()
-        return [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
+        return cut(np.random.default_rng([seed, epoch]).permutation(able).tolist(), batch_size)
 
-    def in_order(self, batch_size: int) -> Iterator[list[int]]:
-        for start in range(0, len(self), batch_size):
-            yield list(range(start, min(start + batch_size, len(self))))
+    def in_order(self, batch_size: int) -> list[list[int]]:
+        return cut(range(len(self)), batch_size)
 
     def batch(self, indices: Sequence[int], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         """What M4C reads. With `rng` also its targets: an answer of each question, drawn in proportion to how
@@ -135,7 +134,7 @@ class TextQuestions:
         names = [self.examples[i].image_id for i in indices]
         exchanged = [self.exchanged(n, rng) if rng is not None else {} for n in names]
         rows = [[e.get(w, w) for w in self.numbers[i]] for i, e in zip(indices, exchanged)]
-        index_BT = torch.from_numpy(padded_rows(rows))
+        index_BT = padded_ids(rows, 0)
         if self.published is None:
             out = {"ids_BT": self.word_ids[index_BT], "spelling_BTP": self.word_spelling[index_BT]}
         else:
@@ -164,8 +163,8 @@ class TextQuestions:
         return dict(zip(mine, drawn))
 
     def _ocr(self, names: Sequence[str], exchanged: Sequence[Mapping[int, int]]) -> dict[str, Tensor]:
-        index_BO = padded_rows(
-            [[e.get(w, w) for w in self.read_numbers[n]] or [0] for n, e in zip(names, exchanged)]
+        index_BO = padded_ids(
+            [[e.get(w, w) for w in self.read_numbers[n]] or [0] for n, e in zip(names, exchanged)], 0
         )
         published = self.published
         look_BOL = np.zeros((*index_BO.shape, published.features.dim if published else LOOK), np.float32)
@@ -175,13 +174,12 @@ class TextQuestions:
             if published:
                 look = published.features.get(name, [token.row for token in self.read[name]])
             look_BOL[b, : len(look)], boxes_BO4[b, : len(boxes)] = look, boxes
-        index = torch.from_numpy(index_BO)
-        vectors = {"ocr_vectors_BOF": self.word_vectors[index]} if published else {}
+        vectors = {"ocr_vectors_BOF": self.word_vectors[index_BO]} if published else {}
         return vectors | {
-            "ocr_spelling_BOP": self.word_spelling[index],
+            "ocr_spelling_BOP": self.word_spelling[index_BO],
             "ocr_look_BOL": torch.from_numpy(look_BOL),
             "ocr_boxes_BO4": torch.from_numpy(boxes_BO4),
-            "ocr_BO": index > 0,
+            "ocr_BO": index_BO > 0,
         }
 
     def _targets(
@@ -256,10 +254,3 @@ def token_tensors(read: Sequence[OcrToken], size: tuple[int, int]) -> tuple[np.n
             look[o] = np.asarray(token.look, np.float32) / 255
         boxes[o] = np.clip(np.asarray(token.box) / np.array([*size, *size]), 0, 1)
     return look, boxes
-
-
-def padded_rows(rows: Sequence[Sequence[int]], filler: int = 0) -> np.ndarray:
-    out = np.full((len(rows), max(map(len, rows))), filler, np.int64)
-    for b, row in enumerate(rows):
-        out[b, : len(row)] = row
-    return out

@@ -43,7 +43,7 @@ def skip_reason(cfg: DictConfig) -> str:
     return f"model {name} with alignment {chosen}: it takes no alignment; trained once, with {reference}"
 
 
-def passed_over(cfg: DictConfig, in_sweep: bool) -> bool:
+def skipped(cfg: DictConfig, in_sweep: bool) -> bool:
     """Whether to skip a job of a sweep that makes no sense; prints why. A single command trains the model it
     names; raises ConfigError if there is nothing to train it on."""
     why = skip_reason(cfg)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.models.vlm.inputs import VlmInputs
 
 KINDS = {"llava": "LlavaForConditionalGeneration", "instructblip": "InstructBlipForConditionalGeneration"}
@@ -19,13 +19,8 @@ def checked_config(pretrained: str) -> Any:
     """The checkpoint's configuration. Raises AtlasError if the model is not suitable for study 5."""
     from transformers import AutoConfig
 
-    try:
+    with loading(f"pretrained: '{pretrained}'"):
         config = AutoConfig.from_pretrained(pretrained)
-    except (OSError, ValueError) as error:
-        first = " ".join(str(error).split())[:160]
-        raise AtlasError(
-            f"pretrained: '{pretrained}' cannot be read ({first}); give a hub id or a folder"
-        ) from None
     if config.model_type not in KINDS:
         raise AtlasError(
             f"{pretrained}: model_type: '{config.model_type}' is not supported; use {' or '.join(KINDS)}"
@@ -89,11 +84,8 @@ def load_hub(
         options["device_map"] = device_map
     if eight_bit:
         options["quantization_config"] = transformers.BitsAndBytesConfig(load_in_8bit=True)
-    try:
+    with loading(f"{pretrained}: weights", "download the whole checkpoint"):
         model = getattr(transformers, KINDS[config.model_type]).from_pretrained(pretrained, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:160]
-        raise AtlasError(f"{pretrained}: weights: {first}; download the whole checkpoint") from None
     if "device_map" not in options and not eight_bit:
         model = model.to(device)
     return model.eval(), hub_inputs(pretrained, config, template), {}
@@ -105,7 +97,7 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     qformer_tokenizer = None
-    try:
+    with loading(f"{pretrained}: tokenizer or image processor", "download the whole checkpoint"):
         tokenizer = AutoTokenizer.from_pretrained(pretrained)
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
         if config.model_type == "instructblip":
@@ -113,11 +105,6 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
             qformer_tokenizer = AutoTokenizer.from_pretrained(
                 pretrained, subfolder="qformer_tokenizer", config=config.qformer_config
             )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        first = " ".join(str(error).split())[:160]
-        raise AtlasError(
-            f"{pretrained}: tokenizer or image processor: {first}; download the whole checkpoint"
-        ) from None
     if config.model_type == "instructblip":
         count = int(config.num_query_tokens)
     else:

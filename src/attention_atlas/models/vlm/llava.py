@@ -32,12 +32,7 @@ class Llava(nn.Module):
         blind: bool = False,
     ) -> None:
         super().__init__()
-        from transformers import (
-            CLIPVisionConfig,
-            LlamaConfig,
-            LlavaConfig,
-            LlavaForConditionalGeneration,
-        )
+        from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
         config = LlavaConfig(
             vision_config=CLIPVisionConfig(**vision),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.data.corpus import Example, SceneObject, write_examples
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.data.corpus import SceneObject, write_examples
+from attention_atlas.errors import AtlasError
 from attention_atlas.language.words import words
 from attention_atlas.synthetic.birds.phrases import Telling, Writer
+from attention_atlas.synthetic.telling import Annotator, numbered
 
 TRIES = 60
 NAMED_SHARE = 0.002  # fraction of the picture's pixels; captions do not mention smaller parts
@@ -110,29 +111,24 @@ def account(objects: Sequence[SceneObject], family: str) -> Telling:
     return out
 
 
-class Captions:
+class Captions(Annotator):
     """The annotator of data=birds_captions: `per_scene` different captions for each bird.
 
     `Example.extra["colors"]`: {part: colour} of the caption.
     """
 
+    shortest, tries = 12, TRIES
+
     def __init__(self, per_scene: int = 5, max_words: int = 20) -> None:
-        if per_scene < 1 or max_words < 12:
-            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 12")
-        self.per_scene, self.max_words = per_scene, max_words
+        super().__init__(per_scene, max_words)
 
     def of_bird(
         self, objects: Sequence[SceneObject], family: str, pixels: int, rng: np.random.Generator
     ) -> list[Telling]:
         """`pixels`: of the whole picture."""
         writer = Writer(objects, family, rng)
-        told: dict[str, Telling] = {}
-        for _ in range(TRIES):
-            new = caption(writer, max(1, round(NAMED_SHARE * pixels)), self.max_words)
-            told.setdefault(new.text, new)
-            if len(told) == self.per_scene:
-                break
-        return list(told.values())
+        least = max(1, round(NAMED_SHARE * pixels))
+        return self.different(lambda: caption(writer, least, self.max_words))
 
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
         """Write the captions of every scene under `corpus_root` to `out` (Examples, one per line)."""
@@ -146,11 +142,8 @@ class Captions:
                 )
             rng = np.random.default_rng(np.random.SeedSequence([seed, number, 7]))
             pixels = scene.width * scene.height
-            for n, told in enumerate(self.of_bird(scene.objects, scene.category, pixels, rng)):
-                extra = {"colors": told.colors}
-                examples.append(
-                    Example(
-                        f"{image_id}.c{n}", image_id, told.text, told.phrases, told.relations, extra=extra
-                    )
-                )
+            captions = self.of_bird(scene.objects, scene.category, pixels, rng)
+            for example, caption in zip(numbered(image_id, captions), captions):
+                example.extra["colors"] = caption.colors
+                examples.append(example)
         write_examples(out, examples)

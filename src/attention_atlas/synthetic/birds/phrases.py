@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attention_atlas.data.corpus import Phrase, Relation, SceneObject
+from attention_atlas.data.corpus import Relation, SceneObject
+from attention_atlas.synthetic import telling
 from attention_atlas.synthetic.birds.palette import color_of
+from attention_atlas.synthetic.telling import Chooser, article
 
 # The first name is used in more than half of the cases.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -27,28 +29,15 @@ PLURAL = ("wing", "legs", "eye")
 PATTERN_WORDS = {"barred": ("bars", "wingbars"), "striped": ("stripes",), "spotted": ("spots",)}
 
 
-class Telling:
-    """A caption under construction: text with its phrases and relations so far."""
+class Telling(telling.Telling):
+    """A caption under construction."""
 
     def __init__(self) -> None:
-        self.text = ""
-        self.phrases: list[Phrase] = []
-        self.relations: list[Relation] = []
+        super().__init__()
         self.colors: dict[str, str] = {}  # part -> the colour that was said of it
 
-    def say(self, piece: str) -> tuple[int, int]:
-        """Add words and return their character span. Commas follow the previous word without a space."""
-        gap = "" if not self.text or piece.startswith((",", ".")) else " "
-        self.text += gap + piece
-        return len(self.text) - len(piece), len(self.text)
 
-    def name(self, things: Sequence[SceneObject], words: str) -> tuple[int, int]:
-        span = self.say(words)
-        self.phrases.append(Phrase(*span, [t.id for t in things], "group" if len(things) > 1 else "object"))
-        return span
-
-
-class Writer:
+class Writer(Chooser):
     """One bird and a random generator. `plain`: use the first name of each part."""
 
     def __init__(
@@ -58,12 +47,6 @@ class Writer:
         self.family, self.rng, self.plain = family, rng, plain
         self.bird = self.by_label["bird"]
         self.around = [o for o in objects if o.label not in NAMES and o.label != "bird"]
-
-    def pick(self, options: Sequence[str]) -> str:
-        return options[int(self.rng.integers(len(options)))]
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
 
     def part_name(self, part: str) -> str:
         names = NAMES[part]
@@ -174,7 +157,3 @@ class Writer:
             thing = on
         out.relations.append(Relation(bird, relation, landmark, "region", [self.bird.id], [thing.id]))
         return True
-
-
-def article(words: str) -> str:
-    return "an" if words[0] in "aeiou" else "a"

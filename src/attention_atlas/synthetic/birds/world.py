@@ -7,67 +7,55 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attention_atlas.data.corpus import Example, Scene, SceneObject
+from attention_atlas.data.corpus import Example, SceneObject
 from attention_atlas.errors import ConfigError
 from attention_atlas.synthetic.birds.anatomy import build_bird
 from attention_atlas.synthetic.birds.backdrop import BACKDROPS, ground
 from attention_atlas.synthetic.birds.bird import IDS, PARTS, Bird, sample_bird
 from attention_atlas.synthetic.birds.palette import color_of
 from attention_atlas.synthetic.mesh import Part, bounds, moved
-from attention_atlas.synthetic.render import Light, Picture, Renderer, View
-from attention_atlas.synthetic.world import Made
+from attention_atlas.synthetic.render import Light, Picture, View
+from attention_atlas.synthetic.world import Made, RenderedWorld, seen
 
 LEAST_SHARE = 0.001  # minimum fraction of the picture's pixels of a visible part
 MAIN_SHARE = 0.6  # minimum fraction of the plumage of the bird's main colour
 PLUMAGE = ("back", "breast", "belly", "throat", "head", "crown", "wing", "tail")
-REDRAWS = 20
 DISTANCE, ANGLE = 6.0, 2 * np.degrees(np.arctan(0.5 / 6.0))  # a far eye that sees one unit of length
 FLOAT = {"duck": 0.62}  # depth in water as a fraction of the girth
 
 
-class Birds:
+class Birds(RenderedWorld):
     """`image_size` in pixels (square); birds with fewer than `least_parts` visible parts are redrawn."""
 
     def __init__(self, image_size: int = 64, least_parts: int = 8) -> None:
-        if not 32 <= image_size <= 1024:
-            raise ConfigError(f"Birds: image_size: {image_size} is not between 32 and 1024 pixels")
+        super().__init__(image_size)
         if not 1 <= least_parts <= len(PARTS):
             raise ConfigError(f"Birds: least_parts: {least_parts} is not between 1 and {len(PARTS)} parts")
-        self.image_size = image_size
         self.least_parts = least_parts
-        self._renderer: Renderer | None = None
+        self.too_few = f"least_parts: no bird with {least_parts} visible parts"
 
     def describe_self(self) -> dict[str, Any]:
         return {"world": "birds", "image_size": self.image_size, "least_parts": self.least_parts}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
         """Picture, Scene and description of one bird, deterministic in the seeds."""
         from attention_atlas.synthetic.birds.captions import account
 
-        picture, bird, objects = self._draw(seeds)
-        side = self.image_size
-        scene = Scene(image_id, f"images/{image_id}.png", side, side, split, objects, bird.family)
-        told = account(objects, bird.family)
-        example = Example(image_id, image_id, told.text, told.phrases, told.relations)
+        picture, (bird, _), objects = self.draw(split, seeds)
+        scene = self.scene(image_id, split, objects, bird.family)
+        full = account(objects, bird.family)
+        example = Example(image_id, image_id, full.text, full.phrases, full.relations)
         return Made(picture.rgb, scene, {"descriptions": [example]})
 
-    def _draw(self, seeds: list[int]) -> tuple[Picture, Bird, list[SceneObject]]:
-        if self._renderer is None:
-            self._renderer = Renderer(self.image_size)
-        for attempt in range(REDRAWS):
-            rng = np.random.default_rng(np.random.SeedSequence([*seeds, 0, attempt]))
-            bird = sample_bird(rng)
-            view, around = pose(bird)
-            picture = self._renderer.draw(view)
-            objects = scene_objects(bird, around, picture.ids, picture.whole)
-            if sum(o.label in PARTS for o in objects) >= self.least_parts:
-                return picture, bird, objects
-        raise ConfigError(
-            f"Birds: least_parts: no bird with {self.least_parts} visible parts in {REDRAWS} draws; lower it"
-        )
+    def sample(self, rng: np.random.Generator, split: str) -> tuple[Any, View] | None:
+        bird = sample_bird(rng)
+        view, around = pose(bird)
+        return (bird, around), view
+
+    def visible(self, shown: Any, picture: Picture) -> list[SceneObject] | None:
+        bird, around = shown
+        objects = scene_objects(bird, around, picture.ids, picture.whole)
+        return objects if sum(o.label in PARTS for o in objects) >= self.least_parts else None
 
 
 def pose(bird: Bird) -> tuple[View, dict[str, tuple[str, list[str]]]]:
@@ -127,17 +115,13 @@ def scene_objects(
     masks["bird"] = np.isin(ids, [IDS[p] for p in PARTS])
     found = []
     for name, number in IDS.items():
-        area = int(masks[name].sum())
-        if area < LEAST_SHARE * ids.size:
+        if masks[name].sum() < LEAST_SHARE * ids.size:
             continue
         label, attributes = around[name] if name in around else (name, bird.words(name))
         if name == "bird":
             attributes = attributes + main_color(bird, masks)
             attributes += ["flying"] if bird.flying else []
-        hidden = 0.0 if name == "bird" else 1 - area / max(whole[number], area)
-        rows, columns = np.nonzero(masks[name])
-        x1, y1, x2, y2 = (float(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
-        found.append(SceneObject(number, label, attributes, (x1, y1, x2, y2), area, round(float(hidden), 4)))
+        found.append(seen(number, label, attributes, masks[name], 0 if name == "bird" else whole[number]))
     return found
 
 

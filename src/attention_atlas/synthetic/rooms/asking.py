@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from attention_atlas.data.corpus import SceneObject
-from attention_atlas.synthetic.rooms.text.lexicon import article, plural_of
+from attention_atlas.synthetic.rooms.text.lexicon import plural_of
 from attention_atlas.synthetic.rooms.text.things import Thing, View
+from attention_atlas.synthetic.telling import article
 
 LARGE = 0.008  # minimum fraction of the picture of an object in a question
 COUNTED = 0.004  # minimum fraction of each object to be counted

@@ -9,8 +9,9 @@ import numpy as np
 
 from attention_atlas.data.corpus import Phrase, Relation
 from attention_atlas.synthetic.rooms.text.facts import RELATION_WORDS, Fact
-from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, article, plural_of, room_names
+from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, plural_of, room_names
 from attention_atlas.synthetic.rooms.text.things import Thing, View
+from attention_atlas.synthetic.telling import Chooser, Telling, article
 
 # What things are said to do where they are, by what holds them. "" leaves the verb out.
 VERBS: dict[str, tuple[str, ...]] = {
@@ -33,41 +34,13 @@ FACTS, LABELS = 8, 6
 PLAIN = 0.35  # how much less a part of the room (a window, a door) is looked at
 
 
-class Telling:
-    """A caption under construction: text with its phrases and relations so far."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.phrases: list[Phrase] = []
-        self.relations: list[Relation] = []
-
-    def say(self, piece: str) -> tuple[int, int]:
-        """Add words and return their character span."""
-        if not piece:
-            return len(self.text), len(self.text)
-        self.text += (" " if self.text else "") + piece
-        return len(self.text) - len(piece), len(self.text)
-
-    def name(self, things: Sequence[Thing], words_: str) -> tuple[int, int]:
-        span = self.say(words_)
-        ids = [t.id for t in things]
-        self.phrases.append(Phrase(*span, ids, "group" if len(ids) > 1 else "object"))
-        return span
-
-
 @dataclass
-class Writer:
+class Writer(Chooser):
     """One room and a random generator."""
 
     view: View
     facts: list[Fact]
     rng: np.random.Generator
-
-    def pick(self, options: Sequence[str]) -> str:
-        return options[int(self.rng.integers(len(options)))]
-
-    def chance(self, p: float) -> bool:
-        return bool(self.rng.random() < p)
 
     def phrase(self, things: Sequence[Thing], plain: bool = False) -> str:
         """A noun phrase for one thing or several of one label: "a small wooden table", "two red chairs"."""
@@ -176,8 +149,6 @@ class Writer:
         for n, group in enumerate(groups):
             if n:
                 out.say("and" if n == len(groups) - 1 else ",")
-            if n and n < len(groups) - 1:
-                out.text = out.text.replace(" ,", ",")
             out.name(group, self.phrase(group))
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.data.corpus import Example, SceneObject, write_examples
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.data.corpus import SceneObject, write_examples
+from attention_atlas.errors import AtlasError
 from attention_atlas.language.words import words
 from attention_atlas.synthetic.rooms.caption_writer import FACTS, UNSAID, Telling, Writer
 from attention_atlas.synthetic.rooms.plan import Plan
 from attention_atlas.synthetic.rooms.text.facts import find_facts
 from attention_atlas.synthetic.rooms.text.things import look_at
+from attention_atlas.synthetic.telling import Annotator, numbered
 
 TRIES = 60
 # Captions of photographs are longer for busier pictures. A room with at least FULL_ROOM kinds of visible
@@ -179,17 +180,17 @@ def caption(writer: Writer, max_words: int, min_words: int = 0) -> Telling:
     raise AtlasError(f"captions: a {writer.view.category} has nothing to caption; render the world again")
 
 
-class Captions:
+class Captions(Annotator):
     """The annotator of data=rooms_captions: `per_scene` different captions for each scene.
 
     Captions have at most `max_words` words. Those of a room with `FULL_ROOM` kinds of visible things have at
     least `LONG` words, or `max_words` if that is less.
     """
 
+    shortest, tries = 6, TRIES
+
     def __init__(self, per_scene: int = 5, max_words: int = 16) -> None:
-        if per_scene < 1 or max_words < 6:
-            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 6")
-        self.per_scene, self.max_words = per_scene, max_words
+        super().__init__(per_scene, max_words)
 
     def of_room(self, plan: Plan, objects: Sequence[SceneObject], rng: np.random.Generator) -> list[Telling]:
         view = look_at(plan, objects)
@@ -197,30 +198,17 @@ class Captions:
         writer.facts = sorted(writer.facts, key=lambda f: (-writer.worth(f), str(f)))[:FACTS]
         full = len({thing.label for thing in view.things}) >= FULL_ROOM
         min_words = min(LONG, self.max_words) if full else 0
-        told: dict[str, Telling] = {}
-        for _ in range(TRIES):
-            new = caption(writer, self.max_words, min_words)
-            told.setdefault(new.text, new)
-            if len(told) == self.per_scene:
-                break
-        return list(told.values())
+        return self.different(lambda: caption(writer, self.max_words, min_words))
 
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
         """Write the captions of every scene under `corpus_root` to `out` (Examples, one per line)."""
         from attention_atlas.data.corpus import read_corpus
-        from attention_atlas.synthetic.rooms.plan_file import read_plans
+        from attention_atlas.synthetic.rooms.plan_file import plans_of
 
-        plans = read_plans(Path(corpus_root) / "plans.jsonl")
         scenes = read_corpus(corpus_root).scenes
+        plans = plans_of(corpus_root, scenes)
         examples = []
         for number, (image_id, scene) in enumerate(scenes.items()):
-            if image_id not in plans:
-                raise AtlasError(
-                    f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world again"
-                )
             rng = np.random.default_rng(np.random.SeedSequence([seed, number, 5]))
-            for n, told in enumerate(self.of_room(plans[image_id], scene.objects, rng)):
-                examples.append(
-                    Example(f"{image_id}.c{n}", image_id, told.text, told.phrases, told.relations)
-                )
+            examples += numbered(image_id, self.of_room(plans[image_id], scene.objects, rng))
         write_examples(out, examples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,17 @@ def read_plans(path: str | Path) -> dict[str, Plan]:
         if image_id in plans:
             raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; render the world again")
         plans[image_id] = plan
+    return plans
+
+
+def plans_of(corpus_root: str | Path, image_ids: Iterable[str]) -> dict[str, Plan]:
+    """The plans of a world. Raises AtlasError if it lacks one of these pictures."""
+    plans = read_plans(Path(corpus_root) / "plans.jsonl")
+    for image_id in image_ids:
+        if image_id not in plans:
+            raise AtlasError(
+                f"{corpus_root}/plans.jsonl: no plan of image '{image_id}'; render the world again"
+            )
     return plans
 
 

@@ -177,21 +177,13 @@ class Questions:
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
         """Write the questions of every split under `corpus_root` to `out` (Examples, one per line)."""
         from attention_atlas.data.corpus import read_corpus
-        from attention_atlas.synthetic.rooms.plan_file import read_plans
+        from attention_atlas.synthetic.rooms.plan_file import plans_of
 
-        plans = read_plans(Path(corpus_root) / "plans.jsonl")
         scenes = read_corpus(corpus_root).scenes
+        plans = plans_of(corpus_root, scenes)
         examples: list[Example] = []
         for number, split in enumerate(sorted({s.split for s in scenes.values()})):
-            rooms = []
-            for image_id, scene in sorted(scenes.items()):
-                if scene.split != split:
-                    continue
-                if image_id not in plans:
-                    raise AtlasError(
-                        f"{corpus_root}/plans.jsonl: no plan of '{image_id}'; render the world again"
-                    )
-                rooms.append((image_id, plans[image_id], scene.objects))
+            rooms = [(i, plans[i], s.objects) for i, s in sorted(scenes.items()) if s.split == split]
             examples += self.of_rooms(rooms, np.random.default_rng([seed, number]))
         if not examples:
             raise AtlasError(f"{corpus_root}: no two pictures differ in any answer; render more rooms")

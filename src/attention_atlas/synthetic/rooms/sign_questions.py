@@ -81,10 +81,7 @@ def sign_questions(scene: Scene, rng: np.random.Generator) -> Iterator[Found]:
             if abs(off) > MARGIN:
                 side, other_side = ("left", "right") if off < 0 else ("right", "left")
                 text = f"on which side of the picture is {about}?"
-                yield (
-                    Asked(text, side, "which side", about, (sign.id,), (other_side,), hard=0.6),
-                    sign,
-                )
+                yield (Asked(text, side, "which side", about, (sign.id,), (other_side,), hard=0.6), sign)
     for thing, sign in _above_things(scene, written):
         if sign in clear:
             yield copied("above thing", sign, f"the sign above the {thing.label}", [thing])

@@ -11,23 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.data.corpus import Example, Scene, SceneObject
+from attention_atlas.data.corpus import SceneObject
 from attention_atlas.errors import ConfigError
-from attention_atlas.synthetic.render import Picture, Renderer, View
+from attention_atlas.synthetic.render import Picture, View
 from attention_atlas.synthetic.rooms.categories import CATEGORIES
 from attention_atlas.synthetic.rooms.kinds import KINDS
 from attention_atlas.synthetic.rooms.layout import Layout, Thing
 from attention_atlas.synthetic.rooms.looks import choose
 from attention_atlas.synthetic.rooms.plan import Camera, Plan
-from attention_atlas.synthetic.rooms.plan_file import plan_row
 from attention_atlas.synthetic.rooms.sample import Room
 from attention_atlas.synthetic.rooms.shell import build_shell
 from attention_atlas.synthetic.rooms.sign_words import TEXT_HIDDEN, draw_text
 from attention_atlas.synthetic.rooms.view import choose_camera, choose_lights
 from attention_atlas.synthetic.rooms.ways import furnish
 from attention_atlas.synthetic.rooms.ways.base import WALL_TURN, at_wall, random_along
-from attention_atlas.synthetic.rooms.world import REDRAWS, scene_objects
-from attention_atlas.synthetic.world import Made
+from attention_atlas.synthetic.rooms.world import Rooms, scene_objects
+from attention_atlas.synthetic.world import RenderedWorld
 
 TRIES = 30
 OWN_COLOUR = 0.8  # probability that a sign must differ in colour from all others
@@ -35,54 +34,28 @@ WALL_SHARES = {"back": 0.76, "left": 0.12, "right": 0.12}
 HEIGHTS = (1.0, 2.1)  # of the lower edge, metres
 
 
-class SignedRooms:
+class SignedRooms(Rooms):
     """`image_size` in pixels (square). Rooms with fewer readable signs than `signs[0]` are redrawn;
     `signs[1]` is the maximum."""
 
     def __init__(self, image_size: int = 256, signs: Sequence[int] = (3, 5)) -> None:
-        if not 64 <= image_size <= 1024:
-            raise ConfigError(f"SignedRooms: image_size: {image_size} is not between 64 and 1024 pixels")
-        least, most = signs
-        if not 1 <= least <= most <= 6:
+        RenderedWorld.__init__(self, image_size, 64)
+        self.least, self.most = signs
+        if not 1 <= self.least <= self.most <= 6:
             raise ConfigError(f"SignedRooms: signs: {list(signs)} is not a range within 1..6")
-        self.image_size, self.least, self.most = image_size, least, most
-        self._renderer: Renderer | None = None
+        self.too_few = f"signs: no room with {self.least} readable signs"
 
     def describe_self(self) -> dict[str, Any]:
         return {"world": "rooms_with_signs", "image_size": self.image_size, "signs": [self.least, self.most]}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
+    def sample(self, rng: np.random.Generator, split: str) -> tuple[Plan, View] | None:
+        room = sample_signed_room(rng, split, int(rng.integers(self.least, self.most + 1)))
+        signs = sum(bool(o.text) for o in room.plan.objects)
+        return (room.plan, room.view) if signs >= self.least else None
 
-    def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
-        """Picture, Scene, plan and description of one room, deterministic in the seeds."""
-        from attention_atlas.synthetic.rooms.text import describe
-
-        picture, plan, objects = self._draw(split, seeds)
-        side = self.image_size
-        scene = Scene(image_id, f"images/{image_id}.png", side, side, split, objects, plan.category)
-        text, phrases, relations = describe(
-            plan, objects, np.random.default_rng(np.random.SeedSequence([*seeds, 1]))
-        )
-        example = Example(image_id, image_id, text, phrases, relations)
-        return Made(picture.rgb, scene, {"descriptions": [example]}, {"plans": plan_row(image_id, plan)})
-
-    def _draw(self, split: str, seeds: list[int]) -> tuple[Picture, Plan, list[SceneObject]]:
-        if self._renderer is None:
-            self._renderer = Renderer(self.image_size)
-        for attempt in range(REDRAWS):
-            rng = np.random.default_rng(np.random.SeedSequence([*seeds, 0, attempt]))
-            count = int(rng.integers(self.least, self.most + 1))
-            room = sample_signed_room(rng, split, count)
-            if sum(bool(o.text) for o in room.plan.objects) < self.least:
-                continue
-            picture = self._renderer.draw(room.view)
-            objects = scene_objects(room.plan, picture.ids, picture.whole)
-            if len(readable(objects)) >= self.least:
-                return picture, room.plan, objects
-        raise ConfigError(
-            f"SignedRooms: signs: no room with {self.least} readable signs in {REDRAWS} draws; lower it"
-        )
+    def visible(self, shown: Plan, picture: Picture) -> list[SceneObject] | None:
+        objects = scene_objects(shown, picture.ids, picture.whole)
+        return objects if len(readable(objects)) >= self.least else None
 
 
 def readable(objects: Sequence[SceneObject]) -> list[SceneObject]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attention_atlas.data.corpus import Example, Span, write_examples
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.data.corpus import Span, write_examples
+from attention_atlas.errors import AtlasError
 from attention_atlas.synthetic.tabletop.table import RELATIONS, Item, Table, holds, read_tables
 from attention_atlas.synthetic.tabletop.telling import (
     NUMBERS,
@@ -25,20 +25,18 @@ from attention_atlas.synthetic.tabletop.telling import (
     matching,
     wording,
 )
+from attention_atlas.synthetic.telling import Annotator, Chooser, numbered
 
 TRIES = 60
 CLEAR_ASIDE, CLEAR_DEEPER = 0.18, 0.3  # margins at which left of and behind are beyond doubt
 
 
 @dataclass
-class Writer:
+class Writer(Chooser):
     """One table and a random generator."""
 
     table: Table
     rng: np.random.Generator
-
-    def pick(self, options: tuple[str, ...]) -> str:
-        return options[int(self.rng.integers(len(options)))]
 
     def some(self, number: int) -> list[Item] | None:
         """This many different shapes in random order; None if there are too few."""
@@ -218,36 +216,32 @@ def _length(text: str) -> int:
     return len(text.replace(",", " ,").split())
 
 
-class Captions:
+class Captions(Annotator):
     """The annotator of data=tabletop_captions: up to `per_scene` different captions for each scene."""
 
+    shortest, tries = 12, TRIES
+
     def __init__(self, per_scene: int = 5, max_words: int = 20) -> None:
-        if per_scene < 1 or max_words < 12:
-            raise ConfigError("Captions: per_scene must be at least 1 and max_words at least 12")
-        self.per_scene, self.max_words = per_scene, max_words
+        super().__init__(per_scene, max_words)
 
     def of_table(self, table: Table, rng: np.random.Generator) -> list[Telling]:
         """Different captions; fewer than requested only if the table does not allow more."""
         weights = np.array([weight for _, weight in WAYS])
-        writer, told = Writer(table, rng), dict[str, Telling]()
-        for _ in range(TRIES):
+        writer = Writer(table, rng)
+
+        def write() -> Telling | None:
             out = Telling()
             way = WAYS[int(rng.choice(len(WAYS), p=weights / weights.sum()))][0]
-            if way(writer, out) and _length(out.text) <= self.max_words:
-                told.setdefault(out.text, out)
-            if len(told) == self.per_scene:
-                break
-        return list(told.values())
+            return out if way(writer, out) and _length(out.text) <= self.max_words else None
+
+        return self.different(write)
 
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
         """Write the captions of every scene under `corpus_root` to `out` (Examples, one per line)."""
         examples = []
         for number, (image_id, (_, table)) in enumerate(read_tables(corpus_root).items()):
             rng = np.random.default_rng(np.random.SeedSequence([seed, number, 5]))
-            for n, told in enumerate(self.of_table(table, rng)):
-                examples.append(
-                    Example(f"{image_id}.c{n}", image_id, told.text, told.phrases, told.relations)
-                )
+            examples += numbered(image_id, self.of_table(table, rng))
         if not examples:
             raise AtlasError(f"{corpus_root}: no scene has anything to caption; render the world again")
         write_examples(out, examples)

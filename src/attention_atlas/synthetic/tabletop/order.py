@@ -167,12 +167,12 @@ def _examples(pair_id: str, pair: Pair, tables: Sequence[tuple[str, Table]]) -> 
     for side, image, claim in zip("ab", pair.images, pair.claims, strict=True):
         image_id, table = tables[image]
         ((first, second),) = claim.things(table)
-        told = Telling()
-        target = told.name([first.id], a({claim.kind: claim.first[0], "shape": claim.first[1]}))
-        said = told.say(WORDS[claim.relation])
-        landmark = told.name([second.id], a({claim.kind: claim.second[0], "shape": claim.second[1]}))
-        told.relate(claim.relation, target, said, landmark)
-        made.append(Example(f"{pair_id}.{side}", image_id, told.text, told.phrases, told.relations))
+        caption = Telling()
+        target = caption.name([first.id], a({claim.kind: claim.first[0], "shape": claim.first[1]}))
+        said = caption.say(WORDS[claim.relation])
+        landmark = caption.name([second.id], a({claim.kind: claim.second[0], "shape": claim.second[1]}))
+        caption.relate(claim.relation, target, said, landmark)
+        made.append(Example(f"{pair_id}.{side}", image_id, caption.text, caption.phrases, caption.relations))
     for one, other in ((made[0], made[1]), (made[1], made[0])):
         one.extra = {
             "pair": pair_id,

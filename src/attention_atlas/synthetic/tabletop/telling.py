@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from attention_atlas.data.corpus import Phrase, Relation, Span
+from attention_atlas.data.corpus import Relation, Span
+from attention_atlas.synthetic import telling
 from attention_atlas.synthetic.tabletop.looks import ATTRIBUTES
 from attention_atlas.synthetic.tabletop.table import Item, Table
+from attention_atlas.synthetic.telling import article
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 # Synonyms; the first is the world's own name.
@@ -31,25 +31,8 @@ COLOR_NAMED, ONE_MORE = (
 )  # chances of attributes that are not needed to tell a shape from the others
 
 
-class Telling:
-    """Text so far, with phrases and relations by character spans."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.phrases: list[Phrase] = []
-        self.relations: list[Relation] = []
-
-    def say(self, piece: str, glue: str = " ") -> Span:
-        """Add words and return their character span."""
-        self.text += (glue if self.text else "") + piece
-        return len(self.text) - len(piece), len(self.text)
-
-    def name(self, ids: Sequence[int], piece: str, glue: str = " ") -> Span:
-        """Add a noun phrase for these objects."""
-        span = self.say(piece, glue)
-        kind = "group" if len(ids) > 1 else "object" if ids else "miss"
-        self.phrases.append(Phrase(*span, list(ids), kind))
-        return span
+class Telling(telling.Telling):
+    """Text so far."""
 
     def relate(self, relation: str, target: Span, said: Span, landmark: Span) -> None:
         """Record a relation between the phrases at `target` and `landmark`."""
@@ -57,10 +40,6 @@ class Telling:
         self.relations.append(
             Relation(target, said, landmark, "direction", list(means[target]), list(means[landmark]))
         )
-
-
-def article(word: str) -> str:
-    return "an" if word[0] in "aeiou" else "a"
 
 
 def matching(table: Table, words: dict[str, str]) -> list[Item]:

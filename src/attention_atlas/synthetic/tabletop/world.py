@@ -7,85 +7,60 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.data.corpus import Scene, SceneObject
+from attention_atlas.data.corpus import SceneObject
 from attention_atlas.errors import ConfigError
-from attention_atlas.synthetic.render import Picture, Renderer
+from attention_atlas.synthetic.render import Picture, View
 from attention_atlas.synthetic.tabletop.describe import describe
 from attention_atlas.synthetic.tabletop.layout import Laid, lay_table
 from attention_atlas.synthetic.tabletop.table import Table, table_row
-from attention_atlas.synthetic.world import Made
+from attention_atlas.synthetic.world import Made, RenderedWorld, seen
 
 LEAST_SHARE = 0.004  # minimum visible fraction of the picture of each shape (37 of 9,216 pixels)
 MOST_HIDDEN = 0.7
-REDRAWS = 20
 
 
-class Tabletop:
+class Tabletop(RenderedWorld):
     """`image_size` in pixels (square); `least_objects` to `most_objects` shapes, all of them visible."""
 
+    too_few = "most_objects: no table with all shapes visible"
+
     def __init__(self, image_size: int = 96, least_objects: int = 3, most_objects: int = 8) -> None:
-        if not 32 <= image_size <= 1024:
-            raise ConfigError(f"Tabletop: image_size: {image_size} is not between 32 and 1024 pixels")
+        super().__init__(image_size)
         if not 1 <= least_objects <= most_objects <= 10:
             raise ConfigError(
                 f"Tabletop: least_objects {least_objects} and most_objects {most_objects} must be"
                 " 1 <= least <= most <= 10"
             )
-        self.image_size, self.least, self.most = image_size, least_objects, most_objects
-        self._renderer: Renderer | None = None
+        self.least, self.most = least_objects, most_objects
 
     def describe_self(self) -> dict[str, Any]:
         return {"world": "tabletop", "image_size": self.image_size, "objects": [self.least, self.most]}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_renderer": None}  # a window belongs to its process
-
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
         """Picture, Scene, row of tables.jsonl and description of one table, deterministic in the seeds."""
-        picture, laid, objects = self._draw(seeds)
-        side = self.image_size
-        scene = Scene(image_id, f"images/{image_id}.png", side, side, split, objects)
+        picture, laid, objects = self.draw(split, seeds)
+        scene = self.scene(image_id, split, objects)
         row = table_row(image_id, laid.table, dataclasses.asdict(laid.camera), laid.centers)
         words = np.random.default_rng(np.random.SeedSequence([*seeds, 1]))
         return Made(
             picture.rgb, scene, {"descriptions": [describe(image_id, laid.table, words)]}, {"tables": row}
         )
 
-    def _draw(self, seeds: list[int]) -> tuple[Picture, Laid, list[SceneObject]]:
-        if self._renderer is None:
-            self._renderer = Renderer(self.image_size)
-        for attempt in range(REDRAWS):
-            rng = np.random.default_rng(np.random.SeedSequence([*seeds, 0, attempt]))
-            laid = lay_table(rng, self.least, self.most)
-            picture = self._renderer.draw(laid.view)
-            objects = scene_objects(laid.table, picture)
-            if objects is not None:
-                return picture, laid, objects
-        raise ConfigError(
-            f"Tabletop: most_objects: no table with all shapes visible in {REDRAWS} draws; lower it"
-        )
+    def sample(self, rng: np.random.Generator, split: str) -> tuple[Laid, View] | None:
+        laid = lay_table(rng, self.least, self.most)
+        return laid, laid.view
+
+    def visible(self, shown: Laid, picture: Picture) -> list[SceneObject] | None:
+        return scene_objects(shown.table, picture)
 
 
 def scene_objects(table: Table, picture: Picture) -> list[SceneObject] | None:
     """The shapes with box, visible area and hidden fraction; None if one of them is hardly visible."""
     objects = []
     for item in table.items:
-        rows, columns = np.nonzero(picture.ids == item.id)
-        if len(rows) < LEAST_SHARE * picture.ids.size:
+        mask, whole = picture.ids == item.id, picture.whole[item.id]
+        area = int(mask.sum())
+        if area < LEAST_SHARE * mask.size or 1 - area / max(whole, area) > MOST_HIDDEN:
             return None
-        hidden = 1 - len(rows) / max(picture.whole[item.id], len(rows))
-        if hidden > MOST_HIDDEN:
-            return None
-        edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        x1, y1, x2, y2 = (float(edge) for edge in edges)
-        objects.append(
-            SceneObject(
-                id=item.id,
-                label=item.shape,
-                attributes=item.attributes,
-                box=(x1, y1, x2, y2),
-                area=len(rows),
-                occlusion=round(float(hidden), 4),
-            )
-        )
+        objects.append(seen(item.id, item.shape, item.attributes, mask, whole))
     return objects

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import ConfigError
 from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.base import caption_loss
 from attention_atlas.models.search import generate
@@ -40,17 +40,14 @@ class CaptioningTask:
 
     def __post_init__(self) -> None:
         if self.select_on not in ("val", "test"):
-            raise ConfigError(f"conf/train: select_on: must be val or test, not '{self.select_on}'")
+            raise ConfigError(f"select_on: must be val or test, not '{self.select_on}'")
         if self.batch_size < 1:
-            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.best = ("cider", "max")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         """Read the texts, build the vocabulary of the training split (unless one is given)."""
-        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
-        if not train or not held_out:
-            empty = self.split if not train else self.select_on
-            raise AtlasError(f"{corpus.root}: split '{empty}' has no example; check data and split names")
+        train, held_out = corpus.some(self.split), corpus.some(self.select_on)
         self.vocab = vocab or Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         self.feature_dim = features.dim
         regions = RegionCache(features)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
-from attention_atlas.language.vocabulary import PAD, Vocabulary
+from attention_atlas.language.vocabulary import Vocabulary
+from attention_atlas.training.batches import cut, padded_ids, pooled
 from attention_atlas.training.captions import RegionCache, tokens
 from attention_atlas.training.questions import spread
 
@@ -56,22 +57,17 @@ class CompositionalTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         if self.knowledge not in KNOWLEDGE:
-            raise ConfigError(f"conf/train: knowledge: '{self.knowledge}' is none of {', '.join(KNOWLEDGE)}")
+            raise ConfigError(f"knowledge: '{self.knowledge}' is none of {', '.join(KNOWLEDGE)}")
         if self.naming and self.knowledge != "regions":
-            raise ConfigError(
-                "conf/train: naming: only regions have names; set it to 0, or knowledge=regions"
-            )
+            raise ConfigError("naming: only regions have names; set it to 0, or knowledge=regions")
         self.best = ("accuracy", "max")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile | None = None) -> None:
         """Read the questions; vocabulary and answers come from the training split."""
         self.corpus, self.features = corpus, features
-        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
-        for name, examples in ((self.split, train), (self.select_on, held_out)):
-            if not examples:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no question; check data and split names")
+        train, held_out = corpus.some(self.split), corpus.some(self.select_on)
         self.vocab = Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         self.answers = sorted({_answer(e, corpus) for e in train})
         self.seen: RegionCache | Cells | Nothing
@@ -193,9 +189,7 @@ class Questions:
         return len(self.examples)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        ids_BT = torch.full((len(indices), max(len(self.ids[i]) for i in indices)), PAD)
-        for row, i in enumerate(indices):
-            ids_BT[row, : len(self.ids[i])] = torch.tensor(self.ids[i])
+        ids_BT = padded_ids([self.ids[i] for i in indices])
         seen = self.seen.batch([self.examples[i].image_id for i in indices])
         if "regions_BN" in seen:  # no padding beyond the picture with the most regions
             most = int(seen["regions_BN"].sum(1).max())
@@ -204,13 +198,10 @@ class Questions:
 
     def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """A shuffled epoch; questions of similar length are batched together to keep padding low."""
-        rng = np.random.default_rng([seed, epoch])
-        shuffled = sorted(rng.permutation(len(self)).tolist(), key=lambda i: len(self.ids[i]))
-        batches = [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return pooled(len(self), batch_size, [seed, epoch], lambda i: len(self.ids[i]), pool=0)
 
     def in_order(self, batch_size: int) -> list[list[int]]:
-        return [list(range(i, min(i + batch_size, len(self)))) for i in range(0, len(self), batch_size)]
+        return cut(range(len(self)), batch_size)
 
 
 class Names:
@@ -248,7 +239,7 @@ class Cells:
 
     def __init__(self, corpus: Corpus, side: int, source: Any = None) -> None:
         if source is None and side < 8:
-            raise ConfigError(f"conf/train: picture: must be at least 8 pixels, not {side}")
+            raise ConfigError(f"picture: must be at least 8 pixels, not {side}")
         self.corpus, self.side, self.source = corpus, side, source
         self.channels = 3 if source is None else int(source.channels)
         self._kept: dict[str, Tensor] = {}

@@ -49,9 +49,7 @@ class ContrastiveTask:
     def __post_init__(self) -> None:
 
         if self.batch_size < 2:
-            raise ConfigError(
-                f"conf/train: batch_size: must be at least 2 to contrast, not {self.batch_size}"
-            )
+            raise ConfigError(f"batch_size: must be at least 2 to contrast, not {self.batch_size}")
         self.best = ("loss", "min")
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
@@ -125,7 +123,7 @@ class ContrastiveTask:
             if scene.width != scene.height and scene.objects:
                 raise AtlasError(
                     f"{path}: {scene.width} × {scene.height}: boxes of a picture cropped to a square do "
-                    "not fit its patches; set patch_weight to 0 in conf/train"
+                    "not fit its patches; set patch_weight to 0"
                 )
             found = torch.from_numpy(shown_on_patches(scene, (side, side), self._word_ids))
             self._shown[path] = found if scene.objects else torch.full_like(found, -1.0)
@@ -162,9 +160,7 @@ class ContrastiveTask:
                 hits, said = hits + float((wanted * found).sum()), said + float(found.sum())
                 true += float(wanted.sum())
         if not count:
-            raise AtlasError(
-                f"conf/train: select_on: '{self.select_on}' has fewer than two pictures; add some"
-            )
+            raise AtlasError(f"select_on: '{self.select_on}' has fewer than two pictures; add some")
         row = {
             "loss": total / count,
             "retrieval": 100 * right / count,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,18 +21,16 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
 
 
-@dataclass
-class DamsmTask:
-    """Chosen by `_target_` in conf/train/damsm.yaml. size: side of the pictures; mirror, by_category,
-    rounds, enlarged: see training/pairs.py; candidates: number for the R-precision that selects the
-    checkpoint."""
+@dataclass(kw_only=True)
+class PairsTask:
+    """A task on pictures with captions. size: side of the pictures; mirror, by_category, rounds, enlarged:
+    see training/pairs.py; candidates: number for the R-precision of a validation."""
 
     split: str = "train"
     select_on: str = "val"
-    min_count: int = 1
     max_words: int = 18
-    size: int = 32
-    batch_size: int = 48
+    size: int
+    batch_size: int
     mirror: bool = True
     by_category: bool = False
     rounds: int = 0
@@ -42,20 +40,14 @@ class DamsmTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
-            raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
-        self.best = ("R-precision", "max")
+            raise ConfigError(f"batch_size: must be at least 2, not {self.batch_size}")
 
-    def prepare(self, corpus: Corpus, features: Any = None, vocab: Vocabulary | None = None) -> None:
-        self.corpus = corpus
-        texts = (tokens(e.text) for e in corpus.split(self.split))
-        self.vocab = vocab or Vocabulary.build(texts, self.min_count)
-        given = (self.vocab, self.size, self.max_words, self.mirror, self.by_category)
+    def read(self, corpus: Corpus, vocab: Vocabulary) -> None:
+        self.corpus, self.vocab = corpus, vocab
+        given = (vocab, self.size, self.max_words, self.mirror, self.by_category)
         self.train = Pairs(corpus, self.split, *given, rounds=self.rounds, enlarged=self.enlarged)
         self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
         self.train.steps(self.batch_size)
-
-    def model_sizes(self) -> dict[str, Any]:
-        return {"vocab_size": len(self.vocab)}
 
     def save(self, folder: Path) -> None:
         self.vocab.save(folder / "vocab.json")
@@ -65,6 +57,33 @@ class DamsmTask:
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         return self.train.shuffled(self.batch_size, self.seed, epoch, start, every)
+
+    def precision(self, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+        """R-precision of pictures by their sentences, in per cent, and its chance level."""
+        image_ND, text_ND = (np.concatenate(x) for x in zip(*found))
+        hits, chance = r_precision(image_ND, text_ND, self.candidates)
+        return {"R-precision": 100 * float(hits.mean()), "chance": 100 * chance}
+
+
+@dataclass(kw_only=True)
+class DamsmTask(PairsTask):
+    """Chosen by `_target_` in conf/train/damsm.yaml. The R-precision selects the checkpoint. min_count: rarer
+    words become UNK."""
+
+    min_count: int = 1
+    size: int = 32
+    batch_size: int = 48
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.best = ("R-precision", "max")
+
+    def prepare(self, corpus: Corpus, features: Any = None, vocab: Vocabulary | None = None) -> None:
+        texts = (tokens(e.text) for e in corpus.split(self.split))
+        self.read(corpus, vocab or Vocabulary.build(texts, self.min_count))
+
+    def model_sizes(self) -> dict[str, Any]:
+        return {"vocab_size": len(self.vocab)}
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         words_BTD, sentence_BD = model.text(batch["ids_BT"])
@@ -77,11 +96,9 @@ class DamsmTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """R-precision of real pictures by their sentences, in per cent, and its chance level."""
-        found = [embeddings(model, self.held_out.batch(n)) for n in blocks(self.held_out.first_captions())]
-        image_ND, text_ND = (np.concatenate(x) for x in zip(*found))
-        hits, chance = r_precision(image_ND, text_ND, self.candidates)
-        return {"R-precision": 100 * float(hits.mean()), "chance": 100 * chance}
+        """R-precision of real pictures."""
+        first = self.held_out.first_captions()
+        return self.precision([embeddings(model, self.held_out.batch(n)) for n in blocks(first)])
 
 
 def blocks(numbers: list[int], size: int = 64) -> Iterator[list[int]]:

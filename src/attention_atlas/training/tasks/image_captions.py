@@ -34,7 +34,7 @@ class ImageCaptioningTask(CaptioningTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.images not in IMAGES:
-            raise ConfigError(f"conf/train: images: '{self.images}' is not one of {', '.join(IMAGES)}")
+            raise ConfigError(f"images: '{self.images}' is not one of {', '.join(IMAGES)}")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         super().prepare(corpus, features, vocab)

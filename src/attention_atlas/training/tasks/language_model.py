@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import ConfigError
 from attention_atlas.language.subwords import Subwords
 from attention_atlas.language.words import words
 from attention_atlas.models.text_only import IGNORED
+from attention_atlas.training.batches import next_tokens, pooled
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
@@ -40,18 +40,15 @@ class LanguageModelTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_pieces < 2:
-            raise ConfigError("conf/train: batch_size must be at least 1 and max_pieces at least 2")
+            raise ConfigError("batch_size must be at least 1 and max_pieces at least 2")
         self.best = ("loss", "min")
         # A model with its own tokenizer has weights too.
         self.continues = bool(self.tokenizer)
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         texts = {
-            name: [self._plain(e.text) for e in corpus.split(name)] for name in (self.split, self.select_on)
+            name: [self._plain(e.text) for e in corpus.some(name)] for name in (self.split, self.select_on)
         }
-        for name, found in texts.items():
-            if not found:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no example; check data and split names")
         if self.tokenizer:
             self.subwords = Subwords.pretrained(self.tokenizer)
         else:
@@ -74,20 +71,14 @@ class LanguageModelTask:
 
     def order(self, epoch: int) -> list[list[int]]:
         """A shuffled epoch: lists of row numbers of similar length, the lists shuffled."""
-        rng = np.random.default_rng([self.seed, epoch])
-        shuffled = rng.permutation(len(self.rows)).tolist()
-        pool, batches = 20 * self.batch_size, []
-        for start in range(0, len(shuffled), pool):
-            part = sorted(shuffled[start : start + pool], key=lambda i: len(self.rows[i]))
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return pooled(len(self.rows), self.batch_size, [self.seed, epoch], lambda i: len(self.rows[i]))
 
     def steps_per_epoch(self) -> int:
         return len(self.order(0))
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
         for indices in self.order(epoch)[start::every]:
-            yield batch_of([self.rows[i] for i in indices], self.subwords.end)
+            yield next_tokens([self.rows[i] for i in indices], self.subwords.end)
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         yield "all", loss_of(model, batch)
@@ -97,23 +88,12 @@ class LanguageModelTask:
         device = next(model.parameters()).device
         total, count = 0.0, 0
         for start in range(0, len(self.held_out), self.batch_size):
-            batch = batch_of(self.held_out[start : start + self.batch_size], self.subwords.end)
+            batch = next_tokens(self.held_out[start : start + self.batch_size], self.subwords.end)
             number = int((batch["labels_BT"] != IGNORED).sum())
             total += float(loss_of(model, {k: v.to(device) for k, v in batch.items()})) * number
             count += number
         ends = len(self.held_out)
         return {"loss": total / count, "word_perplexity": float(np.exp(total / (self.held_out_words + ends)))}
-
-
-def batch_of(rows: Sequence[Sequence[int]], end: int) -> dict[str, Tensor]:
-    """`ids_BT`: all but the last piece, padded at the right; `labels_BT`: the piece that follows each."""
-    longest = max(map(len, rows)) - 1
-    ids_BT = torch.full((len(rows), longest), end)
-    labels_BT = torch.full((len(rows), longest), IGNORED)
-    for b, row in enumerate(rows):
-        ids_BT[b, : len(row) - 1] = torch.tensor(row[:-1])
-        labels_BT[b, : len(row) - 1] = torch.tensor(row[1:])
-    return {"ids_BT": ids_BT, "labels_BT": labels_BT}
 
 
 def loss_of(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:

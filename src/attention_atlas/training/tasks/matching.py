@@ -91,15 +91,12 @@ class MatchingTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
-            raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 2, not {self.batch_size}")
         self.best = ("Rsum", "max")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         """Read captions and regions; the vocabulary comes from the training split unless given."""
-        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
-        for name, examples in ((self.split, train), (self.select_on, held_out)):
-            if not examples:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no caption; check data and split names")
+        train, held_out = corpus.some(self.split), corpus.some(self.select_on)
         self.corpus, self.features = corpus, features
         self.vocab = vocab or Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         self.regions = RegionCache(features)
@@ -107,7 +104,7 @@ class MatchingTask:
         if len(self.train.images) < self.batch_size:
             raise AtlasError(
                 f"{corpus.root}: split '{self.split}' has {len(self.train.images)} images, fewer than "
-                f"batch_size {self.batch_size} in conf/train; make it smaller"
+                f"batch_size {self.batch_size}; make it smaller"
             )
         judged = self.captions(held_out)
         if self.judged:

@@ -41,7 +41,7 @@ class PictureClassifierTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 2:
-            raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 2, not {self.batch_size}")
         self.best = ("accuracy", "max")
 
     def prepare(self, corpus: Corpus, features: Any = None) -> None:
@@ -54,7 +54,7 @@ class PictureClassifierTask:
             first = {e.image_id: e for e in reversed(corpus.split(split))}
             if len(first) < (self.batch_size if split == self.split else 1):
                 raise AtlasError(
-                    f"{corpus.root}: split '{split}' has {len(first)} pictures; too few for conf/train"
+                    f"{corpus.root}: split '{split}' has {len(first)} pictures; too few for a batch"
                 )
             self.examples[split] = [first[name] for name in sorted(first)]
             rows = []

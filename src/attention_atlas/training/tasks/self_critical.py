@@ -53,11 +53,9 @@ class SelfCriticalTask(ImageCaptioningTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.baseline not in BASELINES:
-            raise ConfigError(f"conf/train: baseline: '{self.baseline}' is not one of {', '.join(BASELINES)}")
+            raise ConfigError(f"baseline: '{self.baseline}' is not one of {', '.join(BASELINES)}")
         if self.samples < (2 if self.baseline == "mean" else 1):
-            raise ConfigError(
-                f"conf/train: samples: {self.samples} are too few for baseline '{self.baseline}'"
-            )
+            raise ConfigError(f"samples: {self.samples} are too few for baseline '{self.baseline}'")
 
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         super().prepare(corpus, features, Vocabulary.load(Path(self.initial) / "vocab.json"))

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.measures.generation import r_precision
 from attention_atlas.models.attngan.discriminator import discriminator_loss, generator_loss
 from attention_atlas.models.attngan.generator import divergence
-from attention_atlas.training.pairs import Pairs
 from attention_atlas.training.settings import TrainSettings
-from attention_atlas.training.tasks.damsm import blocks, embeddings
+from attention_atlas.training.tasks.damsm import PairsTask, blocks, embeddings
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
 
 
-@dataclass
-class TextToImageTask:
+@dataclass(kw_only=True)
+class TextToImageTask(PairsTask):
     """Chosen by `_target_` in conf/train/text_to_image.yaml.
 
     damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture
@@ -38,15 +34,8 @@ class TextToImageTask:
     """
 
     damsm: str
-    split: str = "train"
-    select_on: str = "val"
-    max_words: int = 18
     size: int = 256
     batch_size: int = 20
-    mirror: bool = True
-    by_category: bool = False
-    rounds: int = 0
-    enlarged: int = 0
     damsm_weight: float = 5.0
     adversarial_weight: float = 1.0
     divergence_weight: float = 1.0
@@ -54,12 +43,9 @@ class TextToImageTask:
     feature_weight: float = 0.0
     critic_rate: float = 1.0
     judged: int = 64
-    candidates: int = 20
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 2:
-            raise ConfigError(f"conf/train: batch_size: must be at least 2, not {self.batch_size}")
+        super().__post_init__()
         # No metric tells when a GAN is best; the last state is kept, as published.
         self.best = ("step", "max")
 
@@ -69,12 +55,8 @@ class TextToImageTask:
         model, vocab, config = load_run(self.damsm)
         if vocab is None or not hasattr(model, "word_scores"):
             raise AtlasError(f"{self.damsm}: holds no DAMSM; train one with model=damsm on the same data")
-        self.corpus, self.vocab = corpus, vocab
         self.damsm_weights, self.damsm_config = model.state_dict(), config["model"]
-        given = (vocab, self.size, self.max_words, self.mirror, self.by_category)
-        self.train = Pairs(corpus, self.split, *given, rounds=self.rounds, enlarged=self.enlarged)
-        self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
-        self.train.steps(self.batch_size)
+        self.read(corpus, vocab)
 
     def model_sizes(self) -> dict[str, Any]:
         return {"vocab_size": len(self.vocab), "damsm": self.damsm_config}
@@ -84,25 +66,16 @@ class TextToImageTask:
         DAMSM, is not of `size`."""
         if model.size != self.size:
             raise ConfigError(
-                f"conf/train: size: {self.size} is not the model's finest picture ({model.size}: first, "
+                f"size: {self.size} is not the model's finest picture ({model.size}: first, "
                 "doubled by each further stage)"
             )
         reads = model.damsm.image.reads
         if reads not in (None, self.size):
             raise ConfigError(
-                f"conf/train: size: {self.size}, but the DAMSM of {self.damsm} reads pictures of {reads} "
+                f"size: {self.size}, but the DAMSM of {self.damsm} reads pictures of {reads} "
                 "pixels only; train both at one size"
             )
         model.damsm.load_state_dict(self.damsm_weights)
-
-    def save(self, folder: Path) -> None:
-        self.vocab.save(folder / "vocab.json")
-
-    def steps_per_epoch(self) -> int:
-        return self.train.steps(self.batch_size)
-
-    def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
-        return self.train.shuffled(self.batch_size, self.seed, epoch, start, every)
 
     def optimizers(self, model: Any, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
         """Adam for each player."""
@@ -162,9 +135,7 @@ class TextToImageTask:
             ids_BT = batch["ids_BT"].to(next(model.parameters()).device)
             batch["pixels_BCSS"] = model({"ids_BT": ids_BT})
             found.append(embeddings(model.damsm, batch))
-        image_ND, text_ND = (np.concatenate(x) for x in zip(*found))
-        hits, chance = r_precision(image_ND, text_ND, self.candidates)
-        return {"R-precision": 100 * float(hits.mean()), "chance": 100 * chance}
+        return self.precision(found)
 
 
 def at_size(pixels_BCSS: Tensor, size: int) -> Tensor:

@@ -66,16 +66,14 @@ class TextVqaTask:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("steps", 2), ("longest", 1), ("words", 1)):
             if getattr(self, name) < least:
-                raise ConfigError(f"conf/train: {name}: must be at least {least}, not {getattr(self, name)}")
+                raise ConfigError(f"{name}: must be at least {least}, not {getattr(self, name)}")
         given = [self.text_encoder, self.fasttext, self.ocr_features]
         if any(given) and not all(given):
             raise ConfigError(
-                "conf/train: text_encoder, fasttext and ocr_features belong together: give all three or none"
+                "text_encoder, fasttext and ocr_features belong together: give all three or none"
             )
         if any(given) and self.exchange:
-            raise ConfigError(
-                "conf/train: exchange: must be 0 with ocr_features, which show the original words"
-            )
+            raise ConfigError("exchange: must be 0 with ocr_features, which show the original words")
         self.published: PublishedInputs | None = None
         self.best = ("accuracy", "max")
 
@@ -96,15 +94,7 @@ class TextVqaTask:
 
     def of(self, split: str) -> list[Example]:
         """Questions of a split by id. Raises AtlasError if there are none, or if one has no answers."""
-        found = sorted(self.corpus.split(split), key=lambda e: e.id)
-        if not found:
-            raise AtlasError(
-                f"{self.corpus.root}: split '{split}' has no question; check data and split names"
-            )
-        for example in found:
-            if not example.answers:
-                raise AtlasError(f"{self.corpus.root}: question '{example.id}': answers: none; add ten")
-        return found
+        return sorted(self.corpus.some(split, answered=True), key=lambda e: e.id)
 
     def questions(self, examples: list[Example], exchange: float = 0.0) -> TextQuestions:
         return TextQuestions(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.models.vlm.inputs import IGNORED, SLOT
+from attention_atlas.training.batches import next_tokens, pooled
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
@@ -40,9 +40,9 @@ class VlmTextTask:
     def __post_init__(self) -> None:
 
         if self.batch_size < 1 or self.longest < 4:
-            raise ConfigError("conf/train: batch_size must be at least 1 and longest at least 4")
+            raise ConfigError("batch_size must be at least 1 and longest at least 4")
         if SLOT not in self.template:
-            raise ConfigError(f"conf/train: template: '{self.template}' does not contain {SLOT}; add it")
+            raise ConfigError(f"template: '{self.template}' does not contain {SLOT}; add it")
         self.best = ("loss", "min")
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
@@ -75,9 +75,9 @@ class VlmTextTask:
         return -(-len(self.rows) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
-        order = by_length(self.rows, self.batch_size, self.seed, epoch)
+        order = pooled(len(self.rows), self.batch_size, [self.seed, epoch], lambda i: len(self.rows[i]))
         for indices in order[start::every]:
-            yield next_token_batch([self.rows[i] for i in indices], self.tokenizer.pad_token_id)
+            yield next_tokens([self.rows[i] for i in indices], self.tokenizer.pad_token_id)
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         yield "all", model.loss(batch["ids_BT"], batch["labels_BT"])
@@ -90,30 +90,8 @@ class VlmTextTask:
         total, count = 0.0, 0
         for at in range(0, len(self.held_out), self.batch_size):
             rows = self.held_out[at : at + self.batch_size]
-            batch = next_token_batch(rows, self.tokenizer.pad_token_id)
+            batch = next_tokens(rows, self.tokenizer.pad_token_id)
             number = int((batch["labels_BT"] != IGNORED).sum())
             total += number * float(text.loss(batch["ids_BT"].to(device), batch["labels_BT"].to(device)))
             count += number
         return {"loss": total / count}
-
-
-def by_length(rows: Sequence[Sequence[int]], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """A shuffled epoch: lists of row numbers of similar length, the lists shuffled."""
-    rng = np.random.default_rng([seed, epoch])
-    shuffled = rng.permutation(len(rows)).tolist()
-    pool, batches = 20 * size, []
-    for start in range(0, len(shuffled), pool):
-        part = sorted(shuffled[start : start + pool], key=lambda i: len(rows[i]))
-        batches += [part[i : i + size] for i in range(0, len(part), size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
-
-
-def next_token_batch(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
-    """`ids_BT`: all but the last token, padded at the right; `labels_BT`: the token that follows each."""
-    longest = max(map(len, rows)) - 1
-    ids_BT = torch.full((len(rows), longest), pad)
-    labels_BT = torch.full((len(rows), longest), IGNORED)
-    for b, row in enumerate(rows):
-        ids_BT[b, : len(row) - 1] = torch.tensor(row[:-1])
-        labels_BT[b, : len(row) - 1] = torch.tensor(row[1:])
-    return {"ids_BT": ids_BT, "labels_BT": labels_BT}

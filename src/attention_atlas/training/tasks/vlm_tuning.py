@@ -66,7 +66,7 @@ class VlmTuningTask:
     def __post_init__(self) -> None:
 
         if min(self.batch_size, self.turns, self.instructions) < 1:
-            raise ConfigError("conf/train: batch_size, turns and instructions must be at least 1")
+            raise ConfigError("batch_size, turns and instructions must be at least 1")
         self.best = ("loss", "min")
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:

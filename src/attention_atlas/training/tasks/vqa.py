@@ -74,18 +74,12 @@ class VqaTask:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ConfigError(f"conf/train: batch_size: must be at least 1, not {self.batch_size}")
+            raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.best = ("accuracy", "max")
 
     def prepare(self, corpus: Corpus, features: Any = None) -> None:
         """Read the questions; vocabulary, answer list and label list come from the training split."""
-        train, held_out = corpus.split(self.split), corpus.split(self.select_on)
-        for name, examples in ((self.split, train), (self.select_on, held_out)):
-            if not examples:
-                raise AtlasError(f"{corpus.root}: split '{name}' has no question; check data and split names")
-            for example in examples:
-                if not example.answers:
-                    raise AtlasError(f"{corpus.root}: question '{example.id}': answers: none; add ten")
+        train, held_out = corpus.some(self.split, answered=True), corpus.some(self.select_on, answered=True)
         self.vocab = (
             None if self.tokenizer else Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         )
@@ -107,9 +101,7 @@ class VqaTask:
         scenes = {e.image_id: corpus.scenes[e.image_id] for e in train}.values()
         counts = Counter(o.label for s in scenes for o in s.objects)
         if not counts:
-            raise AtlasError(
-                f"{corpus.root}: no annotated objects; set patch_weight and asked_weight to 0 in conf/train"
-            )
+            raise AtlasError(f"{corpus.root}: no annotated objects; set patch_weight and asked_weight to 0")
         return [*sorted(counts), *COLOURS, *SIDES]
 
     def model_sizes(self) -> dict[str, Any]:

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 from attention_atlas.synthetic.mesh import Material, Part, box, cylinder, ellipsoid
-from attention_atlas.synthetic.rooms.kinds import (
-    DARK,
-    METAL,
-    OAK,
-    WHITE,
-    Look,
-    Size,
-    kind,
-    shade,
-    spread,
-)
+from attention_atlas.synthetic.rooms.kinds import DARK, METAL, OAK, WHITE, Look, Size, kind, shade, spread
 
 
-@kind(
-    "toilet",
-    size=((0.38, 0.42), (0.62, 0.7), (0.78, 0.85)),
-    mount="floor",
-    colors=("white",),
-    salience=1.5,
-    sizes=("", ""),
-)
+@kind("toilet")
 def toilet(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -37,14 +20,7 @@ def toilet(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "bathtub",
-    size=((1.5, 1.75), (0.7, 0.8), (0.52, 0.6)),
-    mount="floor",
-    colors=("white", "white", "gray", "beige"),
-    words=("tub",),
-    salience=1.7,
-)
+@kind("bathtub")
 def bathtub(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m, t = look.main, 0.08
@@ -60,15 +36,7 @@ def bathtub(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "sink",
-    size=((0.55, 0.75), (0.45, 0.52), (0.84, 0.9)),
-    mount="floor",
-    colors=("white", "white", "beige"),
-    salience=1.4,
-    words=("washbasin", "basin"),
-    variants=2,
-)
+@kind("sink")
 def sink(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     base = h - 0.16
@@ -85,16 +53,7 @@ def sink(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "fridge",
-    size=((0.65, 0.8), (0.62, 0.7), (1.6, 1.85)),
-    mount="floor",
-    colors=("white", "gray", "black", "red"),
-    materials=("", "metal"),
-    words=("refrigerator",),
-    salience=1.5,
-    sizes=("narrow", "large"),
-)
+@kind("fridge")
 def fridge(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     split = h * 0.62
@@ -109,16 +68,7 @@ def fridge(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "stove",
-    size=((0.6, 0.72), (0.58, 0.64), (0.86, 0.92)),
-    mount="floor",
-    colors=("white", "black", "gray", "red"),
-    materials=("", "metal"),
-    words=("oven",),
-    salience=1.5,
-    top=1.0,
-)
+@kind("stove")
 def stove(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     glass = Material(color=(0.06, 0.06, 0.08), shine=0.9)
@@ -137,15 +87,7 @@ def stove(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "fireplace",
-    size=((1.1, 1.4), (0.34, 0.42), (1.0, 1.2)),
-    mount="floor",
-    colors=("red", "gray", "white", "brown"),
-    materials=("brick",),
-    salience=1.7,
-    top=1.0,
-)
+@kind("fireplace")
 def fireplace(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main

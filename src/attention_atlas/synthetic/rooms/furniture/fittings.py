@@ -5,29 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attention_atlas.synthetic.mesh import Material, Part, box, cylinder, ellipsoid, panel
-from attention_atlas.synthetic.rooms.kinds import (
-    CLOTH,
-    DARK,
-    METAL,
-    PAINT,
-    TIMBER,
-    Look,
-    Size,
-    kind,
-    shade,
-)
+from attention_atlas.synthetic.rooms.kinds import DARK, METAL, Look, Size, kind, shade
 
 GLOW = Material(color=(1.0, 0.95, 0.75), glow=0.5)
 
 
-@kind(
-    "window",
-    size=((0.8, 1.7), (0.06, 0.06), (0.9, 1.3)),
-    mount="wall",
-    colors=("white", "white", "brown", "black"),
-    salience=1.4,
-    variants=2,
-)
+@kind("window")
 def window(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -40,15 +23,7 @@ def window(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "door",
-    size=((0.85, 1.0), (0.07, 0.07), (1.95, 2.1)),
-    mount="wall",
-    colors=(*TIMBER, *PAINT),
-    materials=("wooden", "wooden", ""),
-    salience=1.3,
-    sizes=("", ""),
-)
+@kind("door")
 def door(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -60,16 +35,7 @@ def door(size: Size, look: Look) -> list[Part]:
     return [*parts, ellipsoid((0.08, 0.08, 0.08), (w / 2 - 0.17, -d * 0.3, h * 0.48), METAL)]
 
 
-@kind(
-    "curtains",
-    size=((1.2, 2.2), (0.1, 0.1), (1.3, 1.7)),
-    mount="wall",
-    colors=CLOTH,
-    patterns=("plain", "plain", "striped", "floral", "dotted"),
-    words=("drapes",),
-    plural=True,
-    sizes=("", ""),
-)
+@kind("curtains")
 def curtains(size: Size, look: Look) -> list[Part]:
     """Two panels at the sides of a window, under a rod."""
     w, d, h = size
@@ -84,14 +50,7 @@ def curtains(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "painting",
-    size=((0.5, 1.1), (0.04, 0.04), (0.45, 0.8)),
-    mount="wall",
-    colors=("brown", "black", "white", "yellow"),
-    words=("picture", "framed picture"),
-    salience=1.2,
-)
+@kind("painting")
 def painting(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     return [
@@ -105,14 +64,7 @@ def painting(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "sign",
-    size=((1.0, 1.5), (0.04, 0.04), (0.5, 0.75)),
-    mount="wall",
-    colors=("white", "black", "red", "green", "blue", "yellow"),
-    salience=1.8,
-    sizes=("small", "big"),
-)
+@kind("sign")
 def sign(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -121,13 +73,7 @@ def sign(size: Size, look: Look) -> list[Part]:
     return [box((w, d, h), (0, 0, h / 2), m), panel(w, h, (0, -d / 2 - 0.005, h / 2), board)]
 
 
-@kind(
-    "mirror",
-    size=((0.5, 0.9), (0.04, 0.04), (0.7, 1.1)),
-    mount="wall",
-    colors=("brown", "black", "white", "yellow"),
-    salience=1.2,
-)
+@kind("mirror")
 def mirror(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     glass = Material(pattern="mirror", scale=0, shine=0.3)
@@ -137,15 +83,7 @@ def mirror(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "clock",
-    size=((0.36, 0.5), (0.05, 0.05), (0.36, 0.5)),
-    mount="wall",
-    colors=("black", "brown", "red", "blue", "white"),
-    salience=1.1,
-    variants=1,
-    round_variant=0,
-)
+@kind("clock")
 def clock(size: Size, look: Look) -> list[Part]:
     w, d, _ = size
     front = Material(
@@ -157,16 +95,7 @@ def clock(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "shelf",
-    size=((0.8, 1.2), (0.24, 0.28), (0.1, 0.12)),
-    mount="wall",
-    colors=TIMBER,
-    materials=("wooden",),
-    top=1.0,
-    words=("wall shelf",),
-    sizes=("small", "long"),
-)
+@kind("shelf")
 def shelf(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     brackets = [
@@ -175,14 +104,7 @@ def shelf(size: Size, look: Look) -> list[Part]:
     return [box((w, d, 0.05), (0, 0, h - 0.025), look.main), *brackets]
 
 
-@kind(
-    "towel",
-    size=((0.4, 0.6), (0.06, 0.06), (0.6, 0.8)),
-    mount="wall",
-    colors=CLOTH,
-    patterns=("plain", "plain", "striped"),
-    sizes=("", ""),
-)
+@kind("towel")
 def towel(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     return [
@@ -191,15 +113,7 @@ def towel(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "ceiling lamp",
-    size=((0.45, 0.65), (0.45, 0.65), (0.6, 0.9)),
-    mount="ceiling",
-    colors=("white", "red", "yellow", "black", "green"),
-    words=("hanging lamp", "ceiling light"),
-    salience=1.1,
-    variants=2,
-)
+@kind("ceiling lamp")
 def ceiling_lamp(size: Size, look: Look) -> list[Part]:
     """Hangs from its cord: the upper end of the cord is at the full height."""
     w, _, h = size
@@ -215,14 +129,7 @@ def ceiling_lamp(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "chandelier",
-    size=((0.6, 0.9), (0.6, 0.9), (0.6, 0.85)),
-    mount="ceiling",
-    colors=("yellow", "black", "brown"),
-    materials=("metal", ""),
-    salience=1.3,
-)
+@kind("chandelier")
 def chandelier(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     m = look.main

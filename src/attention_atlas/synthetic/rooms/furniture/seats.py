@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from attention_atlas.synthetic.mesh import Part, box, cylinder
 from attention_atlas.synthetic.rooms.kinds import (
-    CLOTH,
     DARK,
     OAK,
-    PAINT,
-    SOFT,
-    TIMBER,
     WHITE,
     Look,
     Size,
@@ -21,17 +17,7 @@ from attention_atlas.synthetic.rooms.kinds import (
 )
 
 
-@kind(
-    "sofa",
-    size=((1.6, 2.3), (0.8, 0.95), (0.75, 0.9)),
-    mount="floor",
-    colors=(*CLOTH, "black"),
-    materials=("", "", "leather"),
-    patterns=SOFT,
-    words=("couch",),
-    top=0.0,
-    salience=2.0,
-)
+@kind("sofa")
 def sofa(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     arm, seat = 0.2, 0.42
@@ -54,16 +40,7 @@ def sofa(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "armchair",
-    size=((0.8, 1.0), (0.8, 0.9), (0.8, 1.0)),
-    mount="floor",
-    colors=(*CLOTH, "black"),
-    materials=("", "leather"),
-    patterns=SOFT,
-    words=("chair", "easy chair"),
-    salience=1.4,
-)
+@kind("armchair")
 def armchair(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     cushion = shade(look.main, 1.12)
@@ -77,15 +54,7 @@ def armchair(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "chair",
-    size=((0.42, 0.52), (0.42, 0.52), (0.85, 1.05)),
-    mount="floor",
-    colors=(*TIMBER, *PAINT),
-    materials=("wooden", "", "metal"),
-    salience=1.2,
-    variants=2,
-)
+@kind("chair")
 def chair(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -102,15 +71,7 @@ def chair(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "stool",
-    size=((0.35, 0.45), (0.35, 0.45), (0.5, 0.75)),
-    mount="floor",
-    colors=(*TIMBER, *PAINT),
-    materials=("wooden", "", "metal"),
-    variants=2,
-    round_variant=1,
-)
+@kind("stool")
 def stool(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     if look.variant:
@@ -120,31 +81,14 @@ def stool(size: Size, look: Look) -> list[Part]:
     return [seat, *legs(w * 0.7, d * 0.7, h - 0.07, plain(look.main))]
 
 
-@kind(
-    "bench",
-    size=((1.0, 1.5), (0.38, 0.48), (0.44, 0.5)),
-    mount="floor",
-    colors=(*TIMBER, *PAINT),
-    materials=("wooden", ""),
-    sizes=("small", "long"),
-)
+@kind("bench")
 def bench(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     sides = [box((0.07, d, h - 0.08), (sx * (w / 2 - 0.12), 0, (h - 0.08) / 2), look.main) for sx in (-1, 1)]
     return [box((w, d, 0.08), (0, 0, h - 0.04), look.main), *sides]
 
 
-@kind(
-    "bed",
-    size=((1.0, 1.8), (1.9, 2.1), (0.9, 1.15)),
-    mount="floor",
-    colors=CLOTH,
-    patterns=SOFT,
-    salience=2.2,
-    top=0.5,
-    sizes=("small", "large"),
-    variants=2,
-)
+@kind("bed")
 def bed(size: Size, look: Look) -> list[Part]:
     """The head is at the back (+y); the cover carries the colour and the pattern."""
     w, d, h = size
@@ -159,15 +103,7 @@ def bed(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "crib",
-    size=((0.7, 0.8), (1.1, 1.3), (0.85, 0.95)),
-    mount="floor",
-    colors=("white", "brown", "beige"),
-    materials=("wooden",),
-    words=("cot",),
-    salience=1.6,
-)
+@kind("crib")
 def crib(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main

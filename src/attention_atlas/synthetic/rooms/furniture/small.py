@@ -4,17 +4,8 @@ from __future__ import annotations
 
 import math
 
-from attention_atlas.synthetic.mesh import (
-    Material,
-    Part,
-    box,
-    cylinder,
-    ellipsoid,
-    moved,
-    turned,
-)
+from attention_atlas.synthetic.mesh import Material, Part, box, cylinder, ellipsoid, moved, turned
 from attention_atlas.synthetic.rooms.kinds import (
-    CLOTH,
     COLORS,
     DARK,
     EARTH,
@@ -27,18 +18,8 @@ from attention_atlas.synthetic.rooms.kinds import (
     stretched,
 )
 
-BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 
-
-@kind(
-    "floor lamp",
-    size=((0.38, 0.48), (0.38, 0.48), (1.45, 1.75)),
-    mount="floor",
-    colors=(*BRIGHT, "beige"),
-    words=("standing lamp", "lamp"),
-    salience=1.4,
-    sizes=("", "tall"),
-)
+@kind("floor lamp")
 def floor_lamp(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -48,16 +29,7 @@ def floor_lamp(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "plant",
-    size=((0.5, 0.75), (0.5, 0.75), (0.9, 1.5)),
-    mount="floor",
-    colors=("green",),
-    words=("potted plant",),
-    salience=1.4,
-    variants=2,
-    sizes=("", "tall"),
-)
+@kind("plant")
 def plant(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     pots = [Material(color=COLORS[c], shine=0.3) for c in ("orange", "white", "blue", "brown")]
@@ -94,15 +66,7 @@ def plant(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "box",
-    size=((0.32, 0.6), (0.3, 0.5), (0.28, 0.45)),
-    mount="floor",
-    colors=("brown", "brown", *BRIGHT),
-    words=("crate",),
-    holds=0.55,
-    patterns=("plain", "plain", "plain", "striped", "dotted"),
-)
+@kind("box")
 def open_box(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m, t = look.main, 0.03
@@ -115,15 +79,7 @@ def open_box(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "basket",
-    size=((0.36, 0.52), (0.36, 0.52), (0.3, 0.42)),
-    mount="floor",
-    colors=("brown", "beige", "white"),
-    materials=("wicker",),
-    holds=0.6,
-    round_variant=0,
-)
+@kind("basket")
 def basket(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -132,15 +88,7 @@ def basket(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "bin",
-    size=((0.26, 0.34), (0.26, 0.34), (0.34, 0.5)),
-    mount="floor",
-    colors=("black", "gray", "blue", "red", "green", "white"),
-    materials=("", "metal"),
-    words=("trash can", "waste basket"),
-    sizes=("", ""),
-)
+@kind("bin")
 def waste_bin(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -149,28 +97,13 @@ def waste_bin(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "ball",
-    size=((0.22, 0.42), (0.22, 0.42), (0.22, 0.42)),
-    mount="floor",
-    colors=BRIGHT,
-    patterns=("plain", "plain", "striped", "dotted"),
-    salience=1.2,
-)
+@kind("ball")
 def ball(size: Size, look: Look) -> list[Part]:
     w = size[0]
     return [ellipsoid((w, w, w), (0, 0, w / 2), look.main, 18)]
 
 
-@kind(
-    "teddy bear",
-    size=((0.3, 0.42), (0.26, 0.34), (0.42, 0.58)),
-    mount="floor",
-    colors=("brown", "brown", "beige", "pink", "white"),
-    words=("stuffed bear", "toy bear"),
-    salience=1.4,
-    sizes=("small", "big"),
-)
+@kind("teddy bear")
 def teddy(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m, light = look.main, shade(look.main, 1.4)
@@ -190,17 +123,7 @@ def teddy(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "rug",
-    size=((1.4, 2.4), (1.1, 1.7), (0.02, 0.02)),
-    mount="floor",
-    colors=CLOTH,
-    patterns=("plain", "striped", "checkered", "bordered", "bordered", "floral"),
-    words=("carpet", "area rug"),
-    salience=1.4,
-    variants=3,
-    round_variant=2,
-)
+@kind("rug")
 def rug(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = stretched(look.main) if look.main.pattern == "bordered" else look.main

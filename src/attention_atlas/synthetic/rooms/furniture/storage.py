@@ -3,29 +3,10 @@
 from __future__ import annotations
 
 from attention_atlas.synthetic.mesh import Material, Part, box, cylinder
-from attention_atlas.synthetic.rooms.kinds import (
-    DARK,
-    METAL,
-    TIMBER,
-    Look,
-    Size,
-    kind,
-    legs,
-    shade,
-)
+from attention_atlas.synthetic.rooms.kinds import DARK, METAL, Look, Size, kind, legs, shade
 
 
-@kind(
-    "table",
-    size=((0.9, 1.7), (0.8, 1.0), (0.7, 0.78)),
-    mount="floor",
-    colors=(*TIMBER, "white", "gray", "red"),
-    materials=("wooden", "wooden", ""),
-    top=1.0,
-    salience=1.8,
-    variants=3,
-    round_variant=2,
-)
+@kind("table")
 def table(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     if look.variant == 2:
@@ -43,17 +24,7 @@ def table(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "coffee table",
-    size=((0.8, 1.15), (0.5, 0.65), (0.36, 0.44)),
-    mount="floor",
-    colors=(*TIMBER, "gray"),
-    materials=("wooden", "wooden", ""),
-    words=("table", "low table"),
-    top=1.0,
-    salience=1.4,
-    variants=2,
-)
+@kind("coffee table")
 def coffee_table(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     top = box((w, d, 0.05), (0, 0, h - 0.025), look.main)
@@ -72,15 +43,7 @@ def coffee_table(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "desk",
-    size=((1.1, 1.5), (0.55, 0.7), (0.72, 0.78)),
-    mount="floor",
-    colors=(*TIMBER, "gray"),
-    materials=("wooden", "wooden", ""),
-    top=1.0,
-    salience=1.5,
-)
+@kind("desk")
 def desk(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main
@@ -112,29 +75,12 @@ def _drawers(w: float, d: float, h: float, m: Material, rows: int, columns: int 
     return parts
 
 
-@kind(
-    "nightstand",
-    size=((0.42, 0.52), (0.38, 0.45), (0.48, 0.58)),
-    mount="floor",
-    colors=TIMBER,
-    materials=("wooden", "wooden", ""),
-    words=("bedside table", "side table"),
-    top=1.0,
-)
+@kind("nightstand")
 def nightstand(size: Size, look: Look) -> list[Part]:
     return _drawers(*size, look.main, rows=2)
 
 
-@kind(
-    "dresser",
-    size=((0.9, 1.3), (0.45, 0.52), (0.8, 1.0)),
-    mount="floor",
-    colors=(*TIMBER, "blue", "green"),
-    materials=("wooden", "wooden", ""),
-    words=("chest of drawers",),
-    top=1.0,
-    salience=1.3,
-)
+@kind("dresser")
 def dresser(size: Size, look: Look) -> list[Part]:
     return _drawers(*size, look.main, rows=3, columns=2)
 
@@ -152,45 +98,17 @@ def _doors(w: float, d: float, h: float, m: Material, knob: float) -> list[Part]
     return parts
 
 
-@kind(
-    "cabinet",
-    size=((0.9, 1.5), (0.42, 0.52), (0.65, 0.9)),
-    mount="floor",
-    colors=(*TIMBER, "gray", "green", "blue"),
-    materials=("wooden", "wooden", ""),
-    words=("cupboard", "sideboard"),
-    top=1.0,
-    salience=1.2,
-)
+@kind("cabinet")
 def cabinet(size: Size, look: Look) -> list[Part]:
     return _doors(*size, look.main, knob=0.7)
 
 
-@kind(
-    "wardrobe",
-    size=((1.0, 1.5), (0.55, 0.65), (1.85, 2.15)),
-    mount="floor",
-    colors=TIMBER,
-    materials=("wooden", "wooden", ""),
-    words=("closet", "armoire"),
-    salience=1.3,
-    sizes=("narrow", "large"),
-)
+@kind("wardrobe")
 def wardrobe(size: Size, look: Look) -> list[Part]:
     return _doors(*size, look.main, knob=0.5)
 
 
-@kind(
-    "bookshelf",
-    size=((0.8, 1.2), (0.3, 0.36), (1.5, 2.0)),
-    mount="floor",
-    colors=(*TIMBER, "gray"),
-    materials=("wooden", "wooden", ""),
-    words=("bookcase", "shelf"),
-    holds=0.04,
-    salience=1.3,
-    sizes=("narrow", "wide"),
-)
+@kind("bookshelf")
 def bookshelf(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     m = look.main

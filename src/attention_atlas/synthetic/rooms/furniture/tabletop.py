@@ -15,32 +15,10 @@ from attention_atlas.synthetic.mesh import (
     panel,
     turned,
 )
-from attention_atlas.synthetic.rooms.kinds import (
-    CLOTH,
-    COLORS,
-    DARK,
-    LEAF,
-    METAL,
-    Look,
-    Size,
-    kind,
-    plain,
-    shade,
-)
-
-BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+from attention_atlas.synthetic.rooms.kinds import COLORS, DARK, LEAF, METAL, Look, Size, kind, plain, shade
 
 
-@kind(
-    "lamp",
-    size=((0.3, 0.4), (0.3, 0.4), (0.45, 0.6)),
-    mount="top",
-    colors=(*BRIGHT, "beige"),
-    words=("table lamp",),
-    salience=1.4,
-    variants=2,
-    sizes=("", ""),
-)
+@kind("lamp")
 def lamp(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     foot = METAL if look.variant else Material(color=COLORS["brown"], shine=0.3)
@@ -51,15 +29,7 @@ def lamp(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "flowers",
-    size=((0.26, 0.34), (0.26, 0.34), (0.4, 0.52)),
-    mount="top",
-    colors=("red", "yellow", "pink", "purple", "orange", "white"),
-    plural=True,
-    salience=1.2,
-    sizes=("", ""),
-)
+@kind("flowers")
 def flowers(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     glass = Material(color=(0.75, 0.85, 0.9), shine=0.8)
@@ -72,15 +42,7 @@ def flowers(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "vase",
-    size=((0.2, 0.28), (0.2, 0.28), (0.32, 0.45)),
-    mount="top",
-    colors=BRIGHT,
-    salience=1.1,
-    sizes=("", "tall"),
-    patterns=("plain", "plain", "striped"),
-)
+@kind("vase")
 def vase(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -90,41 +52,18 @@ def vase(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "books",
-    size=((0.4, 0.65), (0.18, 0.2), (0.2, 0.26)),
-    mount="top",
-    colors=("",),
-    plural=True,
-    salience=1.1,
-    sizes=("", ""),
-)
+@kind("books")
 def books(size: Size, look: Look) -> list[Part]:
     return [box(size, (0, 0, size[2] / 2), Material(pattern="spines", scale=0, seed=look.seed))]
 
 
-@kind(
-    "pillow",
-    size=((0.42, 0.5), (0.16, 0.18), (0.34, 0.4)),
-    mount="top",
-    colors=CLOTH,
-    words=("cushion",),
-    patterns=("plain", "plain", "striped", "dotted", "checkered"),
-    sizes=("", ""),
-)
+@kind("pillow")
 def pillow(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     return [moved(turned(cushion((w, d, h), (0, 0, 0), look.main), -18, "x"), (0, 0, h * 0.5))]
 
 
-@kind(
-    "tv",
-    size=((0.9, 1.3), (0.16, 0.2), (0.6, 0.8)),
-    mount="top",
-    colors=("black",),
-    words=("television", "flat screen tv"),
-    salience=1.6,
-)
+@kind("tv")
 def tv(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     screen = Material(color=(0.1, 0.14, 0.22), shine=1.0)
@@ -136,15 +75,7 @@ def tv(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "laptop",
-    size=((0.36, 0.44), (0.3, 0.34), (0.26, 0.3)),
-    mount="top",
-    colors=("gray", "black", "white"),
-    words=("computer",),
-    salience=1.3,
-    sizes=("", ""),
-)
+@kind("laptop")
 def laptop(size: Size, look: Look) -> list[Part]:
     w, d, h = size
     screen = Material(color=(0.35, 0.6, 0.9), shine=0.4)
@@ -156,14 +87,7 @@ def laptop(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "bowl",
-    size=((0.28, 0.38), (0.28, 0.38), (0.12, 0.16)),
-    mount="top",
-    colors=BRIGHT,
-    sizes=("", ""),
-    variants=2,
-)
+@kind("bowl")
 def bowl(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     inside = shade(look.main, 0.6)
@@ -185,13 +109,7 @@ def bowl(size: Size, look: Look) -> list[Part]:
     return parts
 
 
-@kind(
-    "bottle",
-    size=((0.1, 0.13), (0.1, 0.13), (0.34, 0.42)),
-    mount="top",
-    colors=("green", "brown", "blue", "white"),
-    sizes=("", ""),
-)
+@kind("bottle")
 def bottle(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [
@@ -201,15 +119,7 @@ def bottle(size: Size, look: Look) -> list[Part]:
     ]
 
 
-@kind(
-    "pot",
-    size=((0.26, 0.34), (0.26, 0.34), (0.18, 0.24)),
-    mount="top",
-    colors=("gray", "red", "blue", "black"),
-    materials=("metal",),
-    words=("cooking pot",),
-    sizes=("", ""),
-)
+@kind("pot")
 def pot(size: Size, look: Look) -> list[Part]:
     w, _, h = size
     return [

@@ -74,11 +74,11 @@ def _leading(teller: Teller) -> list[list[Thing]]:
 
 def _topic(teller: Teller) -> list[Thing]:
     """The next topic: salient objects first, sometimes all of a kind together."""
-    fresh = [t for t in teller.view.things if t.id not in teller.told] or list(teller.view.things)
+    fresh = [t for t in teller.view.things if t.id not in teller.covered] or list(teller.view.things)
     thing = teller.weighted(fresh, [t.salience**FOCUS_ON_SALIENT for t in fresh])
     same = teller.view.same(thing)
-    untold = all(t.id not in teller.told for t in same)
-    return same if len(same) > 1 and untold and teller.chance(TOGETHER) else [thing]
+    uncovered = all(t.id not in teller.covered for t in same)
+    return same if len(same) > 1 and uncovered and teller.chance(TOGETHER) else [thing]
 
 
 def _next(teller: Teller, joined: bool = False, first: bool = False) -> Sentence:
@@ -97,11 +97,11 @@ def _next(teller: Teller, joined: bool = False, first: bool = False) -> Sentence
         for maker in _shuffled(teller, AGAIN if known else FORMS):
             sentence = maker(teller, things)
             if sentence is not None and (sentence.clause or not joined):
-                teller.told.update(t.id for t in things)
+                teller.covered.update(t.id for t in things)
                 teller.focus = tuple(things) if sentence.focused else ()
                 return _complete(teller, sentence)
             teller.further.clear()
-        teller.told.update(t.id for t in things)
+        teller.covered.update(t.id for t in things)
     return impression(teller)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from attention_atlas.synthetic.rooms.kinds import COLORS
 from attention_atlas.synthetic.rooms.text.facts import Fact
-from attention_atlas.synthetic.rooms.text.lexicon import LARGE_MISSES, PARTS, VAGUE_ON, absent_names, article
+from attention_atlas.synthetic.rooms.text.lexicon import LARGE_MISSES, PARTS, VAGUE_ON, absent_names
 from attention_atlas.synthetic.rooms.text.mentions import be, child_groups
 from attention_atlas.synthetic.rooms.text.teller import Teller, locate
 from attention_atlas.synthetic.rooms.text.tree import Node, Sentence, phrase
+from attention_atlas.synthetic.telling import article
 
 TOPS = ("table", "coffee table", "desk", "cabinet", "dresser", "nightstand", "shelf", "stove", "bed")
 MADE_OF = {"wooden": "wood", "tiled": "tiles", "brick": "bricks"}
@@ -25,7 +26,7 @@ def more_of_it(teller: Teller) -> Sentence | None:
     if children and teller.chance(0.6):
         group = teller.pick(children)
         inner = teller.some(group)
-        teller.told.update(t.id for t in group)
+        teller.covered.update(t.id for t in group)
         fact = Fact(tuple(t.id for t in group), group[0].support, (things[0].id,))
         place, claim = teller.place(inner, fact, teller.pronoun(things, subject=False))
         if teller.chance(0.5):
@@ -149,7 +150,7 @@ def vague(teller: Teller) -> Sentence | None:
         node = phrase(words, objects=(t.id for t in children), kind="vague", plural=many)
         said = "in" if children[0].support == "in" else "on"
         place, claim = locate(node, said, landmark, "region")
-        teller.told.update(t.id for t in children)
+        teller.covered.update(t.id for t in children)
         teller.used.update(frozenset((t.id, owner.id)) for t in children)
         whole = Node([node, " ", place], node.objects, "vague", many, node)
         return Sentence([f"there {be(node)} ", whole], [claim])

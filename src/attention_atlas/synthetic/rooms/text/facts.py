@@ -159,7 +159,7 @@ def _at_foot(a: Thing, bed: Thing) -> bool:
 def _heights(a: Thing, b: Thing) -> Iterator[Fact]:
     over = common(a.x, b.x) > 0.6 and common(a.y, b.y) > 0.6
     if a.label == "curtains":
-        return  # they are told by their window
+        return  # their window says where they are
     if a.support == "wall" and a.placed.wall == b.placed.wall and a.z[0] > b.z[1] - 0.02:
         along = (a.x, b.x) if a.placed.wall == "back" else (a.y, b.y)
         if common(*along) > 0.6 and a.z[0] - b.z[1] < 1.3 and b.support in ("floor", "wall"):

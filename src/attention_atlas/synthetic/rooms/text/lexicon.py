@@ -100,15 +100,6 @@ def plural_of(noun: str) -> str:
     return noun + "s"
 
 
-def article(word: str) -> str:
-    """'a' or 'an' before a word of the lexicon.
-
-    >>> article("armchair"), article("sofa")
-    ('an', 'a')
-    """
-    return "an" if word[:1] in "aeiou" else "a"
-
-
 def room_names(category: str) -> tuple[str, ...]:
     """The name of a room of this category; an unknown category is its own name."""
     return ROOM_NAMES.get(category, (category,))

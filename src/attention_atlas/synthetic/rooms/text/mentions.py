@@ -51,12 +51,12 @@ def with_children(teller: Teller, things: Sequence[Thing], node: Node) -> Node |
         return None
     group = teller.pick(children)
     inner = teller.some(group, 0.8)
-    teller.told.update(t.id for t in group)
+    teller.covered.update(t.id for t in group)
     others = [g for g in children if g is not group]
     if others and teller.chance(0.4):
         more = teller.pick(others)
         second = teller.some(more, 0.8)
-        teller.told.update(t.id for t in more)
+        teller.covered.update(t.id for t in more)
         both = (*inner.objects, *second.objects)
         inner = phrase(inner, " and ", second, objects=both, kind="group", plural=True)
     return Node([node, " with ", inner], node.objects, node.kind, node.plural, node)
@@ -68,7 +68,7 @@ def child_groups(teller: Teller, things: Sequence[Thing]) -> list[list[Thing]]:
         return []
     groups: dict[str, list[Thing]] = {}
     for t in teller.view.things:
-        if t.parent == things[0].id and t.support in ("on", "in") and t.id not in teller.told:
+        if t.parent == things[0].id and t.support in ("on", "in") and t.id not in teller.covered:
             groups.setdefault(t.label, []).append(t)
     return list(groups.values())
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from attention_atlas.synthetic.rooms.text.lexicon import article, room_names
+from attention_atlas.synthetic.rooms.text.lexicon import room_names
 from attention_atlas.synthetic.rooms.text.mentions import first_mention
 from attention_atlas.synthetic.rooms.text.teller import Teller
 from attention_atlas.synthetic.rooms.text.things import Thing
 from attention_atlas.synthetic.rooms.text.tree import Claim, Node, Sentence, phrase
+from attention_atlas.synthetic.telling import article
 
 SMALL, LARGE = 14.0, 24.0  # square metres of floor
 
@@ -33,11 +34,11 @@ def opening(teller: Teller, leading: list[list[Thing]]) -> Sentence:
             room = Node([room, " with ", walls], (), "abstract", False, room)
     elif leading and teller.chance(0.5):
         first = first_mention(teller, leading[0], claims, 0.25, chain=0.0)
-        teller.told.update(t.id for t in leading[0])
+        teller.covered.update(t.id for t in leading[0])
         inside = first
         if len(leading) > 1 and teller.chance(0.5):
             second = first_mention(teller, leading[1], claims, 0.1, chain=0.0)
-            teller.told.update(t.id for t in leading[1])
+            teller.covered.update(t.id for t in leading[1])
             both = (*first.objects, *second.objects)
             inside = phrase(first, " and ", second, objects=both, kind="group", plural=True)
         room = Node([room, " with ", inside], (), "abstract", False, room)

@@ -38,7 +38,7 @@ def there_is(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp on the table.'"""
     claims: list[Claim] = []
     node = first_mention(teller, things, claims, 0.66)
-    also = "also " if teller.told and teller.chance(0.36) else ""
+    also = "also " if teller.covered and teller.chance(0.36) else ""
     tail: list[str | Node] = []
     if not claims and teller.chance(0.15):
         place, claim = locate(node, "in", teller.this_room(), "region")
@@ -136,7 +136,7 @@ def the_thing_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
         return None
     group = teller.pick(children)
     inner = teller.some(group)
-    teller.told.update(t.id for t in group)
+    teller.covered.update(t.id for t in group)
     fact = Fact(tuple(t.id for t in group), group[0].support, (things[0].id,))
     if not teller.chance(0.7):
         return Sentence([owner, " has ", inner])
@@ -147,7 +147,7 @@ def the_thing_has(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
 @form(1.35)
 def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'There is a lamp and a plant next to the sofa.'"""
-    others = [t for t in teller.view.things if t.id not in teller.told and t.label != things[0].label]
+    others = [t for t in teller.view.things if t.id not in teller.covered and t.label != things[0].label]
     if not others:
         return None
     other = teller.weighted(others, [t.salience for t in others])
@@ -155,7 +155,7 @@ def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     first = teller.some(things)
     shared = _shared(teller, things, other)
     second = first_mention(teller, [other], claims, 0.0 if shared else 0.35, chain=0.0)
-    teller.told.add(other.id)
+    teller.covered.add(other.id)
     both = phrase(
         first, " and ", second, objects=(*first.objects, *second.objects), kind="group", plural=True
     )

@@ -9,9 +9,10 @@ from typing import TypeVar
 import numpy as np
 
 from attention_atlas.synthetic.rooms.text.facts import RELATION_WORDS, Fact, find_facts
-from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, PARTS, article, plural_of
+from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, PARTS, plural_of
 from attention_atlas.synthetic.rooms.text.things import Thing, View
 from attention_atlas.synthetic.rooms.text.tree import Claim, Node, phrase
+from attention_atlas.synthetic.telling import article
 
 T = TypeVar("T")
 # How often a visible attribute is mentioned.
@@ -34,7 +35,7 @@ class Teller:
         for fact in self.facts:
             self.by_targets.setdefault(tuple(sorted(fact.targets)), []).append(fact)
         self.mentioned: set[int] = set()  # objects referred to
-        self.told: set[int] = set()  # objects with their own sentence
+        self.covered: set[int] = set()  # objects with their own sentence
         self.described: set[int] = set()  # objects whose appearance was described
         self.further: list[Claim] = []  # of landmarks that are themselves located; read by `describe`
         self.details: list[object] = []  # makers of details.py used so far

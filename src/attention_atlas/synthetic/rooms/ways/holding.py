@@ -10,11 +10,7 @@ from attention_atlas.synthetic.rooms.categories import Step
 from attention_atlas.synthetic.rooms.furniture.storage import shelf_levels
 from attention_atlas.synthetic.rooms.layout import Layout, Thing
 from attention_atlas.synthetic.rooms.looks import Chosen
-from attention_atlas.synthetic.rooms.ways.base import (
-    facing,
-    some_anchor,
-    way,
-)
+from attention_atlas.synthetic.rooms.ways.base import facing, some_anchor, way
 
 
 @way
