@@ -9,7 +9,7 @@ import numpy as np
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
 from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.item import Link
-from attention_atlas.measures.table import select
+from attention_atlas.measures.table import measured
 from attention_atlas.recording import Axis
 
 
@@ -138,6 +138,6 @@ def one(attn, links=(), words=WORDS, the_parse=None, **settings):
 
 
 def value(table, layer=-1, head=-1, **where):
-    rows = select(table, layer=layer, head=head, **where)
+    rows = measured(table, layer=layer, head=head, **where)
     assert len(rows) == 1, rows
     return float(rows["value"].iloc[0])

@@ -7,7 +7,7 @@ from metrics_naive import MemoryStore, attention, axes
 
 from attention_atlas.language.parsed import Parse, Token
 from attention_atlas.measures.analysed import Study
-from attention_atlas.measures.table import select
+from attention_atlas.measures.table import measured
 
 KIND = {"decoder_self": ("target", "source")}
 RELATIONS = {
@@ -52,6 +52,6 @@ def random_attention(seed=0, layers=2, heads=3, words=8):
 
 
 def value(table, layer=-1, head=-1, **where):
-    rows = select(table, layer=layer, head=head, **where)
+    rows = measured(table, layer=layer, head=head, **where)
     assert len(rows) == 1, rows
     return float(rows["value"].iloc[0])

@@ -20,7 +20,7 @@ from attention_atlas.files import write_jsonl
 from attention_atlas.language.parse import parse_texts, write_parses
 from attention_atlas.language.words import words
 from attention_atlas.measures.entropy import Entropy
-from attention_atlas.measures.table import read_table, select
+from attention_atlas.measures.table import measured, read_table
 from attention_atlas.models.caption_transformer import CaptionTransformer
 from attention_atlas.models.run_folder import save_run
 from attention_atlas.models.text_only import TextOnlyTransformer, load_text_only
@@ -149,8 +149,8 @@ def test_the_picture_reaches_words_only_through_deeper_layers(study):
 
 def test_table_has_all_runs_and_differences(study):
     table = read_table(study[0] / "results" / "tables" / "metrics.csv")
-    assert set(table["model"]) >= set(EXPERIMENT["runs"]) | {"captioner − gpt2", "captioner − blank"}
-    first = select(table, model="captioner − blank", metric="locality difference", layer=0, head=-1)
+    assert set(table["model"]) >= set(EXPERIMENT["runs"]) and set(table["against"]) == {"", "gpt2", "blank"}
+    first = measured(table, model="captioner", against="blank", measure="locality", layer=0, head=-1)
     assert (first["value"] == 0).all() and len(first) == 2  # the first layer has not seen the picture
     summary = json.loads((study[0] / "results" / "metrics.json").read_text())
     assert summary["about"]["captions"] == 4
@@ -175,7 +175,7 @@ def test_every_figure_is_drawn(study, tmp_path):
     table = read_table(root / "results" / "tables" / "metrics.csv")
     examples = str(root / "results" / "tables" / "examples.json")
     both = {"captioner": "Captioner", "gpt2": "GPT-2"}
-    quantity = {"title": "nouns", "metric": "pos_mass", "condition": "NOUN", "factor": 100}
+    quantity = {"title": "nouns", "measure": "pos_mass", "condition": "NOUN", "factor": 100}
     with style():
         figures = [
             modality.parts_of_speech(table, "captioner", ["DET", "NOUN", "ADJ", "INTJ"]),

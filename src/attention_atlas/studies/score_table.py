@@ -22,10 +22,7 @@ class ScoreTable(ABC):
         """The rows, as measures.table.make_table makes them."""
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
-        from attention_atlas.measures.table import write_table
+        from attention_atlas.measures.results import write_results
         from attention_atlas.workflow.paths import results_path
 
-        table = self.table(cfg, job)
-        write_table(job.out(f"{results_path(cfg)}/tables/{self.name}.csv"), table)
-        rows = table.dropna(subset=["value"]).to_dict("records")
-        return {f"{r['model']} {r['metric']} {r['condition']}".strip(): float(r["value"]) for r in rows}
+        return write_results(job.out(results_path(cfg)), self.table(cfg, job), name=self.name)

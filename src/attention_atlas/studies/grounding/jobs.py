@@ -22,8 +22,10 @@ class Metrics:
         from hydra.utils import instantiate
 
         from attention_atlas.measures.analysed import read_study
+        from attention_atlas.measures.metric import measure_all
+        from attention_atlas.measures.results import write_results
         from attention_atlas.regions.features_file import FeaturesFile
-        from attention_atlas.studies.grounding.run import headline, run_metrics
+        from attention_atlas.studies.grounding.run import about
         from attention_atlas.workflow.paths import (
             attention_path,
             features_path,
@@ -44,11 +46,5 @@ class Metrics:
                 linker=cfg.linker.name,
                 seed=cfg.seed,
             )
-            results = results_path(cfg)
-            table = run_metrics(
-                self.measures,
-                study,
-                job.out(f"{results}/tables/metrics.csv"),
-                job.out(f"{results}/metrics.json"),
-            )
-        return headline(table)
+            table = measure_all(self.measures, study)
+            return write_results(job.out(results_path(cfg)), table, about(study))

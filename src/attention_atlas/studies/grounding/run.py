@@ -1,50 +1,16 @@
-"""The metrics stage: turns a study and its metrics into one table and a short summary."""
+"""What study 1 says about its data, for metrics.json."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from attention_atlas.files import write_json
 from attention_atlas.measures.analysed import Study
-from attention_atlas.measures.metric import Metric, measure_all
-from attention_atlas.measures.table import write_table
 
 
-def run_metrics(
-    metrics: Mapping[str, Metric], study: Study, table: str | Path, summary: str | Path
-) -> pd.DataFrame:
-    """Measure, write the table (CSV) and the summary (JSON), and return the table."""
-    frame = measure_all(metrics, study)
-    write_table(table, frame)
-    write_json(summary, summarise(frame, study))
-    return frame
-
-
-def summarise(frame: pd.DataFrame, study: Study) -> dict[str, Any]:
-    """What was measured, and for each metric the mean over heads and the best head, rounded to 6 digits."""
-    values: dict[str, Any] = {}
-    for key, rows in frame.groupby(["kind", "metric", "condition"], sort=True):
-        kind, metric, condition = (str(part) for part in key)  # type: ignore[union-attr]
-        overall = rows[(rows["layer"] == -1) & (rows["head"] == -1)]
-        numbers = {name: _short(overall[name].iloc[0]) for name in ("value", "ci_low", "ci_high", "chance")}
-        entry: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
-        entry["n"] = int(overall["n"].iloc[0])
-        heads = rows[rows["head"] >= 0]
-        if len(heads) and heads["value"].notna().any():
-            best = heads.sort_values("value", ascending=False, kind="stable").iloc[0]
-            entry["best_head"] = {
-                "layer": int(best["layer"]),
-                "head": int(best["head"]),
-                "value": _short(best["value"]),
-            }
-        values.setdefault(metric, {}).setdefault(kind, {})[condition] = entry
-    about = {
+def about(study: Study) -> dict[str, Any]:
+    """Sizes, model, linker, regions and texts of what was measured."""
+    return {
         "examples": len(study.ids),
         "images": study.images,
         "capture": str(study.store.attrs.get("convention", "")),
@@ -53,7 +19,6 @@ def summarise(frame: pd.DataFrame, study: Study) -> dict[str, Any]:
         "regions": study.regions,
         "resamples": study.resamples,
     } | _language(study)
-    return {"about": about, "metrics": values}
 
 
 def _language(study: Study) -> dict[str, Any]:
@@ -70,17 +35,5 @@ def _language(study: Study) -> dict[str, Any]:
     }
 
 
-def headline(frame: pd.DataFrame) -> dict[str, float]:
-    """For MLflow: each metric over all heads, and its highest head; names with allowed characters only."""
-    values = {}
-    for key, rows in frame.groupby(["kind", "metric", "condition"], sort=True):
-        name = re.sub(r"[^A-Za-z0-9_./ -]+", "_", " ".join(str(part) for part in key))  # type: ignore[union-attr]
-        values[name] = float(rows.loc[(rows["layer"] == -1) & (rows["head"] == -1), "value"].iloc[0])
-        heads = rows.loc[rows["head"] >= 0, "value"]
-        if heads.notna().any():
-            values[f"{name} highest head"] = float(heads.max())
-    return values
-
-
-def _short(value: Any) -> float | None:
-    return None if pd.isna(value) else float(f"{value:.6g}")
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")

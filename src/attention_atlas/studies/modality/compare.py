@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def compare(
     metrics: Mapping[str, Metric], studies: Mapping[str, Study], pairs: Sequence[tuple[str, str]] = ()
 ) -> pd.DataFrame:
-    """Rows of every metric for every study (column model), then for each pair (a, b) rows of model "a − b":
-    metric "<name> difference" with its interval, and "<name> difference p".
+    """Rows of every metric for every study (column model), then for each pair (a, b) the difference of model
+    a against b with its interval, and its p.
 
     Differences are between means over heads: overall, per layer if both have the same number of layers, and
     per head if both have the same heads. Raises AtlasError if two studies have different captions.
@@ -51,22 +51,13 @@ def compare(
         for wanted in (a, b):
             if wanted not in studies:
                 raise AtlasError(f"conf/study: compare: no run '{wanted}'; known: {', '.join(studies)}")
-        told = {"study": first.name, "model": f"{a} − {b}", "data": first.data}
+        told = {"study": first.name, "model": a, "against": b, "data": first.data}
         for (metric, kind), tally in tallies[a].items():
             other = tallies[b].get((metric, kind))
-            for condition, sums in tally.sums.items():
-                if (
-                    other is not None
-                    and condition in other.sums
-                    and condition in metrics[metric].conditions(tally)
-                ):
-                    base = {"kind": kind, "condition": condition, "n": sums.n}
-                    rows += [
-                        told | row
-                        for row in differences(
-                            metrics[metric].name, sums, other.sums[condition], first.counts_BI, base
-                        )
-                    ]
+            for key, sums in tally.sums.items():
+                if other is not None and key in other.sums and key in metrics[metric].keys(tally):
+                    base = told | metrics[metric].base(kind, key) | {"n": sums.n}
+                    rows += differences(sums, other.sums[key], first.counts_BI, base)
     return make_table(rows)
 
 
@@ -82,7 +73,7 @@ def _tally(metrics: Mapping[str, Metric], study: Study) -> dict[tuple[str, str],
 
 
 def differences(
-    name: str, first: Sums, second: Sums, counts_BI: np.ndarray, base: Mapping[str, Any]
+    first: Sums, second: Sums, counts_BI: np.ndarray, base: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Rows of first − second; p is twice the smaller share of resamples on one side of 0, with one added to
     the count."""
@@ -99,17 +90,9 @@ def differences(
             continue
         low, high = interval(drawn_B)
         at = dict(base) | {"layer": layer, "head": head}
-        rows.append(
-            at
-            | {
-                "metric": f"{name} difference",
-                "value": float(value),
-                "ci_low": float(low),
-                "ci_high": float(high),
-            }
-            | {"chance": 0.0}
-        )
-        rows.append(at | {"metric": f"{name} difference p", "value": two_sided(drawn_B)})
+        limits = {"ci_low": float(low), "ci_high": float(high)}
+        rows.append(at | limits | {"value": float(value), "chance": 0.0})
+        rows.append(at | {"statistic": "p", "value": two_sided(drawn_B)})
     return rows
 
 

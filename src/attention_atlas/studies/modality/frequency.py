@@ -27,8 +27,8 @@ UNITS = ("positions", "words")
 
 
 class NounFrequency(Metric):
-    """Pearson r between noun frequency and attention (mean over heads), rows `noun_frequency` (r with a
-    bootstrap interval over images) and `noun_frequency_p`; condition = unit, n = positions or nouns.
+    """Pearson r between noun frequency and attention (mean over heads), with a bootstrap interval over images
+    and its p (statistic p); condition = unit, n = positions or nouns.
 
     `units`: positions, words or both. `least`: minimum occurrences of a noun in `words`.
     """
@@ -71,13 +71,10 @@ class NounFrequency(Metric):
                 resampled[:] = np.nan
             low, high = interval(resampled)
             n = tables[0].shape[1]
-            base = {"kind": kind, "condition": unit, "n": n}
-            found.append(
-                base
-                | {"metric": self.name, "value": float(value), "ci_low": float(low), "ci_high": float(high)}
-                | {"chance": 0.0}
-            )
-            found.append(base | {"metric": f"{self.name}_p", "value": pearson_p(float(value), n)})
+            base = {"kind": kind, "measure": self.name, "condition": unit, "n": n}
+            limits = {"ci_low": float(low), "ci_high": float(high)}
+            found.append(base | limits | {"value": float(value), "chance": 0.0})
+            found.append(base | {"statistic": "p", "value": pearson_p(float(value), n)})
         return found
 
     def _words(self, seen: list[Any], images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

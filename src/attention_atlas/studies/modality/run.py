@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from attention_atlas.data.corpus import Corpus
-from attention_atlas.files import write_json
 from attention_atlas.language.parse import read_parses
 from attention_atlas.measures.analysed import Study
 from attention_atlas.measures.metric import Metric
-from attention_atlas.measures.table import select, write_table
+from attention_atlas.measures.results import write_results
 from attention_atlas.recording import AttentionStore
 from attention_atlas.studies.modality.compare import compare
 from attention_atlas.studies.modality.examples import choose_half, collect, write_examples
 from attention_atlas.studies.modality.page import write_page
 from attention_atlas.studies.modality.words import WordStore
-
-ROUNDED = 6
 
 
 def open_studies(
@@ -52,12 +49,11 @@ def run_modality(
     data: str = "",
     seed: int = 0,
 ) -> dict[str, float]:
-    """Write `out`/tables/metrics.csv, tables/examples.json, heads.html and metrics.json; return the headline
-    numbers."""
+    """Write `out`/tables/metrics.csv, tables/examples.json, heads.html and metrics.json; return the numbers
+    for MLflow."""
     studies = open_studies(study, attention, parses, corpus, data, seed)
     pairs = [(str(a), str(b)) for a, b in study["compare"]]
     frame = compare(metrics, studies, pairs)
-    write_table(out / "tables" / "metrics.csv", frame)
     shown = [str(name) for name in study["pair"]]
     titles = {name: str(run.get("title", name)) for name, run in study["runs"].items()}
     first = studies[shown[0]]
@@ -65,12 +61,6 @@ def run_modality(
     content = collect({n: studies[n] for n in shown}, titles, corpus, features, chosen, shown[0])
     write_examples(out / "tables" / "examples.json", content)
     write_page(out / "heads.html", content)
-    overall = select(frame, layer=-1, head=-1)
-    values: dict[str, Any] = {}
-    for row in overall.to_dict("records"):
-        key = f"{row['kind']} {row['metric']}" + (f": {row['condition']}" if row["condition"] else "")
-        if row["value"] == row["value"]:  # JSON has no NaN
-            values.setdefault(str(row["model"]), {})[key] = float(f"{row['value']:.{ROUNDED}g}")
     own = {name: _own_share(study) for name, study in studies.items()}
     about = {
         "captions": len(first.ids),
@@ -78,10 +68,10 @@ def run_modality(
         "resamples": first.resamples,
         "share on own earlier pieces": {k: v for k, v in own.items() if v},
     }
-    write_json(out / "metrics.json", {"about": about, "metrics": values})
+    numbers = write_results(out, frame, about)
     for opened in studies.values():
         opened.store.close()  # type: ignore[attr-defined]
-    return {"captions": float(len(first.ids)), "rows": float(len(frame))}
+    return numbers
 
 
 def _own_share(study: Study) -> float:

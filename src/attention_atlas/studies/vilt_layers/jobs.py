@@ -118,9 +118,10 @@ class Metrics:
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, Any]:
         from hydra.utils import instantiate
 
+        from attention_atlas.measures.results import write_results
+        from attention_atlas.studies.vilt_layers.answer_rows import Who
         from attention_atlas.studies.vilt_layers.answers import majority, read_given
         from attention_atlas.studies.vilt_layers.head_file import read_heads
-        from attention_atlas.studies.vilt_layers.layers import write_study
         from attention_atlas.studies.vilt_layers.shown import write_distribution, write_shown
         from attention_atlas.workflow.paths import attention_path, generated_path, results_path
 
@@ -129,11 +130,11 @@ class Metrics:
         study, attention = cfg.study, job.input(attention_path(cfg))
         model = cfg.model.name
         given, blind = (job.input(generated_path(cfg, name)) for name in (model, study.blind))
-        answers = {model: read_given(given), study.blind: read_given(blind)}
-        answers[f"{model} (another picture)"] = read_given(given, "other")
+        answers = {Who(model): read_given(given), Who(study.blind): read_given(blind)}
+        answers[Who(model, input="other")] = read_given(given, "other")
         questions = corpus.split(study.split)
         for by in study.baselines:
-            answers[f"majority ({by})"] = majority(corpus.split("train"), questions, by)
+            answers[Who("majority", condition=by)] = majority(corpus.split("train"), questions, by)
         measure = dataclasses.replace(self.study, names={"study": study.name, "data": cfg.data.name})
         frame = measure(
             attention / "statistics.h5",
@@ -145,7 +146,7 @@ class Metrics:
             seed=cfg.seed,
         )
         out = job.out(results_path(cfg))
-        numbers = write_study(frame, out)
+        numbers = write_results(out, frame)
         write_distribution(measure.distribution, out / "tables" / "distribution.json")
-        write_shown(attention / "attention.h5", corpus, answers[model], out / "tables")
+        write_shown(attention / "attention.h5", corpus, answers[Who(model)], out / "tables")
         return numbers

@@ -88,13 +88,12 @@ def difference_rows(
     seed: int,
 ) -> list[dict[str, Any]]:
     """Mean over the first questions minus mean over the second, per head and over all heads: value with a
-    bootstrap interval over images, `<metric> p` by permuting the labels of questions, `<metric> p Holm`
-    corrected over the L · H heads."""
+    bootstrap interval over images, statistic `p` by permuting the labels of questions, `p Holm` corrected
+    over the L · H heads."""
     there = ~np.isnan(value_NLH[:, 0, 0])
     first_N, second_N = first_N & there, second_N & there
     if not first_N.any() or not second_N.any():
         return []
-    name = base["metric"]
     rows: list[dict[str, Any]] = []
     cells = np.concatenate([value_NLH.reshape(len(value_NLH), -1), value_NLH.mean((1, 2))[:, None]], 1)
     seen = paired_difference(sample.sums(cells, first_N), sample.sums(cells, second_N), sample.counts_BI)
@@ -107,33 +106,34 @@ def difference_rows(
         at = base | {"n": n, "layer": -1 if whole else cell // heads, "head": -1 if whole else cell % heads}
         limits = {"ci_low": float(seen.ci_low[cell]), "ci_high": float(seen.ci_high[cell])}
         rows.append(at | limits | {"value": float(seen.value[cell]), "chance": 0.0})
-        rows.append(at | {"metric": f"{name} p", "value": float(p_C[cell])})
+        rows.append(at | {"statistic": "p", "value": float(p_C[cell])})
         if not whole:
-            rows.append(at | {"metric": f"{name} p Holm", "value": float(corrected[cell])})
+            rows.append(at | {"statistic": "p Holm", "value": float(corrected[cell])})
     return rows
 
 
 def rank_correlation_rows(
-    x: dict[str, np.ndarray], y_LH: np.ndarray, base: dict[str, Any]
+    x: dict[tuple[str, str], np.ndarray], y_LH: np.ndarray, base: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Spearman's rank correlation over heads of each statistic with `y`, its p, and Holm's over the
-    statistics.
-    """
+    """Spearman's rank correlation over heads of each [measure, condition] with `y`, its p, and Holm's over
+    all of them."""
     from scipy import stats
 
     rows: list[dict[str, Any]] = []
     p_values = []
-    for name, value_LH in x.items():
+    for (measure, condition), value_LH in x.items():
         if value_LH.shape != y_LH.shape:
-            raise AtlasError(f"rank correlation: {name}: {value_LH.shape} heads, importance has {y_LH.shape}")
+            raise AtlasError(
+                f"rank correlation: {measure}: {value_LH.shape} heads, importance has {y_LH.shape}"
+            )
         found = stats.spearmanr(value_LH.ravel(), y_LH.ravel())
         if not np.isfinite(found.statistic):
             continue
-        at = base | {"condition": name, "n": y_LH.size}
+        at = base | {"measure": measure, "condition": condition, "n": y_LH.size}
         rows.append(at | {"value": float(found.statistic), "chance": 0.0})
         p_values.append((at, float(found.pvalue)))
     corrected = holm(np.array([p for _, p in p_values]))
     for (at, p), adjusted in zip(p_values, corrected):
-        rows.append(at | {"metric": f"{base['metric']} p", "value": p})
-        rows.append(at | {"metric": f"{base['metric']} p Holm", "value": float(adjusted)})
+        rows.append(at | {"statistic": "p", "value": p})
+        rows.append(at | {"statistic": "p Holm", "value": float(adjusted)})
     return rows

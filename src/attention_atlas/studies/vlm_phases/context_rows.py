@@ -54,10 +54,10 @@ class ContextRows:
         }
         states = [*range(layers), layers + 1 if self.final_norm else layers]
         other = layers if self.final_norm else layers + 1
-        beside = "before the final norm" if self.final_norm else "behind the final norm"
+        beside = "cosine before the final norm" if self.final_norm else "cosine behind the final norm"
         rows: list[dict[str, Any]] = []
         for name, seen in value.items():
-            base = dump.base | {"kind": "context", "metric": "cosine", "condition": name}
+            base = dump.base | {"kind": "context", "measure": "cosine", "condition": name}
             same: dict[str, Any] = {"spread": True, "seed": seed}
             rows += mean_rows(
                 seen[:, states],
@@ -67,11 +67,11 @@ class ContextRows:
                 layers=range(layers + 1),
                 **same,
             )
-            last = base | {"condition": f"{name}, {beside}"}
+            last = base | {"measure": beside}
             rows += mean_rows(
                 seen[:, [other]], images, last, chance_NC=baseline[name][:, [other]], layers=[layers], **same
             )
-            over = base | {"metric": "cosine over baseline"}
+            over = base | {"measure": "cosine over baseline"}
             rows += mean_rows(
                 (seen - baseline[name])[:, states],
                 images,
@@ -81,7 +81,7 @@ class ContextRows:
                 seed=seed,
             )
         for name, seen in ((IMAGE, value[IMAGE]), (TEXT, value[TEXT])):
-            base = dump.base | {"kind": "context", "metric": "intra minus inter", "condition": name}
+            base = dump.base | {"kind": "context", "measure": "intra minus inter", "condition": name}
             gap = (seen - value[INTER])[:, states]
             rows += mean_rows(gap, images, base, chance_NC=0.0, layers=range(layers + 1), seed=seed)
         curve_NL = value[INTER][:, states]
@@ -104,17 +104,17 @@ def phase_rows(dump: Dump, found: Stability, n: int, chance: float) -> list[dict
     base = dump.base | {"kind": "phases", "n": n}
     rows: list[dict[str, Any]] = []
     for i, name in enumerate(NAMES):
-        at = base | {"condition": name}
-        rows.append(at | {"metric": "phase", "value": float(found.phases.present_B4[0, i])})
-        rows.append(at | {"metric": "phase share", "value": float(found.share_4[i])})
+        at = base | {"group": name}
+        rows.append(at | {"measure": "phase", "value": float(found.phases.present_B4[0, i])})
+        rows.append(at | {"measure": "phase share", "value": float(found.share_4[i])})
     for name, start, end in found.phases.edges(dump.layers + 1):
-        rows.append(base | {"metric": "phase start", "condition": name, "value": float(start)})
-        rows.append(base | {"metric": "phase end", "condition": name, "value": float(end)})
+        rows.append(base | {"measure": "phase start", "group": name, "value": float(start)})
+        rows.append(base | {"measure": "phase end", "group": name, "value": float(end)})
     for i, name in enumerate(NAMES[:3]):
         at = base | {"condition": f"end of {name.split()[0]}"}
         limits = {"ci_low": float(found.low_3[i]), "ci_high": float(found.high_3[i])}
-        rows.append(at | {"metric": "turn", "value": float(found.phases.turns_B3[0, i])} | limits)
-        rows.append(at | {"metric": "turn share", "value": float(found.near_3[i])})
+        rows.append(at | {"measure": "turn", "value": float(found.phases.turns_B3[0, i])} | limits)
+        rows.append(at | {"measure": "turn share", "value": float(found.near_3[i])})
     four = float(found.share_all)
-    rows.append(base | {"metric": "four phases", "condition": "all", "value": four, "chance": chance})
+    rows.append(base | {"measure": "four phases", "value": four, "chance": chance})
     return rows

@@ -89,7 +89,7 @@ def mean_rows(
 ) -> list[dict[str, Any]]:
     """Rows of the mean over samples for each column of (N,C), with a bootstrap interval over images; `n`
     counts samples. layers: `layer` of each column (default −1). chance: per sample, or one number. `spread`
-    adds a row '<metric> sd', the standard deviation over samples (n − 1), which the paper shades."""
+    adds a row with statistic `sd`, the standard deviation over samples (n − 1), which the paper shades."""
     num, den = group_sums(images, value_NC)
     value = ratio(num, den)
     low, high = interval(resampled_ratio(num, den, resampling_matrix(len(num), resamples, seed)))
@@ -105,5 +105,5 @@ def mean_rows(
         rows.append(row)
         if spread:
             sd = float(np.nanstd(value_NC[:, c], ddof=1)) if count[c] > 1 else float("nan")
-            rows.append(at | {"metric": f"{base['metric']} sd", "value": sd})
+            rows.append(at | {"statistic": "sd", "value": sd})
     return rows

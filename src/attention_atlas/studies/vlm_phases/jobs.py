@@ -18,11 +18,14 @@ class Metrics:
         self.study = study
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, Any]:
-        from attention_atlas.studies.vlm_phases.tables import write_study
+        from attention_atlas.measures.results import write_results
+        from attention_atlas.studies.vlm_phases.tables import write_shown
         from attention_atlas.workflow.paths import attention_path, results_path
 
         study = cfg.study
         wanted = [(m, data) for data in [*study.data, *study.order] for m in study.models]
         folders = [job.input(f"{attention_path(cfg)}/{model}-{data}") for model, data in wanted]
         frame, shown = self.study(folders, study.name, cfg.seed)
-        return write_study(frame, shown, job.out(results_path(cfg)))
+        out = job.out(results_path(cfg))
+        write_shown(shown, out / "tables" / "shown.json")
+        return write_results(out, frame)

@@ -57,7 +57,7 @@ class LensRows:
                     lots = [precision_recall(decoded, captions[m], self.joining) for m in other[:, n]]
                     chance[n, layer] = np.mean(lots, axis=0)
             for m, metric in enumerate(("precision", "recall")):
-                base = dump.base | {"kind": "lens", "metric": metric, "condition": switch}
+                base = dump.base | {"kind": "lens", "measure": metric, "condition": switch}
                 rows += mean_rows(
                     value[..., m],
                     images,

@@ -84,12 +84,12 @@ class NormRows:
                     if np.isnan(seen).all() or not np.nan_to_num(seen).any():
                         continue  # the last visual token sees no caption
                     condition = f"{row} → {GROUPS[g]}" if value_NLRG.shape[3] > 1 else row
-                    base = dump.base | {"kind": "norm", "metric": metric, "condition": condition}
+                    base = dump.base | {"kind": "norm", "measure": metric, "condition": condition}
                     level = np.stack(chance[metric])[:, :, r, g] if metric in chance else None
                     rows += mean_rows(
                         seen, images, base, chance_NC=level, layers=range(dump.layers), seed=seed
                     )
         for g, group in enumerate(GROUPS):
-            base = dump.base | {"kind": "norm", "metric": "sinks", "condition": group}
+            base = dump.base | {"kind": "norm", "measure": "sinks", "condition": group}
             rows += mean_rows(sinks_NG[:, [g]], images, base, seed=seed)
         return rows
