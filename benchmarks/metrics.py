@@ -170,9 +170,9 @@ def values(item: Any, own: Any, cross: Any) -> Iterator[tuple[str, str, float, f
 def compare(table: Any, loop: dict[tuple[str, str, int, int], float]) -> float:
     """Largest absolute difference over every number the loop gives."""
     found = {}
-    for row in select(table, metric=["grounding", "entropy", "pos_share", "relations"]).itertuples():
-        condition = row.kind if row.metric == "entropy" else row.condition
-        found[row.metric, condition, row.layer, row.head] = row.value
+    for row in select(table, measure=["grounding", "entropy", "pos_share", "relations"]).itertuples():
+        condition = row.kind if row.measure == "entropy" else row.condition
+        found[row.measure, condition, row.layer, row.head] = row.value
     return max(abs(found[key] - value) for key, value in loop.items())
 
 
