@@ -21,7 +21,9 @@ from attention_atlas.measures.bootstrap import (
     resampled_ratio,
     resampling_matrix,
 )
+from attention_atlas.measures.compare import compare
 from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.means import Sample, mean_rows
 from attention_atlas.measures.metric import head_rows, measure_all
 from attention_atlas.measures.pos import PosShare
 from attention_atlas.measures.results import write_results
@@ -31,14 +33,11 @@ from attention_atlas.reporting.numbers import quote
 from attention_atlas.studies.grounding.captions_table import caption_table
 from attention_atlas.studies.grounding.grounding import Grounding
 from attention_atlas.studies.grounding.relations import Relations
-from attention_atlas.studies.modality.compare import compare
 from attention_atlas.studies.modality.figures import frequency, parts_of_speech, runs
 from attention_atlas.studies.modality.frequency import NounFrequency
 from attention_atlas.studies.modality.locality import Locality
 from attention_atlas.studies.modality.pos import PosMass
 from attention_atlas.studies.modality.start import StartShare
-from attention_atlas.studies.vilt_layers.rows import Sample, scalar_row
-from attention_atlas.studies.vlm_phases.dump_file import mean_rows
 from attention_atlas.studies.vlm_phases.phases import bootstrap_phases
 from attention_atlas.studies.vlm_phases.picture_ablation import OTHER, OWN, gain_rows
 from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
@@ -100,9 +99,7 @@ def test_noun_frequency_and_differences_of_one_caption():
 
 def test_every_other_user_of_the_bootstrap():
     sample = Sample.of(["a", "a"], 50, 0)
-    row = scalar_row(sample, np.array([1.0, 0.0]), np.ones(2, dtype=bool), {"measure": "m"})
-    assert row["value"] == 0.5 and np.isnan([row["ci_low"], row["ci_high"]]).all()
-    (row,) = mean_rows(np.array([[1.0], [0.0]]), ["a", "a"], {"measure": "m"}, resamples=50)
+    (row,) = mean_rows(sample, np.array([[1.0], [0.0]]), {"measure": "m"})
     assert row["value"] == 0.5 and np.isnan([row["ci_low"], row["ci_high"]]).all()
     assert np.isnan(bootstrap_mean(np.array([1.0, 0.0]), np.array(["a", "a"]))).all()
     said = {OWN: np.array([-1.0]), OTHER: np.array([-2.0]), "tokens": np.array([2.0])}

@@ -9,11 +9,11 @@ from modality_naive import KIND, random_attention, sentence, study_of, value
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.analysed import Study
-from attention_atlas.measures.bootstrap import paired_difference
+from attention_atlas.measures.bootstrap import paired_difference, two_sided
+from attention_atlas.measures.compare import compare
 from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.table import head_matrix, measured, select
 from attention_atlas.recording import Axis
-from attention_atlas.studies.modality.compare import compare, two_sided
 from attention_atlas.studies.modality.examples import choose, choose_half
 from attention_atlas.studies.modality.locality import Locality
 from attention_atlas.studies.modality.pos import PosMass

@@ -10,11 +10,12 @@ import pytest
 from attention_atlas.data.patches import coverage, patches_of
 from attention_atlas.dumps.vqa import GROUPS
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.means import Sample, head_mean_rows
 from attention_atlas.plotting.overlay import overlay
 from attention_atlas.plotting.style import new_figure
 from attention_atlas.recording import Axis
 from attention_atlas.studies.vilt_layers.measures import Question, measure, stack
-from attention_atlas.studies.vilt_layers.rows import Sample, difference_rows, mean_rows, rank_correlation_rows
+from attention_atlas.studies.vilt_layers.rows import difference_rows, rank_correlation_rows
 from attention_atlas.studies.vilt_layers.shown import patch_grid, word_maps
 
 # [CLS] where is sofa [SEP] [IMG] and a grid of 1 × 4 patches, the last of which shows the sofa.
@@ -93,13 +94,13 @@ def planted(rng, shift=0.0):
 def test_means_and_intervals():
     values, sample = planted(np.random.default_rng(0))
     chosen = np.arange(120) < 60
-    rows = mean_rows(sample, values, chosen, np.full(120, 0.3), {"measure": "mass"})
+    rows = head_mean_rows(sample, values, chosen, np.full(120, 0.3), {"measure": "mass"})
     whole = next(r for r in rows if r["layer"] == -1)
     assert whole["value"] == pytest.approx(values[:60].mean()) and whole["chance"] == pytest.approx(0.3)
     assert whole["n"] == 60 and whole["ci_low"] < whole["value"] < whole["ci_high"]
     one = next(r for r in rows if (r["layer"], r["head"]) == (1, 2))
     assert one["value"] == pytest.approx(values[:60, 1, 2].mean())
-    assert mean_rows(sample, np.full((120, 2, 3), np.nan), chosen, np.zeros(120), {}) == []
+    assert head_mean_rows(sample, np.full((120, 2, 3), np.nan), chosen, np.zeros(120), {}) == []
 
 
 def test_a_planted_difference_is_found_in_its_head_and_noise_is_not():

@@ -9,10 +9,10 @@ from typing import Any
 from attention_atlas.data.corpus import Corpus
 from attention_atlas.language.parse import read_parses
 from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.compare import compare
 from attention_atlas.measures.metric import Metric
 from attention_atlas.measures.results import write_results
 from attention_atlas.recording import AttentionStore
-from attention_atlas.studies.modality.compare import compare
 from attention_atlas.studies.modality.examples import choose_half, collect, write_examples
 from attention_atlas.studies.modality.page import write_page
 from attention_atlas.studies.modality.words import WordStore

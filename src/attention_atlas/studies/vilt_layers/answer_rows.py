@@ -11,9 +11,9 @@ import numpy as np
 from attention_atlas.data.question_types import official_type
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.bootstrap import paired_difference
+from attention_atlas.measures.means import Sample, mean_rows
 from attention_atlas.measures.vqa_accuracy import vqa_accuracy
 from attention_atlas.studies.vilt_layers.answers import group
-from attention_atlas.studies.vilt_layers.rows import Sample, scalar_row
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Example
@@ -60,11 +60,12 @@ def accuracy_rows(
     for who, values_N in right.items():
         at = {"kind": KIND, "model": who.model, "input": who.input, "condition": who.condition}
         for name, chosen_N in subsets.items():
-            rows.append(scalar_row(sample, values_N, chosen_N, at | {"measure": "accuracy", "group": name}))
+            of_group = at | {"measure": "accuracy", "group": name}
+            rows += mean_rows(sample, values_N[:, None], of_group, chosen_N=chosen_N)
         rows += [at | row for row in pair_rows(questions, values_N, subsets, sample)]
     for name in sorted(set(types)):
         at = {"kind": KIND, "model": model, "measure": "accuracy", "condition": "official type"}
-        rows.append(scalar_row(sample, own, types == name, at | {"group": str(name)}))
+        rows += mean_rows(sample, own[:, None], at | {"group": str(name)}, chosen_N=types == name)
     for who, values_N in right.items():
         if who == Who(model):
             continue
@@ -96,7 +97,13 @@ def pair_rows(
         return []
     both_N = 100.0 * ((values_N >= 50) & (values_N[other_N] >= 50))
     return [
-        scalar_row(sample, both_N, chosen_N & paired, {"measure": "pair accuracy", "group": name})
+        row
         for name, chosen_N in subsets.items()
         if (chosen_N & paired).any()
+        for row in mean_rows(
+            sample,
+            both_N[:, None],
+            {"measure": "pair accuracy", "group": name},
+            chosen_N=chosen_N & paired,
+        )
     ]

@@ -13,6 +13,7 @@ from attention_atlas.data.patches import asked_objects, patches_of
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.bootstrap import RESAMPLES
 from attention_atlas.measures.distribution import check_shares
+from attention_atlas.measures.means import Sample, head_mean_rows, mean_rows
 from attention_atlas.measures.table import make_table
 from attention_atlas.measures.vqa_accuracy import vqa_accuracy
 from attention_atlas.progress import progress
@@ -21,13 +22,7 @@ from attention_atlas.studies.vilt_layers.answer_rows import Who, accuracy_rows
 from attention_atlas.studies.vilt_layers.answers import group
 from attention_atlas.studies.vilt_layers.heads import importance
 from attention_atlas.studies.vilt_layers.measures import Question, measure, stack
-from attention_atlas.studies.vilt_layers.rows import (
-    Sample,
-    difference_rows,
-    mean_rows,
-    rank_correlation_rows,
-    scalar_row,
-)
+from attention_atlas.studies.vilt_layers.rows import difference_rows, rank_correlation_rows
 from attention_atlas.studies.vilt_layers.shown import patch_grid
 
 if TYPE_CHECKING:
@@ -99,7 +94,7 @@ class LayerStudy:
         for (name, condition), (value_NLH, chance_N) in values.items():
             for subset, chosen_N in subsets.items():
                 base = {"kind": KIND, "measure": name, "condition": condition, "group": subset}
-                rows += mean_rows(sample, value_NLH, chosen_N, chance_N, base)
+                rows += head_mean_rows(sample, value_NLH, chosen_N, chance_N, base)
         compared = self.present(self.compare, {m for m, _ in values})
         for name, condition in compared:
             if (name, condition) not in values:
@@ -157,7 +152,7 @@ class LayerStudy:
                 chosen_N = groups == name if name else np.ones(len(chosen), dtype=bool)
                 if not name or chosen_N.sum() >= self.least:
                     base = {"kind": KIND, "measure": "importance", "condition": condition, "group": name}
-                    rows += mean_rows(sample, value_NLH, chosen_N, none, base)
+                    rows += head_mean_rows(sample, value_NLH, chosen_N, none, base)
         rows += rank_correlation_rows(
             {
                 (m, c): matrix(attention, m, c, loss_NLH.shape[1:])
@@ -184,7 +179,7 @@ class LayerStudy:
                         base = {"kind": KIND, "measure": "pruned", "condition": order}
                         base |= {"group": name, "setting": str(count)}
                         values_N = 100 * heads[f"pruned_{order}"][:, column]
-                        rows.append(scalar_row(sample, values_N, chosen_N, base))
+                        rows += mean_rows(sample, values_N[:, None], base, chosen_N=chosen_N)
         return rows
 
 

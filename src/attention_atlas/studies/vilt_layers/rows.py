@@ -1,81 +1,18 @@
-"""Table rows from values per question: means with intervals over images, differences between groups of
-questions with a permutation test corrected for the number of heads, rank correlations over heads.
+"""Table rows from values per question: differences between groups of questions with a permutation test
+corrected for the number of heads, rank correlations over heads.
 
 Axes: N questions, I images, L layers, H heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.bootstrap import (
-    holm,
-    interval,
-    paired_difference,
-    ratio,
-    resampled_ratio,
-    resampling_matrix,
-    two_sample_permutation,
-)
-from attention_atlas.measures.metric import head_rows
-
-
-@dataclass
-class Sample:
-    """The questions: the image (0..I-1) of each, and the resampling of images."""
-
-    image_N: np.ndarray
-    counts_BI: np.ndarray
-
-    @classmethod
-    def of(cls, image_ids: Sequence[str], resamples: int, seed: int) -> Sample:
-        names = {name: i for i, name in enumerate(sorted(set(image_ids)))}
-        image_N = np.array([names[i] for i in image_ids])
-        return cls(image_N, resampling_matrix(len(names), resamples, seed))
-
-    def sums(self, value_N: np.ndarray, chosen_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numerator and denominator per image of the mean of (N,...) values over the chosen questions; NaN
-        values are left out."""
-        there = chosen_N & ~np.isnan(value_N.reshape(len(value_N), -1)[:, 0])
-        images = self.counts_BI.shape[1]
-        num = np.zeros((images, *value_N.shape[1:]))
-        den = np.zeros((images, *[1] * (value_N.ndim - 1)))
-        np.add.at(num, self.image_N[there], value_N[there])
-        np.add.at(den, self.image_N[there], 1.0)
-        return num, den
-
-
-def mean_rows(
-    sample: Sample, value_NLH: np.ndarray, chosen_N: np.ndarray, chance_N: np.ndarray, base: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Rows over all heads, by layer and by head; no rows if no question is chosen."""
-    there = chosen_N & ~np.isnan(value_NLH[:, 0, 0])
-    if not there.any():
-        return []
-    num, den = sample.sums(value_NLH, chosen_N)
-    chance = float(np.mean(chance_N[there]))
-    return head_rows(
-        num, np.broadcast_to(den, num.shape), sample.counts_BI, chance, base | {"n": there.sum()}
-    )
-
-
-def scalar_row(
-    sample: Sample, value_N: np.ndarray, chosen_N: np.ndarray, base: dict[str, Any]
-) -> dict[str, Any]:
-    """One row: the mean of a value without heads over the chosen questions, with its interval."""
-    num, den = sample.sums(value_N, chosen_N)
-    low, high = interval(resampled_ratio(num, den, sample.counts_BI))
-    return base | {
-        "value": float(ratio(num, den)),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "n": int(chosen_N.sum()),
-    }
+from attention_atlas.measures.bootstrap import holm, paired_difference, two_sample_permutation
+from attention_atlas.measures.means import Sample
 
 
 def difference_rows(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.measures.means import mean_rows
 from attention_atlas.studies.vlm_phases.contextualisation import across, between, within
-from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.phases import LEAST, NAMES, Stability, bootstrap_phases, chance_four
 
 INTER, IMAGE, TEXT = "image – text", "image – image", "text – text"
@@ -38,6 +39,7 @@ class ContextRows:
         sums = np.stack(dump.read("context", "unit_sums")).astype(np.float64)
         counts = np.stack(dump.read("context", "counts")).astype(np.float64)
         images, layers = dump.images("context"), dump.layers
+        sample = dump.sample("context", seed)
         image_NLD, text_NLD = sums[:, :, 0], sums[:, :, chosen].sum(2)
         image_N, text_N = counts[:, 0], counts[:, chosen].sum(1)
         value = {
@@ -58,32 +60,26 @@ class ContextRows:
         rows: list[dict[str, Any]] = []
         for name, seen in value.items():
             base = dump.base | {"kind": "context", "measure": "cosine", "condition": name}
-            same: dict[str, Any] = {"spread": True, "seed": seed}
+            level = baseline[name]
             rows += mean_rows(
+                sample,
                 seen[:, states],
-                images,
                 base,
-                chance_NC=baseline[name][:, states],
+                chance_NC=level[:, states],
                 layers=range(layers + 1),
-                **same,
+                spread=True,
             )
             last = base | {"measure": beside}
             rows += mean_rows(
-                seen[:, [other]], images, last, chance_NC=baseline[name][:, [other]], layers=[layers], **same
+                sample, seen[:, [other]], last, chance_NC=level[:, [other]], layers=[layers], spread=True
             )
             over = base | {"measure": "cosine over baseline"}
-            rows += mean_rows(
-                (seen - baseline[name])[:, states],
-                images,
-                over,
-                chance_NC=0.0,
-                layers=range(layers + 1),
-                seed=seed,
-            )
+            gap = (seen - level)[:, states]
+            rows += mean_rows(sample, gap, over, chance_NC=0.0, layers=range(layers + 1))
         for name, seen in ((IMAGE, value[IMAGE]), (TEXT, value[TEXT])):
             base = dump.base | {"kind": "context", "measure": "intra minus inter", "condition": name}
             gap = (seen - value[INTER])[:, states]
-            rows += mean_rows(gap, images, base, chance_NC=0.0, layers=range(layers + 1), seed=seed)
+            rows += mean_rows(sample, gap, base, chance_NC=0.0, layers=range(layers + 1))
         curve_NL = value[INTER][:, states]
         found = bootstrap_phases(curve_NL, images, seed=seed, least=self.least)
         rows += phase_rows(

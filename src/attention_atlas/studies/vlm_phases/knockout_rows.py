@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.measures.means import Sample, mean_rows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.knockout import OTHER, PLAIN
 from attention_atlas.studies.vlm_phases.phases import Stability
 from attention_atlas.studies.vlm_phases.winoground_scores import CHANCE, winoground
@@ -28,23 +29,18 @@ def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[
     `net log-prob change` is the first minus the second: the information of its own picture that the block
     withholds from the text. If the text is cut off in all layers, it equals the change under another picture
     alone."""
-    samples = dump.samples("knockout")
-    if not samples:
+    if not dump.samples("knockout"):
         return []
-    images = dump.images("knockout")
+    sample = dump.sample("knockout", seed)
     log_NC = np.stack(dump.read("knockout", "log_prob")).astype(np.float64)
     tokens_N1 = np.stack(dump.read("knockout", "tokens")).astype(np.float64)
     conditions = list(dump.about["conditions"])
     change = (log_NC - log_NC[:, [conditions.index(PLAIN)]]) / tokens_N1
     base = dump.base | {"kind": "knockout", "measure": CHANGE}
-    rows = mean_rows(
-        log_NC[:, [conditions.index(PLAIN)]] / tokens_N1,
-        images,
-        dump.base | {"kind": "knockout", "measure": "log-prob"},
-        seed=seed,
-    )
+    plain = log_NC[:, [conditions.index(PLAIN)]] / tokens_N1
+    rows = mean_rows(sample, plain, base | {"measure": "log-prob"})
     other = change[:, [conditions.index(OTHER)]]
-    rows += mean_rows(other, images, base | {"input": "other"}, chance_NC=0.0, seed=seed)
+    rows += mean_rows(sample, other, base | {"input": "other"}, chance_NC=0.0)
     by_block: dict[str, list[tuple[int, int, int]]] = {}
     for c, name in enumerate(conditions):
         if name not in (PLAIN, OTHER):
@@ -58,7 +54,7 @@ def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[
         (base | {"input": "other"}, change_other),
         (base | {"measure": NET}, change - change_other),
     ):
-        rows += _block_rows(dump, phases, by_block, change_NC, images, at, seed)
+        rows += _block_rows(dump, phases, by_block, change_NC, sample, at)
     return rows
 
 
@@ -67,9 +63,8 @@ def _block_rows(
     phases: Stability | None,
     by_block: Mapping[str, Sequence[tuple[int, int, int]]],
     change: np.ndarray,
-    images: np.ndarray,
+    sample: Sample,
     base: Mapping[str, Any],
-    seed: int,
 ) -> list[dict[str, Any]]:
     """Rows of each block: (condition's column, first layer, last layer) of each window."""
     rows: list[dict[str, Any]] = []
@@ -77,20 +72,20 @@ def _block_rows(
         whole = [c for c, first, last in found if (first, last) == (0, dump.layers - 1)]
         if whole:
             named = {**base, "condition": block, "setting": ALL}
-            rows += mean_rows(change[:, whole[:1]], images, named, chance_NC=0.0, seed=seed)
+            rows += mean_rows(sample, change[:, whole[:1]], named, chance_NC=0.0)
         parts = [(c, first, last) for c, first, last in found if c not in whole]
         if not parts:
             continue
         width = parts[0][2] - parts[0][1] + 1
         named = {**base, "condition": block, "setting": str(width)}
         at, starts = [c for c, *_ in parts], [first for _, first, _ in parts]
-        rows += mean_rows(change[:, at], images, named, chance_NC=0.0, layers=starts, seed=seed)
+        rows += mean_rows(sample, change[:, at], named, chance_NC=0.0, layers=starts)
         for phase, start, end in phases.phases.edges(dump.layers + 1) if phases else []:
             inside = [c for c, first, last in parts if start <= (first + last) / 2 < end]
             if inside:
                 mean = change[:, inside].mean(1, keepdims=True)
                 named = {**base, "condition": block, "group": phase}
-                rows += mean_rows(mean, images, named, chance_NC=0.0, seed=seed)
+                rows += mean_rows(sample, mean, named, chance_NC=0.0)
     return rows
 
 
@@ -101,9 +96,9 @@ def winoground_rows(dump: Dump, seed: int) -> list[dict[str, Any]]:
     if not pairs:
         return []
     score = np.array([p["scores"] for p in pairs], dtype=np.float64)
-    ids = [p["id"] for p in pairs]
+    sample = Sample.of([p["id"] for p in pairs], seed=seed)
     rows: list[dict[str, Any]] = []
     for metric, right in winoground(score).items():
         base = dump.base | {"kind": "winoground", "measure": metric}
-        rows += mean_rows(right[:, None].astype(float), ids, base, chance_NC=CHANCE[metric], seed=seed)
+        rows += mean_rows(sample, right[:, None].astype(float), base, chance_NC=CHANCE[metric])
     return rows

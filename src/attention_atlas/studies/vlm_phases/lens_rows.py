@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.measures.means import Sample, mean_rows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.logit_lens import (
     caption_words,
     content,
@@ -59,12 +60,11 @@ class LensRows:
             for m, metric in enumerate(("precision", "recall")):
                 base = dump.base | {"kind": "lens", "measure": metric, "condition": switch}
                 rows += mean_rows(
+                    Sample.of(images, seed=seed),
                     value[..., m],
-                    images,
                     base,
                     chance_NC=chance[..., m],
                     layers=range(dump.layers + 1),
                     spread=True,
-                    seed=seed,
                 )
         return rows

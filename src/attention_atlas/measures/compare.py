@@ -12,7 +12,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.analysed import Study
-from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio
+from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, two_sided
 from attention_atlas.measures.metric import Metric, Sums, Tally
 from attention_atlas.measures.table import make_table
 
@@ -92,15 +92,5 @@ def differences(
         at = dict(base) | {"layer": layer, "head": head}
         limits = {"ci_low": float(low), "ci_high": float(high)}
         rows.append(at | limits | {"value": float(value), "chance": 0.0})
-        rows.append(at | {"statistic": "p", "value": two_sided(drawn_B)})
+        rows.append(at | {"statistic": "p", "value": float(two_sided(drawn_B))})
     return rows
-
-
-def two_sided(drawn_B: np.ndarray) -> float:
-    """As bootstrap.paired_difference: (Davison and Hinkley 1997, section 4.2), never 0; NaN without
-    resamples."""
-    drawn_B = drawn_B[np.isfinite(drawn_B)]
-    if not len(drawn_B):
-        return float("nan")
-    size = len(drawn_B) + 1
-    return float(min(1.0, 2 * min((drawn_B <= 0).sum() + 1, (drawn_B >= 0).sum() + 1) / size))
