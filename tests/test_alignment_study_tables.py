@@ -11,12 +11,13 @@ import pytest
 from alignment_planted import NAMES, SKILL, panel, write_panel
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.measures.results import write_results
 from attention_atlas.measures.table import measured, read_table, select
 from attention_atlas.studies.alignment.compare import consistent, estimates
 from attention_atlas.studies.alignment.grounding import spearman, spearman_p, sums_by_image
 from attention_atlas.studies.alignment.panel import Panel, read_panel
 from attention_atlas.studies.alignment.same import groups
-from attention_atlas.studies.alignment.study import study_table, write_study
+from attention_atlas.studies.alignment.study import about, study_table, write_examples
 from attention_atlas.studies.alignment.tables import ranked
 
 SCORES = {"scan": "accuracy", "mac": "accuracy"}
@@ -197,7 +198,9 @@ def test_study_is_written_and_read_back(tmp_path: Path) -> None:
     assert found.alignments == list(NAMES) and found.seeds == 2 and len(found.same) == 3
     frame = study_table([found], [], SCORES, "dot", ["FID"])
     for folder in ("a", "b"):
-        write_study(frame, {"toy": found}, SCORES, {"dot": "dot product"}, ["FID"], tmp_path / folder)
+        titles = {"dot": "dot product"}
+        write_examples({"toy": found}, SCORES, titles, ["FID"], tmp_path / folder)
+        write_results(tmp_path / folder, frame, about(frame, {"toy": found}, SCORES, titles, ["FID"]))
     names = ["metrics.json", "tables/metrics.csv", "tables/shown_toy.json"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

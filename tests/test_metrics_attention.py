@@ -23,7 +23,7 @@ from metrics_naive import (
 )
 
 from attention_atlas.language.parsed import SpatialRelation
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.item import Item, Link
 from attention_atlas.measures.metric import measure_all
@@ -79,7 +79,7 @@ def held_out_study(share_IH):
         cross[0, :, :, 1] = 1 - cross[0, :, :, 0]
         attn[id_], axis[id_], parses[id_] = {"cross": cross}, axes(WORDS, 2), parse(id_)
         links[id_] = [Link(0, 3, (0,))]
-    return Study(MemoryStore(kinds, attn, axis), parses, links=links, resamples=200)
+    return AnnotatedAttention(MemoryStore(kinds, attn, axis), parses, links=links, resamples=200)
 
 
 def test_held_out_head_is_picked_on_the_other_images():

@@ -8,7 +8,7 @@ from metrics_naive import MemoryStore, attention, random_study
 from modality_naive import KIND, random_attention, sentence, study_of, value
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import paired_difference, two_sided
 from attention_atlas.measures.compare import compare
 from attention_atlas.measures.entropy import Entropy
@@ -47,7 +47,9 @@ def test_words_from_pieces():
     np.testing.assert_allclose(got, expected, atol=1e-6)
     assert words.own("e", "decoder_self") == pytest.approx(float(a[:, :, 2, 2].mean() / 2 / 4), rel=1e-4)
     rows = [("a", "DET", "det", 2), ("redwood", "ADJ", "amod", 2), ("lamp", "NOUN", "ROOT", 2)]
-    table = Entropy(kinds=["decoder_self"])(Study(words, {"e": sentence(rows=rows)}, resamples=10))
+    table = Entropy(kinds=["decoder_self"])(
+        AnnotatedAttention(words, {"e": sentence(rows=rows)}, resamples=10)
+    )
     assert table["value"].between(0, 1).all()
 
 

@@ -20,6 +20,7 @@ from attention_atlas.files import write_jsonl
 from attention_atlas.language.parse import parse_texts, write_parses
 from attention_atlas.language.words import words
 from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.results import write_results
 from attention_atlas.measures.table import measured, read_table
 from attention_atlas.models.caption_transformer import CaptionTransformer
 from attention_atlas.models.run_folder import save_run
@@ -105,9 +106,9 @@ def study(tmp_path_factory):
         "locality": Locality(),
         "frequency": NounFrequency(least=1),
     }
-    run_modality(
-        metrics, EXPERIMENT, root / "attention", root / "parse.jsonl", corpus, features, root / "results"
-    )
+    out = root / "results"
+    found = run_modality(metrics, EXPERIMENT, root / "attention", root / "parse.jsonl", corpus, features, out)
+    write_results(out, *found)
     yield root, corpus
     features.close()
 

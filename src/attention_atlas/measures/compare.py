@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, two_sided
 from attention_atlas.measures.metric import Metric, Sums, Tally
 from attention_atlas.measures.table import make_table
@@ -21,36 +21,38 @@ if TYPE_CHECKING:
 
 
 def compare(
-    metrics: Mapping[str, Metric], studies: Mapping[str, Study], pairs: Sequence[tuple[str, str]] = ()
+    metrics: Mapping[str, Metric],
+    runs: Mapping[str, AnnotatedAttention],
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> pd.DataFrame:
-    """Rows of every metric for every study (column model), then for each pair (a, b) the difference of model
+    """Rows of every metric for every run (column model), then for each pair (a, b) the difference of model
     a against b with its interval, and its p.
 
     Differences are between means over heads: overall, per layer if both have the same number of layers, and
-    per head if both have the same heads. Raises AtlasError if two studies have different captions.
+    per head if both have the same heads. Raises AtlasError if two runs have different captions.
     """
-    first = next(iter(studies.values()))
-    for name, study in studies.items():
-        if study.ids != first.ids:
+    first = next(iter(runs.values()))
+    for name, attention in runs.items():
+        if attention.ids != first.ids:
             raise AtlasError(
-                f"attention of '{name}': {len(study.ids)} captions, others have {len(first.ids)}; "
+                f"attention of '{name}': {len(attention.ids)} captions, others have {len(first.ids)}; "
                 "dump the same captions"
             )
-    tallies = {name: _tally(metrics, study) for name, study in studies.items()}
+    tallies = {name: _tally(metrics, attention) for name, attention in runs.items()}
     rows: list[dict[str, Any]] = []
-    for name, study in studies.items():
-        told = {"study": study.name, "model": name, "data": study.data}
+    for name, attention in runs.items():
+        told = {"study": attention.name, "model": name, "data": attention.data}
         for (metric, kind), tally in tallies[name].items():
-            found = metrics[metric].rows(study, kind, tally)
+            found = metrics[metric].rows(attention, kind, tally)
             if not found:
                 raise AtlasError(
-                    f"metric '{metric}': {name}: nothing to measure in {len(study.ids)} captions"
+                    f"metric '{metric}': {name}: nothing to measure in {len(attention.ids)} captions"
                 )
             rows += [told | row for row in found]
     for a, b in pairs:
         for wanted in (a, b):
-            if wanted not in studies:
-                raise AtlasError(f"conf/study: compare: no run '{wanted}'; known: {', '.join(studies)}")
+            if wanted not in runs:
+                raise AtlasError(f"conf/study: compare: no run '{wanted}'; known: {', '.join(runs)}")
         told = {"study": first.name, "model": a, "against": b, "data": first.data}
         for (metric, kind), tally in tallies[a].items():
             other = tallies[b].get((metric, kind))
@@ -61,11 +63,13 @@ def compare(
     return make_table(rows)
 
 
-def _tally(metrics: Mapping[str, Metric], study: Study) -> dict[tuple[str, str], Tally]:
-    """All metrics of one study, in one pass. Kinds that the study lacks are left out."""
-    wanted = [(name, kind) for name, m in metrics.items() for kind in m.kinds if kind in study.store.kinds]
-    tallies = {key: Tally(study.images) for key in wanted}
-    for item, kind in study.stream(sorted({kind for _, kind in wanted})):
+def _tally(metrics: Mapping[str, Metric], attention: AnnotatedAttention) -> dict[tuple[str, str], Tally]:
+    """All metrics of one run, in one pass. Kinds that it lacks are left out."""
+    wanted = [
+        (name, kind) for name, m in metrics.items() for kind in m.kinds if kind in attention.store.kinds
+    ]
+    tallies = {key: Tally(attention.images) for key in wanted}
+    for item, kind in attention.stream(sorted({kind for _, kind in wanted})):
         for name, metric in metrics.items():
             if (name, kind) in tallies:
                 metric.measure(item, kind, tallies[name, kind])

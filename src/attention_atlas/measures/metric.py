@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import (
     LEAST_IMAGES,
     contributing,
@@ -103,7 +103,7 @@ class Metric(ABC):
         """The keys of the table in its order; by default all in the order of their first occurrence."""
         return list(tally.sums)
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
         """Rows of one kind. Metrics with derived numbers (correlations) extend this."""
         rows: list[dict[str, Any]] = []
         for key in self.keys(tally):
@@ -111,7 +111,7 @@ class Metric(ABC):
             if sums.n == 0:
                 continue
             base = self.base(kind, key) | {"n": sums.n}
-            rows += head_rows(sums.num_ILH, sums.den_ILH, study.counts_BI, chance_of(sums), base)
+            rows += head_rows(sums.num_ILH, sums.den_ILH, attention.counts_BI, chance_of(sums), base)
         return rows
 
     def base(self, kind: str, key: Key) -> dict[str, Any]:
@@ -119,9 +119,9 @@ class Metric(ABC):
         measure = key.measure or self.name
         return {"kind": kind, "measure": measure, "condition": key.condition, "group": key.group}
 
-    def __call__(self, study: Study) -> pd.DataFrame:
-        """The metric's table for a study, in one pass over the store."""
-        return measure_all({self.name: self}, study)
+    def __call__(self, attention: AnnotatedAttention) -> pd.DataFrame:
+        """The metric's table, in one pass over the store."""
+        return measure_all({self.name: self}, attention)
 
 
 def chance_of(sums: Sums) -> float:
@@ -185,28 +185,28 @@ def _row(
     }
 
 
-def measure_all(metrics: Mapping[str, Metric], study: Study) -> pd.DataFrame:
+def measure_all(metrics: Mapping[str, Metric], attention: AnnotatedAttention) -> pd.DataFrame:
     """One table of several metrics, in one pass over the store.
 
-    Raises AtlasError if a metric finds nothing to measure in the whole study.
+    Raises AtlasError if a metric finds nothing to measure in the whole store.
     """
     kinds = sorted({kind for metric in metrics.values() for kind in metric.kinds})
-    tallies = {(name, kind): Tally(study.images) for name, m in metrics.items() for kind in m.kinds}
-    for item, kind in study.stream(kinds):
+    tallies = {(name, kind): Tally(attention.images) for name, m in metrics.items() for kind in m.kinds}
+    for item, kind in attention.stream(kinds):
         for name, metric in metrics.items():
             if kind in metric.kinds:
                 metric.measure(item, kind, tallies[name, kind])
     rows: list[dict[str, Any]] = []
     for name, metric in metrics.items():
         for kind in metric.kinds:
-            found = metric.rows(study, kind, tallies[name, kind])
+            found = metric.rows(attention, kind, tallies[name, kind])
             if not found:
                 raise AtlasError(
-                    f"metric '{name}': {kind}: found nothing to measure in {len(study.ids)} examples "
+                    f"metric '{name}': {kind}: found nothing to measure in {len(attention.ids)} examples "
                     "(no linked phrase, relation or word of that kind); check links, parse and split"
                 )
             rows += found
-    names = {"study": study.name, "model": study.model, "data": study.data}
+    names = {"study": attention.name, "model": attention.model, "data": attention.data}
     return make_table(names | row for row in rows)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import interval, pearson, pearson_p, ratio, resampled_ratio
 from attention_atlas.measures.item import Item
 from attention_atlas.measures.metric import Key, Metric, Tally, check_bos
@@ -104,8 +104,8 @@ class PosShare(Metric):
         """Omits the tags that never occur."""
         return [k for k, sums in tally.sums.items() if k.condition in self.sets or sums.chance_num_I.any()]
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
-        rows = super().rows(study, kind, tally)
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
+        rows = super().rows(attention, kind, tally)
         if not self.correlate or not tally.sums:
             return rows
         values, resampled = [], []
@@ -114,7 +114,7 @@ class PosShare(Metric):
             value_LH = ratio(sums.num_ILH, sums.den_ILH)
             values.append(value_LH.ravel())
             resampled.append(
-                resampled_ratio(sums.num_ILH, sums.den_ILH, study.counts_BI).reshape(-1, value_LH.size)
+                resampled_ratio(sums.num_ILH, sums.den_ILH, attention.counts_BI).reshape(-1, value_LH.size)
             )
         r = float(pearson(values[0], values[1]))
         low, high = interval(pearson(resampled[0], resampled[1]))

@@ -1,4 +1,4 @@
-"""From all cells of the study to its tables: metrics.csv, metrics.json and shown_<panel>.json."""
+"""From all cells of the study to its table, its summary and shown_<panel>.json."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
-from attention_atlas.measures.results import write_results
 from attention_atlas.measures.table import make_table, select
 from attention_atlas.studies.alignment.grounding import correlation_rows, grounding_rows, pooled_rows
 from attention_atlas.studies.alignment.panel import Panel
@@ -72,8 +71,7 @@ def study_table(
     return make_table({"study": study, **row} for row in rows)
 
 
-def write_study(
-    frame: pd.DataFrame,
+def write_examples(
     panels: Mapping[str, Panel],
     scores: Mapping[str, str],
     titles: dict[str, str],
@@ -81,15 +79,13 @@ def write_study(
     out: Path,
     examples: int = 4,
     seed: int = 0,
-) -> dict[str, float]:
-    """Write everything under `out`; returns the numbers for MLflow. `examples` are shown per panel,
-    half of them drawn with `seed`."""
-    numbers = write_results(out, frame, about(frame, panels, scores, titles, lower))
+) -> None:
+    """Write `out`/tables/shown_<panel>.json. `examples` are shown per panel, half of them drawn with
+    `seed`."""
     for name, panel in panels.items():
         if all(found[0].shown for found in panel.cells.values()):
             path = out / "tables" / f"shown_{name}.json"
             write_shown(panel, main_score(panel, scores), titles, path, lower, examples, seed)
-    return numbers
 
 
 def about(

@@ -9,9 +9,11 @@ import numpy as np
 
 from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.score_table import ScoreTable
+from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from omegaconf import DictConfig
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "WMD")
 
 
-class Captions(ScoreTable):
+class Captions(MetricTable):
     """BLEU-1..4, METEOR, CIDEr and WMD of each model in `models` (run names under data/generated).
 
     `drop_unknown`: remove the word `<unk>` from a generated text before scoring.
@@ -32,7 +34,7 @@ class Captions(ScoreTable):
         self.name, self.models = name, list(models)
         self.drop_unknown = drop_unknown
 
-    def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
         from attention_atlas.data.generated import read_generated
@@ -47,7 +49,7 @@ class Captions(ScoreTable):
                 m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}
                 for m, rows in texts.items()
             }
-        return caption_table(corpus, cfg.study.split, texts, cfg.study.name, int(cfg.seed))
+        return caption_table(corpus, cfg.study.split, texts, cfg.study.name, int(cfg.seed)), {}
 
 
 def caption_table(

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import ratio
 from attention_atlas.measures.item import Item, proportion
 from attention_atlas.measures.metric import Key, Metric, Sums, Tally, chance_of, check_bos, head_rows
@@ -81,14 +81,14 @@ class Grounding(Metric):
     def keys(self, tally: Tally) -> list[Key]:
         return [key for key in tally.sums if key.measure != CHANCE]
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
-        rows = super().rows(study, kind, tally)
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
+        rows = super().rows(attention, kind, tally)
         for key, sums in tally.sums.items():
             if key.measure == CHANCE:
-                rows += _overall(sums, study.counts_BI, self.base(kind, key))
+                rows += _overall(sums, attention.counts_BI, self.base(kind, key))
             else:
                 base = self.base(kind, key) | {"measure": "grounding_held_out"}
-                rows += held_out(sums, study.counts_BI, base)
+                rows += held_out(sums, attention.counts_BI, base)
         return rows
 
 

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.measures.metric import Metric
     from attention_atlas.workflow.stage import Stage
 
 
-class Metrics:
+class Metrics(MetricTable):
     """metrics.csv and metrics.json: `measures` over the captured model, its parses and links."""
 
     def __init__(self, measures: Mapping[str, Metric]) -> None:
         self.measures = {str(name): measure for name, measure in measures.items()}
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
-        from attention_atlas.measures.analysed import read_study
+        from attention_atlas.measures.annotated import read_annotated
         from attention_atlas.measures.metric import measure_all
-        from attention_atlas.measures.results import write_results
         from attention_atlas.regions.features_file import FeaturesFile
         from attention_atlas.studies.grounding.run import about
         from attention_atlas.workflow.paths import (
@@ -31,11 +35,10 @@ class Metrics:
             features_path,
             language_path,
             links_path,
-            results_path,
         )
 
         with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
-            study = read_study(
+            attention = read_annotated(
                 job.input(f"{attention_path(cfg)}/attention.h5"),
                 job.input(language_path(cfg)),
                 job.input(links_path(cfg, cfg.linker.name)),
@@ -46,5 +49,4 @@ class Metrics:
                 linker=cfg.linker.name,
                 seed=cfg.seed,
             )
-            table = measure_all(self.measures, study)
-            return write_results(job.out(results_path(cfg)), table, about(study))
+            return measure_all(self.measures, attention), about(attention)

@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.studies.metric_table import MetricTable
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.measures.metric import Metric
     from attention_atlas.workflow.stage import Stage
 
 
-class Metrics:
+class Metrics(MetricTable):
     """metrics.csv, examples.json, heads.html and metrics.json: `measures` over every run, and comparisons."""
 
     def __init__(self, measures: Mapping[str, Metric]) -> None:
         self.measures = {str(name): measure for name, measure in measures.items()}
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
         from omegaconf import OmegaConf
 
         from attention_atlas.regions.features_file import FeaturesFile
         from attention_atlas.studies.modality.run import run_modality
-        from attention_atlas.workflow.paths import attention_path, features_path, language_path, results_path
+        from attention_atlas.workflow.paths import attention_path, features_path, language_path
 
         study: Any = OmegaConf.to_container(cfg.study, resolve=True)
         with FeaturesFile(job.input(features_path(cfg)), check_values=False) as features:
@@ -35,7 +40,7 @@ class Metrics:
                 job.input(language_path(cfg)),
                 instantiate(cfg.data.reader),
                 features,
-                out=job.out(results_path(cfg)),
+                out=out,
                 data=cfg.data.name,
                 seed=cfg.seed,
             )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio
 from attention_atlas.measures.item import Item
 from attention_atlas.measures.metric import Key, Metric, Tally, check_bos
@@ -70,14 +70,14 @@ class PosMass(Metric):
         found = {k: float(s.chance_num_I.sum()) for k, s in tally.sums.items() if s.chance_num_I.any()}
         return sorted(found, key=lambda k: (-found[k], k))
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
-        rows = super().rows(study, kind, tally)
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
+        rows = super().rows(attention, kind, tally)
         for tag, thresholds in self.above.items():
             if Key(tag) not in tally.sums:
                 continue
             sums = tally.sums[Key(tag)]
             value_LH = ratio(sums.num_ILH, sums.den_ILH)
-            value_BLH = resampled_ratio(sums.num_ILH, sums.den_ILH, study.counts_BI)
+            value_BLH = resampled_ratio(sums.num_ILH, sums.den_ILH, attention.counts_BI)
             for threshold in thresholds:
                 above_B = (value_BLH > threshold).sum(axis=(1, 2)).astype(float)
                 above_B[np.isnan(value_BLH).all(axis=(1, 2))] = np.nan

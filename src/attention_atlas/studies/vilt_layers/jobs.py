@@ -6,7 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.studies.metric_table import MetricTable
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.studies.vilt_layers.layers import LayerStudy
@@ -109,21 +114,20 @@ class HeadsDump:
         return {"accuracy": 100 * float(found["whole"][..., 0].mean())}
 
 
-class Metrics:
+class Metrics(MetricTable):
     """metrics.csv, distribution.json, shown.json and metrics.json from the dumps and the answers."""
 
     def __init__(self, study: LayerStudy) -> None:
         self.study = study
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, Any]:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
-        from attention_atlas.measures.results import write_results
         from attention_atlas.studies.vilt_layers.answer_rows import Who
         from attention_atlas.studies.vilt_layers.answers import majority, read_given
         from attention_atlas.studies.vilt_layers.head_file import read_heads
         from attention_atlas.studies.vilt_layers.shown import write_distribution, write_shown
-        from attention_atlas.workflow.paths import attention_path, generated_path, results_path
+        from attention_atlas.workflow.paths import attention_path, generated_path
 
         corpus = instantiate(cfg.data.reader)
         job.input(corpus.root)
@@ -145,8 +149,6 @@ class Metrics:
             split=study.split,
             seed=cfg.seed,
         )
-        out = job.out(results_path(cfg))
-        numbers = write_results(out, frame)
         write_distribution(measure.distribution, out / "tables" / "distribution.json")
         write_shown(attention / "attention.h5", corpus, answers[Who(model)], out / "tables")
-        return numbers
+        return frame, {}
