@@ -75,7 +75,7 @@ def main() -> int:
                     for row in scores.rows():
                         interval = f"[{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
                         print(
-                            f"  {row['metric']:<16} {row['condition']:<9} {row['value']:.3f} {interval}"
+                            f"  {row['measure']:<16} {row['condition']:<9} {row['value']:.3f} {interval}"
                             f" chance {row['chance']:.3f} n={row['n']}"
                         )
         print("gold by", ", ".join(f"{how} {share:.3f}" for how, share in scores.coverage().items()))

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.item import Link
 from attention_atlas.measures.metric import measure_all
@@ -49,7 +49,9 @@ SENTENCE = [
 ]
 
 
-def make_study(folder: Path, examples: int, sentences: int, layers: int, heads: int, regions: int) -> Study:
+def make_study(
+    folder: Path, examples: int, sentences: int, layers: int, heads: int, regions: int
+) -> AnnotatedAttention:
     """A store of random attention with parses and links, as a study."""
     rng = np.random.default_rng(0)
     path = folder / "attention.h5"
@@ -72,7 +74,9 @@ def make_study(folder: Path, examples: int, sentences: int, layers: int, heads: 
         writer.write(id_, {k: a / a.sum(-1, keepdims=True) for k, a in attn.items()}, axes)
     writer.finish()
     areas = np.linspace(100, 4000, regions)
-    return Study(AttentionStore(path), parses, links=links, areas=lambda _: areas, resamples=2000)
+    return AnnotatedAttention(
+        AttentionStore(path), parses, links=links, areas=lambda _: areas, resamples=2000
+    )
 
 
 def text(id_: str, sentences: int, regions: int, rng: np.random.Generator) -> tuple[Parse, list[Link]]:
@@ -100,7 +104,7 @@ def metrics() -> dict[str, Any]:
     }
 
 
-def looped(study: Study, lists: bool = False) -> dict[tuple[str, str, int, int], float]:
+def looped(study: AnnotatedAttention, lists: bool = False) -> dict[tuple[str, str, int, int], float]:
     """(metric, condition, layer, head) -> value, word by word and head by head.
 
     `lists`: turn each matrix into Python lists first, the fastest that a plain loop can be; else index the
@@ -170,9 +174,9 @@ def values(item: Any, own: Any, cross: Any) -> Iterator[tuple[str, str, float, f
 def compare(table: Any, loop: dict[tuple[str, str, int, int], float]) -> float:
     """Largest absolute difference over every number the loop gives."""
     found = {}
-    for row in select(table, metric=["grounding", "entropy", "pos_share", "relations"]).itertuples():
-        condition = row.kind if row.metric == "entropy" else row.condition
-        found[row.metric, condition, row.layer, row.head] = row.value
+    for row in select(table, measure=["grounding", "entropy", "pos_share", "relations"]).itertuples():
+        condition = row.kind if row.measure == "entropy" else row.condition
+        found[row.measure, condition, row.layer, row.head] = row.value
     return max(abs(found[key] - value) for key, value in loop.items())
 
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.item import Link
-from attention_atlas.measures.table import select
+from attention_atlas.measures.table import measured
 from attention_atlas.recording import Axis
 
 
@@ -89,7 +89,9 @@ def random_study(seed=0, examples=4, layers=2, heads=3, regions=5, pad=1, **sett
         images[id_] = f"img{i // 2}" if i < 2 else f"img{i}"
     areas = lambda image: np.arange(1, regions - pad + 1) * 10.0  # noqa: E731
     settings = {"areas": areas, "resamples": 50, "name": "t", "model": "m", "data": "d"} | settings
-    return Study(MemoryStore(KINDS, attn, axis), parses, links=links, image_ids=images, **settings)
+    return AnnotatedAttention(
+        MemoryStore(KINDS, attn, axis), parses, links=links, image_ids=images, **settings
+    )
 
 
 def naive_share(attn_QK, axis_q, axis_k, rows, sources, bos, causal):
@@ -134,10 +136,12 @@ def one(attn, links=(), words=WORDS, the_parse=None, **settings):
     kinds = {k: KINDS[k] for k in attn}
     regions = attn["cross"].shape[-1] if "cross" in attn else 1
     store = MemoryStore(kinds, {"e": attn}, {"e": axes(words, regions)})
-    return Study(store, {"e": the_parse or parse()}, links={"e": list(links)}, resamples=20, **settings)
+    return AnnotatedAttention(
+        store, {"e": the_parse or parse()}, links={"e": list(links)}, resamples=20, **settings
+    )
 
 
 def value(table, layer=-1, head=-1, **where):
-    rows = select(table, layer=layer, head=head, **where)
+    rows = measured(table, layer=layer, head=head, **where)
     assert len(rows) == 1, rows
     return float(rows["value"].iloc[0])

@@ -6,8 +6,8 @@ import numpy as np
 from metrics_naive import MemoryStore, attention, axes
 
 from attention_atlas.language.parsed import Parse, Token
-from attention_atlas.measures.analysed import Study
-from attention_atlas.measures.table import select
+from attention_atlas.measures.annotated import AnnotatedAttention
+from attention_atlas.measures.table import measured
 
 KIND = {"decoder_self": ("target", "source")}
 RELATIONS = {
@@ -44,7 +44,7 @@ def study_of(attn, parses=None, **settings):
     parses = parses or {i: sentence(i) for i in attn}
     axis = {i: axes([t.text for t in parses[i].tokens], 1) for i in attn}
     store = MemoryStore(KIND, {i: {"decoder_self": a.astype(np.float32)} for i, a in attn.items()}, axis)
-    return Study(store, parses, resamples=200, name="t", model="m", **settings)
+    return AnnotatedAttention(store, parses, resamples=200, name="t", model="m", **settings)
 
 
 def random_attention(seed=0, layers=2, heads=3, words=8):
@@ -52,6 +52,6 @@ def random_attention(seed=0, layers=2, heads=3, words=8):
 
 
 def value(table, layer=-1, head=-1, **where):
-    rows = select(table, layer=layer, head=head, **where)
+    rows = measured(table, layer=layer, head=head, **where)
     assert len(rows) == 1, rows
     return float(rows["value"].iloc[0])

@@ -89,8 +89,8 @@ def test_one_seed_is_never_marked() -> None:
     assert clear.value > 30 and clear.p_examples < 0.002 and np.isnan([clear.ci_low, clear.ci_high]).all()
     assert all(np.isnan([v.p, v.p_seeds, v.p_both]).all() and not v.real for v in found.values())
     table = study_table([one], [], {"mac": "accuracy"}, "dot", ["FID"])
-    assert select(table, kind="real")["value"].isna().all()
-    assert select(table, kind="pooled seed sd")["n"].tolist() == [0, 0]
+    assert select(table, kind="difference", statistic="marked")["value"].isna().all()
+    assert select(table, statistic="pooled sd")["n"].tolist() == [0, 0]
     said = about(table, {"p": one}, {"mac": "accuracy"}, {})
     assert "1 seed, so that nothing is marked" in said["SCAN, shapes"]
     assert "no pair of equal functions was trained with two seeds" in said["negative control"]
@@ -149,10 +149,10 @@ def test_equal_functions_that_differ_take_the_marks_away() -> None:
     good = panel(seeds=3)
     scores = {"scan": "accuracy"}
     table = study_table([good], [], scores, "dot", ["FID"])
-    rows = select(table, kind="negative control").set_index("metric")
+    rows = select(table, kind="negative control").set_index("measure")
     assert rows.loc["marked", "value"] == 0 and rows.loc["marked", "n"] == 8  # 4 pairs, 2 scores
     assert rows.loc["marked", "chance"] == 0.05 and rows.loc["rule used", "value"] == 1
-    assert select(table, kind="real")["value"].sum() > 0
+    assert select(table, kind="difference", statistic="marked")["value"].sum() > 0
     assert "0 of 8 differences" in about(table, {"p": good}, scores, {})["negative control"]
 
     bad = panel(seeds=3, cells={n: [c[0]] * 3 for n, c in good.cells.items()})
@@ -162,8 +162,8 @@ def test_equal_functions_that_differ_take_the_marks_away() -> None:
             for s, c in enumerate(bad.cells[name])
         ]
     table = study_table([bad], [], scores, "dot", ["FID"])
-    rows = select(table, kind="negative control").set_index("metric")
+    rows = select(table, kind="negative control").set_index("measure")
     assert rows.loc["marked", "value"] == 0.5 and rows.loc["rule used", "value"] == 0
-    assert select(table, kind="real")["value"].isna().all()
-    assert (select(table, kind="p", metric="FID")["value"] < 0.05).any()
+    assert select(table, kind="difference", statistic="marked")["value"].isna().all()
+    assert (select(table, kind="difference", statistic="p Holm", measure="FID")["value"] < 0.05).any()
     assert "so no difference is marked" in about(table, {"p": bad}, scores, {})["negative control"]

@@ -11,12 +11,13 @@ import pytest
 from alignment_planted import NAMES, SKILL, panel, write_panel
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.measures.table import read_table, select
+from attention_atlas.measures.results import write_results
+from attention_atlas.measures.table import measured, read_table, select
 from attention_atlas.studies.alignment.compare import consistent, estimates
 from attention_atlas.studies.alignment.grounding import spearman, spearman_p, sums_by_image
 from attention_atlas.studies.alignment.panel import Panel, read_panel
 from attention_atlas.studies.alignment.same import groups
-from attention_atlas.studies.alignment.study import study_table, write_study
+from attention_atlas.studies.alignment.study import about, study_table, write_examples
 from attention_atlas.studies.alignment.tables import ranked
 
 SCORES = {"scan": "accuracy", "mac": "accuracy"}
@@ -33,7 +34,7 @@ def table(made: Panel) -> pd.DataFrame:
 
 
 def value(table: pd.DataFrame, column: str = "value", **where: str) -> float:
-    rows = select(table, **{"model": "scan", **where})
+    rows = measured(table, **{"model": "scan", **where})
     assert len(rows) == 1, (where, len(rows))
     return float(rows.iloc[0][column])
 
@@ -44,22 +45,21 @@ def test_each_alignment_has_its_own_chance() -> None:
     for k, chance in enumerate((30.0, 40.0)):
         own.cells[NAMES[1]][k].scores["chance accuracy"] = chance
     found = study_table([own], [], SCORES, "dot", ["FID"])
-    row = {"kind": "alignment", "metric": "accuracy"}
-    assert value(found, "chance", **row, condition=NAMES[1]) == 35.0
-    assert value(found, "chance", **row, condition=NAMES[0]) == 20.0
+    row = {"kind": "score", "measure": "accuracy"}
+    assert value(found, "chance", **row, alignment=NAMES[1]) == 35.0
+    assert value(found, "chance", **row, alignment=NAMES[0]) == 20.0
 
 
 def test_scores_are_means_over_seeds_with_chance(table: pd.DataFrame, made: Panel) -> None:
     for name in NAMES:
         cells = [r.scores["accuracy"] for r in made.cells[name]]
-        row = {"kind": "alignment", "metric": "accuracy", "condition": name}
+        row = {"kind": "score", "measure": "accuracy", "alignment": name}
         assert value(table, **row) == pytest.approx(np.mean(cells))
         assert value(table, "chance", **row) == 20.0 and value(table, "n", **row) == 300
         assert value(table, "ci_low", **row) < np.mean(cells) < value(table, "ci_high", **row)
-        sd = value(table, kind="seed sd", metric="accuracy", condition=name)
-        assert sd == pytest.approx(np.std(cells, ddof=1))
-    seeds = select(table, model="scan", kind="seed", metric="accuracy", condition="dot | 1")
-    assert seeds["value"].tolist() == pytest.approx([made.cells["dot"][1].scores["accuracy"]])
+        assert value(table, **row, statistic="sd") == pytest.approx(np.std(cells, ddof=1))
+    second = value(table, kind="score", measure="accuracy", alignment="dot", seed="1")
+    assert second == pytest.approx(made.cells["dot"][1].scores["accuracy"])
 
 
 def test_intervals_agree_with_a_naive_bootstrap_over_pictures(made: Panel) -> None:
@@ -96,37 +96,41 @@ def test_planted_best_worst_and_ties(table: pd.DataFrame, made: Panel) -> None:
     assert (order[0], order[-1]) == ("general_kq", "activated_general")
     assert ranked(made, "FID", ["FID"])[0] == "general_kq" and ranked(made, "FID")[0] == "activated_general"
 
-    def real(condition: str, metric: str = "accuracy") -> float:
-        return value(table, kind="real", metric=metric, condition=condition)
+    where = {"kind": "difference", "measure": "accuracy", "against": "dot", "condition": "reference"}
 
-    assert real("general_kq − reference") == 1 and real("activated_general − reference") == 1
-    assert real("cosine − reference") == 0 and real("scaled_dot − reference") == 0
-    assert real("dot − best") == 1
-    assert value(table, kind="best is", metric="accuracy", condition="general_kq") == 1
-    assert value(table, kind="difference", metric="accuracy", condition="general_kq − reference") > 10
-    equal = select(table, model="scan", kind="equal rows", metric="accuracy")
-    assert set(equal["condition"]) == {
-        "cosine − dot",
-        "cosine − scaled_dot",
-        "dot − scaled_dot",
-        "general_qk − biased_general_qk",
+    def marked(alignment: str) -> float:
+        return value(table, **where, alignment=alignment, statistic="marked")
+
+    assert marked("general_kq") == 1 and marked("activated_general") == 1
+    assert marked("cosine") == 0 and marked("scaled_dot") == 0
+    best = where | {"against": "general_kq", "condition": "best"}
+    assert value(table, **best, alignment="dot", statistic="marked") == 1
+    assert value(table, **where, alignment="general_kq") > 10
+    equal = select(table, model="scan", kind="equal rows", measure="accuracy")
+    assert set(zip(equal["alignment"], equal["against"], strict=True)) == {
+        ("cosine", "dot"),
+        ("cosine", "scaled_dot"),
+        ("dot", "scaled_dot"),
+        ("general_qk", "biased_general_qk"),
     }
-    assert np.abs(equal["value"]).max() < 3
+    assert np.abs(equal.loc[equal["statistic"] == "", "value"]).max() < 3
 
 
 def test_pooled_noise_of_seeds_is_in_the_table(table: pd.DataFrame, made: Panel) -> None:
     scores = made.scores("accuracy")
-    row = {"kind": "pooled seed sd", "metric": "accuracy", "condition": "all alignments"}
+    row = {"kind": "score", "measure": "accuracy", "statistic": "pooled sd"}
     assert value(table, **row) == pytest.approx(np.sqrt(scores.var(1, ddof=1).mean()))
     assert value(table, "n", **row) == 8 * 2
 
 
 def test_breakdown_is_the_mean_of_the_group(table: pd.DataFrame, made: Panel) -> None:
     rows = [r for c in made.cells["dot"] for r in c.examples if r["type"] == "count"]
-    found = value(table, kind="by type", metric="accuracy", condition="dot | count")
+    where = {"kind": "breakdown", "measure": "accuracy"}
+    found = value(table, **where, condition="type", alignment="dot", group="count")
     assert found == pytest.approx(100 * np.mean([r["value"] for r in rows]))
-    nouns = select(table, model="scan", kind="by nouns", metric="accuracy")["condition"]
-    assert list(nouns[:8]) == [f"{name} | 1" for name in NAMES] and len(nouns) == 40
+    nouns = select(table, **where, model="scan", condition="nouns")
+    assert list(nouns["alignment"][:8]) == list(NAMES) and len(nouns) == 40
+    assert set(nouns["group"][:8]) == {"1"}
 
 
 def test_cells_with_other_examples_are_refused(made: Panel) -> None:
@@ -143,11 +147,11 @@ def test_cells_with_other_examples_are_refused(made: Panel) -> None:
 
 def test_grounding_is_the_mean_over_words(table: pd.DataFrame, made: Panel) -> None:
     rows = [r for c in made.cells["general_kq"] for r in c.grounding]
-    where = {"kind": "grounding", "condition": "general_kq"}
-    assert value(table, metric="mass", **where) == pytest.approx(np.mean([r["mass"] for r in rows]))
-    assert value(table, metric="top1", **where) == pytest.approx(np.mean([r["top1"] for r in rows]))
-    assert value(table, "chance", metric="mass", **where) == pytest.approx(0.1)
-    over = value(table, metric="mass over chance", **where)
+    where = {"kind": "grounding", "alignment": "general_kq"}
+    assert value(table, measure="mass", **where) == pytest.approx(np.mean([r["mass"] for r in rows]))
+    assert value(table, measure="top1", **where) == pytest.approx(np.mean([r["top1"] for r in rows]))
+    assert value(table, "chance", measure="mass", **where) == pytest.approx(0.1)
+    over = value(table, measure="mass over chance", **where)
     assert over == pytest.approx(np.mean([r["mass"] for r in rows]) / 0.1)
     _, den, words = sums_by_image(made, "mass")
     assert words == 300 and den.sum(0).tolist() == pytest.approx([300.0] * 8)
@@ -174,11 +178,11 @@ def test_spearman_against_all_orders_and_ties() -> None:
 
 def test_planted_correlation_is_found(table: pd.DataFrame) -> None:
     """Grounding was planted to rise with the skill."""
-    where = {"kind": "grounding correlation", "condition": "mass and accuracy"}
-    assert value(table, metric="rho", **where) > 0.8 and value(table, metric="p", **where) < 0.02
-    assert value(table, "n", metric="rho", **where) == 8
-    assert value(table, "ci_low", metric="rho", **where) <= value(table, metric="rho", **where)
-    pooled = select(table, model="all", metric="rho")
+    where = {"kind": "grounding correlation", "measure": "accuracy", "condition": "mass"}
+    assert value(table, **where) > 0.8 and value(table, **where, statistic="p") < 0.02
+    assert value(table, "n", **where) == 8
+    assert value(table, "ci_low", **where) <= value(table, **where)
+    pooled = measured(table, model="all", kind="grounding correlation")
     assert pooled["n"].tolist() == [16] and pooled["value"].iloc[0] > 0.8
 
 
@@ -194,7 +198,9 @@ def test_study_is_written_and_read_back(tmp_path: Path) -> None:
     assert found.alignments == list(NAMES) and found.seeds == 2 and len(found.same) == 3
     frame = study_table([found], [], SCORES, "dot", ["FID"])
     for folder in ("a", "b"):
-        write_study(frame, {"toy": found}, SCORES, {"dot": "dot product"}, ["FID"], tmp_path / folder)
+        titles = {"dot": "dot product"}
+        write_examples({"toy": found}, SCORES, titles, ["FID"], tmp_path / folder)
+        write_results(tmp_path / folder, frame, about(frame, {"toy": found}, SCORES, titles, ["FID"]))
     names = ["metrics.json", "tables/metrics.csv", "tables/shown_toy.json"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

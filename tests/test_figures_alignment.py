@@ -15,6 +15,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.table import measured, select
 from attention_atlas.plotting.style import style
 from attention_atlas.studies.alignment.figures import same_letters, score_table
 from attention_atlas.studies.alignment.figures_breakdown import breakdown, correlation, grounding, seeds
@@ -26,7 +27,7 @@ from attention_atlas.training.tasks.compositional import TYPES
 from attention_atlas.workflow.compose import compose
 
 TITLES = {name: f"the {name}" for name in NAMES}
-SCAN = {"model": "scan", "data": "toys", "metric": "accuracy"}
+SCAN = {"model": "scan", "data": "toys", "measure": "accuracy"}
 PANELS = {"SCAN": SCAN}
 
 
@@ -47,7 +48,7 @@ def texts(figure: Any) -> list[str]:
 
 
 def test_score_table_shows_values_marks_and_the_best(table: pd.DataFrame, made: Panel) -> None:
-    columns = [SCAN, {**SCAN, "metric": "FID", "digits": 2}]
+    columns = [SCAN, {**SCAN, "measure": "FID", "digits": 2}]
     with style():
         figure = score_table(table, columns, TITLES, ["FID"], {"scan": "cosine"})
     found = texts(figure)
@@ -72,7 +73,7 @@ def test_score_table_explains_marks_and_shows_the_noise_of_seeds(table: pd.DataF
         single = study_table([panel(seeds=1)], [], {"scan": "accuracy"}, "dot", ["FID"])
         one = " ".join(texts(score_table(single, [SCAN], TITLES)))
         refused = table.copy()
-        refused.loc[refused["metric"] == "rule used", "value"] = 0.0
+        refused.loc[refused["measure"] == "rule used", "value"] = 0.0
         none = " ".join(texts(score_table(refused, [SCAN], TITLES)))
     assert "(8)" in two and "sd of seeds (df)" in two and "* differs from the best beyond noise" in two
     assert "no marks: with one seed" in one and "sd of seeds" not in one and "*" not in one.split("small")[0]
@@ -89,11 +90,10 @@ def test_breakdown_bars_are_the_table_values(table: pd.DataFrame) -> None:
     with style():
         figure = breakdown(table, "scan", "toys", {"accuracy": "t"}, "type", "accuracy", TITLES)
     heights = [p.get_height() for p in figure.axes[0].patches]
-    rows = table[(table["kind"] == "by type") & (table["metric"] == "accuracy")].set_index("condition")
+    rows = select(table, kind="breakdown", condition="type", measure="accuracy")
+    rows = rows.set_index(["alignment", "group"])
     members = ["count", "exist", "query attribute"]
-    wanted = [
-        rows.loc[f"{name} | {m}", "value"] for name in ("general_kq", "activated_general") for m in members
-    ]
+    wanted = [rows.loc[(name, m), "value"] for name in ("general_kq", "activated_general") for m in members]
     assert heights == pytest.approx(wanted)
     assert "the general_kq (best)" in texts(figure) and "count\n(100)" in texts(figure)
 
@@ -105,7 +105,8 @@ def test_seeds_and_grounding_and_correlation_are_drawn(table: pd.DataFrame) -> N
         assert len(marks) == 8 and all(len(line.get_xdata()) == 2 for line in marks)
         assert "SCAN" in texts(grounding(table, PANELS, TITLES))
         said = " ".join(texts(correlation(table, PANELS, TITLES)))
-    rho = table[(table["metric"] == "rho") & (table["condition"] == "mass and accuracy")]["value"].iloc[0]
+    where = {"kind": "grounding correlation", "measure": "accuracy", "condition": "mass"}
+    rho = measured(table, **where, model="scan")["value"].iloc[0]
     assert f"ρ = {rho:.2f}" in said and "n = 8" in said
 
 

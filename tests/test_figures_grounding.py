@@ -27,7 +27,7 @@ LETTERS += ["e rel→target", "f rel→land", "g land→target", "h target→lan
 
 def block(metric, kind, condition, values_LH, n=10, chance=0.1):
     """Rows per head, per layer and overall."""
-    base = {"metric": metric, "kind": kind, "condition": condition, "n": n, "chance": chance}
+    base = {"measure": metric, "kind": kind, "condition": condition, "n": n, "chance": chance}
     values_LH = np.asarray(values_LH, dtype=float)
 
     def row(layer, head, value):
@@ -51,13 +51,13 @@ def table():
     for kind in ("decoder_self", "cross"):
         rows += block("entropy", kind, "visible", rng.random((3, 4)), n=1234)
     rows += block("grounding", "cross", "phrases", [[0.05, 0.12, 0.2, 0.3]] * 2 + [[0.1, 0.16, 0.5, 0.149]])
-    area = {"kind": "cross", "metric": "grounding_chance", "condition": "area", "n": 10, "value": 0.12}
+    area = {"kind": "cross", "measure": "grounding_chance", "condition": "area", "n": 10, "value": 0.12}
     rows.append(area | {"ci_low": 0.11, "ci_high": 0.13})
     for name in ("DET+ADJ+NOUN", "VERB+ADP"):
         rows += block("pos_share", "decoder_self", name, rng.random((3, 4)), n=900)
-    pair = {"kind": "decoder_self", "condition": "DET+ADJ+NOUN ~ VERB+ADP", "n": 48}
-    rows.append(pair | {"metric": "pos_correlation", "value": -0.71, "ci_low": -0.8, "ci_high": -0.6})
-    rows.append(pair | {"metric": "pos_correlation_p", "value": 1.7e-8})
+    pair = {"kind": "decoder_self", "condition": "DET+ADJ+NOUN", "against": "VERB+ADP", "n": 48}
+    rows.append(pair | {"measure": "pos_correlation", "value": -0.71, "ci_low": -0.8, "ci_high": -0.6})
+    rows.append(pair | {"measure": "pos_correlation", "statistic": "p", "value": 1.7e-8})
     for condition in LETTERS:
         kind = "decoder_self" if condition[0] < "e" else "cross"
         rows += block("relations", kind, condition, rng.random((3, 4)), n=70 + len(condition))
@@ -115,7 +115,7 @@ def test_relations_have_eight_panels_with_their_own_scales(table):
 
 
 def test_layer_curves_take_means_and_intervals_from_the_table(table):
-    rows = table[(table["metric"] == "grounding")]
+    rows = table[(table["measure"] == "grounding")]
     item = curve(rows, "x", 100.0)
     np.testing.assert_allclose(item.value_L[:2], [16.75, 16.75])
     np.testing.assert_allclose(item.high_L - item.value_L, 5.0)
@@ -154,9 +154,9 @@ def test_each_entry_of_the_yaml_names_a_function():
 
 
 def test_faults_are_named(table, tmp_path):
-    write_table(tmp_path / "m.csv", table[table["metric"] != "grounding"])
+    write_table(tmp_path / "m.csv", table[table["measure"] != "grounding"])
     figures = {"fig4": {"_target_": "attention_atlas.studies.grounding.figures.noun_grounding"}}
-    with pytest.raises(AtlasError, match=r"m\.csv: figure 'fig4': no rows with metric = grounding") as error:
+    with pytest.raises(AtlasError, match=r"m\.csv: figure 'fig4': no rows with measure = grounding") as error:
         draw_all(figures, tmp_path / "m.csv", tmp_path)
     assert "\n" not in str(error.value)
     with pytest.raises(ConfigError, match="names no figures"):

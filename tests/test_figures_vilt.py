@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.table import make_table
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.legends import outside
 from attention_atlas.plotting.style import new_figure, style
@@ -19,17 +20,24 @@ from attention_atlas.studies.vilt_layers.figures_heads import pruning
 LAYERS = 12
 
 
-def lines_table(names: dict[str, float]) -> pd.DataFrame:
+def lines_table(names: dict[str, float], group: str = "") -> pd.DataFrame:
     """Rows of one measure per name, with its chance; every value of layer l is l / 20."""
     rows = []
     for name, chance in names.items():
         for layer in range(LAYERS):
             value = (layer + 1) / 20
             rows.append(
-                {"kind": "joint", "metric": "mass", "condition": name, "layer": layer, "head": -1}
-                | {"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "chance": chance}
+                {"kind": "joint", "measure": "mass", "condition": name, "group": group}
+                | {
+                    "layer": layer,
+                    "head": -1,
+                    "value": value,
+                    "ci_low": value - 0.01,
+                    "ci_high": value + 0.01,
+                    "chance": chance,
+                }
             )
-    return pd.DataFrame(rows)
+    return make_table(rows)
 
 
 def drawn(figure):
@@ -92,13 +100,13 @@ def test_chance_is_a_line_each_a_band_or_none():
 
 
 def test_pruning_of_a_small_sample_has_one_panel_and_no_warning():
-    steps = [{"kind": "joint", "metric": "pruned", "condition": f"{order} | {n}", "value": 60.0 - n}
+    steps = [{"kind": "joint", "measure": "pruned", "condition": order, "setting": str(n), "value": 60.0 - n}
              for order in ("importance", "random") for n in (0, 4, 8)]  # fmt: skip
-    table = pd.DataFrame(steps).assign(ci_low=40.0, ci_high=70.0)
+    table = make_table(steps).assign(ci_low=40.0, ci_high=70.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         alone = pruning(table, ["what", "where"])
-        grouped = table.assign(condition=table["condition"] + " | where")
+        grouped = table.assign(group="where")
         both = pruning(pd.concat([table, grouped]), ["what", "where"])
     assert len(alone.axes) == 1
     assert len(both.axes) == 2
@@ -125,11 +133,11 @@ def test_numbers_in_cells_have_no_negative_zero_and_leave_cells_that_are_too_nar
 
 def test_violins_are_set_against_the_chance_of_their_own_questions(tmp_path):
     values = tmp_path / "distribution.json"
-    content = {"schema": "atlas.distribution/1", "groups": ["what", "what", "where", "where"]}
-    content["values"] = {"mass: text → image": [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.9]]}
+    content = {"schema": "atlas.distribution/2", "groups": ["what", "what", "where", "where"]}
+    content["values"] = {"mass": {"text → image": [[0.1, 0.2], [0.3, 0.4], [0.5, 0.6], [0.7, 0.9]]}}
     values.write_text(json.dumps(content), encoding="utf-8")
-    table = lines_table({"text → image": 0.25, "text → image | where": 0.75})
-    figure = distribution(table, str(values), "mass: text → image", ["what", "where"], "%")
+    table = pd.concat([lines_table({"text → image": 0.25}), lines_table({"text → image": 0.75}, "where")])
+    figure = distribution(table, str(values), "mass", "text → image", ["what", "where"], "%")
     spans = [_dashes(ax) for ax in figure.axes]
     assert spans[0] == [pytest.approx((-0.5, 1.5, 25))]  # both layers
     assert spans[1] == [pytest.approx((0.55, 1.45, 75))]  # the second group; the first has no row

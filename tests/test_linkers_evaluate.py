@@ -71,7 +71,7 @@ def test_accuracy_counts_unlinkable_phrases_as_wrong(right: int, percent: float)
     for values in (scores.right, scores.strict, scores.ap):
         values.extend([1.0] * right + [0.0] * (196 - right))
     scores.chance_right = scores.chance_ap = [1 / 36] * 158 + [0.0] * 38
-    rows = {(r["metric"], r["condition"]): r for r in scores.rows(draws=50)}
+    rows = {(r["measure"], r["condition"]): r for r in scores.rows(draws=50)}
     every, linkable = rows["accuracy", "all"], rows["accuracy", "linkable"]
     assert round(100 * float(every["value"]), 2) == percent and every["n"] == 196
     assert linkable["value"] == right / 158 and linkable["n"] == 158
@@ -122,7 +122,7 @@ def test_every_phrase_of_the_tiny_world(parses, features, tmp_path: Path) -> Non
 
 def test_the_gold_linker_is_always_right(parses, features) -> None:
     scores = evaluate(parses, world.corpus(), features, GoldLinker())
-    rows = {(r["metric"], r["condition"]): r["value"] for r in scores.rows(draws=20)}
+    rows = {(r["measure"], r["condition"]): r["value"] for r in scores.rows(draws=20)}
     assert rows["accuracy", "linkable"] == rows["accuracy_strict", "linkable"] == 1.0
     assert rows["mAP@4", "linkable"] == 1.0 and rows["accuracy", "all"] < 1.0
 

@@ -23,7 +23,7 @@ from metrics_naive import (
 )
 
 from attention_atlas.language.parsed import SpatialRelation
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.item import Item, Link
 from attention_atlas.measures.metric import measure_all
@@ -46,15 +46,15 @@ def test_grounding_recovers_planted_shares_exactly():
     cross[:, :, 7, 2] = 1  # the row that generates EOS must not count
     table = Grounding()(one({"cross": cross}, [Link(0, 3, (0, 1)), Link(5, 7, (2,))]))
     for condition in ("phrases", "ratio_of_sums"):
-        rows = select(table, metric="grounding", condition=condition)
+        rows = select(table, measure="grounding", condition=condition)
         np.testing.assert_allclose(head_matrix(rows), share_LH, atol=1e-7)
         assert value(rows, layer=1) == pytest.approx(0.7, abs=1e-7)
         assert value(rows) == pytest.approx(share_LH.mean(), abs=1e-7)
         assert set(rows["n"]) == {2}
     # Uniform attention: two of four regions, one of four -> mean 3/8; pooled (3*2/4 + 2*1/4) / 5.
-    phrases = select(table, metric="grounding", condition="phrases")
+    phrases = select(table, measure="grounding", condition="phrases")
     assert phrases["chance"].iloc[0] == pytest.approx(3 / 8)
-    pooled = select(table, metric="grounding", condition="ratio_of_sums")
+    pooled = select(table, measure="grounding", condition="ratio_of_sums")
     assert pooled["chance"].iloc[0] == pytest.approx((3 * 0.5 + 2 * 0.25) / 5)
 
 
@@ -64,8 +64,8 @@ def test_grounding_mean_over_phrases_and_ratio_of_sums_by_hand():
     cross[0, 0, :3] = [0.2, 0.8]
     cross[0, 0, 5:7] = [0.3, 0.7]
     table = Grounding()(one({"cross": cross}, [Link(0, 3, (0,)), Link(5, 7, (1,))]))
-    assert value(table, metric="grounding", condition="phrases") == pytest.approx(0.45)
-    assert value(table, metric="grounding", condition="ratio_of_sums") == pytest.approx(0.4)
+    assert value(table, measure="grounding", condition="phrases") == pytest.approx(0.45)
+    assert value(table, measure="grounding", condition="ratio_of_sums") == pytest.approx(0.4)
 
 
 def held_out_study(share_IH):
@@ -79,26 +79,26 @@ def held_out_study(share_IH):
         cross[0, :, :, 1] = 1 - cross[0, :, :, 0]
         attn[id_], axis[id_], parses[id_] = {"cross": cross}, axes(WORDS, 2), parse(id_)
         links[id_] = [Link(0, 3, (0,))]
-    return Study(MemoryStore(kinds, attn, axis), parses, links=links, resamples=200)
+    return AnnotatedAttention(MemoryStore(kinds, attn, axis), parses, links=links, resamples=200)
 
 
 def test_held_out_head_is_picked_on_the_other_images():
     """Even images prefer head 0, odd ones head 1: each half picks the head that fails on the other."""
     table = Grounding()(held_out_study([[0.9, 0.2], [0.1, 0.8], [0.7, 0.4], [0.3, 0.6]]))
-    held = select(table, metric="grounding_held_out", condition="phrases")
+    held = select(table, measure="grounding_held_out", condition="phrases")
     # Head 1 (best on images 1 and 3) on images 0 and 2: 0.2, 0.4; head 0 on images 1 and 3: 0.1, 0.3.
     assert len(held) == 1 and value(held) == pytest.approx(0.25, abs=1e-6)
     assert held["n"].iloc[0] == 4 and held["chance"].iloc[0] == pytest.approx(0.5)
-    assert value(table, 0, 0, metric="grounding", condition="phrases") == pytest.approx(0.5, abs=1e-6)
+    assert value(table, 0, 0, measure="grounding", condition="phrases") == pytest.approx(0.5, abs=1e-6)
 
 
 def test_held_out_head_does_not_beat_chance_by_picking():
     """400 heads of noise: the highest lies above chance by its own interval, the held-out one does not."""
     share_IH = np.random.default_rng(0).random((60, 400))
     table = Grounding()(held_out_study(share_IH))
-    heads = select(table, metric="grounding", condition="phrases", layer=0)
+    heads = select(table, measure="grounding", condition="phrases", layer=0)
     best = heads.loc[heads[heads["head"] >= 0]["value"].idxmax()]
-    held = select(table, metric="grounding_held_out", condition="phrases").iloc[0]
+    held = select(table, measure="grounding_held_out", condition="phrases").iloc[0]
     assert best["ci_low"] > best["chance"]
     assert held["ci_low"] < held["chance"] < held["ci_high"]
 
@@ -107,10 +107,10 @@ def test_area_chance_weighs_regions_by_their_boxes():
     cross = np.full((1, 1, 8, 4), 0.25, np.float32)
     study = one({"cross": cross}, [Link(0, 3, (0, 3))], areas=lambda image: np.array([10.0, 20, 30, 40]))
     table = Grounding()(study)
-    assert value(table, metric="grounding_chance", condition="area") == pytest.approx(0.5)
-    assert value(table, metric="grounding_chance", condition="uniform") == pytest.approx(0.5)
+    assert value(table, measure="grounding_chance", condition="area") == pytest.approx(0.5)
+    assert value(table, measure="grounding_chance", condition="uniform") == pytest.approx(0.5)
     study = one({"cross": cross}, [Link(0, 3, (0,))], areas=lambda image: np.array([10.0, 20, 30, 40]))
-    assert value(Grounding()(study), metric="grounding_chance", condition="area") == pytest.approx(0.1)
+    assert value(Grounding()(study), measure="grounding_chance", condition="area") == pytest.approx(0.1)
 
 
 def test_entropy_of_uniform_is_one_and_of_a_point_is_zero():
@@ -181,7 +181,7 @@ def test_pos_shares_recover_planted_attention():
 def test_pos_chance_is_the_share_of_visible_words():
     uniform = np.tri(8, dtype=np.float32) / np.arange(1, 9, dtype=np.float32)[:, None]
     table = PosShare(list(SETS.values()))(one({"decoder_self": uniform[None, None]}))
-    rows = select(table, layer=-1, metric="pos_share")
+    rows = select(table, layer=-1, measure="pos_share")
     np.testing.assert_allclose(rows["value"], rows["chance"], atol=1e-6)
     # Words 1..6 see 1..6 words, of which objects: 1,2,3,3,3,4.
     assert value(table, condition="DET+ADJ+NOUN") == pytest.approx(
@@ -197,9 +197,9 @@ def test_pos_correlation_over_heads():
     table = PosShare(list(SETS.values()), correlate=list(SETS))(
         one(attn, words=words, the_parse=parse("e", words, pos, [0] * 4, []))
     )
-    assert value(table, metric="pos_correlation") == pytest.approx(-1, abs=1e-6)
-    assert select(table, metric="pos_correlation")["n"].iloc[0] == 12
-    assert value(table, metric="pos_correlation_p") < 1e-10
+    assert value(table, measure="pos_correlation", against="VERB+ADP") == pytest.approx(-1, abs=1e-6)
+    assert select(table, measure="pos_correlation")["n"].iloc[0] == 12
+    assert value(table, measure="pos_correlation", against="VERB+ADP", statistic="p") < 1e-10
 
 
 def test_relation_directions_recover_planted_attention():
@@ -274,7 +274,7 @@ def test_every_metric_equals_a_plain_loop(bos):
             expected = naive(study, layer, head, bos)
             for (metric, kind, condition), wanted in expected.items():
                 source = relations if metric == "relations" else table
-                got = value(source, layer, head, metric=metric, kind=kind, condition=condition)
+                got = value(source, layer, head, measure=metric, kind=kind, condition=condition)
                 assert got == pytest.approx(wanted, rel=2e-5), (metric, kind, condition)
             assert len(expected) == 6 + len(TEXT) + len(REGIONS)
 

@@ -21,23 +21,23 @@ from attention_atlas.measures.bootstrap import (
     resampled_ratio,
     resampling_matrix,
 )
+from attention_atlas.measures.compare import compare
 from attention_atlas.measures.entropy import Entropy
+from attention_atlas.measures.means import Sample, mean_rows
 from attention_atlas.measures.metric import head_rows, measure_all
 from attention_atlas.measures.pos import PosShare
-from attention_atlas.measures.table import read_table, select, write_table
+from attention_atlas.measures.results import write_results
+from attention_atlas.measures.table import make_table, measured, read_table, select, write_table
 from attention_atlas.plotting.style import style
 from attention_atlas.reporting.numbers import quote
 from attention_atlas.studies.grounding.captions_table import caption_table
 from attention_atlas.studies.grounding.grounding import Grounding
 from attention_atlas.studies.grounding.relations import Relations
-from attention_atlas.studies.modality.compare import compare
 from attention_atlas.studies.modality.figures import frequency, parts_of_speech, runs
 from attention_atlas.studies.modality.frequency import NounFrequency
 from attention_atlas.studies.modality.locality import Locality
 from attention_atlas.studies.modality.pos import PosMass
 from attention_atlas.studies.modality.start import StartShare
-from attention_atlas.studies.vilt_layers.rows import Sample, scalar_row
-from attention_atlas.studies.vlm_phases.dump_file import mean_rows
 from attention_atlas.studies.vlm_phases.phases import bootstrap_phases
 from attention_atlas.studies.vlm_phases.picture_ablation import OTHER, OWN, gain_rows
 
@@ -90,17 +90,15 @@ def test_noun_frequency_and_differences_of_one_caption():
     metrics = {"pos_mass": PosMass(), "frequency": NounFrequency()}
     table = compare(metrics, {"a": study_of(one), "b": study_of({"e0": random_attention(1)})}, [("a", "b")])
     assert table[LIMITS].isna().all(axis=None)
-    assert len(select(table, metric="noun_frequency"))
-    where = {"model": "a − b", "condition": "NOUN", "layer": -1}
-    assert np.isfinite(select(table, metric="pos_mass difference", **where)["value"].iloc[0])
-    assert np.isnan(select(table, metric="pos_mass difference p", **where)["value"].iloc[0])
+    assert len(select(table, measure="noun_frequency"))
+    where = {"model": "a", "against": "b", "measure": "pos_mass", "condition": "NOUN", "layer": -1}
+    assert np.isfinite(measured(table, **where)["value"].iloc[0])
+    assert np.isnan(measured(table, **where, statistic="p")["value"].iloc[0])
 
 
 def test_every_other_user_of_the_bootstrap():
     sample = Sample.of(["a", "a"], 50, 0)
-    row = scalar_row(sample, np.array([1.0, 0.0]), np.ones(2, dtype=bool), {"metric": "m"})
-    assert row["value"] == 0.5 and np.isnan([row["ci_low"], row["ci_high"]]).all()
-    (row,) = mean_rows(np.array([[1.0], [0.0]]), ["a", "a"], {"metric": "m"}, resamples=50)
+    (row,) = mean_rows(sample, np.array([[1.0], [0.0]]), {"measure": "m"})
     assert row["value"] == 0.5 and np.isnan([row["ci_low"], row["ci_high"]]).all()
     assert np.isnan(bootstrap_mean(np.array([1.0, 0.0]), np.array(["a", "a"]))).all()
     said = {OWN: np.array([-1.0]), OTHER: np.array([-2.0]), "tokens": np.array([2.0])}
@@ -117,7 +115,7 @@ def test_scores_of_one_caption(monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java: it would only take time
     monkeypatch.delenv("JAVA_HOME", raising=False)
     corpus = Corpus(ROOT, {"i": Scene("i", "x.png", 9, 9, "test")}, [Example("e", "i", "a red chair")], "toy")
-    table = caption_table(corpus, "test", {"m": {"i": "a red chair"}}, "toy").set_index("metric")
+    table = caption_table(corpus, "test", {"m": {"i": "a red chair"}}, "toy").set_index("measure")
     assert table.loc["BLEU-1", "value"] == pytest.approx(100) and table[LIMITS].isna().all(axis=None)
 
 
@@ -140,9 +138,9 @@ def test_the_figures_of_the_second_study_are_drawn_without_intervals():
     studies = {name: study_of({"e0": random_attention(i)}) for i, name in enumerate("ab")}
     metrics = {"pos_mass": PosMass(), "frequency": NounFrequency()}
     table = compare(metrics, studies, [("a", "b")])
-    quantities = [{"title": "on nouns", "metric": "pos_mass", "condition": "NOUN"}]
+    quantities = [{"title": "on nouns", "measure": "pos_mass", "condition": "NOUN"}]
     # A star without an interval: its place must not be NaN.
-    table.loc[table["metric"] == "pos_mass difference p", "value"] = 0.01
+    table.loc[(table["measure"] == "pos_mass") & (table["statistic"] == "p"), "value"] = 0.01
     with style(), warnings.catch_warnings():
         warnings.simplefilter("error")
         parts_of_speech(table, "a", ["NOUN"]).canvas.draw()
@@ -158,16 +156,17 @@ def test_the_report_says_none():
     row = select(table, kind="cross", layer=-1, head=-1).iloc[0]
     assert quote(row).interval == "none"
     p_value = row.copy()
-    p_value["metric"] = "entropy difference p"
+    p_value["statistic"] = "p"
     assert quote(p_value).interval == ""
 
 
 def test_headline_numbers_without_a_value_stay_out_of_json(tmp_path):
-    from attention_atlas.measures.table import make_table
-    from attention_atlas.studies.vlm_phases.tables import write_study
-
-    base = {"model": "m", "data": "d", "kind": "phases", "condition": "all"}
-    rows = [base | {"metric": "four phases", "value": float("nan")}, base | {"metric": "turn", "value": 3.0}]
-    assert write_study(make_table(rows), [], tmp_path) == {"m d turn all": 3.0}
+    base = {"model": "m", "data": "d", "kind": "phases"}
+    rows = [
+        base | {"measure": "four phases", "value": float("nan")},
+        base | {"measure": "turn", "value": 3.0},
+    ]
+    assert write_results(tmp_path, make_table(rows)) == {"m d phases turn": 3.0}
     text = (tmp_path / "metrics.json").read_text()
-    assert json.loads(text, parse_constant=lambda name: pytest.fail(name)) == {"m d turn all": 3.0}
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert found == {"about": {}, "metrics": {"m": {"d": {"phases turn": 3.0}}}}

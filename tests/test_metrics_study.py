@@ -19,7 +19,7 @@ from metrics_naive import (
 )
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.item import Link
 from attention_atlas.measures.metric import Metric, measure_all
@@ -46,7 +46,7 @@ def test_word_pieces_average_over_rows_and_sum_over_keys():
     attn[0, 0, 2, :3] = [0.2, 0.3, 0.5]
     attn[0, 0, 3, 0] = 1
     store = MemoryStore({"decoder_self": KINDS["decoder_self"]}, {"e": {"decoder_self": attn}}, {"e": axis})
-    study = Study(store, {"e": parse("e", words, ["NOUN", "ADP"], [0, 0], [])}, resamples=5)
+    study = AnnotatedAttention(store, {"e": parse("e", words, ["NOUN", "ADP"], [0, 0], [])}, resamples=5)
     table = PosShare([["NOUN"]], bos="keep", each=False)(study)
     # Word 0: mean of its rows = (0 + 0.5) / 2 on its own first piece; word 1: 0.3 + 0.5.
     assert value(table, condition="NOUN") == pytest.approx((0.25 + 0.8) / 2)
@@ -105,7 +105,7 @@ def test_bad_settings_and_empty_studies_are_named():
         Grounding()(_unlinked())
     study = random_study()
     with pytest.raises(AtlasError, match="was not parsed"):
-        Study(study.store, {})
+        AnnotatedAttention(study.store, {})
     with pytest.raises(AtlasError, match="no attention of kind"):
         Entropy(kinds=("crss",))(study)
 

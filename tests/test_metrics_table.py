@@ -11,21 +11,31 @@ from metrics_naive import random_study
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.metric import measure_all
-from attention_atlas.measures.table import COLUMNS, head_matrix, make_table, read_table, select, write_table
+from attention_atlas.measures.results import summarise, write_results
+from attention_atlas.measures.table import (
+    COLUMNS,
+    FACETS,
+    head_matrix,
+    make_table,
+    measured,
+    read_table,
+    rows_of,
+    select,
+    write_table,
+)
 from attention_atlas.studies.grounding.grounding import Grounding
-from attention_atlas.studies.grounding.run import headline, run_metrics
 
 
 def rows():
     return [
-        {"metric": "p", "layer": layer, "head": head, "value": layer + head / 10, "n": 3}
+        {"measure": "p", "layer": layer, "head": head, "value": layer + head / 10, "n": 3}
         for layer in range(2)
         for head in range(3)
     ]
 
 
 def test_round_trip_keeps_types_order_and_empty_cells(tmp_path):
-    table = make_table([*rows(), {"metric": "q", "condition": "NA", "value": 1 / 3}])
+    table = make_table([*rows(), {"measure": "q", "condition": "NA", "value": 1 / 3}])
     write_table(tmp_path / "m.csv", table)
     back = read_table(tmp_path / "m.csv")
     assert list(back.columns) == COLUMNS
@@ -41,20 +51,20 @@ def test_head_matrix_needs_every_head_once():
     with pytest.raises(AtlasError, match="layer 1, head 2: 0 rows"):
         head_matrix(make_table(rows()[:-1]))
     with pytest.raises(AtlasError, match="layer 0, head 0: 2 rows"):
-        head_matrix(make_table([*rows(), {"metric": "q", "layer": 0, "head": 0}]))
+        head_matrix(make_table([*rows(), {"measure": "q", "layer": 0, "head": 0}]))
     with pytest.raises(AtlasError, match="no row per layer and head"):
-        head_matrix(make_table([{"metric": "q"}]))
+        head_matrix(make_table([{"measure": "q"}]))
 
 
 def test_faults_are_named():
     with pytest.raises(AtlasError, match="valeu: unknown column"):
-        make_table([{"metric": "p", "valeu": 1}])
+        make_table([{"measure": "p", "valeu": 1}])
     with pytest.raises(AtlasError, match="two rows for"):
         make_table([*rows(), rows()[0]])
     with pytest.raises(AtlasError, match="row 0 is above"):
-        make_table([{"metric": "p", "ci_low": 2, "ci_high": 1}])
+        make_table([{"measure": "p", "ci_low": 2, "ci_high": 1}])
     with pytest.raises(AtlasError, match="below -1"):
-        make_table([{"metric": "p", "layer": -2}])
+        make_table([{"measure": "p", "layer": -2}])
     with pytest.raises(AtlasError, match="row 0 has no name"):
         make_table([{"value": 1}])
     with pytest.raises(AtlasError, match="no such column"):
@@ -87,31 +97,47 @@ def test_missing_and_binary_files(tmp_path):
         read_table(tmp_path / "x.csv")
 
 
-def test_the_stage_writes_the_same_bytes_twice_and_a_summary(tmp_path):
-    def run(folder):
-        metrics = {"grounding": Grounding(), "entropy": Entropy()}
-        return run_metrics(metrics, random_study(), folder / "m.csv", folder / "m.json")
-
-    table = run(tmp_path / "a")
-    run(tmp_path / "b")
-    for name in ("m.csv", "m.json"):
+def test_results_are_the_same_bytes_twice_and_the_numbers_of_mlflow(tmp_path):
+    metrics = {"grounding": Grounding(), "entropy": Entropy()}
+    table = measure_all(metrics, random_study())
+    numbers = [write_results(tmp_path / name, table, {"images": 3}) for name in "ab"]
+    for name in ("tables/metrics.csv", "metrics.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    summary = json.loads((tmp_path / "a" / "m.json").read_text())
-    assert summary["about"]["images"] == 3 and summary["about"]["capture"] == "used"
-    found = summary["metrics"]["grounding"]["cross"]["phrases"]
-    best = select(table, metric="grounding", condition="phrases")
-    best = best[best["head"] >= 0]
-    assert found["best_head"]["value"] == pytest.approx(best["value"].max(), rel=1e-5)
-    assert found["ci_low"] <= found["value"] <= found["ci_high"]
-    heads = headline(table)
-    assert heads["cross grounding phrases highest head"] == pytest.approx(best["value"].max())
+    summary = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert summary["about"] == {"images": 3}
+    row = measured(table, measure="grounding", condition="phrases", layer=-1, head=-1).iloc[0]
+    (of_model,) = summary["metrics"].values()
+    (of_data,) = of_model.values()
+    assert of_data["cross grounding, phrases"] == pytest.approx(row["value"], rel=1e-5)
+    assert sorted(numbers[0].values()) == sorted(of_data.values()) and numbers[0] == numbers[1]
+
+
+def test_the_summary_leaves_out_groups_seeds_and_statistics():
+    base = {"model": "m", "data": "d", "kind": "score", "measure": "accuracy"}
+    facets = ({"group": "what"}, {"seed": "0"}, {"statistic": "sd"}, {"against": "x"}, {"layer": 0})
+    rows = [base | {"value": 1.0}, *(base | f | {"value": 2.0} for f in facets)]
+    rows += [base | {"alignment": "dot", "input": "other", "value": 3.0}]
+    found = summarise(make_table(rows))["metrics"]["m"]["d"]
+    assert found == {"score accuracy": 1.0, "score accuracy, dot, other": 3.0}
+
+
+def test_a_facet_that_is_not_named_is_empty():
+    base = {"measure": "accuracy", "condition": "c", "value": 1.0}
+    facets = [{}, *({name: "x"} for name in FACETS)]
+    table = make_table(base | f for f in facets)
+    assert len(measured(table, measure="accuracy")) == 1
+    for name in FACETS:
+        assert list(measured(table, **{name: "x"})[name]) == ["x"]
+        assert len(measured(table, **{name: None})) == 2
+    with pytest.raises(AtlasError, match="no rows with measure = acuracy, group = y; run that measure"):
+        rows_of(table, measure="acuracy", group="y")
 
 
 def test_one_pass_gives_what_each_metric_gives_alone():
     study = random_study()
     both = measure_all({"g": Grounding(), "e": Entropy()}, study)
     alone = Entropy()(study)
-    np.testing.assert_array_equal(select(both, metric="entropy")["value"], alone["value"])
+    np.testing.assert_array_equal(select(both, measure="entropy")["value"], alone["value"])
 
 
 def test_intervals_resample_images_not_examples():

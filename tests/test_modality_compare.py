@@ -8,12 +8,12 @@ from metrics_naive import MemoryStore, attention, random_study
 from modality_naive import KIND, random_attention, sentence, study_of, value
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
-from attention_atlas.measures.bootstrap import paired_difference
+from attention_atlas.measures.annotated import AnnotatedAttention
+from attention_atlas.measures.bootstrap import paired_difference, two_sided
+from attention_atlas.measures.compare import compare
 from attention_atlas.measures.entropy import Entropy
-from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.measures.table import head_matrix, measured, select
 from attention_atlas.recording import Axis
-from attention_atlas.studies.modality.compare import compare, two_sided
 from attention_atlas.studies.modality.examples import choose, choose_half
 from attention_atlas.studies.modality.locality import Locality
 from attention_atlas.studies.modality.pos import PosMass
@@ -47,7 +47,9 @@ def test_words_from_pieces():
     np.testing.assert_allclose(got, expected, atol=1e-6)
     assert words.own("e", "decoder_self") == pytest.approx(float(a[:, :, 2, 2].mean() / 2 / 4), rel=1e-4)
     rows = [("a", "DET", "det", 2), ("redwood", "ADJ", "amod", 2), ("lamp", "NOUN", "ROOT", 2)]
-    table = Entropy(kinds=["decoder_self"])(Study(words, {"e": sentence(rows=rows)}, resamples=10))
+    table = Entropy(kinds=["decoder_self"])(
+        AnnotatedAttention(words, {"e": sentence(rows=rows)}, resamples=10)
+    )
     assert table["value"].between(0, 1).all()
 
 
@@ -70,20 +72,21 @@ def test_differences_are_the_paired_bootstrap():
     second = study_of({f"e{i}": random_attention(50 + i, heads=4) for i in range(6)})
     metrics = {"pos_mass": PosMass(), "locality": Locality()}
     table = compare(metrics, {"a": first, "b": second}, [("a", "b")])
-    assert set(table["model"]) == {"a", "b", "a − b"}
+    assert set(table["model"]) == {"a", "b"} and set(table["against"]) == {"", "b"}
     alone = PosMass()(first)
     np.testing.assert_allclose(
-        head_matrix(select(table, model="a", metric="pos_mass", condition="NOUN")),
+        head_matrix(measured(table, model="a", measure="pos_mass", condition="NOUN")),
         head_matrix(select(alone, condition="NOUN")),
     )
-    row = select(table, model="a − b", metric="pos_mass difference", condition="NOUN", layer=-1).iloc[0]
-    a, b = (value(table, model=m, metric="pos_mass", condition="NOUN") for m in "ab")
+    row = measured(table, model="a", against="b", measure="pos_mass", condition="NOUN", layer=-1).iloc[0]
+    a, b = (value(table, model=m, measure="pos_mass", condition="NOUN") for m in "ab")
     assert row["value"] == pytest.approx(a - b) and row["ci_low"] <= row["value"] <= row["ci_high"]
-    p = value(table, model="a − b", metric="pos_mass difference p", condition="NOUN")
+    p = value(table, model="a", against="b", measure="pos_mass", statistic="p", condition="NOUN")
     assert 0 < p <= 1
     same = compare(metrics, {"a": first, "b": first}, [("a", "b")])
-    zero = select(same, model="a − b", metric="pos_mass difference")
-    assert not zero["value"].any() and set(select(same, metric="pos_mass difference p")["value"]) == {1.0}
+    zero = measured(same, against="b", measure="pos_mass")
+    assert len(zero) and not zero["value"].any()
+    assert set(measured(same, against="b", measure="pos_mass", statistic="p")["value"]) == {1.0}
     with pytest.raises(AtlasError, match="dump the same captions"):
         compare(metrics, {"a": first, "b": study_of({"e0": random_attention(0)})})
     with pytest.raises(AtlasError, match="no run 'c'"):
@@ -115,11 +118,11 @@ def test_planted_difference_is_found():
         return study_of(attn)
 
     table = compare({"pos": PosMass()}, {"x": planted(0.7), "y": planted(0.3)}, [("x", "y")])
-    difference = value(table, model="x − y", metric="pos_mass difference", condition="NOUN")
+    difference = value(table, model="x", against="y", measure="pos_mass", condition="NOUN")
     assert difference == pytest.approx(0.4 * 6 / 7, abs=1e-6)  # the row that sees one word is alike
-    assert value(table, model="x − y", metric="pos_mass difference p", condition="NOUN") == pytest.approx(
-        2 / 201
-    )
+    assert value(
+        table, model="x", against="y", measure="pos_mass", statistic="p", condition="NOUN"
+    ) == pytest.approx(2 / 201)
 
 
 def test_captions_to_show_differ_and_have_many_nouns():

@@ -11,18 +11,19 @@ from attention_atlas.plotting.style import style
 from attention_atlas.studies.modality.figures import runs
 
 MODELS = {"captioner": "Captioner", "blank": "Blank", "other": "Other", "gpt2": "GPT-2"}
-QUANTITY = {"title": "nouns", "metric": "pos_mass", "condition": "NOUN"}
+QUANTITY = {"title": "nouns", "measure": "pos_mass", "condition": "NOUN"}
 
 
 def stars(p: dict[str, float], same_weights: list[str]) -> list[float]:
     """Heights of the stars, which are the numbers of the runs."""
     base = {"kind": "decoder_self", "condition": "NOUN"}
     rows = [
-        base | {"model": m, "metric": "pos_mass", "value": 0.4, "ci_low": 0.3, "ci_high": 0.5} for m in MODELS
+        base | {"model": m, "measure": "pos_mass", "value": 0.4, "ci_low": 0.3, "ci_high": 0.5}
+        for m in MODELS
     ]
     for model, value in p.items():
-        name = f"captioner − {model}"
-        rows.append(base | {"model": name, "metric": "pos_mass difference p", "value": value})
+        test = {"model": "captioner", "against": model, "measure": "pos_mass", "statistic": "p"}
+        rows.append(base | test | {"value": value})
     with style():
         figure = runs(make_table(rows), [QUANTITY], MODELS, same_weights)
     return [t.get_position()[1] for t in figure.findobj(Text) if t.get_text() == " *"]

@@ -50,11 +50,11 @@ def test_pos_mass_is_the_loop_and_counts_heads():
                 num += a[:, :, q, k] * (SENTENCE[k - 1][1] == "NOUN")
     expected = num / den
     np.testing.assert_allclose(
-        head_matrix(select(table, metric="pos_mass", condition="NOUN")), expected, rtol=1e-5
+        head_matrix(select(table, measure="pos_mass", condition="NOUN")), expected, rtol=1e-5
     )
-    above = select(table, metric="heads_above", condition="NOUN > 0.3").iloc[0]
+    above = select(table, measure="heads_above", condition="NOUN", setting="0.3").iloc[0]
     assert above["value"] == (expected > 0.3).sum() and above["n"] == 6
-    shares = select(table, metric="pos_mass", layer=1, head=2)
+    shares = select(table, measure="pos_mass", layer=1, head=2)
     assert shares["value"].sum() == pytest.approx(1.0, abs=1e-5)
 
 
@@ -73,8 +73,8 @@ def test_dependencies_follow_the_stated_directions():
     table = Dependencies(RELATIONS, by_head=["prep"], bos="keep")(study_of({"e": attn}))
     for name in ("det", "compound", "nummod", "pobj"):
         assert value(table, condition=name) == pytest.approx(planted[name], abs=1e-6)
-    assert value(table, condition="prep, VERB") == pytest.approx(0.6, abs=1e-6)
-    assert value(table, condition="prep, NOUN") == pytest.approx(0.2, abs=1e-6)
+    assert value(table, condition="prep", group="VERB") == pytest.approx(0.6, abs=1e-6)
+    assert value(table, condition="prep", group="NOUN") == pytest.approx(0.2, abs=1e-6)
     assert value(table, condition="prep") == pytest.approx(0.4, abs=1e-6)
     assert int(select(table, condition="prep")["n"].max()) == 2
     # Uniform with START: "on" sees START and 3 words, "of" START and 7 words.
@@ -161,8 +161,8 @@ def test_noun_frequency_over_positions_is_scipys_r():
             for q in range(n):
                 mass[w] += attn[id_][:, :, q, 1 + w].mean() if 1 + w <= q else 0.0
     expected = stats.pearsonr(nouns, mass / mass.sum())
-    assert value(table, metric="noun_frequency") == pytest.approx(expected.statistic, rel=1e-4)
-    assert value(table, metric="noun_frequency_p") == pytest.approx(expected.pvalue, rel=1e-3)
+    assert value(table, measure="noun_frequency") == pytest.approx(expected.statistic, rel=1e-4)
+    assert value(table, measure="noun_frequency", statistic="p") == pytest.approx(expected.pvalue, rel=1e-3)
     assert set(table["n"]) == {8}
 
 
@@ -189,7 +189,7 @@ def test_noun_frequency_over_words_by_hand():
             readers[token.text] = readers.get(token.text, 0) + len(mass)
     names = ["cup", "pan", "pot"]
     expected = stats.pearsonr([3, 2, 2], [sum(received[n]) / readers[n] for n in names])
-    assert value(table, metric="noun_frequency", condition="words") == pytest.approx(
+    assert value(table, measure="noun_frequency", condition="words") == pytest.approx(
         expected.statistic, rel=1e-5
     )
     with pytest.raises(AtlasError, match="units: 'letters'"):
@@ -199,7 +199,7 @@ def test_noun_frequency_over_words_by_hand():
 def test_dispersion_of_one_caption_is_the_entropy_metric():
     a = random_attention(2)
     table = Entropy(kinds=["decoder_self"])(study_of({"e": a}))
-    expected = head_matrix(select(table, metric="entropy"))
+    expected = head_matrix(select(table, measure="entropy"))
     np.testing.assert_allclose(dispersion(a[:, :, :8]), expected, rtol=1e-5)
     uniform = np.tri(8, 9)[None, None] / np.arange(1, 9)[:, None]
     assert dispersion(uniform)[0, 0] == pytest.approx(1.0)

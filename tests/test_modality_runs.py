@@ -20,7 +20,8 @@ from attention_atlas.files import write_jsonl
 from attention_atlas.language.parse import parse_texts, write_parses
 from attention_atlas.language.words import words
 from attention_atlas.measures.entropy import Entropy
-from attention_atlas.measures.table import read_table, select
+from attention_atlas.measures.results import write_results
+from attention_atlas.measures.table import measured, read_table
 from attention_atlas.models.caption_transformer import CaptionTransformer
 from attention_atlas.models.run_folder import load_run, save_run
 from attention_atlas.models.text_only import TextOnlyTransformer
@@ -105,9 +106,9 @@ def study(tmp_path_factory):
         "locality": Locality(),
         "frequency": NounFrequency(least=1),
     }
-    run_modality(
-        metrics, EXPERIMENT, root / "attention", root / "parse.jsonl", corpus, features, root / "results"
-    )
+    out = root / "results"
+    found = run_modality(metrics, EXPERIMENT, root / "attention", root / "parse.jsonl", corpus, features, out)
+    write_results(out, *found)
     yield root, corpus
     features.close()
 
@@ -149,8 +150,8 @@ def test_the_picture_reaches_words_only_through_deeper_layers(study):
 
 def test_table_has_all_runs_and_differences(study):
     table = read_table(study[0] / "results" / "tables" / "metrics.csv")
-    assert set(table["model"]) >= set(EXPERIMENT["runs"]) | {"captioner − gpt2", "captioner − blank"}
-    first = select(table, model="captioner − blank", metric="locality difference", layer=0, head=-1)
+    assert set(table["model"]) >= set(EXPERIMENT["runs"]) and set(table["against"]) == {"", "gpt2", "blank"}
+    first = measured(table, model="captioner", against="blank", measure="locality", layer=0, head=-1)
     assert (first["value"] == 0).all() and len(first) == 2  # the first layer has not seen the picture
     summary = json.loads((study[0] / "results" / "metrics.json").read_text())
     assert summary["about"]["captions"] == 4
@@ -175,7 +176,7 @@ def test_every_figure_is_drawn(study, tmp_path):
     table = read_table(root / "results" / "tables" / "metrics.csv")
     examples = str(root / "results" / "tables" / "examples.json")
     both = {"captioner": "Captioner", "gpt2": "GPT-2"}
-    quantity = {"title": "nouns", "metric": "pos_mass", "condition": "NOUN", "factor": 100}
+    quantity = {"title": "nouns", "measure": "pos_mass", "condition": "NOUN", "factor": 100}
     with style():
         figures = [
             modality.parts_of_speech(table, "captioner", ["DET", "NOUN", "ADJ", "INTJ"]),

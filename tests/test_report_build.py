@@ -55,7 +55,7 @@ class Text(HTMLParser):
 
 
 def heads(metric, kind, condition, values_LH, chance=0.055, n=720):
-    base = {"metric": metric, "kind": kind, "condition": condition, "n": n, "chance": chance}
+    base = {"measure": metric, "kind": kind, "condition": condition, "n": n, "chance": chance}
 
     def row(layer, head, v):
         return base | {"layer": layer, "head": head, "value": v, "ci_low": v - 0.01, "ci_high": v + 0.01}
@@ -71,26 +71,28 @@ def results(tmp_path_factory):
     rows = heads("grounding", "cross", "phrases", P_LH) + heads(
         "grounding", "cross", "ratio_of_sums", P_LH - 0.01
     )
-    rows.append({"metric": "grounding_held_out", "kind": "cross", "condition": "phrases", "value": 0.31})
-    rows.append({"metric": "grounding_chance", "kind": "cross", "condition": "area", "value": 0.09, "n": 720})
+    rows.append({"measure": "grounding_held_out", "kind": "cross", "condition": "phrases", "value": 0.31})
+    rows.append(
+        {"measure": "grounding_chance", "kind": "cross", "condition": "area", "value": 0.09, "n": 720}
+    )
     for kind in ("decoder_self", "cross"):
         rows += heads("entropy", kind, "visible", 1 - P_LH, chance=1.0)
     rows += heads("pos_share", "decoder_self", "DET+ADJ+NOUN", P_LH)
     rows += heads("relations", "decoder_self", "a rel→target", P_LH)
-    pair = {"kind": "decoder_self", "condition": "DET+ADJ+NOUN ~ VERB+ADP", "n": 6}
-    rows.append(pair | {"metric": "pos_correlation", "value": -0.512, "ci_low": -0.6, "ci_high": -0.4})
-    rows.append(pair | {"metric": "pos_correlation_p", "value": 0.00012})
+    pair = {"kind": "decoder_self", "condition": "DET+ADJ+NOUN", "against": "VERB+ADP", "n": 6}
+    rows.append(pair | {"measure": "pos_correlation", "value": -0.512, "ci_low": -0.6, "ci_high": -0.4})
+    rows.append(pair | {"measure": "pos_correlation", "statistic": "p", "value": 0.00012})
     write_table(folder / "tables/metrics.csv", make_table(rows))
     texts = []
     for i, model in enumerate(("object_relation", "blind")):
         for j, metric in enumerate(("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "WMD")):
-            row = {"model": model, "metric": metric, "n": 15, "value": 10.0 * i + j + 0.25}
+            row = {"model": model, "measure": metric, "n": 15, "value": 10.0 * i + j + 0.25}
             if metric == "METEOR":
                 row |= {"value": None, "condition": "not computed: needs Java"}
             texts.append(row)
     write_table(folder / "tables/captions.csv", make_table(texts))
     links = [
-        {"model": model, "metric": metric, "condition": condition, "value": 0.5, "n": 90, "chance": 1 / 36}
+        {"model": model, "measure": metric, "condition": condition, "value": 0.5, "n": 90, "chance": 1 / 36}
         for model in ("glove_multiply", "glove_add", "bertscore", "sentence_transformer")
         for metric in ("mAP@30", "accuracy")
         for condition in ("all", "linkable")
@@ -210,8 +212,8 @@ def test_another_study_is_one_more_yaml(results):
     other = {
         "study": "grounding",
         "title": "Other <study>",
-        "headlines": [{"name": "one", "table": "captions", "where": {"model": "blind", "metric": "BLEU-2"}}],
-        "summaries": [{"title": "S", "table": "metrics", "where": {"metric": "relations"}}],
+        "headlines": [{"name": "one", "table": "captions", "where": {"model": "blind", "measure": "BLEU-2"}}],
+        "summaries": [{"title": "S", "table": "metrics", "where": {"measure": "relations"}}],
     }
     build_report({"other": other}, results, results / "other.html")
     text = Text((results / "other.html").read_text())
@@ -221,7 +223,7 @@ def test_another_study_is_one_more_yaml(results):
 
 
 def test_picks(results):
-    rows = Tables(results / "grounding").rows("metrics", {"metric": "grounding", "condition": "phrases"})
+    rows = Tables(results / "grounding").rows("metrics", {"measure": "grounding", "condition": "phrases"})
     found = {
         which: quote(pick(rows, which, "x"), 100, 1) for which in ("last layer", "lowest head", "overall")
     }
@@ -241,17 +243,17 @@ def test_picks(results):
         ({"figures": [{"file": "fig9"}]}, r"fig9\.png: no such figure"),
         ({"headlines": [{"name": "x", "table": "metrcs"}]}, "table 'metrcs'"),
         (
-            {"headlines": [{"name": "x", "table": "captions", "where": {"metric": "BLEU-9"}}]},
+            {"headlines": [{"name": "x", "table": "captions", "where": {"measure": "BLEU-9"}}]},
             "x: 0 rows match",
         ),
         (
-            {"headlines": [{"name": "x", "table": "captions", "where": {"metric": "BLEU-1"}}]},
+            {"headlines": [{"name": "x", "table": "captions", "where": {"measure": "BLEU-1"}}]},
             "x: 2 rows match",
         ),
         ({"headlines": [{"name": "x", "table": "captions", "where": {"layer": 1}}]}, "no column 'layer'"),
         ({"headlines": [{"name": "x", "table": "captions", "pick": "best"}]}, "pick: 'best'"),
         ({"headlines": [{"name": "x"}]}, "x: table: missing"),
-        ({"summaries": [{"title": "s", "table": "metrics", "where": {"metric": "no"}}]}, "s: no rows match"),
+        ({"summaries": [{"title": "s", "table": "metrics", "where": {"measure": "no"}}]}, "s: no rows match"),
     ],
 )
 def test_faults_are_named_in_one_line(results, change, message):
@@ -262,7 +264,7 @@ def test_faults_are_named_in_one_line(results, change, message):
 
 def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
     table = {
-        "title": "T", "table": "captions", "columns": [{"label": "B", "where": {"metric": "BLEU-1"}}],
+        "title": "T", "table": "captions", "columns": [{"label": "B", "where": {"measure": "BLEU-1"}}],
         "rows": [{"models": ["blind"], "paper": ["1", "2"]}],
     }  # fmt: skip
     with pytest.raises(ConfigError, match="paper: 2 numbers for 1 columns"):
@@ -278,7 +280,7 @@ def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
 
 
 def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
-    columns = [{"label": "B", "where": {"metric": "BLEU-1"}}, {"label": "N", "where": {"metric": "BLEU-9"}}]
+    columns = [{"label": "B", "where": {"measure": "BLEU-1"}}, {"label": "N", "where": {"measure": "BLEU-9"}}]
     table = {"title": "T", "table": "captions", "columns": columns, "rows": [{"models": ["blind"]}]}
     with pytest.raises(AtlasError, match="T, blind, N: 0 rows match"):
         build_report({"g": {"study": "grounding", "tables": [table]}}, results, tmp_path / "r.html")
@@ -287,31 +289,33 @@ def test_a_sparse_table_leaves_cells_of_absent_members_empty(results, tmp_path):
     row = Text((tmp_path / "r.html").read_text()).row("blind")
     assert row[1].strip() == "10.25" and "10.25" not in row[2]
     # A table without any of our numbers is an error, whichever condition matches nothing.
-    for where in ({"metric": "BLEU-9"}, {"kind": "nothing", "metric": "BLEU-1", "condition": "x"}):
+    for where in ({"measure": "BLEU-9"}, {"kind": "nothing", "measure": "BLEU-1", "condition": "x"}):
         nothing = table | {"sparse": True, "columns": [{"label": "N", "where": where}]}
         with pytest.raises(AtlasError, match="no row of table 'captions' matches"):
             build_report({"g": {"study": "grounding", "tables": [nothing]}}, results, tmp_path / "r.html")
 
 
-def test_the_condition_of_a_column_takes_in_that_of_the_row(tmp_path):
+def test_a_column_and_a_row_select_by_different_facets(tmp_path):
     rows = [
         {
             "model": "mac",
-            "kind": "by type",
-            "metric": "accuracy",
-            "condition": f"{alignment} | {asked}",
+            "kind": "breakdown",
+            "measure": "accuracy",
+            "condition": "type",
+            "alignment": alignment,
+            "group": asked,
             "value": v,
         }
         for alignment, asked, v in (("dot", "Exist", 61.0), ("dot", "Count", 62.0), ("cosine", "Count", 63.0))
     ]
-    rows.append({"model": "mac", "kind": "alignment", "metric": "accuracy", "condition": "dot", "value": 1.0})
+    rows.append({"model": "mac", "kind": "score", "measure": "accuracy", "alignment": "dot", "value": 1.0})
     (tmp_path / "alignment/tables").mkdir(parents=True)
     write_table(tmp_path / "alignment/tables/metrics.csv", make_table(rows))
-    asked = {"kind": "by type", "condition": "{condition} | Count"}
+    asked = {"kind": "breakdown", "condition": "type", "group": "Count"}
     table = {
-        "title": "T", "table": "metrics", "where": {"kind": "alignment"}, "digits": 1,
+        "title": "T", "table": "metrics", "where": {"kind": "score"}, "digits": 1,
         "columns": [{"label": "count", "where": asked}],
-        "rows": [{"label": "dot", "models": ["mac"], "where": {"condition": "dot"}}],
+        "rows": [{"label": "dot", "models": ["mac"], "where": {"alignment": "dot"}}],
     }  # fmt: skip
     build_report({"a": {"study": "alignment", "tables": [table]}}, tmp_path, tmp_path / "r.html")
     assert "62.0" in Text((tmp_path / "r.html").read_text()).row("dot")[1]

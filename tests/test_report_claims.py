@@ -104,7 +104,7 @@ def test_malformed_claims_are_named(claim: object, message: str) -> None:
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     rows = [
-        {"model": m, "metric": "r", "value": v, "ci_low": v - 0.1, "ci_high": v + 0.1, "chance": 0.2}
+        {"model": m, "measure": "r", "value": v, "ci_low": v - 0.1, "ci_high": v + 0.1, "chance": 0.2}
         for m, v in (("a", 0.5), ("b", 0.55), ("c", 0.9))
     ]
     write_table(tmp_path / "toy/tables/metrics.csv", make_table(rows))
@@ -121,7 +121,7 @@ def test_the_page_prints_the_outcome_in_the_unit_of_the_line(results: Path) -> N
         entry("b", claim={"less_than": 60}),
         entry("c", claim={"greater_than": "chance"}),
     ]
-    columns = [{"label": "r", "where": {"metric": "r"}}]
+    columns = [{"label": "r", "where": {"measure": "r"}}]
     table = {
         "title": "T", "table": "metrics", "columns": columns, "factor": 100, "digits": 1,
         "rows": [{"label": m, "models": [m]} for m in "abd"],
@@ -141,7 +141,7 @@ def test_the_page_prints_the_outcome_in_the_unit_of_the_line(results: Path) -> N
 def test_claims_of_a_table_name_its_rows_and_columns(results: Path) -> None:
     table = {
         "title": "T", "table": "metrics", "rows": [{"models": ["a"]}],
-        "columns": [{"label": "r", "where": {"metric": "r"}}],
+        "columns": [{"label": "r", "where": {"measure": "r"}}],
     }  # fmt: skip
     for claim, message in (
         ({"row": "x", "column": "r", "greater_than": 0}, "T: claims: row: unknown 'x'"),

@@ -10,11 +10,12 @@ import pytest
 from attention_atlas.data.patches import coverage, patches_of
 from attention_atlas.dumps.vqa import GROUPS
 from attention_atlas.errors import AtlasError
+from attention_atlas.measures.means import Sample, head_mean_rows
 from attention_atlas.plotting.overlay import overlay
 from attention_atlas.plotting.style import new_figure
 from attention_atlas.recording import Axis
 from attention_atlas.studies.vilt_layers.measures import Question, measure, stack
-from attention_atlas.studies.vilt_layers.rows import Sample, difference_rows, mean_rows, rank_correlation_rows
+from attention_atlas.studies.vilt_layers.rows import difference_rows, rank_correlation_rows
 from attention_atlas.studies.vilt_layers.shown import patch_grid, word_maps
 
 # [CLS] where is sofa [SEP] [IMG] and a grid of 1 × 4 patches, the last of which shows the sofa.
@@ -93,35 +94,35 @@ def planted(rng, shift=0.0):
 def test_means_and_intervals():
     values, sample = planted(np.random.default_rng(0))
     chosen = np.arange(120) < 60
-    rows = mean_rows(sample, values, chosen, np.full(120, 0.3), {"metric": "mass"})
+    rows = head_mean_rows(sample, values, chosen, np.full(120, 0.3), {"measure": "mass"})
     whole = next(r for r in rows if r["layer"] == -1)
     assert whole["value"] == pytest.approx(values[:60].mean()) and whole["chance"] == pytest.approx(0.3)
     assert whole["n"] == 60 and whole["ci_low"] < whole["value"] < whole["ci_high"]
     one = next(r for r in rows if (r["layer"], r["head"]) == (1, 2))
     assert one["value"] == pytest.approx(values[:60, 1, 2].mean())
-    assert mean_rows(sample, np.full((120, 2, 3), np.nan), chosen, np.zeros(120), {}) == []
+    assert head_mean_rows(sample, np.full((120, 2, 3), np.nan), chosen, np.zeros(120), {}) == []
 
 
 def test_a_planted_difference_is_found_in_its_head_and_noise_is_not():
     values, sample = planted(np.random.default_rng(1), shift=0.1)
     first = np.arange(120) < 60
-    rows = difference_rows(sample, values, first, ~first, {"metric": "mass difference"}, 500, 0)
-    p = {(r["layer"], r["head"]): r["value"] for r in rows if r["metric"] == "mass difference p Holm"}
-    raw = {(r["layer"], r["head"]): r["value"] for r in rows if r["metric"] == "mass difference p"}
+    rows = difference_rows(sample, values, first, ~first, {"measure": "mass"}, 500, 0)
+    p = {(r["layer"], r["head"]): r["value"] for r in rows if r.get("statistic") == "p Holm"}
+    raw = {(r["layer"], r["head"]): r["value"] for r in rows if r.get("statistic") == "p"}
     assert p[1, 2] < 0.05 and all(value > 0.05 for head, value in p.items() if head != (1, 2))
     assert p[1, 2] == pytest.approx(6 * raw[1, 2])  # the smallest of six heads
-    seen = next(r for r in rows if r["metric"] == "mass difference" and (r["layer"], r["head"]) == (1, 2))
+    seen = next(r for r in rows if "statistic" not in r and (r["layer"], r["head"]) == (1, 2))
     assert seen["value"] == pytest.approx(values[:60, 1, 2].mean() - values[60:, 1, 2].mean())
     assert 0 < seen["ci_low"] < seen["value"] < seen["ci_high"]
 
 
 def test_rank_correlation_by_hand():
     y = np.array([[1.0, 2.0], [3.0, 4.0]])
-    rows = rank_correlation_rows({"same": y**3, "other": -y}, y, {"metric": "rho"})
-    values = {r["condition"]: r["value"] for r in rows if r["metric"] == "rho"}
+    rows = rank_correlation_rows({("mass", "same"): y**3, ("mass", "other"): -y}, y, {"kind": "k"})
+    values = {r["condition"]: r["value"] for r in rows if "statistic" not in r}
     assert values == {"same": pytest.approx(1.0), "other": pytest.approx(-1.0)}
     with pytest.raises(AtlasError, match="heads"):
-        rank_correlation_rows({"x": np.zeros((3, 2))}, y, {"metric": "rho"})
+        rank_correlation_rows({("x", ""): np.zeros((3, 2))}, y, {"kind": "k"})
 
 
 def test_boxes_to_patches_against_pixels():

@@ -12,14 +12,15 @@ from vqa_world import blocks
 
 from attention_atlas.dumps.vqa import GROUPS
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.table import read_table, select
+from attention_atlas.measures.results import write_results
+from attention_atlas.measures.table import measured, read_table
 from attention_atlas.plotting.draw import of_profile
 from attention_atlas.recording import Axis, StatisticsWriter
 from attention_atlas.studies.vilt_layers import figures as vilt_layers
 from attention_atlas.studies.vilt_layers import figures_heads as vilt_heads
-from attention_atlas.studies.vilt_layers.answer_rows import accuracy_rows
+from attention_atlas.studies.vilt_layers.answer_rows import Who, accuracy_rows
 from attention_atlas.studies.vilt_layers.figures_shown import words_by_layers
-from attention_atlas.studies.vilt_layers.layers import LayerStudy, write_study
+from attention_atlas.studies.vilt_layers.layers import LayerStudy
 from attention_atlas.studies.vilt_layers.shown import write_distribution
 
 LAYERS, HEADS = 2, 3
@@ -82,49 +83,54 @@ def study(tmp_path_factory):
         names={"study": "vilt_layers", "data": "blocks"},
     )
     frame = made(
-        folder / "s.h5", {"vilt": given, "vqa_blind": blind}, heads, corpus, model="vilt", split="test"
+        folder / "s.h5",
+        {Who("vilt"): given, Who("vqa_blind"): blind},
+        heads,
+        corpus,
+        model="vilt",
+        split="test",
     )
-    write_study(frame, folder)
+    write_results(folder, frame)
     write_distribution(made.distribution, folder / "distribution.json")
     return folder, frame, corpus
 
 
 def one(frame, **where):
-    rows = select(frame, **({"layer": -1, "head": -1} | where))
+    rows = measured(frame, **({"layer": -1, "head": -1} | where))
     assert len(rows) == 1, where
     return rows.iloc[0]
 
 
 def test_planted_head_differs_for_its_type_and_no_other(study):
     _, frame, _ = study
-    condition = "text → image | where − others"
-    p = select(frame, metric="mass difference p Holm", condition=condition)
+    where = {"measure": "mass", "condition": "text → image", "group": "where", "against": "others"}
+    p = measured(frame, **where, statistic="p Holm")
     low = p[p["value"] < 0.05]
     assert list(zip(low["layer"], low["head"])) == [(1, 0)]
-    seen = one(frame, metric="mass difference", condition=condition, layer=1, head=0)
+    seen = one(frame, **where, layer=1, head=0)
     assert seen["value"] == pytest.approx(0.2, abs=0.02) and seen["ci_low"] > 0.15
-    assert one(frame, metric="mass", condition="text → image", layer=0)["value"] == pytest.approx(
+    assert one(frame, measure="mass", condition="text → image", layer=0)["value"] == pytest.approx(
         0.5, abs=0.01
     )
     # The block covers 4 of 9 patches at least half, or fewer where it lies between rows.
-    assert 0.2 < one(frame, metric="asked", condition="cls")["chance"] < 0.7
-    assert one(frame, metric="asked", condition="cls")["value"] == pytest.approx(0.5, abs=0.01)
+    assert 0.2 < one(frame, measure="asked", condition="cls")["chance"] < 0.7
+    assert one(frame, measure="asked", condition="cls")["value"] == pytest.approx(0.5, abs=0.01)
 
 
 def test_accuracies_and_their_differences(study):
     _, frame, corpus = study
     asked = sorted(corpus.split("test"), key=lambda e: e.id)
     right = [100.0 if n % 6 else 0.0 for n in range(len(asked))]
-    assert one(frame, metric="accuracy", model="vilt", condition="all")["value"] == pytest.approx(
+    assert one(frame, measure="accuracy", model="vilt", condition="")["value"] == pytest.approx(
         np.mean(right)
     )
     red = np.mean([answer_of(e) == "red" for e in asked if e.text.startswith("What")])
-    assert one(frame, metric="accuracy", model="vqa_blind", condition="what color")["value"] == pytest.approx(
+    assert one(frame, measure="accuracy", model="vqa_blind", group="what color")["value"] == pytest.approx(
         100 * red
     )
-    where = {"metric": "accuracy difference", "model": "vilt − vqa_blind", "condition": "where"}
+    where = {"measure": "accuracy", "model": "vilt", "against": "vqa_blind", "group": "where"}
     assert one(frame, **where)["ci_low"] > 50
-    assert one(frame, **where | {"metric": "accuracy difference p"})["value"] < 0.05
+    assert one(frame, **where, statistic="p")["value"] < 0.05
 
 
 def test_pairs_need_both():
@@ -133,30 +139,31 @@ def test_pairs_need_both():
     questions = [Example(f"q{n}", f"i{n}", "Is it?", answers=[a] * 10) for n, a in enumerate(("yes", "no"))]
     questions[0].extra["pair"], questions[1].extra["pair"] = "q1", "q0"
     for given, expected in (({"q0": "yes", "q1": "no"}, 100.0), ({"q0": "yes", "q1": "yes"}, 0.0)):
-        rows = accuracy_rows(questions, {"vilt": given}, "vilt", 50, 0)
-        found = [r for r in rows if r["metric"] == "pair accuracy" and r["condition"] == "all"]
+        rows = accuracy_rows(questions, {Who("vilt"): given}, "vilt", 50, 0)
+        found = [r for r in rows if r["measure"] == "pair accuracy" and not r["group"]]
         assert found[0]["value"] == expected
     with pytest.raises(AtlasError, match="none for question 'q1'"):
-        accuracy_rows(questions, {"vilt": {"q0": "yes"}}, "vilt", 50, 0)
+        accuracy_rows(questions, {Who("vilt"): {"q0": "yes"}}, "vilt", 50, 0)
 
 
 def test_importance_and_pruning(study):
     _, frame, _ = study
-    assert one(frame, metric="importance", condition="loss", layer=0, head=1)["value"] == pytest.approx(2.0)
-    assert one(frame, metric="importance", condition="accuracy", layer=0, head=1)["value"] == pytest.approx(
+    assert one(frame, measure="importance", condition="loss", layer=0, head=1)["value"] == pytest.approx(2.0)
+    assert one(frame, measure="importance", condition="accuracy", layer=0, head=1)["value"] == pytest.approx(
         75.0
     )
-    assert one(frame, metric="importance", condition="loss", layer=1, head=1)["value"] == pytest.approx(0.0)
-    assert one(frame, metric="pruned", condition="importance | 3")["value"] == pytest.approx(80.0)
-    assert one(frame, metric="pruned", condition="random | 3 | where")["value"] == pytest.approx(40.0)
-    assert -1 <= one(frame, metric="importance correlation", condition="norm: all")["value"] <= 1
+    assert one(frame, measure="importance", condition="loss", layer=1, head=1)["value"] == pytest.approx(0.0)
+    assert one(frame, measure="pruned", condition="importance", setting="3")["value"] == pytest.approx(80.0)
+    at_random = one(frame, measure="pruned", condition="random", setting="3", group="where")
+    assert at_random["value"] == pytest.approx(40.0)
+    assert -1 <= one(frame, kind="importance correlation", measure="norm", condition="all")["value"] <= 1
 
 
 def test_the_table_is_read_back_and_summarised(study):
     folder, frame, _ = study
     assert len(read_table(folder / "tables/metrics.csv")) == len(frame)
     values = json.loads((folder / "metrics.json").read_text())["metrics"]
-    assert values["vilt"]["accuracy: all"] == pytest.approx(83.3333, abs=1e-3)
+    assert values["vilt"]["blocks"]["answer accuracy"] == pytest.approx(83.3333, abs=1e-3)
 
 
 def test_scenes_without_objects_leave_out_what_is_asked_about(study):
@@ -168,13 +175,13 @@ def test_scenes_without_objects_leave_out_what_is_asked_about(study):
     given = {e.id: answer_of(e) for e in corpus.examples}
     made = LayerStudy(COMPARE, [("asked", "content words")], permutations=20, resamples=20)
     rows = made.attention_rows(folder / "s.h5", given, bare, 0)
-    assert "asked" not in {row["metric"] for row in rows}
+    assert "asked" not in {row["measure"] for row in rows}
     assert {name for name, _ in made.distribution[0]} == {"mass"}
     assert made.present(made.correlate, {"mass"}) == []
     with pytest.raises(AtlasError, match=r"no measure \["):
         replace(made, optional=()).attention_rows(folder / "s.h5", given, bare, 0)
     quantities = {"a": ["mass", "text → image"], "b": ["asked", "content words"]}
-    mass_only = frame[frame["metric"] == "mass"]
+    mass_only = frame[frame["measure"] == "mass"]
     assert list(vilt_layers.present(mass_only, quantities, ["asked"])) == ["a"]
 
 
@@ -202,7 +209,7 @@ def test_every_figure_is_drawn_from_the_table(study, tmp_path):
             figure.canvas.draw()
     shown = vilt_heads.against(table, {"norm": ["norm", "all"]})
     assert "ρ" in shown.axes[0].get_title()
-    with pytest.raises(AtlasError, match="run vilt_metrics again"):
-        vilt_layers.rows_of(table, "mass", "nowhere")
+    with pytest.raises(AtlasError, match="no rows with kind = joint, measure = mass, condition = nowhere"):
+        vilt_layers.needed(table, "mass", "nowhere")
     with pytest.raises(AtlasError, match="no such file"):
         words_by_layers(table, str(tmp_path / "shown.json"))

@@ -12,6 +12,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.measures.results import write_results
 from attention_atlas.measures.table import read_table, select, write_table
 from attention_atlas.plotting.draw import draw_all
 from attention_atlas.recording import Axis, StatisticsWriter
@@ -22,7 +23,7 @@ from attention_atlas.studies.vlm_phases.lens_rows import LensRows
 from attention_atlas.studies.vlm_phases.norm_attention import ROWS
 from attention_atlas.studies.vlm_phases.norm_rows import NormRows, concentration, membership
 from attention_atlas.studies.vlm_phases.run import PhasesDump, dump_phases
-from attention_atlas.studies.vlm_phases.tables import PhasesStudy, write_study
+from attention_atlas.studies.vlm_phases.tables import PhasesStudy, write_shown
 
 PIECES = ["<s>", "▁cube", "▁red", "▁lamp", "▁the", "s", "▁ball"]
 TEXTS = ["the red cube", "a ball", "the lamp"]
@@ -93,7 +94,13 @@ def planted(folder: Path) -> Path:
 
 
 def table(rows: list[dict]) -> dict[tuple, dict]:
-    return {(r["metric"], r["condition"], r.get("layer", -1)): r for r in rows}
+    """(measure, or (measure, facets) for others, condition, layer) -> row."""
+    facets = ("input", "group", "setting", "statistic")
+    found = {}
+    for r in rows:
+        more = tuple(r[f] for f in facets if r.get(f))
+        found[(r["measure"], *more), r.get("condition", ""), r.get("layer", -1)] = r
+    return {(k[0] if len(k) == 1 else k, c, at): r for (k, c, at), r in found.items()}
 
 
 def test_lens_of_the_planted_dump(tmp_path: Path) -> None:
@@ -103,7 +110,7 @@ def test_lens_of_the_planted_dump(tmp_path: Path) -> None:
     # Layer 2 reads red, cube, cube: 3 of 3 and 2 of 2 words for the first caption, nothing for the others.
     assert rows["precision", "plain", 2]["value"] == pytest.approx(1 / 3)
     assert rows["recall", "plain", 2]["value"] == pytest.approx(1 / 3)
-    assert rows["recall sd", "plain", 2]["value"] == pytest.approx(np.std([1, 0, 0], ddof=1))
+    assert rows[("recall", "sd"), "plain", 2]["value"] == pytest.approx(np.std([1, 0, 0], ddof=1))
     # Chance: the first caption's words are drawn for each of the other two in half of the shuffles.
     assert rows["precision", "plain", 2]["chance"] == pytest.approx(1 / 3, abs=0.1)
     # Layer 1 reads "reds" and "ball": one of two decoded words is the second caption's only word.
@@ -133,11 +140,11 @@ def test_context_of_the_planted_dump(tmp_path: Path) -> None:
         rest = 1 - (layer / 3) ** 2
         assert found["cosine", "text – text", layer]["chance"] == pytest.approx(rest)
         assert found["intra minus inter", "image – image", layer]["value"] == pytest.approx(1 - layer / 3)
-    assert found["cosine", f"{INTER}, behind the final norm", 2]["value"] == pytest.approx(1)
+    assert found["cosine behind the final norm", INTER, 2]["value"] == pytest.approx(1)
     assert behind["cosine", INTER, 2]["value"] == pytest.approx(1)
     # The curve only rises: one phase, in every resample.
     assert phases.phases.edges(LAYERS + 1) == [("III Inter-modal Encoding", 0, 2)]
-    assert found["four phases", "all", -1]["value"] == 0
+    assert found["four phases", "", -1]["value"] == 0
 
 
 def test_norm_of_the_planted_dump(tmp_path: Path) -> None:
@@ -163,24 +170,22 @@ def test_knockout_of_the_planted_dump(tmp_path: Path) -> None:
         _, phases = ContextRows()(dump, 0)
         rows = table(knockout_rows(dump, phases, 0))
         pairs = table(winoground_rows(dump, 0))
-    assert rows["log-prob", "plain", -1]["value"] == pytest.approx(-2)
-    assert rows["log-prob change", "another picture", -1]["value"] == pytest.approx(-1)
-    assert rows["log-prob change", "text → image, 1 layers", 0]["value"] == pytest.approx(-0.5)
-    assert rows["log-prob change", "text → image, all layers", -1]["value"] == pytest.approx(-2)
-    other, net = "log-prob change under another picture", "net log-prob change"
-    assert rows[other, "text → image, 1 layers", 0]["value"] == pytest.approx(-0.25)
-    assert rows[net, "text → image, 1 layers", 0]["value"] == pytest.approx(-0.5 + 0.25)
+    assert rows["log-prob", "", -1]["value"] == pytest.approx(-2)
+    assert rows[("log-prob change", "other"), "", -1]["value"] == pytest.approx(-1)
+    assert rows[("log-prob change", "1"), "text → image", 0]["value"] == pytest.approx(-0.5)
+    assert rows[("log-prob change", "all"), "text → image", -1]["value"] == pytest.approx(-2)
+    net = "net log-prob change"
+    assert rows[("log-prob change", "other", "1"), "text → image", 0]["value"] == pytest.approx(-0.25)
+    assert rows[(net, "1"), "text → image", 0]["value"] == pytest.approx(-0.5 + 0.25)
     # Cut off everywhere, no picture matters: what is left is what the own picture is worth.
-    assert rows[other, "text → image, all layers", -1]["value"] == pytest.approx(-1)
-    assert rows[net, "text → image, all layers", -1]["value"] == pytest.approx(-1)
-    assert rows[f"{net} by phase", "text → image, III Inter-modal Encoding", -1]["value"] == pytest.approx(
-        -0.25
-    )
-    by_phase = rows["log-prob change by phase", "text → image, III Inter-modal Encoding", -1]
+    assert rows[("log-prob change", "other", "all"), "text → image", -1]["value"] == pytest.approx(-1)
+    assert rows[(net, "all"), "text → image", -1]["value"] == pytest.approx(-1)
+    assert rows[(net, "III Inter-modal Encoding"), "text → image", -1]["value"] == pytest.approx(-0.25)
+    by_phase = rows[("log-prob change", "III Inter-modal Encoding"), "text → image", -1]
     assert by_phase["value"] == pytest.approx(-0.5)
-    assert pairs["text score", "all", -1]["value"] == 1 and pairs["text score", "all", -1]["n"] == 2
-    assert pairs["image score", "all", -1]["value"] == 0.5
-    assert pairs["group score", "all", -1]["chance"] == pytest.approx(1 / 6)
+    assert pairs["text score", "", -1]["value"] == 1 and pairs["text score", "", -1]["n"] == 2
+    assert pairs["image score", "", -1]["value"] == 0.5
+    assert pairs["group score", "", -1]["chance"] == pytest.approx(1 / 6)
 
 
 def test_broken_dumps_are_named(tmp_path: Path) -> None:
@@ -214,10 +219,13 @@ def test_every_figure_comes_out_of_tiny_models(tmp_path: Path) -> None:
             work = tmp_path / "work" / folders[-1].name
             dump_phases(loaded, corpus, settings, folders[-1], work, data=data, config_hash="h")
     frame, shown = PhasesStudy()(folders, "vlm_phases", 0)
-    numbers = write_study(frame, shown, tmp_path / "results")
+    numbers = write_results(tmp_path / "results", frame)
+    write_shown(shown, tmp_path / "results/tables/shown.json")
     assert read_table(tmp_path / "results/tables/metrics.csv").shape == frame.shape
     assert len(shown) == 8 and any("four phases" in name for name in numbers)
-    knocked = select(frame, kind="knockout", metric="log-prob change", condition="text → image, 2 layers")
+    knocked = select(
+        frame, kind="knockout", measure="log-prob change", condition="text → image", setting="2", input=""
+    )
     assert sorted(knocked["layer"].unique()) == [0, 1, 2] and set(knocked["n"]) == {4}
     figures = OmegaConf.load(ROOT / "conf/figure/vlm_phases.yaml")
     for figure in figures.values():

@@ -34,17 +34,18 @@ def test_gains_by_hand():
         OTHER: np.array([-4.0, -4.0, -12.0]),
         "tokens": np.array([2.0, 2.0, 4.0]),
     }
-    rows = {(r["metric"], r["condition"]): r for r in gain_rows(found, ["a", "a", "b"], ABOUT)}
-    assert rows["log-probability per token", OWN]["value"] == pytest.approx(-12 / 8)
-    gain = rows["gain per token", OTHER]
+    rows = {(r.get("input"), r.get("against")): r for r in gain_rows(found, ["a", "a", "b"], ABOUT)}
+    assert rows[OWN, None]["value"] == pytest.approx(-12 / 8)
+    gain = rows[None, OTHER]
     assert gain["value"] == pytest.approx(8 / 8) and gain["n"] == 3
     # Two pictures with gains 2/4 and 6/4: resamples lie between them.
     assert gain["ci_low"] == pytest.approx(0.5) and gain["ci_high"] == pytest.approx(1.5)
-    assert not any(condition == GREY for _, condition in rows)
+    assert not any(GREY in key for key in rows)
+    assert {r["measure"] for r in rows.values()} == {"log-probability per token"}
     make_table(rows.values())
 
 
-def test_conditions_show_what_they_say(tmp_path):
+def test_inputs_show_what_they_say(tmp_path):
     corpus, _ = captioned(tmp_path / "world", 8)
     tokenizer = tiny_tokenizer()
     model, blind = tiny("llava", tokenizer), tiny("llava", tokenizer, blind=True)
@@ -63,7 +64,7 @@ def test_conditions_show_what_they_say(tmp_path):
     assert said[OTHER][first.image] == loaded.write([first], images=others[:1])[0]
     assert said[BLIND][first.image] == unseeing.write([first])[0] != said[OWN][first.image]
     rows = caption_rows(said, references, ABOUT)
-    assert [r["condition"] for r in rows] == [OWN, OTHER, BLIND] and {r["n"] for r in rows} == {8}
+    assert [r["input"] for r in rows] == [OWN, OTHER, BLIND] and {r["n"] for r in rows} == {8}
     assert all(r["ci_low"] <= r["value"] <= r["ci_high"] for r in rows)
     make_table(rows)
     with pytest.raises(AtlasError, match="at least two pictures"):

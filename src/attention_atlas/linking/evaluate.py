@@ -42,7 +42,7 @@ class LinkScores:
     regions: int = 0  # K: maximum number of regions of an image
 
     def rows(self, draws: int = 2000, seed: int = 0) -> list[dict[str, object]]:
-        """Tidy rows: metric, condition (all | linkable), value, ci_low, ci_high, n, chance.
+        """Tidy rows: measure, condition (all | linkable), value, ci_low, ci_high, n, chance.
 
         Values are shares (0..1); the interval is a 95 % bootstrap over images.
         """
@@ -60,7 +60,7 @@ class LinkScores:
                 low, high = bootstrap_mean(kept_values, images, draws, seed)
                 table.append(
                     {
-                        "metric": metric,
+                        "measure": metric,
                         "condition": condition,
                         "value": float(kept_values.mean()) if len(chosen) else float("nan"),
                         "ci_low": low,

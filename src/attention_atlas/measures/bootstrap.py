@@ -96,16 +96,21 @@ def paired_difference(
 ) -> Difference:
     """Paired bootstrap of ratio(first) - ratio(second), each a (num_IC, den_IC) over the same images.
 
-    p is twice the smaller fraction of resamples on one side of 0, with one added to the counts (Davison and
-    Hinkley 1997, section 4.2), so it is never 0.
+    p: `two_sided`.
     """
     diff_BC = resampled_ratio(*first, counts_BI) - resampled_ratio(*second, counts_BI)
     low, high = interval(diff_BC)
+    return Difference(ratio(*first) - ratio(*second), low, high, two_sided(diff_BC))
+
+
+def two_sided(diff_BC: np.ndarray) -> np.ndarray:
+    """p (C...) that a difference is 0, from its resamples: twice the smaller fraction on one side of 0, with
+    one added to the counts (Davison and Hinkley 1997, section 4.2), so it is never 0. NaN without
+    resamples."""
     size = (~np.isnan(diff_BC)).sum(axis=0) + 1
     below = ((diff_BC <= 0).sum(axis=0) + 1) / size
     above = ((diff_BC >= 0).sum(axis=0) + 1) / size
-    p = np.where(size > 1, np.minimum(1.0, 2 * np.minimum(below, above)), np.nan)
-    return Difference(ratio(*first) - ratio(*second), low, high, p)
+    return np.where(size > 1, np.minimum(1.0, 2 * np.minimum(below, above)), np.nan)
 
 
 def paired_permutation(diff_IC: np.ndarray, permutations: int = 5000, seed: int = 0) -> np.ndarray:

@@ -93,7 +93,7 @@ class KindIndex:
 
 @dataclass
 class Item:
-    """One example, as metrics use it. `image`: index of the image within the study (row of the bootstrap);
+    """One example, as metrics use it. `image`: index of the image within the store (row of the bootstrap);
     areas_N: pixel area of each valid region, or None without a features file."""
 
     id: str

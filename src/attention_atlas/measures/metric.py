@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import (
     LEAST_IMAGES,
     contributing,
@@ -33,8 +33,17 @@ if TYPE_CHECKING:
 BOS = ("drop", "keep")
 
 
+class Key(NamedTuple):
+    """What a sum is about: the columns `condition` and `group` of its rows, and `measure` if that is not the
+    metric's name."""
+
+    condition: str
+    group: str = ""
+    measure: str = ""
+
+
 class Sums:
-    """Sums per image of one condition: num, den (I, L, H) for attention; chance likewise (I, 1, 1)."""
+    """Sums per image of one key: num, den (I, L, H) for attention; chance likewise (I, 1, 1)."""
 
     def __init__(self, images: int, heads: tuple[int, int]) -> None:
         self.num_ILH = np.zeros((images, *heads))
@@ -45,31 +54,32 @@ class Sums:
 
 
 class Tally:
-    """Sums by condition, in the metric's order of conditions."""
+    """Sums by key, in the order in which they were added."""
 
     def __init__(self, images: int) -> None:
         self.images = images
-        self.sums: dict[str, Sums] = {}
+        self.sums: dict[Key, Sums] = {}
 
     def add(
         self,
         image: int,
-        condition: str,
+        key: Key | str,
         num_LH: np.ndarray,
         den_LH: np.ndarray,
         n: int,
         chance: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         """Add one example: numerator and denominator per head, the number of units in them, and the numerator
-        and denominator of uniform attention."""
+        and denominator of uniform attention. `key`: a condition or a whole key."""
+        key = Key(key) if isinstance(key, str) else key
         layers, heads = np.broadcast_shapes(num_LH.shape, den_LH.shape)
-        if condition not in self.sums:
-            self.sums[condition] = Sums(self.images, (layers, heads))
-        sums = self.sums[condition]
+        if key not in self.sums:
+            self.sums[key] = Sums(self.images, (layers, heads))
+        sums = self.sums[key]
         if sums.num_ILH.shape[1:] != (layers, heads):
             known = " × ".join(map(str, sums.num_ILH.shape[1:]))
             raise AtlasError(
-                f"metric: {condition}: an example has {layers} × {heads} layers × heads, earlier ones "
+                f"metric: {key.condition}: an example has {layers} × {heads} layers × heads, earlier ones "
                 f"{known}; dump all examples with one model"
             )
         sums.num_ILH[image] += num_LH
@@ -89,24 +99,29 @@ class Metric(ABC):
     def measure(self, item: Item, kind: str, tally: Tally) -> None:
         """Add the contribution of one example's attention of one kind, `item.kinds[kind]`."""
 
-    def conditions(self, tally: Tally) -> list[str]:
-        """Order of the conditions in the table; by default that of their first occurrence."""
+    def keys(self, tally: Tally) -> list[Key]:
+        """The keys of the table in its order; by default all in the order of their first occurrence."""
         return list(tally.sums)
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
         """Rows of one kind. Metrics with derived numbers (correlations) extend this."""
         rows: list[dict[str, Any]] = []
-        for condition in self.conditions(tally):
-            sums = tally.sums[condition]
+        for key in self.keys(tally):
+            sums = tally.sums[key]
             if sums.n == 0:
                 continue
-            base = {"kind": kind, "metric": self.name, "condition": condition, "n": sums.n}
-            rows += head_rows(sums.num_ILH, sums.den_ILH, study.counts_BI, chance_of(sums), base)
+            base = self.base(kind, key) | {"n": sums.n}
+            rows += head_rows(sums.num_ILH, sums.den_ILH, attention.counts_BI, chance_of(sums), base)
         return rows
 
-    def __call__(self, study: Study) -> pd.DataFrame:
-        """The metric's table for a study, in one pass over the store."""
-        return measure_all({self.name: self}, study)
+    def base(self, kind: str, key: Key) -> dict[str, Any]:
+        """The columns that identify the rows of a key."""
+        measure = key.measure or self.name
+        return {"kind": kind, "measure": measure, "condition": key.condition, "group": key.group}
+
+    def __call__(self, attention: AnnotatedAttention) -> pd.DataFrame:
+        """The metric's table, in one pass over the store."""
+        return measure_all({self.name: self}, attention)
 
 
 def chance_of(sums: Sums) -> float:
@@ -170,28 +185,28 @@ def _row(
     }
 
 
-def measure_all(metrics: Mapping[str, Metric], study: Study) -> pd.DataFrame:
+def measure_all(metrics: Mapping[str, Metric], attention: AnnotatedAttention) -> pd.DataFrame:
     """One table of several metrics, in one pass over the store.
 
-    Raises AtlasError if a metric finds nothing to measure in the whole study.
+    Raises AtlasError if a metric finds nothing to measure in the whole store.
     """
     kinds = sorted({kind for metric in metrics.values() for kind in metric.kinds})
-    tallies = {(name, kind): Tally(study.images) for name, m in metrics.items() for kind in m.kinds}
-    for item, kind in study.stream(kinds):
+    tallies = {(name, kind): Tally(attention.images) for name, m in metrics.items() for kind in m.kinds}
+    for item, kind in attention.stream(kinds):
         for name, metric in metrics.items():
             if kind in metric.kinds:
                 metric.measure(item, kind, tallies[name, kind])
     rows: list[dict[str, Any]] = []
     for name, metric in metrics.items():
         for kind in metric.kinds:
-            found = metric.rows(study, kind, tallies[name, kind])
+            found = metric.rows(attention, kind, tallies[name, kind])
             if not found:
                 raise AtlasError(
-                    f"metric '{name}': {kind}: found nothing to measure in {len(study.ids)} examples "
+                    f"metric '{name}': {kind}: found nothing to measure in {len(attention.ids)} examples "
                     "(no linked phrase, relation or word of that kind); check links, parse and split"
                 )
             rows += found
-    names = {"study": study.name, "model": study.model, "data": study.data}
+    names = {"study": attention.name, "model": attention.model, "data": attention.data}
     return make_table(names | row for row in rows)
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import interval, pearson, pearson_p, ratio, resampled_ratio
 from attention_atlas.measures.item import Item
-from attention_atlas.measures.metric import Metric, Tally, check_bos
+from attention_atlas.measures.metric import Key, Metric, Tally, check_bos
 
 UNIVERSAL = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
@@ -30,8 +30,9 @@ class PosShare(Metric):
     `sets`: lists of tags; a condition is named after its tags, "DET+ADJ+NOUN". `each`: also every tag that
     occurs. `average`: words (every generated word counts once; n = words) or examples (average within each
     example first; n = examples). `bos`: drop (shares of the attention on words) or keep (BOS counts in the
-    denominator). `correlate`: two conditions whose values are correlated over heads; rows `pos_correlation`
-    (r with a bootstrap interval over images) and `pos_correlation_p` (Student's t), n = heads.
+    denominator). `correlate`: two conditions whose values are correlated over heads; measure
+    `pos_correlation` (r of `condition` and `against` with a bootstrap interval over images; statistic p:
+    Student's t), n = heads.
     """
 
     name = "pos_share"
@@ -99,28 +100,27 @@ class PosShare(Metric):
             groups |= {tag: pos == tag for tag in UNIVERSAL if tag not in groups}
         return groups
 
-    def conditions(self, tally: Tally) -> list[str]:
+    def keys(self, tally: Tally) -> list[Key]:
         """Omits the tags that never occur."""
-        return [c for c, sums in tally.sums.items() if c in self.sets or sums.chance_num_I.any()]
+        return [k for k, sums in tally.sums.items() if k.condition in self.sets or sums.chance_num_I.any()]
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
-        rows = super().rows(study, kind, tally)
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
+        rows = super().rows(attention, kind, tally)
         if not self.correlate or not tally.sums:
             return rows
         values, resampled = [], []
         for name in self.correlate:
-            sums = tally.sums[name]
+            sums = tally.sums[Key(name)]
             value_LH = ratio(sums.num_ILH, sums.den_ILH)
             values.append(value_LH.ravel())
             resampled.append(
-                resampled_ratio(sums.num_ILH, sums.den_ILH, study.counts_BI).reshape(-1, value_LH.size)
+                resampled_ratio(sums.num_ILH, sums.den_ILH, attention.counts_BI).reshape(-1, value_LH.size)
             )
         r = float(pearson(values[0], values[1]))
         low, high = interval(pearson(resampled[0], resampled[1]))
         n = len(values[0])
-        base = {"kind": kind, "condition": " ~ ".join(self.correlate), "n": n}
-        rows.append(
-            base | {"metric": "pos_correlation", "value": r, "ci_low": low, "ci_high": high, "chance": 0.0}
-        )
-        rows.append(base | {"metric": "pos_correlation_p", "value": pearson_p(r, n)})
+        first, second = self.correlate
+        base = {"kind": kind, "measure": "pos_correlation", "condition": first, "against": second, "n": n}
+        rows.append(base | {"value": r, "ci_low": low, "ci_high": high, "chance": 0.0})
+        rows.append(base | {"statistic": "p", "value": pearson_p(r, n)})
         return rows

@@ -1,9 +1,24 @@
 """The metric table: the only module that writes, reads and validates it.
 
-One tidy row per number; columns in the order of `COLUMNS`. `layer` and `head` are 0-based, -1 = all.
-`n` is the number of averaged units (phrases, words, relations, rows or heads, depending on the metric);
-`ci_low`, `ci_high` are a 95 % bootstrap interval over images, empty if only one image contributes; `chance`
-is the value of uninformed attention. Empty cells mean "does not apply".
+One tidy row per number. The columns, in this order (empty cells mean "does not apply"):
+
+| column | meaning |
+|---|---|
+| `study`, `model`, `data` | name of the study, of the model or run, of the data set |
+| `kind` | kind of attention (`cross`, `decoder_self`, ...), or group of related rows of a study |
+| `layer`, `head` | 0-based; -1 = all |
+| `measure` | what is measured; each study's page in docs/ lists its measures |
+| `condition` | variant of the measure: a part of speech, a direction such as `text → image`, ... |
+| `alignment` | alignment function of the model |
+| `seed` | seed of a single training; empty: mean over seeds |
+| `input` | what the model gets in place of its own picture: `other`, `blank`, or `none`; empty: its own |
+| `group` | subset of the examples, layers or pairs, such as a type of question; empty: all |
+| `setting` | value of a quantity that is varied, such as a threshold or the number of pruned heads |
+| `against` | the other side of a comparison: a model, alignment, input, group or condition |
+| `statistic` | a statistic of the measure (`sd`, `p`, ...); empty: its value, with `against` the difference |
+| `value`, `ci_low`, `ci_high` | the number and its 95 % bootstrap interval over images, empty for one image |
+| `n` | number of averaged units: phrases, words, relations, questions or heads, depending on the measure |
+| `chance` | value of uninformed attention |
 """
 
 from __future__ import annotations
@@ -17,25 +32,13 @@ import pandas as pd
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import atomic_path
 
-COLUMNS = [
-    "study",
-    "model",
-    "data",
-    "kind",
-    "layer",
-    "head",
-    "metric",
-    "condition",
-    "value",
-    "ci_low",
-    "ci_high",
-    "n",
-    "chance",
-]
-TEXT = ["study", "model", "data", "kind", "metric", "condition"]
-WHOLE = ["layer", "head", "n"]
-NUMBERS = ["value", "ci_low", "ci_high", "chance"]
-KEY = ["study", "model", "data", "kind", "layer", "head", "metric", "condition"]
+# Facets that `measured` and `rows_of` find only if they are named.
+FACETS = ("alignment", "seed", "input", "group", "setting", "against", "statistic")
+WHOLE = ("layer", "head", "n")
+NUMBERS = ("value", "ci_low", "ci_high", "chance")
+KEY = ["study", "model", "data", "kind", "layer", "head", "measure", "condition", *FACETS]
+COLUMNS = [*KEY, "value", "ci_low", "ci_high", "n", "chance"]
+TEXT = [name for name in KEY if name not in WHOLE]
 
 
 def make_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -72,9 +75,9 @@ def validate(frame: pd.DataFrame, where: str = "metric table") -> pd.DataFrame:
     for name in ("layer", "head"):
         if (frame[name] < -1).any():
             raise AtlasError(f"{where}: {name}: below -1; layers and heads count from 0, -1 means all")
-    if (frame["metric"] == "").any():
-        row = int((frame["metric"] == "").to_numpy().argmax())
-        raise AtlasError(f"{where}: metric: row {row} has no name")
+    if (frame["measure"] == "").any():
+        row = int((frame["measure"] == "").to_numpy().argmax())
+        raise AtlasError(f"{where}: measure: row {row} has no name")
     low = frame["ci_low"] > frame["ci_high"]
     if low.any():
         raise AtlasError(f"{where}: ci_low: row {int(low.to_numpy().argmax())} is above ci_high; recompute")
@@ -106,7 +109,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     missing = [c for c in COLUMNS if c not in frame.columns]
     if missing:
         raise AtlasError(f"{path}: column '{missing[0]}' is missing; expected {', '.join(COLUMNS)}")
-    for name in WHOLE + NUMBERS:
+    for name in (*WHOLE, *NUMBERS):
         numbers = pd.to_numeric(frame[name], errors="coerce")
         bad = numbers.isna() & (frame[name] != "") & (frame[name].str.lower() != "nan")
         if name in WHOLE:
@@ -121,15 +124,32 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
-    """Rows whose columns equal the given values; a list means any of them."""
+    """Rows whose columns equal the given values; a list means any of them, None any value."""
     kept = pd.Series(True, index=frame.index)
     for column, value in where.items():
         if column not in frame.columns:
             raise AtlasError(f"metric table: {column}: no such column{did_you_mean(column, COLUMNS)}")
-        kept &= (
-            frame[column].isin(list(value)) if isinstance(value, (list, tuple)) else frame[column] == value
-        )
+        if value is None:
+            continue
+        # Lists come from YAML too, where they are OmegaConf's.
+        wanted = [value] if pd.api.types.is_scalar(value) else list(value)
+        kept &= frame[column].isin(wanted)
     return frame[kept]
+
+
+def measured(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """As `select`, with every facet that is not named empty: the rows of a measure itself, without its
+    groups, single seeds, differences and p values."""
+    return select(frame, **dict.fromkeys(FACETS, "") | where)
+
+
+def rows_of(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
+    """As `measured`. Raises AtlasError naming the filter if there are no rows."""
+    found = measured(frame, **where)
+    if found.empty:
+        named = ", ".join(f"{k} = {v}" for k, v in where.items())
+        raise AtlasError(f"no rows with {named}; run that measure, or correct conf/figure")
+    return found
 
 
 def head_matrix(frame: pd.DataFrame, column: str = "value") -> Any:
@@ -141,7 +161,7 @@ def head_matrix(frame: pd.DataFrame, column: str = "value") -> Any:
 
     rows = frame[(frame["layer"] >= 0) & (frame["head"] >= 0)]
     if rows.empty:
-        raise AtlasError("metric table: no row per layer and head here; run the metric that the figure needs")
+        raise AtlasError("metric table: no row per layer and head here; run the measure of this figure")
     shape = (int(rows["layer"].max()) + 1, int(rows["head"].max()) + 1)
     matrix, seen = np.full(shape, np.nan), np.zeros(shape, dtype=int)
     at = (rows["layer"].to_numpy(), rows["head"].to_numpy())

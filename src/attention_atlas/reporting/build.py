@@ -16,7 +16,7 @@ from typing import Any
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
 from attention_atlas.reporting.claims import Number, Outcome, judge
-from attention_atlas.reporting.numbers import Quote, Tables, pick, quote
+from attention_atlas.reporting.numbers import Quote, Tables, pick, quote, row_label
 from attention_atlas.reporting.template import PAGE
 
 SCREEN = 0.57  # screen points per pixel of a figure
@@ -135,8 +135,8 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
     rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
     claim over the labels of rows}], absent}; with `sparse` a cell without a matching row is empty, but not
-    all cells may be. `{condition}` in a column's condition is replaced by the row's. absent: the caption if
-    the study has no such table; then only the paper's numbers are shown.
+    all cells may be. absent: the caption if the study has no such table; then only the paper's numbers are
+    shown.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
@@ -160,7 +160,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         for column, papers in zip(columns, paper, strict=True):
             ours = Quote(value="")
             if present:
-                where = {"model": models} | dict(entry.get("where") or {}) | own | _of_row(column, own)
+                where = {"model": models} | dict(entry.get("where") or {}) | own | dict(column["where"])
                 found = tables.rows(name, where)
                 if not (found.empty and entry.get("sparse")):
                     row = pick(found, "overall", f"{title}, {label}, {column['label']}")
@@ -182,14 +182,6 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         "footnotes": footnotes,
         "claims": [_table_claim(one, rows, entry, numbers, title) for one in entry.get("claims") or []],
     }
-
-
-def _of_row(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """The `where` of a column, with the row's condition inserted."""
-    where = dict(column["where"])
-    if isinstance(where.get("condition"), str):
-        where["condition"] = where["condition"].replace("{condition}", str(row.get("condition", "")))
-    return where
 
 
 def _table_claim(
@@ -216,21 +208,22 @@ def _table_claim(
 
 
 def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Every condition of a metric: mean over heads, highest head, chance. {title, table, where, ...}"""
+    """All matching rows of a measure: mean over heads, highest head, chance. {title, table, where, ...}"""
+    from attention_atlas.measures.table import FACETS
+
     title = str(_needed(entry, "title", "summaries"))
     rows = tables.rows(str(_needed(entry, "table", title)), entry.get("where") or {})
     if rows.empty:
         raise AtlasError(f"report: {title}: no rows match; correct `where` in conf/report")
     factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
     lines = []
-    for key, part in rows.groupby(["kind", "condition"], sort=False):
-        kind, condition = (str(k) for k in key)  # type: ignore[union-attr]
+    for (kind, *_), part in rows.groupby(["kind", "condition", *FACETS], sort=False):
         overall = quote(pick(part, "overall", title), factor, digits)
         heads = part[part["head"] >= 0]
         best = (
             quote(pick(part, "highest head", title), factor, digits) if heads["value"].notna().any() else None
         )
-        lines.append({"kind": kind, "condition": condition, "overall": overall, "best": best})
+        lines.append({"kind": kind, "condition": row_label(part.iloc[0]), "overall": overall, "best": best})
     return {"title": title, "caption": str(entry.get("caption", "")), "lines": lines}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,9 +24,6 @@ PICKS = (
     "lowest head",
 )
 NONE = "none"
-# p values and standard deviations, which never have an interval.
-NO_INTERVAL = re.compile(r"(^|[ _])(p|p Holm|sd)$")
-MATCHED = ("model", "data", "kind", "metric", "condition")
 
 
 @dataclass
@@ -64,11 +60,14 @@ class Tables:
         return self.frames[name]
 
     def rows(self, table: str, where: Mapping[str, Any]) -> pd.DataFrame:
-        """Rows whose text columns match; a value may be a list of alternatives or contain `*`."""
+        """Rows whose text columns match; a value may be a list of alternatives or contain `*`. A facet
+        that is not named must be empty (measures/table.py)."""
+        from attention_atlas.measures.table import FACETS, TEXT
+
         frame = self[table]
-        for column, wanted in where.items():
-            if column not in MATCHED:
-                known = did_you_mean(column, MATCHED)
+        for column, wanted in (dict.fromkeys(FACETS, "") | dict(where)).items():
+            if column not in TEXT:
+                known = did_you_mean(column, TEXT)
                 raise ConfigError(f"conf/report: where: no column '{column}' to match{known}")
             patterns = [str(w) for w in wanted] if isinstance(wanted, list) else [str(wanted)]
             fits = [any(fnmatchcase(str(v), p) for p in patterns) for v in frame[column]]
@@ -109,7 +108,8 @@ def quote(row: pd.Series, factor: float = 1.0, digits: int = 2, powers: bool = F
     that would round to 0.00 as a power of ten (p values)."""
     if math.isnan(row["value"]):
         return Quote(n=count(row["n"]), note=str(row["condition"]))
-    interval = "" if NO_INTERVAL.search(str(row["metric"])) else NONE
+    # A p value or a standard deviation never has an interval.
+    interval = "" if row["statistic"] else NONE
     if not math.isnan(row["ci_low"]):
         low, high = (number(factor * row[c], digits) for c in ("ci_low", "ci_high"))
         interval = f"[{low}, {high}]"
@@ -117,6 +117,13 @@ def quote(row: pd.Series, factor: float = 1.0, digits: int = 2, powers: bool = F
     layer, head = int(row["layer"]), int(row["head"])
     where = "" if layer < 0 else f"layer {layer + 1}" + ("" if head < 0 else f", head {head + 1}")
     return Quote(number(factor * row["value"], digits, powers), interval, count(row["n"]), chance, where)
+
+
+def row_label(row: pd.Series) -> str:
+    """The condition and the facets of a row in words."""
+    names = ("condition", "alignment", "seed", "input", "group", "setting", "statistic")
+    said = ", ".join(str(row[name]) for name in names if row[name])
+    return f"{said} – {row['against']}" if row["against"] else said
 
 
 def number(value: float, digits: int, powers: bool = False) -> str:

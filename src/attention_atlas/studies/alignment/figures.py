@@ -20,29 +20,18 @@ LETTERS = "abcdefg"
 NOISE = "sd of seeds (df)"
 
 
-def rows_of(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows of the table; raises AtlasError naming the filter if there are none."""
-    found = select(table, **where)
-    if found.empty:
-        asked = ", ".join(f"{k}={v}" for k, v in where.items())
-        raise AtlasError(f"no rows for {asked}; correct the figure's YAML or run the trainings it needs")
-    return found
-
-
-def by_condition(table: pd.DataFrame, where: Mapping[str, Any], column: str = "value") -> dict[str, float]:
-    """Condition -> number, in the table's order."""
-    found = select(table, **where)
-    return {str(c): float(v) for c, v in zip(found["condition"], found[column], strict=True)}
+def by_alignment(rows: pd.DataFrame, column: str = "value") -> dict[str, float]:
+    """Alignment -> number, in the table's order."""
+    return {str(a): float(v) for a, v in zip(rows["alignment"], rows[column], strict=True)}
 
 
 def same_letters(table: pd.DataFrame, model: str, data: str) -> dict[str, str]:
     """Alignment -> a letter shared by all alignments that are the same function in this model."""
     from attention_atlas.studies.alignment.same import groups
 
-    found = select(table, model=model, data=data, kind="same function", metric="same weights")
-    pairs = [
-        {"a": a, "b": b, "how": "same weights"} for a, b in (str(c).split(" = ") for c in found["condition"])
-    ]
+    found = select(table, model=model, data=data, kind="same function", measure="same weights")
+    both = zip(found["alignment"], found["against"], strict=True)
+    pairs = [{"a": a, "b": b, "how": "same weights"} for a, b in both]
     return {name: LETTERS[i] for i, group in enumerate(groups(pairs)) for name in group}
 
 
@@ -60,9 +49,10 @@ def score_table(
     letters: rows that are the same function. Below the rows: chance, the model without a picture, the spread
     of seeds.
 
-    columns: {model, data, metric, label, over (heading shared by neighbours), factor, digits, by (group of a
-    breakdown), member}. titles: the rows, name -> text, in their order. lower: prefixes of metrics for which
-    less is better. original: model -> its own alignment (marked ⋄). blind: model -> model without a picture.
+    columns: {model, data, measure, label, over (heading shared by neighbours), factor, digits, and condition
+    and group of a breakdown}. titles: the rows, name -> text, in their order. lower: prefixes of measures for
+    which less is better. original: model -> its own alignment (marked ⋄). blind: model -> model without a
+    picture.
     """
     known = [alignment for alignment in titles if any(_has(table, c, alignment) for c in columns)]
     if not known:
@@ -85,10 +75,10 @@ def score_table(
     for spine in ax.spines.values():
         spine.set_visible(False)
     _headings(ax, columns, lower)
-    seeds = sorted({int(n) for c in columns for n in select(table, **_where(c), kind="seed sd")["n"]})
+    seeds = sorted({int(n) for c in columns for n in _scores(table, c, statistic="sd")["n"]})
     said = " and ".join(str(s) for s in seeds) + (" seed" if seeds == [1] else " seeds")
     text = f"mean of {said}; small: half the 95 % interval; frame: best"
-    if any("by" not in c for c in columns):
+    if any("group" not in c for c in columns):
         text += f"; {_marks(table, seeds)};\n"
         text += "letters: rows that are the same function; ⋄ the model's own"
     figure.supxlabel(text, fontsize=6.5, color=GREY)
@@ -101,7 +91,7 @@ def score_table(
 
 def _marks(table: pd.DataFrame, seeds: Sequence[int]) -> str:
     """The legend of the star, or why there is none."""
-    used = select(table, kind="negative control", metric="rule used")["value"]
+    used = select(table, kind="negative control", measure="rule used")["value"]
     if len(used) and used.iloc[0] == 0:
         return "no marks: the test also marks rows that are the same function"
     if list(seeds) == [1]:
@@ -109,22 +99,22 @@ def _marks(table: pd.DataFrame, seeds: Sequence[int]) -> str:
     return "* differs from the best beyond noise" + (" (columns of two seeds or more)" if 1 in seeds else "")
 
 
-def _where(column: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: column[key] for key in ("model", "data", "metric")}
+def _scores(table: pd.DataFrame, column: Mapping[str, Any], **facets: str) -> pd.DataFrame:
+    """Rows of a column's score over all examples, with these facets."""
+    where = {key: column[key] for key in ("model", "data", "measure")}
+    return select(table, **where, kind="score", seed="", **facets)
 
 
-def _kind(column: Mapping[str, Any]) -> str:
-    return f"by {column['by']}" if "by" in column else "alignment"
-
-
-def _condition(column: Mapping[str, Any], alignment: str) -> str:
-    return f"{alignment} | {column['member']}" if "by" in column else alignment
+def _cells(table: pd.DataFrame, column: Mapping[str, Any], model: str = "") -> pd.DataFrame:
+    """The numbers of a column, one row for each alignment; those of another model if one is given."""
+    where = {key: column[key] for key in ("model", "data", "measure", "condition", "group") if key in column}
+    where |= {"model": model} if model else {}
+    kind = "breakdown" if "group" in column else "score"
+    return select(table, **{"group": "", "condition": ""} | where, kind=kind, seed="", statistic="")
 
 
 def _has(table: pd.DataFrame, column: Mapping[str, Any], alignment: str) -> bool:
-    return bool(
-        len(select(table, **_where(column), kind=_kind(column), condition=_condition(column, alignment)))
-    )
+    return bool((_cells(table, column)["alignment"] == alignment).any())
 
 
 def _column(
@@ -140,16 +130,17 @@ def _column(
     from matplotlib.patches import Rectangle
 
     factor, digits = float(column.get("factor", 1)), int(column.get("digits", 1))
-    rows_of(table, {**_where(column), "kind": _kind(column)})
-    found = {}
-    for alignment in known:
-        cell = select(table, **_where(column), kind=_kind(column), condition=_condition(column, alignment))
-        if len(cell):
-            found[alignment] = cell.iloc[0]
+    cells = _cells(table, column)
+    if cells.empty:
+        asked = ", ".join(f"{k}={v}" for k, v in column.items())
+        raise AtlasError(f"no rows for {asked}; correct the figure's YAML or run the trainings it needs")
+    found = {str(row["alignment"]): row for _, row in cells.iterrows() if row["alignment"] in known}
     sign = -1 if _less(column, lower) else 1
     values = np.array([sign * row["value"] for row in found.values()])
     span = values.max() - values.min()
-    real = by_condition(table, {**_where(column), "kind": "real"}) if "by" not in column else {}
+    of_score = {key: column[key] for key in ("model", "data", "measure")}
+    tests = select(table, **of_score, kind="difference", condition="best", statistic="marked")
+    marked = by_alignment(tests) if "group" not in column else {}
     letters = same_letters(table, str(column["model"]), str(column["data"]))
     cmap = colormaps[SEQUENTIAL]
     for y, alignment in enumerate(known):
@@ -165,7 +156,7 @@ def _column(
             ax.add_patch(box)
         dark = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] < 0.55
         ink = "white" if dark else "black"
-        star = "*" if real.get(f"{alignment} − best") == 1 else ""
+        star = "*" if marked.get(alignment) == 1 else ""
         text = f"{factor * row['value']:.{digits}f}{star}".replace("-", "−")
         ax.text(x + 0.5, y + 0.36, text, ha="center", va="center", size=7, color=ink)
         half = factor * (row["ci_high"] - row["ci_low"]) / 2
@@ -173,7 +164,7 @@ def _column(
             ax.text(x + 0.5, y + 0.75, f"±{half:.{digits}f}", ha="center", va="center", size=5, color=ink)
         if alignment == original:
             ax.text(x + 0.08, y + 0.3, "⋄", ha="left", va="center", size=6, color=ink)
-        if letters.get(alignment) and "by" not in column:
+        if letters.get(alignment) and "group" not in column:
             ax.text(x + 0.92, y + 0.3, letters[alignment], ha="right", va="center", size=5.5, color=ink)
 
 
@@ -184,31 +175,30 @@ def _extra(
     deviation of seeds with its degrees of freedom; "" for none."""
     factor, digits = float(column.get("factor", 1)), int(column.get("digits", 1))
     if label == NOISE:
-        pooled = select(table, **_where(column), kind="pooled seed sd")
-        if "by" in column or pooled.empty or not pooled["n"].iloc[0]:
+        pooled = _scores(table, column, statistic="pooled sd")
+        if "group" in column or pooled.empty or not pooled["n"].iloc[0]:
             return ""
         return f"{factor * float(pooled['value'].iloc[0]):.{digits}f} ({int(pooled['n'].iloc[0])})"
     if label == "chance":
-        chance = select(table, **_where(column), kind=_kind(column))["chance"].dropna()
+        chance = _cells(table, column)["chance"].dropna()
         ends = dict.fromkeys(f"{factor * float(c):.{digits}f}" for c in (chance.min(), chance.max()))
         return "–".join(ends) if len(chance) else ""
     other = (blind or {}).get(str(column["model"]))
     if other is None:
         return ""
-    where = {**_where(column), "model": other, "kind": _kind(column), "condition": _condition(column, "none")}
-    found = select(table, **where)
+    found = _cells(table, column, model=other)
     return f"{factor * float(found['value'].iloc[0]):.{digits}f}" if len(found) else ""
 
 
 def _less(column: Mapping[str, Any], lower: Sequence[str]) -> bool:
-    return any(str(column["metric"]).startswith(word) for word in lower)
+    return any(str(column["measure"]).startswith(word) for word in lower)
 
 
 def _headings(ax: Any, columns: Sequence[Mapping[str, Any]], lower: Sequence[str]) -> None:
     """Labels of the columns, and the headings shared by neighbours above them."""
     start = 0
     for x, column in enumerate(columns):
-        label = str(column.get("label", column["metric"])) + (" ↓" if _less(column, lower) else "")
+        label = str(column.get("label", column["measure"])) + (" ↓" if _less(column, lower) else "")
         ax.text(x + 0.5, -0.1, label, ha="center", va="bottom", size=6.5)
         over = column.get("over", "")
         last = x + 1 == len(columns) or columns[x + 1].get("over", "") != over

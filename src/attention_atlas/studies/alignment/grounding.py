@@ -13,8 +13,9 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.measures.bootstrap import interval, resampled_ratio, resampling_matrix
 from attention_atlas.studies.alignment.compare import consistent
 from attention_atlas.studies.alignment.panel import Panel
-from attention_atlas.studies.alignment.tables import Row, is_lower
+from attention_atlas.studies.alignment.tables import Row, is_lower, row
 
+CORRELATION = "grounding correlation"
 MEASURES = ("mass", "top1", "mass over chance")
 EXACT = 8  # up to this many alignments (40,320 orders) all orders are counted; for more, a sample
 SAMPLED = 10_000
@@ -35,16 +36,16 @@ def sums_by_image(panel: Panel, measure: str) -> tuple[np.ndarray, np.ndarray, i
             if not result.grounding:
                 raise AtlasError(f"cells of {panel.model}: {panel.alignments[a]}: no grounding rows")
             words = words or len(result.grounding)
-            for row in result.grounding:
-                example = row["example"]
+            for item in result.grounding:
+                example = item["example"]
                 place = image_of.get(example)
                 if place is None:
                     place = images + extra.setdefault(example, len(extra))
                     if place >= len(num):
                         num = np.vstack([num, np.zeros((1, num.shape[1]))])
                         den = np.vstack([den, np.zeros((1, den.shape[1]))])
-                num[place, a] += row["top1"] if measure == "top1" else row["mass"]
-                den[place, a] += row["chance"] if measure == "mass over chance" else 1
+                num[place, a] += item["top1"] if measure == "top1" else item["mass"]
+                den[place, a] += item["chance"] if measure == "mass over chance" else 1
     return num / panel.seeds, den / panel.seeds, words
 
 
@@ -53,19 +54,14 @@ def grounding_rows(panel: Panel, seed: int = 0) -> Iterator[Row]:
     results = [r for found in panel.cells.values() for r in found]
     if not any(r.grounding for r in results):
         return
-    chance = float(np.mean([row["chance"] for r in results for row in r.grounding]))
+    chance = float(np.mean([item["chance"] for r in results for item in r.grounding]))
     for measure in MEASURES:
         num_IA, den_IA, words = sums_by_image(panel, measure)
         counts_BI = resampling_matrix(len(num_IA), seed=seed)
         low_A, high_A = interval(resampled_ratio(num_IA, den_IA, counts_BI))
         value_A = num_IA.sum(0) / den_IA.sum(0)
         for i, alignment in enumerate(panel.alignments):
-            yield {
-                "model": panel.model,
-                "data": panel.data,
-                "kind": "grounding",
-                "metric": measure,
-                "condition": alignment,
+            yield row(panel, "grounding", measure, alignment=alignment) | {
                 "value": float(value_A[i]),
                 "ci_low": float(low_A[i]),
                 "ci_high": float(high_A[i]),
@@ -115,9 +111,9 @@ def spearman_p(x: np.ndarray, y: np.ndarray, seed: int = 0) -> float:
 def correlation_rows(
     panel: Panel, name: str, lower: Sequence[str] = (), measure: str = "mass", seed: int = 0
 ) -> Iterator[Row]:
-    """kind `grounding correlation`: Spearman's rho over alignments of grounding and the score `name` (negated
-    if less is better), n = alignments, and its p. The interval resamples test pictures in both; it is empty
-    if the score is not a mean over examples."""
+    """Kind `grounding correlation`: Spearman's rho over alignments of the score `name` (negated if less is
+    better) and grounding (condition: its measure), n = alignments, and its p. The interval resamples test
+    pictures in both; it is empty if the score is not a mean over examples."""
     if len(panel.cells) < 3 or not all(r.grounding for found in panel.cells.values() for r in found):
         return
     sign = -1.0 if is_lower(name, lower) else 1.0
@@ -135,10 +131,10 @@ def correlation_rows(
             score_BA = sign * resampled_ratio(*sums.num_den(), counts_BI[:, : sums.images])
             low, high = interval(spearmans(ground_BA, score_BA))
             numbers |= {"ci_low": float(low), "ci_high": float(high)}
-    base = {"model": panel.model, "data": panel.data, "condition": f"{measure} and {name}"}
-    yield {**base, "kind": "grounding correlation", "metric": "rho", **numbers}
+    base = row(panel, CORRELATION, name, condition=measure)
+    yield base | numbers
     p = spearman_p(grounding_A, score_A, seed)
-    yield {**base, "kind": "grounding correlation", "metric": "p", "value": p, "n": len(score_A)}
+    yield base | {"statistic": "p", "value": p, "n": len(score_A)}
 
 
 def pooled_rows(
@@ -163,7 +159,7 @@ def pooled_rows(
         rx, ry = _standard(x[None]), _standard(y[None])
         null += (rx * rng.permuted(np.tile(ry, (SAMPLED, 1)), axis=1)).mean(1) / len(pairs)
     p = (np.sum(np.abs(null) >= abs(seen) - 1e-12) + 1) / (SAMPLED + 1)
-    base = {"model": "all", "data": "all", "kind": "grounding correlation", "condition": "mass and score"}
-    n = sum(len(x) for x, _ in pairs)
-    yield {**base, "metric": "rho", "value": seen, "n": n, "chance": 0.0}
-    yield {**base, "metric": "p", "value": float(p), "n": n}
+    base: Row = {"model": "all", "data": "all", "kind": CORRELATION, "measure": "score", "condition": "mass"}
+    base["n"] = sum(len(x) for x, _ in pairs)
+    yield base | {"value": seen, "chance": 0.0}
+    yield base | {"statistic": "p", "value": float(p)}

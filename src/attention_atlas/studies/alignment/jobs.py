@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.studies.metric_table import MetricTable
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.workflow.stage import Stage
@@ -35,15 +40,15 @@ class EveryAlignment:
         return {}
 
 
-class Metrics:
+class Metrics(MetricTable):
     """All tables of the study, from the cells of every model and data set."""
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from omegaconf import OmegaConf
 
         from attention_atlas.studies.alignment.cell import NONE
         from attention_atlas.studies.alignment.panel import read_panel
-        from attention_atlas.studies.alignment.study import study_table, write_study
+        from attention_atlas.studies.alignment.study import about, study_table, write_examples
 
         wanted: Any = OmegaConf.to_container(cfg.study.panels, resolve=True)
         order = [str(name) for name in cfg.alignments]
@@ -65,5 +70,5 @@ class Metrics:
             cfg.seed,
         )
         titles = {str(name): str(entry.title) for name, entry in cfg.alignments.items()}
-        out = job.out(cfg.paths.results)
-        return write_study(frame, panels, scores, titles, lower, out, cfg.study.examples, cfg.seed)
+        write_examples(panels, scores, titles, lower, out, cfg.study.examples, cfg.seed)
+        return frame, about(frame, panels, scores, titles, lower)

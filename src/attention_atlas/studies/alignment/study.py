@@ -1,4 +1,4 @@
-"""From all cells of the study to its tables: metrics.csv, metrics.json and shown_<panel>.json."""
+"""From all cells of the study to its table, its summary and shown_<panel>.json."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
-from attention_atlas.files import write_json
-from attention_atlas.measures.table import make_table, select, write_table
+from attention_atlas.measures.table import make_table, select
 from attention_atlas.studies.alignment.grounding import correlation_rows, grounding_rows, pooled_rows
 from attention_atlas.studies.alignment.panel import Panel
 from attention_atlas.studies.alignment.same import groups
@@ -47,7 +46,7 @@ def study_table(
     seed: int = 0,
 ) -> pd.DataFrame:
     """All rows of the study. `blind` are panels of models that see no picture; `scores` names the main score
-    of a model. If the negative control fails, no difference is marked (`real` is empty)."""
+    of a model. If the negative control fails, no difference is marked (`marked` is empty)."""
     rows: list[Row] = []
     for panel in panels:
         name = main_score(panel, scores)
@@ -57,7 +56,11 @@ def study_table(
         rows += correlation_rows(panel, name, lower, "top1", seed)
     control, found = control_rows(rows)
     if not control.passed:
-        rows = [{**row, "value": float("nan")} if row["kind"] == "real" else row for row in rows]
+        marks = ("difference", "marked")
+        rows = [
+            row | {"value": float("nan")} if (row["kind"], row.get("statistic")) == marks else row
+            for row in rows
+        ]
     rows += found
     for panel in blind:
         for name in panel.score_names:
@@ -68,8 +71,7 @@ def study_table(
     return make_table({"study": study, **row} for row in rows)
 
 
-def write_study(
-    frame: pd.DataFrame,
+def write_examples(
     panels: Mapping[str, Panel],
     scores: Mapping[str, str],
     titles: dict[str, str],
@@ -77,25 +79,13 @@ def write_study(
     out: Path,
     examples: int = 4,
     seed: int = 0,
-) -> dict[str, float]:
-    """Write everything under `out`; returns the headline numbers for MLflow. `examples` are shown per panel,
-    half of them drawn with `seed`."""
-    write_table(out / "tables" / "metrics.csv", frame)
-    metrics: dict[str, dict[str, float]] = {}
-    for row in frame[frame["kind"].isin(["alignment", "grounding"])].to_dict("records"):
-        numbers = metrics.setdefault(f"{row['model']} {row['data']}", {})
-        numbers[f"{row['metric']}: {row['condition']}"] = float(f"{row['value']:.6g}")
-    said = about(frame, panels, scores, titles, lower)
-    write_json(out / "metrics.json", {"about": said, "metrics": metrics})
+) -> None:
+    """Write `out`/tables/shown_<panel>.json. `examples` are shown per panel, half of them drawn with
+    `seed`."""
     for name, panel in panels.items():
         if all(found[0].shown for found in panel.cells.values()):
             path = out / "tables" / f"shown_{name}.json"
             write_shown(panel, main_score(panel, scores), titles, path, lower, examples, seed)
-    return {
-        f"{model} {name}".replace(":", ""): value
-        for model, found in metrics.items()
-        for name, value in found.items()
-    }
 
 
 def about(
@@ -111,16 +101,16 @@ def about(
     for panel in panels.values():
         name = main_score(panel, scores)
         order = ranked(panel, name, lower)
-        rows = select(frame, model=panel.model, data=panel.data, metric=name)
+        rows = select(frame, model=panel.model, data=panel.data, measure=name)
         text = f"{panel.seeds} seeds" if panel.seeds > 1 else "1 seed, so that nothing is marked"
         if panel.seeds > 1:
-            noise = select(rows, kind="pooled seed sd").iloc[0]
+            noise = select(rows, statistic="pooled sd").iloc[0]
             freedom = int(noise["n"])
             text += f", pooled standard deviation {noise['value']:.3g} ({freedom} degrees of freedom)"
         text += f"; by {name} {titles.get(order[0], order[0])} is best"
         text += f" and {titles.get(order[-1], order[-1])} worst"
-        real = select(rows, kind="real")
-        marks = real[real["condition"].str.endswith("− best")]["value"].dropna()
+        marked = select(rows, kind="difference", condition="best", statistic="marked")
+        marks = marked["value"].dropna()
         if len(marks):
             text += f"; {int(marks.sum())} of {len(marks)} differences to the best exceed noise"
         equal = [
@@ -137,7 +127,7 @@ def about(
 def control_text(frame: pd.DataFrame) -> str:
     """How often equal functions are marked, and whether marks are shown at all."""
     rows = select(frame, kind="negative control")
-    share = dict(zip(rows["metric"], rows["value"], strict=True))
+    share = dict(zip(rows["measure"], rows["value"], strict=True))
     pairs, level = int(rows["n"].max()), 100 * float(rows["chance"].max())
     if not pairs:
         return "not possible: no pair of equal functions was trained with two seeds or more"

@@ -24,6 +24,7 @@ from attention_atlas.studies.alignment.panel import Panel
 from attention_atlas.studies.alignment.same import groups
 
 Row = dict[str, Any]
+SCORE, EQUAL = "score", "equal rows"
 
 
 def is_lower(name: str, lower: Sequence[str]) -> bool:
@@ -50,19 +51,13 @@ def panel_rows(panel: Panel, reference: str, lower: Sequence[str] = (), seed: in
             yield from equal_rows(panel, name, found)
         yield from breakdown_rows(panel, name, seed)
     for pair in panel.same:
-        how, both = pair["how"], f"{pair['a']} = {pair['b']}"
-        yield _row(panel, "same function", how, both, value=pair["values"], n=1)
+        pair_of = {"alignment": pair["a"], "against": pair["b"]}
+        yield row(panel, "same function", pair["how"], **pair_of, value=pair["values"], n=1)
 
 
-def _row(panel: Panel, kind: str, metric: str, condition: str, **numbers: Any) -> Row:
-    return {
-        "model": panel.model,
-        "data": panel.data,
-        "kind": kind,
-        "metric": metric,
-        "condition": condition,
-        **numbers,
-    }
+def row(panel: Panel, kind: str, measure: str, **more: Any) -> Row:
+    """A row about the panel; `more`: facets and numbers."""
+    return {"model": panel.model, "data": panel.data, "kind": kind, "measure": measure, **more}
 
 
 def _numbers(found: Estimate) -> Row:
@@ -70,47 +65,40 @@ def _numbers(found: Estimate) -> Row:
 
 
 def score_rows(panel: Panel, name: str, seed: int = 0) -> Iterator[Row]:
-    """`alignment`: mean over seeds with its interval; `seed`: each seed; `seed sd`: deviation over them;
-    `pooled seed sd`: one for all alignments, n is its degrees of freedom."""
+    """Kind `score`: mean over seeds with its interval, and each seed. Statistic `sd`: deviation over seeds;
+    `pooled sd`: one for all alignments, n is its degrees of freedom."""
     scores_AS, chance_A = panel.scores(name), panel.chance(name)
     for i, (alignment, found) in enumerate(zip(panel.alignments, estimates(panel, name, seed), strict=True)):
-        yield _row(panel, "alignment", name, alignment, chance=float(chance_A[i]), **_numbers(found))
+        at = row(panel, SCORE, name, alignment=alignment)
+        yield at | _numbers(found) | {"chance": float(chance_A[i])}
         for k, value in enumerate(scores_AS[i]):
-            yield _row(panel, "seed", name, f"{alignment} | {k}", value=float(value), n=found.n)
-        yield _row(panel, "seed sd", name, alignment, value=found.seed_sd, n=panel.seeds)
+            yield at | {"seed": str(k), "value": float(value), "n": found.n}
+        yield at | {"statistic": "sd", "value": found.seed_sd, "n": panel.seeds}
     noise = pooled(scores_AS)
-    yield _row(panel, "pooled seed sd", name, "all alignments", value=noise.sd, n=noise.freedom)
+    yield row(panel, SCORE, name, statistic="pooled sd", value=noise.sd, n=noise.freedom)
 
 
 def difference_rows(
-    panel: Panel, name: str, found: Mapping[tuple[str, str], Verdict], against: str, label: str
+    panel: Panel, name: str, found: Mapping[tuple[str, str], Verdict], against: str, role: str
 ) -> Iterator[Row]:
-    """`difference`: to the reference or the best; `p pictures` and `p seeds` from one kind of noise alone;
-    `p both`; `p` with Holm's correction; `real` 0 or 1, empty without a test."""
+    """Kind `difference`, condition `role`: each alignment minus the reference or the best one (`against`).
+    Statistics: `p pictures` and `p seeds` from one kind of noise alone; `p`, from both; `p Holm`, corrected;
+    `marked`, 0 or 1, empty without a test."""
     for alignment in panel.alignments:
         if alignment == against:
             continue
-        one, both = found[alignment, against], f"{alignment} − {label}"
-        yield _row(
-            panel,
-            "difference",
-            name,
-            both,
-            value=one.value,
-            ci_low=one.ci_low,
-            ci_high=one.ci_high,
-            n=panel.seeds,
-            chance=0.0,
-        )
-        for kind, value in (
+        one = found[alignment, against]
+        at = row(panel, "difference", name, condition=role, alignment=alignment, against=against)
+        at["n"] = panel.seeds
+        yield at | {"value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high, "chance": 0.0}
+        for statistic, value in (
             ("p pictures", one.p_examples),
             ("p seeds", one.p_seeds),
-            ("p both", one.p_both),
-            ("p", one.p),
-            ("real", _mark(one)),
+            ("p", one.p_both),
+            ("p Holm", one.p),
+            ("marked", _mark(one)),
         ):
-            yield _row(panel, kind, name, both, value=value, n=panel.seeds)
-    yield _row(panel, f"{label} is", name, against, value=1.0, n=panel.seeds)
+            yield at | {"statistic": statistic, "value": value}
 
 
 def _mark(one: Verdict) -> float:
@@ -118,14 +106,14 @@ def _mark(one: Verdict) -> float:
 
 
 def equal_rows(panel: Panel, name: str, found: Mapping[tuple[str, str], Verdict]) -> Iterator[Row]:
-    """`equal rows`: difference of the trained means of alignments that are the same function, i.e. noise;
-    `equal rows p`, before Holm's correction; `equal rows marked`: 0 or 1, empty without a test."""
+    """Kind `equal rows`: difference of the trained means of alignments that are the same function, i.e.
+    noise. Statistics: `p`, before Holm's correction; `marked`, 0 or 1, empty without a test."""
     for group in groups(panel.same):
         for a, b in combinations([a for a in panel.alignments if a in group], 2):
-            one, both = found[a, b], f"{a} − {b}"
-            yield _row(panel, "equal rows", name, both, value=one.value, n=panel.seeds)
-            yield _row(panel, "equal rows p", name, both, value=one.p_both, n=panel.seeds)
-            yield _row(panel, "equal rows marked", name, both, value=_mark(one), n=panel.seeds)
+            one, at = found[a, b], row(panel, EQUAL, name, alignment=a, against=b, n=panel.seeds)
+            yield at | {"value": one.value}
+            yield at | {"statistic": "p", "value": one.p_both}
+            yield at | {"statistic": "marked", "value": _mark(one)}
 
 
 def control_rows(rows: Sequence[Row]) -> tuple[Control, list[Row]]:
@@ -134,8 +122,9 @@ def control_rows(rows: Sequence[Row]) -> tuple[Control, list[Row]]:
     `negative control`: `marked`, the share of n tested pairs, chance is the significance level; `p below
     level`, the same before Holm's correction; `rule used`, 0 if equal functions are marked too often.
     """
-    marks = [row["value"] for row in rows if row["kind"] == "equal rows marked"]
-    p = np.array([row["value"] for row in rows if row["kind"] == "equal rows p"], dtype=float)
+    equal = [row for row in rows if row["kind"] == EQUAL]
+    marks = [row["value"] for row in equal if row.get("statistic") == "marked"]
+    p = np.array([row["value"] for row in equal if row.get("statistic") == "p"], dtype=float)
     found, below = control(marks), int((p < LEVEL).sum())
     base = {"model": "all", "data": "", "kind": "negative control", "condition": "pairs of equal functions"}
     if not found.pairs:
@@ -143,21 +132,22 @@ def control_rows(rows: Sequence[Row]) -> tuple[Control, list[Row]]:
     numbers = {"n": found.pairs, "chance": LEVEL}
     share, uncorrected = (k / found.pairs if found.pairs else float("nan") for k in (found.marked, below))
     return found, [
-        {**base, "metric": "marked", "value": share, **numbers},
-        {**base, "metric": "p below level", "value": uncorrected, **numbers},
-        {**base, "metric": "rule used", "value": float(found.passed), "n": found.pairs},
+        {**base, "measure": "marked", "value": share, **numbers},
+        {**base, "measure": "p below level", "value": uncorrected, **numbers},
+        {**base, "measure": "rule used", "value": float(found.passed), "n": found.pairs},
     ]
 
 
 def breakdown_rows(panel: Panel, name: str, seed: int = 0) -> Iterator[Row]:
-    """`by <group>`: the score over the examples of each member, conditions '<alignment> | <member>'; chance
-    is left out, as it differs between members."""
+    """Kind `breakdown`: the score over the examples of each `group`; condition: what they are grouped by.
+    Chance is left out, as it differs between groups."""
     known = consistent(panel, name)
     if known is None:
         return
     factor = known[1]
-    for group, members in panel.groups().items():
+    for by, members in panel.groups().items():
         for member in members:
-            found = group_estimates(panel, name, group, member, factor, seed)
+            found = group_estimates(panel, name, by, member, factor, seed)
             for alignment, estimate in zip(panel.alignments, found):
-                yield _row(panel, f"by {group}", name, f"{alignment} | {member}", **_numbers(estimate))
+                at = row(panel, "breakdown", name, condition=by, alignment=alignment, group=str(member))
+                yield at | _numbers(estimate)

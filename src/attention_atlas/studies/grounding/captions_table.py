@@ -9,9 +9,11 @@ import numpy as np
 
 from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.score_table import ScoreTable
+from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from omegaconf import DictConfig
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 SHOWN = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "CIDEr", "WMD")
 
 
-class Captions(ScoreTable):
+class Captions(MetricTable):
     """BLEU-1..4, METEOR, CIDEr and WMD of each model in `models` (run names under data/generated).
 
     `drop_unknown`: remove the word `<unk>` from a generated text before scoring.
@@ -32,7 +34,7 @@ class Captions(ScoreTable):
         self.name, self.models = name, list(models)
         self.drop_unknown = drop_unknown
 
-    def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
         from attention_atlas.data.generated import read_generated
@@ -46,7 +48,7 @@ class Captions(ScoreTable):
                 m: {i: " ".join(w for w in t.split() if w != "<unk>") for i, t in rows.items()}
                 for m, rows in texts.items()
             }
-        return caption_table(corpus, cfg.study.split, texts, cfg.study.name, int(cfg.seed))
+        return caption_table(corpus, cfg.study.split, texts, cfg.study.name, int(cfg.seed)), {}
 
 
 def caption_table(
@@ -54,8 +56,8 @@ def caption_table(
 ) -> pd.DataFrame:
     """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
 
-    All texts about an image are its references. Each model has a second set of rows, `<model> (another
-    picture)`: its texts about the next picture, scored as texts about this one.
+    All texts about an image are its references. Each model has a second set of rows with input `other`: its
+    texts about the next picture, scored as texts about this one.
     """
     from attention_atlas.measures.table import make_table
     from attention_atlas.measures.text.score import score_models
@@ -64,17 +66,14 @@ def caption_table(
     for example in corpus.split(split):
         references.setdefault(example.image_id, []).append(example.text)
     rows = []
-    both = {name: rows_of for model, own in texts.items() for name, rows_of in _both(model, own).items()}
-    for model, result in score_models(references, both).items():
+    both = {(model, shown): said for model, own in texts.items() for shown, said in _both(own).items()}
+    named = {" ".join(filter(None, key)): said for key, said in both.items()}
+    scores = score_models(references, named).values()
+    for (model, shown), result in zip(both, scores, strict=True):
         for metric in SHOWN:
             value = result["scores"].get(metric)
-            row: dict[str, Any] = {
-                "study": study,
-                "model": model,
-                "data": corpus.name,
-                "kind": "text",
-            }
-            row |= {"metric": metric, "n": result["n"], "value": value}
+            row: dict[str, Any] = {"study": study, "model": model, "data": corpus.name, "kind": "text"}
+            row |= {"measure": metric, "input": shown, "n": result["n"], "value": value}
             if value is None:
                 row["condition"] = "not computed: needs Java"
             else:
@@ -84,13 +83,14 @@ def caption_table(
     return make_table(rows)
 
 
-def _both(model: str, own: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-    """A model's texts and, for two pictures or more, each picture with the text about the next one."""
+def _both(own: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+    """By input: a model's texts and, for two pictures or more, each picture with the text about the next
+    one."""
     images = sorted(own)
     if len(images) < 2:
-        return {model: own}
+        return {"": own}
     turned = {image: own[after] for image, after in zip(images, [*images[1:], images[0]])}
-    return {model: own, f"{model} (another picture)": turned}
+    return {"": own, "other": turned}
 
 
 def _interval(

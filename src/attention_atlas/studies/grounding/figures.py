@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attention_atlas.errors import AtlasError
-from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.measures.table import head_matrix, rows_of
 from attention_atlas.plotting.curves import curve, layer_curves
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.style import COLUMN, PAGE, interval, number, p_value
@@ -34,7 +33,7 @@ def entropy(
     """Figure 3: normalised entropy of each head, (a) masked self-attention, (b) cross-attention."""
     panels, counts = [], []
     for letter, kind in zip("abcdefgh", kinds, strict=False):
-        rows = _rows(table, metric="entropy", kind=kind, condition=condition)
+        rows = rows_of(table, measure="entropy", kind=kind, condition=condition)
         panels.append(Panel(head_matrix(rows), f"({letter}) {KIND_NAMES.get(kind, kind)}"))
         counts.append(f"({letter}) {_count(rows)} rows")
     note = "normalised entropy; n = " + ", ".join(counts)
@@ -49,9 +48,9 @@ def noun_grounding(
     """Figure 4: share of cross-attention from noun phrases to their linked regions, with both chance levels:
     attention that is uniform over the regions, and attention proportional to their area. A head is above
     chance when the lower end of its interval is above both."""
-    rows = _rows(table, metric="grounding", kind=kind, condition=condition)
+    rows = rows_of(table, measure="grounding", kind=kind, condition=condition)
     heads = rows[rows["head"] >= 0]
-    by_area = _rows(table, metric="grounding_chance", kind=kind, condition="area")
+    by_area = rows_of(table, measure="grounding_chance", kind=kind, condition="area")
     uniform, area = (100 * float(v) for v in (rows["chance"].iloc[0], by_area["value"].iloc[0]))
     title = (
         f"noun phrase → linked regions\n(chance: uniform {number(uniform, 1)} %, by area {number(area, 1)} %)"
@@ -70,15 +69,14 @@ def pos_sets(
     """Figure 5: share of self-attention on two sets of parts of speech, and their correlation over heads."""
     panels = []
     for letter, name in zip("abcdefgh", sets, strict=False):
-        rows = _rows(table, metric="pos_share", kind=kind, condition=name)
+        rows = rows_of(table, measure="pos_share", kind=kind, condition=name)
         chance = 100 * float(rows["chance"].iloc[0])
         title = f"({letter}) {name.replace('+', ', ')} (chance {number(chance, 1)} %)"
         panels.append(Panel(100 * head_matrix(rows), title, chance))
     note = f"n = {_count(rows)} words"
     if len(sets) == 2:
-        pair = " ~ ".join(sets)
-        r = _rows(table, metric="pos_correlation", kind=kind, condition=pair).iloc[0]
-        p = _rows(table, metric="pos_correlation_p", kind=kind, condition=pair).iloc[0]
+        pair = {"measure": "pos_correlation", "kind": kind, "condition": sets[0], "against": sets[1]}
+        r, p = (rows_of(table, **pair, statistic=name).iloc[0] for name in ("", "p"))
         note += "; over heads: not defined (a map is constant)"
         if np.isfinite(r["value"]):
             span = interval(r["ci_low"], r["ci_high"])
@@ -98,7 +96,7 @@ def relations(table: pd.DataFrame, panels: Mapping[str, Sequence[str]], scale: s
     for kind, conditions in panels.items():
         ns = []
         for condition in conditions:
-            rows = _rows(table, metric="relations", kind=kind, condition=condition)
+            rows = rows_of(table, measure="relations", kind=kind, condition=condition)
             letter, _, arrow = condition.partition(" ")
             chance = 100 * float(rows["chance"].iloc[0])
             title = f"({letter}) {arrow}\nchance {number(chance, 1)} %"
@@ -113,10 +111,10 @@ def relations(table: pd.DataFrame, panels: Mapping[str, Sequence[str]], scale: s
 
 def by_layer(table: pd.DataFrame, kind: str = "cross", condition: str = "phrases") -> Figure:
     """Not in the paper: grounding and entropy per layer with intervals, which heat maps cannot show."""
-    grounding = _rows(table, metric="grounding", kind=kind, condition=condition)
+    grounding = rows_of(table, measure="grounding", kind=kind, condition=condition)
     shares = [curve(grounding, "linked regions", 100.0)]
     entropies = [
-        curve(_rows(table, metric="entropy", kind=k, condition="visible"), KIND_NAMES.get(k, k))
+        curve(rows_of(table, measure="entropy", kind=k, condition="visible"), KIND_NAMES.get(k, k))
         for k in ("decoder_self", "cross")
     ]
     for item in entropies:
@@ -124,14 +122,6 @@ def by_layer(table: pd.DataFrame, kind: str = "cross", condition: str = "phrases
     panels = [("(a) grounding of nouns: P (%)", shares), ("(b) normalised entropy", entropies)]
     note = "line: mean of the layer's heads, 95 % interval over images; dots: heads; dashed: chance"
     return layer_curves(panels, width=PAGE, label="", note=note)
-
-
-def _rows(table: pd.DataFrame, **where: str) -> pd.DataFrame:
-    rows = select(table, **where)
-    if rows.empty:
-        named = ", ".join(f"{k} = {v}" for k, v in where.items())
-        raise AtlasError(f"no rows with {named}; run that metric, or correct conf/figure")
-    return rows
 
 
 def _above_chance(heads: pd.DataFrame, chance: float) -> str:

@@ -9,10 +9,10 @@ Both are reported, as conditions:
 - `ratio_of_sums`: all phrases pooled before dividing (longer phrases weigh more).
 
 Chance is the same formula over uninformed attention: uniform over the regions, i.e. the share of linked
-regions (column `chance`), and proportional to the regions' area (metric `grounding_chance`, condition
+regions (column `chance`), and proportional to the regions' area (measure `grounding_chance`, condition
 `area`; `uniform` repeats the column with an interval).
 
-The highest of 48 heads exceeds chance by luck alone, and its interval ignores the selection. So metric
+The highest of 48 heads exceeds chance by luck alone, and its interval ignores the selection. So measure
 `grounding_held_out` selects the head on every other image and measures it on the remaining images, and vice
 versa: uninformed attention then stays at chance.
 """
@@ -24,13 +24,14 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import ratio
 from attention_atlas.measures.item import Item, proportion
-from attention_atlas.measures.metric import Metric, Sums, Tally, chance_of, check_bos, head_rows
+from attention_atlas.measures.metric import Key, Metric, Sums, Tally, chance_of, check_bos, head_rows
 
 # Heads whose span got no attention at all (nothing visible) have no proportion.
 EPSILON = 1e-9
+CHANCE = "grounding_chance"
 
 
 class Grounding(Metric):
@@ -77,18 +78,17 @@ class Grounding(Metric):
                 tally, item.image, "area", baseline_proportion(weights, target_PQ, source_PK, counted_QK)
             )
 
-    def conditions(self, tally: Tally) -> list[str]:
-        return [c for c in tally.sums if not c.startswith("chance:")]
+    def keys(self, tally: Tally) -> list[Key]:
+        return [key for key in tally.sums if key.measure != CHANCE]
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
-        rows = super().rows(study, kind, tally)
-        for condition, sums in tally.sums.items():
-            if not condition.startswith("chance:"):
-                base = {"kind": kind, "metric": "grounding_held_out", "condition": condition}
-                rows += held_out(sums, study.counts_BI, base)
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
+        rows = super().rows(attention, kind, tally)
+        for key, sums in tally.sums.items():
+            if key.measure == CHANCE:
+                rows += _overall(sums, attention.counts_BI, self.base(kind, key))
             else:
-                base = {"kind": kind, "metric": "grounding_chance", "condition": condition.split(":")[1]}
-                rows += _overall(sums, study.counts_BI, base)
+                base = self.base(kind, key) | {"measure": "grounding_held_out"}
+                rows += held_out(sums, attention.counts_BI, base)
         return rows
 
 
@@ -148,7 +148,8 @@ def held_out(sums: Sums, counts_BI: np.ndarray, base: dict[str, Any]) -> list[di
 
 def _add_chance(tally: Tally, image: int, name: str, sums: tuple[np.ndarray, np.ndarray]) -> None:
     share = sums[0] / sums[1]
-    tally.add(image, f"chance:{name}", np.array([[share.sum()]]), np.array([[float(len(share))]]), len(share))
+    num_LH, den_LH = np.array([[share.sum()]]), np.array([[float(len(share))]])
+    tally.add(image, Key(name, measure=CHANCE), num_LH, den_LH, len(share))
 
 
 def _overall(sums: Sums, counts_BI: np.ndarray, base: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.measures.metric import Metric
     from attention_atlas.workflow.stage import Stage
 
 
-class Metrics:
+class Metrics(MetricTable):
     """metrics.csv and metrics.json: `measures` over the captured model, its parses and links."""
 
     def __init__(self, measures: Mapping[str, Metric]) -> None:
         self.measures = {str(name): measure for name, measure in measures.items()}
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
-        from attention_atlas.measures.analysed import read_study
+        from attention_atlas.measures.annotated import read_annotated
+        from attention_atlas.measures.metric import measure_all
         from attention_atlas.regions.features_file import FeaturesFile
-        from attention_atlas.studies.grounding.run import headline, run_metrics
+        from attention_atlas.studies.grounding.run import about
 
         with FeaturesFile(job.input(cfg.paths.features), check_values=False) as features:
-            study = read_study(
+            attention = read_annotated(
                 job.input(f"{cfg.paths.attention}/attention.h5"),
                 job.input(cfg.paths.parses),
                 job.input(cfg.paths.links),
@@ -37,11 +43,4 @@ class Metrics:
                 linker=cfg.linker.name,
                 seed=cfg.seed,
             )
-            results = cfg.paths.results
-            table = run_metrics(
-                self.measures,
-                study,
-                job.out(f"{results}/tables/metrics.csv"),
-                job.out(f"{results}/metrics.json"),
-            )
-        return headline(table)
+            return measure_all(self.measures, attention), about(attention)

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.score_table import ScoreTable
+from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.workflow.stage import Stage
 
 
-class LinkerTable(ScoreTable):
+class LinkerTable(MetricTable):
     """mAP@K and accuracy of each of `linkers` (the configs of conf/linker/) against gold.
 
     `gold`: a CSV of your own (docs/linking.md), or null for the annotation of a rendered world.
@@ -26,7 +28,7 @@ class LinkerTable(ScoreTable):
             raise AtlasError("linkers: none given; name at least one in the defaults list")
         self.name, self.linkers, self.gold = name, dict(linkers), gold
 
-    def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
         from attention_atlas.language.parse import read_parses
@@ -45,4 +47,4 @@ class LinkerTable(ScoreTable):
                 scores = evaluate(parses, corpus, features, linker, gold)
                 base = {"study": cfg.study.name, "model": linker.name, "data": corpus.name}
                 rows += [{**base, "kind": "link", **row} for row in scores.rows(seed=int(cfg.seed))]
-        return make_table(rows)
+        return make_table(rows), {}

@@ -19,7 +19,7 @@ import numpy as np
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.parsed import SpatialRelation
 from attention_atlas.measures.item import Item, KindIndex, proportion, span_matrix
-from attention_atlas.measures.metric import Metric, Tally, check_bos
+from attention_atlas.measures.metric import Key, Metric, Tally, check_bos
 from attention_atlas.studies.grounding.grounding import add_proportions, baseline_proportion
 
 # condition -> (generated part, attended parts)
@@ -129,5 +129,5 @@ class Relations(Metric):
         uniform = baseline_proportion(np.ones(len(index.keys)), target_PQ, source_PK, counted_QK)
         add_proportions(tally, item.image, condition, *sums, uniform)
 
-    def conditions(self, tally: Tally) -> list[str]:
+    def keys(self, tally: Tally) -> list[Key]:
         return sorted(tally.sums)

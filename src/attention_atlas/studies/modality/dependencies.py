@@ -13,7 +13,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.item import Item
-from attention_atlas.measures.metric import Metric, Tally, check_bos
+from attention_atlas.measures.metric import Key, Metric, Tally, check_bos
 
 DIRECTIONS = ("to dependent", "to head")
 NOMINAL, VERBAL = ("NOUN", "PROPN"), ("VERB", "AUX")
@@ -24,7 +24,7 @@ class Dependencies(Metric):
     """Share of the generated word's attention to words that goes to its partner; n = pairs.
 
     `relations`: dependency -> "to dependent" or "to head". `by_head`: dependencies also split by the head's
-    part of speech, conditions "prep, NOUN" and "prep, VERB" (Fig. 4). A ratio of sums over pairs, as the
+    part of speech, groups NOUN and VERB (Fig. 4). A ratio of sums over pairs, as the
     paper's Eq. 3; `average: pairs` gives each pair the same weight. `bos`: drop or keep.
     """
 
@@ -53,10 +53,10 @@ class Dependencies(Metric):
         self.by_head, self.kinds = tuple(by_head), tuple(kinds)
         self.average, self.bos = average, check_bos(bos)
 
-    def pairs(self, item: Item) -> dict[str, list[tuple[int, int]]]:
-        """Condition -> (generated word, attended word), in text order."""
-        found: dict[str, list[tuple[int, int]]] = {name: [] for name in self.relations}
-        found |= {f"{name}, {pos}": [] for name in self.by_head for pos in HEADS}
+    def pairs(self, item: Item) -> dict[Key, list[tuple[int, int]]]:
+        """Key -> (generated word, attended word), in text order."""
+        found: dict[Key, list[tuple[int, int]]] = {Key(name): [] for name in self.relations}
+        found |= {Key(name, pos): [] for name in self.by_head for pos in HEADS}
         for i, token in enumerate(item.parse.tokens):
             direction = self.relations.get(token.dep)
             if direction is None or token.head == i:
@@ -64,17 +64,17 @@ class Dependencies(Metric):
             pair = (token.head, i) if direction == "to dependent" else (i, token.head)
             if pair[1] >= pair[0]:
                 continue
-            found[token.dep].append(pair)
+            found[Key(token.dep)].append(pair)
             if token.dep in self.by_head:
                 for name, tags in HEADS.items():
                     if item.parse.tokens[token.head].pos in tags:
-                        found[f"{token.dep}, {name}"].append(pair)
+                        found[Key(token.dep, name)].append(pair)
         return found
 
     def measure(self, item: Item, kind: str, tally: Tally) -> None:
         index = item.kinds[kind]
         attn_LHQK, counted_QK = index.counted_LHQK(self.bos), index.counted_QK(self.bos)
-        for name, pairs in self.pairs(item).items():
+        for key, pairs in self.pairs(item).items():
             # Words beyond the model's maximum text length have no row.
             kept = [(t, s) for t, s in pairs if index.rows_WQ[t].any() and index.keys_WK[s].any()]
             if not kept:
@@ -90,4 +90,4 @@ class Dependencies(Metric):
                 num_LHP = np.divide(num_LHP, den_LHP, out=np.zeros_like(num_LHP), where=valid_LHP)
                 den_LHP = valid_LHP.astype(np.float64)
             chance = (float(uniform_P.sum()), float(len(kept)))
-            tally.add(item.image, name, num_LHP.sum(-1), den_LHP.sum(-1), len(kept), chance)
+            tally.add(item.image, key, num_LHP.sum(-1), den_LHP.sum(-1), len(kept), chance)

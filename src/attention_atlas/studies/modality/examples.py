@@ -18,7 +18,7 @@ from attention_atlas.data.corpus import Corpus
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_text
 from attention_atlas.language.parsed import Parse
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.examples import half_at_random
 
 SCHEMA = "atlas.modality_examples/2"
@@ -57,7 +57,7 @@ def choose(parses: Mapping[str, Parse], count: int = 4, least_words: int = 8) ->
 
 
 def collect(
-    studies: Mapping[str, Study],
+    runs: Mapping[str, AnnotatedAttention],
     titles: Mapping[str, str],
     corpus: Corpus,
     features: Any,
@@ -65,26 +65,26 @@ def collect(
     seen_by: str,
     top: int = 5,
 ) -> dict[str, Any]:
-    """The content of the file. studies: those to show, over words; chosen: result of `choose_half`; seen_by:
+    """The content of the file. runs: those to show, over words; chosen: result of `choose_half`; seen_by:
     the run with cross-attention."""
     captions = []
     of = {e.id: e for e in corpus.examples}
     for id_, how in chosen:
         image = corpus.image_path(of[id_].image_id)
         entry: dict[str, Any] = {"id": id_, "chosen": how, "image": image.as_posix(), "models": {}}
-        for name, study in studies.items():
-            attn_LHTS = np.asarray(study.store.read(id_, "decoder_self"))
-            target, source = (study.store.axis(id_, a) for a in study.store.kinds["decoder_self"])
-            entry["words"] = [t.text for t in study.parses[id_].tokens][: len(target.tokens) - 1]
+        for name, attention in runs.items():
+            attn_LHTS = np.asarray(attention.store.read(id_, "decoder_self"))
+            target, source = (attention.store.axis(id_, a) for a in attention.store.kinds["decoder_self"])
+            entry["words"] = [t.text for t in attention.parses[id_].tokens][: len(target.tokens) - 1]
             if len(source.tokens) != len(entry["words"]) + 1:
                 raise AtlasError(
                     f"attention of '{name}': example '{id_}': does not match its words; dump it again"
                 )
             entry["models"][name] = np.round(attn_LHTS[:, :, : len(entry["words"])], 4).tolist()
-        cross = np.asarray(studies[seen_by].store.read(id_, "cross"))
+        cross = np.asarray(runs[seen_by].store.read(id_, "cross"))
         entry["objects"] = objects(cross, features.read(of[id_].image_id), features, top, len(entry["words"]))
         captions.append(entry)
-    models = {name: titles[name] for name in studies}
+    models = {name: titles[name] for name in runs}
     return {"schema": SCHEMA, "rule": RULE, "models": models, "captions": captions}
 
 

@@ -6,13 +6,14 @@ Shares are per cent. Each panel names n; chance is what uniform attention over t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.bootstrap import holm
-from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.measures.table import head_matrix, measured, rows_of, select
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure, number, p_value
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 KIND = "decoder_self"
 ARROWS = {
-    "det": "noun → determiner",
-    "compound": "noun → compound",
-    "nummod": "noun → numeral",
-    "pobj": "object → preposition",
-    "prep": "preposition → head",
-    "prep, NOUN": "preposition → noun",
-    "prep, VERB": "preposition → verb",
+    ("det", ""): "noun → determiner",
+    ("compound", ""): "noun → compound",
+    ("nummod", ""): "noun → numeral",
+    ("pobj", ""): "object → preposition",
+    ("prep", ""): "preposition → head",
+    ("prep", "NOUN"): "preposition → noun",
+    ("prep", "VERB"): "preposition → verb",
 }
 
 
@@ -39,7 +40,7 @@ def parts_of_speech(
     linearly to 0..1, as in the paper's method section; else raw per cent, as in its text."""
     panels, n, absent = [], 0, []
     for letter, tag in zip("abcdefgh", tags, strict=False):
-        rows = select(table, metric="pos_mass", kind=KIND, model=model, condition=tag)
+        rows = measured(table, measure="pos_mass", kind=KIND, model=model, condition=tag)
         if rows.empty:
             # A few captions of a small test split may lack a tag; the others are still worth drawing.
             absent.append(tag)
@@ -47,7 +48,7 @@ def parts_of_speech(
         panels.append(_panel(rows, f"({letter}) {tag}", scaled))
         n = max(n, _count(rows))
     if not panels:
-        raise AtlasError(f"no rows with metric = pos_mass, model = {model}; run that metric")
+        raise AtlasError(f"no rows with measure = pos_mass, model = {model}; run that metric")
     note = f"n = {n:,} generated words; START left out; frame: highest head"
     note += "; each panel scaled to 0–1" if scaled else "; line on the bar: chance"
     note += f"; absent: {', '.join(absent)}" if absent else ""
@@ -56,19 +57,28 @@ def parts_of_speech(
     return heatmaps(panels, width=PAGE * 1.12, columns=3, label=label, scale=scale, note=note, digits=digits)
 
 
-def dependencies(table: pd.DataFrame, model: str, relations: Sequence[str], scale: str = "own") -> Figure:
-    """Figures 3 and 4: attention from a generated word to its partner in a dependency."""
+def dependencies(
+    table: pd.DataFrame,
+    model: str,
+    relations: Sequence[str],
+    groups: Sequence[str] = ("",),
+    scale: str = "own",
+) -> Figure:
+    """Figures 3 and 4: attention from a generated word to its partner in a dependency. `groups`: parts of
+    speech of the head."""
     panels, counts = [], []
-    for letter, relation in zip("abcdefgh", relations, strict=False):
-        rows = select(table, metric="dependency", kind=KIND, model=model, condition=relation)
+    for letter, (relation, group) in zip("abcdefgh", product(relations, groups), strict=False):
+        where = {"kind": KIND, "model": model, "condition": relation, "group": group}
+        rows = measured(table, measure="dependency", **where)
+        name = f"{relation}, {group}" if group else relation
         if rows.empty:
             # A small test split may have no such pair; the other panels are still worth drawing.
-            counts.append(f"({letter}) {relation} does not occur")
+            counts.append(f"({letter}) {name} does not occur")
             continue
-        panels.append(_panel(rows, f"({letter}) {relation}\n{ARROWS.get(relation, '')}"))
+        panels.append(_panel(rows, f"({letter}) {name}\n{ARROWS.get((relation, group), '')}"))
         counts.append(f"({letter}) {_count(rows):,}")
     if not panels:
-        raise AtlasError(f"no rows with metric = dependency, model = {model}; run that metric")
+        raise AtlasError(f"no rows with measure = dependency, model = {model}; run that metric")
     note = "P (%), generated → attended; pairs: " + ", ".join(counts) + "; line on the bar: chance"
     columns = 3 if len(panels) > 2 else 2
     return heatmaps(panels, width=PAGE * 1.12, columns=columns, label="P (%)", scale=scale, note=note)
@@ -78,7 +88,7 @@ def entropies(table: pd.DataFrame, models: Mapping[str, str], scale: str = "shar
     """Figure 7: mean normalised entropy of every head. `models`: run -> title."""
     panels, counts = [], []
     for letter, (model, title) in zip("abcdefgh", models.items(), strict=False):
-        rows = _rows(table, metric="entropy", kind=KIND, model=model, condition="visible")
+        rows = rows_of(table, measure="entropy", kind=KIND, model=model, condition="visible")
         mean = float(select(rows, layer=-1, head=-1)["value"].iloc[0])
         panels.append(Panel(head_matrix(rows), f"({letter}) {title}\nmean {number(mean)}"))
         counts.append(_count(rows))
@@ -104,11 +114,12 @@ def frequency(table: pd.DataFrame, models: Mapping[str, str], units: Sequence[st
     for ax, unit in zip(axes, units):
         found: list[tuple[float, ...] | None] = []
         for model in models:
-            rows = select(table, metric="noun_frequency", model=model, condition=unit)
+            where = {"measure": "noun_frequency", "model": model, "condition": unit}
+            rows = measured(table, **where)
             if rows.empty or not np.isfinite(rows["value"].iloc[0]):
                 found.append(None)
                 continue
-            p = _rows(table, metric="noun_frequency_p", model=model, condition=unit)["value"].iloc[0]
+            p = rows_of(table, **where, statistic="p")["value"].iloc[0]
             row = rows.iloc[0]
             found.append((row["value"], row["ci_low"], row["ci_high"], p, row["n"]))
         for y, values in enumerate(found):
@@ -144,7 +155,7 @@ def runs(
 ) -> Figure:
     """Not in the paper: the same quantities for every run, means over heads with intervals.
 
-    quantities: {title, metric, condition, factor}. same_weights: runs of the same trained model as the first
+    quantities: {title, measure, condition, factor}. same_weights: runs of the same trained model as the first
     run. An asterisk marks those that differ from the first run (paired bootstrap over captions, p < 0.05
     after Holm's correction over the figure). Other models have no marks: each was trained once, so the
     training noise is unknown.
@@ -155,9 +166,9 @@ def runs(
     first = next(iter(models))
     for ax, quantity in zip(axes, quantities):
         factor = float(str(quantity.get("factor", 1)))
-        where = {"metric": quantity["metric"], "condition": quantity["condition"], "kind": KIND}
+        where = {key: quantity[key] for key in ("measure", "condition")} | {"kind": KIND}
         for y, model in enumerate(models):
-            found = select(table, **where, model=model, layer=-1, head=-1)
+            found = measured(table, **where, model=model, layer=-1, head=-1)
             if found.empty or not np.isfinite(found["value"].iloc[0]):
                 continue  # e.g. a tag that no caption has
             row = found.iloc[0]
@@ -191,14 +202,8 @@ def _marked(
     found: dict[tuple[str, str], float] = {}
     for quantity in quantities:
         for model in models:
-            test = select(
-                table,
-                metric=f"{quantity['metric']} difference p",
-                condition=quantity["condition"],
-                model=f"{first} − {model}",
-                layer=-1,
-                head=-1,
-            )
+            where = {key: quantity[key] for key in ("measure", "condition")} | {"layer": -1, "head": -1}
+            test = measured(table, **where, model=first, against=model, statistic="p")
             if len(test):
                 found[str(quantity["title"]), model] = float(test["value"].iloc[0])
     corrected = holm(np.array(list(found.values())))
@@ -211,14 +216,6 @@ def _panel(rows: pd.DataFrame, title: str, scaled: bool = False) -> Panel:
         low, high = np.nanmin(values_LH), np.nanmax(values_LH)
         return Panel((values_LH - low) / (high - low if high > low else 1.0), title)
     return Panel(100 * values_LH, title, 100 * float(rows["chance"].iloc[0]))
-
-
-def _rows(table: pd.DataFrame, **where: object) -> pd.DataFrame:
-    rows = select(table, **where)
-    if rows.empty:
-        named = ", ".join(f"{k} = {v}" for k, v in where.items())
-        raise AtlasError(f"no rows with {named}; run that metric, or correct conf/figure")
-    return rows
 
 
 def _count(rows: pd.DataFrame) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.measures.examples import AT_RANDOM
-from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.measures.table import head_matrix, measured
 from attention_atlas.plotting.style import GREY, LINES, PAGE, SEQUENTIAL, new_figure, number
 from attention_atlas.studies.modality.examples import read_examples
 from attention_atlas.studies.modality.page import START, dispersion
@@ -107,9 +107,9 @@ def heads(
     figure = new_figure(PAGE * 1.2, 0.5 + len(models) * (0.55 + 0.15 * len(words)))
     axes = figure.subplots(len(models), 2 * each, squeeze=False)
     for r, model in enumerate(models):
-        rows = select(table, metric="entropy", kind="decoder_self", model=model, condition="visible")
+        rows = measured(table, measure="entropy", kind="decoder_self", model=model, condition="visible")
         if rows.empty:
-            raise AtlasError(f"no rows with metric = entropy, model = {model}; run that metric")
+            raise AtlasError(f"no rows with measure = entropy, model = {model}; run that metric")
         entropy_LH = np.asarray(head_matrix(rows))
         order = np.argsort(entropy_LH.ravel(), kind="stable")
         chosen = [*order[::-1][:each], *order[:each]]

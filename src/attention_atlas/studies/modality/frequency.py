@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import LEAST_IMAGES, contributing, interval, pearson, pearson_p
 from attention_atlas.measures.item import Item
 from attention_atlas.measures.metric import Metric, Tally
@@ -27,8 +27,8 @@ UNITS = ("positions", "words")
 
 
 class NounFrequency(Metric):
-    """Pearson r between noun frequency and attention (mean over heads), rows `noun_frequency` (r with a
-    bootstrap interval over images) and `noun_frequency_p`; condition = unit, n = positions or nouns.
+    """Pearson r between noun frequency and attention (mean over heads), with a bootstrap interval over images
+    and its p (statistic p); condition = unit, n = positions or nouns.
 
     `units`: positions, words or both. `least`: minimum occurrences of a noun in `words`.
     """
@@ -56,28 +56,27 @@ class NounFrequency(Metric):
             text = item.parse.tokens[w].text.lower()
             seen.append((item.image, w, text if noun else "", float(received_W[w]), float(readers_W[w])))
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
         seen = vars(tally).get("seen", [])
         found: list[dict[str, Any]] = []
         for unit in self.units:
             tables = (
-                _positions(seen, study.images) if unit == "positions" else self._words(seen, study.images)
+                _positions(seen, attention.images)
+                if unit == "positions"
+                else self._words(seen, attention.images)
             )
             if tables is None:
                 continue
             value = _correlate(*(t.sum(0)[None] for t in tables))[0]
-            resampled = _correlate(*(study.counts_BI @ t for t in tables))
+            resampled = _correlate(*(attention.counts_BI @ t for t in tables))
             if contributing(np.asarray(tables[0].any(axis=1))) < LEAST_IMAGES:
                 resampled[:] = np.nan
             low, high = interval(resampled)
             n = tables[0].shape[1]
-            base = {"kind": kind, "condition": unit, "n": n}
-            found.append(
-                base
-                | {"metric": self.name, "value": float(value), "ci_low": float(low), "ci_high": float(high)}
-                | {"chance": 0.0}
-            )
-            found.append(base | {"metric": f"{self.name}_p", "value": pearson_p(float(value), n)})
+            base = {"kind": kind, "measure": self.name, "condition": unit, "n": n}
+            limits = {"ci_low": float(low), "ci_high": float(high)}
+            found.append(base | limits | {"value": float(value), "chance": 0.0})
+            found.append(base | {"statistic": "p", "value": pearson_p(float(value), n)})
         return found
 
     def _words(self, seen: list[Any], images: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

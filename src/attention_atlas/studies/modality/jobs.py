@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.studies.metric_table import MetricTable
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.measures.metric import Metric
     from attention_atlas.workflow.stage import Stage
 
 
-class Metrics:
+class Metrics(MetricTable):
     """metrics.csv, examples.json, heads.html and metrics.json: `measures` over every run, and comparisons."""
 
     def __init__(self, measures: Mapping[str, Metric]) -> None:
         self.measures = {str(name): measure for name, measure in measures.items()}
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
         from omegaconf import OmegaConf
 
@@ -34,7 +39,7 @@ class Metrics:
                 job.input(cfg.paths.parses),
                 instantiate(cfg.data.reader),
                 features,
-                out=job.out(cfg.paths.results),
+                out=out,
                 data=cfg.data.name,
                 seed=cfg.seed,
             )

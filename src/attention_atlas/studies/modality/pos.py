@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio
 from attention_atlas.measures.item import Item
-from attention_atlas.measures.metric import Metric, Tally, check_bos
+from attention_atlas.measures.metric import Key, Metric, Tally, check_bos
 from attention_atlas.measures.pos import UNIVERSAL
 
 
 class PosMass(Metric):
     """P(α | tag) per head for every tag that occurs; n = generated words that see a word.
 
-    `above`: tag -> thresholds; rows `heads_above` count the heads whose share is higher (the paper: 17 of
-    48 above 0.4 on NOUN, 33 above 0.3; 3 above 0.3 on VERB), with a bootstrap interval over images; n =
-    heads. `bos`: drop, as in the paper, or keep (START stays in the denominator).
+    `above`: tag -> thresholds; measure `heads_above` counts the heads whose share is above a threshold
+    (setting; the paper: 17 of 48 above 0.4 on NOUN, 33 above 0.3; 3 above 0.3 on VERB), with a bootstrap
+    interval over images; n = heads. `bos`: drop, as in the paper, or keep (START stays in the denominator).
     """
 
     name = "pos_mass"
@@ -65,25 +65,25 @@ class PosMass(Metric):
             chance = (float(uniform_G[g]), float(len(rows)))
             tally.add(item.image, tag, mass_LHG[..., g], total_LH, len(rows), chance)
 
-    def conditions(self, tally: Tally) -> list[str]:
+    def keys(self, tally: Tally) -> list[Key]:
         """Tags that occur, the most attended (by uniform attention) first."""
-        found = {c: float(s.chance_num_I.sum()) for c, s in tally.sums.items() if s.chance_num_I.any()}
-        return sorted(found, key=lambda c: (-found[c], c))
+        found = {k: float(s.chance_num_I.sum()) for k, s in tally.sums.items() if s.chance_num_I.any()}
+        return sorted(found, key=lambda k: (-found[k], k))
 
-    def rows(self, study: Study, kind: str, tally: Tally) -> list[dict[str, Any]]:
-        rows = super().rows(study, kind, tally)
+    def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:
+        rows = super().rows(attention, kind, tally)
         for tag, thresholds in self.above.items():
-            if tag not in tally.sums:
+            if Key(tag) not in tally.sums:
                 continue
-            sums = tally.sums[tag]
+            sums = tally.sums[Key(tag)]
             value_LH = ratio(sums.num_ILH, sums.den_ILH)
-            value_BLH = resampled_ratio(sums.num_ILH, sums.den_ILH, study.counts_BI)
+            value_BLH = resampled_ratio(sums.num_ILH, sums.den_ILH, attention.counts_BI)
             for threshold in thresholds:
                 above_B = (value_BLH > threshold).sum(axis=(1, 2)).astype(float)
                 above_B[np.isnan(value_BLH).all(axis=(1, 2))] = np.nan
                 low, high = interval(above_B)
                 rows.append(
-                    {"kind": kind, "metric": "heads_above", "condition": f"{tag} > {threshold:g}"}
+                    {"kind": kind, "measure": "heads_above", "condition": tag, "setting": f"{threshold:g}"}
                     | {
                         "value": int((value_LH > threshold).sum()),
                         "ci_low": float(low),

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attention_atlas.data.corpus import Corpus
-from attention_atlas.files import write_json
 from attention_atlas.language.parse import read_parses
-from attention_atlas.measures.analysed import Study
+from attention_atlas.measures.annotated import AnnotatedAttention
+from attention_atlas.measures.compare import compare
 from attention_atlas.measures.metric import Metric
-from attention_atlas.measures.table import select, write_table
 from attention_atlas.recording import AttentionStore
-from attention_atlas.studies.modality.compare import compare
 from attention_atlas.studies.modality.examples import choose_half, collect, write_examples
 from attention_atlas.studies.modality.page import write_page
 from attention_atlas.studies.modality.words import WordStore
 
-ROUNDED = 6
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def open_studies(
+def open_runs(
     study: Mapping[str, Any], attention: Path, parses: Path, corpus: Corpus, data: str, seed: int
-) -> dict[str, Study]:
-    """One Study per run of conf/study/modality.yaml, all over words."""
+) -> dict[str, AnnotatedAttention]:
+    """The attention of each run of conf/study/modality.yaml, all over words."""
     known = {p.id: p for p in read_parses(parses)}
     images = {e.id: e.image_id for e in corpus.examples}
     return {
-        name: Study(
+        name: AnnotatedAttention(
             store=WordStore(AttentionStore(attention / name / "attention.h5")),
             parses=known,
             image_ids=images,
@@ -51,41 +50,32 @@ def run_modality(
     out: Path,
     data: str = "",
     seed: int = 0,
-) -> dict[str, float]:
-    """Write `out`/tables/metrics.csv, tables/examples.json, heads.html and metrics.json; return the headline
-    numbers."""
-    studies = open_studies(study, attention, parses, corpus, data, seed)
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table and what is said about it; writes `out`/tables/examples.json and heads.html."""
+    runs = open_runs(study, attention, parses, corpus, data, seed)
     pairs = [(str(a), str(b)) for a, b in study["compare"]]
-    frame = compare(metrics, studies, pairs)
-    write_table(out / "tables" / "metrics.csv", frame)
+    frame = compare(metrics, runs, pairs)
     shown = [str(name) for name in study["pair"]]
     titles = {name: str(run.get("title", name)) for name, run in study["runs"].items()}
-    first = studies[shown[0]]
+    first = runs[shown[0]]
     chosen = choose_half({i: first.parses[i] for i in first.ids}, int(study.get("examples", 4)), seed)
-    content = collect({n: studies[n] for n in shown}, titles, corpus, features, chosen, shown[0])
+    content = collect({n: runs[n] for n in shown}, titles, corpus, features, chosen, shown[0])
     write_examples(out / "tables" / "examples.json", content)
     write_page(out / "heads.html", content)
-    overall = select(frame, layer=-1, head=-1)
-    values: dict[str, Any] = {}
-    for row in overall.to_dict("records"):
-        key = f"{row['kind']} {row['metric']}" + (f": {row['condition']}" if row["condition"] else "")
-        if row["value"] == row["value"]:  # JSON has no NaN
-            values.setdefault(str(row["model"]), {})[key] = float(f"{row['value']:.{ROUNDED}g}")
-    own = {name: _own_share(study) for name, study in studies.items()}
+    own = {name: _own_share(attention) for name, attention in runs.items()}
     about = {
         "captions": len(first.ids),
-        "runs": len(studies),
+        "runs": len(runs),
         "resamples": first.resamples,
         "share on own earlier pieces": {k: v for k, v in own.items() if v},
     }
-    write_json(out / "metrics.json", {"about": about, "metrics": values})
-    for opened in studies.values():
+    for opened in runs.values():
         opened.store.close()  # type: ignore[attr-defined]
-    return {"captions": float(len(first.ids)), "rows": float(len(frame))}
+    return frame, about
 
 
-def _own_share(study: Study) -> float:
+def _own_share(attention: AnnotatedAttention) -> float:
     """Attention of a generated word's later pieces to its earlier ones, which no metric counts: mean over
     captions."""
-    store: Any = study.store
-    return round(sum(store.own(i, "decoder_self") for i in study.ids) / len(study.ids), 4)
+    store: Any = attention.store
+    return round(sum(store.own(i, "decoder_self") for i in attention.ids) / len(attention.ids), 4)

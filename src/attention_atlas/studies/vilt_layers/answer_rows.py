@@ -4,21 +4,30 @@ with paired differences."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from attention_atlas.data.question_types import official_type
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.bootstrap import paired_difference
+from attention_atlas.measures.means import Sample, mean_rows
 from attention_atlas.measures.vqa_accuracy import vqa_accuracy
 from attention_atlas.studies.vilt_layers.answers import group
-from attention_atlas.studies.vilt_layers.rows import Sample, scalar_row
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Example
 
 KIND = "answer"
+
+
+class Who(NamedTuple):
+    """Who answers: a model, with its own picture or another `input`; or `majority`, a baseline without the
+    picture (condition: what the most frequent answer is counted over)."""
+
+    model: str
+    input: str = ""
+    condition: str = ""
 
 
 def accuracies(questions: Sequence[Example], given: Mapping[str, str], who: str) -> np.ndarray:
@@ -31,43 +40,44 @@ def accuracies(questions: Sequence[Example], given: Mapping[str, str], who: str)
 
 def accuracy_rows(
     questions: Sequence[Example],
-    answers: Mapping[str, Mapping[str, str]],
+    answers: Mapping[Who, Mapping[str, str]],
     model: str,
     resamples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """`accuracy` of all models and baselines, conditions all and the groups; `accuracy by official type` of
-    the model; `accuracy difference` of the model from each of the others (paired over images) with `accuracy
-    difference p`; `pair accuracy`: share of pairs with both questions answered correctly (accuracy at least a
+    """`accuracy` of all models and baselines, over all questions and by group; of the model also by official
+    type (condition `official type`); its difference from each of the others (paired over images) with its p;
+    `pair accuracy`: share of pairs with both questions answered correctly (accuracy at least a
     half)."""
     sample = Sample.of([e.image_id for e in questions], resamples, seed)
     groups = np.array([group(e) for e in questions])
     types = np.array([e.extra.get("question_type") or official_type(e.text) for e in questions])
-    subsets = {"all": np.ones(len(questions), dtype=bool)}
+    subsets = {"": np.ones(len(questions), dtype=bool)}
     subsets |= {str(name): groups == name for name in sorted(set(groups))}
-    right = {who: accuracies(questions, given, who) for who, given in answers.items()}
+    right = {who: accuracies(questions, given, who.model) for who, given in answers.items()}
+    own = right[Who(model)]
     rows: list[dict[str, Any]] = []
     for who, values_N in right.items():
-        at = {"model": who, "kind": KIND}
+        at = {"kind": KIND, "model": who.model, "input": who.input, "condition": who.condition}
         for name, chosen_N in subsets.items():
-            rows.append(
-                scalar_row(sample, values_N, chosen_N, at | {"metric": "accuracy", "condition": name})
-            )
+            of_group = at | {"measure": "accuracy", "group": name}
+            rows += mean_rows(sample, values_N[:, None], of_group, chosen_N=chosen_N)
         rows += [at | row for row in pair_rows(questions, values_N, subsets, sample)]
     for name in sorted(set(types)):
-        base = {"model": model, "kind": KIND, "metric": "accuracy by official type", "condition": str(name)}
-        rows.append(scalar_row(sample, right[model], types == name, base))
+        at = {"kind": KIND, "model": model, "measure": "accuracy", "condition": "official type"}
+        rows += mean_rows(sample, own[:, None], at | {"group": str(name)}, chosen_N=types == name)
     for who, values_N in right.items():
-        if who == model:
+        if who == Who(model):
             continue
         for name, chosen_N in subsets.items():
-            first, second = (sample.sums(v[:, None], chosen_N) for v in (right[model], values_N))
+            first, second = (sample.sums(v[:, None], chosen_N) for v in (own, values_N))
             found = paired_difference(first, second, sample.counts_BI)
-            versus: dict[str, Any] = {"model": f"{model} − {who}", "kind": KIND, "condition": name}
+            versus: dict[str, Any] = {"kind": KIND, "model": model, "measure": "accuracy", "group": name}
+            versus |= {"against": who.input or who.model, "condition": who.condition}
             versus["n"] = int(chosen_N.sum())
             limits = {"ci_low": float(found.ci_low[0]), "ci_high": float(found.ci_high[0]), "chance": 0.0}
-            rows.append(versus | limits | {"metric": "accuracy difference", "value": float(found.value[0])})
-            rows.append(versus | {"metric": "accuracy difference p", "value": float(found.p[0])})
+            rows.append(versus | limits | {"value": float(found.value[0])})
+            rows.append(versus | {"statistic": "p", "value": float(found.p[0])})
     return rows
 
 
@@ -87,7 +97,13 @@ def pair_rows(
         return []
     both_N = 100.0 * ((values_N >= 50) & (values_N[other_N] >= 50))
     return [
-        scalar_row(sample, both_N, chosen_N & paired, {"metric": "pair accuracy", "condition": name})
+        row
         for name, chosen_N in subsets.items()
         if (chosen_N & paired).any()
+        for row in mean_rows(
+            sample,
+            both_N[:, None],
+            {"measure": "pair accuracy", "group": name},
+            chosen_N=chosen_N & paired,
+        )
     ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json
-from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.measures.table import head_matrix, measured, rows_of
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.legends import outside
 from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure
@@ -26,12 +26,14 @@ TALLEST = 2.9  # inches of a heat map, so that two rows of them fit a page
 MARKS = "frame: highest head; line on the bar: attention spread evenly"
 
 
-def rows_of(table: pd.DataFrame, metric: str, condition: str) -> pd.DataFrame:
-    """The rows of one measure. Raises AtlasError if there are none."""
-    rows = select(table, kind=KIND, metric=metric, condition=condition)
-    if rows.empty:
-        raise AtlasError(f"no row of '{metric}', '{condition}'; run vilt_metrics again")
-    return rows
+def chosen(table: pd.DataFrame, measure: str, condition: str, group: str = "") -> pd.DataFrame:
+    """The rows of one measure."""
+    return measured(table, kind=KIND, measure=measure, condition=condition, group=group)
+
+
+def needed(table: pd.DataFrame, measure: str, condition: str) -> pd.DataFrame:
+    """The rows of one measure over all questions. Raises AtlasError if there are none."""
+    return rows_of(table, kind=KIND, measure=measure, condition=condition)
 
 
 def by_layer(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
@@ -49,7 +51,7 @@ def curves(
     chance: str = "lines",
     note: str = "attention spread evenly over all tokens",
 ) -> Figure:
-    """panels: {title: {name of a line: [metric, condition]}}. Mean over heads by layer with its 95 %
+    """panels: {title: {name of a line: [measure, condition, group]}}. Mean over heads by layer with its 95 %
     interval. Lines without rows (too few questions) are left out; a panel needs at least one.
 
     chance: lines (dashed, in the colour of its line), band (grey, from the lowest to the highest of the
@@ -63,8 +65,8 @@ def curves(
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (title, lines) in zip(axes, panels.items()):
         levels = []
-        for i, (name, (metric, condition)) in enumerate(lines.items()):
-            rows = select(table, kind=KIND, metric=metric, condition=condition)
+        for i, (name, line) in enumerate(lines.items()):
+            rows = chosen(table, *line)
             if rows.empty:
                 continue
             value, low, high, level = by_layer(rows)
@@ -103,10 +105,10 @@ def maps(
     columns: int = 3,
     note: str = MARKS,
 ) -> Figure:
-    """Head × layer heat maps. panels: {title: [metric, condition]}; missing ones are left out."""
+    """Head × layer heat maps. panels: {title: [measure, condition, group]}; missing ones are left out."""
     drawn = []
-    for title, (metric, condition) in panels.items():
-        rows = select(table, kind=KIND, metric=metric, condition=condition)
+    for title, panel in panels.items():
+        rows = chosen(table, *panel)
         if not rows.empty:
             chance = float(rows["chance"].iloc[0])
             drawn.append(Panel(factor * np.asarray(head_matrix(rows)), title, factor * chance))
@@ -114,23 +116,20 @@ def maps(
 
 
 def differences(
-    table: pd.DataFrame, metric: str, condition: str, groups: Sequence[str], factor: float = 100.0
+    table: pd.DataFrame, measure: str, condition: str, groups: Sequence[str], factor: float = 100.0
 ) -> Figure:
     """Difference of each group of questions and all others, head by layer; a dot marks p < 0.05 after Holm's
     correction over the heads (permutation test)."""
     found = []
     for name in groups:
         against = "wrong" if name == "right" else "others"
-        rows = select(
-            table, kind=KIND, metric=f"{metric} difference", condition=f"{condition} | {name} − {against}"
-        )
+        where = {"kind": KIND, "measure": measure, "condition": condition, "group": name, "against": against}
+        rows = measured(table, **where)
         if not rows.empty:
-            p = select(
-                table, kind=KIND, metric=f"{metric} difference p Holm", condition=rows["condition"].iloc[0]
-            )
+            p = measured(table, **where, statistic="p Holm")
             found.append((f"{name} − {against}", factor * head_matrix(rows), head_matrix(p)))
     if not found:
-        raise AtlasError(f"no difference of '{metric}', '{condition}' in the table; run vilt_metrics again")
+        raise AtlasError(f"no difference of '{measure}', '{condition}' in the table; run vilt_metrics again")
     columns = min(5, len(found))
     lines = -(-len(found) // columns)
     figure = new_figure(PAGE, 1.75 * lines + 0.4)
@@ -160,18 +159,25 @@ def differences(
 
 
 def distribution(
-    table: pd.DataFrame, values: str, measure: str, groups: Sequence[str], label: str, factor: float = 100.0
+    table: pd.DataFrame,
+    values: str,
+    measure: str,
+    condition: str,
+    groups: Sequence[str],
+    label: str,
+    factor: float = 100.0,
 ) -> Figure:
     """Violins of the distribution over questions, by layer (all questions) and by group (mean over layers).
 
-    values: path of distribution.json; measure: "metric: condition" in it.
+    values: path of distribution.json.
     """
     import seaborn
 
-    content = read_json(values, schema="atlas.distribution/1")
-    if measure not in content["values"]:
-        raise AtlasError(f"{values}: no '{measure}'; known: {', '.join(content['values'])}")
-    value_NL = factor * np.array(content["values"][measure], dtype=float)
+    content = read_json(values, schema="atlas.distribution/2")
+    known = content["values"].get(measure, {})
+    if condition not in known:
+        raise AtlasError(f"{values}: no '{condition}' of '{measure}'; known: {', '.join(known) or 'none'}")
+    value_NL = factor * np.array(known[condition], dtype=float)
     names = np.array(content["groups"])
     kept = ~np.isnan(value_NL).any(1)
     value_NL, names = value_NL[kept], names[kept]
@@ -182,9 +188,9 @@ def distribution(
     style = {"linewidth": 0.6, "inner": "quart", "cut": 0, "density_norm": "width"}
     seaborn.violinplot(x=long["layer"], y=long["value"], order=layers, color=LINES[4], ax=left, **style)
     shown = [g for g in groups if (names == g).sum() > 1]
-    chosen = np.isin(names, shown)
+    drawn = np.isin(names, shown)
     seaborn.violinplot(
-        x=names[chosen], y=value_NL[chosen].mean(1), order=shown, color=LINES[5], ax=right, **style
+        x=names[drawn], y=value_NL[drawn].mean(1), order=shown, color=LINES[5], ax=right, **style
     )
     left.set_xlabel("layer")
     right.set_xlabel("")
@@ -193,21 +199,20 @@ def distribution(
     left.set_ylabel(label)
     left.set_title("all questions, by layer")
     right.set_title("mean over layers, by type")
-    metric, condition = measure.split(": ", 1)
-    marks = [(left, -0.5, len(layers) - 0.5, condition)]
-    marks += [(right, n - 0.45, n + 0.45, f"{condition} | {group}") for n, group in enumerate(shown)]
-    marked = [_mark_chance(ax, table, metric, name, factor, (x1, x2)) for ax, x1, x2, name in marks]
+    marks = [(left, -0.5, len(layers) - 0.5, "")]
+    marks += [(right, n - 0.45, n + 0.45, group) for n, group in enumerate(shown)]
+    marked = [
+        _mark_chance(ax, chosen(table, measure, condition, group), factor, (x1, x2))
+        for ax, x1, x2, group in marks
+    ]
     if any(marked):
         note = "dashed: attention spread evenly; in the violins: median and quartiles"
         figure.supxlabel(note, fontsize=6.5, color=GREY)
     return figure
 
 
-def _mark_chance(
-    ax: Any, table: pd.DataFrame, metric: str, condition: str, factor: float, span: tuple[float, float]
-) -> bool:
-    """A dashed line at the chance of a measure, from span[0] to span[1]; False if the table has none."""
-    rows = select(table, kind=KIND, metric=metric, condition=condition)
+def _mark_chance(ax: Any, rows: pd.DataFrame, factor: float, span: tuple[float, float]) -> bool:
+    """A dashed line at the chance of the rows, from span[0] to span[1]; False if there is none."""
     if rows.empty or not np.isfinite(rows["chance"].iloc[0]):
         return False
     ax.hlines(
@@ -219,23 +224,23 @@ def _mark_chance(
 def present(
     table: pd.DataFrame, quantities: Mapping[str, Sequence[Any]], optional: Sequence[str]
 ) -> dict[str, Sequence[Any]]:
-    """{title: [metric, ...]} without optional metrics that have no row in the table."""
-    measured = set(table["metric"])
-    return {title: of for title, of in quantities.items() if of[0] in measured or of[0] not in optional}
+    """{title: [measure, ...]} without optional measures that have no row in the table."""
+    known = set(table["measure"])
+    return {title: of for title, of in quantities.items() if of[0] in known or of[0] not in optional}
 
 
 def roles(
     table: pd.DataFrame, quantities: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
 ) -> Figure:
-    """Roles of layers: one row per layer, one column per quantity {title: [metric, condition]}; numbers are
-    means over heads, shades compare layers within a column. optional: metrics that may be missing; their
+    """Roles of layers: one row per layer, one column per quantity {title: [measure, condition]}; numbers are
+    means over heads, shades compare layers within a column. optional: measures that may be missing; their
     columns are then left out."""
     from matplotlib import colormaps
 
     columns = {}
-    for title, (metric, condition, *rest) in present(table, quantities, optional).items():
+    for title, (measure, condition, *rest) in present(table, quantities, optional).items():
         factor = float(rest[0]) if rest else 1.0
-        columns[title] = factor * by_layer(rows_of(table, metric, condition))[0]
+        columns[title] = factor * by_layer(needed(table, measure, condition))[0]
     values = np.stack(list(columns.values()), 1)
     low, high = values.min(0), values.max(0)
     shade = (values - low) / np.where(high > low, high - low, 1)

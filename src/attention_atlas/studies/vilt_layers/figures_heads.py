@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.table import head_matrix, select
+from attention_atlas.measures.table import head_matrix, measured, rows_of, select
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.legends import outside
 from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure, number, p_value
-from attention_atlas.studies.vilt_layers.figures import KIND, MORE, TALLEST, present, rows_of
+from attention_atlas.studies.vilt_layers.figures import KIND, MORE, TALLEST, chosen, needed, present
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,38 +20,42 @@ if TYPE_CHECKING:
 
 
 def accuracy(
-    table: pd.DataFrame, models: Mapping[str, str], groups: Sequence[str], metric: str = "accuracy"
+    table: pd.DataFrame,
+    models: Mapping[str, Mapping[str, str]],
+    groups: Sequence[str],
+    measure: str = "accuracy",
 ) -> Figure:
-    """Bars of official accuracy by group of questions with 95 % intervals. models: {name in the table:
-    title}; models missing from the table are left out."""
-    rows = select(table, kind="answer", metric=metric)
-    shown = [g for g in groups if (rows["condition"] == g).any()]
+    """Bars of official accuracy over all questions and by group, with 95 % intervals. models: {title: columns
+    of its rows}; those missing from the table are left out."""
+    every = measured(table, kind="answer", measure=measure, group=["", *groups], input=None)
+    shown = [g for g in ("", *groups) if (every["group"] == g).any()]
     if not shown:
-        raise AtlasError(f"no '{metric}' of these groups in the table; run vilt_metrics again")
+        raise AtlasError(f"no '{measure}' of these groups in the table; run vilt_metrics again")
     figure = new_figure(PAGE, 2.5)
     ax = figure.subplots()
-    models = {name: title for name, title in models.items() if (rows["model"] == name).any()}
-    if not models:
-        raise AtlasError(f"no '{metric}' of these models in the table; run vilt_generate for them")
-    width = 0.8 / len(models)
-    for i, (name, title) in enumerate(models.items()):
-        found = select(rows, model=name).set_index("condition").reindex(shown)
-        x = np.arange(len(shown)) + (i - (len(models) - 1) / 2) * width
+    rows = {title: select(every, **{"input": "", "condition": ""} | dict(of)) for title, of in models.items()}
+    rows = {title: found for title, found in rows.items() if len(found)}
+    if not rows:
+        raise AtlasError(f"no '{measure}' of these models in the table; run vilt_generate for them")
+    width = 0.8 / len(rows)
+    for i, (title, found) in enumerate(rows.items()):
+        found = found.set_index("group").reindex(shown)
+        x = np.arange(len(shown)) + (i - (len(rows) - 1) / 2) * width
         errors = np.abs([found["value"] - found["ci_low"], found["ci_high"] - found["value"]])
         ax.bar(x, found["value"], width * 0.92, color=LINES[i], label=title)
         ax.errorbar(x, found["value"], yerr=errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.2)
-    ax.set_xticks(range(len(shown)), shown)
-    ax.set_ylabel("accuracy (%)" if metric == "accuracy" else f"{metric} (%)")
+    ax.set_xticks(range(len(shown)), [name or "all" for name in shown])
+    ax.set_ylabel(f"{measure} (%)")
     ax.set_ylim(0, 100)
-    ax.legend(frameon=False, ncols=len(models), loc="upper center", bbox_to_anchor=(0.5, 1.17))
+    ax.legend(frameon=False, ncols=len(rows), loc="upper center", bbox_to_anchor=(0.5, 1.17))
     return figure
 
 
 def head_importance(table: pd.DataFrame, groups: Sequence[str] = ()) -> Figure:
     """Heat maps: increase of the loss without each head, over all questions and by group."""
-    panels = [Panel(np.asarray(head_matrix(rows_of(table, "importance", "loss"))), "all")]
+    panels = [Panel(np.asarray(head_matrix(needed(table, "importance", "loss"))), "all")]
     for name in groups:
-        rows = select(table, kind=KIND, metric="importance", condition=f"loss | {name}")
+        rows = chosen(table, "importance", "loss", name)
         if not rows.empty:
             panels.append(Panel(np.asarray(head_matrix(rows)), name))
     return heatmaps(
@@ -68,24 +72,23 @@ def head_importance(table: pd.DataFrame, groups: Sequence[str] = ()) -> Figure:
 def against(
     table: pd.DataFrame, statistics: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
 ) -> Figure:
-    """Each head's importance against attention statistics {title: [metric, condition, factor]}, with
-    Spearman's rank correlation and its p (Holm over all statistics of the table). optional: metrics that may
+    """Each head's importance against attention statistics {title: [measure, condition, factor]}, with
+    Spearman's rank correlation and its p (Holm over all statistics of the table). optional: measures that may
     be missing; their panels are then left out."""
     statistics = present(table, statistics, optional)
-    y_LH = np.asarray(head_matrix(rows_of(table, "importance", "loss")))
+    y_LH = np.asarray(head_matrix(needed(table, "importance", "loss")))
     layer_LH = np.broadcast_to(np.arange(1, len(y_LH) + 1)[:, None], y_LH.shape)
     columns = min(4, len(statistics))
     lines = -(-len(statistics) // columns)
     figure = new_figure(PAGE, 1.8 * lines)
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True)
-    for i, (title, (metric, condition, *rest)) in enumerate(statistics.items()):
+    for i, (title, (measure, condition, *rest)) in enumerate(statistics.items()):
         ax = axes[i // columns, i % columns]
         factor = float(rest[0]) if rest else 1.0
-        x_LH = factor * np.asarray(head_matrix(rows_of(table, metric, condition)))
+        x_LH = factor * np.asarray(head_matrix(needed(table, measure, condition)))
         points = ax.scatter(x_LH, y_LH, c=layer_LH, cmap="viridis_r", s=9, linewidths=0)
-        name = f"{metric}: {condition}"
-        rho = rows_of(table, "importance correlation", name)["value"].iloc[0]
-        p = rows_of(table, "importance correlation p Holm", name)["value"].iloc[0]
+        where = {"kind": "importance correlation", "measure": measure, "condition": condition}
+        rho, p = (rows_of(table, **where, statistic=s)["value"].iloc[0] for s in ("", "p Holm"))
         ax.set_title(f"ρ = {number(float(rho))}, {p_value(float(p))}", fontsize=7)
         ax.set_xlabel(title)
         if i % columns == 0:
@@ -122,10 +125,9 @@ def pruning(table: pd.DataFrame, groups: Sequence[str]) -> Figure:
 
 
 def _pruned(table: pd.DataFrame, order: str, group: str) -> tuple[np.ndarray, ...]:
-    rows = select(table, kind=KIND, metric="pruned")
-    parts = rows["condition"].str.split(" | ", regex=False)
-    kept = [p[0] == order and (p[2] if len(p) > 2 else "") == group for p in parts]
-    rows = rows[kept].assign(heads=[int(p[1]) for p, k in zip(parts, kept) if k]).sort_values("heads")
+    where = {"kind": KIND, "measure": "pruned", "condition": order, "group": group}
+    rows = measured(table, **where, setting=None)
+    rows = rows.assign(heads=rows["setting"].astype(int)).sort_values("heads")
     if rows.empty and not group:
         raise AtlasError("no 'pruned' accuracy in the table; run vilt_heads and vilt_metrics again")
     return tuple(rows[c].to_numpy(dtype=float) for c in ("heads", "value", "ci_low", "ci_high"))

@@ -6,7 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.studies.metric_table import MetricTable
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.studies.vilt_layers.layers import LayerStudy
@@ -102,18 +107,18 @@ class HeadsDump:
         return {"accuracy": 100 * float(found["whole"][..., 0].mean())}
 
 
-class Metrics:
+class Metrics(MetricTable):
     """metrics.csv, distribution.json, shown.json and metrics.json from the dumps and the answers."""
 
     def __init__(self, study: LayerStudy) -> None:
         self.study = study
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, Any]:
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
+        from attention_atlas.studies.vilt_layers.answer_rows import Who
         from attention_atlas.studies.vilt_layers.answers import majority, read_given
         from attention_atlas.studies.vilt_layers.head_file import read_heads
-        from attention_atlas.studies.vilt_layers.layers import write_study
         from attention_atlas.studies.vilt_layers.shown import write_distribution, write_shown
 
         corpus = instantiate(cfg.data.reader)
@@ -121,11 +126,11 @@ class Metrics:
         study, attention = cfg.study, job.input(cfg.paths.attention)
         model = cfg.model.name
         given, blind = (job.input(f"{cfg.paths.texts}/{name}.jsonl") for name in (model, study.blind))
-        answers = {model: read_given(given), study.blind: read_given(blind)}
-        answers[f"{model} (another picture)"] = read_given(given, "other")
+        answers = {Who(model): read_given(given), Who(study.blind): read_given(blind)}
+        answers[Who(model, input="other")] = read_given(given, "other")
         questions = corpus.split(study.split)
         for by in study.baselines:
-            answers[f"majority ({by})"] = majority(corpus.split("train"), questions, by)
+            answers[Who("majority", condition=by)] = majority(corpus.split("train"), questions, by)
         measure = dataclasses.replace(self.study, names={"study": study.name, "data": cfg.data.name})
         frame = measure(
             attention / "statistics.h5",
@@ -136,8 +141,6 @@ class Metrics:
             split=study.split,
             seed=cfg.seed,
         )
-        out = job.out(cfg.paths.results)
-        numbers = write_study(frame, out)
         write_distribution(measure.distribution, out / "tables" / "distribution.json")
-        write_shown(attention / "attention.h5", corpus, answers[model], out / "tables")
-        return numbers
+        write_shown(attention / "attention.h5", corpus, answers[Who(model)], out / "tables")
+        return frame, {}

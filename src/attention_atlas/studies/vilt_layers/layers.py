@@ -11,24 +11,18 @@ import numpy as np
 
 from attention_atlas.data.patches import asked_objects, patches_of
 from attention_atlas.errors import AtlasError
-from attention_atlas.files import write_json
 from attention_atlas.measures.bootstrap import RESAMPLES
 from attention_atlas.measures.distribution import check_shares
-from attention_atlas.measures.table import make_table, select, write_table
+from attention_atlas.measures.means import Sample, head_mean_rows, mean_rows
+from attention_atlas.measures.table import make_table
 from attention_atlas.measures.vqa_accuracy import vqa_accuracy
 from attention_atlas.progress import progress
 from attention_atlas.recording import StatisticsStore
-from attention_atlas.studies.vilt_layers.answer_rows import accuracy_rows
+from attention_atlas.studies.vilt_layers.answer_rows import Who, accuracy_rows
 from attention_atlas.studies.vilt_layers.answers import group
 from attention_atlas.studies.vilt_layers.heads import importance
 from attention_atlas.studies.vilt_layers.measures import Question, measure, stack
-from attention_atlas.studies.vilt_layers.rows import (
-    Sample,
-    difference_rows,
-    mean_rows,
-    rank_correlation_rows,
-    scalar_row,
-)
+from attention_atlas.studies.vilt_layers.rows import difference_rows, rank_correlation_rows
 from attention_atlas.studies.vilt_layers.shown import patch_grid
 
 if TYPE_CHECKING:
@@ -58,7 +52,7 @@ class LayerStudy:
     def __call__(
         self,
         statistics: Path,
-        answers: Mapping[str, Mapping[str, str]],
+        answers: Mapping[Who, Mapping[str, str]],
         heads: Mapping[str, np.ndarray],
         corpus: Corpus,
         *,
@@ -66,9 +60,9 @@ class LayerStudy:
         split: str,
         seed: int = 0,
     ) -> pd.DataFrame:
-        """answers: {model or baseline: {question id: answer}}; heads: the arrays of heads.npz."""
+        """answers: {who: {question id: answer}}; heads: the arrays of heads.npz."""
         examples = {e.id: e for e in corpus.examples}
-        rows = self.attention_rows(statistics, answers[model], corpus, seed)
+        rows = self.attention_rows(statistics, answers[Who(model)], corpus, seed)
         rows += self.importance_rows(heads, examples, rows, seed)
         rows = [{"model": model} | row for row in rows]
         questions = sorted(corpus.split(split), key=lambda e: e.id)
@@ -84,10 +78,10 @@ class LayerStudy:
         examples = {e.id: e for e in corpus.examples}
         with StatisticsStore(statistics) as store:
             ids = list(store.ids)
-            for name, known in (("answers", given), ("questions", examples)):
+            for what, known in (("answers", given), ("questions", examples)):
                 absent = [i for i in ids if i not in known]
                 if absent:
-                    raise AtlasError(f"{statistics}: '{absent[0]}' has no {name}; run the stages again")
+                    raise AtlasError(f"{statistics}: '{absent[0]}' has no {what}; run the stages again")
             measured = [
                 measure(read_question(store, examples[i], corpus.scene(examples[i])))
                 for i in progress(ids, "measure")
@@ -97,15 +91,15 @@ class LayerStudy:
         subsets = self.subsets(chosen, given)
         values = stack(measured)
         rows: list[dict[str, Any]] = []
-        for (metric, condition), (value_NLH, chance_N) in values.items():
+        for (name, condition), (value_NLH, chance_N) in values.items():
             for subset, chosen_N in subsets.items():
-                base = {"kind": KIND, "metric": metric, "condition": name_of(condition, subset)}
-                rows += mean_rows(sample, value_NLH, chosen_N, chance_N, base)
+                base = {"kind": KIND, "measure": name, "condition": condition, "group": subset}
+                rows += head_mean_rows(sample, value_NLH, chosen_N, chance_N, base)
         compared = self.present(self.compare, {m for m, _ in values})
-        for metric, condition in compared:
-            if (metric, condition) not in values:
+        for name, condition in compared:
+            if (name, condition) not in values:
                 raise AtlasError(
-                    f"conf/metrics: compare: no measure [{metric}, {condition}]; known: "
+                    f"conf/metrics: compare: no measure [{name}, {condition}]; known: "
                     + "; ".join(f"{m}, {c}" for m, c in values)
                 )
         self.distribution = (
@@ -113,15 +107,15 @@ class LayerStudy:
             [group(e) for e in chosen],
         )
         everyone = np.ones(len(chosen), dtype=bool)
-        for metric, condition in compared:
-            value_NLH = values[metric, condition][0]
+        for name, condition in compared:
+            value_NLH = values[name, condition][0]
             for subset, chosen_N in subsets.items():
                 if subset in ("", "wrong"):
                     continue
                 against = "wrong" if subset == "right" else "others"
                 second_N = subsets.get("wrong", ~everyone) if subset == "right" else ~chosen_N
-                where = f"{condition} | {subset} − {against}"
-                base = {"kind": KIND, "metric": f"{metric} difference", "condition": where}
+                base = {"kind": KIND, "measure": name, "condition": condition}
+                base |= {"group": subset, "against": against}
                 rows += difference_rows(sample, value_NLH, chosen_N, second_N, base, self.permutations, seed)
         return rows
 
@@ -157,24 +151,22 @@ class LayerStudy:
             for name in ["", *sorted(set(groups))]:
                 chosen_N = groups == name if name else np.ones(len(chosen), dtype=bool)
                 if not name or chosen_N.sum() >= self.least:
-                    base = {"kind": KIND, "metric": "importance", "condition": name_of(condition, name)}
-                    rows += mean_rows(sample, value_NLH, chosen_N, none, base)
+                    base = {"kind": KIND, "measure": "importance", "condition": condition, "group": name}
+                    rows += head_mean_rows(sample, value_NLH, chosen_N, none, base)
         rows += rank_correlation_rows(
             {
-                f"{m}: {c}": matrix(attention, m, c, loss_NLH.shape[1:])
-                for m, c in self.present(self.correlate, {str(row["metric"]) for row in attention})
+                (m, c): matrix(attention, m, c, loss_NLH.shape[1:])
+                for m, c in self.present(self.correlate, {str(row["measure"]) for row in attention})
             },
             loss_NLH.mean(0),
-            {"kind": KIND, "metric": "importance correlation"},
+            {"kind": "importance correlation"},
         )
         return rows + self.pruned_rows(heads, examples, seed)
 
     def pruned_rows(
         self, heads: Mapping[str, np.ndarray], examples: Mapping[str, Example], seed: int
     ) -> list[dict[str, Any]]:
-        """Accuracy (per cent) by number of silenced heads, condition "order | heads" or "order | heads |
-        group".
-        """
+        """Accuracy (per cent) by number of silenced heads (setting); condition: the order of the heads."""
         chosen = [examples[str(i)] for i in heads["pruned_ids"]]
         sample = Sample.of([e.image_id for e in chosen], self.resamples, seed)
         groups = np.array([group(e) for e in chosen])
@@ -184,15 +176,11 @@ class LayerStudy:
                 for name in ["", *sorted(set(groups))]:
                     chosen_N = groups == name if name else np.ones(len(chosen), dtype=bool)
                     if not name or chosen_N.sum() >= self.least:
-                        condition = name_of(f"{order} | {count}", name)
-                        base = {"kind": KIND, "metric": "pruned", "condition": condition}
+                        base = {"kind": KIND, "measure": "pruned", "condition": order}
+                        base |= {"group": name, "setting": str(count)}
                         values_N = 100 * heads[f"pruned_{order}"][:, column]
-                        rows.append(scalar_row(sample, values_N, chosen_N, base))
+                        rows += mean_rows(sample, values_N[:, None], base, chosen_N=chosen_N)
         return rows
-
-
-def name_of(condition: str, subset: str) -> str:
-    return f"{condition} | {subset}" if subset else condition
 
 
 def read_question(store: StatisticsStore, example: Example, scene: Scene) -> Question:
@@ -213,32 +201,14 @@ def read_question(store: StatisticsStore, example: Example, scene: Scene) -> Que
 
 
 def matrix(
-    rows: Sequence[Mapping[str, Any]], metric: str, condition: str, shape: tuple[int, ...]
+    rows: Sequence[Mapping[str, Any]], measure: str, condition: str, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """(L,H) values of one measure among the rows."""
+    """(L,H) values of one measure over all questions, among the rows."""
     out = np.full(shape, np.nan)
     for row in rows:
-        if (row["metric"], row["condition"]) == (metric, condition) and row["head"] >= 0:
+        of = (row["measure"], row["condition"], row["group"], row.get("against", ""))
+        if of == (measure, condition, "", "") and row["head"] >= 0:
             out[row["layer"], row["head"]] = row["value"]
     if np.isnan(out).any():
-        raise AtlasError(f"conf/metrics: correlate: no measure [{metric}, {condition}] per head")
+        raise AtlasError(f"conf/metrics: correlate: no measure [{measure}, {condition}] per head")
     return out
-
-
-def write_study(frame: pd.DataFrame, out: Path) -> dict[str, float]:
-    """Write tables/metrics.csv and metrics.json (results over all heads); return the latter for MLflow."""
-    import re
-
-    write_table(out / "tables" / "metrics.csv", frame)
-    overall = select(frame, layer=-1, head=-1)
-    values: dict[str, dict[str, float]] = {}
-    for row in overall.to_dict("records"):
-        if row["value"] == row["value"]:  # JSON has no NaN
-            name = f"{row['metric']}: {row['condition']}" if row["condition"] else str(row["metric"])
-            values.setdefault(str(row["model"]), {})[name] = float(f"{row['value']:.6g}")
-    write_json(out / "metrics.json", {"metrics": values})
-    return {
-        re.sub(r"[^A-Za-z0-9_./ -]+", "_", f"{model} {name}"): value
-        for model, found in values.items()
-        for name, value in found.items()
-    }

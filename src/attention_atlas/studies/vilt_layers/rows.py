@@ -1,81 +1,18 @@
-"""Table rows from values per question: means with intervals over images, differences between groups of
-questions with a permutation test corrected for the number of heads, rank correlations over heads.
+"""Table rows from values per question: differences between groups of questions with a permutation test
+corrected for the number of heads, rank correlations over heads.
 
 Axes: N questions, I images, L layers, H heads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.bootstrap import (
-    holm,
-    interval,
-    paired_difference,
-    ratio,
-    resampled_ratio,
-    resampling_matrix,
-    two_sample_permutation,
-)
-from attention_atlas.measures.metric import head_rows
-
-
-@dataclass
-class Sample:
-    """The questions: the image (0..I-1) of each, and the resampling of images."""
-
-    image_N: np.ndarray
-    counts_BI: np.ndarray
-
-    @classmethod
-    def of(cls, image_ids: Sequence[str], resamples: int, seed: int) -> Sample:
-        names = {name: i for i, name in enumerate(sorted(set(image_ids)))}
-        image_N = np.array([names[i] for i in image_ids])
-        return cls(image_N, resampling_matrix(len(names), resamples, seed))
-
-    def sums(self, value_N: np.ndarray, chosen_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numerator and denominator per image of the mean of (N,...) values over the chosen questions; NaN
-        values are left out."""
-        there = chosen_N & ~np.isnan(value_N.reshape(len(value_N), -1)[:, 0])
-        images = self.counts_BI.shape[1]
-        num = np.zeros((images, *value_N.shape[1:]))
-        den = np.zeros((images, *[1] * (value_N.ndim - 1)))
-        np.add.at(num, self.image_N[there], value_N[there])
-        np.add.at(den, self.image_N[there], 1.0)
-        return num, den
-
-
-def mean_rows(
-    sample: Sample, value_NLH: np.ndarray, chosen_N: np.ndarray, chance_N: np.ndarray, base: dict[str, Any]
-) -> list[dict[str, Any]]:
-    """Rows over all heads, by layer and by head; no rows if no question is chosen."""
-    there = chosen_N & ~np.isnan(value_NLH[:, 0, 0])
-    if not there.any():
-        return []
-    num, den = sample.sums(value_NLH, chosen_N)
-    chance = float(np.mean(chance_N[there]))
-    return head_rows(
-        num, np.broadcast_to(den, num.shape), sample.counts_BI, chance, base | {"n": there.sum()}
-    )
-
-
-def scalar_row(
-    sample: Sample, value_N: np.ndarray, chosen_N: np.ndarray, base: dict[str, Any]
-) -> dict[str, Any]:
-    """One row: the mean of a value without heads over the chosen questions, with its interval."""
-    num, den = sample.sums(value_N, chosen_N)
-    low, high = interval(resampled_ratio(num, den, sample.counts_BI))
-    return base | {
-        "value": float(ratio(num, den)),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "n": int(chosen_N.sum()),
-    }
+from attention_atlas.measures.bootstrap import holm, paired_difference, two_sample_permutation
+from attention_atlas.measures.means import Sample
 
 
 def difference_rows(
@@ -88,13 +25,12 @@ def difference_rows(
     seed: int,
 ) -> list[dict[str, Any]]:
     """Mean over the first questions minus mean over the second, per head and over all heads: value with a
-    bootstrap interval over images, `<metric> p` by permuting the labels of questions, `<metric> p Holm`
-    corrected over the L · H heads."""
+    bootstrap interval over images, statistic `p` by permuting the labels of questions, `p Holm` corrected
+    over the L · H heads."""
     there = ~np.isnan(value_NLH[:, 0, 0])
     first_N, second_N = first_N & there, second_N & there
     if not first_N.any() or not second_N.any():
         return []
-    name = base["metric"]
     rows: list[dict[str, Any]] = []
     cells = np.concatenate([value_NLH.reshape(len(value_NLH), -1), value_NLH.mean((1, 2))[:, None]], 1)
     seen = paired_difference(sample.sums(cells, first_N), sample.sums(cells, second_N), sample.counts_BI)
@@ -107,33 +43,34 @@ def difference_rows(
         at = base | {"n": n, "layer": -1 if whole else cell // heads, "head": -1 if whole else cell % heads}
         limits = {"ci_low": float(seen.ci_low[cell]), "ci_high": float(seen.ci_high[cell])}
         rows.append(at | limits | {"value": float(seen.value[cell]), "chance": 0.0})
-        rows.append(at | {"metric": f"{name} p", "value": float(p_C[cell])})
+        rows.append(at | {"statistic": "p", "value": float(p_C[cell])})
         if not whole:
-            rows.append(at | {"metric": f"{name} p Holm", "value": float(corrected[cell])})
+            rows.append(at | {"statistic": "p Holm", "value": float(corrected[cell])})
     return rows
 
 
 def rank_correlation_rows(
-    x: dict[str, np.ndarray], y_LH: np.ndarray, base: dict[str, Any]
+    x: dict[tuple[str, str], np.ndarray], y_LH: np.ndarray, base: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Spearman's rank correlation over heads of each statistic with `y`, its p, and Holm's over the
-    statistics.
-    """
+    """Spearman's rank correlation over heads of each [measure, condition] with `y`, its p, and Holm's over
+    all of them."""
     from scipy import stats
 
     rows: list[dict[str, Any]] = []
     p_values = []
-    for name, value_LH in x.items():
+    for (measure, condition), value_LH in x.items():
         if value_LH.shape != y_LH.shape:
-            raise AtlasError(f"rank correlation: {name}: {value_LH.shape} heads, importance has {y_LH.shape}")
+            raise AtlasError(
+                f"rank correlation: {measure}: {value_LH.shape} heads, importance has {y_LH.shape}"
+            )
         found = stats.spearmanr(value_LH.ravel(), y_LH.ravel())
         if not np.isfinite(found.statistic):
             continue
-        at = base | {"condition": name, "n": y_LH.size}
+        at = base | {"measure": measure, "condition": condition, "n": y_LH.size}
         rows.append(at | {"value": float(found.statistic), "chance": 0.0})
         p_values.append((at, float(found.pvalue)))
     corrected = holm(np.array([p for _, p in p_values]))
     for (at, p), adjusted in zip(p_values, corrected):
-        rows.append(at | {"metric": f"{base['metric']} p", "value": p})
-        rows.append(at | {"metric": f"{base['metric']} p Holm", "value": float(adjusted)})
+        rows.append(at | {"statistic": "p", "value": p})
+        rows.append(at | {"statistic": "p Holm", "value": float(adjusted)})
     return rows

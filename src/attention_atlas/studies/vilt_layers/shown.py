@@ -81,12 +81,12 @@ def word_maps(attn_LHQK: np.ndarray, axis: Axis) -> list[dict[str, Any]]:
 
 
 def write_distribution(found: tuple[Mapping[tuple[str, str], np.ndarray], Sequence[str]], path: Path) -> None:
-    """`found`: values (N,L,H) by measure, and the group of each question. Writes {"groups": N names,
-    "values": {"metric: condition": (N,L) means over heads}}, for figures of the distribution over questions;
-    NaN as null."""
+    """`found`: values (N,L,H) by measure and condition, and the group of each question. Writes {"groups": N
+    names, "values": {measure: {condition: (N,L) means over heads}}}, for figures of the distribution over
+    questions; NaN as null."""
     values, groups = found
-    table = {}
-    for (metric, condition), value_NLH in values.items():
+    table: dict[str, dict[str, Any]] = {}
+    for (measure, condition), value_NLH in values.items():
         rows = np.round(value_NLH.mean(2).astype(float), 4).tolist()
-        table[f"{metric}: {condition}"] = [[v if v == v else None for v in row] for row in rows]
-    write_json(path, {"schema": "atlas.distribution/1", "groups": list(groups), "values": table})
+        table.setdefault(measure, {})[condition] = [[v if v == v else None for v in row] for row in rows]
+    write_json(path, {"schema": "atlas.distribution/2", "groups": list(groups), "values": table})

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.score_table import ScoreTable
+from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.workflow.stage import Stage
 
 
-class PictureAblation(ScoreTable):
+class PictureAblation(MetricTable):
     """Log-probability per token (nats) and CIDEr (per cent) of each of `models` on `split` of the data set.
 
     blind: run name of the model tuned without pictures, "" for none. pictures: number of captions, of
@@ -37,8 +39,7 @@ class PictureAblation(ScoreTable):
         self.models, self.blind, self.split, self.prompt = list(models), blind, split, prompt
         self.pictures, self.batch_size, self.name, self.threads = pictures, batch_size, name, threads
 
-    def table(self, cfg: DictConfig, job: Stage) -> pd.DataFrame:
-        from pathlib import Path
+    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
         from hydra.utils import instantiate
 
@@ -85,4 +86,4 @@ class PictureAblation(ScoreTable):
                 rows += gain_rows(found, [s.image for s in drawn], about, int(cfg.seed))
                 said = captions(loaded, drawn, [OWN, OTHER], self.batch_size) | untold
                 rows += caption_rows(said, references, about, int(cfg.seed))
-        return make_table(rows)
+        return make_table(rows), {}

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.measures.means import mean_rows
 from attention_atlas.studies.vlm_phases.contextualisation import across, between, within
-from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.phases import LEAST, NAMES, Stability, bootstrap_phases, chance_four
 
 INTER, IMAGE, TEXT = "image – text", "image – image", "text – text"
@@ -38,6 +39,7 @@ class ContextRows:
         sums = np.stack(dump.read("context", "unit_sums")).astype(np.float64)
         counts = np.stack(dump.read("context", "counts")).astype(np.float64)
         images, layers = dump.images("context"), dump.layers
+        sample = dump.sample("context", seed)
         image_NLD, text_NLD = sums[:, :, 0], sums[:, :, chosen].sum(2)
         image_N, text_N = counts[:, 0], counts[:, chosen].sum(1)
         value = {
@@ -54,36 +56,30 @@ class ContextRows:
         }
         states = [*range(layers), layers + 1 if self.final_norm else layers]
         other = layers if self.final_norm else layers + 1
-        beside = "before the final norm" if self.final_norm else "behind the final norm"
+        beside = "cosine before the final norm" if self.final_norm else "cosine behind the final norm"
         rows: list[dict[str, Any]] = []
         for name, seen in value.items():
-            base = dump.base | {"kind": "context", "metric": "cosine", "condition": name}
-            same: dict[str, Any] = {"spread": True, "seed": seed}
+            base = dump.base | {"kind": "context", "measure": "cosine", "condition": name}
+            level = baseline[name]
             rows += mean_rows(
+                sample,
                 seen[:, states],
-                images,
                 base,
-                chance_NC=baseline[name][:, states],
+                chance_NC=level[:, states],
                 layers=range(layers + 1),
-                **same,
+                spread=True,
             )
-            last = base | {"condition": f"{name}, {beside}"}
+            last = base | {"measure": beside}
             rows += mean_rows(
-                seen[:, [other]], images, last, chance_NC=baseline[name][:, [other]], layers=[layers], **same
+                sample, seen[:, [other]], last, chance_NC=level[:, [other]], layers=[layers], spread=True
             )
-            over = base | {"metric": "cosine over baseline"}
-            rows += mean_rows(
-                (seen - baseline[name])[:, states],
-                images,
-                over,
-                chance_NC=0.0,
-                layers=range(layers + 1),
-                seed=seed,
-            )
+            over = base | {"measure": "cosine over baseline"}
+            gap = (seen - level)[:, states]
+            rows += mean_rows(sample, gap, over, chance_NC=0.0, layers=range(layers + 1))
         for name, seen in ((IMAGE, value[IMAGE]), (TEXT, value[TEXT])):
-            base = dump.base | {"kind": "context", "metric": "intra minus inter", "condition": name}
+            base = dump.base | {"kind": "context", "measure": "intra minus inter", "condition": name}
             gap = (seen - value[INTER])[:, states]
-            rows += mean_rows(gap, images, base, chance_NC=0.0, layers=range(layers + 1), seed=seed)
+            rows += mean_rows(sample, gap, base, chance_NC=0.0, layers=range(layers + 1))
         curve_NL = value[INTER][:, states]
         found = bootstrap_phases(curve_NL, images, seed=seed, least=self.least)
         rows += phase_rows(
@@ -104,17 +100,17 @@ def phase_rows(dump: Dump, found: Stability, n: int, chance: float) -> list[dict
     base = dump.base | {"kind": "phases", "n": n}
     rows: list[dict[str, Any]] = []
     for i, name in enumerate(NAMES):
-        at = base | {"condition": name}
-        rows.append(at | {"metric": "phase", "value": float(found.phases.present_B4[0, i])})
-        rows.append(at | {"metric": "phase share", "value": float(found.share_4[i])})
+        at = base | {"group": name}
+        rows.append(at | {"measure": "phase", "value": float(found.phases.present_B4[0, i])})
+        rows.append(at | {"measure": "phase share", "value": float(found.share_4[i])})
     for name, start, end in found.phases.edges(dump.layers + 1):
-        rows.append(base | {"metric": "phase start", "condition": name, "value": float(start)})
-        rows.append(base | {"metric": "phase end", "condition": name, "value": float(end)})
+        rows.append(base | {"measure": "phase start", "group": name, "value": float(start)})
+        rows.append(base | {"measure": "phase end", "group": name, "value": float(end)})
     for i, name in enumerate(NAMES[:3]):
         at = base | {"condition": f"end of {name.split()[0]}"}
         limits = {"ci_low": float(found.low_3[i]), "ci_high": float(found.high_3[i])}
-        rows.append(at | {"metric": "turn", "value": float(found.phases.turns_B3[0, i])} | limits)
-        rows.append(at | {"metric": "turn share", "value": float(found.near_3[i])})
+        rows.append(at | {"measure": "turn", "value": float(found.phases.turns_B3[0, i])} | limits)
+        rows.append(at | {"measure": "turn share", "value": float(found.near_3[i])})
     four = float(found.share_all)
-    rows.append(base | {"metric": "four phases", "condition": "all", "value": four, "chance": chance})
+    rows.append(base | {"measure": "four phases", "value": four, "chance": chance})
     return rows

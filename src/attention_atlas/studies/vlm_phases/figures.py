@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.measures.table import select
+from attention_atlas.measures.table import measured, select
 from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure
 from attention_atlas.studies.vlm_phases.context_rows import IMAGE, INTER, TEXT
-from attention_atlas.studies.vlm_phases.knockout_rows import METRIC, NET
+from attention_atlas.studies.vlm_phases.knockout_rows import ALL, CHANGE, NET
 from attention_atlas.studies.vlm_phases.phases import NAMES
 
 if TYPE_CHECKING:
@@ -43,14 +43,17 @@ def panels(
     return figure, found
 
 
-def by_layer(rows: pd.DataFrame, kind: str, metric: str, condition: str) -> dict[str, np.ndarray] | None:
+def by_layer(
+    rows: pd.DataFrame, kind: str, measure: str, condition: str, setting: str = ""
+) -> dict[str, np.ndarray] | None:
     """Columns of one measure, sorted by layer, with `sd`; None if the panel lacks it."""
-    found = select(rows, kind=kind, metric=metric, condition=condition)
+    where = {"kind": kind, "measure": measure, "condition": condition, "setting": setting}
+    found = measured(rows, **where)
     found = found[found["layer"] >= 0].sort_values("layer")
     if found.empty:
         return None
     out = {c: found[c].to_numpy(dtype=float) for c in ("layer", "value", "ci_low", "ci_high", "chance", "n")}
-    spread = select(rows, kind=kind, metric=f"{metric} sd", condition=condition).sort_values("layer")
+    spread = measured(rows, **where, statistic="sd").sort_values("layer")
     if len(spread) == len(found):
         out["sd"] = spread["value"].to_numpy(dtype=float)
     return out
@@ -81,10 +84,10 @@ def lens(
     """Figure 2: precision and recall of the words decoded from visual tokens; dashed: with other captions."""
     figure, found = panels(table, models, data)
     for ax, rows, title in found:
-        for i, metric in enumerate(("precision", "recall")):
-            seen = by_layer(rows, "lens", metric, condition)
+        for i, measure in enumerate(("precision", "recall")):
+            seen = by_layer(rows, "lens", measure, condition)
             if seen is not None:
-                _line(ax, seen, metric, LINES[i], shade)
+                _line(ax, seen, measure, LINES[i], shade)
         ax.set_title(title)
         ax.set_ylim(0, None)
     _finish(figure, found, "share", f"shaded: {_SHADES[shade]}; dashed: captions of other pictures")
@@ -135,30 +138,28 @@ def over_baseline(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[
 
 
 def knockout(
-    table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str], metric: str = NET
+    table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str], measure: str = NET
 ) -> Figure:
     """Change of the caption's log-probability per token when attention is cut in a window of layers; drawn at
-    the window's centre. Dotted: all layers cut; dash-dotted: another picture. metric: by default the change
+    the window's centre. Dotted: all layers cut; dash-dotted: another picture. measure: by default the change
     minus the same change when another picture is shown (studies/vlm_phases/knockout_rows.py)."""
     figure, found = panels(table, models, data, 1.95)
     for ax, rows, title in found:
-        part = select(rows, kind="knockout", metric=metric)
-        windows = sorted(
-            {c for c in part["condition"] if c.endswith("layers") and not c.endswith("all layers")}
-        )
-        for i, condition in enumerate(reversed(windows)):
-            block, _, width = condition.rpartition(", ")
-            seen = by_layer(part, "knockout", metric, condition)
+        part = select(rows, kind="knockout", measure=measure, input="", group="")
+        windows = part.loc[~part["setting"].isin(["", ALL]), ["condition", "setting"]].drop_duplicates()
+        blocks = sorted(windows.itertuples(index=False, name=None), reverse=True)
+        for i, (block, width) in enumerate(blocks):
+            seen = by_layer(rows, "knockout", measure, block, width)
             if seen is None:
                 continue
             # A window that starts at layer index f of width w takes state f to state f + w.
-            seen["layer"] = seen["layer"] + int(width.split()[0]) / 2
+            seen["layer"] = seen["layer"] + int(width) / 2
             seen["chance"] = np.full_like(seen["value"], np.nan)
-            _line(ax, seen, f"{block} cut, {width}", LINES[i], "ci")
-            whole = select(part, condition=f"{block}, all layers")
+            _line(ax, seen, f"{block} cut, {width} layers", LINES[i], "ci")
+            whole = select(part, condition=block, setting=ALL)
             if len(whole):
                 ax.axhline(float(whole["value"].iloc[0]), color=LINES[i], linestyle=(0, (1, 2)), linewidth=1)
-        other = select(rows, kind="knockout", metric=METRIC, condition="another picture")
+        other = measured(rows, kind="knockout", measure=CHANGE, condition="", input="other")
         if len(other):
             ax.axhline(float(other["value"].iloc[0]), color=GREY, linestyle="dashdot", linewidth=0.9)
         ax.axhline(0, color=GREY, linewidth=0.6)
@@ -166,7 +167,7 @@ def knockout(
         bands(ax, rows)
     note = "dotted: all layers cut; dash-dotted: another picture; shaded: 95 % interval; bands: phases"
     label = "change of log p per token (nats)"
-    if metric == NET:
+    if measure == NET:
         label = "net change of log p (nats)"
         note = f"per token, minus the same cut under another picture\n{note}"
     _finish(figure, found, label, note)
@@ -176,8 +177,8 @@ def knockout(
 def bands(ax: Any, rows: pd.DataFrame) -> None:
     """Colour the existing phases behind the curves and number them."""
     for i, name in enumerate(NAMES):
-        start = select(rows, kind="phases", metric="phase start", condition=name)
-        end = select(rows, kind="phases", metric="phase end", condition=name)
+        start = select(rows, kind="phases", measure="phase start", group=name)
+        end = select(rows, kind="phases", measure="phase end", group=name)
         if len(start) and len(end):
             left, right = float(start["value"].iloc[0]), float(end["value"].iloc[0])
             ax.axvspan(left, right, color=BANDS[i], zorder=0, linewidth=0)

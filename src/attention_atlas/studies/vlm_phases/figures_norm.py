@@ -162,7 +162,7 @@ def by_modality(
     models: Mapping[str, str],
     data: Mapping[str, str],
     row: str = "last text",
-    metric: str = "norm share",
+    measure: str = "norm share",
     label: str = "share of the norms (%)",
 ) -> Figure:
     """Share of each group by layer; dashed: a row spread evenly over the tokens it sees."""
@@ -171,7 +171,7 @@ def by_modality(
     figure, found = panels(table, models, data)
     for ax, rows, title in found:
         for group, colour in COLOURS.items():
-            seen = by_layer(rows, "norm", metric, f"{row} → {group}")
+            seen = by_layer(rows, "norm", measure, f"{row} → {group}")
             if seen is not None:
                 seen["layer"] = seen["layer"] + 1
                 _line(ax, seen, group, colour, "ci", 100.0)
@@ -193,8 +193,8 @@ def concentration(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[
     figure, found = panels(table, models, data)
     for ax, rows, title in found:
         for i, row in enumerate(("last text", "last image")):
-            for metric, style in (("norm concentration", "-"), ("attention concentration", ":")):
-                seen = by_layer(rows, "norm", metric, row)
+            for measure, style in (("norm concentration", "-"), ("attention concentration", ":")):
+                seen = by_layer(rows, "norm", measure, row)
                 if seen is None:
                     continue
                 seen["layer"] = seen["layer"] + 1

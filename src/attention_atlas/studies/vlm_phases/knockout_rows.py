@@ -8,44 +8,39 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.measures.means import Sample, mean_rows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.knockout import OTHER, PLAIN
 from attention_atlas.studies.vlm_phases.phases import Stability
 from attention_atlas.studies.vlm_phases.winoground_scores import CHANCE, winoground
 
-METRIC = "log-prob change"
-UNDER_OTHER = f"{METRIC} under another picture"
-NET = f"net {METRIC}"
+CHANGE, NET = "log-prob change", "net log-prob change"
+ALL = "all"  # setting: attention is cut in all layers
 
 
 def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[str, Any]]:
-    """`log-prob change` per token of the text, in nats, against the plain model: by block and window (layer:
-    the window's first, width in the condition), all layers (layer −1), another picture (layer −1: the total
-    value of the picture). With phases: `<metric> by phase`, the mean over windows whose centre is in it
-    (layer l maps state l to state l + 1).
+    """`log-prob change` per token of the text, in nats, against the plain model: by block (condition) and
+    window (layer: its first; setting: its width), all layers (setting `all`), and without a block for another
+    picture (the total value of the picture). With phases: the mean over windows whose centre is in it, group
+    = phase (layer l maps state l to state l + 1).
 
     A block also puts the model in a state that it was never trained in, which costs probability independent
-    of the picture. `… under another picture` is the same change when another picture is shown throughout, and
+    of the picture. With input `other` it is the same change when another picture is shown throughout, and
     `net log-prob change` is the first minus the second: the information of its own picture that the block
     withholds from the text. If the text is cut off in all layers, it equals the change under another picture
     alone."""
-    samples = dump.samples("knockout")
-    if not samples:
+    if not dump.samples("knockout"):
         return []
-    images = dump.images("knockout")
+    sample = dump.sample("knockout", seed)
     log_NC = np.stack(dump.read("knockout", "log_prob")).astype(np.float64)
     tokens_N1 = np.stack(dump.read("knockout", "tokens")).astype(np.float64)
     conditions = list(dump.about["conditions"])
     change = (log_NC - log_NC[:, [conditions.index(PLAIN)]]) / tokens_N1
-    base = dump.base | {"kind": "knockout", "metric": METRIC}
-    rows = mean_rows(
-        log_NC[:, [conditions.index(PLAIN)]] / tokens_N1,
-        images,
-        dump.base | {"kind": "knockout", "metric": "log-prob", "condition": PLAIN},
-        seed=seed,
-    )
+    base = dump.base | {"kind": "knockout", "measure": CHANGE}
+    plain = log_NC[:, [conditions.index(PLAIN)]] / tokens_N1
+    rows = mean_rows(sample, plain, base | {"measure": "log-prob"})
     other = change[:, [conditions.index(OTHER)]]
-    rows += mean_rows(other, images, base | {"condition": OTHER}, chance_NC=0.0, seed=seed)
+    rows += mean_rows(sample, other, base | {"input": "other"}, chance_NC=0.0)
     by_block: dict[str, list[tuple[int, int, int]]] = {}
     for c, name in enumerate(conditions):
         if name not in (PLAIN, OTHER):
@@ -54,8 +49,12 @@ def knockout_rows(dump: Dump, phases: Stability | None, seed: int) -> list[dict[
             by_block.setdefault(block, []).append((c, first, last))
     other_NC = np.stack(dump.read("knockout", "log_prob_other")).astype(np.float64)
     change_other = (other_NC - other_NC[:, [conditions.index(PLAIN)]]) / tokens_N1
-    for metric, change_NC in ((METRIC, change), (UNDER_OTHER, change_other), (NET, change - change_other)):
-        rows += _block_rows(dump, phases, by_block, change_NC, images, metric, seed)
+    for at, change_NC in (
+        (base, change),
+        (base | {"input": "other"}, change_other),
+        (base | {"measure": NET}, change - change_other),
+    ):
+        rows += _block_rows(dump, phases, by_block, change_NC, sample, at)
     return rows
 
 
@@ -64,31 +63,29 @@ def _block_rows(
     phases: Stability | None,
     by_block: Mapping[str, Sequence[tuple[int, int, int]]],
     change: np.ndarray,
-    images: np.ndarray,
-    metric: str,
-    seed: int,
+    sample: Sample,
+    base: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """`metric` of each block: (condition's column, first layer, last layer) of each window."""
-    base = dump.base | {"kind": "knockout", "metric": metric}
+    """Rows of each block: (condition's column, first layer, last layer) of each window."""
     rows: list[dict[str, Any]] = []
     for block, found in by_block.items():
         whole = [c for c, first, last in found if (first, last) == (0, dump.layers - 1)]
         if whole:
-            named = base | {"condition": f"{block}, all layers"}
-            rows += mean_rows(change[:, whole[:1]], images, named, chance_NC=0.0, seed=seed)
+            named = {**base, "condition": block, "setting": ALL}
+            rows += mean_rows(sample, change[:, whole[:1]], named, chance_NC=0.0)
         parts = [(c, first, last) for c, first, last in found if c not in whole]
         if not parts:
             continue
         width = parts[0][2] - parts[0][1] + 1
-        named = base | {"condition": f"{block}, {width} layers"}
+        named = {**base, "condition": block, "setting": str(width)}
         at, starts = [c for c, *_ in parts], [first for _, first, _ in parts]
-        rows += mean_rows(change[:, at], images, named, chance_NC=0.0, layers=starts, seed=seed)
+        rows += mean_rows(sample, change[:, at], named, chance_NC=0.0, layers=starts)
         for phase, start, end in phases.phases.edges(dump.layers + 1) if phases else []:
             inside = [c for c, first, last in parts if start <= (first + last) / 2 < end]
             if inside:
                 mean = change[:, inside].mean(1, keepdims=True)
-                named = base | {"metric": f"{metric} by phase", "condition": f"{block}, {phase}"}
-                rows += mean_rows(mean, images, named, chance_NC=0.0, seed=seed)
+                named = {**base, "condition": block, "group": phase}
+                rows += mean_rows(sample, mean, named, chance_NC=0.0)
     return rows
 
 
@@ -99,9 +96,9 @@ def winoground_rows(dump: Dump, seed: int) -> list[dict[str, Any]]:
     if not pairs:
         return []
     score = np.array([p["scores"] for p in pairs], dtype=np.float64)
-    ids = [p["id"] for p in pairs]
+    sample = Sample.of([p["id"] for p in pairs], seed=seed)
     rows: list[dict[str, Any]] = []
     for metric, right in winoground(score).items():
-        base = dump.base | {"kind": "winoground", "metric": metric, "condition": "all"}
-        rows += mean_rows(right[:, None].astype(float), ids, base, chance_NC=CHANCE[metric], seed=seed)
+        base = dump.base | {"kind": "winoground", "measure": metric}
+        rows += mean_rows(sample, right[:, None].astype(float), base, chance_NC=CHANCE[metric])
     return rows

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.measures.means import Sample, mean_rows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.logit_lens import (
     caption_words,
     content,
@@ -57,14 +58,13 @@ class LensRows:
                     lots = [precision_recall(decoded, captions[m], self.joining) for m in other[:, n]]
                     chance[n, layer] = np.mean(lots, axis=0)
             for m, metric in enumerate(("precision", "recall")):
-                base = dump.base | {"kind": "lens", "metric": metric, "condition": switch}
+                base = dump.base | {"kind": "lens", "measure": metric, "condition": switch}
                 rows += mean_rows(
+                    Sample.of(images, seed=seed),
                     value[..., m],
-                    images,
                     base,
                     chance_NC=chance[..., m],
                     layers=range(dump.layers + 1),
                     spread=True,
-                    seed=seed,
                 )
         return rows

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.measures.distribution import check_weights
+from attention_atlas.measures.means import mean_rows
 from attention_atlas.recording import Axis
-from attention_atlas.studies.vlm_phases.dump_file import Dump, mean_rows
+from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.norm_attention import (
     SINK_LAYERS,
     SINK_TIMES,
@@ -51,15 +52,15 @@ class NormRows:
         """Per row and layer: `norm share` and `attention share` on each group, with and without sinks; mean
         `norm` per token of a group; `norm concentration`; `sinks` per sample by group. Layers from 0."""
         names = list(dump.about["rows"])
-        images = dump.images("norm")
+        sample = dump.sample("norm", seed)
         norms, attentions = dump.read("norm", "norm"), dump.read("norm", "attention")
         spans = dump.read("norm", "span")
         found: dict[str, list[np.ndarray]] = {}
         chance: dict[str, list[np.ndarray]] = {}
         sinks_NG = np.zeros((len(norms), len(GROUPS)))
-        for n, sample in enumerate(dump.samples("norm")):
-            member_GS = membership(dump.axis(sample["id"]), spans[n])
-            where = f"{dump.folder}: example '{sample['id']}': attention"
+        for n, example in enumerate(dump.samples("norm")):
+            member_GS = membership(dump.axis(example["id"]), spans[n])
+            where = f"{dump.folder}: example '{example['id']}': attention"
             check_weights(attentions[n], where)
             sink_S = sinks(attentions[n], self.times, self.layers)
             sinks_NG[n] = member_GS @ sink_S
@@ -84,12 +85,10 @@ class NormRows:
                     if np.isnan(seen).all() or not np.nan_to_num(seen).any():
                         continue  # the last visual token sees no caption
                     condition = f"{row} → {GROUPS[g]}" if value_NLRG.shape[3] > 1 else row
-                    base = dump.base | {"kind": "norm", "metric": metric, "condition": condition}
+                    base = dump.base | {"kind": "norm", "measure": metric, "condition": condition}
                     level = np.stack(chance[metric])[:, :, r, g] if metric in chance else None
-                    rows += mean_rows(
-                        seen, images, base, chance_NC=level, layers=range(dump.layers), seed=seed
-                    )
+                    rows += mean_rows(sample, seen, base, chance_NC=level, layers=range(dump.layers))
         for g, group in enumerate(GROUPS):
-            base = dump.base | {"kind": "norm", "metric": "sinks", "condition": group}
-            rows += mean_rows(sinks_NG[:, [g]], images, base, seed=seed)
+            base = dump.base | {"kind": "norm", "measure": "sinks", "condition": group}
+            rows += mean_rows(sample, sinks_NG[:, [g]], base)
         return rows

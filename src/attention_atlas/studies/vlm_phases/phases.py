@@ -92,18 +92,15 @@ def bootstrap_phases(
     curve_NL: np.ndarray, image_of: np.ndarray, resamples: int = 2000, seed: int = 0, least: float = LEAST
 ) -> Stability:
     """Phases of the mean over samples (N,L), and their stability under resampling of the images."""
-    from attention_atlas.measures.bootstrap import LEAST_IMAGES, resampled_ratio, resampling_matrix
+    from attention_atlas.measures.bootstrap import LEAST_IMAGES, resampled_ratio
+    from attention_atlas.measures.means import Sample
 
-    _, image_N = np.unique(image_of, return_inverse=True)
-    images = int(image_N.max()) + 1
+    sample = Sample.of(image_of, resamples, seed)
     seen = find_phases(curve_NL.mean(0), least)
-    if images < LEAST_IMAGES:
+    if sample.counts_BI.shape[1] < LEAST_IMAGES:
         none_3 = np.full(3, np.nan)
         return Stability(seen, np.full(4, np.nan), float("nan"), none_3, none_3, none_3)
-    num, den = np.zeros((images, curve_NL.shape[1])), np.zeros((images, 1))
-    np.add.at(num, image_N, curve_NL)
-    np.add.at(den, image_N, 1.0)
-    curve_BL = resampled_ratio(num, den, resampling_matrix(images, resamples, seed))
+    curve_BL = resampled_ratio(*sample.sums(curve_NL), sample.counts_BI)
     drawn = find_phases(curve_BL, least)
     low, high = np.percentile(drawn.turns_B3, [2.5, 97.5], axis=0)
     near = (np.abs(drawn.turns_B3 - seen.turns_B3) <= 1).mean(0)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.models.vlm.samples import Sample
 
-OWN, OTHER, GREY, BLIND = "own picture", "another picture", "grey picture", "tuned without pictures"
+# Values of the column `input`: the model's own picture, another one, a grey one; tuned without pictures.
+OWN, OTHER, GREY, BLIND = "", "other", "blank", "none"
 
 
 def other_pictures(samples: Sequence[Sample]) -> list[Path]:
@@ -35,7 +36,7 @@ def other_pictures(samples: Sequence[Sample]) -> list[Path]:
 
 
 def log_probs(loaded: LoadedVlm, samples: Sequence[Sample], batch_size: int = 32) -> dict[str, np.ndarray]:
-    """{condition: (N,) summed log-probability of each text, nats} and `tokens` (N,), including EOS."""
+    """{input: (N,) summed log-probability of each text, nats} and `tokens` (N,), including EOS."""
     from PIL import Image
 
     grey = Image.new("RGB", (64, 64), (128, 128, 128))
@@ -69,9 +70,8 @@ def _summed(
 def gain_rows(
     found: Mapping[str, np.ndarray], images: Sequence[Any], about: Mapping[str, str], seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Rows of a metric table: `log-probability per token` under each condition, and `gain per token` of the
-    own picture over each other condition, nats, 95 % bootstrap over pictures. about: study, model,
-    data."""
+    """Rows of a metric table: `log-probability per token` with each input, and the gain of the own picture
+    `against` each other input, nats, 95 % bootstrap over pictures. about: study, model, data."""
     from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
 
     order = {image: i for i, image in enumerate(dict.fromkeys(images))}
@@ -83,32 +83,32 @@ def gain_rows(
     tokens_I = by_image(found["tokens"])
     counts_BI = resampling_matrix(len(order), seed=seed)
     rows = []
-    for metric, condition, values_N in (
-        *(("log-probability per token", c, found[c]) for c in (OWN, OTHER, GREY, BLIND) if c in found),
-        *(("gain per token", c, found[OWN] - found[c]) for c in (OTHER, GREY, BLIND) if c in found),
+    for column, shown, values_N in (
+        *(("input", c, found[c]) for c in (OWN, OTHER, GREY, BLIND) if c in found),
+        *(("against", c, found[OWN] - found[c]) for c in (OTHER, GREY, BLIND) if c in found),
     ):
         num_I = by_image(values_N)
         low, high = interval(resampled_ratio(num_I, tokens_I, counts_BI))
         value = float(ratio(num_I, tokens_I))
-        row = {**about, "kind": "text", "metric": metric, "condition": condition, "value": value}
-        rows.append({**row, "ci_low": float(low), "ci_high": float(high), "n": len(images)})
+        row = {**about, "kind": "text", "measure": "log-probability per token", column: shown}
+        rows.append({**row, "value": value, "ci_low": float(low), "ci_high": float(high), "n": len(images)})
     return rows
 
 
 def captions(
-    loaded: LoadedVlm, samples: Sequence[Sample], conditions: Sequence[str], batch_size: int = 32
+    loaded: LoadedVlm, samples: Sequence[Sample], inputs: Sequence[str], batch_size: int = 32
 ) -> dict[str, dict[Path, str]]:
-    """Greedy captions of each picture once, under each condition: {condition: {picture: caption}}. OTHER:
-    with another picture; any other name: with its own."""
+    """Greedy captions of each picture once, with each input: {input: {picture: caption}}. OTHER: with another
+    picture; any other name: with its own."""
     once = list({s.image: replace(s, text="") for s in samples}.values())
     found = {}
-    for condition in conditions:
-        images = other_pictures(once) if condition == OTHER else [s.image for s in once]
+    for shown in inputs:
+        images = other_pictures(once) if shown == OTHER else [s.image for s in once]
         texts: list[str] = []
         for at in range(0, len(once), batch_size):
             part = slice(at, at + batch_size)
             texts += loaded.write(once[part], images=images[part])
-        found[condition] = {s.image: text for s, text in zip(once, texts)}
+        found[shown] = {s.image: text for s, text in zip(once, texts)}
     return found
 
 
@@ -118,7 +118,7 @@ def caption_rows(
     about: Mapping[str, str],
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rows of a metric table: CIDEr (per cent) of `captions` under each condition; 95 % bootstrap over
+    """Rows of a metric table: CIDEr (per cent) of `captions` with each input, 95 % bootstrap over
     pictures."""
     from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
     from attention_atlas.measures.text.cider import cider
@@ -132,7 +132,7 @@ def caption_rows(
         scores = cider(wanted, spoken)[1]
         num_I = 100 * np.array([scores[picture] for picture in spoken])
         low, high = interval(resampled_ratio(num_I, one_I, resampling_matrix(len(texts), seed=seed)))
-        row = {**about, "kind": "text", "metric": "CIDEr", "condition": name}
+        row = {**about, "kind": "text", "measure": "CIDEr", "input": name}
         value = float(ratio(num_I, one_I))
         rows.append({**row, "value": value, "ci_low": float(low), "ci_high": float(high), "n": len(texts)})
     return rows

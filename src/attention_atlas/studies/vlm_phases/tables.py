@@ -1,4 +1,4 @@
-"""All of study 5 from its dumps: the metric table, headline numbers, and samples for figures."""
+"""All of study 5 from its dumps: the metric table and samples for figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
-from attention_atlas.measures.table import make_table, write_table
+from attention_atlas.measures.table import make_table
 from attention_atlas.studies.vlm_phases.context_rows import ContextRows
 from attention_atlas.studies.vlm_phases.dump_file import Dump
 from attention_atlas.studies.vlm_phases.knockout_rows import knockout_rows, winoground_rows
@@ -22,7 +22,6 @@ from attention_atlas.studies.vlm_phases.norm_rows import NormRows
 if TYPE_CHECKING:
     import pandas as pd
 
-HEADLINES = ("turn", "four phases", "group score", "matching", "log-prob", "log-prob change")
 SCHEMA = "atlas.vlm_shown/1"
 
 
@@ -88,13 +87,5 @@ def _short(value_LS: np.ndarray) -> list[list[float]]:
     return [[float(f"{v:.4g}") for v in row] for row in value_LS]
 
 
-def write_study(frame: pd.DataFrame, shown: list[dict[str, Any]], out: Path) -> dict[str, float]:
-    """Write tables/metrics.csv, tables/shown.json and metrics.json; returns the headline numbers."""
-    write_table(out / "tables" / "metrics.csv", frame)
-    write_json(out / "tables" / "shown.json", {"schema": SCHEMA, "samples": shown})
-    heads = frame["metric"].isin(HEADLINES) & (frame["layer"] == -1) & frame["value"].notna()
-    names = frame.loc[heads, ["model", "data", "metric", "condition"]].agg(" ".join, axis=1)
-    values = frame.loc[heads, "value"].to_numpy(dtype=float)
-    numbers = {str(name): round(float(value), 4) for name, value in zip(names, values)}
-    write_json(out / "metrics.json", numbers)
-    return numbers
+def write_shown(samples: list[dict[str, Any]], path: Path) -> None:
+    write_json(path, {"schema": SCHEMA, "samples": samples})

@@ -1,4 +1,7 @@
-"""`Study`: the data that metrics use, opened lazily and indexed once per example."""
+"""`AnnotatedAttention`: an attention store with the parses, links and regions of its examples.
+
+Opened lazily and indexed once per example.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class Store(Protocol):
 
 
 @dataclass
-class Study:
+class AnnotatedAttention:
     """An attention store with the parses, links and regions of its examples.
 
     `causal`: the kinds whose row i sees keys 0..i only. `image_ids`: {example id: image id}; without it every
@@ -179,7 +182,7 @@ def _words(axis: Axis, roles: np.ndarray, parse: Parse, where: str) -> np.ndarra
     return word
 
 
-def read_study(
+def read_annotated(
     attention: str | Path,
     parses: str | Path,
     links: str | Path | None,
@@ -187,9 +190,10 @@ def read_study(
     features: Any = None,
     config_hash: str | None = None,
     **names: Any,
-) -> Study:
-    """Open a study from its files. `features` is an open FeaturesFile (for area-weighted chance) or None;
-    `config_hash`, if given, must be that of the store; `names` are the other fields of `Study`."""
+) -> AnnotatedAttention:
+    """Open attention and its annotations from their files. `features` is an open FeaturesFile (for
+    area-weighted chance) or None; `config_hash`, if given, must be that of the store; `names` are the other
+    fields of `AnnotatedAttention`."""
     from attention_atlas.recording import AttentionStore
 
     store = AttentionStore(attention)
@@ -198,7 +202,7 @@ def read_study(
         raise AtlasError(
             f"{attention}: config_hash: '{found}', expected '{config_hash}'; dump again (dvc repro)"
         )
-    return Study(
+    return AnnotatedAttention(
         store=store,
         parses={p.id: p for p in read_parses(parses)},
         links=read_linked(links) if links is not None else {},
