@@ -1,6 +1,7 @@
 # make reproduce   every table and figure of the current profile, then results/report.html (dvc repro, in parallel)
 # make smoke       the same files from a handful of examples, in .work/smoke (your results are kept)
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
+# make test ALL=1  also the rehearsal of the paper profile, as continuous integration does
 # make test-quick  the unit tests alone
 # make ui          compare runs in MLflow
 # make docs        the documentation site, in site/ (its packages go into .venv-docs)
@@ -34,7 +35,7 @@ smoke: setup
 	$(PY) -m attention_atlas.workflow.profiles smoke --in .work/smoke
 
 test: setup lint docs
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup $(if $(ALL),,-m "not rehearsal")
 
 test-quick: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup -m "not e2e and not slow"

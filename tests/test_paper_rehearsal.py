@@ -16,7 +16,7 @@ from attention_atlas.workflow.paper_check import check_entry, read_list
 from attention_atlas.workflow.parallel import stage_needs
 
 # The other worker's end-to-end run is the group e2e.
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.xdist_group("paper")]
+pytestmark = [pytest.mark.e2e, pytest.mark.rehearsal, pytest.mark.xdist_group("paper")]
 
 PROFILE = "paper"
 
