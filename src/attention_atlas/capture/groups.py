@@ -7,7 +7,7 @@ number of image tokens differs between images, and padding may be left or right.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Groups:
 
     names: list[str]
     member_BKG: Tensor
+    _on: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.names = [str(name) for name in self.names]
@@ -65,6 +66,12 @@ class Groups:
                         raise AtlasError(f"groups: '{name}': span [{start}, {end}) is outside 0..{keys}")
                     member[b, start:end, g] = True
         return cls(list(spans), member)
+
+    def on(self, device: torch.device) -> Tensor:
+        """member_BKG on `device`; copied there once."""
+        if self._on is None or self._on[0] is not self.member_BKG or self._on[1].device != device:
+            self._on = self.member_BKG, self.member_BKG.to(device)
+        return self._on[1]
 
     def __add__(self, other: Groups) -> Groups:
         return Groups(self.names + other.names, torch.cat([self.member_BKG, other.member_BKG], -1))
