@@ -51,8 +51,8 @@ def members(call, groups):
     return (torch.rand(batch, keys, groups, generator=generator) > 0.5).to(DEVICE)
 
 
-def compare(call, groups=3):
-    member = members(call, groups)
+def compare(call, groups=3, member=None):
+    member = members(call, groups) if member is None else member
     values, context = one_pass.from_kernel(call, Want(NAMES, member_BKG=member))
     repeat = call.q.shape[1] // call.k.shape[1]
     q = call.q.double()
@@ -273,8 +273,20 @@ def test_what_the_kernel_does_not_support(more, names, reason):
 
 
 def test_membership_is_copied_to_a_device_once_and_again_when_it_changes():
-    groups = Groups(["a"], torch.ones(1, 3, 1))
-    first = groups.on(torch.device("cpu"))
-    assert first is groups.on(torch.device("cpu")) and torch.equal(first, groups.member_BKG)
+    groups, cpu = Groups(["a"], torch.ones(1, 3, 1)), torch.device("cpu")
+    first = groups.on(cpu, 2)
+    assert first is groups.on(cpu, 2) and first.shape == (2, 3, 1) and first.all()
+    assert groups.on(cpu, 1).shape == (1, 3, 1)
     groups.member_BKG = torch.zeros(1, 3, 1, dtype=torch.bool)
-    assert not groups.on(torch.device("cpu")).any()
+    assert not groups.on(cpu, 1).any()
+
+
+def test_runs_of_blocks():
+    """Keys 0 BOS, 1 to 40 picture, then text; blocks of 4; the last two keys are no whole block."""
+    at = torch.arange(70)
+    label = (at > 0).long() + (at > 40)
+    member = torch.nn.functional.one_hot(label, 3).bool()
+    assert one_pass._runs(member, 4) == [(0, 4, 0), (4, 40, 1), (40, 44, 0), (44, 68, 1)]
+    every_other = torch.nn.functional.one_hot(at // 4 % 2, 2).bool()
+    assert one_pass._runs(every_other, 4) == [(0, 68, 0)]
+    assert one_pass._runs(member[:3], 4) == []

@@ -19,15 +19,19 @@ BACKENDS = ("auto", "fused", "one_pass", "materialised")
 # Below this size of the matrices of one call, one softmax is cheaper than several fused passes (CPU, float32;
 # benchmarks/capture_small.py).
 SMALL_BYTES = 2**19
+ONE_PASS = "one pass: the kernel supports this call"
 
 
-def in_one_pass(call: AttentionCall, want: Want, backend: str) -> bool:
-    """Whether `choose` will say one_pass; such a call need not be factored."""
-    return backend != "materialised" and not one_pass.why_not(call, want)
+def plan(call: AttentionCall, want: Want, backend: str) -> tuple[AttentionCall, str, str]:
+    """(the call as its back end takes it, and what `choose` says): factored, unless in one pass."""
+    if backend != "materialised" and not one_pass.why_not(call, want):
+        return call, "one_pass", ONE_PASS
+    call = call.factored()
+    return call, *choose(call, want, backend)
 
 
 def choose(call: AttentionCall, want: Want, backend: str) -> tuple[str, str]:
-    """(one_pass | fused | blocked | materialised, why). `call` is factored, or one for `in_one_pass`.
+    """(one_pass | fused | blocked | materialised, why). `call` is factored.
 
     one_pass falls back to fused for calls that its kernel does not support, and fused to `blocked` (the
     matrix in blocks of query rows, never whole) if it would not be exact.
@@ -36,7 +40,7 @@ def choose(call: AttentionCall, want: Want, backend: str) -> tuple[str, str]:
         return "materialised", "materialised, as requested"
     unsupported = one_pass.why_not(call, want)
     if not unsupported:
-        return "one_pass", "one pass: the kernel supports this call"
+        return "one_pass", ONE_PASS
     if backend == "one_pass" or call.q.is_cuda:
         how, reason = choose_fused(call, want, "fused" if backend == "one_pass" else backend)
         return how, f"{reason}; not in one pass: {unsupported}"
@@ -64,19 +68,17 @@ def choose_fused(call: AttentionCall, want: Want, backend: str) -> tuple[str, st
 
 
 def compute(
-    factored: AttentionCall, want: Want, weight_HDM: Tensor | None, how: str, context: bool = True
+    call: AttentionCall, want: Want, weight_HDM: Tensor | None, how: str, context: bool = True
 ) -> tuple[dict[str, Tensor], Tensor | None]:
-    """(statistics, α·V) of a call by the back end `how` of `choose`, which took the same call.
+    """(statistics, α·V) of a planned call by the back end `how`.
 
     Half precision is computed in float32, also under autocast; in one pass, the sums are float32 and α·V has
     the type of the call. Without `context`, α·V may be None.
     """
     if how == "one_pass":
-        weight_HDM = None if weight_HDM is None else weight_HDM.float()
-        with torch.no_grad(), torch.autocast(factored.q.device.type, enabled=False):
-            return one_pass.from_kernel(factored, want, weight_HDM, context)
+        return one_pass.from_kernel(call, want, weight_HDM, context)
     made: Tensor | None
-    call = in_float32(factored)
+    call = in_float32(call)
     weight_HDM = None if weight_HDM is None else weight_HDM.to(call.q.dtype)
     keys = call.k.shape[2]
     with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):

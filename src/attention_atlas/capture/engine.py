@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.capture.agreement import disagreement
-from attention_atlas.capture.backends import BACKENDS, choose, compute, form_of, in_one_pass, output, returned
+from attention_atlas.capture.backends import BACKENDS, compute, form_of, output, plan, returned
 from attention_atlas.capture.groups import Groups
 from attention_atlas.capture.inventory import Inventory
 from attention_atlas.capture.projection import output_weight_HDM
@@ -105,6 +105,7 @@ class Capture:
         # torch.compile wraps the module in another one, which does not appear in the model's names.
         self._modules = {_plain(name): module for name, module in model.named_modules()}
         self._name = {id(module): _plain(name) for name, module in model.named_modules()}
+        self._sites: dict[int, tuple[str, str, int]] = {}
         self.check, self._checked = check, set[tuple[Any, ...]]()
         self._inventory: Inventory | None = None
         self._told: set[tuple[str, str]] = set()
@@ -223,6 +224,14 @@ class Capture:
 
     def site(self, module: nn.Module) -> tuple[str, str, int]:
         """(name, kind, layer) of an attention module."""
+        found = self._sites.get(id(module))
+        if found is None:
+            found = self._find(module)
+            if id(module) in self._name:
+                self._sites[id(module)] = found
+        return found
+
+    def _find(self, module: nn.Module) -> tuple[str, str, int]:
         name = self._name.get(id(module)) or type(module).__name__
         numbers = list(re.finditer(r"(?<=\.)\d+(?=\.|$)", "." + name))
         layer: Any = getattr(module, "layer_index", None) if hasattr(module, "attention_kind") else None
@@ -258,12 +267,11 @@ class Capture:
         weight = None
         if not want.names.isdisjoint(NEEDS_PROJECTION):
             weight = self._projection(call)
-        factored = call if in_one_pass(call, want, self.backend) else call.factored()
-        how, reason = choose(factored, want, self.backend)
+        planned, how, reason = plan(call, want, self.backend)
         form = (name, how, *form_of(call))
         unchecked = self.check and not call.dropout and form not in self._checked
         needed = unchecked or returned(call, how, self.backend)
-        values, made = compute(factored, want, weight, how, needed)
+        values, made = compute(planned, want, weight, how, needed)
         if unchecked:
             assert made is not None
             wrong = disagreement(call, made)

@@ -24,7 +24,7 @@ class Groups:
 
     names: list[str]
     member_BKG: Tensor
-    _on: tuple[Tensor, Tensor] | None = field(default=None, init=False, repr=False, compare=False)
+    _on: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.names = [str(name) for name in self.names]
@@ -33,6 +33,7 @@ class Groups:
             raise AtlasError(
                 f"groups: shape {tuple(self.member_BKG.shape)} for {len(self.names)} names; give (B, K, G)"
             )
+        self._on = self.member_BKG, self.member_BKG
         if len(set(self.names)) != len(self.names):
             raise AtlasError(f"groups: names repeat ({', '.join(self.names)}); make them unique")
 
@@ -67,11 +68,13 @@ class Groups:
                     member[b, start:end, g] = True
         return cls(list(spans), member)
 
-    def on(self, device: torch.device) -> Tensor:
-        """member_BKG on `device`; copied there once."""
-        if self._on is None or self._on[0] is not self.member_BKG or self._on[1].device != device:
-            self._on = self.member_BKG, self.member_BKG.to(device)
-        return self._on[1]
+    def on(self, device: torch.device, batch: int) -> Tensor:
+        """member_BKG on `device` for `batch` elements: the same tensor as long as nothing changes."""
+        given, made = self._on
+        if given is not self.member_BKG or made.device != device or len(made) != batch:
+            made = self.member_BKG.to(device).expand(batch, -1, -1)
+            self._on = self.member_BKG, made
+        return made
 
     def __add__(self, other: Groups) -> Groups:
         return Groups(self.names + other.names, torch.cat([self.member_BKG, other.member_BKG], -1))

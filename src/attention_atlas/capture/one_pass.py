@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -24,6 +26,7 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 WIDTHS = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 128}  # largest head size
 GROUPS = 64  # most groups in one pass
 CAPABILITY = 8  # tensor cores with bfloat16: Ampere and later
+SHORT = 4  # a run of fewer blocks is not worth a loop of its own
 _members: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
@@ -44,6 +47,8 @@ def unsupported(call: AttentionCall, want: Want) -> str:
         return f"{', '.join(sorted(others))} needs another pass"
     if q.dtype not in DTYPES or k.dtype != q.dtype or v.dtype != q.dtype:
         return f"the type is {q.dtype}, {k.dtype}, {v.dtype}"
+    if call.scale is not None and call.scale <= 0:
+        return "the scale is not positive"
     if max(q.shape[-1], v.shape[-1]) > WIDTHS[q.dtype]:
         return f"the head size is above {WIDTHS[q.dtype]}"
     if want.member_BKG is not None and want.member_BKG.shape[-1] > GROUPS:
@@ -85,13 +90,15 @@ def from_kernel(
         values["entropy"] = entropy
     if "lse" in want:
         values["lse"] = lse
-    if "head_norm" in want:
-        assert weight_HDM is not None and made is not None
-        values["head_norm"] = projected_norm(made.float(), weight_HDM)
-    if want.rows_BR is not None or want.columns_BS is not None or want.pairs_BP2 is not None:
+    if want.any("head_norm", "rows", "norm_rows", "norm_summed", "columns", "pairs"):
         from attention_atlas.capture.backends import in_float32
 
-        values |= chosen(in_float32(call.factored()), want, weight_HDM, lse)
+        weight_HDM = None if weight_HDM is None else weight_HDM.float()
+        with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
+            if "head_norm" in want:
+                assert weight_HDM is not None and made is not None
+                values["head_norm"] = projected_norm(made.float(), weight_HDM)
+            values |= chosen(in_float32(call.factored()), want, weight_HDM, lse)
     return values, made
 
 
@@ -110,24 +117,27 @@ def attention(
     entropies = torch.empty_like(lse) if entropy else None
     # Heads last in memory, so that models can join them without a copy.
     out = q.new_empty(batch, queries, heads, size, dtype=v.dtype).transpose(1, 2) if context else None
-    mass = member = None
+    blocks = _sizes(q.dtype, max(width, size), call.mask is not None)
+    mass = table = None
     if member_BKG is not None:
-        member = _padded(member_BKG)
+        table = _table(member_BKG, blocks["BLOCK_K"])
         mass = lse.new_empty(batch, heads, queries, member_BKG.shape[-1])
     mask = None if call.mask is None else _four_axes(call.mask, (batch, heads, queries, keys))
-    blocks = _sizes(q.dtype, max(width, size), mask is not None)
     grid = (-(-queries // blocks["BLOCK_Q"]), batch * heads)
     one_pass_kernel.attention[grid](
-        q, k, v, q if mask is None else mask, q if member is None else member,
+        q, k, v, q if mask is None else mask,
+        *((q, lse, lse) if table is None else (table.member, table.runs, table.rows)),
         q if out is None else out, lse,
         lse if entropies is None else entropies, lse if mass is None else mass,
         *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
         *((0, 0, 0, 0) if mask is None else mask.stride()),
-        0 if member is None or len(member) == 1 else member.stride(0),
+        0 if table is None else table.member.stride(0),
         *((0, 0, 0) if out is None else out.stride()[:3]),
-        heads, queries, keys, 0 if member_BKG is None else member_BKG.shape[-1], scale * math.log2(math.e),
+        heads, queries, keys, 0 if member_BKG is None else member_BKG.shape[-1],
+        0 if table is None else table.runs.shape[1], 0 if table is None else table.runs.shape[1],
+        scale * math.log2(math.e),
         D=width, E=size, REPEAT=heads // k.shape[1], CAUSAL=call.is_causal, MASK=mask is not None,
-        CONTEXT=context, ENTROPY=entropy, GROUPS=0 if member is None else member.shape[-1],
+        CONTEXT=context, ENTROPY=entropy, GROUPS=0 if table is None else table.member.shape[-1],
         PRECISION="tf32x3" if q.dtype == torch.float32 else "ieee",
         BLOCK_D=_power(width), BLOCK_E=_power(size), **blocks,
     )  # fmt: skip
@@ -135,13 +145,13 @@ def attention(
 
 
 def _sizes(dtype: torch.dtype, width: int, masked: bool) -> dict[str, int]:
-    """Block sizes, warps and pipeline stages, chosen on an H100 (benchmarks/capture_cuda.py)."""
+    """Block sizes, warps and stages, chosen on an H100 (benchmarks/capture_cuda.py)."""
     if dtype == torch.float32:
-        return {"BLOCK_Q": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
+        return {"BLOCK_Q": 64, "BLOCK_K": 32, "num_warps": 4, "STAGES": 2}
     if width > 128:
-        return {"BLOCK_Q": 64, "BLOCK_K": 32 if masked else 64, "num_warps": 4, "num_stages": 2}
+        return {"BLOCK_Q": 64, "BLOCK_K": 32 if masked else 64, "num_warps": 4, "STAGES": 2}
     # The addresses of a mask take registers: with 64 keys they spill.
-    return {"BLOCK_Q": 128, "BLOCK_K": 32 if masked else 64, "num_warps": 8, "num_stages": 3}
+    return {"BLOCK_Q": 128, "BLOCK_K": 32 if masked else 64, "num_warps": 8, "STAGES": 3}
 
 
 def _power(size: int) -> int:
@@ -149,15 +159,54 @@ def _power(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
-def _padded(member_BKG: Tensor) -> Tensor:
-    """Membership as bfloat16 with 16, 32 or 64 groups; kept as long as the tensor itself."""
-    found: Tensor | None = _members.get(member_BKG)
-    if found is None:
-        groups = member_BKG.shape[-1]
-        found = member_BKG.new_zeros(*member_BKG.shape[:2], _power(groups), dtype=torch.bfloat16)
-        found[..., :groups] = member_BKG
-        _members[member_BKG] = found
-    return found
+@dataclass(frozen=True)
+class _Table:
+    """What the kernel reads about the groups. member (B,K,W): bfloat16, W 16, 32 or 64 groups. runs (B,R,3):
+    first and last key (exclusive) of runs of whole blocks, and whether all their keys are in the same groups;
+    rows (B,R,W): those groups. Runs of different groups, and short ones, are joined."""
+
+    member: Tensor
+    runs: Tensor
+    rows: Tensor
+
+
+def _table(member_BKG: Tensor, block: int) -> _Table:
+    """The table for blocks of `block` keys; kept as long as the tensor itself."""
+    known: dict[int, _Table] = _members.setdefault(member_BKG, {})
+    if block not in known:
+        batch, _, groups = member_BKG.shape
+        member = F.pad(member_BKG, (0, _power(groups) - groups)).cpu()
+        found = [_runs(one, block) for one in member]
+        longest = max(len(runs) for runs in found)
+        runs = torch.zeros(batch, longest, 3, dtype=torch.int32)
+        rows = torch.zeros(batch, longest, member.shape[-1])
+        for b, items in enumerate(found):
+            for r, item in enumerate(items):
+                runs[b, r], rows[b, r] = torch.tensor(item), member[b, item[0]]
+        device = member_BKG.device
+        known[block] = _Table(member.to(device, torch.bfloat16), runs.to(device), rows.to(device))
+    return known[block]
+
+
+def _runs(member_KG: Tensor, block: int) -> list[tuple[int, int, int]]:
+    """(first key, end, whether uniform) of all whole blocks, in order."""
+    blocks = len(member_KG) // block
+    in_block = member_KG[: blocks * block].unflatten(0, (blocks, block))
+    uniform = (in_block == in_block[:, :1]).all(-1).all(-1).tolist()
+    same = (in_block[1:, 0] == in_block[:-1, 0]).all(-1).tolist()
+    runs: list[tuple[int, int, int]] = []
+    start = 0
+    while start < blocks:
+        end = start + 1
+        while end < blocks and uniform[start] and uniform[end] and same[end - 1]:
+            end += 1
+        alone = uniform[start] and end - start >= SHORT
+        if runs and not alone and not runs[-1][2]:
+            runs[-1] = (runs[-1][0], end * block, 0)
+        else:
+            runs.append((start * block, end * block, int(alone)))
+        start = end
+    return runs
 
 
 def _four_axes(mask: Tensor, shape: tuple[int, int, int, int]) -> Tensor:

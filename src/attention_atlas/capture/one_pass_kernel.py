@@ -3,6 +3,9 @@
 Online softmax by blocks of keys as in Dao 2023 (FlashAttention-2), algorithm 1. All sums are relative to the
 running maximum m of score·log₂e: with t = score·log₂e − m they are l = Σ 2^t, Σ 2^t·t for the entropy,
 Σ 2^t·M for the groups and Σ 2^t·V. A new maximum rescales all of them.
+
+Groups are mostly long runs of keys (a picture, a prompt). The keys of a run share one row of M, so that its
+Σ 2^t·M is its l times that row, and costs nothing in the loop; only other blocks take a product with M.
 """
 
 from __future__ import annotations
@@ -27,11 +30,14 @@ def _blocks(
     stride_k, stride_v, stride_mask, queries, keys, scale,
     CAUSAL: tl.constexpr, EDGE: tl.constexpr, MASK: tl.constexpr, CONTEXT: tl.constexpr,
     ENTROPY: tl.constexpr, GROUPS: tl.constexpr, D_FULL: tl.constexpr, E_FULL: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Add the blocks of keys from `first` to `last`. EDGE: some of their keys may be hidden or not exist."""
+    """Add the blocks of keys from `first` to `last`. EDGE: some of their keys may be hidden or not exist.
+
+    GROUPS 0: without `sums`. scale > 0.
+    """
     at = tl.arange(0, BLOCK_K)
-    for start in range(first, last, BLOCK_K):
+    for start in tl.range(first, last, BLOCK_K, num_stages=STAGES):
         at_k = start + at
         exists = at_k < keys
         rows_k = k_at + (start + at[None, :]).to(tl.int64) * stride_k
@@ -41,7 +47,7 @@ def _blocks(
             k = tl.load(rows_k)
         else:
             k = tl.load(rows_k, mask=width_ok[:, None], other=0.0)
-        t = _dot(q, k, tl.zeros([q.shape[0], BLOCK_K], tl.float32), PRECISION) * scale
+        score = _dot(q, k, tl.zeros([q.shape[0], BLOCK_K], tl.float32), PRECISION)
         if EDGE:
             visible = exists[None, :] & (at_q[:, None] < queries)
             if CAUSAL:
@@ -49,12 +55,12 @@ def _blocks(
             if MASK:
                 shown = tl.load(mask_at + at_k[None, :] * stride_mask, mask=visible, other=0)
                 visible = visible & (shown != 0)
-            t = tl.where(visible, t, float("-inf"))
-        top = tl.maximum(m, tl.max(t, 1))
+            score = tl.where(visible, score, float("-inf"))
+        top = tl.maximum(m, tl.max(score, 1) * scale)
         # A row that has seen no key yet has no maximum; 0 in its place keeps −inf − −inf out.
         base = tl.where(top == float("-inf"), 0.0, top) if EDGE else top
         rescale = tl.exp2(m - base)
-        t = t - base[:, None]
+        t = score * scale - base[:, None]
         p = tl.exp2(t)
         if ENTROPY:
             shift = (tl.where(l > 0, m, base) - base) * l
@@ -87,16 +93,19 @@ def _blocks(
 
 @triton.jit
 def attention(
-    q_at, k_at, v_at, mask_at, member_at, out_at, lse_at, entropy_at, mass_at,
+    q_at, k_at, v_at, mask_at, member_at, runs_at, rows_at, out_at, lse_at, entropy_at, mass_at,
     q_b, q_h, q_q, k_b, k_h, k_k, v_b, v_h, v_k, mask_b, mask_h, mask_q, mask_k, member_b,
     out_b, out_h, out_q,
-    heads, queries, keys, groups, scale,
+    heads, queries, keys, groups, runs, runs_b, scale,
     D: tl.constexpr, E: tl.constexpr, REPEAT: tl.constexpr, CAUSAL: tl.constexpr, MASK: tl.constexpr,
     CONTEXT: tl.constexpr, ENTROPY: tl.constexpr, GROUPS: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    STAGES: tl.constexpr,
 ):  # fmt: skip
     """One program: BLOCK_Q queries of one head. GROUPS: width of `member` (0: no groups), of which the first
-    `groups` are written. scale: of the score, times log₂e. REPEAT: query heads per key head."""
+    `groups` are written. runs: of blocks of keys; runs_at holds (start, end, whether all its keys are in the
+    same groups) for each, rows_at its row of `member`, runs_b is 0 if the batch shares them. scale: of the
+    score, times log₂e. REPEAT: query heads per key head. STAGES: of the loop without groups."""
     # The last queries of a causal call see the most keys: start with them.
     block = tl.num_programs(0) - 1 - tl.program_id(0) if CAUSAL else tl.program_id(0)
     batch, head = (tl.program_id(1) // heads).to(tl.int64), (tl.program_id(1) % heads).to(tl.int64)
@@ -122,15 +131,41 @@ def attention(
     if not MASK:
         full = tl.minimum(keys, block * BLOCK_Q) if CAUSAL else keys
         full = full // BLOCK_K * BLOCK_K
-        acc, sums, m, l, tilted = _blocks(
-            acc, sums, m, l, tilted, q, k_at, v_at, member_at, mask_at, 0, full, at_q, width_ok, value_ok,
-            k_k, v_k, mask_k, queries, keys, scale, CAUSAL, False, MASK, CONTEXT, ENTROPY,
-            GROUPS, D == BLOCK_D, E == BLOCK_E, PRECISION, BLOCK_K,
-        )  # fmt: skip
+        if GROUPS:
+            for run in range(runs):
+                at_run = batch * runs_b + run
+                first = tl.load(runs_at + at_run * 3)
+                last = tl.maximum(tl.minimum(tl.load(runs_at + at_run * 3 + 1), full), first)
+                middle = tl.where(tl.load(runs_at + at_run * 3 + 2) != 0, last, first)
+                row = tl.load(rows_at + at_run * GROUPS + tl.arange(0, GROUPS))
+                acc, _, top, sum_run, tilted_run = _blocks(
+                    acc, sums, m, tl.zeros_like(l), tl.zeros_like(l), q, k_at, v_at, member_at, mask_at,
+                    first, middle, at_q, width_ok, value_ok, k_k, v_k, mask_k, queries, keys, scale,
+                    CAUSAL, False, MASK, CONTEXT, ENTROPY, 0, D == BLOCK_D, E == BLOCK_E, PRECISION, BLOCK_K,
+                    STAGES,
+                )  # fmt: skip
+                base = tl.where(top == float("-inf"), 0.0, top)
+                shift = tl.where(l > 0, m, base) - base
+                rescale = tl.exp2(shift)
+                tilted = rescale * (tilted + shift * l) + tilted_run
+                l = rescale * l + sum_run
+                sums = rescale[:, None] * sums + sum_run[:, None] * row[None, :]
+                acc, sums, m, l, tilted = _blocks(
+                    acc, sums, top, l, tilted, q, k_at, v_at, member_at, mask_at,
+                    middle, last, at_q, width_ok, value_ok, k_k, v_k, mask_k, queries, keys, scale,
+                    CAUSAL, False, MASK, CONTEXT, ENTROPY, GROUPS, D == BLOCK_D, E == BLOCK_E, PRECISION,
+                    BLOCK_K, 2,
+                )  # fmt: skip
+        else:
+            acc, sums, m, l, tilted = _blocks(
+                acc, sums, m, l, tilted, q, k_at, v_at, member_at, mask_at, 0, full, at_q, width_ok, value_ok,
+                k_k, v_k, mask_k, queries, keys, scale, CAUSAL, False, MASK, CONTEXT, ENTROPY,
+                0, D == BLOCK_D, E == BLOCK_E, PRECISION, BLOCK_K, STAGES,
+            )  # fmt: skip
     acc, sums, m, l, tilted = _blocks(
         acc, sums, m, l, tilted, q, k_at, v_at, member_at, mask_at, full, end, at_q, width_ok, value_ok,
         k_k, v_k, mask_k, queries, keys, scale, CAUSAL, True, MASK, CONTEXT, ENTROPY,
-        GROUPS, D == BLOCK_D, E == BLOCK_E, PRECISION, BLOCK_K,
+        GROUPS, D == BLOCK_D, E == BLOCK_E, PRECISION, BLOCK_K, 2,
     )  # fmt: skip
 
     # A query that sees nothing: lse −inf, everything else 0.
