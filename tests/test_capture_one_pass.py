@@ -289,4 +289,5 @@ def test_runs_of_blocks():
     assert one_pass._runs(member, 4) == [(0, 4, 0), (4, 40, 1), (40, 44, 0), (44, 68, 1)]
     every_other = torch.nn.functional.one_hot(at // 4 % 2, 2).bool()
     assert one_pass._runs(every_other, 4) == [(0, 68, 0)]
+    assert one_pass._runs(every_other[:, :1], 8) == [(0, 64, 0)]
     assert one_pass._runs(member[:3], 4) == []

@@ -23,10 +23,12 @@ from attention_atlas.capture.seam import AttentionCall
 from attention_atlas.capture.want import Want
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-WIDTHS = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 128}  # largest head size
+# Largest head size; half of it on a GPU with less shared memory per block than an A100 has.
+WIDTHS = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 128}
+A100, H100 = 163 * 2**10, 227 * 2**10
 GROUPS = 64  # most groups in one pass
 CAPABILITY = 8  # tensor cores with bfloat16: Ampere and later
-SHORT = 4  # a run of fewer blocks is not worth a loop of its own
+SHORT = 2  # a run of fewer blocks is not worth a loop of its own
 _members: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
@@ -49,8 +51,9 @@ def unsupported(call: AttentionCall, want: Want) -> str:
         return f"the type is {q.dtype}, {k.dtype}, {v.dtype}"
     if call.scale is not None and call.scale <= 0:
         return "the scale is not positive"
-    if max(q.shape[-1], v.shape[-1]) > WIDTHS[q.dtype]:
-        return f"the head size is above {WIDTHS[q.dtype]}"
+    limit = WIDTHS[q.dtype] // (1 if _shared(q.device) >= A100 else 2)
+    if max(q.shape[-1], v.shape[-1]) > limit:
+        return f"the head size is above {limit}"
     if want.member_BKG is not None and want.member_BKG.shape[-1] > GROUPS:
         return f"there are more than {GROUPS} groups"
     if not q.numel() or not k.numel() or not v.numel() or q.shape[1] % k.shape[1]:
@@ -117,7 +120,7 @@ def attention(
     entropies = torch.empty_like(lse) if entropy else None
     # Heads last in memory, so that models can join them without a copy.
     out = q.new_empty(batch, queries, heads, size, dtype=v.dtype).transpose(1, 2) if context else None
-    blocks = _sizes(q.dtype, max(width, size), call.mask is not None)
+    blocks = _sizes(q.dtype, max(width, size), call.mask is not None, context, _shared(q.device))
     mass = table = None
     if member_BKG is not None:
         table = _table(member_BKG, blocks["BLOCK_K"])
@@ -144,14 +147,28 @@ def attention(
     return out, lse, entropies, mass
 
 
-def _sizes(dtype: torch.dtype, width: int, masked: bool) -> dict[str, int]:
-    """Block sizes, warps and stages, chosen on an H100 (benchmarks/capture_cuda.py)."""
-    if dtype == torch.float32:
-        return {"BLOCK_Q": 64, "BLOCK_K": 32, "num_warps": 4, "STAGES": 2}
-    if width > 128:
-        return {"BLOCK_Q": 64, "BLOCK_K": 32 if masked else 64, "num_warps": 4, "STAGES": 2}
-    # The addresses of a mask take registers: with 64 keys they spill.
-    return {"BLOCK_Q": 128, "BLOCK_K": 32 if masked else 64, "num_warps": 8, "STAGES": 3}
+@functools.cache
+def _shared(device: torch.device) -> int:
+    """Bytes of shared memory that one block may use."""
+    if device.type != "cuda":
+        return H100
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+
+
+def _sizes(dtype: torch.dtype, width: int, masked: bool, context: bool, shared: int) -> dict[str, int]:
+    """Block sizes, warps and stages: those of several that were fastest on an H200 and do not spill."""
+    if dtype == torch.float32 or shared < A100:
+        found = (64, 32, 4, 2)
+    elif width > 128:
+        found = (64, 32 if masked or shared < H100 else 64, 4, 2)
+    elif masked:
+        # The addresses of a mask take registers.
+        found = (128, 32, 8, 3)
+    elif not context:
+        found = (64, 64, 4, 3)
+    else:
+        found = (128, 128 if shared >= H100 else 64, 8, 3)
+    return dict(zip(("BLOCK_Q", "BLOCK_K", "num_warps", "STAGES"), found))
 
 
 def _power(size: int) -> int:
