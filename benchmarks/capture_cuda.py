@@ -4,8 +4,9 @@
     python benchmarks/capture_cuda.py model --shapes 7B --lengths 640 2048 8192 16384 --json rows.json
 
 Random weights in bfloat16, causal, batch 1; groups as in LLaVA-1.5: BOS, image (nine tenths), text. The ways
-of a row alternate in one process; times are medians by CUDA events, memory is the allocator's peak. `model`
-also compares the logits of each way with the plain model's.
+of a table alternate in one process; times are medians by CUDA events (of one layer: of a CUDA graph, without
+the CPU's part), memory is the allocator's peak. `model` also gives the time on the GPU alone, and compares
+the logits of each way with the plain model's.
 """
 
 from __future__ import annotations
@@ -59,11 +60,12 @@ def one_layer(shape: str, length: int, device: str) -> Ways:
     member = roles(length).member_BKG.to(device)
     hidden = torch.ones(length, length, dtype=torch.bool, device=device).triu(1)
 
+    def default() -> torch.Tensor:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=key_heads < heads)
+
     def flash() -> torch.Tensor:
-        if device == "cpu":
-            return call.context()
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=key_heads < heads)
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION if device == "cuda" else SDPBackend.MATH):
+            return default()
 
     def one_pass(names: list[str], context: bool = True) -> Any:
         return from_kernel(call, Want(frozenset(names), member_BKG=member), None, context)
@@ -83,6 +85,7 @@ def one_layer(shape: str, length: int, device: str) -> Ways:
 
     return {
         "flash": flash,
+        "default sdpa": default,
         "one pass, mass": lambda: one_pass(MASS),
         "one pass, mass and entropy": lambda: one_pass(BOTH),
         "flash and our kernel, mass": lambda: beside(MASS),
@@ -142,63 +145,102 @@ def whole_model(model: Any, length: int) -> Ways:
     }
 
 
-def measure(ways: Ways, rounds: int, device: str, repeat: int) -> dict[str, dict[str, float]]:
-    """{way: ms, peak MiB (all that is allocated), extra MiB (above what was allocated before)}.
+def measure(ways: Ways, rounds: int, device: str, graphs: bool) -> dict[str, dict[str, float]]:
+    """{way: ms, gpu ms, peak MiB (all that is allocated), extra MiB (above what was allocated before)}.
 
-    One unmeasured round compiles and checks; a way that does not fit into memory is left out.
+    One unmeasured call compiles and checks; a way that does not fit into memory is left out. graphs: time the
+    replay of a CUDA graph, so that the work of the CPU does not count; else gpu ms is the kernels' total.
     """
-    cuda = device.startswith("cuda")
-    times: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, dict[str, float]] = {}
+    runs: Ways = {}
+    for name, way in ways.items():
+        try:
+            way()
+            found[name] = memory(way, device)
+            runs[name] = recorded(way) if graphs and device == "cuda" else way
+            if not graphs:
+                found[name]["gpu ms"] = kernels(way)
+        except RuntimeError as error:  # out of memory is one
+            print(f"{name}: left out: {str(error)[:90]}", flush=True)
+            found.pop(name, None)
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds + 1):
-        for name in list(times):
-            if cuda:
-                torch.cuda.synchronize()
-                torch.cuda.reset_peak_memory_stats()
-                before = torch.cuda.memory_allocated()
-                start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                start.record()
-            try:
-                for _ in range(repeat if turn else 1):
-                    ways[name]()
-            except torch.OutOfMemoryError:
-                del times[name]
-                torch.cuda.empty_cache()
-                continue
-            if not cuda:
-                times[name].append(0.0)
-                found[name] = {"peak": 0.0, "extra": 0.0}
-                continue
-            end.record()
-            torch.cuda.synchronize()
+        for name, run in runs.items():
+            took = elapsed(run, device)
             if turn:
-                times[name].append(start.elapsed_time(end) / repeat)
-            peak = torch.cuda.max_memory_allocated()
-            found[name] = {"peak": peak / 2**20, "extra": (peak - before) / 2**20}
+                times[name].append(took)
     for name, values in times.items():
         found[name]["ms"] = statistics.median(values)
-    return {name: found[name] for name in times}
+    return found
+
+
+def memory(way: Callable[[], Any], device: str) -> dict[str, float]:
+    if device == "cpu":
+        way()
+        return {"peak": 0.0, "extra": 0.0}
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    way()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated()
+    return {"peak": peak / 2**20, "extra": (peak - before) / 2**20}
+
+
+def recorded(way: Callable[[], Any]) -> Callable[[], Any]:
+    torch.cuda.empty_cache()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        way()
+    return graph.replay
+
+
+def kernels(way: Callable[[], Any]) -> float:
+    """Milliseconds that all kernels and copies of one call take on the GPU."""
+    if not torch.cuda.is_available():
+        return 0.0
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        way()
+        torch.cuda.synchronize()
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1000
+
+
+def elapsed(run: Callable[[], Any], device: str) -> float:
+    if device == "cpu":
+        run()
+        return 0.0
+    torch.cuda.synchronize()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    run()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end)
 
 
 def print_table(title: str, costs: dict[str, dict[str, float]]) -> None:
-    plain = next(iter(costs.values()))
+    """Ratios are to the first way."""
+    first = next(iter(costs.values()))
+    columns = [name for name in ("ms", "gpu ms", "peak", "extra") if name in first]
 
-    def ratio(cost: dict[str, float], name: str) -> str:
-        return f"{cost[name] / plain[name]:.2f}" if plain[name] else "–"
+    def cells(cost: dict[str, float]) -> str:
+        ratios = (f"{cost[name] / first[name]:.2f}" if first[name] else "–" for name in columns)
+        return " | ".join(f"{cost[name]:.3f} | {ratio}" for name, ratio in zip(columns, ratios))
 
-    print(f"\n{title}\n\n| way | ms | × first | peak MiB | × first | extra MiB | logits |")
-    print("|---|---|---|---|---|---|---|")
+    heads = "".join(f" {name} | × |" for name in columns)
+    print(f"\n{title}\n\n| way |{heads} logits |\n|{'---|' * (2 * len(columns) + 2)}")
     for name, cost in costs.items():
-        memory = f"{cost['peak']:.0f} | {ratio(cost, 'peak')} | {cost['extra']:.0f}"
         logits = {None: "", 0.0: "equal"}.get(cost.get("logits"), f"≤ {cost.get('logits', 0):.3g}")
-        print(f"| {name} | {cost['ms']:.3f} | {ratio(cost, 'ms')} | {memory} | {logits} |", flush=True)
+        print(f"| {name} | {cells(cost)} | {logits} |", flush=True)
 
 
 def compared(ways: Ways, costs: dict[str, dict[str, float]]) -> None:
     """Add the largest difference of logits to the first way's."""
-    names = list(costs)
-    plain = ways[names[0]]()
-    for name in names[1:]:
+    first, *names = costs
+    plain = ways[first]()
+    for name in names:
         costs[name]["logits"] = float((ways[name]() - plain).abs().max())
 
 
@@ -208,7 +250,6 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=["7B"], choices=SHAPES)
     parser.add_argument("--lengths", type=int, nargs="+", default=[640, 2048, 8192, 16384])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--repeat", type=int, default=1, help="calls per measured round")
     parser.add_argument("--only", nargs="+", help="words that a way's name must contain one of")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--json", type=Path, help="also write all numbers there")
@@ -222,7 +263,7 @@ def main() -> None:
             ways = whole_model(model, length) if model else one_layer(shape, length, args.device)
             if args.only:
                 ways = {n: way for n, way in ways.items() if any(word in n for word in args.only)}
-            costs = measure(ways, args.rounds, args.device, args.repeat)
+            costs = measure(ways, args.rounds, args.device, graphs=model is None)
             if model:
                 compared(ways, costs)
             print_table(f"{shape}, S = {length}", costs)

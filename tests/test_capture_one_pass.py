@@ -249,6 +249,20 @@ def test_without_cuda_or_triton_the_fused_passes_compute_and_the_log_says_so(mon
     assert torch.allclose(captured[kind].entropy, expected[kind].entropy, atol=1e-4)
 
 
+def test_a_triton_that_cannot_run_is_a_reason(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("Failed to find C compiler.\nSet CC")
+
+    monkeypatch.setattr(one_pass, "attention", broken)
+    reason = "Triton cannot run its kernel (Failed to find C compiler.)"
+    assert one_pass._trial(torch.device("cpu")) == reason
+
+
+@runs_kernel
+def test_the_trial_runs_the_kernel():
+    assert one_pass._trial(torch.device(DEVICE)) == ""
+
+
 @pytest.mark.skipif(CUDA, reason="for machines without CUDA")
 def test_a_cpu_is_not_supported():
     assert one_pass.why_not(made(), Want(NAMES)) == "the device is not CUDA"

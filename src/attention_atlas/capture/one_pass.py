@@ -71,6 +71,16 @@ def _device(device: torch.device) -> str:
         return "Triton is not installed"
     if torch.cuda.get_device_capability(device)[0] < CAPABILITY:
         return "the GPU is older than Ampere"
+    return _trial(device)
+
+
+def _trial(device: torch.device) -> str:
+    """'' if a tiny call runs: Triton also needs a C compiler and a place for its cache."""
+    x = torch.zeros(1, 1, 16, 16, dtype=torch.float16, device=device)
+    try:
+        attention(AttentionCall(torch.nn.Module(), x, x, x))
+    except Exception as error:
+        return f"Triton cannot run its kernel ({(str(error).splitlines() or [type(error).__name__])[0]})"
     return ""
 
 
@@ -127,23 +137,25 @@ def attention(
         mass = lse.new_empty(batch, heads, queries, member_BKG.shape[-1])
     mask = None if call.mask is None else _four_axes(call.mask, (batch, heads, queries, keys))
     grid = (-(-queries // blocks["BLOCK_Q"]), batch * heads)
-    one_pass_kernel.attention[grid](
-        q, k, v, q if mask is None else mask,
-        *((q, lse, lse) if table is None else (table.member, table.runs, table.rows)),
-        q if out is None else out, lse,
-        lse if entropies is None else entropies, lse if mass is None else mass,
-        *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
-        *((0, 0, 0, 0) if mask is None else mask.stride()),
-        0 if table is None else table.member.stride(0),
-        *((0, 0, 0) if out is None else out.stride()[:3]),
-        heads, queries, keys, 0 if member_BKG is None else member_BKG.shape[-1],
-        0 if table is None else table.runs.shape[1], 0 if table is None else table.runs.shape[1],
-        scale * math.log2(math.e),
-        D=width, E=size, REPEAT=heads // k.shape[1], CAUSAL=call.is_causal, MASK=mask is not None,
-        CONTEXT=context, ENTROPY=entropy, GROUPS=0 if table is None else table.member.shape[-1],
-        PRECISION="tf32x3" if q.dtype == torch.float32 else "ieee",
-        BLOCK_D=_power(width), BLOCK_E=_power(size), **blocks,
-    )  # fmt: skip
+    # Triton launches on the current device.
+    with torch.cuda.device_of(q):
+        one_pass_kernel.attention[grid](
+            q, k, v, q if mask is None else mask,
+            *((q, lse, lse) if table is None else (table.member, table.runs, table.rows)),
+            q if out is None else out, lse,
+            lse if entropies is None else entropies, lse if mass is None else mass,
+            *q.stride()[:3], *k.stride()[:3], *v.stride()[:3],
+            *((0, 0, 0, 0) if mask is None else mask.stride()),
+            0 if table is None else table.member.stride(0),
+            *((0, 0, 0) if out is None else out.stride()[:3]),
+            heads, queries, keys, 0 if member_BKG is None else member_BKG.shape[-1],
+            0 if table is None else table.runs.shape[1], 0 if table is None else table.runs.shape[1],
+            scale * math.log2(math.e),
+            D=width, E=size, REPEAT=heads // k.shape[1], CAUSAL=call.is_causal, MASK=mask is not None,
+            CONTEXT=context, ENTROPY=entropy, GROUPS=0 if table is None else table.member.shape[-1],
+            PRECISION="tf32x3" if q.dtype == torch.float32 else "ieee",
+            BLOCK_D=_power(width), BLOCK_E=_power(size), **blocks,
+        )  # fmt: skip
     return out, lse, entropies, mass
 
 
