@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -164,7 +165,8 @@ def _shared(device: torch.device) -> int:
     """Bytes of shared memory that one block may use."""
     if device.type != "cuda":
         return H100
-    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+    properties: Any = torch.cuda.get_device_properties(device)
+    return int(properties.shared_memory_per_block_optin)
 
 
 def _sizes(dtype: torch.dtype, width: int, masked: bool, context: bool, shared: int) -> dict[str, int]:
