@@ -3,6 +3,7 @@
 Without a GPU: pip install triton, then TRITON_INTERPRET=1 pytest tests/test_capture_one_pass.py
 """
 
+import dataclasses
 import importlib.util
 import logging
 import os
@@ -107,6 +108,22 @@ def test_grouped_queries(repeat):
 @pytest.mark.parametrize("groups", [1, 2, 16, 17, 40])
 def test_numbers_of_groups(groups):
     compare(made(queries=70, is_causal=True), groups)
+
+
+@runs_kernel
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_long_runs_of_keys_in_the_same_groups(dtype, causal):
+    """Runs that share their groups, and mixed blocks between them, differ within the batch."""
+    call = made(heads=1, queries=900, keys=900, dtype=dtype, is_causal=causal)
+    # Scores that grow: the maximum changes from run to run.
+    call = dataclasses.replace(call, k=call.k * torch.linspace(0.2, 2, 900, device=DEVICE)[:, None].to(dtype))
+    at = torch.arange(900)
+    member = torch.zeros(2, 900, 3, dtype=torch.bool)
+    member[0] = torch.stack([at == 0, (at > 0) & (at < 580), at >= 580], -1)
+    member[1] = torch.stack([at < 300, at % 7 == 0, at > 290], -1)
+    assert [len(one_pass._runs(one, 128)) for one in member] == [4, 1]
+    compare(call, member=member.to(DEVICE))
 
 
 @runs_kernel
