@@ -49,9 +49,10 @@ def _distance(x: Tensor, y: Tensor) -> float:
 
 
 def disagreement(call: AttentionCall, made: Tensor, tolerance: float | None = None) -> str:
-    """How α·V (`made`, in float32 or better) differs from the module's own result; '' if it does not.
+    """How α·V (`made`) differs from the module's own result; '' if it does not.
 
-    In half precision the reference is the module's own function on float32 inputs, if it has one.
+    In half precision the reference is the module's own function on float32 inputs, if it has one. Where
+    `made` itself is in half precision (one pass), the tolerance is that of its type.
     """
     with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
         dtype = torch.float32
@@ -63,7 +64,7 @@ def disagreement(call: AttentionCall, made: Tensor, tolerance: float | None = No
             expected = in_float32(dataclasses.replace(call, dropout=0.0)).context()
     if made.shape != expected.shape:
         return f"have shape {tuple(made.shape)}, but the module computed {tuple(expected.shape)}"
-    limit = TOLERANCE[dtype]
+    limit = max(TOLERANCE[dtype], TOLERANCE[made.dtype])
     limit = limit if tolerance is None else max(limit, tolerance)
     error = distance([expected.float()], [made.float()])
     return "" if error <= limit else f"are not what the module computed (relative difference {error:.1e})"

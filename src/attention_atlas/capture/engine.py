@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.capture.agreement import disagreement
-from attention_atlas.capture.backends import BACKENDS, choose, compute, form_of, output
+from attention_atlas.capture.backends import BACKENDS, compute, form_of, output, plan, returned
 from attention_atlas.capture.groups import Groups
 from attention_atlas.capture.inventory import Inventory
 from attention_atlas.capture.projection import output_weight_HDM
@@ -50,8 +50,8 @@ class Capture:
     {kind glob: value}; rows and columns are positions (n,) or (B,n), pairs (n,2) or (B,n,2), negative from
     the end; queries is bool (B,Q), the queries that count in `received` (exclude padding).
 
-    backend: auto | fused | materialised. layers: one or more globs over module names and "kind.layer"; a
-    leading "!" excludes.
+    backend: auto | fused | one_pass | materialised (docs/capture.md). layers: one or more globs over module
+    names and "kind.layer"; a leading "!" excludes.
     kinds: {your name: glob over module names}; default: a module's `attention_kind`, or its name with the
     layer number replaced by *. convention: used, or unnormalised (see seam.py). projections: {module glob:
     path of its output projection}, where it is not found automatically.
@@ -102,6 +102,7 @@ class Capture:
         # torch.compile wraps the module in another one, which does not appear in the model's names.
         self._modules = {_plain(name): module for name, module in model.named_modules()}
         self._name = {id(module): _plain(name) for name, module in model.named_modules()}
+        self._sites: dict[int, tuple[str, str, int]] = {}
         self.check, self._checked = check, set[tuple[Any, ...]]()
         self._inventory: Inventory | None = None
         self._told: set[tuple[str, str]] = set()
@@ -220,6 +221,14 @@ class Capture:
 
     def site(self, module: nn.Module) -> tuple[str, str, int]:
         """(name, kind, layer) of an attention module."""
+        found = self._sites.get(id(module))
+        if found is None:
+            found = self._find(module)
+            if id(module) in self._name:
+                self._sites[id(module)] = found
+        return found
+
+    def _find(self, module: nn.Module) -> tuple[str, str, int]:
         name = self._name.get(id(module)) or type(module).__name__
         numbers = list(re.finditer(r"(?<=\.)\d+(?=\.|$)", "." + name))
         layer: Any = getattr(module, "layer_index", None) if hasattr(module, "attention_kind") else None
@@ -250,16 +259,18 @@ class Capture:
         number = self._calls[name] = self._calls.get(name, 0) + 1
         # One module may attend several times in a pass (LXMERT both ways, Qwen-VL once per image).
         kind = kind if number == 1 else f"{kind}#{number}"
-        factored = call.factored()
         request = Request(self.names, self.groups, self.rows, self.columns, self.pairs, self.queries)
-        want, group_names = request.of(factored, kind)
+        want, group_names = request.of(call, kind)
         weight = None
         if not want.names.isdisjoint(NEEDS_PROJECTION):
-            weight = self._projection(factored)
-        how, reason = choose(factored, want, self.backend)
-        values, made = compute(factored, want, weight, how)
+            weight = self._projection(call)
+        planned, how, reason = plan(call, want, self.backend)
         form = (name, how, *form_of(call))
-        if self.check and not call.dropout and form not in self._checked:
+        unchecked = self.check and not call.dropout and form not in self._checked
+        needed = unchecked or returned(call, how, self.backend)
+        values, made = compute(planned, want, weight, how, needed)
+        if unchecked:
+            assert made is not None
             wrong = disagreement(call, made)
             if wrong:
                 raise AtlasError(
@@ -272,12 +283,12 @@ class Capture:
             log.info("capture: %s: %s", kind, reason)
         keep = {n: v.detach().cpu() if n == "attn" else v.detach() for n, v in values.items()}
         self._records.append(Record(kind, layer, name, keep, group_names))
-        return output(call, made)
+        return output(call, made, how, self.backend)
 
     def _projection(self, call: AttentionCall) -> Tensor:
         name = self._name[id(call.module)]
         path = for_kind(self.projections, name) if self.projections else None
-        heads, size = call.v.shape[1], call.v.shape[-1]
+        heads, size = call.q.shape[1], call.v.shape[-1]
         weight_HDM = output_weight_HDM(self._modules, name, heads, size, path)
         return weight_HDM.to(call.q.device)
 

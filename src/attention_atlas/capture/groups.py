@@ -7,7 +7,7 @@ number of image tokens differs between images, and padding may be left or right.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class Groups:
 
     names: list[str]
     member_BKG: Tensor
+    _on: tuple[Tensor, Tensor] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.names = [str(name) for name in self.names]
@@ -32,6 +33,7 @@ class Groups:
             raise AtlasError(
                 f"groups: shape {tuple(self.member_BKG.shape)} for {len(self.names)} names; give (B, K, G)"
             )
+        self._on = self.member_BKG, self.member_BKG
         if len(set(self.names)) != len(self.names):
             raise AtlasError(f"groups: names repeat ({', '.join(self.names)}); make them unique")
 
@@ -65,6 +67,14 @@ class Groups:
                         raise AtlasError(f"groups: '{name}': span [{start}, {end}) is outside 0..{keys}")
                     member[b, start:end, g] = True
         return cls(list(spans), member)
+
+    def on(self, device: torch.device, batch: int) -> Tensor:
+        """member_BKG on `device` for `batch` elements: the same tensor as long as nothing changes."""
+        given, made = self._on
+        if given is not self.member_BKG or made.device != device or len(made) != batch:
+            made = self.member_BKG.to(device).expand(batch, -1, -1)
+            self._on = self.member_BKG, made
+        return made
 
     def __add__(self, other: Groups) -> Groups:
         return Groups(self.names + other.names, torch.cat([self.member_BKG, other.member_BKG], -1))

@@ -147,13 +147,13 @@ class Request:
         if groups is None:
             names -= NEEDS_GROUPS
         elif not names.isdisjoint(NEEDS_GROUPS):
-            member, group_names = groups.member_BKG.to(device), groups.names
+            member, group_names = groups.member_BKG, groups.names
             if member.shape[1] != keys or len(member) not in (1, batch):
                 raise AtlasError(
                     f"capture: groups: for {len(member)} × {member.shape[1]} keys, but {kind} has {batch} × "
                     f"{keys}; give groups={{kind glob: groups}} or choose layers="
                 )
-            member = member.expand(batch, -1, -1)
+            member = groups.on(device, batch)
         chosen: dict[str, Tensor | None] = {}
         for what, value, sizes, needed in (
             ("rows", for_kind(self.rows, kind), (queries,), NEEDS_ROWS),
