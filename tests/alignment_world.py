@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.alignments.base import build_alignment
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.studies.alignment.result import CellResult, Shown
 
 KEYS, DIM, CLASSES = 6, 8, 6

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attention_atlas.alignments.activated_general import ActivatedGeneral
-from attention_atlas.alignments.base import Alignment, Bilinear, SwappedSelf, build_alignment
+from attention_atlas.alignments.base import Alignment, Bilinear, SwappedSelf
 from attention_atlas.alignments.biased_general_kq import BiasedGeneralKQ
 from attention_atlas.alignments.biased_general_qk import BiasedGeneralQK
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.alignments.cosine import Cosine
 from attention_atlas.alignments.dot import Dot
 from attention_atlas.alignments.general_kq import GeneralKQ

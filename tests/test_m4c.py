@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attention_atlas.alignments.base import build_alignment
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.capture import Capture, seam
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.vocabulary import BOS, EOS, PAD

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from conftest import ROOT
 from omegaconf import OmegaConf
 
-from attention_atlas.alignments.base import build_alignment
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.capture.engine import Capture
 from attention_atlas.capture.seam import AttentionCall, recording
 from attention_atlas.errors import ConfigError

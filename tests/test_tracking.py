@@ -15,8 +15,8 @@ import pytest
 from conftest import ROOT
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.workflow.tracking import _short, flatten, stage_run, store_root, tracking_uri
-from attention_atlas.workflow.tracking_store import EXPERIMENT
+from attention_atlas.workflow.tracking import _short, flatten, stage_run
+from attention_atlas.workflow.tracking_store import EXPERIMENT, store_root, tracking_uri
 
 PROBE = """
 from attention_atlas.workflow.stage import stage

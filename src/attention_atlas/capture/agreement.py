@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_atlas.capture.backends import in_float32
 from attention_atlas.capture.seam import AttentionCall
 
 # Relative to typical values. In half precision a module applies softmax to rounded scores, whereas α comes
@@ -61,7 +60,7 @@ def disagreement(call: AttentionCall, made: Tensor, tolerance: float | None = No
         elif call.plain is not None:
             expected = call.plain(True)
         else:
-            expected = in_float32(dataclasses.replace(call, dropout=0.0)).context()
+            expected = dataclasses.replace(call, dropout=0.0).in_float32().context()
     if made.shape != expected.shape:
         return f"have shape {tuple(made.shape)}, but the module computed {tuple(expected.shape)}"
     limit = max(TOLERANCE[dtype], TOLERANCE[made.dtype])

@@ -78,7 +78,7 @@ def compute(
     if how == "one_pass":
         return one_pass.from_kernel(call, want, weight_HDM, context)
     made: Tensor | None
-    call = in_float32(call)
+    call = call.in_float32()
     weight_HDM = None if weight_HDM is None else weight_HDM.to(call.q.dtype)
     keys = call.k.shape[2]
     with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
@@ -92,18 +92,6 @@ def compute(
         # The sink is not a token.
         values = {name: x[..., :keys] if AXES[name].endswith("K") else x for name, x in values.items()}
     return values, made
-
-
-def in_float32(call: AttentionCall) -> AttentionCall:
-    """The same call with half-precision tensors in float32."""
-
-    def exact(x: Tensor | None) -> Any:
-        half = x is not None and x.dtype in (torch.float16, torch.bfloat16)
-        return x.float() if half and x is not None else x
-
-    return dataclasses.replace(
-        call, q=exact(call.q), k=exact(call.k), v=exact(call.v), bias=exact(call.bias), sink=exact(call.sink)
-    )
 
 
 def with_sink(want: Want) -> Want:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.capture.agreement import TOLERANCE, disagreement, distance, tensors
-from attention_atlas.capture.backends import choose, compute, in_float32, output
+from attention_atlas.capture.backends import choose, compute, output
 from attention_atlas.capture.engine import Capture
 from attention_atlas.capture.inventory import Inventory
 from attention_atlas.capture.routes import captured_by
@@ -162,7 +162,7 @@ class _Checker:
     def _compare(self, name: str, call: AttentionCall) -> tuple[Tensor | None, str]:
         """(α·V, back end) of the comparison made last; None for an empty call."""
         factored = call.factored()
-        weights = in_float32(factored).weights()
+        weights = factored.in_float32().weights()
         expected = (*call.q.shape[:3], call.k.shape[2])
         if weights.shape != expected:
             _fail(name, "shape", f"weights are {tuple(weights.shape)}, expected (B,H,Q,K) = {expected}")
@@ -203,7 +203,7 @@ def _references(factored: AttentionCall, weights: Tensor) -> Iterator[tuple[Want
     member_BKG = member_BKG.to(weights.device)
     ends_B2 = torch.tensor([[0, -1]], device=weights.device).expand(batch, -1)
     rows_B2, columns_B2 = (ends_B2 % n for n in weights.shape[2:])
-    exact = in_float32(factored).sink_as_key()
+    exact = factored.in_float32().sink_as_key()
     lse = exact.scores().logsumexp(-1)
     full = torch.exp(exact.scores() - lse[..., None]).nan_to_num(nan=0.0)
     values = {

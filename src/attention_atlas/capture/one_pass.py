@@ -105,14 +105,12 @@ def from_kernel(
     if "lse" in want:
         values["lse"] = lse
     if want.any("head_norm", "rows", "norm_rows", "norm_summed", "columns", "pairs"):
-        from attention_atlas.capture.backends import in_float32
-
         weight_HDM = None if weight_HDM is None else weight_HDM.float()
         with torch.no_grad(), torch.autocast(call.q.device.type, enabled=False):
             if "head_norm" in want:
                 assert weight_HDM is not None and made is not None
                 values["head_norm"] = projected_norm(made.float(), weight_HDM)
-            values |= chosen(in_float32(call.factored()), want, weight_HDM, lse)
+            values |= chosen(call.factored().in_float32(), want, weight_HDM, lse)
     return values, made
 
 

@@ -87,6 +87,16 @@ class AttentionCall:
             self, q=q, k=k, v=v, scale=scale, alignment=alignment, own=None, plain=None
         )
 
+    def in_float32(self) -> AttentionCall:
+        """The same call with half-precision tensors in float32."""
+
+        def exact(x: Tensor | None) -> Any:
+            half = x is not None and x.dtype in (torch.float16, torch.bfloat16)
+            return x.float() if half and x is not None else x
+
+        changed = {name: exact(getattr(self, name)) for name in ("q", "k", "v", "bias", "sink")}
+        return dataclasses.replace(self, **changed)
+
     def explicit(self) -> AttentionCall:
         """The same call with an explicit causal mask in place of `is_causal`."""
         if not self.is_causal:

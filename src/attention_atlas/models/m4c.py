@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.alignments.base import SwappedSelf, build_alignment
+from attention_atlas.alignments.base import SwappedSelf
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.language.vocabulary import BOS, EOS, PAD
 from attention_atlas.models.attention import MultiHeadAttention, causal_mask

@@ -23,7 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention_atlas.alignments.base import Alignment, build_alignment
+from attention_atlas.alignments.base import Alignment
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.alignments.dot import Dot
 from attention_atlas.capture.seam import attend
 from attention_atlas.errors import ConfigError

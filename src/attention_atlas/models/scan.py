@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.alignments.base import Alignment, build_alignment
+from attention_atlas.alignments.base import Alignment
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.capture.seam import attend
 from attention_atlas.language.vocabulary import PAD
 

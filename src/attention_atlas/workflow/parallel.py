@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.workflow.manifests import Manifests
-from attention_atlas.workflow.tracking import SESSION_VARIABLE
+from attention_atlas.workflow.tracking_store import SESSION_VARIABLE
 
 if TYPE_CHECKING:
     from dvc.stage import Stage

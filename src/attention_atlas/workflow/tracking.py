@@ -24,23 +24,10 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.workflow.tracking_store import open_parent, tracking_uri
 
 PARENT_VARIABLE = "ATLAS_PARENT_RUN"
-SESSION_VARIABLE = "ATLAS_SESSION"  # "key title" of the parent that several `dvc repro` share
 MAX_VALUE = 6000  # maximum characters of a value in MLflow
-
-
-def store_root(root: Path) -> Path:
-    """The repository that the user is in, also from DVC's temporary copy of it."""
-    parts = root.resolve().parts
-    for i in range(len(parts) - 2):
-        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
-            return Path(*parts[:i])
-    return root.resolve()
-
-
-def tracking_uri(root: Path) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root(root) / 'mlflow.db'}"
 
 
 class _Writer:
@@ -195,6 +182,4 @@ class SweepParent(Callback):
         overrides = OmegaConf.select(config, "hydra.overrides.task") or []
         title = f"sweep {Path(task).name}: {' '.join(overrides)}"[:250]
         key = f"sweep-{os.getpid()}-{time.time_ns()}"
-        from attention_atlas.workflow.tracking_store import open_parent
-
         os.environ[PARENT_VARIABLE] = open_parent(Path.cwd(), key, title)

@@ -19,12 +19,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from attention_atlas.workflow.tracking import SESSION_VARIABLE, store_root, tracking_uri
-
+SESSION_VARIABLE = "ATLAS_SESSION"  # "key title" of the parent that several `dvc repro` share
 # One MLflow experiment for everything: a `dvc repro` spans all studies, and runs nest only within one.
 EXPERIMENT = "attention-atlas"
 # MLflow refuses batches over these numbers.
 MAX_PARAMS, MAX_METRICS = 100, 1000
+
+
+def store_root(root: Path) -> Path:
+    """The repository that the user is in, also from DVC's temporary copy of it."""
+    parts = root.resolve().parts
+    for i in range(len(parts) - 2):
+        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
+            return Path(*parts[:i])
+    return root.resolve()
+
+
+def tracking_uri(root: Path) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root(root) / 'mlflow.db'}"
 
 
 @contextlib.contextmanager

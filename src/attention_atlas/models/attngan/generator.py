@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attention_atlas.alignments.base import Alignment, build_alignment
+from attention_atlas.alignments.base import Alignment
+from attention_atlas.alignments.build import build_alignment
 from attention_atlas.capture.seam import attend
 from attention_atlas.errors import ConfigError
 from attention_atlas.models.attngan.blocks import Residual, to_picture, up_block
