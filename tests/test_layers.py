@@ -79,6 +79,19 @@ def test_a_study_imports_no_other_study() -> None:
                     assert other[1] == parts[1], f"{path} imports {file}"
 
 
+def test_no_file_imports_one_that_imports_it_back() -> None:
+    import networkx
+
+    arrows = networkx.DiGraph()
+    for path in modules():
+        for name in SOURCES.imports(path).names:
+            for file in SOURCES.files(name)[-1:]:
+                if file != path and file.name != "__init__.py" and path.name != "__init__.py":
+                    arrows.add_edge(str(path), str(file))
+    circles = [sorted(c) for c in networkx.strongly_connected_components(arrows) if len(c) > 1]
+    assert arrows.number_of_edges() > 500 and not circles
+
+
 def test_no_source_file_is_longer_than_a_reader_keeps_in_mind() -> None:
     long = {str(p): n for p in modules() if (n := len((ROOT / p).read_text().splitlines())) > 300}
     assert not long, "split them, or give the reason here"
