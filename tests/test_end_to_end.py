@@ -164,27 +164,42 @@ def manifest(folder: Path, name: str) -> dict[str, Any]:
     return yaml.load((folder / FOLDER / f"{name}.yaml").read_bytes(), yaml.CSafeLoader)
 
 
+MAC = {f"alignment_runs-{model}-tabletop_questions" for model in ("mac", "mac_blind")}
+ATTNGAN = {f"alignment_runs-attngan-{data}" for data in ("birds_captions", "tabletop_captions")}
+CLASSIFIERS = {
+    f"alignment_encoders-picture_classifier-{data}" for data in ("birds_captions", "tabletop_captions")
+}
+SOURCE = "src/attention_atlas"
 # An edit, and the stages that it must make stale.
-EDITS = {
+EDITS: dict[str, tuple[str, set[str]]] = {
     "conf/train/captions.yaml": ("# only a comment", set()),
-    "src/attention_atlas/workflow/tracking.py": ("# logs, computes nothing", set()),
     "conf/linker/glove_add.yaml": ("edited: 1", {"grounding_linkers"}),
-    "src/attention_atlas/models/mac.py": (
+    "conf/figure/grounding.yaml": ("edited: 1", {"grounding_plot"}),
+    "conf/report/modality.yaml": ("edited: 1", {"report"}),
+    "conf/ocr/rapidocr.yaml": ("edited: 1", {"ocr-rooms_with_signs"}),
+    "conf/model/gpt2_paragraphs.yaml": ("edited: 1", {"modality_train-gpt2_paragraphs"}),
+    "conf/train/self_critical.yaml": ("edited: 1", {"modality_train-captioner"}),
+    f"{SOURCE}/workflow/tracking.py": ("# logs, computes nothing", set()),
+    f"{SOURCE}/models/lstm.py": ("#", {"grounding_train-lstm", "grounding_generate-lstm"}),
+    f"{SOURCE}/models/mac.py": ("#", MAC),
+    f"{SOURCE}/models/picture_classifier.py": ("#", CLASSIFIERS | ATTNGAN),
+    f"{SOURCE}/linking/bertscore.py": ("#", {"grounding_linkers"}),
+    f"{SOURCE}/measures/pos.py": ("#", {"grounding_metrics", "modality_metrics"}),
+    f"{SOURCE}/measures/text/bleu.py": ("#", {"grounding_captions"}),
+    f"{SOURCE}/regions/region_cnn.py": (
         "#",
-        {"alignment_runs-mac-tabletop_questions", "alignment_runs-mac_blind-tabletop_questions"},
+        {"features-rooms", "features-tabletop", "features-rooms_with_signs"},
     ),
-    "src/attention_atlas/models/picture_classifier.py": (
+    f"{SOURCE}/reporting/template.py": ("#", {"report"}),
+    f"{SOURCE}/studies/grounding/figures.py": ("#", {"grounding_plot"}),
+    f"{SOURCE}/studies/vilt_layers/figures_heads.py": ("#", {"vilt_layers_plot"}),
+    f"{SOURCE}/synthetic/birds/bird.py": ("#", {"world-birds", "annotate-birds_captions"}),
+    f"{SOURCE}/synthetic/rooms/signed.py": ("#", {"world-rooms_with_signs"}),
+    f"{SOURCE}/synthetic/tabletop/order.py": ("#", {"annotate-tabletop_order"}),
+    f"{SOURCE}/training/tasks/language_model.py": (
         "#",
-        {
-            *(
-                "alignment_encoders-picture_classifier-birds_captions",
-                "alignment_encoders-picture_classifier-tabletop_captions",
-            ),
-            *("alignment_runs-attngan-birds_captions", "alignment_runs-attngan-tabletop_captions"),
-        },
+        {"modality_train-gpt2_captions", "modality_train-gpt2_paragraphs"},
     ),
-    "src/attention_atlas/synthetic/birds/bird.py": ("#", {"world-birds", "annotate-birds_captions"}),
-    "src/attention_atlas/studies/vilt_layers/figures_heads.py": ("#", {"vilt_layers_plot"}),
 }
 
 

@@ -42,6 +42,7 @@ COMPOSED_BY = (
 DIGEST = "digest.txt"
 FOLDER = Path("data/manifests")
 NAME = "manifests"  # of the stage itself
+MODELS = "data/models/"
 # Parts of a configuration that change no result, or only through other parts.
 NOT_RESULTS = ("workers", "studies", "paths")
 # Parts of a data set's file that only one script reads.
@@ -113,7 +114,8 @@ class Manifests:
         stage = self.graph.stages[name]
         modules = {f"pipeline.{stage.script}", *targets(stage.config)}
         for producer in self.graph.producers(name):
-            modules |= targets(producer.config.get("model"))
+            if any(path.startswith(MODELS) for path in producer.outputs):
+                modules |= targets(producer.config.get("model"))
         code = {str(path): _hash(self.root / path) for path in sorted(self.sources.closure(modules))}
         return {"words": stage.words, "config": stage.config, "code": code}
 
