@@ -26,7 +26,8 @@ SECTIONS = ("study", "title", "paper", "intro", "notes", "headlines", "tables", 
 def build_report(
     reports: Mapping[str, Mapping[str, Any]], results: str | Path, out: str | Path, profile: str = ""
 ) -> None:
-    """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists.
+    """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists, or of
+    `plain`.
 
     Raises AtlasError if the results of a study are missing or lack a quoted row or figure, ConfigError if a
     YAML names an unknown key, table or column.
@@ -40,6 +41,11 @@ def build_report(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     write_text(out, environment.from_string(PAGE).render(studies=studies, profile=profile))
+
+
+def plain(name: str, results: Path) -> dict[str, Any]:
+    """The content of a conf/report YAML for a study that has none: all its figures, by name."""
+    return {"figures": [{"file": path.stem} for path in sorted((results / name / "figures").glob("*.png"))]}
 
 
 def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[str, Any]:
@@ -133,10 +139,11 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: the paper's number and ours in each cell, one row per model.
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
-    rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
-    claim over the labels of rows}], absent}; with `sparse` a cell without a matching row is empty, but not
-    all cells may be. `{condition}` in a column's condition is replaced by the row's. absent: the caption if
-    the study has no such table; then only the paper's numbers are shown.
+    rows: [{label, models, where, paper: [numbers in the order of the columns]}], others: models, claims:
+    [{row, column, and a claim over the labels of rows}], absent}; others: one more row for each condition of
+    these models that no row names, such as an alignment of your own; with `sparse` a cell without a matching
+    row is empty, but not all cells may be. `{condition}` in a column's condition is replaced by the row's.
+    absent: the caption if the study has no such table; then only the paper's numbers are shown.
     """
     title = str(_needed(entry, "title", "tables"))
     name = str(_needed(entry, "table", title))
@@ -144,7 +151,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     absent = "absent" in entry and name not in tables.frames
     rows, footnotes = [], []
     numbers: dict[tuple[str, str], Number] = {}
-    for spec in _needed(entry, "rows", title):
+    for spec in [*_needed(entry, "rows", title), *_others(tables, name, entry)]:
         models = list(_needed(spec, "models", title))
         label = str(spec.get("label", models[0]))
         paper = [str(value) for value in spec.get("paper") or []]
@@ -182,6 +189,20 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         "footnotes": footnotes,
         "claims": [_table_claim(one, rows, entry, numbers, title) for one in entry.get("claims") or []],
     }
+
+
+def _others(tables: Tables, name: str, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each condition of the models `others` that the table has and no row names."""
+    if "others" not in entry or name not in tables.frames:
+        return []
+    models = list(entry["others"])
+    found = tables.rows(name, {**(entry.get("where") or {}), "model": models})["condition"]
+    named = {(row.get("where") or {}).get("condition") for row in entry["rows"]}
+    return [
+        {"label": condition, "models": models, "where": {"condition": condition}}
+        for condition in dict.fromkeys(found)
+        if condition not in named
+    ]
 
 
 def _of_row(column: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
