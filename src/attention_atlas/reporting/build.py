@@ -1,8 +1,8 @@
 """results/report.html: the papers' numbers next to ours, tables and figures of every study, in one file.
 
-A study is one file of conf/report/ (see conf/report/grounding.yaml); this module is independent of the
-studies. The page needs no network: figures are embedded. It contains no time, host or path, so the same
-results give the same bytes.
+A study is one file of conf/report/ (see conf/report/grounding.yaml), or none: then its figures are shown.
+This module is independent of the studies. The page needs no network: figures are embedded. It contains no
+time, host or path, so the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def build_report(
     import jinja2
 
     if not reports:
-        raise ConfigError("conf/report: no study to report; name at least one in conf/stage/report.yaml")
+        raise ConfigError("conf/report: no study to report; name at least one in `studies` of params.yaml")
     studies = [study(name, dict(spec), Path(results), profile) for name, spec in reports.items()]
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
