@@ -147,6 +147,7 @@ def test_a_study_is_one_file_of_conf(tmp_path: Path) -> None:
     assert (plot.inputs, plot.outputs) == (["results/sizes/tables"], ["results/sizes/figures"])
     assert list(plot.config["figure"]) == ["areas"]
     assert stages["report"].command == "python -m pipeline.report 'report=[]' 'plain=[sizes]'"
+    assert stages["report"].config["reports"] == {}
 
 
 def test_a_study_without_metrics_is_an_error(tmp_path: Path) -> None:
