@@ -1,5 +1,5 @@
-"""One thin Hydra script per stage, in data order: world, features, train, generate, dump, link, score,
-metrics, plot, report."""
+"""Thin Hydra scripts, in data order: world, annotate, features, ocr, train, generate, dump, parse, link,
+metrics, plot, report. A stage of dvc.yaml is one of them with overrides."""
 
 import sys
 from pathlib import Path

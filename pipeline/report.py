@@ -11,10 +11,11 @@ def main(cfg, job):
 
     from omegaconf import OmegaConf
 
-    from attention_atlas.reporting.build import build_report
+    from attention_atlas.reporting.build import build_report, plain
 
     out = job.out("results/report.html")
     reports: Any = OmegaConf.to_container(cfg.reports, resolve=True)
+    reports |= {name: plain(name, Path("results")) for name in cfg.plain}
     build_report(reports, Path("results"), out, profile=cfg.profile)
     job.run.artifact(out)
 

@@ -57,7 +57,6 @@ def make(count: int, seed: int) -> dict[str, Tensor]:
 
 
 class TinyTask:
-    uses_features = False
     best = ("accuracy", "max")
 
     steps_left = 10**9  # a test kills the run after this many steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.workflow.compose import compose
 from attention_atlas.workflow.graph import Graph, expand, inputs_of, paths_in
-from attention_atlas.workflow.manifests import FOLDER, Manifests, profile_graph
+from attention_atlas.workflow.manifests import FOLDER, Manifests, profile_graph, stage_config
 
 PROFILES = ("mini", "smoke", "paper")
 
@@ -113,6 +115,47 @@ def tiny(tmp_path: Path, **studies: str) -> Graph:
         return {"outputs": {"it": f"data/{chosen.get('model', words[0])}"}, "inputs": {}}
 
     return Graph(tmp_path, {"studies": [*studies], "profile": "mini"}, config)
+
+
+SIZES = """\
+name: sizes
+labels: [lamp, table]
+stages:
+  metrics: metrics metrics=own data=rooms
+  plot: plot figure=own
+metrics:
+  _target_: attention_atlas.studies.sizes.areas.Metrics
+  features: ${paths.features}
+figures:
+  areas: {_target_: attention_atlas.studies.sizes.figures.areas}
+"""
+
+
+def test_a_study_is_one_file_of_conf(tmp_path: Path) -> None:
+    """What it measures and draws stands in conf/study/<study>.yaml; the report shows its figures."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf/study/sizes.yaml").write_text(SIZES)
+    params = (ROOT / "params.yaml").read_text()
+    line = next(line for line in params.splitlines() if line.startswith("studies:"))
+    (tmp_path / "params.yaml").write_text(params.replace(line, "studies: [sizes]"))
+    stages = profile_graph(tmp_path, "mini").stages
+    assert list(stages) == ["world-rooms", "features-rooms", "sizes_metrics", "sizes_plot", "report"]
+    metrics, plot = stages["sizes_metrics"], stages["sizes_plot"]
+    assert metrics.inputs == ["data/features/rooms.h5", "data/synthetic/rooms"]
+    assert metrics.outputs == ["results/sizes/tables/metrics.csv"]
+    assert "study" in metrics.config and metrics.config["study"].keys() == {"name", "labels"}
+    assert (plot.inputs, plot.outputs) == (["results/sizes/tables"], ["results/sizes/figures"])
+    assert list(plot.config["figure"]) == ["areas"]
+    assert stages["report"].command == "python -m pipeline.report 'report=[]' 'plain=[sizes]'"
+    assert stages["report"].config["reports"] == {}
+
+
+def test_a_study_without_metrics_is_an_error(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "conf/study/sizes.yaml").write_text("name: sizes\n")
+    with pytest.raises(ConfigError, match=r"study\.metrics"):
+        stage_config(compose(tmp_path, "metrics", ["study=sizes", "metrics=own"]), "metrics")
 
 
 def test_two_stages_cannot_write_the_same_file(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.measures.table import make_table, write_table
 from attention_atlas.plotting.style import new_figure, save, style
-from attention_atlas.reporting.build import about, build_report, notes
+from attention_atlas.reporting.build import about, build_report, notes, plain
 from attention_atlas.reporting.numbers import Tables, number, pick, quote
 
 CONF = Path(__file__).resolve().parents[1] / "conf/report/grounding.yaml"
@@ -319,3 +319,29 @@ def test_a_column_and_a_row_select_by_different_facets(tmp_path):
     }  # fmt: skip
     build_report({"a": {"study": "alignment", "tables": [table]}}, tmp_path, tmp_path / "r.html")
     assert "62.0" in Text((tmp_path / "r.html").read_text()).row("dot")[1]
+
+
+def test_conditions_that_no_row_names_get_a_row_of_their_own(tmp_path):
+    rows = [
+        {"model": m, "kind": "score", "measure": "accuracy", "alignment": c, "value": v}
+        for m, c, v in (("mac", "dot", 61.0), ("mac", "mine", 62.0), ("mac_blind", "none", 40.0))
+    ]
+    (tmp_path / "alignment/tables").mkdir(parents=True)
+    write_table(tmp_path / "alignment/tables/metrics.csv", make_table(rows))
+    table = {
+        "title": "T", "table": "metrics", "where": {"kind": "score"}, "digits": 1, "others": ["mac"],
+        "columns": [{"label": "accuracy", "where": {"measure": "accuracy"}}],
+        "rows": [{"label": "dot product", "models": ["mac"], "where": {"alignment": "dot"}}],
+    }  # fmt: skip
+    build_report({"a": {"study": "alignment", "tables": [table]}}, tmp_path, tmp_path / "r.html")
+    text = Text((tmp_path / "r.html").read_text())
+    assert "61.0" in text.row("dot product")[1] and "62.0" in text.row("mine")[1]
+    assert "40.0" not in (tmp_path / "r.html").read_text()
+
+
+def test_a_study_without_a_yaml_shows_all_its_figures(results, tmp_path):
+    spec = plain("grounding", results)
+    names = sorted(path.stem for path in (results / "grounding/figures").glob("*.png"))
+    assert names and [figure["file"] for figure in spec["figures"]] == names
+    build_report({"grounding": spec}, results, tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text().count("data:image/png") == len(names)

@@ -1,8 +1,8 @@
 """results/report.html: the papers' numbers next to ours, tables and figures of every study, in one file.
 
-A study is one file of conf/report/ (see conf/report/grounding.yaml); this module is independent of the
-studies. The page needs no network: figures are embedded. It contains no time, host or path, so the same
-results give the same bytes.
+A study is one file of conf/report/ (see conf/report/grounding.yaml), or none: then its figures are shown.
+This module is independent of the studies. The page needs no network: figures are embedded. It contains no
+time, host or path, so the same results give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ SECTIONS = ("study", "title", "paper", "intro", "notes", "headlines", "tables", 
 def build_report(
     reports: Mapping[str, Mapping[str, Any]], results: str | Path, out: str | Path, profile: str = ""
 ) -> None:
-    """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists.
+    """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists, or of
+    `plain`.
 
     Raises AtlasError if the results of a study are missing or lack a quoted row or figure, ConfigError if a
     YAML names an unknown key, table or column.
@@ -34,12 +35,17 @@ def build_report(
     import jinja2
 
     if not reports:
-        raise ConfigError("conf/report: no study to report; name at least one in conf/stage/report.yaml")
+        raise ConfigError("conf/report: no study to report; name at least one in `studies` of params.yaml")
     studies = [study(name, dict(spec), Path(results), profile) for name, spec in reports.items()]
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     write_text(out, environment.from_string(PAGE).render(studies=studies, profile=profile))
+
+
+def plain(name: str, results: Path) -> dict[str, Any]:
+    """The content of a conf/report YAML for a study that has none: all its figures, by name."""
+    return {"figures": [{"file": path.stem} for path in sorted((results / name / "figures").glob("*.png"))]}
 
 
 def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[str, Any]:
@@ -133,8 +139,9 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: the paper's number and ours in each cell, one row per model.
 
     {title, table, caption, factor, digits, where, sparse, columns: [{label, where, factor, digits}],
-    rows: [{label, models, where, paper: [numbers in the order of the columns]}], claims: [{row, column, and a
-    claim over the labels of rows}], absent}; with `sparse` a cell without a matching row is empty, but not
+    rows: [{label, models, where, paper: [numbers in the order of the columns]}], others: models, claims:
+    [{row, column, and a claim over the labels of rows}], absent}; others: one more row for each alignment of
+    these models that no row names; with `sparse` a cell without a matching row is empty, but not
     all cells may be. absent: the caption if the study has no such table; then only the paper's numbers are
     shown.
     """
@@ -144,7 +151,7 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     absent = "absent" in entry and name not in tables.frames
     rows, footnotes = [], []
     numbers: dict[tuple[str, str], Number] = {}
-    for spec in _needed(entry, "rows", title):
+    for spec in [*_needed(entry, "rows", title), *_others(tables, name, entry)]:
         models = list(_needed(spec, "models", title))
         label = str(spec.get("label", models[0]))
         paper = [str(value) for value in spec.get("paper") or []]
@@ -182,6 +189,20 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
         "footnotes": footnotes,
         "claims": [_table_claim(one, rows, entry, numbers, title) for one in entry.get("claims") or []],
     }
+
+
+def _others(tables: Tables, name: str, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each alignment of the models `others` that the table has and no row names."""
+    if "others" not in entry or name not in tables.frames:
+        return []
+    models = list(entry["others"])
+    found = tables.rows(name, {**(entry.get("where") or {}), "model": models, "alignment": "?*"})
+    named = {(row.get("where") or {}).get("alignment") for row in entry["rows"]}
+    return [
+        {"label": alignment, "models": models, "where": {"alignment": alignment}}
+        for alignment in dict.fromkeys(found["alignment"])
+        if alignment not in named
+    ]
 
 
 def _table_claim(

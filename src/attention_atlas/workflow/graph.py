@@ -135,7 +135,10 @@ class Graph:
 
     def _report(self) -> Stage:
         studies = self.params["studies"]
-        stage = self._stage("report", ["report", f"report=[{','.join(studies)}]"])
+        described = [name for name in studies if name in self._names("report")]
+        plain = [name for name in studies if name not in described]
+        words = [f"report=[{','.join(described)}]", *([f"plain=[{','.join(plain)}]"] if plain else [])]
+        stage = self._stage("report", ["report", *words])
         stage.inputs += [f"results/{name}" for name in studies]
         return stage
 

@@ -45,6 +45,8 @@ NAME = "manifests"  # of the stage itself
 MODELS = "data/models/"
 # Parts of a configuration that change no result, or only through other parts.
 NOT_RESULTS = ("workers", "studies", "paths")
+# Parts of a study's file that reach a script as other parts of its configuration.
+OF_THE_GRAPH = ("stages", "metrics", "figures")
 # Parts of a data set's file that only one script reads.
 READ_BY = {"world": "world", "annotator": "annotate", "sizes": "world"}
 
@@ -69,7 +71,7 @@ def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
     if "data" in kept:
         kept["data"] = {k: v for k, v in kept["data"].items() if READ_BY.get(k, name) == name}
     if "study" in kept:
-        kept["study"] = {key: value for key, value in kept["study"].items() if key != "stages"}
+        kept["study"] = {key: value for key, value in kept["study"].items() if key not in OF_THE_GRAPH}
     return {**kept, "device": values["device"][name]}
 
 

@@ -38,7 +38,7 @@ class PhasesStudy:
     ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """(metric table, samples to show) of all dumps."""
         if not folders:
-            raise AtlasError("vlm_phases: no dumps; name models and data in params.yaml")
+            raise AtlasError("vlm_phases: no dumps; name models and data in conf/study/vlm_phases.yaml")
         rows: list[dict[str, Any]] = []
         shown: list[dict[str, Any]] = []
         for folder in folders:
