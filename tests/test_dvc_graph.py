@@ -142,7 +142,7 @@ def test_a_study_is_one_file_of_conf(tmp_path: Path) -> None:
     assert list(stages) == ["world-rooms", "features-rooms", "sizes_metrics", "sizes_plot", "report"]
     metrics, plot = stages["sizes_metrics"], stages["sizes_plot"]
     assert metrics.inputs == ["data/features/rooms.h5", "data/synthetic/rooms"]
-    assert metrics.outputs == ["results/sizes/tables/metrics.csv"]
+    assert metrics.outputs == ["results/sizes/tables/metrics.csv", "results/sizes/metrics.json"]
     assert "study" in metrics.config and metrics.config["study"].keys() == {"name", "labels"}
     assert (plot.inputs, plot.outputs) == (["results/sizes/tables"], ["results/sizes/figures"])
     assert list(plot.config["figure"]) == ["areas"]
