@@ -193,7 +193,7 @@ def test_a_configuration_names_the_weights(files, tmp_path):
     source = {
         "_target_": "attention_atlas.models.yahoo_checkpoint.load_released",
         "name": "released",
-        "published": True,
+        "run_folder": None,
         "weights": str(folder / "model.pth"),
         "words": str(folder / "words.json"),
         "layers": LAYERS,

@@ -224,7 +224,7 @@ def test_runs_are_checked(study, tmp_path):
     for run, message in (
         ({"title": "x"}, "no model"),
         ({"model": "captioner", "picture": "own"}, "unknown 'picture'"),
-        ({"model": "captioner", "image": "upside down"}, "image 'upside down'"),
+        ({"model": "captioner", "image": "upside down"}, "image: 'upside down'"),
     ):
         with pytest.raises(ConfigError, match=message):
             dump_runs({"r": run}, lambda name: root / name, out=tmp_path, work=tmp_path / "w", **where)

@@ -226,7 +226,7 @@ def test_published_weights_are_loaded_with_their_tokenizer(data, tmp_path):
     source = {
         "_target_": "attention_atlas.models.text_only.load_pretrained",
         "name": "gpt2",
-        "published": True,
+        "run_folder": None,
         "weights": str(tmp_path / "gpt2"),
     }
     model, subwords, _ = load_model(source)

@@ -12,6 +12,7 @@ import (workflow/sources.py). A stage that reads trained models also lists the f
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shlex
@@ -147,6 +148,7 @@ class Manifests:
         return _digest((str(path.relative_to(self.root)), _hash(path)) for path in files)
 
 
+@functools.cache
 def profile_graph(root: Path, profile: str) -> Graph:
     """The stages of the repository `root` under a profile, whatever params.yaml says."""
     from attention_atlas.workflow.compose import compose
