@@ -24,6 +24,7 @@ from attention_atlas.measures.table import (
     write_table,
 )
 from attention_atlas.studies.grounding.grounding import Grounding
+from attention_atlas.studies.metric_table import table_of
 
 
 def rows():
@@ -149,3 +150,19 @@ def test_intervals_resample_images_not_examples():
     rows = select(Grounding()(single), condition="phrases")
     assert rows["value"].notna().all()
     assert rows[["ci_low", "ci_high"]].isna().all(axis=None)
+
+
+def test_measures_run_in_order_for_each_record():
+    class Named:
+        def __init__(self, name):
+            self.name = name
+
+        def rows(self, record):
+            yield {"measure": self.name, "data": record, "value": 1.0}
+            if record == "b":
+                yield {"measure": self.name, "data": record, "model": "own", "value": 2.0}
+
+    frame = table_of({"x": Named("x"), "y": Named("y")}, iter("ab"), study="s", model="m")
+    seen = list(zip(frame["data"], frame["measure"], frame["model"]))
+    assert seen == [("a", "x", "m"), ("a", "y", "m"), *(("b", n, m) for n in "xy" for m in ("m", "own"))]
+    assert set(frame["study"]) == {"s"}

@@ -26,8 +26,8 @@ from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.vilt import Vilt
 from attention_atlas.recording import AttentionStore, StatisticsStore
 from attention_atlas.studies.vilt_layers.dump import AT_RANDOM, BY_RULE, choose, dump_questions
-from attention_atlas.studies.vilt_layers.layers import read_question
 from attention_atlas.studies.vilt_layers.measures import measure
+from attention_atlas.studies.vilt_layers.record import read_question
 from attention_atlas.studies.vilt_layers.shown import patch_grid, word_maps, write_shown
 
 # (width, height): square, wide, tall; row and column of the bright patch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,33 @@ from omegaconf import OmegaConf
 from vqa_world import blocks
 
 from attention_atlas.dumps.vqa import GROUPS
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.measures.results import write_results
 from attention_atlas.measures.table import measured, read_table
 from attention_atlas.plotting.draw import of_profile
 from attention_atlas.recording import Axis, StatisticsWriter
+from attention_atlas.studies.metric_table import table_of
 from attention_atlas.studies.vilt_layers import figures as vilt_layers
 from attention_atlas.studies.vilt_layers import figures_heads as vilt_heads
-from attention_atlas.studies.vilt_layers.answer_rows import Who, accuracy_rows
+from attention_atlas.studies.vilt_layers.answer_rows import Accuracy, Who, accuracy_rows
+from attention_atlas.studies.vilt_layers.attention_rows import Attention, Differences
 from attention_atlas.studies.vilt_layers.figures_shown import words_by_layers
-from attention_atlas.studies.vilt_layers.layers import LayerStudy
+from attention_atlas.studies.vilt_layers.head_rows import Importance, ImportanceCorrelation, Pruning
+from attention_atlas.studies.vilt_layers.record import Record
 from attention_atlas.studies.vilt_layers.shown import write_distribution
 
 LAYERS, HEADS = 2, 3
 COMPARE = [("mass", "text → image"), ("asked", "content words")]
+
+
+MEASURES = {
+    "attention": Attention(),
+    "differences": Differences(COMPARE, permutations=200),
+    "importance": Importance(),
+    "importance_correlation": ImportanceCorrelation([("mass", "text → image"), ("norm", "all")]),
+    "pruning": Pruning(),
+    "accuracy": Accuracy(),
+}
 
 
 def answer_of(example):
@@ -75,24 +89,12 @@ def study(tmp_path_factory):
         "pruned_importance": np.tile([0.9, 0.8, 0.1], (len(asked), 1)),
         "pruned_random": np.tile([0.9, 0.4, 0.1], (len(asked), 1)),
     }
-    made = LayerStudy(
-        COMPARE,
-        [("mass", "text → image"), ("norm", "all")],
-        permutations=200,
-        resamples=200,
-        names={"study": "vilt_layers", "data": "blocks"},
-    )
-    frame = made(
-        folder / "s.h5",
-        {Who("vilt"): given, Who("vqa_blind"): blind},
-        heads,
-        corpus,
-        model="vilt",
-        split="test",
-    )
+    answers = {Who("vilt"): given, Who("vqa_blind"): blind}
+    record = Record("vilt", corpus, "test", folder / "s.h5", answers, heads, resamples=200)
+    frame = table_of(MEASURES, [record], study="vilt_layers", data="blocks", model="vilt")
     write_results(folder, frame)
-    write_distribution(made.distribution, folder / "distribution.json")
-    return folder, frame, corpus
+    write_distribution(record, COMPARE, folder / "distribution.json")
+    return folder, frame, record
 
 
 def one(frame, **where):
@@ -118,8 +120,8 @@ def test_planted_head_differs_for_its_type_and_no_other(study):
 
 
 def test_accuracies_and_their_differences(study):
-    _, frame, corpus = study
-    asked = sorted(corpus.split("test"), key=lambda e: e.id)
+    _, frame, record = study
+    asked = sorted(record.corpus.split("test"), key=lambda e: e.id)
     right = [100.0 if n % 6 else 0.0 for n in range(len(asked))]
     assert one(frame, measure="accuracy", model="vilt", condition="")["value"] == pytest.approx(
         np.mean(right)
@@ -167,28 +169,28 @@ def test_the_table_is_read_back_and_summarised(study):
 
 
 def test_scenes_without_objects_leave_out_what_is_asked_about(study):
-    folder, frame, corpus = study
-    from dataclasses import replace
-
+    _, frame, record = study
+    corpus = record.corpus
     bare = replace(corpus, scenes={i: replace(s, objects=[]) for i, s in corpus.scenes.items()})
     bare = replace(bare, examples=[replace(e, phrases=[]) for e in corpus.examples])
-    given = {e.id: answer_of(e) for e in corpus.examples}
-    made = LayerStudy(COMPARE, [("asked", "content words")], permutations=20, resamples=20)
-    rows = made.attention_rows(folder / "s.h5", given, bare, 0)
+    blind = replace(record, corpus=bare, resamples=20)
+    rows = [*Attention().rows(blind), *Differences(COMPARE, permutations=20).rows(blind)]
     assert "asked" not in {row["measure"] for row in rows}
-    assert {name for name, _ in made.distribution[0]} == {"mass"}
-    assert made.present(made.correlate, {"mass"}) == []
-    with pytest.raises(AtlasError, match=r"no measure \["):
-        replace(made, optional=()).attention_rows(folder / "s.h5", given, bare, 0)
+    assert {row["measure"] for row in rows if row.get("against")} == {"mass"}
+    assert ImportanceCorrelation([("asked", "content words")]).rows(blind) == []
+    strict = replace(blind, optional=())
+    for measure, option in ((Differences(COMPARE), "compare"), (ImportanceCorrelation(COMPARE), "correlate")):
+        with pytest.raises(ConfigError, match=rf"{option}: no measure \["):
+            measure.rows(strict)
     quantities = {"a": ["mass", "text → image"], "b": ["asked", "content words"]}
     mass_only = frame[frame["measure"] == "mass"]
     assert list(vilt_layers.present(mass_only, quantities, ["asked"])) == ["a"]
 
 
 def test_statistics_without_answers_are_refused(study):
-    folder, _, corpus = study
+    record = replace(study[2], answers={Who("vilt"): {}})
     with pytest.raises(AtlasError, match="has no answers"):
-        LayerStudy().attention_rows(folder / "s.h5", {}, corpus, 0)
+        Attention().rows(record)
 
 
 def test_every_figure_is_drawn_from_the_table(study, tmp_path):

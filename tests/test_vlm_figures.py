@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import vlm_tiny as tiny
 from conftest import ROOT
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError
@@ -16,14 +17,14 @@ from attention_atlas.measures.results import write_results
 from attention_atlas.measures.table import read_table, select, write_table
 from attention_atlas.plotting.draw import draw_all
 from attention_atlas.recording import Axis, StatisticsWriter
-from attention_atlas.studies.vlm_phases.context_rows import INTER, ContextRows
-from attention_atlas.studies.vlm_phases.dump_file import Dump
-from attention_atlas.studies.vlm_phases.knockout_rows import knockout_rows, winoground_rows
-from attention_atlas.studies.vlm_phases.lens_rows import LensRows
+from attention_atlas.studies.metric_table import table_of
+from attention_atlas.studies.vlm_phases.context_rows import INTER, Contextualisation
+from attention_atlas.studies.vlm_phases.dump_file import Dump, opened
+from attention_atlas.studies.vlm_phases.knockout_rows import Knockout, Winoground
+from attention_atlas.studies.vlm_phases.lens_rows import LogitLens
 from attention_atlas.studies.vlm_phases.norm_attention import ROWS
-from attention_atlas.studies.vlm_phases.norm_rows import NormRows, concentration, membership
+from attention_atlas.studies.vlm_phases.norm_rows import NormAttention, concentration, membership
 from attention_atlas.studies.vlm_phases.run import PhasesDump, dump_phases
-from attention_atlas.studies.vlm_phases.tables import PhasesStudy, write_shown
 
 PIECES = ["<s>", "▁cube", "▁red", "▁lamp", "▁the", "s", "▁ball"]
 TEXTS = ["the red cube", "a ball", "the lamp"]
@@ -105,8 +106,8 @@ def table(rows: list[dict]) -> dict[tuple, dict]:
 
 def test_lens_of_the_planted_dump(tmp_path: Path) -> None:
     with Dump(planted(tmp_path)) as dump:
-        rows = table(LensRows(shuffles=50)(dump, 0))
-        joined = table(LensRows(joining="whole")(dump, 0))
+        rows = table(LogitLens(shuffles=50).rows(dump))
+        joined = table(LogitLens(joining="whole").rows(dump))
     # Layer 2 reads red, cube, cube: 3 of 3 and 2 of 2 words for the first caption, nothing for the others.
     assert rows["precision", "plain", 2]["value"] == pytest.approx(1 / 3)
     assert rows["recall", "plain", 2]["value"] == pytest.approx(1 / 3)
@@ -125,10 +126,11 @@ def test_lens_of_the_planted_dump(tmp_path: Path) -> None:
 
 def test_context_of_the_planted_dump(tmp_path: Path) -> None:
     with Dump(planted(tmp_path)) as dump:
-        rows, _ = ContextRows()(dump, 0)
-        normed, phases = ContextRows(final_norm=True)(dump, 0)
+        rows = Contextualisation().rows(dump)
+        normed = Contextualisation(final_norm=True).rows(dump)
+        phases = dump.phases
         with pytest.raises(ConfigError, match="text: 'captions' is not a group; did you mean 'caption'"):
-            ContextRows(text=["captions"])(dump, 0)
+            Contextualisation(text=["captions"]).rows(dump)
     found, behind = table(rows), table(normed)
     for layer in range(LAYERS + 1):
         row = found["cosine", INTER, layer]
@@ -149,7 +151,7 @@ def test_context_of_the_planted_dump(tmp_path: Path) -> None:
 
 def test_norm_of_the_planted_dump(tmp_path: Path) -> None:
     with Dump(planted(tmp_path)) as dump:
-        rows = table(NormRows()(dump, 0))
+        rows = table(NormAttention().rows(dump))
         member = membership(dump.axis("e0"), np.array([5, 6]))
     assert member.sum(1).tolist() == [1, 3, 1, 1]
     assert rows["norm share", "last text → image", 0]["value"] == pytest.approx(2 / 4)
@@ -167,9 +169,11 @@ def test_norm_of_the_planted_dump(tmp_path: Path) -> None:
 
 def test_knockout_of_the_planted_dump(tmp_path: Path) -> None:
     with Dump(planted(tmp_path)) as dump:
-        _, phases = ContextRows()(dump, 0)
-        rows = table(knockout_rows(dump, phases, 0))
-        pairs = table(winoground_rows(dump, 0))
+        with pytest.raises(ConfigError, match="needs the phases of Contextualisation; list it first"):
+            Knockout().rows(dump)
+        Contextualisation().rows(dump)
+        rows = table(Knockout().rows(dump))
+        pairs = table(Winoground().rows(dump))
     assert rows["log-prob", "", -1]["value"] == pytest.approx(-2)
     assert rows[("log-prob change", "other"), "", -1]["value"] == pytest.approx(-1)
     assert rows[("log-prob change", "1"), "text → image", 0]["value"] == pytest.approx(-0.5)
@@ -197,8 +201,6 @@ def test_broken_dumps_are_named(tmp_path: Path) -> None:
     (folder / "dump.json").write_text(json.dumps(about))
     with pytest.raises(AtlasError, match="pieces: field is missing; run the dump again"):
         Dump(folder)
-    with pytest.raises(AtlasError, match="no dumps; name models and data"):
-        PhasesStudy()([], "vlm_phases", 0)
 
 
 @pytest.mark.slow
@@ -218,9 +220,11 @@ def test_every_figure_comes_out_of_tiny_models(tmp_path: Path) -> None:
             corpus = tiny.corpus(tmp_path / data)
             work = tmp_path / "work" / folders[-1].name
             dump_phases(loaded, corpus, settings, folders[-1], work, data=data, config_hash="h")
-    frame, shown = PhasesStudy()(folders, "vlm_phases", 0)
+    metrics = instantiate(OmegaConf.load(ROOT / "conf/metrics/vlm_phases.yaml").metrics)
+    frame = table_of(metrics.measures, opened(folders), study="vlm_phases")
     numbers = write_results(tmp_path / "results", frame)
-    write_shown(shown, tmp_path / "results/tables/shown.json")
+    metrics.shown.write(opened(folders), tmp_path / "results/tables/shown.json")
+    shown = json.loads((tmp_path / "results/tables/shown.json").read_text())["samples"]
     assert read_table(tmp_path / "results/tables/metrics.csv").shape == frame.shape
     assert len(shown) == 8 and any("four phases" in name for name in numbers)
     knocked = select(

@@ -1,17 +1,45 @@
-"""The contract between `pipeline.metrics` and a study: measure, and return a metric table."""
+"""The contract between `pipeline.metrics` and a study, and between a study and its measures."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
     from omegaconf import DictConfig
 
     from attention_atlas.workflow.stage import Stage
+
+
+class Measure(Protocol):
+    """An entry of `metrics.measures` in conf/metrics/<study>.yaml: a class with `rows(record)`, which yields
+    dicts for measures.table.make_table. Its options are arguments of the constructor.
+
+    What a record is depends on the study:
+
+    - `grounding`, `modality`: measures.annotated.AnnotatedAttention, attention of one model over a corpus.
+      Measures extend measures.metric.Metric, which reads the attention once for all of them: `measure` adds
+      one example to sums, and `rows` also takes the kind of attention and the sums.
+    - `vilt_layers`: studies.vilt_layers.record.Record: attention, answers and silenced heads of one model.
+    - `vlm_phases`: studies.vlm_phases.dump_file.Dump: one model over one data set. There are several.
+
+    A record without the data of a measure, such as an analysis with 0 samples, has no rows.
+    """
+
+    def rows(self, record: Any) -> Iterable[dict[str, Any]]: ...
+
+
+def table_of(measures: Mapping[str, Measure], records: Iterable[Any], **names: str) -> pd.DataFrame:
+    """The metric table of every measure of every record, in this order. names: columns of rows that lack
+    them."""
+    from attention_atlas.measures.table import make_table
+
+    return make_table(
+        names | row for record in records for measure in measures.values() for row in measure.rows(record)
+    )
 
 
 class MetricTable(ABC):

@@ -111,7 +111,7 @@ KEPT = (
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
     *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
     # Sizes of statistics: small numbers are meaningless and save little time.
-    *("metrics*shuffles", "metrics*permutations", "metrics*least", "*linkers.*.layer", "linker.layer"),
+    *("metrics.measures.*", "metrics.least", "*linkers.*.layer", "linker.layer"),
     *("model.gamma?", "*task.*_weight", "*task.naming", "train.task.rounds"),
     # Null or not a number.
     *(

@@ -17,6 +17,7 @@ from attention_atlas.studies.vilt_layers.answers import group
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Example
+    from attention_atlas.studies.vilt_layers.record import Record
 
 KIND = "answer"
 
@@ -28,6 +29,14 @@ class Who(NamedTuple):
     model: str
     input: str = ""
     condition: str = ""
+
+
+class Accuracy:
+    """`accuracy_rows` of all questions of the split."""
+
+    def rows(self, record: Record) -> list[dict[str, Any]]:
+        questions = sorted(record.corpus.split(record.split), key=lambda e: e.id)
+        return accuracy_rows(questions, record.answers, record.model, record.resamples, record.seed)
 
 
 def accuracies(questions: Sequence[Example], given: Mapping[str, str], who: str) -> np.ndarray:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from attention_atlas.studies.metric_table import MetricTable
+from attention_atlas.studies.metric_table import Measure, MetricTable, table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from omegaconf import DictConfig
 
-    from attention_atlas.studies.vilt_layers.layers import LayerStudy
     from attention_atlas.workflow.stage import Stage
 
 
@@ -108,10 +106,19 @@ class HeadsDump:
 
 
 class Metrics(MetricTable):
-    """metrics.csv, distribution.json, shown.json and metrics.json from the dumps and the answers."""
+    """metrics.csv, distribution.json, shown.json and metrics.json: `measures` over the attention, answers and
+    silenced heads. least, optional: see record.Record. distribution: the [measure, condition] pairs whose
+    values by question distribution.json holds."""
 
-    def __init__(self, study: LayerStudy) -> None:
-        self.study = study
+    def __init__(
+        self,
+        measures: Mapping[str, Measure],
+        distribution: Sequence[Sequence[str]],
+        least: int = 10,
+        optional: Sequence[str] = ("asked",),
+    ) -> None:
+        self.measures = {str(name): measure for name, measure in measures.items()}
+        self.distribution, self.least, self.optional = distribution, least, list(optional)
 
     def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
@@ -119,6 +126,7 @@ class Metrics(MetricTable):
         from attention_atlas.studies.vilt_layers.answer_rows import Who
         from attention_atlas.studies.vilt_layers.answers import majority, read_given
         from attention_atlas.studies.vilt_layers.head_file import read_heads
+        from attention_atlas.studies.vilt_layers.record import Record
         from attention_atlas.studies.vilt_layers.shown import write_distribution, write_shown
 
         corpus = instantiate(cfg.data.reader)
@@ -131,16 +139,18 @@ class Metrics(MetricTable):
         questions = corpus.split(study.split)
         for by in study.baselines:
             answers[Who("majority", condition=by)] = majority(corpus.split("train"), questions, by)
-        measure = dataclasses.replace(self.study, names={"study": study.name, "data": cfg.data.name})
-        frame = measure(
+        record = Record(
+            model,
+            corpus,
+            study.split,
             attention / "statistics.h5",
             answers,
             read_heads(job.input(f"{cfg.paths.texts}/heads.npz")),
-            corpus,
-            model=model,
-            split=study.split,
+            least=self.least,
+            optional=self.optional,
             seed=cfg.seed,
         )
-        write_distribution(measure.distribution, out / "tables" / "distribution.json")
+        frame = table_of(self.measures, [record], study=study.name, data=cfg.data.name, model=model)
+        write_distribution(record, self.distribution, out / "tables" / "distribution.json")
         write_shown(attention / "attention.h5", corpus, answers[Who(model)], out / "tables")
         return frame, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
 from attention_atlas.recording import AttentionStore, Axis
 from attention_atlas.studies.vilt_layers.answers import CHOSEN, group
+
+if TYPE_CHECKING:
+    from attention_atlas.studies.vilt_layers.record import Record
 
 SCHEMA = "atlas.vilt_shown/2"
 KIND, AXIS = "joint", "sequence"
@@ -80,13 +83,13 @@ def word_maps(attn_LHQK: np.ndarray, axis: Axis) -> list[dict[str, Any]]:
     return maps
 
 
-def write_distribution(found: tuple[Mapping[tuple[str, str], np.ndarray], Sequence[str]], path: Path) -> None:
-    """`found`: values (N,L,H) by measure and condition, and the group of each question. Writes {"groups": N
-    names, "values": {measure: {condition: (N,L) means over heads}}}, for figures of the distribution over
-    questions; NaN as null."""
-    values, groups = found
+def write_distribution(record: Record, pairs: Sequence[Sequence[str]], path: Path) -> None:
+    """Write {"groups": N names, "values": {measure: {condition: (N,L) means over heads}}} of the [measure,
+    condition] pairs, for figures of the distribution over questions; NaN as null."""
     table: dict[str, dict[str, Any]] = {}
-    for (measure, condition), value_NLH in values.items():
+    for measure, condition in record.present(pairs, "distribution"):
+        value_NLH, _ = record.values[measure, condition]
         rows = np.round(value_NLH.mean(2).astype(float), 4).tolist()
         table.setdefault(measure, {})[condition] = [[v if v == v else None for v in row] for row in rows]
-    write_json(path, {"schema": "atlas.distribution/2", "groups": list(groups), "values": table})
+    groups = [group(e) for e in record.captured]
+    write_json(path, {"schema": "atlas.distribution/2", "groups": groups, "values": table})

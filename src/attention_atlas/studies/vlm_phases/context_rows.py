@@ -18,7 +18,7 @@ INTER, IMAGE, TEXT = "image – text", "image – image", "text – text"
 
 
 @dataclass
-class ContextRows:
+class Contextualisation:
     """text: groups that count as text (prompt, caption). self_pairs: a token's cosine with itself counts.
     final_norm: take the last layer after the final norm, as in transformers' hidden_states (and so, probably,
     in the paper); else its plain output. least, shuffles: parameters of the rule for phases (phases.py)."""
@@ -29,8 +29,10 @@ class ContextRows:
     least: float = LEAST
     shuffles: int = 1000
 
-    def __call__(self, dump: Dump, seed: int) -> tuple[list[dict[str, Any]], Stability]:
-        """(rows, phases). Layer 0 is the embeddings, layer l the output of layer l."""
+    def rows(self, dump: Dump) -> list[dict[str, Any]]:
+        """Layer 0 is the embeddings, layer l the output of layer l. Stores the phases in `dump.phases`."""
+        if not dump.samples("context"):
+            return []
         groups = list(dump.about["groups"])
         for name in self.text:
             if name not in groups:
@@ -39,7 +41,7 @@ class ContextRows:
         sums = np.stack(dump.read("context", "unit_sums")).astype(np.float64)
         counts = np.stack(dump.read("context", "counts")).astype(np.float64)
         images, layers = dump.images("context"), dump.layers
-        sample = dump.sample("context", seed)
+        sample = dump.sample("context")
         image_NLD, text_NLD = sums[:, :, 0], sums[:, :, chosen].sum(2)
         image_N, text_N = counts[:, 0], counts[:, chosen].sum(1)
         value = {
@@ -81,11 +83,9 @@ class ContextRows:
             gap = (seen - value[INTER])[:, states]
             rows += mean_rows(sample, gap, base, chance_NC=0.0, layers=range(layers + 1))
         curve_NL = value[INTER][:, states]
-        found = bootstrap_phases(curve_NL, images, seed=seed, least=self.least)
-        rows += phase_rows(
-            dump, found, len(images), chance_four(curve_NL.mean(0), self.shuffles, seed, self.least)
-        )
-        return rows, found
+        dump.phases = bootstrap_phases(curve_NL, images, seed=dump.seed, least=self.least)
+        chance = chance_four(curve_NL.mean(0), self.shuffles, dump.seed, self.least)
+        return rows + phase_rows(dump, dump.phases, len(images), chance)
 
 
 def _each(function: Any, a: np.ndarray, m: np.ndarray, b: np.ndarray, n: np.ndarray) -> np.ndarray:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from attention_atlas.measures.means import Sample
 from attention_atlas.recording import Axis, StatisticsStore
 from attention_atlas.studies.vlm_phases.run import ABOUT, KEY, KIND, STATISTICS
 
+if TYPE_CHECKING:
+    from attention_atlas.studies.vlm_phases.phases import Stability
+
 FIELDS = (
     *("model", "data", "grid", "layers", "groups", "rows", "conditions", "counts", "pieces", "samples"),
     *("pairs", "pictures"),
@@ -20,9 +24,14 @@ FIELDS = (
 
 
 class Dump:
-    """One folder of `dump_phases`; a context manager. Raises AtlasError for a missing or broken file."""
+    """One folder of `dump_phases`, the record of study 5's measures; a context manager. Raises AtlasError for
+    a missing or broken file.
 
-    def __init__(self, folder: str | Path) -> None:
+    seed: of resampling. phases: what the measure `context` found; None before it."""
+
+    def __init__(self, folder: str | Path, seed: int = 0) -> None:
+        self.seed = seed
+        self.phases: Stability | None = None
         self.folder = Path(folder)
         path = self.folder / ABOUT
         if not path.exists():
@@ -52,8 +61,8 @@ class Dump:
     def images(self, part: str) -> np.ndarray:
         return np.array([s["image_id"] for s in self.samples(part)])
 
-    def sample(self, part: str, seed: int) -> Sample:
-        return Sample.of(self.images(part), seed=seed)
+    def sample(self, part: str) -> Sample:
+        return Sample.of(self.images(part), seed=self.seed)
 
     def read(self, part: str, name: str) -> list[np.ndarray]:
         """Array `name` of every sample of `part`; their lengths may differ."""
@@ -65,3 +74,10 @@ class Dump:
     @property
     def base(self) -> dict[str, Any]:
         return {"model": self.model, "data": self.data}
+
+
+def opened(folders: Iterable[Path], seed: int = 0) -> Iterator[Dump]:
+    """Each dump in turn, open while it is used."""
+    for folder in folders:
+        with Dump(folder, seed) as dump:
+            yield dump

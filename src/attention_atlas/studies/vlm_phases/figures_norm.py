@@ -13,7 +13,7 @@ from attention_atlas.files import read_json
 from attention_atlas.plotting.overlay import overlay
 from attention_atlas.plotting.style import GREY, LINES, PAGE, SEQUENTIAL, new_figure
 from attention_atlas.studies.vlm_phases.figures import by_layer, panels
-from attention_atlas.studies.vlm_phases.tables import SCHEMA
+from attention_atlas.studies.vlm_phases.shown import SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd

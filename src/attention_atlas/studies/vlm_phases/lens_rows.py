@@ -22,7 +22,7 @@ from attention_atlas.studies.vlm_phases.logit_lens import (
 
 
 @dataclass
-class LensRows:
+class LogitLens:
     """joining: logit_lens.words_of. stop: leave stop words out. shuffles: captions of other images per
     sample for the chance level. switches: unembedding after the final norm (normalised) or without it
     (plain)."""
@@ -32,18 +32,20 @@ class LensRows:
     shuffles: int = 5
     switches: tuple[str, ...] = ("normalised", "plain")
 
-    def __call__(self, dump: Dump, seed: int) -> list[dict[str, Any]]:
+    def rows(self, dump: Dump) -> list[dict[str, Any]]:
         """Rows of precision, recall and their sd; layer 0 is the embeddings, layer l the output of layer l.
         Samples whose caption has no word left are not counted."""
         stop = stop_words() if self.stop else frozenset()
         samples = dump.samples("lens")
+        if not samples:
+            return []
         captions = [caption_words(s["text"], stop) for s in samples]
         kept = [i for i, words in enumerate(captions) if words]
         if not kept:
             raise AtlasError(f"{dump.folder}: logit lens: no caption has a word left; keep stop words")
         captions = [captions[i] for i in kept]
         images = dump.images("lens")[kept]
-        other = other_captions(list(images), self.shuffles, seed)
+        other = other_captions(list(images), self.shuffles, dump.seed)
         pieces = dump.about["pieces"]
         scheme = scheme_of(pieces)
         rows: list[dict[str, Any]] = []
@@ -60,7 +62,7 @@ class LensRows:
             for m, metric in enumerate(("precision", "recall")):
                 base = dump.base | {"kind": "lens", "measure": metric, "condition": switch}
                 rows += mean_rows(
-                    Sample.of(images, seed=seed),
+                    Sample.of(images, seed=dump.seed),
                     value[..., m],
                     base,
                     chance_NC=chance[..., m],

@@ -42,17 +42,19 @@ def concentration(value_LRS: np.ndarray) -> np.ndarray:
 
 
 @dataclass
-class NormRows:
+class NormAttention:
     """times, layers: when a token is a sink (norm_attention.sinks)."""
 
     times: float = SINK_TIMES
     layers: float = SINK_LAYERS
 
-    def __call__(self, dump: Dump, seed: int) -> list[dict[str, Any]]:
+    def rows(self, dump: Dump) -> list[dict[str, Any]]:
         """Per row and layer: `norm share` and `attention share` on each group, with and without sinks; mean
         `norm` per token of a group; `norm concentration`; `sinks` per sample by group. Layers from 0."""
+        if not dump.samples("norm"):
+            return []
         names = list(dump.about["rows"])
-        sample = dump.sample("norm", seed)
+        sample = dump.sample("norm")
         norms, attentions = dump.read("norm", "norm"), dump.read("norm", "attention")
         spans = dump.read("norm", "span")
         found: dict[str, list[np.ndarray]] = {}
