@@ -33,10 +33,10 @@ def corpus_of(root: Path, train: int = 12, held_out: int = 6, with_colors: bool 
             ]
             scenes[image_id] = Scene(image_id, path, SIZE, SIZE, split, objects, category=top)
             for k, text in enumerate((f"a {top} hat and a {low} coat", f"this one has a {low} coat")):
-                said = [("hat", top, 1)] if k == 0 else []
-                said += [("coat", low, 2)]
-                spans = [(text.index(f"{c} {part}"), f"{c} {part}", o) for part, c, o in said]
+                stated = [("hat", top, 1)] if k == 0 else []
+                stated += [("coat", low, 2)]
+                spans = [(text.index(f"{c} {part}"), f"{c} {part}", o) for part, c, o in stated]
                 phrases = [Phrase(at, at + len(t), [o]) for at, t, o in spans]
-                extra = {"colors": {part: c for part, c, _ in said}} if with_colors else {}
+                extra = {"colors": {part: c for part, c, _ in stated}} if with_colors else {}
                 examples.append(Example(f"{image_id}.c{k}", image_id, text, phrases, extra=extra))
     return Corpus(root, scenes, examples, "squares")

@@ -23,18 +23,18 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
-    folder, told = tmp_path_factory.mktemp("cells"), []
+    folder, reported = tmp_path_factory.mktemp("cells"), []
     cfg = configuration(ROOT)
-    cells, said = plan(cfg)
-    assert said == ""
-    run_cells(cfg, cells, folder / "work", folder / "out", on_cell=lambda *found: told.append(found))
-    return folder / "out", told
+    cells, note = plan(cfg)
+    assert note == ""
+    run_cells(cfg, cells, folder / "work", folder / "out", on_cell=lambda *found: reported.append(found))
+    return folder / "out", reported
 
 
 def test_every_cell_is_written_and_reported(made: tuple[Path, list[Any]]) -> None:
-    out, told = made
+    out, reported = made
     wanted = {f"{a}/seed0" for a in ALIGNMENTS}
-    assert {cell.folder for cell, *_ in told} == wanted
+    assert {cell.folder for cell, *_ in reported} == wanted
     for folder in wanted:
         assert CellResult.load(out / folder).scores["accuracy"] > 100 / 6
         assert (out / folder / "model" / "model.safetensors").exists()
@@ -67,10 +67,10 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     finished = [c for c in cells if (tmp_path / "work/done" / c.folder).is_dir()]
     assert len(finished) == 4 and not (tmp_path / "out").exists()
     assert (tmp_path / "work/training" / cells[4].folder / "checkpoint.pt").exists()
-    told: list[Any] = []
+    reported: list[Any] = []
     monkeypatch.setattr(TinyTask, "steps_left", 10**9)
-    run_cells(cfg, cells, tmp_path / "work", tmp_path / "out", on_cell=lambda *found: told.append(found[0]))
-    assert len(told) == 2
+    run_cells(cfg, cells, tmp_path / "work", tmp_path / "out", on_cell=lambda *row: reported.append(row[0]))
+    assert len(reported) == 2
     assert content(tmp_path / "out") == content(made[0])
 
 
@@ -83,9 +83,9 @@ def test_two_processes_give_the_same_bytes(made: tuple[Path, list[Any]], tmp_pat
 
 def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> None:
     cfg = configuration(ROOT, seeds=2, model={"alignment": None, "blind": True, "name": "tiny_blind"})
-    cells, said = plan(cfg)
+    cells, note = plan(cfg)
     assert cells == [Cell("none", 0), Cell("none", 1)]
-    assert said == "model tiny_blind takes no alignment: trained once per seed, not 6 times"
+    assert note == "model tiny_blind takes no alignment: trained once per seed, not 6 times"
     run_cells(cfg, cells, tmp_path / "work", tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == ["none"]
     first, second = (tmp_path / f"out/none/seed{k}/model/model.safetensors" for k in (0, 1))
@@ -101,13 +101,13 @@ def test_effort_and_threads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"study": {"alignments": ["dott"]}}, "'dott' is not in conf/alignments; did you mean 'dot'"),
         ({"model": {"evaluator": None}}, "conf/model/tiny.yaml: evaluator: missing"),
         ({"study": {"seeds": {"default": 0}}}, "no seeds or alignments for model tiny"),
     ],
 )
-def test_wrong_studies(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_wrong_studies(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         plan(configuration(ROOT, **changes))

@@ -91,9 +91,9 @@ def test_one_seed_is_never_marked() -> None:
     table = study_table([one], [], {"mac": "accuracy"}, "dot", ["FID"])
     assert select(table, kind="difference", statistic="marked")["value"].isna().all()
     assert select(table, statistic="pooled sd")["n"].tolist() == [0, 0]
-    said = about(table, {"p": one}, {"mac": "accuracy"}, {})
-    assert "1 seed, so that nothing is marked" in said["SCAN, shapes"]
-    assert "no pair of equal functions was trained with two seeds" in said["negative control"]
+    notes = about(table, {"p": one}, {"mac": "accuracy"}, {})
+    assert "1 seed, so that nothing is marked" in notes["SCAN, shapes"]
+    assert "no pair of equal functions was trained with two seeds" in notes["negative control"]
 
 
 def simulated(rng: np.random.Generator, effect: float = 0.0, interaction: float = 0.0) -> np.ndarray:

@@ -44,7 +44,7 @@ GROUND = {"example": "q", "word": "a", "mass": 0.5, "chance": 0.1, "top1": 1}
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         (CellResult({}), "scores: empty"),
         (CellResult({"a": float("nan")}), "scores: a: nan is not a finite number"),
@@ -66,8 +66,8 @@ GROUND = {"example": "q", "word": "a", "mass": 0.5, "chance": 0.1, "top1": 1}
         (CellResult({"a": 1.0}, shown=[shown(picture=np.zeros((2, 2)))]), "is not uint8"),
     ],
 )
-def test_bad_results_are_refused(made: CellResult, said: str, tmp_path: Path) -> None:
-    with pytest.raises(AtlasError, match=said):
+def test_bad_results_are_refused(made: CellResult, message: str, tmp_path: Path) -> None:
+    with pytest.raises(AtlasError, match=message):
         made.save(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -157,13 +157,13 @@ def test_equal_sizes_are_demanded_without_a_matrix(kind):
 @pytest.mark.parametrize("kind", ALL)
 def test_shape_mistakes_name_the_axis(kind):
     alignment = kind(4)
-    for q, k, said in (
+    for q, k, message in (
         (draw(2, 3, 5), draw(2, 3, 4), r"query: .*D=4, got \(2, 3, 5\)"),
         (draw(2, 3, 4), draw(2, 3, 5), r"key: .*E=4, got \(2, 3, 5\)"),
         (draw(4), draw(2, 4), r"query: .*\(4,\)"),
         (draw(2, 3, 4), draw(3, 3, 4), r"leading axes of query \(2,\) and key \(3,\)"),
     ):
-        with pytest.raises(AtlasError, match=said) as error:
+        with pytest.raises(AtlasError, match=message) as error:
             alignment.score(q, k)
         assert "\n" not in str(error.value)
     with pytest.raises(AtlasError, match="Q=2 must be 1 or the number of keys K=3"):
@@ -228,7 +228,7 @@ def test_building_reports_mistakes_in_one_line():
     dot = Dot(4)
     assert build_alignment(dot, 4) is dot
     target = "attention_atlas.alignments.general_qk.GeneralQK"
-    for config, said in (
+    for config, message in (
         ({"name": "x"}, "_target_ is missing"),
         ({"_target_": target, "name": "x", "rank": 2}, "x: .*rank"),
         ({"_target_": target, "layout": "odd"}, "layout: 'odd'"),
@@ -236,6 +236,6 @@ def test_building_reports_mistakes_in_one_line():
         ({"_target_": "torch.nn.Bilinear", "in1_features": 1}, "unexpected keyword argument"),
         ({"_target_": "builtins.dict"}, "dict is not a subclass of Alignment"),
     ):
-        with pytest.raises(ConfigError, match=said) as error:
+        with pytest.raises(ConfigError, match=message) as error:
             build_alignment(config, 4)
         assert "\n" not in str(error.value)

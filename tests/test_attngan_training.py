@@ -130,7 +130,7 @@ def test_run_folder_and_evaluator(world, tmp_path):
 
 def test_attributes_over_chance_by_hand(world):
     """Six pictures: each hat colour in a third of them, each of two coat colours in half. So a picture of
-    another caption shows (1/3 + 1/2) / 2 of what is said; the next picture no hat and four of six coats."""
+    another caption shows (1/3 + 1/2) / 2 of what it states; the next picture no hat and four of six coats."""
     _, runs = world
     evaluator = AttnGanEvaluator(classifier=str(runs["classifier"][0]))
     pairs = evaluator.pairs(task_of(world), 32)

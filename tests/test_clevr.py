@@ -234,7 +234,7 @@ def wrong(field, value, row=0, where="questions"):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (wrong("answer", "no"), "question 0: answer: is 'no', but its program gives 'yes'"),
         (wrong("program", steps(*RED)), "does not end in an answer"),
@@ -247,14 +247,14 @@ def wrong(field, value, row=0, where="questions"):
         (wrong("question", "?"), "text: has no words"),
     ],
 )
-def test_errors_name_their_cause(tmp_path, change, said):
-    with pytest.raises(AtlasError, match=said.replace("?", r"\?")):
+def test_errors_name_their_cause(tmp_path, change, message):
+    with pytest.raises(AtlasError, match=message.replace("?", r"\?")):
         read(tmp_path, change)
 
 
 def test_wrong_files_and_settings(tmp_path):
     part = files(tmp_path)
-    for parts, more, said in (
+    for parts, more, message in (
         ({"val": {**part, "questions": tmp_path / "no.json"}}, {}, "no.json: no such file"),
         (
             {"val": {**part, "questions": part["scenes"]}},
@@ -266,6 +266,6 @@ def test_wrong_files_and_settings(tmp_path):
         ({"val": {"questions": part["questions"]}}, {}, "val: scenes: is missing"),
         ({"val": part}, {"subset": 0}, "subset: must be at least 1"),
     ):
-        with pytest.raises(AtlasError, match=said):
+        with pytest.raises(AtlasError, match=message):
             read_clevr(parts, tmp_path, **more)
     assert issubclass(ConfigError, AtlasError)

@@ -27,20 +27,20 @@ def test_features_of_whole_pictures(tmp_path):
     values = grid_file(tmp_path / "val.h5")
     grid = ClevrGrid({"val": tmp_path / "val.h5"})
     assert grid.channels == 6 and np.array_equal(grid.read("CLEVR_val_000001"), values[1])
-    for image_id, said in (
+    for image_id, message in (
         ("CLEVR_val_000002", "has 2 pictures"),
         ("CLEVR_train_000000", "files: has no 'train'"),
         ("room7", "is not named CLEVR_"),
     ):
-        with pytest.raises(AtlasError, match=said):
+        with pytest.raises(AtlasError, match=message):
             grid.read(image_id)
     grid_file(tmp_path / "train.h5", (2, 5, 3, 3))
     with pytest.raises(AtlasError, match=r"differ in channels: \[5, 6\]"):
         _ = ClevrGrid({"val": tmp_path / "val.h5", "train": tmp_path / "train.h5"}).channels
     grid_file(tmp_path / "flat.h5", (2, 5))
     grid_file(tmp_path / "other.h5", name="other")
-    for name, said in (("flat", "shape"), ("other", "cannot be read"), ("none", "no such file")):
-        with pytest.raises(AtlasError, match=said):
+    for name, message in (("flat", "shape"), ("other", "cannot be read"), ("none", "no such file")):
+        with pytest.raises(AtlasError, match=message):
             ClevrGrid({"val": tmp_path / f"{name}.h5"}).read("CLEVR_val_000000")
 
 

@@ -69,7 +69,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "changes", "said"),
+    ("file", "changes", "message"),
     [
         ("descriptions", {"text": " ... "}, "text: has no words"),
         ("descriptions", {"image_id": "r9"}, "image_id: no scene 'r9'"),
@@ -83,10 +83,10 @@ def edit(path: Path, **changes: Any) -> None:
         ("scenes", {"objects": [{"id": 1}]}, "objects: area: field is missing"),
     ],
 )
-def test_bad_rows(tmp_path: Path, file: str, changes: dict[str, Any], said: str) -> None:
+def test_bad_rows(tmp_path: Path, file: str, changes: dict[str, Any], message: str) -> None:
     write(tmp_path, [scene()], [example()])
     edit(tmp_path / f"{file}.jsonl", **changes)
-    with pytest.raises(AtlasError, match=said) as caught:
+    with pytest.raises(AtlasError, match=message) as caught:
         read_corpus(tmp_path)
     assert f"{file}.jsonl" in str(caught.value) and "\n" not in str(caught.value)
 

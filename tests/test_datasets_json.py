@@ -186,9 +186,9 @@ def test_null_is_an_error_that_names_file_and_field(
     field = next(key for key in reversed(place) if isinstance(key, str))
     with pytest.raises(AtlasError, match=re.escape(file)) as caught:
         read(tmp_path)
-    said = str(caught.value)
-    assert "\n" not in said
-    assert field in said or "is null, not an object" in said or "program" in said, said
+    message = str(caught.value)
+    assert "\n" not in message
+    assert field in message or "is null, not an object" in message or "program" in message, message
 
 
 @pytest.mark.parametrize(
@@ -232,19 +232,19 @@ def test_images_of_questions_and_annotations_must_agree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reader", "file", "rows", "said"),
+    ("reader", "file", "rows", "message"),
     [
         ("caption pairs", "c.json", "images", "images: 1: id: 1 occurs twice"),
         ("clevr", "s.json", "scenes", "image_filename: occurs twice"),
         ("textvqa", "o.json", "data", "data: 1: image_id: 'x' occurs twice"),
     ],
 )
-def test_a_row_that_occurs_twice(tmp_path: Path, reader: str, file: str, rows: str, said: str) -> None:
+def test_a_row_that_occurs_twice(tmp_path: Path, reader: str, file: str, rows: str, message: str) -> None:
     files, read = READERS[reader]
     content = files()
     content[file][rows] = content[file][rows] * 2
     write(tmp_path, content)
-    with pytest.raises(AtlasError, match=f"{file}: .*{said}|{file}: {said}"):
+    with pytest.raises(AtlasError, match=f"{file}: .*{message}|{file}: {message}"):
         read(tmp_path)
 
 

@@ -131,17 +131,17 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("content, said", [
+@pytest.mark.parametrize("content, message", [
     (b"not a pickle", "no list of names"),
     (pickle.dumps([1, 2]), "no list of names"),
     (pickle.dumps([]), "no list of names"),
     (pickle.dumps(["a", "b", "a"]), "'a' occurs twice"),
     (pickle.dumps(["../secret"]), "is outside the folder"),
 ])  # fmt: skip
-def test_spoilt_lists_are_named(tmp_path, content, said):
+def test_spoilt_lists_are_named(tmp_path, content, message):
     file = tmp_path / "names.pickle"
     file.write_bytes(content)
-    with pytest.raises(AtlasError, match=said):
+    with pytest.raises(AtlasError, match=message):
         read_names(file)
 
 

@@ -104,10 +104,10 @@ def test_seeds_and_grounding_and_correlation_are_drawn(table: pd.DataFrame) -> N
         marks = [line for line in drawn.axes[0].lines if line.get_marker() == "|"]
         assert len(marks) == 8 and all(len(line.get_xdata()) == 2 for line in marks)
         assert "SCAN" in texts(grounding(table, PANELS, TITLES))
-        said = " ".join(texts(correlation(table, PANELS, TITLES)))
+        text = " ".join(texts(correlation(table, PANELS, TITLES)))
     where = {"kind": "grounding correlation", "measure": "accuracy", "condition": "mass"}
     rho = measured(table, **where, model="scan")["value"].iloc[0]
-    assert f"ρ = {rho:.2f}" in said and "n = 8" in said
+    assert f"ρ = {rho:.2f}" in text and "n = 8" in text
 
 
 def test_figures_without_intervals_draw_none(table: pd.DataFrame) -> None:
@@ -182,13 +182,13 @@ def test_examples_are_those_that_the_best_wins(made: Panel, tmp_path: Path) -> N
     assert drawn["example"] in order[1:]
     with style():
         figure = side_by_side(pd.DataFrame(), str(path), 1)
-        said = texts(figure)
-        assert "example drawn at random" in said
+        found = texts(figure)
+        assert "example drawn at random" in found
         by_rule = texts(side_by_side(pd.DataFrame(), str(path), 0))
         assert "example chosen by rule: where the best alignment gains most over the worst" in by_rule
         with pytest.raises(AtlasError, match="has 2 examples, not 3"):
             side_by_side(pd.DataFrame(), str(path), 2)
-    assert any(t.startswith("best: the general_kq") for t in said) and said.count("chair") == 2
+    assert any(t.startswith("best: the general_kq") for t in found) and found.count("chair") == 2
 
 
 def test_alignments_that_show_other_examples_are_refused(made: Panel) -> None:

@@ -125,29 +125,29 @@ def test_bad_files_are_reported_in_one_line(weights, tmp_path):
     _, path = weights
     digits = path.stem[-8:]
 
-    def said(file):
+    def message_for(file):
         with pytest.raises(AtlasError) as caught:
             InceptionReader(file)
         text = str(caught.value)
         assert text.startswith(f"{file}: ") and "\n" not in text and inception.PUBLISHED in text
         return text
 
-    assert "no such file" in said(tmp_path / "none.pth")
-    assert "no such file" in said(tmp_path)
+    assert "no such file" in message_for(tmp_path / "none.pth")
+    assert "no such file" in message_for(tmp_path)
     half = path.read_bytes()[: path.stat().st_size // 2]
     cut = tmp_path / path.name
     cut.write_bytes(half)
-    assert f"sha256 does not begin with {digits}" in said(cut)
+    assert f"sha256 does not begin with {digits}" in message_for(cut)
     (tmp_path / "cut.pth").write_bytes(half)
-    assert "damaged" in said(tmp_path / "cut.pth")
+    assert "damaged" in message_for(tmp_path / "cut.pth")
     (tmp_path / "empty.pth").write_bytes(b"")
-    assert "damaged" in said(tmp_path / "empty.pth")
+    assert "damaged" in message_for(tmp_path / "empty.pth")
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
-    assert "not the weights of the 2015 Inception-v3" in said(tmp_path / "other.pth")
+    assert "not the weights of the 2015 Inception-v3" in message_for(tmp_path / "other.pth")
     torch.save([1, 2], tmp_path / "list.pth")
-    assert "not the weights of the 2015 Inception-v3" in said(tmp_path / "list.pth")
+    assert "not the weights of the 2015 Inception-v3" in message_for(tmp_path / "list.pth")
     torch.save(torch.nn.Linear(1, 1), tmp_path / "code.pth")
-    assert "not only tensors" in said(tmp_path / "code.pth")
+    assert "not only tensors" in message_for(tmp_path / "code.pth")
 
 
 def test_without_the_package(monkeypatch):

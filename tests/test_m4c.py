@@ -196,8 +196,8 @@ def test_generate_is_the_greedy_loop_step_by_step():
     model, inputs = small(), batch()
     for parameter in (model.vocabulary.weight, model.pointer_query.weight):
         parameter.mul_(6)
-    said_BS = model.generate(inputs)
-    assert said_BS.shape == (3, 4)
+    generated_BS = model.generate(inputs)
+    assert generated_BS.shape == (3, 4)
     for b in range(3):
         one = {k: v[b : b + 1] for k, v in inputs.items()}
         previous, ended = [BOS], False
@@ -205,7 +205,7 @@ def test_generate_is_the_greedy_loop_step_by_step():
             scores = model(one | {"previous_BS": torch.tensor([previous])})[0, -1]
             scores[[PAD, BOS]] = -1e9
             wanted = PAD if ended else int(scores.argmax())
-            assert int(said_BS[b, t]) == wanted
+            assert int(generated_BS[b, t]) == wanted
             ended = ended or wanted == EOS
             previous.append(wanted)
 
@@ -298,10 +298,15 @@ def test_sizes_that_do_not_fit_are_named():
 def test_said_words_are_the_classifiers_own_vectors_and_those_read():
     model, inputs = small(), batch()
     _, _, ocr_BOD = model.embed(inputs)
-    found = model.said(torch.tensor([[4, ANSWERS + 2]] * 3), ocr_BOD)
-    about = [model.norms["said"](model.said_place.weight[s] + model.said_kind.weight[s]) for s in (0, 1)]
-    assert torch.allclose(found[0, 0], model.said_norm[0](model.vocabulary.weight[4]) + about[0], atol=1e-5)
-    assert torch.allclose(found[:, 1], model.said_norm[1](ocr_BOD[:, 2]) + about[1], atol=1e-5)
+    found = model.embed_previous(torch.tensor([[4, ANSWERS + 2]] * 3), ocr_BOD)
+    about = [
+        model.norms["previous"](model.previous_place.weight[s] + model.previous_kind.weight[s])
+        for s in (0, 1)
+    ]
+    assert torch.allclose(
+        found[0, 0], model.previous_norm[0](model.vocabulary.weight[4]) + about[0], atol=1e-5
+    )
+    assert torch.allclose(found[:, 1], model.previous_norm[1](ocr_BOD[:, 2]) + about[1], atol=1e-5)
 
 
 def test_default_is_the_scaled_dot_product():

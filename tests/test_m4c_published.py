@@ -22,7 +22,7 @@ from attention_atlas.training.optimizers import parameter_groups
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.text_vqa import TextVqaTask
 
-SETTINGS = {"said_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 6}
+SETTINGS = {"answer_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 6}
 DOT = {"_target_": "attention_atlas.alignments.dot.Dot"}
 
 
@@ -110,7 +110,7 @@ def test_padding_and_blindness(task):
     blind = model_of(task, blind=True)
     batch["previous_BS"] = batch["previous_BS"][:, :1]  # a pointer to a word read would show it
     other = batch | {n: batch[n].flip(0) + 1 for n in ("ocr_look_BOL", "ocr_vectors_BOF", "features_BND")}
-    answers = len(task.said)
+    answers = len(task.answer_vocab)
     assert torch.allclose(blind(batch)[..., :answers], blind(other)[..., :answers], atol=1e-5)
     assert not torch.allclose(model(batch)[..., :answers], model(other)[..., :answers], atol=1e-3)
 

@@ -28,9 +28,9 @@ from attention_atlas.studies.alignment.result import GAIN
 from attention_atlas.training.loop import train
 from attention_atlas.training.scene_text import best_read, spell, token_word
 from attention_atlas.training.settings import TrainSettings
-from attention_atlas.training.tasks.text_vqa import TextVqaTask, spoken
+from attention_atlas.training.tasks.text_vqa import TextVqaTask, generate_answers
 
-SETTINGS = {"said_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 8}
+SETTINGS = {"answer_min": 10, "batch_size": 16, "steps": 3, "objects": 4, "longest": 8}
 ALIGNMENT = {"_target_": "attention_atlas.alignments.general_kq.GeneralKQ"}
 
 
@@ -78,7 +78,7 @@ def test_words_read_are_compared_in_lower_case_without_points():
 
 
 def test_targets_say_every_way_to_spell_the_drawn_answer(task):
-    size = len(task.said)
+    size = len(task.answer_vocab)
     for batch in task.batches(0):
         assert bool((batch["previous_BS"][:, 0] == BOS).all())
         for b in range(len(batch["ids_BT"])):
@@ -87,8 +87,8 @@ def test_targets_say_every_way_to_spell_the_drawn_answer(task):
             )
             assert first and second == {EOS} and not third
             assert batch["counts_BS"][b].tolist() == [True, True, False]
-            said = int(batch["previous_BS"][b, 1])
-            assert said in first
+            previous = int(batch["previous_BS"][b, 1])
+            assert previous in first
             assert all(o < size or bool(batch["ocr_BO"][b, o - size]) for o in first)
 
 
@@ -108,10 +108,10 @@ def test_batches_depend_on_seed_and_epoch_alone(task):
 
 def test_answer_vocabulary_has_the_frequent_words_of_training_answers(task, world):
     corpus, features, ocr = world
-    assert set(task.said.words) >= {"red", "blue"} or len(task.said.words) >= 1
-    every = TextVqaTask(ocr, **(SETTINGS | {"said_min": 1, "said_size": 4}))
+    assert set(task.answer_vocab.words) >= {"red", "blue"} or len(task.answer_vocab.words) >= 1
+    every = TextVqaTask(ocr, **(SETTINGS | {"answer_min": 1, "answer_size": 4}))
     every.prepare(corpus, features)
-    assert len(every.said.words) == 4
+    assert len(every.answer_vocab.words) == 4
 
 
 def test_bad_settings_and_data_are_named(world, tmp_path):
@@ -131,9 +131,9 @@ def test_bad_settings_and_data_are_named(world, tmp_path):
 
 
 def best_spelled(task):
-    """Per cent: every sign was read, so only a colour too rare for the answers' vocabulary cannot be said."""
+    """Per cent: every sign was read, so only a colour too rare for the answer vocabulary is lost."""
     test = task.of("test")
-    able = [e.extra["from"] == "sign" or e.answers[0] in task.said.words for e in test]
+    able = [e.extra["from"] == "sign" or e.answers[0] in task.answer_vocab.words for e in test]
     return 100 * sum(able) / len(able)
 
 
@@ -246,7 +246,7 @@ def test_the_head_that_looks_best_is_found(task):
 
 def test_exchanged_words_replace_every_occurrence(world):
     corpus, features, ocr = world
-    made = TextVqaTask(ocr, **(SETTINGS | {"said_min": 1, "exchange": 1.0}))
+    made = TextVqaTask(ocr, **(SETTINGS | {"answer_min": 1, "exchange": 1.0}))
     made.prepare(corpus, features)
     train = made.train
     lexicon = {n + 2: w for n, w in enumerate(train.lexicon)}
@@ -265,10 +265,10 @@ def test_exchanged_words_replace_every_occurrence(world):
         assert len(set(now)) == 3 and set(now) <= set(train.lexicon)
         assert torch.equal(batch["ocr_spelling_BOP"][0], torch.stack([torch.tensor(phoc(w)) for w in now]))
         assert torch.equal(batch["spelling_BTP"][0, 1], torch.tensor(phoc(now[0])))
-        said = {int(o) for o in batch["target_BSA"][0, 0].nonzero()[:, 0]}
-        size = len(made.said)
-        if size + right in said:  # not a misspelt answer
-            assert said == {size + right, *made.said.encode([now[right]])} - {3}
+        right_words = {int(o) for o in batch["target_BSA"][0, 0].nonzero()[:, 0]}
+        size = len(made.answer_vocab)
+        if size + right in right_words:  # not a misspelt answer
+            assert right_words == {size + right, *made.answer_vocab.encode([now[right]])} - {3}
     assert len(changed) > 5
     plain = made.questions(train.examples).batch([i], np.random.default_rng(0))
     assert torch.equal(plain["ocr_spelling_BOP"][0], torch.stack([torch.tensor(phoc(w)) for w in read]))
@@ -276,7 +276,7 @@ def test_exchanged_words_replace_every_occurrence(world):
 
 def test_said_is_the_text_of_the_ids(task):
     questions = task.questions(task.of("test"))
-    size = len(task.said)
+    size = len(task.answer_vocab)
     read = [token_word(t) for t in questions.read[questions.examples[0].image_id]]
-    assert questions.text(0, [size + 2, 4, EOS, size]) == f"{read[2]} {task.said.words[0]}"
-    assert len(spoken(model_of(task).eval(), questions, 7)) == len(questions)
+    assert questions.text(0, [size + 2, 4, EOS, size]) == f"{read[2]} {task.answer_vocab.words[0]}"
+    assert len(generate_answers(model_of(task).eval(), questions, 7)) == len(questions)

@@ -39,8 +39,8 @@ def test_rows_scores_and_files(task, tmp_path):
     model = model_of(task)
     found = MacEvaluator(shown=4, batch_size=7)(model, task, "cpu")
     examples = task.corpus.split("test")
-    said = [task.answers[int(model(task.questions([e]).batch([0])).argmax())] for e in examples]
-    expected = {e.id: 100.0 * (s == e.answers[0]) for e, s in zip(examples, said)}
+    predicted = [task.answers[int(model(task.questions([e]).batch([0])).argmax())] for e in examples]
+    expected = {e.id: 100.0 * (s == e.answers[0]) for e, s in zip(examples, predicted)}
     own = [row for row in found.examples if row["metric"] == "accuracy"]
     assert {row["example"]: row["value"] for row in own} == expected
     turned = with_other_pictures(sorted(examples, key=lambda e: e.id))

@@ -275,13 +275,13 @@ def test_names_of_regions_by_hand():
 
 
 def test_wrong_settings_are_named():
-    for more, said in (
+    for more, message in (
         ({"knowledge": "pixels"}, "knowledge: 'pixels'"),
         ({"dim": 7}, "dim must be even"),
         ({"steps": 0}, "steps at least 1"),
         ({"knowledge": "grid", "stem": [3], "strides": [2, 2]}, "strides: 2 strides for 1"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             small(**more)
 
 

@@ -73,9 +73,9 @@ def test_accuracy_by_type_is_what_counting_gives(world):
     found = task.validate(model)
     right: dict[str, list[bool]] = {}
     for i, example in enumerate(task.held_out.examples):
-        said = task.answers[int(model(task.held_out.batch([i])).argmax())]
+        predicted = task.answers[int(model(task.held_out.batch([i])).argmax())]
         for name in ("accuracy", "accuracy_" + example.extra["type"].replace(" ", "_")):
-            right.setdefault(name, []).append(said == example.answers[0])
+            right.setdefault(name, []).append(predicted == example.answers[0])
     assert found == pytest.approx({n: 100 * np.mean(v) for n, v in right.items()})
     assert set(found) >= {"accuracy_Query_Attribute", "accuracy_Compare_Integer", "accuracy_Exist"}
 
@@ -127,13 +127,13 @@ def test_errors_name_their_cause(world):
         prepared((Corpus(corpus.root, corpus.scenes, corpus.split("train+val")), features), select_on="test")
     with pytest.raises(AtlasError, match="no region features"):
         prepared((corpus, None))
-    for more, said in (
+    for more, message in (
         ({"knowledge": "air"}, "knowledge: 'air'"),
         ({"batch_size": 0}, "batch_size: must be at least 1"),
         ({"knowledge": "grid", "picture": 2}, "picture: must be at least 8"),
         ({"knowledge": "grid", "naming": 1.0}, "naming: only regions have names"),
     ):
-        with pytest.raises(ConfigError, match=said):
+        with pytest.raises(ConfigError, match=message):
             prepared(world, **more)
 
 

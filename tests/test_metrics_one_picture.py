@@ -101,9 +101,9 @@ def test_every_other_user_of_the_bootstrap():
     (row,) = mean_rows(sample, np.array([[1.0], [0.0]]), {"measure": "m"})
     assert row["value"] == 0.5 and np.isnan([row["ci_low"], row["ci_high"]]).all()
     assert np.isnan(bootstrap_mean(np.array([1.0, 0.0]), np.array(["a", "a"]))).all()
-    said = {OWN: np.array([-1.0]), OTHER: np.array([-2.0]), "tokens": np.array([2.0])}
+    scores = {OWN: np.array([-1.0]), OTHER: np.array([-2.0]), "tokens": np.array([2.0])}
     about = {"study": "e", "model": "m", "data": "d"}
-    for row in gain_rows(said, ["a"], about):
+    for row in gain_rows(scores, ["a"], about):
         assert np.isfinite(row["value"]) and np.isnan([row["ci_low"], row["ci_high"]]).all()
     curve = np.array([[0.0, 0.5, 0.2, 1.0, 0.6]])
     found = bootstrap_phases(curve, np.array(["a"]), resamples=20)

@@ -175,19 +175,19 @@ def test_captions_are_short_true_and_know_their_objects():
     label = {p.id: p.label for p in plan.objects}
     texts = set()
     for seed in range(40):
-        told = Captions().of_room(plan, seen, np.random.default_rng(seed))
-        assert len(told) == 5 == len({t.text for t in told})
-        for caption in told:
+        captions = Captions().of_room(plan, seen, np.random.default_rng(seed))
+        assert len(captions) == 5 == len({t.text for t in captions})
+        for caption in captions:
             texts.add(caption.text)
             assert len(words(caption.text)) <= 16 and caption.text == caption.text.lower()
             assert not caption.text.endswith((".", " ")) and "  " not in caption.text
             for phrase in caption.phrases:
-                said = caption.text[phrase.start : phrase.end]
+                text = caption.text[phrase.start : phrase.end]
                 if phrase.kind == "group":
-                    assert len(phrase.objects) == 3 and said.startswith("three ") and said.endswith("chairs")
+                    assert len(phrase.objects) == 3 and text.startswith("three ") and text.endswith("chairs")
                 for i in phrase.objects:
                     named = view.by_id[i].names if label[i] not in ("wall", "floor") else (label[i],)
-                    assert any(n in said for n in named) or "chairs" in said
+                    assert any(n in text for n in named) or "chairs" in text
             for relation in caption.relations:
                 assert (tuple(relation.target_objects), tuple(relation.landmark_objects)) in facts
                 assert caption.text[slice(*relation.relation)]
@@ -209,8 +209,8 @@ def test_captions_grow_with_the_room_up_to_the_longest():
         ]
         view = look_at(plan, seen)
         is_full = len({t.label for t in view.things}) >= FULL_ROOM
-        told = Captions().of_room(plan, seen, np.random.default_rng(seed))
-        (full if is_full else other).update(len(words(t.text)) for t in told)
+        captions = Captions().of_room(plan, seen, np.random.default_rng(seed))
+        (full if is_full else other).update(len(words(t.text)) for t in captions)
         short = Captions(max_words=9).of_room(plan, seen, np.random.default_rng(seed))
         assert max(len(words(t.text)) for t in short) <= 9
     assert max(full) == max(other) == 16

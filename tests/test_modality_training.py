@@ -100,13 +100,13 @@ def test_reward_is_cider_over_the_whole_split():
         "b": ["two chairs near a sofa", "some chairs"],
         "c": ["a sofa and a table"],
     }
-    said = {"a": "a red lamp on a sofa", "b": "two chairs", "c": "a sofa and a table"}
-    expected = cider(references, said)[1]
+    captions = {"a": "a red lamp on a sofa", "b": "two chairs", "c": "a sofa and a table"}
+    expected = cider(references, captions)[1]
     reward = CiderReward(references)
-    got = reward(["c", "a", "b", "a"], [said["c"], said["a"], said["b"], "two two two two"])
+    got = reward(["c", "a", "b", "a"], [captions["c"], captions["a"], captions["b"], "two two two two"])
     np.testing.assert_allclose(got[:3], [expected["c"], expected["a"], expected["b"]], rtol=1e-9)
     assert got[0] == pytest.approx(10.0) and got[3] == 0.0  # its only reference; no common n-gram
-    np.testing.assert_allclose(reward(["a"], [said["a"]]), expected["a"], rtol=1e-9)  # whatever the batch
+    np.testing.assert_allclose(reward(["a"], [captions["a"]]), expected["a"], rtol=1e-9)  # whatever the batch
     with pytest.raises(AtlasError, match="at least 2 images"):
         CiderReward({"a": ["x"]})
 

@@ -75,11 +75,11 @@ def test_captions_of_an_image_need_not_stand_together():
 
 
 def test_bad_input_is_one_line():
-    for similarity, relevant, said in (
+    for similarity, relevant, message in (
         (np.zeros((2, 3)), np.ones((3, 2)), r"\(2, 3\).*\(3, 2\)"),
         (np.full((1, 2), np.nan), np.ones((1, 2)), "not finite"),
         (np.zeros((2, 2)), np.array([[1, 0], [0, 0]]), "query 1 has no relevant"),
     ):
-        with pytest.raises(AtlasError, match=said) as error:
+        with pytest.raises(AtlasError, match=message) as error:
             hits(similarity, relevant, (1,))
         assert "\n" not in str(error.value)

@@ -205,7 +205,7 @@ def test_nouns_and_categories():
 
 def test_bad_input_is_one_line():
     corpus, features = world()
-    for make, said in (
+    for make, message in (
         (lambda: MatchingTask(batch_size=1), "batch_size: must be at least 2"),
         (lambda: MatchingTask(batch_size=99).prepare(corpus, features), "30 images, fewer than .* 99"),
         (
@@ -215,7 +215,7 @@ def test_bad_input_is_one_line():
         (lambda: ScanEvaluator(images=0), "images: must be at least 1 or null"),
         (lambda: ScanEvaluator(split="extra")(model_for(prepared()), prepared()), "'extra' has no caption"),
     ):
-        with pytest.raises(AtlasError, match=said) as error:
+        with pytest.raises(AtlasError, match=message) as error:
             make()
         assert "\n" not in str(error.value)
     assert issubclass(ConfigError, AtlasError)
@@ -256,13 +256,13 @@ def test_flickr30k(tmp_path):
     assert corpus.examples[0].text == "Two dogs, number 0."
     tokens = read_flickr30k(path, "none", text="tokens", require_images=False, limit=1)
     assert list(tokens.scenes) == ["100", "101", "102"] and tokens.examples[0].text == "two dogs number 0"
-    for make, said in (
+    for make, message in (
         (lambda: read_flickr30k(tmp_path / "x.json", tmp_path), "x.json: no such file"),
         (lambda: read_flickr30k(path, tmp_path, text="odd"), "text: 'odd'"),
         (lambda: read_flickr30k(karpathy(tmp_path, split="dev"), tmp_path), "image 1: split: 'dev'"),
         (lambda: read_flickr30k(karpathy(tmp_path, filename="101.jpg"), tmp_path / "images"), "occurs twice"),
         (lambda: read_flickr30k(karpathy(tmp_path, sentences=[{"raw": "x"}]), tmp_path / "images"), "sentid"),
     ):
-        with pytest.raises(AtlasError, match=said) as error:
+        with pytest.raises(AtlasError, match=message) as error:
             make()
         assert "\n" not in str(error.value)

@@ -143,7 +143,7 @@ def test_values_of_params_yaml_are_valid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"seed": "zero"}, "seed: Value 'zero' of type 'str' could not be converted to Integer"),
         ({"seed": True}, "seed: Value 'True' of type 'bool'"),
@@ -156,9 +156,9 @@ def test_values_of_params_yaml_are_valid() -> None:
         ({"sede": 1}, "sede: no such parameter; did you mean 'seed'"),
     ],
 )
-def test_wrong_parameters(change: dict[str, object], said: str) -> None:
+def test_wrong_parameters(change: dict[str, object], message: str) -> None:
     values = {**read_params(ROOT / "params.yaml"), **change}
-    with pytest.raises(ConfigError, match=said.replace(".", r"\.")):
+    with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
         check_params(values)
 
 

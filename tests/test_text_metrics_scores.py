@@ -189,9 +189,9 @@ def test_java_starts_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> Non
         def __init__(self) -> None:
             starts.append("meteor")
 
-        def compute_score(self, gold: Any, said: Any) -> tuple[float, list[float]]:
-            assert sorted(gold) == sorted(said)
-            return 0.5, [0.4 for _ in said]
+        def compute_score(self, gold: Any, hypotheses: Any) -> tuple[float, list[float]]:
+            assert sorted(gold) == sorted(hypotheses)
+            return 0.5, [0.4 for _ in hypotheses]
 
     import pycocoevalcap.meteor.meteor as meteor_module
 
@@ -202,8 +202,8 @@ def test_java_starts_once_for_all_models(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(meteor_module, "Meteor", Meteor)
     monkeypatch.setattr(score_module, "treebank", counted)
     monkeypatch.setattr(score_module, "why_no_java", lambda: "")
-    said = {"a": "a couch", "b": "a bed"}
-    result = score_models(REFERENCES, {"one": said, "two": said, "three": said})
+    texts = {"a": "a couch", "b": "a bed"}
+    result = score_models(REFERENCES, {"one": texts, "two": texts, "three": texts})
     assert starts == ["tokenizer", "meteor"]
     assert result["two"]["scores"]["METEOR"] == 50.0
     assert result["two"]["per_example"]["METEOR"] == {"a": 40.0, "b": 40.0}

@@ -84,12 +84,12 @@ def test_facts_of_parts(tmp_path):
         p: ["blue", "green", "red"] for p in ("coat", "hat")
     }
     example = corpus.examples[0]
-    assert reading.said(example) == {"hat": "blue", "coat": "blue"}
-    assert reading.said(corpus.examples[1]) == {"coat": "blue"}
+    assert reading.stated(example) == {"hat": "blue", "coat": "blue"}
+    assert reading.stated(corpus.examples[1]) == {"coat": "blue"}
     assert reading.seen(corpus.scene(example)) == {"hat": "blue", "coat": "blue"}
     assert reading.boxes(corpus.scene(example))["hat"] == (4, 2, 20, 14)
     again = reading_from(saved_reading(reading))
-    assert again.slots == reading.slots and again.said(example) == reading.said(example)
+    assert again.slots == reading.slots and again.stated(example) == reading.stated(example)
 
 
 def test_facts_of_presence():
@@ -109,8 +109,8 @@ def test_facts_of_presence():
     assert reading.seen(scenes[1]) == {"red": ABSENT, "ring": ABSENT}
     text = "two red rings and a red sky"
     example = Example("e", "a", text, [Phrase(0, 13, [0, 1], "group"), Phrase(18, 27, [], "miss")])
-    assert reading.said(example) == {"red": PRESENT, "ring": PRESENT}
-    assert reading.said(Example("f", "a", "a red sky", [Phrase(0, 9, [], "miss")])) == {}
+    assert reading.stated(example) == {"red": PRESENT, "ring": PRESENT}
+    assert reading.stated(Example("f", "a", "a red sky", [Phrase(0, 9, [], "miss")])) == {}
 
 
 def test_real_corpora_cannot_be_read(tmp_path):
@@ -152,12 +152,12 @@ def test_the_classifier_learns_and_reads(tmp_path):
     task.save(tmp_path / "run")
     reader = FactReader(tmp_path / "run")
     examples = [e for e in corpus.split("test") if e.id.endswith("c0")]
-    said = [reader.reading.said(e) for e in examples]
+    stated = [reader.reading.stated(e) for e in examples]
     probabilities, features = reader(task.pictures.batch(examples))
-    hits = [v for row in reader.hits(probabilities, said) for v in row.values()]
+    hits = [v for row in reader.hits(probabilities, stated) for v in row.values()]
     assert np.mean(hits) > 0.9 and features.shape == (9, 16)
     # All nine combinations once: a picture of another caption fits each fact in a third of the cases.
-    rates = reader.rates(probabilities, said)
+    rates = reader.rates(probabilities, stated)
     assert len(rates) == 6 and np.mean(list(rates.values())) == pytest.approx(1 / 3, abs=0.1)
     assert 2 < reader.score(probabilities) <= 3
     smaller, _ = reader(task.pictures.batch(examples).repeat_interleave(2, -1).repeat_interleave(2, -2))

@@ -339,7 +339,7 @@ def test_a_model_s_own_training_values_win(features: FeaturesFile) -> None:
 def test_wrong_model_arguments_are_one_line(tmp_path: Path, features: FeaturesFile) -> None:
     cfg = config("blind")
     cfg.model.layer = 3
-    with pytest.raises(ConfigError, match=r"conf/model: blind: .*unexpected keyword argument 'layer'"):
+    with pytest.raises(ConfigError, match=r"^model: blind: .*unexpected keyword argument 'layer'"):
         train_captioner(cfg, corpus(), features, tmp_path / "o", tmp_path / "w")
     cfg = config("blind")
     cfg.model.heads = 3

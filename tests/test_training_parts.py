@@ -73,11 +73,11 @@ def test_settings_name_what_is_wrong() -> None:
     for wrong, message in (
         (
             {"epochs": "many"},
-            "conf/train: epochs: Value 'many' of type 'str' could not be converted to Integer",
+            "^train: epochs: Value 'many' of type 'str' could not be converted to Integer",
         ),
-        ({"schedule": {"warmup": 1.5}}, "conf/train: schedule: warmup: Value '1.5' of type 'float'"),
-        ({"betas": 0.9}, "conf/train: betas: "),
-        ({"lr_scales": {"encoder.": "low"}}, "conf/train: lr_scales: encoder: : Value 'low'"),
+        ({"schedule": {"warmup": 1.5}}, "^train: schedule: warmup: Value '1.5' of type 'float'"),
+        ({"betas": 0.9}, "^train: betas: "),
+        ({"lr_scales": {"encoder.": "low"}}, "^train: lr_scales: encoder: : Value 'low'"),
     ):
         with pytest.raises(ConfigError, match=message) as caught:
             TrainSettings.read(wrong)

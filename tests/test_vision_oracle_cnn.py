@@ -182,10 +182,10 @@ def test_quality_prints_or_reports_errors(
     write_scenes(world.root / "scenes.jsonl", world.scenes.values())
     write_examples(world.root / "descriptions.jsonl", [])
     assert quality_main([str(features), str(world.root)]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     expected = measure_features(FeaturesFile(features), world, "val")
-    assert f"label_accuracy       {expected['label_accuracy']:.3f}" in said
-    assert f"regions              {expected['regions']}" in said
+    assert f"label_accuracy       {expected['label_accuracy']:.3f}" in printed
+    assert f"regions              {expected['regions']}" in printed
     assert quality_main([str(tmp_path / "none.h5"), str(world.root)]) == 1
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -125,13 +125,13 @@ def test_what_a_model_lacks_is_one_line(checkpoint, tmp_path):
     LlamaConfig(hidden_size=8, num_attention_heads=2).save_pretrained(tmp_path / "llama")
     T5 = InstructBlipConfig(text_config=T5Config())
     T5.save_pretrained(tmp_path / "t5")
-    for name, said in (
+    for name, message in (
         ("blip", "model_type: 'blip' is not supported"),
         ("llama", "model_type: 'llama' is not supported"),
         ("t5", "encoder-decoder"),
         ("nowhere", "give a hub id or a folder"),
     ):
-        with pytest.raises(AtlasError, match=said) as raised:
+        with pytest.raises(AtlasError, match=message) as raised:
             checked_config(str(tmp_path / name))
         assert "\n" not in str(raised.value)
     with pytest.raises(AtlasError, match="tokenizer or image processor"):

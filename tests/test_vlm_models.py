@@ -293,7 +293,7 @@ def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
     expected = places_PD[::2] - places_PD.mean(0)
     assert torch.allclose(query_ND, expected / expected.std(), atol=1e-5)
     with torch.no_grad():
-        for parameter in (model.told.weight, model.told.bias):
+        for parameter in (model.word_head.weight, model.word_head.bias):
             parameter.zero_()
         rows = mini_inputs(model, tokenizer).rows(samples(pictures)[:1], end=True)
         batch = pack([rows], model.image_token_id, 0) | {"features": features[:1]}
@@ -304,4 +304,4 @@ def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
         assert float(model.loss(batch, 0.0)) == pytest.approx(plain)
         assert float(model.loss(batch, 0.5)) == pytest.approx(plain + 0.5 * len(tokenizer) * math.log(2))
         model.expect_words(torch.full((len(tokenizer),), 0.25))
-        assert model.told.bias[0].item() == pytest.approx(math.log(0.25 / 0.75))
+        assert model.word_head.bias[0].item() == pytest.approx(math.log(0.25 / 0.75))

@@ -59,11 +59,11 @@ def test_inputs_show_what_they_say(tmp_path):
     assert found[BLIND][3] == pytest.approx(unseeing.log_prob(samples[3:4])[0][0], abs=1e-3)
     assert np.abs(found[OWN] - found[GREY]).max() > 1e-3
     references = {s.image: [t.text for t in samples if t.image == s.image] for s in samples}
-    said = captions(loaded, samples, [OWN, OTHER]) | captions(unseeing, samples, [BLIND])
+    texts = captions(loaded, samples, [OWN, OTHER]) | captions(unseeing, samples, [BLIND])
     first = samples[0]
-    assert said[OTHER][first.image] == loaded.write([first], images=others[:1])[0]
-    assert said[BLIND][first.image] == unseeing.write([first])[0] != said[OWN][first.image]
-    rows = caption_rows(said, references, ABOUT)
+    assert texts[OTHER][first.image] == loaded.write([first], images=others[:1])[0]
+    assert texts[BLIND][first.image] == unseeing.write([first])[0] != texts[OWN][first.image]
+    rows = caption_rows(texts, references, ABOUT)
     assert [r["input"] for r in rows] == [OWN, OTHER, BLIND] and {r["n"] for r in rows} == {8}
     assert all(r["ci_low"] <= r["value"] <= r["ci_high"] for r in rows)
     make_table(rows)

@@ -76,8 +76,8 @@ def runs(tmp_path_factory):
     tower = {"_target_": TASKS + "contrastive.ContrastiveTask", **common, **pictures}
     text = {"_target_": TASKS + "vlm_text.VlmTextTask", **common, "batch_size": 40}
     best = train(corpus, TOWER, tower, 25, folder / "tower")
-    said = train(corpus, TEXT, text, 12, folder / "text")
-    return corpus, layers, folder, best, said
+    text_best = train(corpus, TEXT, text, 12, folder / "text")
+    return corpus, layers, folder, best, text_best
 
 
 def tuning(layers, folder, **more):

@@ -117,13 +117,19 @@ def test_accuracy_is_that_of_the_published_evaluation_on_tricky_answers():
     for answer in TRICKY:
         forms = [answer, normalise.normalise(answer), answer.upper(), f"the {answer}", f"{answer}?"]
         for people in ([answer] * 10, [*[answer] * 5, *["other"] * 5]):
-            for said in (*forms, "other"):
-                assert vqa_accuracy(said, people) == pytest.approx(published(said, people)), (said, people)
+            for guess in (*forms, "other"):
+                assert vqa_accuracy(guess, people) == pytest.approx(published(guess, people)), (
+                    guess,
+                    people,
+                )
     for _ in range(1000):
         people = [str(t) for t in random.choice(TRICKY, size=4)]
         people = [str(p) for p in random.choice(people, size=10)]
-        said = str(random.choice(people))
-        assert vqa_accuracy(said, people) == pytest.approx(published(said, people)), (said, people)
+        predicted = str(random.choice(people))
+        assert vqa_accuracy(predicted, people) == pytest.approx(published(predicted, people)), (
+            predicted,
+            people,
+        )
 
 
 @given(st.lists(st.text("ab1,.-/? '\n\tdont", max_size=8), min_size=1, max_size=3), st.data())

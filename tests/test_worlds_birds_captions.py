@@ -38,54 +38,54 @@ OF = {name: part for part, names in NAMES.items() for name in names}
 
 
 def many(objects=BIRD, runs=40):
-    told = []
+    captions = []
     for i in range(runs):
-        told += Captions().of_bird(objects, "hawk", 4096, np.random.default_rng(i))
-    return told
+        captions += Captions().of_bird(objects, "hawk", 4096, np.random.default_rng(i))
+    return captions
 
 
 def test_captions_are_true_and_phrases_match_them():
     by_id = {o.id: o for o in BIRD}
-    for told in many():
-        assert 2 <= len(told.colors) <= 4
-        assert told.colors == {
-            p: color_of(next(o for o in BIRD if o.label == p).attributes) for p in told.colors
+    for written in many():
+        assert 2 <= len(written.colors) <= 4
+        assert written.colors == {
+            p: color_of(next(o for o in BIRD if o.label == p).attributes) for p in written.colors
         }
         named = set()
-        for phrase in told.phrases:
-            said = told.text[phrase.start : phrase.end]
-            tokens = said.split()
+        for phrase in written.phrases:
+            text = written.text[phrase.start : phrase.end]
+            tokens = text.split()
             objects = [by_id[i] for i in phrase.objects]
             parts = [OF[t] for t in tokens if t in OF]
-            assert [o.label for o in objects if o.label in NAMES] == parts, said
+            assert [o.label for o in objects if o.label in NAMES] == parts, text
             named.update(parts)
             for color in set(tokens) & set(COLORS):
-                assert all(color in o.attributes for o in objects), said
+                assert all(color in o.attributes for o in objects), text
             for word in set(tokens) & {"short", "long", "hooked", "small", "barred"}:
-                assert any(word in o.attributes for o in objects), said
+                assert any(word in o.attributes for o in objects), text
             assert phrase.kind == ("group" if len(objects) > 1 else "object")
-        assert named == set(told.colors)
-        mentioned = {OF[w.text] for w in words(told.text) if w.text in OF}
+        assert named == set(written.colors)
+        mentioned = {OF[w.text] for w in words(written.text) if w.text in OF}
         assert mentioned == named  # no part is named outside a phrase
         assert "eye" not in named  # 3 of 4,096 pixels
 
 
 def test_captions_differ_and_are_short():
     for i in range(20):
-        told = Captions(per_scene=5, max_words=14).of_bird(BIRD, "hawk", 4096, np.random.default_rng(i))
-        assert len({t.text for t in told}) == len(told) == 5
-        assert all(len(words(t.text)) <= 14 for t in told)
+        captions = Captions(per_scene=5, max_words=14).of_bird(BIRD, "hawk", 4096, np.random.default_rng(i))
+        assert len({t.text for t in captions}) == len(captions) == 5
+        assert all(len(words(t.text)) <= 14 for t in captions)
 
 
 def test_all_ways_and_parts_come_up():
-    told = many(runs=120)
-    starts = Counter(t.text.split()[0] for t in told)
+    captions = many(runs=120)
+    starts = Counter(t.text.split()[0] for t in captions)
     assert {"this", "the", "a"} <= set(starts)
-    assert {p for t in told for p in t.colors} == {o.label for o in BIRD[1:8]}
-    assert any("this is a" in t.text for t in told) and any(", and its" in t.text for t in told)
-    relations = [r for t in told for r in t.relations]
+    assert {p for t in captions for p in t.colors} == {o.label for o in BIRD[1:8]}
+    assert any("this is a" in t.text for t in captions) and any(", and its" in t.text for t in captions)
+    relations = [r for t in captions for r in t.relations]
     assert relations and all(r.target_objects == [0] and r.landmark_objects == [12] for r in relations)
-    perched = next(t for t in told if t.relations)
+    perched = next(t for t in captions if t.relations)
     spans = perched.relations[0]
     assert perched.text[slice(*spans.relation)] == "on"
     assert perched.text[slice(*spans.landmark)].endswith("branch")
@@ -102,12 +102,12 @@ def test_two_parts_of_one_color_are_one_phrase():
 
 
 def test_the_account_names_everything():
-    told = account(BIRD, "hawk")
-    assert told.text == (
+    written = account(BIRD, "hawk")
+    assert written.text == (
         "the small hawk is perched on a branch and has a white breast, a white belly, a yellow throat,"
         " an orange head, a short hooked red beak, black barred wings, yellow legs and black eyes"
     )
-    assert {i for p in told.phrases for i in p.objects} >= {o.id for o in BIRD if o.label in PARTS} | {0}
+    assert {i for p in written.phrases for i in p.objects} >= {o.id for o in BIRD if o.label in PARTS} | {0}
 
 
 def test_a_flying_bird_has_no_perch():

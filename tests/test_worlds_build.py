@@ -110,7 +110,7 @@ def test_unfinished_work_of_other_settings_is_not_mixed_in(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "sizes, workers, said",
+    "sizes, workers, message",
     [
         ({"trian": 3}, 1, "did you mean 'train'"),
         ({"train": -1}, 1, "sizes: train"),
@@ -118,8 +118,8 @@ def test_unfinished_work_of_other_settings_is_not_mixed_in(tmp_path):
         ({"train": 1}, 0, "workers"),
     ],
 )
-def test_bad_sizes_are_named(tmp_path, sizes, workers, said):
-    with pytest.raises(ConfigError, match=said):
+def test_bad_sizes_are_named(tmp_path, sizes, workers, message):
+    with pytest.raises(ConfigError, match=message):
         build(tmp_path, "a", sizes=sizes, workers=workers)
 
 

@@ -208,16 +208,16 @@ def test_plans_survive_the_file(tmp_path, rooms):
     assert read_plans(file) == plans
 
 
-@pytest.mark.parametrize("spoil, said", [
+@pytest.mark.parametrize("spoil, message", [
     (lambda row: row.pop("camera"), "line 1: not the plan of a room .'camera'"),
     (lambda row: row["objects"][0].update(colour="red"), "colour"),
     (lambda row: row.update(size=[1, 2]), "not the plan of a room"),
 ])  # fmt: skip
-def test_a_broken_plan_is_named(tmp_path, spoil, said):
+def test_a_broken_plan_is_named(tmp_path, spoil, message):
     row = json.loads(json.dumps(plan_row("a", hand_plan())))
     spoil(row)
     (tmp_path / "plans.jsonl").write_text(json.dumps(row))
-    with pytest.raises(AtlasError, match=said):
+    with pytest.raises(AtlasError, match=message):
         read_plans(tmp_path / "plans.jsonl")
 
 

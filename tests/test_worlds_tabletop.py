@@ -163,20 +163,20 @@ def test_visible_objects_of_a_hand_made_picture():
 
 def test_a_description_names_everything_in_order():
     for seed in range(6):
-        told = describe("x", TABLE, np.random.default_rng(seed))
-        assert told.text.startswith("Four objects are on a wooden table.")
-        order = [p.objects[0] for p in told.phrases if p.kind == "object"]
-        if "On the left" in told.text:
+        described = describe("x", TABLE, np.random.default_rng(seed))
+        assert described.text.startswith("Four objects are on a wooden table.")
+        order = [p.objects[0] for p in described.phrases if p.kind == "object"]
+        if "On the left" in described.text:
             assert order == [SPHERE.id, CUBE.id, BLUE_CUBE.id, RING.id]
         else:
             assert order == [RING.id, CUBE.id, BLUE_CUBE.id, SPHERE.id]
-        assert len(told.relations) == 3
-        for relation in told.relations:
-            said = told.text[slice(*relation.relation)]
-            name = {"To the right of": "right", "Behind": "behind"}[said]
+        assert len(described.relations) == 3
+        for relation in described.relations:
+            words = described.text[slice(*relation.relation)]
+            name = {"To the right of": "right", "Behind": "behind"}[words]
             (target,), (landmark,) = relation.target_objects, relation.landmark_objects
             assert holds(TABLE.item(target), name, TABLE.item(landmark))
-            assert told.text[slice(*relation.landmark)] == "it"
+            assert described.text[slice(*relation.landmark)] == "it"
 
 
 def digest(root):
@@ -223,26 +223,26 @@ def test_tables_survive_the_file(corpus, drawn):
         assert table_row(row["image_id"], table, row["camera"], [o["center"] for o in row["objects"]]) == row
 
 
-@pytest.mark.parametrize("spoil, said", [
+@pytest.mark.parametrize("spoil, message", [
     (lambda rows: rows[0]["objects"].pop(), "line 1: not the places"),
     (lambda rows: rows[0]["objects"].append({"id": 99, "side": 0, "depth": 1}), "not one place for each"),
     (lambda rows: rows[1].update(image_id="train_00099"), "line 2: not the places"),
     (lambda rows: rows.append(rows[0]), "not one place for each"),
     (lambda rows: rows.pop(), "no row for 'train_00001'"),
 ])  # fmt: skip
-def test_spoilt_places_are_named(corpus, drawn, spoil, said):
+def test_spoilt_places_are_named(corpus, drawn, spoil, message):
     rows = [json.loads(json.dumps(m.extra["tables"])) for m in drawn[:2]]
     spoil(rows)
-    with pytest.raises(AtlasError, match=said):
+    with pytest.raises(AtlasError, match=message):
         read_tables(corpus(rows))
 
 
-@pytest.mark.parametrize("settings, said", [
+@pytest.mark.parametrize("settings, message", [
     ({"image_size": 8}, "image_size: 8"), ({"least_objects": 0}, "least_objects 0"),
     ({"least_objects": 5, "most_objects": 4}, "most_objects 4"), ({"most_objects": 11}, "most_objects 11"),
 ])  # fmt: skip
-def test_bad_settings_are_named(settings, said):
-    with pytest.raises(ConfigError, match=said):
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
         Tabletop(**settings)
 
 

@@ -11,7 +11,14 @@ from attention_atlas.data.corpus import read_corpus
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.synthetic.tabletop import questions
 from attention_atlas.synthetic.tabletop.asking import TYPES, Chain, ask, noun_of
-from attention_atlas.synthetic.tabletop.programs import NotUnique, Program, Step, program_from, run, said
+from attention_atlas.synthetic.tabletop.programs import (
+    NotUnique,
+    Program,
+    Step,
+    answer_text,
+    program_from,
+    run,
+)
 from attention_atlas.synthetic.tabletop.questions import SHARES, Questions
 from attention_atlas.synthetic.tabletop.sampling import Sampler
 from attention_atlas.synthetic.tabletop.table import Table, holds
@@ -56,19 +63,19 @@ CUBES = ("filter_shape", [0], ["cube"])
     ([SCENE, ("filter_material", [0], ["rubber"]), ("count", [1], [])], "2"),
 ])  # fmt: skip
 def test_programs_on_the_hand_made_table(rows, answer):
-    assert said(run(steps(*rows), TABLE)[-1]) == answer
+    assert answer_text(run(steps(*rows), TABLE)[-1]) == answer
 
 
-@pytest.mark.parametrize("rows, told", [
+@pytest.mark.parametrize("rows, message", [
     ([SCENE, CUBES, ("unique", [1], [])], "2 objects"),
     ([SCENE, ("filter_shape", [0], ["cone"]), ("unique", [1], [])], "0 objects"),
 ])  # fmt: skip
-def test_the_thing_must_be_single(rows, told):
-    with pytest.raises(NotUnique, match=told):
+def test_the_thing_must_be_single(rows, message):
+    with pytest.raises(NotUnique, match=message):
         run(steps(*rows), TABLE)
 
 
-@pytest.mark.parametrize("rows, told", [
+@pytest.mark.parametrize("rows, message", [
     ([SCENE, ("fly", [0], [])], "step 1: fly"),
     ([SCENE, ("filter_color", [0], ["pink"])], "step 1: filter_color.'pink'"),
     ([SCENE, ("relate", [0], ["above"])], "step 1: relate"),
@@ -77,11 +84,11 @@ def test_the_thing_must_be_single(rows, told):
     ([SCENE, ("count", [], [])], "step 1: count.. of 0 inputs"),
     ([SCENE, ("query_weight", [0], [])], "query_weight"),
 ])  # fmt: skip
-def test_bad_programs_are_named(rows, told):
-    with pytest.raises(AtlasError, match=told):
+def test_bad_programs_are_named(rows, message):
+    with pytest.raises(AtlasError, match=message):
         run(steps(*rows), TABLE)
     with pytest.raises(AtlasError, match="ends in a set"):
-        said(run(steps(SCENE), TABLE)[-1])
+        answer_text(run(steps(SCENE), TABLE)[-1])
 
 
 def test_programs_survive_the_file():
@@ -248,13 +255,13 @@ def test_the_question_layer_is_a_corpus(tmp_path, monkeypatch):
     for example in corpus.examples:
         assert example.extra["type"] in TYPES
         outputs = run(program_from(example.extra["program"]), known[example.image_id])
-        assert [said(outputs[-1])] == example.answers
+        assert [answer_text(outputs[-1])] == example.answers
 
 
-@pytest.mark.parametrize("settings, told", [
+@pytest.mark.parametrize("settings, message", [
     ({"per_scene": 0}, "per_scene: 0"), ({"shares": {"Exists": 1.0}}, "'Exists'.*Exist"),
     ({"shares": {"Exist": -1.0}}, "Exist: -1.0 is below 0"), ({"shares": {"Exist": 0}}, "all are 0"),
 ])  # fmt: skip
-def test_bad_settings_are_named(settings, told):
-    with pytest.raises(ConfigError, match=told):
+def test_bad_settings_are_named(settings, message):
+    with pytest.raises(ConfigError, match=message):
         Questions(**settings)

@@ -18,16 +18,16 @@ from attention_atlas.synthetic.tabletop.table import Table, holds
 from attention_atlas.synthetic.tabletop.telling import SIDE_WORDS, Telling, distinct, matching, wording
 from attention_atlas.workflow.compose import compose
 
-SAID = {said: name for name, words in SIDE_WORDS.items() for said in words}
-SAID |= {"on its left": "left", "on its right": "right"}
+RELATION_OF = {phrase: name for name, words in SIDE_WORDS.items() for phrase in words}
+RELATION_OF |= {"on its left": "left", "on its right": "right"}
 
 
 def test_every_phrase_of_a_caption_means_what_its_words_say():
     checked = 0
     for seed, table in enumerate(tables(40)):
-        told = Captions().of_table(table, np.random.default_rng(seed))
-        assert len({t.text for t in told}) == len(told) == 5
-        for caption in told:
+        captions = Captions().of_table(table, np.random.default_rng(seed))
+        assert len({t.text for t in captions}) == len(captions) == 5
+        for caption in captions:
             assert len(caption.text.split()) <= 20 and caption.phrases
             for phrase in caption.phrases:
                 fits, number = understood(caption.text[phrase.start : phrase.end], table)
@@ -44,7 +44,7 @@ def test_every_relation_of_a_caption_holds():
         for caption in Captions().of_table(table, np.random.default_rng(seed)):
             spans = {(p.start, p.end): p.objects for p in caption.phrases}
             for relation in caption.relations:
-                name = SAID[caption.text[slice(*relation.relation)]]
+                name = RELATION_OF[caption.text[slice(*relation.relation)]]
                 (target,), (landmark,) = relation.target_objects, relation.landmark_objects
                 assert holds(table.item(target), name, table.item(landmark)), caption.text
                 assert spans[relation.target] == [target] and spans[relation.landmark] == [landmark]
@@ -65,8 +65,8 @@ def test_captions_are_varied_and_seeded():
 
 def test_a_single_shape_can_be_captioned():
     (first, *_) = TABLE.items
-    told = Captions(per_scene=3).of_table(Table("white", (first,)), np.random.default_rng(0))
-    assert told and all("object" in t.text or "cube" in t.text or "block" in t.text for t in told)
+    captions = Captions(per_scene=3).of_table(Table("white", (first,)), np.random.default_rng(0))
+    assert captions and all("object" in t.text or "cube" in t.text or "block" in t.text for t in captions)
 
 
 def test_distinct_words_single_out_one_shape():
@@ -81,8 +81,8 @@ def test_wording_by_hand():
     assert wording({"material": "metal"}, many=True) == "metal objects"
     out = Telling()
     target = out.name([0], "a cube")
-    said = out.say("behind")
-    out.relate("behind", target, said, out.name([1, 2], "two rings"))
+    phrase = out.say("behind")
+    out.relate("behind", target, phrase, out.name([1, 2], "two rings"))
     assert out.text == "a cube behind two rings"
     assert [(p.start, p.end, p.objects, p.kind) for p in out.phrases] == [
         (0, 6, [0], "object"), (14, 23, [1, 2], "group"),
@@ -131,11 +131,11 @@ def test_a_pair_is_found_where_there_is_one():
 
 def reads(text, table):
     """Whether "a <color> <shape> <relation> a <color> <shape>" is true, from its words."""
-    for said in ("left of", "right of", "in front of", "behind"):
-        if f" {said} " in text:
-            first, second = text.split(f" {said} ")
+    for phrase in ("left of", "right of", "in front of", "behind"):
+        if f" {phrase} " in text:
+            first, second = text.split(f" {phrase} ")
             pairs = [(i, j) for i in understood(first, table)[0] for j in understood(second, table)[0]]
-            name = {"left of": "left", "right of": "right", "in front of": "front"}.get(said, said)
+            name = {"left of": "left", "right of": "right", "in front of": "front"}.get(phrase, phrase)
             return any(holds(i, name, j) for i, j in pairs if i.id != j.id)
     raise AssertionError(text)
 
@@ -192,11 +192,11 @@ def test_the_shipped_configs_give_these_layers(root, name, sort):
     assert data.reader._target_ == "attention_atlas.data.corpus.read_corpus"
 
 
-@pytest.mark.parametrize("make, said", [
+@pytest.mark.parametrize("make, message", [
     (lambda: Captions(per_scene=0), "per_scene"), (lambda: Captions(max_words=5), "max_words"),
     (lambda: Order(pairs=0), "pairs and times"), (lambda: Order(kinds=["shape"]), "'shape'"),
     (lambda: Order(kinds=[]), "empty"),
 ])  # fmt: skip
-def test_bad_settings_are_named(make, said):
-    with pytest.raises(ConfigError, match=said):
+def test_bad_settings_are_named(make, message):
+    with pytest.raises(ConfigError, match=message):
         make()

@@ -117,7 +117,7 @@ def test_every_relation_between_real_things_is_true():
 
 def test_words_of_looks_and_numbers_are_true():
     patterns = {"striped", "checkered", "dotted", "floral", "bordered"}
-    said: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for plan, objects, text, phrases, _ in corpus():
         attributes = {o.id: set(o.attributes) for o in objects}
         for p in phrases:
@@ -128,14 +128,14 @@ def test_words_of_looks_and_numbers_are_true():
             for word in words:
                 if word in COLORS or word in patterns:
                     assert all(word in attributes[i] for i in p.objects), (text, words)
-                    said[word] += 1
+                    counts[word] += 1
                 if word in NUMBERS[2:]:
                     assert len(p.objects) == NUMBERS.index(word), (text, words)
-                    said[word] += 1
+                    counts[word] += 1
             names = {name for part in PARTS.values() for name in part}
             labels = {plan.object(i).label for i in p.objects}
             assert len(labels) == 1 or labels & names
-    assert len(said) >= 12
+    assert len(counts) >= 12
 
 
 def test_misses_name_nothing_that_is_visible():

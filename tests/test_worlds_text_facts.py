@@ -102,8 +102,8 @@ def test_what_is_hidden_or_tiny_has_no_facts():
     tiny = [replace(o, area=10) if o.id == BALL else o for o in hidden]
     view = look_at(plan, tiny)
     assert {LAMP, BALL} & {t.id for t in view.things} == set()
-    said = {i for f in find_facts(view) for i in (*f.targets, *f.landmarks)}
-    assert {LAMP, BALL} & said == set()
+    mentioned = {i for f in find_facts(view) for i in (*f.targets, *f.landmarks)}
+    assert {LAMP, BALL} & mentioned == set()
     assert not holds(view, F((LAMP,), "on", (TABLE,)))
 
 

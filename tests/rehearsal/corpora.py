@@ -85,10 +85,10 @@ def _write_karpathy(path: Path, shown: Pictures) -> None:
     path.write_text(json.dumps({"dataset": "coco", "images": images}))
 
 
-def _sentences(said: list[str], first: int) -> list[dict[str, Any]]:
+def _sentences(texts: list[str], first: int) -> list[dict[str, Any]]:
     return [
         {"sentid": first + k, "raw": text, "tokens": re.findall(r"[a-z]+", text.lower())}
-        for k, text in enumerate(said)
+        for k, text in enumerate(texts)
     ]
 
 
@@ -97,7 +97,7 @@ def _write_annotations(folder: Path, part: str, shown: Pictures) -> None:
     images = [
         {"id": n, "file_name": file_of(n), "width": SIZE[0], "height": SIZE[1], "license": 1} for n in shown
     ]
-    said = [
+    rows = [
         {"id": 10 * n + k, "image_id": n, "caption": text}
         for n, found in shown.items()
         for k, text in enumerate(captions(found))
@@ -112,7 +112,7 @@ def _write_annotations(folder: Path, part: str, shown: Pictures) -> None:
             x1, y1, x2, y2 = thing.box
             box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
             boxes.append({"id": len(boxes) + 1, "image_id": n, "category_id": number[thing.name], **box})
-    (folder / f"captions_{part}.json").write_text(json.dumps({"images": images, "annotations": said}))
+    (folder / f"captions_{part}.json").write_text(json.dumps({"images": images, "annotations": rows}))
     (folder / f"instances_{part}.json").write_text(
         json.dumps({"images": images, "annotations": boxes, "categories": categories})
     )
@@ -152,12 +152,12 @@ def write_cub(folder: Path) -> None:
         name = f"{kind + 1:03d}.Bird_{'ABCDEFGH'[kind]}/Bird_{n:04d}_{n}"
         body, head = things(rng, 2, ("bird", "head"))
         draw(pictures / f"{name}.jpg", [body, head])
-        said = [
+        sentences = [
             f"a {body.colour} bird with a {head.colour} {part} and {'long' if k % 2 else 'short'} wings."
             for k, part in enumerate(("head", "crown", "beak", "throat", "tail") * 2)
         ]
         (texts / name).parent.mkdir(parents=True, exist_ok=True)
-        (texts / f"{name}.txt").write_text("\n".join(said) + "\n")
+        (texts / f"{name}.txt").write_text("\n".join(sentences) + "\n")
         names[split].append(name)
         x1, y1, x2, y2 = body.box
         lines.append(f"{n + 1} {name}.jpg")
@@ -188,7 +188,7 @@ def write_winoground(folder: Path) -> None:
         for k, pair in enumerate(((a, b), (b, a))):
             swapped = [Thing(t.name, t.colour, place.box) for t, place in zip(pair, (a, b))]
             draw(folder / "images" / f"ex_{n}_img_{k}.png", swapped)
-        texts = [f"{x.said} is left of {y.said}" for x, y in ((a, b), (b, a))]
+        texts = [f"{x.noun_phrase} is left of {y.noun_phrase}" for x, y in ((a, b), (b, a))]
         row = {"id": n, "image_0": f"ex_{n}_img_0", "image_1": f"ex_{n}_img_1", "num_main_preds": 1}
         row |= {"caption_0": texts[0], "caption_1": texts[1], "tag": "Object", "collapsed_tag": "Object"}
         rows.append(json.dumps(row | {"secondary_tag": ""}))

@@ -44,7 +44,7 @@ class Thing:
     box: Box
 
     @property
-    def said(self) -> str:
+    def noun_phrase(self) -> str:
         return f"the {self.colour} {self.name}"
 
     @property
@@ -105,8 +105,8 @@ def paragraph(shown: list[Thing]) -> list[str]:
     a, b, c = (shown * 3)[:3]
     return [
         f"This is a small room with {a.new} and {b.new}.",
-        f"{a.said.capitalize()} is to the left of {b.said}.",
-        f"There is {c.new} next to {b.said}.",
-        f"I can see a lamp above {c.said} and a rug under {a.said}",
-        f"{b.said.capitalize()} stands in front of a large window.",
+        f"{a.noun_phrase.capitalize()} is to the left of {b.noun_phrase}.",
+        f"There is {c.new} next to {b.noun_phrase}.",
+        f"I can see a lamp above {c.noun_phrase} and a rug under {a.noun_phrase}",
+        f"{b.noun_phrase.capitalize()} stands in front of a large window.",
     ]

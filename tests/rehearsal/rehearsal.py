@@ -61,11 +61,11 @@ def write_data(raw: Path, hub: Path) -> None:
     write_textvqa(raw / "textvqa")
     write_winoground(raw / "winoground")
     images = json.loads((raw / "coco/dataset_coco.json").read_text())["images"]
-    said = {i["cocoid"]: [s["tokens"] for s in i["sentences"]] for i in images}
+    captions = {i["cocoid"]: [s["tokens"] for s in i["sentences"]] for i in images}
     questions = json.loads((raw / "vqav2/v2_OpenEnded_mscoco_train2014_questions.json").read_text())[
         "questions"
     ]
-    write_captioner(raw / "object_relation_transformer", [(shown[n], said[n]) for n in shown])
+    write_captioner(raw / "object_relation_transformer", [(shown[n], captions[n]) for n in shown])
     write_inception(raw / "inception" / "weights-inception-2015-12-05.pth")
     write_hub(hub, [*(s["raw"] for i in images for s in i["sentences"]), *(q["question"] for q in questions)])
 

@@ -56,8 +56,8 @@ def _trained(pictures: list[tuple[list[Thing], list[list[str]]]], ids: dict[str,
     boxes_IN4 = torch.from_numpy(np.stack([s["boxes"] for s in seen])) / torch.tensor([*SIZE, *SIZE])
     rows = [(n, caption) for n, (_, captions) in enumerate(pictures) for caption in captions[:1]]
     image_C = torch.tensor([n for n, _ in rows])
-    said = [torch.tensor([BOS, *(ids[w] + 3 for w in caption[:16]), EOS]) for _, caption in rows]
-    ids_CT = torch.nn.utils.rnn.pad_sequence(said, batch_first=True, padding_value=PAD)
+    encoded = [torch.tensor([BOS, *(ids[w] + 3 for w in caption[:16]), EOS]) for _, caption in rows]
+    ids_CT = torch.nn.utils.rnn.pad_sequence(encoded, batch_first=True, padding_value=PAD)
     optimizer = torch.optim.Adam(model.parameters(), RATE)
     for _ in range(STEPS):
         chosen = torch.randint(len(rows), (24,))

@@ -105,7 +105,7 @@ class Capture:
         self._sites: dict[int, tuple[str, str, int]] = {}
         self.check, self._checked = check, set[tuple[Any, ...]]()
         self._inventory: Inventory | None = None
-        self._told: set[tuple[str, str]] = set()
+        self._logged: set[tuple[str, str]] = set()
         self._ever: set[str] = set()
         self._warned = False
         self._exit: contextlib.ExitStack | None = None
@@ -278,8 +278,8 @@ class Capture:
                     "layers=['*', '!name'] or correct how it is captured"
                 )
             self._checked.add(form)
-        if (kind, reason) not in self._told:
-            self._told.add((kind, reason))
+        if (kind, reason) not in self._logged:
+            self._logged.add((kind, reason))
             log.info("capture: %s: %s", kind, reason)
         keep = {n: v.detach().cpu() if n == "attn" else v.detach() for n, v in values.items()}
         self._records.append(Record(kind, layer, name, keep, group_names))

@@ -188,12 +188,12 @@ def _received(call: AttentionCall, additive: Tensor | None, lse_BHQ: Tensor) -> 
     if additive is not None:
         # Axes of length 1 are broadcast; only the two that are exchanged need their full length.
         additive = additive.expand(*additive.shape[:2], q.shape[-2], k.shape[-2]).transpose(2, 3)
-        unseen_BHK = torch.isneginf(additive).all(-1)
+        masked_BHK = torch.isneginf(additive).all(-1)
     if bool(empty_BHQ.any()):
         # Exclude queries that see nothing: their shift would be meaningless.
         hidden = q.new_zeros(empty_BHQ.shape).masked_fill(empty_BHQ, float("-inf"))[:, :, None]
         additive = hidden if additive is None else additive + hidden
-        unseen_BHK = torch.isneginf(additive).all(-1)
+        masked_BHK = torch.isneginf(additive).all(-1)
     _, total_BHK = _attend_lse(k, q, torch.zeros_like(q), additive, False, call.scale)
     received = torch.exp(total_BHK)
-    return received if additive is None else received.masked_fill(unseen_BHK, 0.0)
+    return received if additive is None else received.masked_fill(masked_BHK, 0.0)

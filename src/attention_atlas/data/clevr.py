@@ -169,12 +169,12 @@ def _example(
             for step in ({**value({"program": s}, "program", at)} for s in items(row, "program", at))
         ]
         try:
-            said, asked = run(steps, raw["objects"], raw.get("relationships") or {})
+            computed, asked = run(steps, raw["objects"], raw.get("relationships") or {})
         except AtlasError as error:
             raise AtlasError(f"{at}: {error}") from None
-        if check_answers and said != answer:
+        if check_answers and computed != answer:
             raise AtlasError(
-                f"{at}: answer: is '{answer}', but its program gives '{said}' on scene {scene.image_id}; "
+                f"{at}: answer: is '{answer}', but its program gives '{computed}' on scene {scene.image_id}; "
                 "use scenes and questions of one set"
             )
         extra |= {"type": question_type(str(steps[-1]["function"])), "program": program, "asked": asked}

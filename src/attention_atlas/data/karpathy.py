@@ -67,12 +67,12 @@ def read_karpathy(
     examples: list[Example] = []
     for number, values in enumerate(_images(path, file), start=1):
         row = Row(values, f"{path}: image {number}")
-        said = row.text("split")
-        if said not in splits:
+        published = row.text("split")
+        if published not in splits:
             raise AtlasError(
-                f"{row.where}: split: '{said}' is not one of {', '.join(splits)}; correct the file"
+                f"{row.where}: split: '{published}' is not one of {', '.join(splits)}; correct the file"
             )
-        split = splits[said]
+        split = splits[published]
         if split not in kept or ((last := most.get(split)) is not None and kept[split] >= last):
             continue
         kept[split] += 1
@@ -85,10 +85,10 @@ def read_karpathy(
             sentence = Row(values, f"{row.where}: sentences: {i}")
             if text == "tokens":
                 words = json_rows.items(sentence.values, text, sentence.where)
-                said = " ".join(Row({text: word}, sentence.where).text(text) for word in words)
+                caption = " ".join(Row({text: word}, sentence.where).text(text) for word in words)
             else:
-                said = sentence.text(text).strip()
-            examples.append(Example(f"{prefix}{sentence.id('sentid')}", image_id, said))
+                caption = sentence.text(text).strip()
+            examples.append(Example(f"{prefix}{sentence.id('sentid')}", image_id, caption))
     check_examples(examples, scenes, str(path))
     return Corpus(images, scenes, examples, name)
 

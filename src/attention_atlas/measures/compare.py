@@ -41,24 +41,24 @@ def compare(
     tallies = {name: _tally(metrics, attention) for name, attention in runs.items()}
     rows: list[dict[str, Any]] = []
     for name, attention in runs.items():
-        told = {"study": attention.name, "model": name, "data": attention.data}
+        names = {"study": attention.name, "model": name, "data": attention.data}
         for (metric, kind), tally in tallies[name].items():
             found = metrics[metric].rows(attention, kind, tally)
             if not found:
                 raise AtlasError(
                     f"metric '{metric}': {name}: nothing to measure in {len(attention.ids)} captions"
                 )
-            rows += [told | row for row in found]
+            rows += [names | row for row in found]
     for a, b in pairs:
         for wanted in (a, b):
             if wanted not in runs:
                 raise AtlasError(f"conf/study: compare: no run '{wanted}'; known: {', '.join(runs)}")
-        told = {"study": first.name, "model": a, "against": b, "data": first.data}
+        names = {"study": first.name, "model": a, "against": b, "data": first.data}
         for (metric, kind), tally in tallies[a].items():
             other = tallies[b].get((metric, kind))
             for key, sums in tally.sums.items():
                 if other is not None and key in other.sums and key in metrics[metric].keys(tally):
-                    base = told | metrics[metric].base(kind, key) | {"n": sums.n}
+                    base = names | metrics[metric].base(kind, key) | {"n": sums.n}
                     rows += differences(sums, other.sums[key], first.counts_BI, base)
     return make_table(rows)
 

@@ -47,7 +47,7 @@ def load_model(source: Source, device: str = "cpu") -> Any:
     files, or for weights that do not match the configuration.
     """
     if isinstance(source, Mapping):
-        return instantiated(arguments_of(source), f"conf/model: {source.get('name')}", device=device)
+        return instantiated(arguments_of(source), f"model: {source.get('name')}", device=device)
     return load_run(source, device)
 
 

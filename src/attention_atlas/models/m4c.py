@@ -100,8 +100,8 @@ class M4C(nn.Module):
         self.kind_of_loss = loss
         self.answers, self.steps, self.blind, self.max_text = answers, steps, blind, max_text
         self._make_inputs(vocab_size, feature_dim, look_dim, dim)
-        self.said_norm = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])  # vocabulary, read
-        self.said_place, self.said_kind = nn.Embedding(steps, dim), nn.Embedding(2, dim)
+        self.previous_norm = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])  # vocabulary, read
+        self.previous_place, self.previous_kind = nn.Embedding(steps, dim), nn.Embedding(2, dim)
         self.drop = nn.Dropout(dropout)
         self._make_question_encoder(text_layers, dim, heads, inner, dropout, norm_first)
         self.layers = nn.ModuleList(
@@ -132,7 +132,7 @@ class M4C(nn.Module):
         self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
         self.ocr_look, self.ocr_place = nn.Linear(look_dim, dim), nn.Linear(4, dim)
         self.norms = nn.ModuleDict(
-            {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", *OCR_PARTS, "said")}
+            {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", *OCR_PARTS, "previous")}
         )
 
     def _make_question_encoder(
@@ -160,8 +160,8 @@ class M4C(nn.Module):
             if isinstance(module, nn.Embedding) and module.padding_idx is not None:
                 nn.init.zeros_(module.weight.data[module.padding_idx])
         if narrow:
-            quiet = [self.norms[name] for name in ("said", "ocr_spelling") if name in self.norms]
-            for norm in (*self.said_norm, *quiet):
+            quiet = [self.norms[name] for name in ("previous", "ocr_spelling") if name in self.norms]
+            for norm in (*self.previous_norm, *quiet):
                 nn.init.constant_(norm.weight, QUIET)  # type: ignore[arg-type]
 
     @staticmethod
@@ -213,15 +213,16 @@ class M4C(nn.Module):
             regions_BN, ocr_BO = torch.zeros_like(regions_BN), torch.zeros_like(ocr_BO)
         return torch.cat([text, objects, ocr], 1), torch.cat([text_mask_BT, regions_BN, ocr_BO], 1), ocr
 
-    def said(self, previous_BS: Tensor, ocr_BOD: Tensor) -> Tensor:
+    def embed_previous(self, previous_BS: Tensor, ocr_BOD: Tensor) -> Tensor:
         """Previous outputs, embedded (B,S,D): vectors of the classifier or of OCR words."""
-        spoken_VD, read_BOD = self.said_norm[0](self.vocabulary.weight), self.said_norm[1](ocr_BOD)
+        vocabulary_VD = self.previous_norm[0](self.vocabulary.weight)
+        read_BOD = self.previous_norm[1](ocr_BOD)
         batch = len(previous_BS)
-        table = torch.cat([spoken_VD.expand(batch, -1, -1), read_BOD], 1)
+        table = torch.cat([vocabulary_VD.expand(batch, -1, -1), read_BOD], 1)
         found = table.gather(1, previous_BS[..., None].expand(-1, -1, table.shape[-1]))
         steps = torch.arange(previous_BS.shape[1], device=previous_BS.device)
-        about = self.said_place(steps) + self.said_kind((previous_BS >= self.answers).long())
-        return found + self.drop(self.norms["said"](about))
+        about = self.previous_place(steps) + self.previous_kind((previous_BS >= self.answers).long())
+        return found + self.drop(self.norms["previous"](about))
 
     def forward(self, batch: Batch, learn: bool = False) -> Tensor:
         """Scores (B,S,V+O) of each step given `previous_BS`; with `learn` the loss."""
@@ -234,7 +235,7 @@ class M4C(nn.Module):
         keys, steps = x_BKD.shape[1], previous_BS.shape[1]
         if steps > self.steps:
             raise AtlasError(f"M4C: {steps} steps, the maximum is {self.steps}; truncate the answers")
-        x = torch.cat([x_BKD, self.said(previous_BS, ocr_BOD)], 1)
+        x = torch.cat([x_BKD, self.embed_previous(previous_BS, ocr_BOD)], 1)
         # Steps attend to everything before them; other positions do not attend to steps.
         mask = torch.zeros(len(x), 1, keys + steps, keys + steps, dtype=torch.bool, device=x.device)
         mask[..., :keys] = mask_BK[:, None, None]
@@ -272,16 +273,16 @@ class M4C(nn.Module):
         steps = self.steps if steps is None else steps
         embedded = self.embed(batch)
         previous = torch.full((len(batch["ids_BT"]), 1), BOS, device=batch["ids_BT"].device)
-        said: list[Tensor] = []
+        chosen: list[Tensor] = []
         ended = torch.zeros(len(previous), dtype=torch.bool, device=previous.device)
         for _ in range(steps):
             scores = self.decode(batch, embedded, previous)[:, -1]
             scores[:, [PAD, BOS]] = NEVER
             best = scores.argmax(-1).masked_fill(ended, PAD)
-            said.append(best)
+            chosen.append(best)
             ended = ended | (best == EOS)
             previous = torch.cat([previous, best[:, None]], 1)
             if bool(ended.all()):
                 break
-        out = torch.stack(said, 1)
+        out = torch.stack(chosen, 1)
         return F.pad(out, (0, steps - out.shape[1]), value=PAD)

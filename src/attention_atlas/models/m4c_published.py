@@ -42,7 +42,7 @@ class PublishedM4C(M4C):
         self.vectors = nn.Linear(self.vector_dim, dim, bias=False)
         self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
         self.ocr_look, self.ocr_place = nn.Linear(look_dim, dim), nn.Linear(4, dim)
-        names = ("object_look", "object_place", "ocr_look", "ocr_place", "said")
+        names = ("object_look", "object_place", "ocr_look", "ocr_place", "previous")
         self.norms = nn.ModuleDict({n: nn.LayerNorm(dim) for n in names})
 
     def _make_question_encoder(

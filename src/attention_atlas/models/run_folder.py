@@ -19,7 +19,7 @@ DESCRIPTION = ("name", "title", "task", "training", "evaluator", "run_folder")
 
 
 def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
-    """Hydra's instantiate with one-line errors. `where` names the configuration file in a ConfigError."""
+    """Hydra's instantiate with one-line errors. `where` names the arguments in a ConfigError."""
     from hydra.errors import HydraException
     from hydra.utils import instantiate
 
@@ -29,7 +29,7 @@ def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        if isinstance(cause, ConfigError) and not str(cause).startswith("conf/"):
+        if isinstance(cause, ConfigError) and not str(cause).startswith(("conf/", "model: ", "train: ")):
             raise ConfigError(f"{where}: {cause}") from None
         if isinstance(cause, AtlasError):
             raise cause from None
@@ -43,7 +43,7 @@ def arguments_of(model: Mapping[str, Any]) -> dict[str, Any]:
 def build_model(model: Mapping[str, Any], vocab: Vocabulary | None = None, **sizes: Any) -> nn.Module:
     """Build the model of conf/model/<name>.yaml. Raises ConfigError for a wrong argument."""
     arguments = arguments_of(model)
-    built = instantiated(arguments, f"conf/model: {model.get('name', arguments.get('_target_'))}", **sizes)
+    built = instantiated(arguments, f"model: {model.get('name', arguments.get('_target_'))}", **sizes)
     if vocab is not None and hasattr(built, "set_vocabulary"):
         built.set_vocabulary(vocab)
     return built

@@ -39,11 +39,11 @@ def measure_features(features: FeaturesFile, corpus: Corpus, split: str = "val")
             if shown is None:
                 continue
             regions += 1
-            said = features.labels[int(row.label[r])]
+            predicted = features.labels[int(row.label[r])]
             true_labels[shown.label] += 1
-            label_right += said == shown.label
-            if said != shown.label:
-                confused[shown.label, said] += 1
+            label_right += predicted == shown.label
+            if predicted != shown.label:
+                confused[shown.label, predicted] += 1
             attributed += float(row.attribute_confidence[r]) > 0.1
             if shown.attributes:
                 attribute_asked += 1
@@ -92,8 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     confused = quality.pop("confused")
     for name, value in quality.items():
         print(f"{name:20} {value:.3f}" if isinstance(value, float) else f"{name:20} {value}")
-    for true, said, count in confused:
-        print(f"{count:6} x {true} predicted as {said}")
+    for true, predicted, count in confused:
+        print(f"{count:6} x {true} predicted as {predicted}")
     return 0
 
 

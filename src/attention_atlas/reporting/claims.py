@@ -77,12 +77,12 @@ def judge(claim: Any, ours: Number, others: Mapping[str, Number], where: str) ->
     targets = target if isinstance(target, list) else [target]
     found = [_compare(sign, ours, one, others, where) for one in targets]
     words = " and ".join(f"“{t}”" if t in others else str(t) for t in targets)
-    said = f"{'above' if sign > 0 else 'below'} {words}"
+    claimed = f"{'above' if sign > 0 else 'below'} {words}"
     for wanted in (CONTRARY, NOT_DECIDED):
         for verdict, reason in found:
             if verdict == wanted:
-                return Outcome(verdict, reason, said)
-    return Outcome(AS_IN_PAPER, found[0][1] if len(found) == 1 else "", said)
+                return Outcome(verdict, reason, claimed)
+    return Outcome(AS_IN_PAPER, found[0][1] if len(found) == 1 else "", claimed)
 
 
 def _compare(
@@ -132,13 +132,13 @@ def _tested(
         raise ConfigError(
             f"conf/report: {where}: claim: p: give the name of another entry{known}, and a number to compare"
         )
-    said, p = f"{'above' if sign > 0 else 'below'} {target}", others[tested]
+    claim, p = f"{'above' if sign > 0 else 'below'} {target}", others[tested]
     if math.isnan(ours.value) or math.isnan(p.value):
-        return Outcome(NOT_DECIDED, "no number", said)
+        return Outcome(NOT_DECIDED, "no number", claim)
     reason = f"p = {number(p.value, p.digits, powers=True)}"
     if p.value >= LEVEL:
-        return Outcome(NOT_DECIDED, reason, said)
-    return Outcome(AS_IN_PAPER if (ours.value > target) == (sign > 0) else CONTRARY, reason, said)
+        return Outcome(NOT_DECIDED, reason, claim)
+    return Outcome(AS_IN_PAPER if (ours.value > target) == (sign > 0) else CONTRARY, reason, claim)
 
 
 def _share(target: Any, where: str) -> float:
@@ -148,10 +148,10 @@ def _share(target: Any, where: str) -> float:
 
 
 def _resamples(ours: Number, least: float) -> Outcome:
-    said = f"in {least:g} % of resamples or more"
+    claim = f"in {least:g} % of resamples or more"
     if math.isnan(ours.value):
-        return Outcome(NOT_DECIDED, "no number", said)
+        return Outcome(NOT_DECIDED, "no number", claim)
     text = f"{number(ours.value, ours.digits)} % of resamples"
     if ours.value >= least:
-        return Outcome(AS_IN_PAPER, text, said)
-    return Outcome(CONTRARY if ours.value <= 100 - least else NOT_DECIDED, text, said)
+        return Outcome(AS_IN_PAPER, text, claim)
+    return Outcome(CONTRARY if ours.value <= 100 - least else NOT_DECIDED, text, claim)

@@ -122,8 +122,8 @@ def quote(row: pd.Series, factor: float = 1.0, digits: int = 2, powers: bool = F
 def row_label(row: pd.Series) -> str:
     """The condition and the facets of a row in words."""
     names = ("condition", "alignment", "seed", "input", "group", "setting", "statistic")
-    said = ", ".join(str(row[name]) for name in names if row[name])
-    return f"{said} – {row['against']}" if row["against"] else said
+    label = ", ".join(str(row[name]) for name in names if row[name])
+    return f"{label} – {row['against']}" if row["against"] else label
 
 
 def number(value: float, digits: int, powers: bool = False) -> str:

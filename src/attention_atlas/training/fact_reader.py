@@ -49,8 +49,8 @@ class FactReader:
         """For each picture and fact, whether the most probable value is the stated one."""
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
         return [
-            {s: self._hit(probabilities[numbers[s]][n], s, v) for s, v in said.items()}
-            for n, said in enumerate(facts)
+            {s: self._hit(probabilities[numbers[s]][n], s, v) for s, v in caption_facts.items()}
+            for n, caption_facts in enumerate(facts)
         ]
 
     def rates(
@@ -61,8 +61,8 @@ class FactReader:
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
         return {
             (s, v): float(np.mean(probabilities[numbers[s]].argmax(1) == self.reading.slots[s].index(v)))
-            for said in facts
-            for s, v in said.items()
+            for caption_facts in facts
+            for s, v in caption_facts.items()
         }
 
     def score(self, probabilities: Sequence[np.ndarray]) -> float:

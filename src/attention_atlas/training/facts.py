@@ -32,7 +32,7 @@ class Reading(Protocol):
         """Boxes of the slots, if known."""
         ...
 
-    def said(self, example: Example) -> Facts:
+    def stated(self, example: Example) -> Facts:
         """The value that the caption states for each slot."""
         ...
 
@@ -46,9 +46,9 @@ class PartColors:
 
     @classmethod
     def of(cls, examples: list[Example]) -> PartColors:
-        said = [(part, color) for e in examples for part, color in e.extra["colors"].items()]
-        colors = sorted({color for _, color in said})
-        return cls({part: colors for part in sorted({part for part, _ in said})})
+        stated = [(part, color) for e in examples for part, color in e.extra["colors"].items()]
+        colors = sorted({color for _, color in stated})
+        return cls({part: colors for part in sorted({part for part, _ in stated})})
 
     def seen(self, scene: Scene) -> Facts:
         found: Facts = {}
@@ -61,7 +61,7 @@ class PartColors:
     def boxes(self, scene: Scene) -> dict[str, Box]:
         return {item.label: item.box for item in scene.objects if item.label in self.slots}
 
-    def said(self, example: Example) -> Facts:
+    def stated(self, example: Example) -> Facts:
         mentioned = example.extra.get("colors", {})
         return {part: color for part, color in mentioned.items() if color in self.slots.get(part, ())}
 
@@ -89,7 +89,7 @@ class Presence:
         """None: an absent word has no place."""
         return {}
 
-    def said(self, example: Example) -> Facts:
+    def stated(self, example: Example) -> Facts:
         found: Facts = {}
         for phrase in example.phrases:
             if phrase.objects:

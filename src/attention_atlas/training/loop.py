@@ -223,7 +223,7 @@ class _Run:
             if not torch.isfinite(loss):
                 raise AtlasError(
                     f"training: loss '{name}' is {loss.item()} at step {number + 1}; "
-                    "lower the learning rate or clip more (conf/train)"
+                    "lower the learning rate (lr) or clip more (clip_norm)"
                 )
             # With several players a loss must reach its own player's parameters only.
             own = {"inputs": self.parameters(name)} if len(self.optimizers) > 1 else {}

@@ -27,7 +27,7 @@ OnMetrics = Callable[[int, dict[str, float]], None]
 def build_task(cfg: DictConfig) -> Any:
     """The task of `cfg.train`, with `cfg.model.training` merged over it."""
     _, training, seed = run_config(cfg)
-    return instantiated(training["task"], "conf/train: task", seed=seed)
+    return instantiated(training["task"], "train: task", seed=seed)
 
 
 def prepare_and_train(
@@ -74,7 +74,7 @@ def train_task(
     import torch
 
     model_config, training, seed = run_config(cfg)
-    settings = TrainSettings.read(training["loop"], "conf/train: loop")
+    settings = TrainSettings.read(training["loop"], "train: loop")
     sizes = task.model_sizes()
     torch.manual_seed(seed)
     model = build_model(model_config, getattr(task, "vocab", None), **sizes)

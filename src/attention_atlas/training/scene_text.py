@@ -48,33 +48,33 @@ def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longes
     words; at most `longest` words."""
     counts: dict[str, int] = {}
     for answer in answers:
-        said = " ".join(answer_words(answer))
-        counts[said] = counts.get(said, 0) + 1
+        text = " ".join(answer_words(answer))
+        counts[text] = counts.get(text, 0) + 1
     out = []
-    for said in sorted(counts, key=lambda a: (-counts[a], a)):
-        words = said.split()
+    for text in sorted(counts, key=lambda a: (-counts[a], a)):
+        words = text.split()
         options = [
             [i for i in vocab.encode([w]) if i != UNK]
             + [len(vocab) + o for o, r in enumerate(read) if r == w]
             for w in words
         ]
         if words and len(words) <= longest and all(options):
-            out.append(Spelled(words, options, counts[said]))
+            out.append(Spelled(words, options, counts[text]))
     return out
 
 
 class TextQuestions:
-    """vocab: words of questions; said: words of answers. longest: maximum words of a question; steps: of an
-    answer, including its end; objects, words: maximum number per picture (0: all objects). exchange: share of
-    training questions in which the OCR words are exchanged for others (see `exchanged`). published: sources
-    of M4C's own inputs (see `PublishedInputs`); without it questions are words of `vocab`, and OCR words are
-    described by the colours of their boxes."""
+    """vocab: words of questions; answer_vocab: words of answers. longest: maximum words of a question; steps:
+    of an answer, including its end; objects, words: maximum number per picture (0: all objects). exchange:
+    share of training questions in which the OCR words are exchanged for others (see `exchanged`). published:
+    sources of M4C's own inputs (see `PublishedInputs`); without it questions are words of `vocab`, and OCR
+    words are described by the colours of their boxes."""
 
     def __init__(
         self,
         examples: Sequence[Example],
         vocab: Vocabulary,
-        said: Vocabulary,
+        answer_vocab: Vocabulary,
         regions: RegionCache,
         ocr: Mapping[str, OcrPicture],
         longest: int,
@@ -86,7 +86,8 @@ class TextQuestions:
     ) -> None:
         if not examples:
             raise AtlasError("questions: no example in this split; check data and split names")
-        self.examples, self.vocab, self.said, self.regions = list(examples), vocab, said, regions
+        self.examples, self.regions = list(examples), regions
+        self.vocab, self.answer_vocab = vocab, answer_vocab
         self.longest, self.steps, self.objects, self.exchange = longest, steps, objects, exchange
         # A first position before the words, like BERT's [CLS], that can summarise the question.
         self.questions = [tokens(e.text)[: longest - 1] for e in self.examples]
@@ -113,7 +114,7 @@ class TextQuestions:
             self.pieces = [published.question(e.text, longest) for e in self.examples]
             self.word_vectors = published.word_vectors(self.lexicon)
         self.spelled = [
-            spell(e.answers, said, [token_word(t) for t in self.read[e.image_id]], steps - 1)
+            spell(e.answers, answer_vocab, [token_word(t) for t in self.read[e.image_id]], steps - 1)
             for e in self.examples
         ]
 
@@ -190,7 +191,7 @@ class TextQuestions:
         rng: np.random.Generator,
     ) -> dict[str, Tensor]:
         shape = (len(indices), self.steps)
-        target_BSA = np.zeros((*shape, len(self.said) + most), np.float32)
+        target_BSA = np.zeros((*shape, len(self.answer_vocab) + most), np.float32)
         previous_BS, counts_BS = np.full(shape, PAD), np.zeros(shape, bool)
         previous_BS[:, 0] = BOS
         for b, (i, other) in enumerate(zip(indices, exchanged)):
@@ -216,13 +217,13 @@ class TextQuestions:
         if not other:
             return chosen.options
         read = self.read_numbers[self.examples[index].image_id]
-        size = len(self.said)
+        size = len(self.answer_vocab)
         out = []
         for options in chosen.options:
             pointers = [o for o in options if o >= size]
             if pointers:
                 word = self.lexicon[other[read[pointers[0] - size]] - 2]
-                options = [i for i in self.said.encode([word]) if i != UNK] + pointers
+                options = [i for i in self.answer_vocab.encode([word]) if i != UNK] + pointers
             out.append(options)
         return out
 
@@ -233,10 +234,10 @@ class TextQuestions:
         for i in ids:
             if i == EOS:
                 break
-            if i >= len(self.said):
-                words.append(token_word(read[i - len(self.said)]))
+            if i >= len(self.answer_vocab):
+                words.append(token_word(read[i - len(self.answer_vocab)]))
             elif i not in (PAD, BOS):
-                words += self.said.decode([i])
+                words += self.answer_vocab.decode([i])
         return " ".join(words)
 
 

@@ -109,7 +109,7 @@ class TrainSettings:
     checkpoint_seconds: float = 60.0
 
     @classmethod
-    def read(cls, values: Mapping[str, Any], where: str = "conf/train") -> TrainSettings:
+    def read(cls, values: Mapping[str, Any], where: str = "train") -> TrainSettings:
         """Build from a section of YAML. Raises ConfigError naming an unknown setting or a wrong value."""
         from omegaconf import OmegaConf
         from omegaconf.errors import ConfigKeyError, ValidationError

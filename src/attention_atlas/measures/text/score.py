@@ -46,23 +46,23 @@ def score_models(references: References, models: Mapping[str, Hypotheses]) -> di
     texts += [hypotheses[i] for hypotheses in models.values() for i in ids]
     split = iter(plain(texts) if missing else treebank(texts))
     tokens = {i: [next(split) for _ in references[i]] for i in ids}
-    said = {model: {i: next(split) for i in ids} for model in models}
-    meteor = {} if missing else _meteor(tokens, said)
+    tokenized = {model: {i: next(split) for i in ids} for model in models}
+    meteor = {} if missing else _meteor(tokens, tokenized)
     every = {w for rows in tokens.values() for text in rows for w in text.split()}
-    every |= {w for rows in said.values() for text in rows.values() for w in text.split()}
+    every |= {w for rows in tokenized.values() for text in rows.values() for w in text.split()}
     vectors = load_vectors(every)
     return {
         model: {"n": len(ids), "notes": list(notes), **_one(tokens, rows, meteor.get(model), vectors)}
-        for model, rows in said.items()
+        for model, rows in tokenized.items()
     }
 
 
-def _one(tokens: References, said: Hypotheses, meteor: Any, vectors: Any) -> dict[str, Any]:
+def _one(tokens: References, hypotheses: Hypotheses, meteor: Any, vectors: Any) -> dict[str, Any]:
     from pycocoevalcap.bleu.bleu import Bleu
 
     ids = sorted(tokens)
     corpus, sentences = Bleu(4).compute_score(
-        {i: list(tokens[i]) for i in ids}, {i: [said[i]] for i in ids}, verbose=0
+        {i: list(tokens[i]) for i in ids}, {i: [hypotheses[i]] for i in ids}, verbose=0
     )
     per_example: dict[str, dict[str, float]] = {}
     scores: dict[str, float | None] = {}
@@ -72,17 +72,17 @@ def _one(tokens: References, said: Hypotheses, meteor: Any, vectors: Any) -> dic
     scores["METEOR"] = None if meteor is None else 100 * meteor[0]
     if meteor is not None:
         per_example["METEOR"] = {i: 100 * v for i, v in zip(ids, meteor[1])}
-    mean, each = cider(tokens, said)
+    mean, each = cider(tokens, hypotheses)
     scores["CIDEr"] = 100 * mean
     per_example["CIDEr"] = {i: 100 * v for i, v in each.items()}
-    per_example["WMD"], distance = wmd(tokens, said, vectors)
+    per_example["WMD"], distance = wmd(tokens, hypotheses, vectors)
     scores["WMD"] = sum(per_example["WMD"].values()) / len(ids)
     finite = [d for d in distance.values() if d != float("inf")]
     scores["WMD distance"] = sum(finite) / len(finite) if finite else None
-    return {"scores": scores, "per_example": per_example, "bleu_counts": bleu_counts(tokens, said)}
+    return {"scores": scores, "per_example": per_example, "bleu_counts": bleu_counts(tokens, hypotheses)}
 
 
-def _meteor(tokens: References, said: Mapping[str, Hypotheses]) -> dict[str, tuple[float, list[float]]]:
+def _meteor(tokens: References, hypotheses: Mapping[str, Hypotheses]) -> dict[str, tuple[float, list[float]]]:
     """Corpus METEOR and per-example values, for all models in one process."""
     from pycocoevalcap.meteor.meteor import Meteor
 
@@ -90,7 +90,7 @@ def _meteor(tokens: References, said: Mapping[str, Hypotheses]) -> dict[str, tup
     program = Meteor()
     gold = {i: list(tokens[i]) for i in ids}
     result = {}
-    for model, rows in said.items():
+    for model, rows in hypotheses.items():
         # METEOR's program returns nothing for an empty hypothesis; an unmatched word also scores 0.
         value, each = program.compute_score(gold, {i: [rows[i] or "∅"] for i in ids})
         result[model] = (float(value), [float(v) for v in each])

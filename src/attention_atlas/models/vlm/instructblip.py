@@ -98,7 +98,7 @@ class InstructBlip(nn.Module):
         nn.init.normal_(self.model.query_tokens)
         nn.init.xavier_uniform_(self.model.language_projection.weight)
         # Replaces BLIP-2's first stage, which trains the Q-Former on 129 million pairs; only in training.
-        self.told = nn.Linear(text["hidden_size"], text["vocab_size"])
+        self.word_head = nn.Linear(text["hidden_size"], text["vocab_size"])
         self.template, self.image_token_id, self.image_tokens = template, image_token_id, queries
         self.blind = False
         self.image_size = int(vision["image_size"])
@@ -146,14 +146,14 @@ class InstructBlip(nn.Module):
         loss = packed_loss(self, batch, images_BND)
         if words_weight and "words_BV" in batch:
             words_BV = batch["words_BV"]
-            told = F.binary_cross_entropy_with_logits(self.told(images_BND.mean(1)), words_BV)
-            loss = loss + words_weight * told * words_BV.shape[1]
+            word_loss = F.binary_cross_entropy_with_logits(self.word_head(images_BND.mean(1)), words_BV)
+            loss = loss + words_weight * word_loss * words_BV.shape[1]
         return loss
 
     @torch.no_grad()
     def expect_words(self, share_V: Tensor) -> None:
         """Initialise the bias of the head on words with the words' frequencies."""
-        self.told.bias.copy_(torch.logit(share_V.clamp(1e-4, 0.9)))
+        self.word_head.bias.copy_(torch.logit(share_V.clamp(1e-4, 0.9)))
 
     @torch.no_grad()
     def place_queries(self, mean_PD: Tensor, sharpness: float = 4.0) -> None:

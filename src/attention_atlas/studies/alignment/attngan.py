@@ -145,17 +145,17 @@ class AttnGanEvaluator:
         the difference, which has an interval over pictures."""
         assert self.classifier is not None
         reader = FactReader(self.classifier, device)
-        said = [reader.reading.said(e) for e in examples]
-        if not any(said):
+        stated = [reader.reading.stated(e) for e in examples]
+        if not any(stated):
             raise AtlasError(
                 f"{self.classifier}: no caption of split '{self.split}' states a fact that it reads; train "
                 "it on this data"
             )
         probabilities, features = reader(made_NCSS)
         true_probabilities, true_features = reader(true_NCSS)
-        rates = reader.rates(probabilities, said)
+        rates = reader.rates(probabilities, stated)
         rows, shares, chances = [], [], []
-        for example, hits, facts in zip(examples, reader.hits(probabilities, said), said):
+        for example, hits, facts in zip(examples, reader.hits(probabilities, stated), stated):
             if hits:
                 shares.append(100 * float(np.mean(list(hits.values()))))
                 chances.append(100 * float(np.mean([rates[fact] for fact in facts.items()])))
@@ -165,7 +165,7 @@ class AttnGanEvaluator:
                     {**_row(example, "attribute", 100 * hit), "type": slot}
                     for slot, hit in sorted(hits.items())
                 ]
-        real = [np.mean(list(h.values())) for h in reader.hits(true_probabilities, said) if h]
+        real = [np.mean(list(h.values())) for h in reader.hits(true_probabilities, stated) if h]
         return {
             "attribute accuracy": float(np.mean(shares)),
             "chance attribute accuracy": float(np.mean(chances)),

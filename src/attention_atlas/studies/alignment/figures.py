@@ -76,8 +76,8 @@ def score_table(
         spine.set_visible(False)
     _headings(ax, columns, lower)
     seeds = sorted({int(n) for c in columns for n in _scores(table, c, statistic="sd")["n"]})
-    said = " and ".join(str(s) for s in seeds) + (" seed" if seeds == [1] else " seeds")
-    text = f"mean of {said}; small: half the 95 % interval; frame: best"
+    counted = " and ".join(str(s) for s in seeds) + (" seed" if seeds == [1] else " seeds")
+    text = f"mean of {counted}; small: half the 95 % interval; frame: best"
     if any("group" not in c for c in columns):
         text += f"; {_marks(table, seeds)};\n"
         text += "letters: rows that are the same function; ⋄ the model's own"

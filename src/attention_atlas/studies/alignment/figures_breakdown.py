@@ -168,11 +168,11 @@ def correlation(
             if name in score and name in share:
                 seen.add(name)
                 ax.plot(100 * share[name], factor * score[name], **_look(i))
-        said = {**where, "kind": "grounding correlation", "measure": entry["measure"], "condition": measure}
-        rho = select(table, **said, statistic="")
+        keys = {**where, "kind": "grounding correlation", "measure": entry["measure"], "condition": measure}
+        rho = select(table, **keys, statistic="")
         text = ""
         if len(rho) and np.isfinite(rho["value"].iloc[0]):
-            row, p = rho.iloc[0], float(select(table, **said, statistic="p")["value"].iloc[0])
+            row, p = rho.iloc[0], float(select(table, **keys, statistic="p")["value"].iloc[0])
             text = f"ρ = {number(row['value'])}, {p_value(p)}, n = {int(row['n'])}"
             text += f"\n95 %: {interval(row['ci_low'], row['ci_high'])}"
         ax.set_title(f"{title}\n{text}" if text else title, fontsize=7)

@@ -57,8 +57,8 @@ class Metrics(MetricTable):
             folder = job.input(f"{cfg.paths.runs}/{panel['model']}_{panel['data']}")
             panels[name] = read_panel(folder, order)
             if panel.get("blind"):
-                unseen = job.input(f"{cfg.paths.runs}/{panel['blind']}_{panel['data']}")
-                blind.append(read_panel(unseen, [NONE]))
+                blind_run = job.input(f"{cfg.paths.runs}/{panel['blind']}_{panel['data']}")
+                blind.append(read_panel(blind_run, [NONE]))
         scores, lower = dict(cfg.study.score), list(cfg.study.lower)
         frame = study_table(
             list(panels.values()),

@@ -19,7 +19,7 @@ from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
 from attention_atlas.regions.ocr import words_on
 from attention_atlas.studies.alignment.result import GAIN, CellResult, Shown
 from attention_atlas.training.scene_text import TextQuestions, answer_words, spell, token_word
-from attention_atlas.training.tasks.text_vqa import spoken
+from attention_atlas.training.tasks.text_vqa import generate_answers
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
@@ -49,9 +49,9 @@ class M4cEvaluator:
 
         model = model.to(device).eval()
         questions = task.questions(spread(task.of(self.split), self.judged))
-        said = spoken(model, questions, self.batch_size)
+        predicted = generate_answers(model, questions, self.batch_size)
         rows: list[dict[str, Any]] = []
-        for example, answer in zip(questions.examples, said):
+        for example, answer in zip(questions.examples, predicted):
             groups = {g: str(example.extra[g]) for g in GROUPS if g in example.extra}
             groups["image"] = example.image_id
             right = float(answer == " ".join(answer_words(consensus(example.answers))))
@@ -66,8 +66,9 @@ class M4cEvaluator:
         scores |= baselines(questions)
         if model.blind:
             return CellResult(scores, rows)
-        others = spoken(model, task.questions(with_other_pictures(questions.examples)), self.batch_size)
-        for example, answer, other in zip(questions.examples, said, others, strict=True):
+        exchanged = task.questions(with_other_pictures(questions.examples))
+        others = generate_answers(model, exchanged, self.batch_size)
+        for example, answer, other in zip(questions.examples, predicted, others, strict=True):
             gain = 100 * (vqa_accuracy(answer, example.answers) - vqa_accuracy(other, example.answers))
             rows.append(
                 {"example": example.id, "metric": GAIN, "value": float(gain), "image": example.image_id}
@@ -89,7 +90,7 @@ class M4cEvaluator:
         able = able or [i for i, (_, attn_WO) in enumerate(looks) if attn_WO.shape[1] > 1]
         count = min(self.shown, len(able))
         shown = [
-            _shown(questions, i, said[i], looks[i], task)
+            _shown(questions, i, predicted[i], looks[i], task)
             for i in (able[k * len(able) // count] for k in range(count))
         ]
         return CellResult(scores, rows, grounding, shown)
@@ -127,7 +128,7 @@ def baselines(questions: TextQuestions) -> dict[str, float]:
             drawn.append(0.0)
         else:
             drawn.append(float(np.mean([_score(p, example) for p in permutations(read, length)])))
-        able = spell(example.answers, questions.said, read, questions.steps - 1)
+        able = spell(example.answers, questions.answer_vocab, read, questions.steps - 1)
         best.append(max((_score(s.words, example) for s in able), default=0.0))
     return {
         "accuracy, random words": 100 * float(np.mean(drawn)),
@@ -157,9 +158,10 @@ def steps_look(model: Any, questions: TextQuestions, batch_size: int, device: st
         for b, (i, answer) in enumerate(zip(indices, words)):
             read = [token_word(t) for t in questions.read[questions.examples[i].image_id]]
             for t, word in enumerate(answer[:-1]):
-                (known,) = questions.said.encode([word])
+                (known,) = questions.answer_vocab.encode([word])
                 # OCR words come first: this measures how the model copies.
-                previous_BS[b, t + 1] = len(questions.said) + read.index(word) if word in read else known
+                size = len(questions.answer_vocab)
+                previous_BS[b, t + 1] = size + read.index(word) if word in read else known
         batch["previous_BS"] = previous_BS
         keys = batch["ids_BT"].shape[1] + batch["regions_BN"].shape[1] + most
         capture = Capture(model, ["rows"], rows=list(range(keys, keys + steps)), layers="multimodal.*")
@@ -240,11 +242,11 @@ def gold_tokens(
     return out
 
 
-def _shown(questions: TextQuestions, index: int, said: str, looks: Looks, task: TextVqaTask) -> Shown:
+def _shown(questions: TextQuestions, index: int, predicted: str, looks: Looks, task: TextVqaTask) -> Shown:
     example = questions.examples[index]
     words, attn_WO = looks
     right = " ".join(words)
-    verdict = "right" if said == right else f"right: {right}"
+    verdict = "right" if predicted == right else f"right: {right}"
     read = questions.read[example.image_id]
     return Shown(
         example=example.id,
@@ -253,5 +255,5 @@ def _shown(questions: TextQuestions, index: int, said: str, looks: Looks, task: 
         words=words,
         attn_WN=attn_WO,
         boxes_N4=np.array([t.box for t in read], np.float32),
-        text=f"{example.text} {said or '(nothing)'} ({verdict})",
+        text=f"{example.text} {predicted or '(nothing)'} ({verdict})",
     )

@@ -53,7 +53,7 @@ class MacEvaluator:
         rows: list[dict[str, Any]] = []
         for item in found:
             groups = {"type": question_type(item.example), "image": item.example.image_id}
-            value = 100.0 * (item.said == item.right)
+            value = 100.0 * (item.predicted == item.right)
             rows.append({"example": item.example.id, "metric": "accuracy", "value": value, **groups})
         scores = {"accuracy": float(np.mean([row["value"] for row in rows]))}
         scores["chance accuracy"] = most_frequent(task.train.examples, examples)
@@ -65,7 +65,7 @@ class MacEvaluator:
             {
                 "example": item.example.id,
                 "metric": GAIN,
-                "value": 100.0 * ((item.said == item.right) - (other.said == other.right)),
+                "value": 100.0 * ((item.predicted == item.right) - (other.predicted == other.right)),
                 "image": item.example.image_id,
             }
             for item, other in zip(found, others, strict=True)
@@ -87,8 +87,8 @@ class MacEvaluator:
         return CellResult(scores, rows, grounding, shown)
 
     def _shown(self, item: Looked, task: CompositionalTask) -> Shown:
-        answer = task.answers[item.said]
-        verdict = "right" if item.said == item.right else f"wrong: {item.example.answers[0]}"
+        answer = task.answers[item.predicted]
+        verdict = "right" if item.predicted == item.right else f"wrong: {item.example.answers[0]}"
         scene = task.corpus.scene(item.example)
         size, boxes, grid = (scene.width, scene.height), None, item.grid
         if grid is None:
@@ -113,7 +113,7 @@ class Looked:
     the attention of each step S over words T and over places N (regions, or cells of `grid` row by row)."""
 
     example: Example
-    said: int
+    predicted: int
     right: int
     words: list[str]
     control_ST: np.ndarray
@@ -135,7 +135,7 @@ def _run(model: Any, questions: Questions, device: str, batch_size: int, looks: 
     for indices in questions.in_order(batch_size):
         batch = {k: v.to(device) for k, v in questions.batch(indices).items()}
         captured = capture(batch)
-        said_B = captured.output.argmax(-1).tolist()
+        predicted_B = captured.output.argmax(-1).tolist()
         control_BST = captured["control"].attn[:, :, 0, 0].float().numpy()
         read_BSN = captured["read"].attn[:, :, 0, 0].float().numpy()
         for row, i in enumerate(indices):
@@ -146,7 +146,7 @@ def _run(model: Any, questions: Questions, device: str, batch_size: int, looks: 
             out.append(
                 Looked(
                     questions.examples[i],
-                    said_B[row],
+                    predicted_B[row],
                     questions.answer[i],
                     words,
                     control_BST[row, :, : len(words)],

@@ -66,8 +66,10 @@ def caption_table(
     for example in corpus.split(split):
         references.setdefault(example.image_id, []).append(example.text)
     rows = []
-    both = {(model, shown): said for model, own in texts.items() for shown, said in _both(own).items()}
-    named = {" ".join(filter(None, key)): said for key, said in both.items()}
+    both = {
+        (model, shown): captions for model, own in texts.items() for shown, captions in _both(own).items()
+    }
+    named = {" ".join(filter(None, key)): captions for key, captions in both.items()}
     scores = score_models(references, named).values()
     for (model, shown), result in zip(both, scores, strict=True):
         for metric in SHOWN:

@@ -29,11 +29,11 @@ def choose_half(parses: Mapping[str, Parse], count: int, seed: int) -> list[tupl
     """`count` captions and how each was chosen: alternately by the rule of `choose` and at random, without
     duplicate texts unless there are fewer than `count` different ones."""
     ranked = choose(parses, count // 2)
-    said = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
-    first = {said[i]: i for i in sorted(said, reverse=True)}
-    pool = set(first.values()) - {first[said[i]] for i in ranked} | set(ranked)
+    text_of = {i: p.text(0, len(p.tokens)) for i, p in parses.items()}
+    first = {text_of[i]: i for i in sorted(text_of, reverse=True)}
+    pool = set(first.values()) - {first[text_of[i]] for i in ranked} | set(ranked)
     if len(pool) < count:
-        pool = set(said)
+        pool = set(text_of)
     return half_at_random(ranked, pool, count, seed)
 
 

@@ -21,7 +21,7 @@ word to see only its lines. In the grid, darker cells are heads with higher entr
 <label>Model <select id="model"></select></label>
 <label><input type="checkbox" id="start"> show START</label>
 <main>
-<figure><img id="image" alt="the picture that was captioned"><figcaption id="said"></figcaption></figure>
+<figure><img id="image" alt="the picture that was captioned"><figcaption id="caption-text"></figcaption></figure>
 <figure><svg id="grid" role="group" aria-label="heads"></svg><figcaption>layer (down) and head (across), from 1</figcaption></figure>
 <figure><svg id="view"></svg><figcaption id="which"></figcaption></figure>
 </main>
@@ -85,7 +85,7 @@ function view() {
 function draw() {
   const c = data.captions[state.caption], shape = c.models[state.model].entropy;
   state.layer = Math.min(state.layer, shape.length - 1); state.head = Math.min(state.head, shape[0].length - 1);
-  pick("image").src = c.image; pick("said").textContent = c.words.join(" ");
+  pick("image").src = c.image; pick("caption-text").textContent = c.words.join(" ");
   grid(); view();
 }
 pick("caption").addEventListener("change", e => { state.caption = Number(e.target.value); draw(); });

@@ -51,7 +51,7 @@ def run_modality(
     data: str = "",
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table and what is said about it; writes `out`/tables/examples.json and heads.html."""
+    """The table and its notes; writes `out`/tables/examples.json and heads.html."""
     runs = open_runs(study, attention, parses, corpus, data, seed)
     pairs = [(str(a), str(b)) for a, b in study["compare"]]
     frame = compare(metrics, runs, pairs)

@@ -62,8 +62,8 @@ def words_by_layers(
             if row == 0:
                 ax.set_title(f"layer {layer}")
         axes[row, 1].set_ylabel(entry["word"], fontsize=7)
-    said = consensus(item["people"])
-    verdict = "" if said == item["answer"] else f" (people: {said})"
+    agreed = consensus(item["people"])
+    verdict = "" if agreed == item["answer"] else f" (people: {agreed})"
     note = "below each map: share of the word's attention that goes to the picture; "
     note += "each map has its own scale; box: what the question asks about"
     note += f"\nquestion: {item['chosen']}"

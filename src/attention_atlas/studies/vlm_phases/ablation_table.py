@@ -74,16 +74,16 @@ class PictureAblation(MetricTable):
 
         rows: list[dict[str, Any]] = []
         with cpu_threads(self.threads):
-            unseen, untold = {}, {}  # the same for every model
+            blind_scores, blind_texts = {}, {}  # the same for every model
             if self.blind:
                 blind = load(self.blind)
-                unseen = blind_log_probs(blind, drawn, self.batch_size)
-                untold = captions(blind, drawn, [BLIND], self.batch_size)
+                blind_scores = blind_log_probs(blind, drawn, self.batch_size)
+                blind_texts = captions(blind, drawn, [BLIND], self.batch_size)
             for model in self.models:
                 loaded = load(model)
                 about = {"study": cfg.study.name, "model": model, "data": cfg.data.name}
-                found = log_probs(loaded, drawn, self.batch_size) | unseen
+                found = log_probs(loaded, drawn, self.batch_size) | blind_scores
                 rows += gain_rows(found, [s.image for s in drawn], about, int(cfg.seed))
-                said = captions(loaded, drawn, [OWN, OTHER], self.batch_size) | untold
-                rows += caption_rows(said, references, about, int(cfg.seed))
+                generated = captions(loaded, drawn, [OWN, OTHER], self.batch_size) | blind_texts
+                rows += caption_rows(generated, references, about, int(cfg.seed))
         return make_table(rows), {}

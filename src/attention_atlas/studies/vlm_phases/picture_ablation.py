@@ -113,12 +113,12 @@ def captions(
 
 
 def caption_rows(
-    said: Mapping[str, Mapping[Path, str]],
+    generated: Mapping[str, Mapping[Path, str]],
     references: Mapping[Path, Sequence[str]],
     about: Mapping[str, str],
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rows of a metric table: CIDEr (per cent) of `captions` with each input, 95 % bootstrap over
+    """Rows of a metric table: CIDEr (per cent) of `generated` captions with each input, 95 % bootstrap over
     pictures."""
     from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
     from attention_atlas.measures.text.cider import cider
@@ -126,11 +126,11 @@ def caption_rows(
 
     wanted = {str(p): plain(list(texts)) for p, texts in references.items()}
     rows = []
-    for name, texts in said.items():
+    for name, texts in generated.items():
         one_I = np.ones(len(texts))
-        spoken = dict(zip(map(str, texts), plain(list(texts.values()))))
-        scores = cider(wanted, spoken)[1]
-        num_I = 100 * np.array([scores[picture] for picture in spoken])
+        hypotheses = dict(zip(map(str, texts), plain(list(texts.values()))))
+        scores = cider(wanted, hypotheses)[1]
+        num_I = 100 * np.array([scores[picture] for picture in hypotheses])
         low, high = interval(resampled_ratio(num_I, one_I, resampling_matrix(len(texts), seed=seed)))
         row = {**about, "kind": "text", "measure": "CIDEr", "input": name}
         value = float(ratio(num_I, one_I))

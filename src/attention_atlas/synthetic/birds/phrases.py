@@ -34,7 +34,7 @@ class Telling(telling.Telling):
 
     def __init__(self) -> None:
         super().__init__()
-        self.colors: dict[str, str] = {}  # part -> the colour that was said of it
+        self.colors: dict[str, str] = {}  # part -> its stated colour
 
 
 class Writer(Chooser):

@@ -214,8 +214,8 @@ def _place(thing: Thing, view: View) -> Iterator[Asked]:
         yield Asked(f"Where {verb} {phrase}?", place, "where", phrase, ids, wrong, tuple(also), hard)
     if side:
         other = ("right" if side == "left" else "left",)
-        said = (f"{side} side",)
-        yield Asked(f"Which side {verb} {phrase} on?", side, "which", phrase, ids, other, said, hard)
+        accepted = (f"{side} side",)
+        yield Asked(f"Which side {verb} {phrase} on?", side, "which", phrase, ids, other, accepted, hard)
         for asked in ("left", "right"):
             text = f"{verb.capitalize()} {phrase} on the {asked}?"
             yield Asked(text, _yes(side == asked), verb, phrase, ids, YES_NO, hard=hard)

@@ -104,7 +104,7 @@ class Writer(Chooser):
         return fact.weight * (targets + max(landmarks, default=0.05)) ** 2
 
     def tell(self, out: Telling, fact: Fact, target: tuple[int, int] | None = None) -> None:
-        """Say "<target> <verb> <relation> <landmark>"; a target that was said already is given by its
+        """Say "<target> <verb> <relation> <landmark>"; a target that was name already is given by its
         span."""
         targets, landmarks = self.things_of(fact.targets), self.things_of(fact.landmarks)
         if target is None:
@@ -113,14 +113,14 @@ class Writer(Chooser):
         relation = out.say(self.pick(RELATION_WORDS[fact.relation][2]))
         if landmarks:
             shell = landmarks[0].shell
-            said = (
+            name = (
                 f"{self.pick(('the', 'a' if landmarks[0].label == 'wall' else 'the'))} {landmarks[0].label}"
             )
             if not shell:
-                said = self.phrase(landmarks)
-                if said == out.text[target[0] : target[1]] and said.startswith(("a ", "an ")):
-                    said = f"another {said.split(' ', 1)[1]}"
-            landmark = out.name(landmarks, said)
+                name = self.phrase(landmarks)
+                if name == out.text[target[0] : target[1]] and name.startswith(("a ", "an ")):
+                    name = f"another {name.split(' ', 1)[1]}"
+            landmark = out.name(landmarks, name)
         else:
             landmark = self.room(out, "the" if self.chance(0.4) else "")
         out.relations.append(

@@ -49,8 +49,8 @@ def ten_answers(asked: Asked, rng: np.random.Generator, error: float = 0.25) -> 
 
 def _one_answer(asked: Asked, rng: np.random.Generator, error: float) -> str:
     if asked.wrong and rng.random() < 0.02 + error * asked.hard:
-        said = [w for w in asked.wrong if w != asked.answer]
-        return said[int(rng.integers(len(said)))]
+        wrong = [w for w in asked.wrong if w != asked.answer]
+        return wrong[int(rng.integers(len(wrong)))]
     if asked.also and rng.random() < 0.15:
         return asked.also[int(rng.integers(len(asked.also)))]
     if asked.answer in _WORD_OF and rng.random() < 0.1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from attention_atlas.synthetic.tabletop.looks import ATTRIBUTES
-from attention_atlas.synthetic.tabletop.programs import Program, Value, run, said
+from attention_atlas.synthetic.tabletop.programs import Program, Value, answer_text, run
 from attention_atlas.synthetic.tabletop.table import Table
 from attention_atlas.synthetic.tabletop.telling import Telling, article, wording
 
@@ -117,7 +117,9 @@ def ask(
     telling.say(rest.strip(), glue=" " if rest.startswith(" ") else "")
     asked = sorted(set().union(*(ids[0] for ids in things)))
     shape = "|".join([form, *(chain.shape for chain in chains)])
-    return Question(type_, family, telling, program, said(outputs[-1]), tuple(asked), shape, tuple(outputs))
+    return Question(
+        type_, family, telling, program, answer_text(outputs[-1]), tuple(asked), shape, tuple(outputs)
+    )
 
 
 def _set(value: Value) -> frozenset[int]:

@@ -54,9 +54,9 @@ class Writer(Chooser):
 
     def place(self, out: Telling, target: Span, landmark: Item, relation: str) -> Span:
         """Say "to the left of a blue sphere"; the landmark's span."""
-        said = out.say(self.pick(SIDE_WORDS[relation]))
+        words = out.say(self.pick(SIDE_WORDS[relation]))
         span = self.name(out, landmark)
-        out.relate(relation, target, said, span)
+        out.relate(relation, target, words, span)
         return span
 
     def on_table(self, out: Telling) -> None:
@@ -129,8 +129,8 @@ def between(w: Writer, out: Telling) -> bool:
     for joint, item, relation in (("with", first, "left"), ("and", second, "right")):
         out.say(joint)
         landmark = w.name(out, item)
-        said = out.say(f"on its {relation}")
-        out.relate(relation, landmark, said, span)
+        words = out.say(f"on its {relation}")
+        out.relate(relation, landmark, words, span)
     return True
 
 

@@ -27,10 +27,10 @@ def describe(image_id: str, table: Table, rng: np.random.Generator) -> Example:
             out.say(f"{FIRST[relation]} is")
             out.name([item.id], a(words))
         else:
-            said = out.say(SIDE_WORDS[relation][0].capitalize())
+            relation_words = out.say(SIDE_WORDS[relation][0].capitalize())
             landmark = out.name([items[place - 1].id], "it")
             out.phrases[-1].kind = "pronoun"
             out.say("is")
-            out.relate(relation, out.name([item.id], a(words)), said, landmark)
+            out.relate(relation, out.name([item.id], a(words)), relation_words, landmark)
         out.say(".", glue="")
     return Example(image_id, image_id, out.text, out.phrases, out.relations)

@@ -80,12 +80,12 @@ def find_pairs(
     tables: Sequence[Table], pairs: int, times: int, kinds: Sequence[str], rng: np.random.Generator
 ) -> list[Pair]:
     """Up to `pairs` of each swap; no picture is used more than `times` times for a swap, no claim twice."""
-    said: dict[Claim, list[int]] = {}
+    tables_of: dict[Claim, list[int]] = {}
     for number, table in enumerate(tables):
         for kind in kinds:
             for claim in claims(table, kind):
-                said.setdefault(claim, []).append(number)
-    known = list(said)
+                tables_of.setdefault(claim, []).append(number)
+    known = list(tables_of)
     found: list[Pair] = []
     for swap in SWAPS:
         used: Counter[int] = Counter()
@@ -94,9 +94,9 @@ def find_pairs(
         for at in rng.permutation(len(known)):
             claim = known[int(at)]
             other = claim.swapped(swap)
-            if of_swap == pairs or other == claim or other not in said or {claim, other} & taken:
+            if of_swap == pairs or other == claim or other not in tables_of or {claim, other} & taken:
                 continue
-            images = _images(tables, said, claim, other, used, times)
+            images = _images(tables, tables_of, claim, other, used, times)
             if images is not None:
                 found.append(Pair(swap, images, (claim, other)))
                 taken |= {claim, other}
@@ -107,7 +107,7 @@ def find_pairs(
 
 def _images(
     tables: Sequence[Table],
-    said: dict[Claim, list[int]],
+    tables_of: dict[Claim, list[int]],
     claim: Claim,
     other: Claim,
     used: Counter[int],
@@ -116,7 +116,7 @@ def _images(
     """The least used picture that only the claim is true of, and one that only the other is true of."""
     chosen = []
     for true, untrue in ((claim, other), (other, claim)):
-        fit = [n for n in said[true] if used[n] < times and not untrue.things(tables[n])]
+        fit = [n for n in tables_of[true] if used[n] < times and not untrue.things(tables[n])]
         if not fit:
             return None
         chosen.append(min(fit, key=lambda n: (used[n], n)))
@@ -169,9 +169,9 @@ def _examples(pair_id: str, pair: Pair, tables: Sequence[tuple[str, Table]]) -> 
         ((first, second),) = claim.things(table)
         caption = Telling()
         target = caption.name([first.id], a({claim.kind: claim.first[0], "shape": claim.first[1]}))
-        said = caption.say(WORDS[claim.relation])
+        words = caption.say(WORDS[claim.relation])
         landmark = caption.name([second.id], a({claim.kind: claim.second[0], "shape": claim.second[1]}))
-        caption.relate(claim.relation, target, said, landmark)
+        caption.relate(claim.relation, target, words, landmark)
         made.append(Example(f"{pair_id}.{side}", image_id, caption.text, caption.phrases, caption.relations))
     for one, other in ((made[0], made[1]), (made[1], made[0])):
         one.extra = {

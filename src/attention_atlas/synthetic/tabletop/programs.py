@@ -126,7 +126,7 @@ def _only(inputs: list[Any], table: Table) -> Item:
     return table.item(item_id)
 
 
-def said(answer: Value) -> str:
+def answer_text(answer: Value) -> str:
     """An answer as CLEVR writes it: yes, no, a number in digits, or an attribute word."""
     if isinstance(answer, bool):
         return "yes" if answer else "no"

@@ -34,11 +34,11 @@ COLOR_NAMED, ONE_MORE = (
 class Telling(telling.Telling):
     """Text so far."""
 
-    def relate(self, relation: str, target: Span, said: Span, landmark: Span) -> None:
+    def relate(self, relation: str, target: Span, words: Span, landmark: Span) -> None:
         """Record a relation between the phrases at `target` and `landmark`."""
         means = {(p.start, p.end): p.objects for p in self.phrases}
         self.relations.append(
-            Relation(target, said, landmark, "direction", list(means[target]), list(means[landmark]))
+            Relation(target, words, landmark, "direction", list(means[target]), list(means[landmark]))
         )
 
 
@@ -63,17 +63,17 @@ def distinct(item: Item, table: Table, rng: np.random.Generator) -> dict[str, st
 def wording(words: dict[str, str], rng: np.random.Generator | None = None, many: bool = False) -> str:
     """Adjectives and noun: "small red cube", "cubes". With `rng`, now and then a synonym."""
 
-    def said(word: str) -> str:
+    def synonym(word: str) -> str:
         if rng is None or word not in ALSO:
             return word
         return str(rng.choice(ALSO[word]))
 
-    pieces = [said(words[kind]) for kind in ADJECTIVES if kind in words]
-    noun = said(words["shape"]) if "shape" in words else "object"
+    pieces = [synonym(words[kind]) for kind in ADJECTIVES if kind in words]
+    noun = synonym(words["shape"]) if "shape" in words else "object"
     return " ".join([*pieces, noun + ("s" if many else "")])
 
 
 def a(words: dict[str, str], rng: np.random.Generator | None = None) -> str:
     """With its article: "an orange cone"."""
-    said = wording(words, rng)
-    return f"{article(said)} {said}"
+    phrase = wording(words, rng)
+    return f"{article(phrase)} {phrase}"

@@ -140,7 +140,7 @@ class ContrastiveTask:
         tower: Any = model
         device = next(model.parameters()).device
         total, right, chance, count = 0.0, 0, 0.0, 0
-        hits = said = true = 0.0
+        hits = predicted = true = 0.0
         for at in range(0, len(self.held_out), self.batch_size):
             rows = self.held_out[at : at + self.batch_size]
             if len(rows) < 2:
@@ -157,7 +157,7 @@ class ContrastiveTask:
             if self.words:
                 wanted = batch["shown_BPW"].clamp(min=0)
                 found = (tower.tell(hidden) > 0) & (batch["shown_BPW"] >= 0)
-                hits, said = hits + float((wanted * found).sum()), said + float(found.sum())
+                hits, predicted = hits + float((wanted * found).sum()), predicted + float(found.sum())
                 true += float(wanted.sum())
         if not count:
             raise AtlasError(f"select_on: '{self.select_on}' has fewer than two pictures; add some")
@@ -168,7 +168,7 @@ class ContrastiveTask:
         }
         if self.words:
             row |= {
-                "shown_precision": 100 * hits / max(said, 1.0),
+                "shown_precision": 100 * hits / max(predicted, 1.0),
                 "shown_recall": 100 * hits / max(true, 1.0),
             }
         return row

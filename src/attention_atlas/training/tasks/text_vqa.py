@@ -36,8 +36,8 @@ SCHEMA = "atlas.text_vqa/1"
 class TextVqaTask:
     """Chosen by `_target_` in conf/train/text_vqa.yaml.
 
-    ocr: file of the OCR words. min_count: rarer words of questions become UNK. said_min: minimum number of
-    training questions whose answers have a word of the answer vocabulary; said_size: its maximum size (M4C:
+    ocr: file of the OCR words. min_count: rarer words of questions become UNK. answer_min: minimum number of
+    training questions whose answers have a word of the answer vocabulary; answer_size: its maximum size (M4C:
     5,000). longest: maximum words of a question; steps: of an answer, including its end; objects, words:
     maximum number per picture (0: all objects). exchange: share of the training questions in which the OCR
     words are exchanged for others. judged: held-out questions (0: all).
@@ -48,8 +48,8 @@ class TextVqaTask:
     split: str = "train"
     select_on: str = "val"
     min_count: int = 2
-    said_min: int = 1
-    said_size: int | None = None
+    answer_min: int = 1
+    answer_size: int | None = None
     batch_size: int = 64
     longest: int = 20
     steps: int = 12
@@ -85,8 +85,9 @@ class TextVqaTask:
         train = self.of(self.split)
         self.vocab = Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         counts = Counter(w for e in train for w in set(answer_words(consensus(e.answers))))
-        said = sorted((w for w, n in counts.items() if n >= self.said_min), key=lambda w: (-counts[w], w))
-        self.said = Vocabulary(said[: self.said_size])
+        frequent = [w for w, n in counts.items() if n >= self.answer_min]
+        frequent.sort(key=lambda w: (-counts[w], w))
+        self.answer_vocab = Vocabulary(frequent[: self.answer_size])
         self.train = self.questions(train, self.exchange)
         if not any(self.train.spelled):
             raise AtlasError(f"{self.ocr}: no training answer can be built from it; check the OCR stage")
@@ -100,7 +101,7 @@ class TextVqaTask:
         return TextQuestions(
             examples,
             self.vocab,
-            self.said,
+            self.answer_vocab,
             self.regions,
             self.pictures,
             self.longest,
@@ -117,7 +118,7 @@ class TextVqaTask:
             sizes = {"text_encoder": self.text_encoder, "vector_dim": self.train.word_vectors.shape[1]}
         return sizes | {
             "vocab_size": len(self.vocab),
-            "answers": len(self.said),
+            "answers": len(self.answer_vocab),
             "feature_dim": self.regions.features.dim,
             "look_dim": self.published.features.dim if self.published else LOOK,
             "steps": self.steps,
@@ -131,7 +132,7 @@ class TextVqaTask:
 
     def save(self, folder: Path) -> None:
         self.vocab.save(folder / "vocab.json")
-        write_json(folder / "answers.json", {"schema": SCHEMA, "answers": self.said.words})
+        write_json(folder / "answers.json", {"schema": SCHEMA, "answers": self.answer_vocab.words})
 
     def optimizers(self, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
         """Adam in one call for all tensors: for small tensors most of the time goes into the calls."""
@@ -162,16 +163,16 @@ class TextVqaTask:
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
         """VQA accuracy and ANLS in per cent over the held-out questions."""
-        said = spoken(model, self.held_out, 4 * self.batch_size)
+        predicted = generate_answers(model, self.held_out, 4 * self.batch_size)
         answers = [e.answers for e in self.held_out.examples]
         return {
-            "accuracy": 100 * float(np.mean([vqa_accuracy(s, a) for s, a in zip(said, answers)])),
-            "ANLS": 100 * float(np.mean([anls(s, a) for s, a in zip(said, answers)])),
+            "accuracy": 100 * float(np.mean([vqa_accuracy(s, a) for s, a in zip(predicted, answers)])),
+            "ANLS": 100 * float(np.mean([anls(s, a) for s, a in zip(predicted, answers)])),
         }
 
 
 @torch.no_grad()
-def spoken(model: Any, questions: TextQuestions, batch_size: int) -> list[str]:
+def generate_answers(model: Any, questions: TextQuestions, batch_size: int) -> list[str]:
     """The model's answer to each question."""
     device = next(model.parameters()).device
     out: list[str] = []

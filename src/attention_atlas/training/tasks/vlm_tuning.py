@@ -96,7 +96,7 @@ class VlmTuningTask:
                 self.references.setdefault(sample.image, []).append(sample.text)
         self.pixels = PixelCache(mini_image_processor(tower.sizes["image_size"]))
         self._features: dict[Path, Tensor] = {}
-        self._said: dict[Path, list[int]] = {}
+        self._piece_ids: dict[Path, list[int]] = {}
 
     def model_sizes(self) -> dict[str, Any]:
         from attention_atlas.models.vlm.tokenizer import IMAGE
@@ -122,12 +122,12 @@ class VlmTuningTask:
 
     def _words(self, path: Path) -> Tensor:
         """(V,) 0/1: pieces of all texts about a training picture."""
-        if path not in self._said:
+        if path not in self._piece_ids:
             texts = [s.text for s in self.by_image[path]]
             coded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-            self._said[path] = sorted({i for ids in coded for i in ids})
+            self._piece_ids[path] = sorted({i for ids in coded for i in ids})
         words_V = torch.zeros(len(self.tokenizer))
-        words_V[self._said[path]] = 1.0
+        words_V[self._piece_ids[path]] = 1.0
         return words_V
 
     def save(self, folder: Path) -> None:
@@ -242,13 +242,13 @@ class VlmTuningTask:
         row = {}
         size = 4 * self.batch_size
         for name, shown in showings.items():
-            said: dict[str, str] = {}
+            captions: dict[str, str] = {}
             for at in range(0, len(chosen), size):
                 part, images = chosen[at : at + size], shown[at : at + size]
                 prompts = [Sample(str(p), p.stem, p, CAPTION_PROMPT) for p in images]
                 texts = plain(loaded.write(prompts, longest=24))
-                said.update((str(p), text) for p, text in zip(part, texts))
-            row[name] = 100 * cider(references, said)[0]
+                captions.update((str(p), text) for p, text in zip(part, texts))
+            row[name] = 100 * cider(references, captions)[0]
         return row
 
 

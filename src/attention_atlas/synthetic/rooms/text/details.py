@@ -47,8 +47,8 @@ def more_of_it(teller: Teller) -> Sentence | None:
     if fresh and thing.look and teller.chance(0.6):
         teller.described.add(thing.id)
         subject = teller.pronoun(things)
-        said = teller.look([thing], 1.5) or [thing.look[-1]]
-        return Sentence([subject, f" {be(subject)} {' and '.join(said)}"])
+        adjectives = teller.look([thing], 1.5) or [thing.look[-1]]
+        return Sentence([subject, f" {be(subject)} {' and '.join(adjectives)}"])
     chosen = teller.choose_fact(things)
     if chosen is None:
         return None
@@ -127,13 +127,13 @@ def _surface_is(teller: Teller, node: Node, look: list[str]) -> list[str | Node]
         color = phrase("the color", kind="abstract")
         return [Node([color, " of ", node], (), "abstract", False, color), f" is {word}"]
     painted = "painted " if name.endswith(("wall", "walls")) and colored and teller.chance(0.12) else ""
-    said: str | Node = painted + " and ".join(look)
+    predicate: str | Node = painted + " and ".join(look)
     if look[-1] in MADE_OF and teller.chance(0.5):
-        said = Node(["made of ", phrase(MADE_OF[look[-1]], kind="abstract")])
+        predicate = Node(["made of ", phrase(MADE_OF[look[-1]], kind="abstract")])
     subject = node
     if teller.chance(0.25):
         subject = Node([node, " of ", teller.room()], node.objects, node.kind, node.plural, node)
-    return [subject, f" {be(node)} ", said]
+    return [subject, f" {be(node)} ", predicate]
 
 
 def vague(teller: Teller) -> Sentence | None:
@@ -148,8 +148,8 @@ def vague(teller: Teller) -> Sentence | None:
         many = len(children) > 1
         words = teller.pick(VAGUE_ON[:-1]) if many else VAGUE_ON[-1]
         node = phrase(words, objects=(t.id for t in children), kind="vague", plural=many)
-        said = "in" if children[0].support == "in" else "on"
-        place, claim = locate(node, said, landmark, "region")
+        preposition = "in" if children[0].support == "in" else "on"
+        place, claim = locate(node, preposition, landmark, "region")
         teller.covered.update(t.id for t in children)
         teller.used.update(frozenset((t.id, owner.id)) for t in children)
         whole = Node([node, " ", place], node.objects, "vague", many, node)

@@ -170,9 +170,9 @@ def two_things(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
 
 def _shared(teller: Teller, things: Sequence[Thing], other: Thing) -> Fact | None:
     """Facts that are true both of the objects and of the other one, as facts about all of them."""
-    said = {(f.relation, f.landmarks) for f in teller.facts_of([other])}
+    stated = {(f.relation, f.landmarks) for f in teller.facts_of([other])}
     facts = [
-        f for f in teller.facts_of(things) if (f.relation, f.landmarks) in said and f.relation not in APART
+        f for f in teller.facts_of(things) if (f.relation, f.landmarks) in stated and f.relation not in APART
     ]
     if not facts or not teller.chance(0.75):
         return None
@@ -183,21 +183,21 @@ def _shared(teller: Teller, things: Sequence[Thing], other: Thing) -> Fact | Non
 @form(1.1, again=True)
 def looks(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'The sofa is red.'"""
-    said = [
+    look = [
         w for w in ((things[0].color, things[0].pattern, things[0].material) if len(things) == 1 else ()) if w
     ]
     if len(things) > 1:
         colors = {t.color for t in things}
-        said = [c for c in colors if c] if len(colors) == 1 else []
-    if not said or things[0].label in ("plant", "books"):
+        look = [c for c in colors if c] if len(colors) == 1 else []
+    if not look or things[0].label in ("plant", "books"):
         return None
     node = teller.those(things)
-    if node is None or set(said) & set(str(node.items[0]).split()):
+    if node is None or set(look) & set(str(node.items[0]).split()):
         return None  # "the red sofa is red"
     teller.described.update(t.id for t in things)
     if things[0].material == "wooden" and len(things) == 1 and teller.chance(0.4):
         return Sentence([node, f" {be(node)} made of ", phrase("wood", kind="abstract")])
-    text = said[0] if len(said) == 1 or teller.chance(0.6) else f"{said[0]} and {said[1]}"
+    text = look[0] if len(look) == 1 or teller.chance(0.6) else f"{look[0]} and {look[1]}"
     return Sentence([node, f" {be(node)} {text}"])
 
 
@@ -226,13 +226,15 @@ def says(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
         if node is not None:
             return Sentence([node, f' says "{words}"'])
     flat = teller.a(things[0])
-    said = teller.pick((f' that says "{words}"', f' with the word "{words}" on it', f' saying "{words}"'))
-    if "on it" in said:
+    inscription = teller.pick(
+        (f' that says "{words}"', f' with the word "{words}" on it', f' saying "{words}"')
+    )
+    if "on it" in inscription:
         it = teller.pronoun(things, subject=False)
         head = f' with the words "{words}"' if " " in words else f' with the word "{words}"'
         on = Node([" on "])
         return Sentence(["there is ", Node([flat, head, on, it], flat.objects, "object", False, flat)])
-    node = Node([flat, said], flat.objects, "object", False, flat)
+    node = Node([flat, inscription], flat.objects, "object", False, flat)
     fact = next((f for f in teller.facts_of(things) if f.relation in ("on wall", "above")), None)
     if fact is None or not teller.chance(0.6):
         return Sentence(["there is ", node])

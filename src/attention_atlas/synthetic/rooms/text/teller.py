@@ -16,7 +16,7 @@ from attention_atlas.synthetic.telling import article
 
 T = TypeVar("T")
 # How often a visible attribute is mentioned.
-SAID = {"size": 0.3, "shape": 0.5, "color": 0.62, "pattern": 0.6, "material": 0.4}
+MENTIONED = {"size": 0.3, "shape": 0.5, "color": 0.62, "pattern": 0.6, "material": 0.4}
 PLAIN_COLOR = {"plant": 0.2, "tv": 0.25, "toilet": 0.4, "bathtub": 0.5, "basket": 0.3}
 CHAIN = 0.2  # probability that a landmark is itself located
 CHAINED = ("on", "in", "on rug", "left", "right", "front", "under")
@@ -72,7 +72,7 @@ class Teller:
     def look(self, things: Sequence[Thing], share: float = 1.0, most: int = 2) -> list[str]:
         """Attributes that are true of all the objects, in English order."""
         words = []
-        for aspect, chance in SAID.items():
+        for aspect, chance in MENTIONED.items():
             values = {getattr(t, aspect) for t in things}
             (value,) = values if len(values) == 1 else ("",)
             if aspect == "color":
@@ -243,14 +243,14 @@ class Teller:
     ) -> tuple[Node, Claim]:
         """'on the table', 'in the corner of the room': the statement of a fact about `target`, and its
         claim."""
-        said = self.pick(RELATION_WORDS[fact.relation][2])
+        words = self.pick(RELATION_WORDS[fact.relation][2])
         self.used.add(frozenset((*fact.targets, *fact.landmarks)))
         further: list[Claim] = []
         if landmark is None:
             landmark = self.landmark(fact)
             if len(fact.landmarks) == 1 and self.chance(chain):
                 landmark, further = self._chained(landmark, fact)
-        place, claim = locate(target, said, landmark, fact.type)
+        place, claim = locate(target, words, landmark, fact.type)
         self.further += further
         return place, claim
 
@@ -275,13 +275,12 @@ class Teller:
         return Node([target, between, place], target.objects, target.kind, target.plural, target), claim
 
 
-def locate(target: Node, said: str, landmark: Node, type_: str) -> tuple[Node, Claim]:
-    """The words `said` before a landmark. A noun among them ("in the corner of") heads its own phrase, which
-    contains the landmark.
-    """
-    inner = re.fullmatch(r"(.*\b(?:in|on|at|to) )(the (?:\w+ )?\w+)( of)", said)
+def locate(target: Node, preposition: str, landmark: Node, type_: str) -> tuple[Node, Claim]:
+    """The words before a landmark. A noun among them ("in the corner of") heads its own phrase, which
+    contains the landmark."""
+    inner = re.fullmatch(r"(.*\b(?:in|on|at|to) )(the (?:\w+ )?\w+)( of)", preposition)
     if inner is None:
-        words = Node([said])
+        words = Node([preposition])
         return Node([words, " ", landmark]), Claim(target, words, words, landmark, type_)
     first, last = Node([inner[1]]), Node([inner[3]])
     spot = phrase(inner[2], kind="abstract")
