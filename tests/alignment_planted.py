@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.studies.alignment.panel import Panel
-from attention_atlas.studies.alignment.result import CellResult, Shown
+from attention_atlas.studies.alignment.result import RunResult, Shown
 
 NAMES = (
     "cosine",
@@ -25,13 +25,13 @@ SKILL = dict(zip(NAMES, (0.6, 0.6, 0.6, 0.8, 0.58, 0.55, 0.58, 0.3), strict=True
 TYPES = ("exist", "count", "query attribute")
 
 
-def result(name: str, seed: int, skill: float, examples: int = 300, mass: float | None = None) -> CellResult:
+def result(name: str, seed: int, skill: float, examples: int = 300, mass: float | None = None) -> RunResult:
     """Answers drawn with the skill; the same draw for all alignments, so that differences are paired. Every
     third example of a picture is harder."""
     draw = np.random.default_rng(5).random(examples)
     noise = np.random.default_rng([seed, len(name), sum(map(ord, name))]).normal(0, 0.015)
     mass = 0.1 + 0.6 * skill if mass is None else mass
-    found = CellResult({}, [], [], [])
+    found = RunResult({}, [], [], [])
     for i in range(examples):
         kind = TYPES[i % 3]
         right = float(draw[i] < skill + noise - 0.1 * (kind == "count"))
@@ -70,22 +70,22 @@ def picture(i: int) -> np.ndarray:
 
 def panel(model: str = "scan", data: str = "toys", seeds: int = 3, **changes: Any) -> Panel:
     # The three equal rows differ by the noise of training only.
-    cells = {n: [result(n, s, SKILL[n]) for s in range(seeds)] for n in NAMES}
+    runs = {n: [result(n, s, SKILL[n]) for s in range(seeds)] for n in NAMES}
     pairs = [("cosine", "dot"), ("dot", "scaled_dot"), ("general_qk", "biased_general_qk")]
     same = [
         {"a": a, "b": b, "how": "same weights", "loss": 1e-7, "values": 0.0, "attention": 1e-6}
         for a, b in pairs
     ]
-    return Panel(**{"model": model, "data": data, "cells": cells, "same": same, "title": "SCAN", **changes})
+    return Panel(**{"model": model, "data": data, "runs": runs, "same": same, "title": "SCAN", **changes})
 
 
 def write_panel(folder: Path, made: Panel) -> None:
-    """The folder that the stage `cells` would have written."""
+    """The folder that a stage `alignment_runs` would have written."""
     from attention_atlas.files import write_json
 
-    for name, found in made.cells.items():
-        for seed, cell in enumerate(found):
-            cell.save(folder / name / f"seed{seed}")
+    for name, found in made.runs.items():
+        for seed, run in enumerate(found):
+            run.save(folder / name / f"seed{seed}")
     write_json(folder / "same.json", made.same)
     about = {"model": made.model, "data": made.data, "title": made.title}
     write_json(folder / "about.json", about)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from attention_atlas.alignments.build import build_alignment
-from attention_atlas.studies.alignment.result import CellResult, Shown
+from attention_atlas.studies.alignment.result import RunResult, Shown
 
 KEYS, DIM, CLASSES = 6, 8, 6
 ALIGNMENTS = ("dot", "scaled_dot", "cosine", "general_kq", "general_qk", "biased_general_qk")
@@ -95,12 +95,10 @@ class TinyTask:
 
 class TinyEvaluator:
     @torch.no_grad()
-    def __call__(self, model: Any, task: Any, device: str) -> CellResult:
+    def __call__(self, model: Any, task: Any, device: str) -> RunResult:
         test = task.test
         right = (model(test).argmax(-1) == test["answer_B"]).float()
-        result = CellResult(
-            {"accuracy": 100 * float(right.double().mean()), "chance accuracy": 100 / CLASSES}
-        )
+        result = RunResult({"accuracy": 100 * float(right.double().mean()), "chance accuracy": 100 / CLASSES})
         for i, value in enumerate(right.tolist()):
             row = {"example": f"q{i:03d}", "metric": "accuracy", "value": value}
             result.examples.append({**row, "type": ["exist", "count"][i % 2], "image": f"i{i // 3:03d}"})

@@ -17,7 +17,7 @@ from attention_atlas.studies.alignment.compare import (
     verdicts,
 )
 from attention_atlas.studies.alignment.panel import Panel
-from attention_atlas.studies.alignment.result import CellResult
+from attention_atlas.studies.alignment.result import RunResult
 from attention_atlas.studies.alignment.study import about, study_table
 
 BY_HAND = np.array([[10.0, 12.0], [14.0, 16.0], [20.0, 20.0]])
@@ -25,18 +25,18 @@ BY_HAND = np.array([[10.0, 12.0], [14.0, 16.0], [20.0, 20.0]])
 
 def whole_set(score_AS: np.ndarray) -> Panel:
     """A score of the whole test set (no values of examples) for each alignment and seed."""
-    cells = {f"a{i}": [CellResult({"FID": float(x)}) for x in row] for i, row in enumerate(score_AS)}
-    return Panel("toy", "toys", cells)
+    runs = {f"a{i}": [RunResult({"FID": float(x)}) for x in row] for i, row in enumerate(score_AS)}
+    return Panel("toy", "toys", runs)
 
 
 def with_examples(value_ASE: np.ndarray) -> Panel:
     """A score that is the mean of its examples, one picture each."""
 
-    def cell(value_E: np.ndarray) -> CellResult:
+    def run(value_E: np.ndarray) -> RunResult:
         rows = [{"example": f"e{k:03d}", "metric": "score", "value": float(v)} for k, v in enumerate(value_E)]
-        return CellResult({"score": float(value_E.mean())}, rows)
+        return RunResult({"score": float(value_E.mean())}, rows)
 
-    return Panel("toy", "toys", {f"a{i}": [cell(v) for v in row] for i, row in enumerate(value_ASE)})
+    return Panel("toy", "toys", {f"a{i}": [run(v) for v in row] for i, row in enumerate(value_ASE)})
 
 
 def test_holm_by_hand() -> None:
@@ -155,11 +155,11 @@ def test_equal_functions_that_differ_take_the_marks_away() -> None:
     assert select(table, kind="difference", statistic="marked")["value"].sum() > 0
     assert "0 of 8 differences" in about(table, {"p": good}, scores, {})["negative control"]
 
-    bad = panel(seeds=3, cells={n: [c[0]] * 3 for n, c in good.cells.items()})
-    for k, name in enumerate(bad.cells):
-        bad.cells[name] = [
-            CellResult({**c.scores, "FID": c.scores["FID"] + 3.0 * k + 0.01 * s}, c.examples, c.grounding)
-            for s, c in enumerate(bad.cells[name])
+    bad = panel(seeds=3, runs={n: [c[0]] * 3 for n, c in good.runs.items()})
+    for k, name in enumerate(bad.runs):
+        bad.runs[name] = [
+            RunResult({**c.scores, "FID": c.scores["FID"] + 3.0 * k + 0.01 * s}, c.examples, c.grounding)
+            for s, c in enumerate(bad.runs[name])
         ]
     table = study_table([bad], [], scores, "dot", ["FID"])
     rows = select(table, kind="negative control").set_index("measure")

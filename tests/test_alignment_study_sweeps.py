@@ -78,7 +78,7 @@ def test_a_done_job_is_known_by_its_digest(tmp_path: Path, capsys: pytest.Captur
     assert not is_done(out, work.with_name("4567")), "another configuration, code or input"
 
 
-def test_cells_compose_with_every_alignment() -> None:
+def test_runs_compose_with_every_alignment() -> None:
     cfg = composed("model=scan", "data=tabletop_captions", "trainer=every_alignment")
     assert len(cfg.alignments) == 8 and cfg.alignments.dot.name == "dot" and cfg.alignment is None
     assert cfg.data.name == "tabletop_captions"

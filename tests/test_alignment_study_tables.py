@@ -43,7 +43,7 @@ def test_each_alignment_has_its_own_chance() -> None:
     """A model that answers nearly everything the same way is right by chance more often than another."""
     own = panel(seeds=2)
     for k, chance in enumerate((30.0, 40.0)):
-        own.cells[NAMES[1]][k].scores["chance accuracy"] = chance
+        own.runs[NAMES[1]][k].scores["chance accuracy"] = chance
     found = study_table([own], [], SCORES, "dot", ["FID"])
     row = {"kind": "score", "measure": "accuracy"}
     assert value(found, "chance", **row, alignment=NAMES[1]) == 35.0
@@ -52,21 +52,21 @@ def test_each_alignment_has_its_own_chance() -> None:
 
 def test_scores_are_means_over_seeds_with_chance(table: pd.DataFrame, made: Panel) -> None:
     for name in NAMES:
-        cells = [r.scores["accuracy"] for r in made.cells[name]]
+        runs = [r.scores["accuracy"] for r in made.runs[name]]
         row = {"kind": "score", "measure": "accuracy", "alignment": name}
-        assert value(table, **row) == pytest.approx(np.mean(cells))
+        assert value(table, **row) == pytest.approx(np.mean(runs))
         assert value(table, "chance", **row) == 20.0 and value(table, "n", **row) == 300
-        assert value(table, "ci_low", **row) < np.mean(cells) < value(table, "ci_high", **row)
-        assert value(table, **row, statistic="sd") == pytest.approx(np.std(cells, ddof=1))
+        assert value(table, "ci_low", **row) < np.mean(runs) < value(table, "ci_high", **row)
+        assert value(table, **row, statistic="sd") == pytest.approx(np.std(runs, ddof=1))
     second = value(table, kind="score", measure="accuracy", alignment="dot", seed="1")
-    assert second == pytest.approx(made.cells["dot"][1].scores["accuracy"])
+    assert second == pytest.approx(made.runs["dot"][1].scores["accuracy"])
 
 
 def test_intervals_agree_with_a_naive_bootstrap_over_pictures(made: Panel) -> None:
     found = estimates(made, "accuracy")[0]
     pictures: dict[str, list[float]] = {}
-    for cell in made.cells["cosine"]:
-        for row in cell.examples:
+    for run in made.runs["cosine"]:
+        for row in run.examples:
             pictures.setdefault(row["image"], []).append(row["value"])
     values = list(pictures.values())
     rng = np.random.default_rng(3)
@@ -124,7 +124,7 @@ def test_pooled_noise_of_seeds_is_in_the_table(table: pd.DataFrame, made: Panel)
 
 
 def test_breakdown_is_the_mean_of_the_group(table: pd.DataFrame, made: Panel) -> None:
-    rows = [r for c in made.cells["dot"] for r in c.examples if r["type"] == "count"]
+    rows = [r for c in made.runs["dot"] for r in c.examples if r["type"] == "count"]
     where = {"kind": "breakdown", "measure": "accuracy"}
     found = value(table, **where, condition="type", alignment="dot", group="count")
     assert found == pytest.approx(100 * np.mean([r["value"] for r in rows]))
@@ -133,20 +133,20 @@ def test_breakdown_is_the_mean_of_the_group(table: pd.DataFrame, made: Panel) ->
     assert set(nouns["group"][:8]) == {"1"}
 
 
-def test_cells_with_other_examples_are_refused(made: Panel) -> None:
+def test_runs_with_other_examples_are_refused(made: Panel) -> None:
     broken = panel(seeds=1)
-    broken.cells["dot"][0].examples.pop()
+    broken.runs["dot"][0].examples.pop()
     with pytest.raises(
         AtlasError, match=r"scan on toys: dot: accuracy: examples differ from .* .299 and 300"
     ):
         estimates(broken, "accuracy")
-    del broken.cells["dot"][0].scores["FID"]
+    del broken.runs["dot"][0].scores["FID"]
     with pytest.raises(AtlasError, match="dot: no score 'FID'"):
         broken.scores("FID")
 
 
 def test_grounding_is_the_mean_over_words(table: pd.DataFrame, made: Panel) -> None:
-    rows = [r for c in made.cells["general_kq"] for r in c.grounding]
+    rows = [r for c in made.runs["general_kq"] for r in c.grounding]
     where = {"kind": "grounding", "alignment": "general_kq"}
     assert value(table, measure="mass", **where) == pytest.approx(np.mean([r["mass"] for r in rows]))
     assert value(table, measure="top1", **where) == pytest.approx(np.mean([r["top1"] for r in rows]))
@@ -160,8 +160,8 @@ def test_grounding_is_the_mean_over_words(table: pd.DataFrame, made: Panel) -> N
 def test_grounding_of_examples_without_rows_still_counts() -> None:
     """A word of an example that no row is about makes a picture of its own in the bootstrap."""
     one = panel(seeds=1)
-    for cells in one.cells.values():
-        cells[0].grounding.append({"example": "new", "word": "x", "mass": 1.0, "chance": 0.1, "top1": 1})
+    for runs in one.runs.values():
+        runs[0].grounding.append({"example": "new", "word": "x", "mass": 1.0, "chance": 0.1, "top1": 1})
     num, _, words = sums_by_image(one, "mass")
     assert words == 301 and num[-1].tolist() == [1.0] * 8 and len(num) == 101
 
@@ -193,8 +193,8 @@ def test_groups_join_pairs() -> None:
 
 
 def test_study_is_written_and_read_back(tmp_path: Path) -> None:
-    write_panel(tmp_path / "cells", panel(seeds=2))
-    found = read_panel(tmp_path / "cells", list(NAMES))
+    write_panel(tmp_path / "runs", panel(seeds=2))
+    found = read_panel(tmp_path / "runs", list(NAMES))
     assert found.alignments == list(NAMES) and found.seeds == 2 and len(found.same) == 3
     frame = study_table([found], [], SCORES, "dot", ["FID"])
     for folder in ("a", "b"):
@@ -209,8 +209,8 @@ def test_study_is_written_and_read_back(tmp_path: Path) -> None:
     assert SKILL["general_kq"] == max(SKILL.values())
 
 
-def test_missing_cells_and_unknown_scores_are_named(tmp_path: Path, made: Panel) -> None:
-    with pytest.raises(AtlasError, match="no such folder; run its cells"):
+def test_missing_runs_and_unknown_scores_are_named(tmp_path: Path, made: Panel) -> None:
+    with pytest.raises(AtlasError, match="no such folder; run its stage"):
         read_panel(tmp_path / "none", [])
     with pytest.raises(ConfigError, match="scan has no 'acuracy'; did you mean 'accuracy'"):
         study_table([made], [], {"scan": "acuracy"}, "dot")

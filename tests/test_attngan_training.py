@@ -106,7 +106,7 @@ def test_run_folder_and_evaluator(world, tmp_path):
     assert len(vocab) == len(task.vocab)
     evaluator = AttnGanEvaluator(classifier=str(runs["classifier"][0]), candidates=6, shown=2)
     result = evaluator(model, task).check()
-    result.save(tmp_path / "cell")
+    result.save(tmp_path / "run")
     assert set(result.scores) == {
         "R-precision",
         "chance R-precision",

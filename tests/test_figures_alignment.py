@@ -53,11 +53,11 @@ def test_score_table_shows_values_marks_and_the_best(table: pd.DataFrame, made: 
         figure = score_table(table, columns, TITLES, ["FID"], {"scan": "cosine"})
     found = texts(figure)
     for name in NAMES:
-        mean = np.mean([c.scores["accuracy"] for c in made.cells[name]])
+        mean = np.mean([c.scores["accuracy"] for c in made.runs[name]])
         star = "" if name == "general_kq" else "*"
         assert any(t in (f"{mean:.1f}", f"{mean:.1f}{star}") for t in found), name
         assert f"the {name}" in found
-    best = f"{np.mean([c.scores['accuracy'] for c in made.cells['general_kq']]):.1f}"
+    best = f"{np.mean([c.scores['accuracy'] for c in made.runs['general_kq']]):.1f}"
     assert best in found, "the best row has no mark"
     assert "FID ↓" in found and "20.0" in found and found.count("⋄") == 2
     assert found.count("a") == 6 and found.count("b") == 4, "equal rows share a letter in each column"
@@ -168,7 +168,7 @@ def test_examples_are_those_that_the_best_wins(made: Panel, tmp_path: Path) -> N
     pair = ["general_kq", "activated_general"]
     order = choose(made, pair, "accuracy", 5)
     value = {
-        name: {r["example"]: r["value"] for r in made.cells[name][0].examples if r["metric"] == "accuracy"}
+        name: {r["example"]: r["value"] for r in made.runs[name][0].examples if r["metric"] == "accuracy"}
         for name in pair
     }
     gains = [value[pair[0]][e] - value[pair[1]][e] for e in order]
@@ -193,7 +193,7 @@ def test_examples_are_those_that_the_best_wins(made: Panel, tmp_path: Path) -> N
 
 def test_alignments_that_show_other_examples_are_refused(made: Panel) -> None:
     broken = panel(seeds=1)
-    broken.cells["dot"][0].shown.pop()
+    broken.runs["dot"][0].shown.pop()
     with pytest.raises(AtlasError, match="dot: shows other examples than cosine"):
         choose(broken, ["cosine", "dot"], "accuracy", 2)
 

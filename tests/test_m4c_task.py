@@ -158,7 +158,7 @@ def test_it_learns_to_copy_and_the_evaluator_shows_it(task, tmp_path, monkeypatc
     unknown = M4cEvaluator(shown=2)(model, task, "cpu").check()
     assert unknown.grounding == [] and len(unknown.shown) == 2
     assert {g["chance"] for g in result.grounding} == {1 / 3}
-    result.save(tmp_path / "cell")
+    result.save(tmp_path / "run")
     blind = M4cEvaluator()(model_of(task, blind=True), task, "cpu").check()
     assert blind.grounding == [] and blind.shown == [] and GAIN not in blind.scores
 

@@ -19,7 +19,7 @@ from attention_atlas.studies.alignment.mac import (
     gold_places,
     most_frequent,
 )
-from attention_atlas.studies.alignment.result import GAIN, CellResult
+from attention_atlas.studies.alignment.result import GAIN, RunResult
 from attention_atlas.training.tasks.compositional import CompositionalTask
 
 
@@ -53,8 +53,8 @@ def test_rows_scores_and_files(task, tmp_path):
     assert found.scores[GAIN] == pytest.approx(np.mean(list(gains.values())))
     assert found.scores["accuracy"] == pytest.approx(np.mean(list(expected.values())))
     assert {row["type"] for row in own} == {e.extra["type"] for e in examples}
-    found.save(tmp_path / "cell")
-    again = CellResult.load(tmp_path / "cell")
+    found.save(tmp_path / "run")
+    again = RunResult.load(tmp_path / "run")
     assert again.scores == found.scores and len(again.shown) == 4
     asked = {e.id for e in examples if e.extra["asked"]}
     assert {row["example"] for row in found.grounding} == asked

@@ -13,7 +13,7 @@ from attention_atlas.measures.entropy import Entropy
 from attention_atlas.measures.item import Link
 from attention_atlas.measures.metric import measure_all
 from attention_atlas.measures.pos import PosShare
-from attention_atlas.studies.alignment.result import CellResult, Shown
+from attention_atlas.studies.alignment.result import RunResult, Shown
 from attention_atlas.studies.grounding.grounding import Grounding
 from attention_atlas.studies.grounding.relations import Relations
 from attention_atlas.studies.modality.locality import Locality
@@ -104,7 +104,7 @@ def test_shares_outside_0_to_1_are_refused():
 def test_a_shown_example_of_the_alignment_study_holds_parts_of_distributions(value):
     shown = Shown(example="e", image="e.png", words=["a"], attn_WN=np.array([[0.4, value]]), grid=(1, 2))
     with pytest.raises(AtlasError, match=r"shown: e: attn_WN: (contains negative|row)"):
-        CellResult({"score": 1.0}, shown=[shown]).check()
+        RunResult({"score": 1.0}, shown=[shown]).check()
 
 
 def test_another_number_of_heads_and_a_link_beyond_the_text_are_one_line():

@@ -1,4 +1,4 @@
-"""Matching as a task and as a cell: batches, training, the evaluator's rows, Flickr30k's reader."""
+"""Matching as a task and as a run: batches, training, the evaluator's rows, Flickr30k's reader."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def read_network(path: str | Path) -> Any:
     return copy.deepcopy(_network(path.resolve(), about.st_mtime_ns, about.st_size))
 
 
-@lru_cache(maxsize=1)  # each cell of a study requests it several times
+@lru_cache(maxsize=1)  # each run of a study requests it several times
 def _network(path: Path, changed: int, size: int) -> Any:
     state = _state(path)
     # The class unpickles its file without checks, so it gets a copy of the tensors read safely.

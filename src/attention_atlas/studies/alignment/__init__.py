@@ -1,1 +1,1 @@
-"""The study of alignment functions: cells (model, data, alignment, seed), results, tables, grounding."""
+"""The study of alignment functions: runs (model, data, alignment, seed), results, tables, grounding."""

@@ -1,4 +1,4 @@
-"""Evaluation of AttnGAN's cells: whether pictures match their captions, and where the words are attended."""
+"""Evaluation of AttnGAN's runs: whether pictures match their captions, and where the words are attended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.words import words
 from attention_atlas.measures.generation import frechet_distance, r_precision
 from attention_atlas.models.inception import InceptionReader, as_bytes
-from attention_atlas.studies.alignment.result import CellResult, Shown
+from attention_atlas.studies.alignment.result import RunResult, Shown
 from attention_atlas.studies.alignment.scan import BARE
 from attention_atlas.training.fact_reader import FactReader
 from attention_atlas.training.tasks.damsm import blocks, embeddings
@@ -63,7 +63,7 @@ class AttnGanEvaluator:
         if self.candidates < 2:
             raise ConfigError(f"conf/model: evaluator: candidates: must be at least 2, not {self.candidates}")
 
-    def __call__(self, model: Any, task: Any, device: str = "cpu") -> CellResult:
+    def __call__(self, model: Any, task: Any, device: str = "cpu") -> RunResult:
         """Scores: "R-precision" and "attribute accuracy" in per cent with their chances, "classifier score"
         and "classifier Fréchet distance" (the formulas of IS and FID with the world's own classifier, not
         comparable to IS and FID); with `inception` those of InceptionReader.scores, against the real
@@ -94,7 +94,7 @@ class AttnGanEvaluator:
             for e, s, w, turned in zip(examples, scenes, attention, turned_N)
             for row in grounded(e, s, w, task.max_words, turned)
         ]
-        return CellResult(scores, rows, grounding, self.show(examples, made_NCSS, attention))
+        return RunResult(scores, rows, grounding, self.show(examples, made_NCSS, attention))
 
     def pairs(self, task: Any, size: int) -> Any:
         from attention_atlas.training.pairs import Pairs

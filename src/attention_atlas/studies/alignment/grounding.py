@@ -22,19 +22,19 @@ SAMPLED = 10_000
 
 
 def sums_by_image(panel: Panel, measure: str) -> tuple[np.ndarray, np.ndarray, int]:
-    """num (I,A), den (I,A) of a measure, means over seeds, and the number of words (of one cell). `mass over
+    """num (I,A), den (I,A) of a measure, means over seeds, and the number of words (of one run). `mass over
     chance` is mean mass divided by mean chance. Each alignment has its own counts: the words of a caption are
-    the same in every cell, but the steps of an answer may differ."""
+    the same in every run, but the steps of an answer may differ."""
     image_of = panel.images
     images = max(image_of.values(), default=-1) + 1
     extra: dict[str, int] = {}
-    num = np.zeros((images, len(panel.cells)))
+    num = np.zeros((images, len(panel.runs)))
     den = np.zeros_like(num)
     words = 0
-    for a, found in enumerate(panel.cells.values()):
+    for a, found in enumerate(panel.runs.values()):
         for result in found[: panel.seeds]:
             if not result.grounding:
-                raise AtlasError(f"cells of {panel.model}: {panel.alignments[a]}: no grounding rows")
+                raise AtlasError(f"runs of {panel.model}: {panel.alignments[a]}: no grounding rows")
             words = words or len(result.grounding)
             for item in result.grounding:
                 example = item["example"]
@@ -51,7 +51,7 @@ def sums_by_image(panel: Panel, measure: str) -> tuple[np.ndarray, np.ndarray, i
 
 def grounding_rows(panel: Panel, seed: int = 0) -> Iterator[Row]:
     """kind `grounding`: mass, top1 (chance: uniform attention) and mass over chance, per alignment."""
-    results = [r for found in panel.cells.values() for r in found]
+    results = [r for found in panel.runs.values() for r in found]
     if not any(r.grounding for r in results):
         return
     chance = float(np.mean([item["chance"] for r in results for item in r.grounding]))
@@ -114,7 +114,7 @@ def correlation_rows(
     """Kind `grounding correlation`: Spearman's rho over alignments of the score `name` (negated if less is
     better) and grounding (condition: its measure), n = alignments, and its p. The interval resamples test
     pictures in both; it is empty if the score is not a mean over examples."""
-    if len(panel.cells) < 3 or not all(r.grounding for found in panel.cells.values() for r in found):
+    if len(panel.runs) < 3 or not all(r.grounding for found in panel.runs.values() for r in found):
         return
     sign = -1.0 if is_lower(name, lower) else 1.0
     score_A = sign * panel.scores(name).mean(1)
@@ -144,7 +144,7 @@ def pooled_rows(
     alignments within each panel."""
     pairs = []
     for panel, name in zip(panels, names, strict=True):
-        if len(panel.cells) < 3 or not all(r.grounding for found in panel.cells.values() for r in found):
+        if len(panel.runs) < 3 or not all(r.grounding for found in panel.runs.values() for r in found):
             continue
         num_IA, den_IA, _ = sums_by_image(panel, "mass")
         score_A = (-1.0 if is_lower(name, lower) else 1.0) * panel.scores(name).mean(1)

@@ -22,32 +22,32 @@ class EveryAlignment:
         import os
         from pathlib import Path
 
-        from attention_atlas.studies.alignment.cells import plan, run_cells
-        from attention_atlas.studies.alignment.log import log_cell
+        from attention_atlas.studies.alignment.log import log_run
+        from attention_atlas.studies.alignment.runs import plan, train_runs
 
-        cells, skipped = plan(cfg)
+        runs, skipped = plan(cfg)
         if skipped:
             print(f"skipped: {skipped}")
-        run_cells(
+        train_runs(
             cfg,
-            cells,
+            runs,
             job.work(),
             job.out(cfg.outputs.runs),
             device=job.device,
             processes=cfg.study.processes or cfg.workers or os.cpu_count() or 1,
-            on_cell=lambda *found: log_cell(Path.cwd(), job.run, cfg, *found),
+            on_run=lambda *found: log_run(Path.cwd(), job.run, cfg, *found),
         )
         return {}
 
 
 class Metrics(MetricTable):
-    """All tables of the study, from the cells of every model and data set."""
+    """All tables of the study, from the runs of every model and data set."""
 
     def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from omegaconf import OmegaConf
 
-        from attention_atlas.studies.alignment.cell import NONE
         from attention_atlas.studies.alignment.panel import read_panel
+        from attention_atlas.studies.alignment.run import NONE
         from attention_atlas.studies.alignment.study import about, study_table, write_examples
 
         wanted: Any = OmegaConf.to_container(cfg.study.panels, resolve=True)

@@ -1,4 +1,4 @@
-"""Log each cell as a separate MLflow run, nested under the run of its stage."""
+"""Log each run of the study as a separate MLflow run, nested under the run of its stage."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attention_atlas.studies.alignment.cell import Cell
+from attention_atlas.studies.alignment.run import TrainingRun
 from attention_atlas.workflow.tracking import PARENT_VARIABLE, Run, stage_run
 
 
-def log_cell(
+def log_run(
     root: Path,
     parent: Run,
     cfg: Any,
-    cell: Cell,
+    run: TrainingRun,
     seconds: float,
     scores: Mapping[str, float],
     history: list[dict[str, float]],
@@ -24,18 +24,18 @@ def log_cell(
     chosen = {
         "model": cfg.model.name,
         "data": cfg.data.name,
-        "alignment": cell.alignment,
-        "seed": cell.seed,
+        "alignment": run.alignment,
+        "seed": run.seed,
     }
     before = os.environ.get(PARENT_VARIABLE)
     os.environ[PARENT_VARIABLE] = parent.run_id
     try:
-        name = f"cell {chosen['model']} {chosen['data']} {cell.alignment} seed {cell.seed}"
-        with stage_run(root, name, chosen, {"stage": "cell", "study": "alignment"}) as run:
+        name = f"run {chosen['model']} {chosen['data']} {run.alignment} seed {run.seed}"
+        with stage_run(root, name, chosen, {"stage": "run", "study": "alignment"}) as logged:
             for row in history:
                 step = int(row["step"])
-                run.metrics({k: v for k, v in row.items() if k not in ("step", "epoch")}, step)
-            run.metrics({**scores, "seconds": seconds})
+                logged.metrics({k: v for k, v in row.items() if k not in ("step", "epoch")}, step)
+            logged.metrics({**scores, "seconds": seconds})
     finally:
         if before is None:
             del os.environ[PARENT_VARIABLE]

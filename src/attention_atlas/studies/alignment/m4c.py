@@ -17,7 +17,7 @@ from attention_atlas.language.vocabulary import BOS
 from attention_atlas.measures.text.anls import anls
 from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
 from attention_atlas.regions.ocr import words_on
-from attention_atlas.studies.alignment.result import GAIN, CellResult, Shown
+from attention_atlas.studies.alignment.result import GAIN, RunResult, Shown
 from attention_atlas.training.scene_text import TextQuestions, answer_words, spell, token_word
 from attention_atlas.training.tasks.text_vqa import generate_answers
 
@@ -43,7 +43,7 @@ class M4cEvaluator:
     shown: int = 6
     batch_size: int = 128
 
-    def __call__(self, model: Any, task: TextVqaTask, device: str) -> CellResult:
+    def __call__(self, model: Any, task: TextVqaTask, device: str) -> RunResult:
         """Scores and rows in per cent. Raises AtlasError if the split has no question."""
         from attention_atlas.training.questions import spread
 
@@ -65,7 +65,7 @@ class M4cEvaluator:
         scores = summary(rows)
         scores |= baselines(questions)
         if model.blind:
-            return CellResult(scores, rows)
+            return RunResult(scores, rows)
         exchanged = task.questions(with_other_pictures(questions.examples))
         others = generate_answers(model, exchanged, self.batch_size)
         for example, answer, other in zip(questions.examples, predicted, others, strict=True):
@@ -93,7 +93,7 @@ class M4cEvaluator:
             _shown(questions, i, predicted[i], looks[i], task)
             for i in (able[k * len(able) // count] for k in range(count))
         ]
-        return CellResult(scores, rows, grounding, shown)
+        return RunResult(scores, rows, grounding, shown)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -19,7 +19,7 @@ import torch
 from attention_atlas.capture.engine import Capture
 from attention_atlas.data.corpus import with_other_pictures
 from attention_atlas.errors import AtlasError
-from attention_atlas.studies.alignment.result import GAIN, CellResult, Shown
+from attention_atlas.studies.alignment.result import GAIN, RunResult, Shown
 from attention_atlas.training.questions import spread
 from attention_atlas.training.tasks.compositional import question_type
 
@@ -44,7 +44,7 @@ class MacEvaluator:
     shown: int = 8
     batch_size: int = 256
 
-    def __call__(self, model: Any, task: CompositionalTask, device: str) -> CellResult:
+    def __call__(self, model: Any, task: CompositionalTask, device: str) -> RunResult:
         """Scores and rows in per cent. Raises AtlasError if the split has no question."""
         model = model.to(device).eval()
         examples = _of(task, self.split, self.judged)
@@ -58,7 +58,7 @@ class MacEvaluator:
         scores = {"accuracy": float(np.mean([row["value"] for row in rows]))}
         scores["chance accuracy"] = most_frequent(task.train.examples, examples)
         if not looks:
-            return CellResult(scores, rows)
+            return RunResult(scores, rows)
         turned = task.questions(with_other_pictures(examples))
         others = _run(model, turned, device, self.batch_size, looks)
         gains = [
@@ -84,7 +84,7 @@ class MacEvaluator:
         asked = [item for item in found if gold_places(item, task).any()]
         count = min(self.shown, len(asked))
         shown = [self._shown(asked[i * len(asked) // count], task) for i in range(count)]
-        return CellResult(scores, rows, grounding, shown)
+        return RunResult(scores, rows, grounding, shown)
 
     def _shown(self, item: Looked, task: CompositionalTask) -> Shown:
         answer = task.answers[item.predicted]

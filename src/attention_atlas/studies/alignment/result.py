@@ -1,4 +1,4 @@
-"""Result of one cell (model, data, alignment, seed): scores, per-example rows, pictures to show.
+"""Result of one run (model, data, alignment, seed): scores, per-example rows, pictures to show.
 
 On disk a folder: `scores.json`, `examples.jsonl`, `grounding.jsonl`, `shown.json` and `shown.safetensors`.
 """
@@ -47,7 +47,7 @@ class Shown:
 
 
 @dataclass
-class CellResult:
+class RunResult:
     """scores: corpus-level numbers under their names in the tables.
     examples: rows {"example", "metric", "value", **groups}; a group is a string or whole number ("type",
     "category", "nouns", ...). An example that is in several groups of one kind has one row for each.
@@ -62,7 +62,7 @@ class CellResult:
     grounding: list[dict[str, Any]] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
 
-    def check(self, where: str = "cell") -> CellResult:
+    def check(self, where: str = "run") -> RunResult:
         """Return self; raises AtlasError for NaN, duplicated rows, missing or unknown keys, wrong shapes."""
         if not self.scores:
             raise AtlasError(f"{where}: scores: empty; the evaluator must give at least one number")
@@ -107,7 +107,7 @@ class CellResult:
             save_file(arrays, temporary)
 
     @classmethod
-    def load(cls, folder: str | Path) -> CellResult:
+    def load(cls, folder: str | Path) -> RunResult:
         """Read and check a folder that `save` wrote. Raises AtlasError naming the file."""
         from safetensors import SafetensorError
         from safetensors.numpy import load_file

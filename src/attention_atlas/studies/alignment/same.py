@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.files import read_json, write_json
-from attention_atlas.studies.alignment.result import CellResult
+from attention_atlas.studies.alignment.result import RunResult
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from attention_atlas.studies.alignment.cell import Cell
+    from attention_atlas.studies.alignment.run import TrainingRun
 
 LOSS_TOLERANCE = 1e-4  # relative; float32 sums in another order differ by 1e-6
 ATTENTION_TOLERANCE = 1e-3
@@ -74,7 +74,7 @@ def losses(task: Any, model: nn.Module) -> np.ndarray:
     return np.array(found)
 
 
-def distance(a: CellResult, b: CellResult) -> dict[str, float]:
+def distance(a: RunResult, b: RunResult) -> dict[str, float]:
     """Difference of two evaluations of the same examples: the share of example values that differ, and the
     largest difference of shown attention."""
     values = {_key(row): row["value"] for row in b.examples}
@@ -92,27 +92,29 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(sorted((k, v) for k, v in row.items() if k != "value"))
 
 
-def compare_functions(values: Mapping[str, Any], cells: Sequence[Cell], done: Path, device: str) -> None:
-    """Compare all alignments of the finished `cells` (one seed) and write `done`/same.json: a list of
+def compare_functions(
+    values: Mapping[str, Any], runs: Sequence[TrainingRun], done: Path, device: str
+) -> None:
+    """Compare all alignments of the finished `runs` (one seed) and write `done`/same.json: a list of
     {"a", "b", "how": "same weights" | "matrix transposed", "loss", "values", "attention"}."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     from attention_atlas.models.run_folder import build_model, load_run
-    from attention_atlas.studies.alignment.cell import MODEL, cell_config, prepared_task
+    from attention_atlas.studies.alignment.run import MODEL, config_of, prepared_task
 
     found: list[dict[str, Any]] = []
     tried: set[tuple[frozenset[str], bool]] = set()
     cfg = OmegaConf.create(dict(values))
-    configs = {cell.alignment: cell_config(cfg, cell, device) for cell in cells}
-    for a in cells:
+    configs = {run.alignment: config_of(cfg, run, device) for run in runs}
+    for a in runs:
         task = prepared_task(configs[a.alignment])
         task.seed = a.seed
         source, vocab, run = load_run(done / a.folder / MODEL, device)
         expected = losses(task, source)
         evaluator = instantiate(configs[a.alignment].model.evaluator)
-        base = CellResult.load(done / a.folder)
-        for b in cells:
+        base = RunResult.load(done / a.folder)
+        for b in runs:
             for transpose in (False, True):
                 # Equality is symmetric and transitive: compare only with the first member of a group.
                 if a == b or _known(found, a.alignment, b.alignment, transpose):
@@ -157,6 +159,6 @@ def groups(pairs: list[dict[str, Any]], how: Sequence[str] = ("same weights",)) 
 
 
 def read_same(folder: Path) -> list[dict[str, Any]]:
-    """same.json of a folder of cells; empty for a model without alignments."""
+    """same.json of a folder of runs; empty for a model without alignments."""
     path = folder / "same.json"
     return read_json(path) if path.exists() else []

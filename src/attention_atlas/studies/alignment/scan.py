@@ -1,4 +1,4 @@
-"""Evaluation of SCAN's cells: retrieval in both directions, hits of each query, grounding of words."""
+"""Evaluation of SCAN's runs: retrieval in both directions, hits of each query, grounding of words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.words import words
 from attention_atlas.measures.retrieval import recalls
-from attention_atlas.studies.alignment.result import CellResult, Shown
+from attention_atlas.studies.alignment.result import RunResult, Shown
 from attention_atlas.training.by_image import ImageCaptions, padded
 from attention_atlas.training.tasks.matching import all_similarities, image_of
 
@@ -39,7 +39,7 @@ class ScanEvaluator:
         if self.images is not None and self.images < 1:
             raise ConfigError(f"conf/model: evaluator: images: must be at least 1 or null, not {self.images}")
 
-    def __call__(self, model: Any, task: Any, device: str = "cpu") -> CellResult:
+    def __call__(self, model: Any, task: Any, device: str = "cpu") -> RunResult:
         """Scores in per cent ("R@1 sentence": the image is the query; "R@1 image": the caption is the query;
         Rsum; chance); rows for each query; grounding of the words whose objects are known. Raises AtlasError
         for a split without captions."""
@@ -48,7 +48,7 @@ class ScanEvaluator:
         numbers, found = recalls(all_similarities(model, captions), image_of(captions), KS)
         attention = dict(self.attention(model, captions, device))
         grounding = [row for e in captions.examples for row in grounded(e, attention[e.id], task)]
-        return CellResult(
+        return RunResult(
             numbers, self.rows(captions, found, task), grounding, self.pictures(captions, attention, task)
         )
 

@@ -27,17 +27,17 @@ def best_and_worst(panel: Panel, name: str, lower: Sequence[str] = ()) -> list[s
 
 
 def choose(panel: Panel, pair: Sequence[str], metric: str, count: int) -> list[str]:
-    """Ids of examples that cells keep, sorted by the gain of the best alignment over the worst one.
+    """Ids of examples that runs keep, sorted by the gain of the best alignment over the worst one.
 
     The gain is that of the example's value of `metric`; ties by the grounding mass of its words, then by id.
     Raises AtlasError if the alignments show different examples.
     """
-    first = [panel.cells[name][0] for name in pair]
+    first = [panel.runs[name][0] for name in pair]
     ids = [item.example for item in first[0].shown]
     for name, result in zip(pair, first, strict=True):
         if [item.example for item in result.shown] != ids:
             raise AtlasError(
-                f"cells of {panel.model} on {panel.data}: {name}: shows other examples than {pair[0]}; an "
+                f"runs of {panel.model} on {panel.data}: {name}: shows other examples than {pair[0]}; an "
                 "evaluator must show the same for every alignment"
             )
 
@@ -71,14 +71,14 @@ def write_shown(
     [{"example", "chosen": by rule | at random, "meant": words that mean a region, "maps": [Shown of each
     alignment, its picture as PNG in base64]}]}. Half of the `count` examples follow the rule of `choose`."""
     pair = best_and_worst(panel, name, lower)
-    shown = {a: {item.example: item for item in panel.cells[a][0].shown} for a in pair}
+    shown = {a: {item.example: item for item in panel.runs[a][0].shown} for a in pair}
     scores = dict(zip(panel.alignments, panel.scores(name).mean(1), strict=True))
     ranked = choose(panel, pair, name, count)
     examples = [
         {
             "example": e,
             "chosen": how,
-            "meant": sorted({str(r["word"]) for r in panel.cells[pair[0]][0].grounding if r["example"] == e}),
+            "meant": sorted({str(r["word"]) for r in panel.runs[pair[0]][0].grounding if r["example"] == e}),
             "maps": [entry(shown[a][e]) for a in pair],
         }
         for e, how in half_at_random(ranked, shown[pair[0]], count, seed)

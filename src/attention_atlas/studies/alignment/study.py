@@ -1,4 +1,4 @@
-"""From all cells of the study to its table, its summary and shown_<panel>.json."""
+"""From all runs of the study to its table, its summary and shown_<panel>.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def main_score(panel: Panel, scores: Mapping[str, str]) -> str:
-    """The score of conf/study that defines the best alignment. Raises ConfigError if the cells lack
+    """The score of conf/study that defines the best alignment. Raises ConfigError if the runs lack
     it."""
     name = scores.get(panel.model, panel.score_names[0])
     if name not in panel.score_names:
@@ -83,7 +83,7 @@ def write_examples(
     """Write `out`/tables/shown_<panel>.json. `examples` are shown per panel, half of them drawn with
     `seed`."""
     for name, panel in panels.items():
-        if all(found[0].shown for found in panel.cells.values()):
+        if all(found[0].shown for found in panel.runs.values()):
             path = out / "tables" / f"shown_{name}.json"
             write_shown(panel, main_score(panel, scores), titles, path, lower, examples, seed)
 
@@ -95,7 +95,7 @@ def about(
     titles: Mapping[str, str],
     lower: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Summary of the cells for the report: seeds and their noise, best and worst, equal rows, the number of
+    """Summary of the runs for the report: seeds and their noise, best and worst, equal rows, the number of
     marked differences, and the result of the negative control."""
     found: dict[str, Any] = {}
     for panel in panels.values():

@@ -44,9 +44,9 @@ def panel_rows(panel: Panel, reference: str, lower: Sequence[str] = (), seed: in
     for name in panel.score_names:
         yield from score_rows(panel, name, seed)
         found = verdicts(panel, name, seed)
-        if reference in panel.cells:
+        if reference in panel.runs:
             yield from difference_rows(panel, name, found, reference, "reference")
-        if len(panel.cells) > 1:
+        if len(panel.runs) > 1:
             yield from difference_rows(panel, name, found, ranked(panel, name, lower)[0], "best")
             yield from equal_rows(panel, name, found)
         yield from breakdown_rows(panel, name, seed)

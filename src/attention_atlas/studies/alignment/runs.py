@@ -1,6 +1,6 @@
-"""Training and evaluating every cell of one model on one data set: alignments times seeds.
+"""Training and evaluating every run of one model on one data set: alignments times seeds.
 
-A finished cell is a folder moved into the work folder, so that a killed run resumes with the next one.
+A finished run is a folder moved into the work folder, so that a killed stage resumes with the next one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 from attention_atlas.errors import ConfigError, did_you_mean
 from attention_atlas.files import write_json
 from attention_atlas.progress import progress
-from attention_atlas.studies.alignment.cell import MODEL, NONE, Cell, read_history, run_cell
 from attention_atlas.studies.alignment.panel import ABOUT
-from attention_atlas.studies.alignment.result import CellResult
+from attention_atlas.studies.alignment.result import RunResult
+from attention_atlas.studies.alignment.run import MODEL, NONE, TrainingRun, read_history, train_run
 from attention_atlas.workflow.sweeps import uses_alignment
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-OnCell = Callable[[Cell, float, Mapping[str, float], list[dict[str, float]]], None]
+OnRun = Callable[[TrainingRun, float, Mapping[str, float], list[dict[str, float]]], None]
 
 
-def plan(cfg: DictConfig) -> tuple[list[Cell], str]:
-    """The cells of `cfg.model` in the study, and a line on what is skipped ("" if nothing).
+def plan(cfg: DictConfig) -> tuple[list[TrainingRun], str]:
+    """The runs of `cfg.model` in the study, and a line on what is skipped ("" if nothing).
 
     Raises ConfigError for a model that cannot be evaluated, an unknown alignment, or an empty list of seeds.
     """
@@ -48,24 +48,24 @@ def plan(cfg: DictConfig) -> tuple[list[Cell], str]:
     if not seeds or not wanted:
         raise ConfigError(f"conf/study: no seeds or alignments for model {name}; give at least one")
     if not uses_alignment(cfg.model):
-        return [Cell(NONE, seed) for seed in seeds], (
+        return [TrainingRun(NONE, seed) for seed in seeds], (
             f"model {name} takes no alignment: trained once per seed, not {len(wanted)} times"
         )
-    return [Cell(alignment, seed) for seed in seeds for alignment in wanted], ""
+    return [TrainingRun(alignment, seed) for seed in seeds for alignment in wanted], ""
 
 
-def run_cells(
+def train_runs(
     cfg: DictConfig,
-    cells: Sequence[Cell],
+    runs: Sequence[TrainingRun],
     work: Path,
     out: Path,
     device: str = "cpu",
     processes: int = 1,
-    on_cell: OnCell | None = None,
+    on_run: OnRun | None = None,
 ) -> None:
-    """Train and evaluate all cells, then compare the functions, and move everything to `out`.
+    """Train and evaluate all runs, then compare the functions, and move everything to `out`.
 
-    `on_cell(cell, seconds, scores, history)` is called in this process when a cell is done.
+    `on_run(run, seconds, scores, history)` is called in this process when a run is done.
     """
     from joblib import Parallel, delayed, parallel_config
     from omegaconf import OmegaConf
@@ -74,18 +74,18 @@ def run_cells(
     from attention_atlas.threads import cpu_threads
 
     done = work / "done"
-    left = [cell for cell in cells if not (done / cell.folder).is_dir()]
+    left = [run for run in runs if not (done / run.folder).is_dir()]
     values: Any = OmegaConf.to_container(cfg, resolve=False)
     count = max(1, min(processes, len(left)))
     setting = cpu_threads(1) if count == 1 else parallel_config("loky", inner_max_num_threads=1)
     with setting, Parallel(n_jobs=count, return_as="generator_unordered") as pool:
-        jobs = pool(delayed(run_cell)(values, cell, work, device) for cell in left)
-        for cell, seconds in progress(jobs, "cells", len(left)):
-            if on_cell is not None:
-                folder = done / cell.folder
-                on_cell(cell, seconds, CellResult.load(folder).scores, read_history(folder / MODEL))
-        if cells[0].alignment != NONE and not (done / "same.json").exists():
-            first = [cell for cell in cells if cell.seed == cells[0].seed]
+        jobs = pool(delayed(train_run)(values, run, work, device) for run in left)
+        for run, seconds in progress(jobs, "runs", len(left)):
+            if on_run is not None:
+                folder = done / run.folder
+                on_run(run, seconds, RunResult.load(folder).scores, read_history(folder / MODEL))
+        if runs[0].alignment != NONE and not (done / "same.json").exists():
+            first = [run for run in runs if run.seed == runs[0].seed]
             for _ in pool([delayed(compare_functions)(values, first, done, device)]):
                 pass
     about = {"model": cfg.model.name, "title": cfg.model.get("title", cfg.model.name)}

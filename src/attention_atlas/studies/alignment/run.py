@@ -1,6 +1,6 @@
-"""One cell of the study: a model under one alignment and seed, trained and evaluated.
+"""One run of the study: a model under one alignment and seed, trained and evaluated.
 
-Every cell is trained on one thread, so the number of processes does not change the result.
+Every run is trained on one thread, so the number of processes does not change the result.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 NONE = "none"  # instead of an alignment, for a model that has none
-MODEL = "model"  # the run folder inside a cell
+MODEL = "model"  # the model's folder inside that of a run
 
 
 @dataclass(frozen=True)
-class Cell:
+class TrainingRun:
     """One alignment (its name in conf/alignment) and seed."""
 
     alignment: str
@@ -36,13 +36,13 @@ class Cell:
         return f"{self.alignment}/seed{self.seed}"
 
 
-def cell_config(cfg: DictConfig, cell: Cell, device: str) -> DictConfig:
-    """The configuration of one cell: its alignment and seed, one thread, the study's effort."""
+def config_of(cfg: DictConfig, run: TrainingRun, device: str) -> DictConfig:
+    """The configuration of one run: its alignment and seed, one thread, the study's effort."""
     from omegaconf import OmegaConf
 
     values: Any = OmegaConf.to_container(cfg, resolve=False)
-    values["alignment"] = None if cell.alignment == NONE else values["alignments"][cell.alignment]
-    values["seed"] = cell.seed
+    values["alignment"] = None if run.alignment == NONE else values["alignments"][run.alignment]
+    values["seed"] = run.seed
     made = OmegaConf.create(values)
     loop, effort = made.train.loop, float(cfg.study.get("effort", 1.0))
     loop.epochs = max(1, round(loop.epochs * effort))
@@ -53,8 +53,10 @@ def cell_config(cfg: DictConfig, cell: Cell, device: str) -> DictConfig:
     return made
 
 
-def run_cell(values: Mapping[str, Any], cell: Cell, work: Path, device: str) -> tuple[Cell, float]:
-    """Train and evaluate one cell in this process; returns (cell, seconds)."""
+def train_run(
+    values: Mapping[str, Any], run: TrainingRun, work: Path, device: str
+) -> tuple[TrainingRun, float]:
+    """Train and evaluate one run in this process; returns (run, seconds)."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -62,11 +64,11 @@ def run_cell(values: Mapping[str, Any], cell: Cell, work: Path, device: str) -> 
     from attention_atlas.training.run import train_task
 
     began = time.monotonic()
-    cfg = cell_config(OmegaConf.create(dict(values)), cell, device)
+    cfg = config_of(OmegaConf.create(dict(values)), run, device)
     task = prepared_task(cfg)
-    task.seed = cell.seed
-    parts = work / "parts" / cell.folder
-    training = work / "training" / cell.folder
+    task.seed = run.seed
+    parts = work / "parts" / run.folder
+    training = work / "training" / run.folder
     shutil.rmtree(parts, ignore_errors=True)
     with _quiet():
         train_task(cfg, task, parts / MODEL, training, device)
@@ -74,14 +76,14 @@ def run_cell(values: Mapping[str, Any], cell: Cell, work: Path, device: str) -> 
         evaluator = instantiate(cfg.model.evaluator)
         result = evaluator(model, task, device)
     result.save(parts)
-    final = work / "done" / cell.folder
+    final = work / "done" / run.folder
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(parts, final)
     shutil.rmtree(training, ignore_errors=True)
-    return cell, time.monotonic() - began
+    return run, time.monotonic() - began
 
 
-# Tasks prepared in a worker process, by data and training configuration: read once for all its cells.
+# Tasks prepared in a worker process, by data and training configuration: read once for all its runs.
 _PREPARED: dict[str, Any] = {}
 
 
@@ -118,6 +120,6 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the progress bars of single cells: bars are silent if stderr is not a terminal."""
+    """Suppress the progress bars of single runs: bars are silent if stderr is not a terminal."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -1,4 +1,4 @@
-"""Cells: every alignment and seed is trained once, resumes after a kill, and gives the same bytes for any
+"""Runs: every alignment and seed is trained once, resumes after a kill, and gives the same bytes for any
 number of processes; functions that are the same are found by their predictions."""
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from alignment_world import ALIGNMENTS, TinyTask, configuration
 from conftest import ROOT
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.studies.alignment.cell import Cell, cell_config, read_history
-from attention_atlas.studies.alignment.cells import plan, run_cells
-from attention_atlas.studies.alignment.result import CellResult
+from attention_atlas.studies.alignment.result import RunResult
+from attention_atlas.studies.alignment.run import TrainingRun, config_of, read_history
+from attention_atlas.studies.alignment.runs import plan, train_runs
 from attention_atlas.studies.alignment.same import groups, read_same
 
 
@@ -23,20 +23,20 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
-    folder, reported = tmp_path_factory.mktemp("cells"), []
+    folder, reported = tmp_path_factory.mktemp("runs"), []
     cfg = configuration(ROOT)
-    cells, note = plan(cfg)
+    runs, note = plan(cfg)
     assert note == ""
-    run_cells(cfg, cells, folder / "work", folder / "out", on_cell=lambda *found: reported.append(found))
+    train_runs(cfg, runs, folder / "work", folder / "out", on_run=lambda *found: reported.append(found))
     return folder / "out", reported
 
 
-def test_every_cell_is_written_and_reported(made: tuple[Path, list[Any]]) -> None:
+def test_every_run_is_written_and_reported(made: tuple[Path, list[Any]]) -> None:
     out, reported = made
     wanted = {f"{a}/seed0" for a in ALIGNMENTS}
-    assert {cell.folder for cell, *_ in reported} == wanted
+    assert {run.folder for run, *_ in reported} == wanted
     for folder in wanted:
-        assert CellResult.load(out / folder).scores["accuracy"] > 100 / 6
+        assert RunResult.load(out / folder).scores["accuracy"] > 100 / 6
         assert (out / folder / "model" / "model.safetensors").exists()
         assert [row["epoch"] for row in read_history(out / folder / "model")] == [1, 2, 3]
     assert not (out.parent / "work" / "done").exists()
@@ -59,17 +59,17 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     made: tuple[Path, list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = configuration(ROOT)
-    cells, _ = plan(cfg)
-    # Three epochs of eight steps a cell: killed in the second epoch of the fifth one.
+    runs, _ = plan(cfg)
+    # Three epochs of eight steps a run: killed in the second epoch of the fifth one.
     monkeypatch.setattr(TinyTask, "steps_left", 4 * 24 + 12)
     with pytest.raises(KeyboardInterrupt):
-        run_cells(cfg, cells, tmp_path / "work", tmp_path / "out")
-    finished = [c for c in cells if (tmp_path / "work/done" / c.folder).is_dir()]
+        train_runs(cfg, runs, tmp_path / "work", tmp_path / "out")
+    finished = [c for c in runs if (tmp_path / "work/done" / c.folder).is_dir()]
     assert len(finished) == 4 and not (tmp_path / "out").exists()
-    assert (tmp_path / "work/training" / cells[4].folder / "checkpoint.pt").exists()
+    assert (tmp_path / "work/training" / runs[4].folder / "checkpoint.pt").exists()
     reported: list[Any] = []
     monkeypatch.setattr(TinyTask, "steps_left", 10**9)
-    run_cells(cfg, cells, tmp_path / "work", tmp_path / "out", on_cell=lambda *row: reported.append(row[0]))
+    train_runs(cfg, runs, tmp_path / "work", tmp_path / "out", on_run=lambda *row: reported.append(row[0]))
     assert len(reported) == 2
     assert content(tmp_path / "out") == content(made[0])
 
@@ -77,16 +77,16 @@ def test_a_killed_run_resumes_to_the_same_bytes(
 @pytest.mark.slow
 def test_two_processes_give_the_same_bytes(made: tuple[Path, list[Any]], tmp_path: Path) -> None:
     cfg = configuration(ROOT)
-    run_cells(cfg, plan(cfg)[0], tmp_path / "work", tmp_path / "out", processes=2)
+    train_runs(cfg, plan(cfg)[0], tmp_path / "work", tmp_path / "out", processes=2)
     assert content(tmp_path / "out") == content(made[0])
 
 
 def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> None:
     cfg = configuration(ROOT, seeds=2, model={"alignment": None, "blind": True, "name": "tiny_blind"})
-    cells, note = plan(cfg)
-    assert cells == [Cell("none", 0), Cell("none", 1)]
+    runs, note = plan(cfg)
+    assert runs == [TrainingRun("none", 0), TrainingRun("none", 1)]
     assert note == "model tiny_blind takes no alignment: trained once per seed, not 6 times"
-    run_cells(cfg, cells, tmp_path / "work", tmp_path / "out")
+    train_runs(cfg, runs, tmp_path / "work", tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_dir()) == ["none"]
     first, second = (tmp_path / f"out/none/seed{k}/model/model.safetensors" for k in (0, 1))
     assert first.read_bytes() != second.read_bytes(), "another seed, another model"
@@ -95,7 +95,7 @@ def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> N
 
 def test_effort_and_threads() -> None:
     cfg = configuration(ROOT, study={"effort": 2.0})
-    made = cell_config(cfg, Cell("general_kq", 5), "cpu")
+    made = config_of(cfg, TrainingRun("general_kq", 5), "cpu")
     assert (made.train.loop.epochs, made.train.loop.threads, made.seed) == (6, 1, 5)
     assert made.model.alignment.name == "general_kq"
 
