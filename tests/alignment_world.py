@@ -134,13 +134,8 @@ def configuration(root: Path, seeds: int = 1, **changes: Any) -> DictConfig:
         "seed": 0,
         "alignment": None,
         "alignments": files,
-        "study": {
-            "name": "alignment",
-            "alignments": None,
-            "seeds": {"default": seeds},
-            "effort": 1.0,
-            "reference": "dot",
-        },
+        "study": {"name": "alignment", "reference": "dot"},
+        "trainer": {"alignments": None, "seeds": {"default": seeds}, "effort": 1.0},
         "data": {"name": "toy", "reader": {"_target_": "builtins.dict"}},
         "model": {
             "_target_": "alignment_world.TinyModel",

@@ -94,7 +94,7 @@ def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> N
 
 
 def test_effort_and_threads() -> None:
-    cfg = configuration(ROOT, study={"effort": 2.0})
+    cfg = configuration(ROOT, trainer={"effort": 2.0})
     made = config_of(cfg, TrainingRun("general_kq", 5), "cpu")
     assert (made.train.loop.epochs, made.train.loop.threads, made.seed) == (6, 1, 5)
     assert made.model.alignment.name == "general_kq"
@@ -103,9 +103,9 @@ def test_effort_and_threads() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"study": {"alignments": ["dott"]}}, "'dott' is not in conf/alignments; did you mean 'dot'"),
+        ({"trainer": {"alignments": ["dott"]}}, "'dott' is not in conf/alignments; did you mean 'dot'"),
         ({"model": {"evaluator": None}}, "conf/model/tiny.yaml: evaluator: missing"),
-        ({"study": {"seeds": {"default": 0}}}, "no seeds or alignments for model tiny"),
+        ({"trainer": {"seeds": {"default": 0}}}, "no seeds or alignments for model tiny"),
     ],
 )
 def test_wrong_studies(changes: dict[str, Any], message: str) -> None:

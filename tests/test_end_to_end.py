@@ -175,6 +175,10 @@ EDITS: dict[str, tuple[str, set[str]]] = {
     "conf/train/captions.yaml": ("# only a comment", set()),
     "conf/linker/glove_add.yaml": ("edited: 1", {"grounding_linkers"}),
     "conf/figure/grounding.yaml": ("edited: 1", {"grounding_plot"}),
+    "conf/study/grounding.yaml": (
+        "captioner_of_mine: 1",
+        {"grounding_captions", "grounding_linkers", "grounding_metrics"},
+    ),
     "conf/report/modality.yaml": ("edited: 1", {"report"}),
     "conf/ocr/rapidocr.yaml": ("edited: 1", {"ocr-rooms_with_signs"}),
     "conf/model/gpt2_paragraphs.yaml": ("edited: 1", {"modality_train-gpt2_paragraphs"}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,7 @@ def test_a_configuration_without_what_changes_no_result() -> None:
         "data.world.image_size=99",
         "studies=[grounding]",
         "study.stages={}",
+        "study.captioners=[lstm]",
     ):
         assert config(change) == plain, change
     for change in (
@@ -155,3 +158,13 @@ def test_dvc_yaml_that_does_not_match_is_written_again(manifests: Manifests, tmp
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     assert manifests.write_graph()
     manifests.root = root
+
+
+def test_only_metrics_jobs_read_the_study_itself() -> None:
+    """Other jobs get its values by interpolation, so that their manifests need not list the whole study."""
+    for path in (ROOT / "src/attention_atlas").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for block in [node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]:
+            found = set(re.findall(r"cfg\.study\.(\w+)", ast.unparse(block))) - {"name"}
+            measures = isinstance(block, ast.ClassDef) and "MetricTable" in ast.unparse(block).split("\n")[0]
+            assert not found or measures or path.stem == "sweeps", f"{path}: {block.name}: {found}"

@@ -59,7 +59,8 @@ class ModelDump:
 class RunsDump:
     """One forced pass over the same texts for each of `runs` (dumps/runs.py): <run>/attention.h5."""
 
-    def __init__(self, runs: Mapping[str, Any]) -> None:
+    def __init__(self, runs: Mapping[str, Any], split: str = "test") -> None:
+        self.split = split
         self.runs = {str(name): dict(run) for name, run in runs.items()}
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
@@ -82,7 +83,7 @@ class RunsDump:
                 features,
                 out=job.out(cfg.paths.attention),
                 work=job.work(),
-                split=cfg.study.split,
+                split=self.split,
                 config_hash=config_hash(cfg),
                 seed=cfg.seed,
                 device=job.device,

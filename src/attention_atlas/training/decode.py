@@ -31,6 +31,7 @@ class CaptionDecoder:
     batch_size: int = 50
     name: str = ""
     features: str = ""  # path of features.h5
+    split: str = "test"
 
     def __post_init__(self) -> None:
         for name in ("beam", "max_words", "batch_size"):
@@ -49,7 +50,7 @@ class CaptionDecoder:
         corpus = instantiate(cfg.data.reader)
         with FeaturesFile(job.input(self.features)) as features:
             check_features(config, features)
-            examples = with_regions(corpus, features).split(cfg.study.split)
+            examples = with_regions(corpus, features).split(self.split)
             rows = list(self.rows(model, vocab, examples, features, job.device))
         write_jsonl(job.out(cfg.paths.text), rows)
         return {"words per text": sum(row["words"] for row in rows) / len(rows)}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Seeds are repetitions, and need two for their variance.
 STEPS = (
     "study.seeds.*",
+    "trainer.seeds.*",
     "*loop.max_steps",
     "*loop.epochs",
     "data.*.epochs",
@@ -73,8 +74,8 @@ WIDTHS = (
 KEPT = (
     # Without training, few large batches take less time than many small ones.
     *("decode.batch_size", "capture.dump.batch_size", "dump.batch_size", "*linker*.batch", "features.batch"),
-    *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes"),
-    *("study.alignments", "study.examples", "*evaluator.shown"),
+    *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes", "trainer.processes"),
+    *("study.alignments", "trainer.alignments", "study.examples", "*evaluator.shown"),
     *("dump.pictures", "dump.width", "dump.stride", "published.*"),
     *("*loop.validate_every", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Reducing these steps and epochs would save no time.

@@ -48,6 +48,8 @@ MODELS = "data/models/"
 NOT_RESULTS = ("workers", "studies", "paths")
 # Parts of a study's file that reach a script as other parts of its configuration.
 OF_THE_GRAPH = ("stages", "metrics", "figures")
+# Scripts whose jobs read `cfg.study`; the others get its values by interpolation in their own groups.
+READ_STUDY = ("metrics",)
 # Parts of a data set's file that only one script reads.
 READ_BY = {"world": "world", "annotator": "annotate", "sizes": "world"}
 
@@ -72,7 +74,8 @@ def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
     if "data" in kept:
         kept["data"] = {k: v for k, v in kept["data"].items() if READ_BY.get(k, name) == name}
     if "study" in kept:
-        kept["study"] = {key: value for key, value in kept["study"].items() if key not in OF_THE_GRAPH}
+        names = [key for key in kept["study"] if key not in OF_THE_GRAPH] if name in READ_STUDY else ["name"]
+        kept["study"] = {key: kept["study"][key] for key in names}
     return {**kept, "device": values["device"][name]}
 
 

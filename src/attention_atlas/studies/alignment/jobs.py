@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.studies.metric_table import MetricTable
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
 
 
 class EveryAlignment:
-    """Train and evaluate `cfg.model` on `cfg.data` under every alignment and seed."""
+    """Train and evaluate `cfg.model` on `cfg.data` under every alignment and seed.
+
+    alignments: names in conf/alignments, None for all. seeds: {model or `default`: how many}. effort: factor
+    on the epochs. processes: trainings at a time, 0 for as many as `workers`."""
+
+    def __init__(
+        self,
+        alignments: Sequence[str] | None = None,
+        seeds: Mapping[str, int] | None = None,
+        effort: float = 1.0,
+        processes: int = 0,
+    ) -> None:
+        self.processes = processes  # `plan` and `config_of` read the others from `cfg.trainer`
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
         import os
@@ -34,7 +47,7 @@ class EveryAlignment:
             job.work(),
             job.out(cfg.outputs.runs),
             device=job.device,
-            processes=cfg.study.processes or cfg.workers or os.cpu_count() or 1,
+            processes=self.processes or cfg.workers or os.cpu_count() or 1,
             on_run=lambda *found: log_run(Path.cwd(), job.run, cfg, *found),
         )
         return {}

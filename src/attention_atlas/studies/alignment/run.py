@@ -44,7 +44,7 @@ def config_of(cfg: DictConfig, run: TrainingRun, device: str) -> DictConfig:
     values["alignment"] = None if run.alignment == NONE else values["alignments"][run.alignment]
     values["seed"] = run.seed
     made = OmegaConf.create(values)
-    loop, effort = made.train.loop, float(cfg.study.get("effort", 1.0))
+    loop, effort = made.train.loop, float(cfg.trainer.get("effort", 1.0))
     loop.epochs = max(1, round(loop.epochs * effort))
     if loop.get("max_steps"):
         loop.max_steps = max(1, round(loop.max_steps * effort))

@@ -36,14 +36,14 @@ def plan(cfg: DictConfig) -> tuple[list[TrainingRun], str]:
         raise ConfigError(
             f"conf/model/{name}.yaml: evaluator: missing; only models of the alignment study have one"
         )
-    wanted = list(cfg.study.alignments or cfg.alignments)
+    wanted = list(cfg.trainer.alignments or cfg.alignments)
     for alignment in wanted:
         if alignment not in cfg.alignments:
             raise ConfigError(
                 f"conf/study: alignments: '{alignment}' is not in conf/alignments"
                 f"{did_you_mean(alignment, list(cfg.alignments))}"
             )
-    counts = cfg.study.seeds
+    counts = cfg.trainer.seeds
     seeds = [int(cfg.seed) + k for k in range(int(counts.get(name, counts.default)))]
     if not seeds or not wanted:
         raise ConfigError(f"conf/study: no seeds or alignments for model {name}; give at least one")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Answers:
     """Answers of `cfg.model` to all questions of the split, with its own and with another picture."""
 
-    def __init__(self, name: str = "answers") -> None:
-        self.name = name
+    def __init__(self, name: str = "answers", split: str = "test") -> None:
+        self.name, self.split = name, split
 
     def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
         from hydra.utils import instantiate
@@ -33,7 +33,7 @@ class Answers:
         job.input(corpus.root)
         folder = job.input(cfg.paths.model)
         model, vocab, config = load_run(folder, job.device)
-        rows = answer_split(model, corpus, cfg.study.split, vocab, config, folder, job.device)
+        rows = answer_split(model, corpus, self.split, vocab, config, folder, job.device)
         write_jsonl(job.out(cfg.paths.text), rows)
         return score(rows, corpus)
 
