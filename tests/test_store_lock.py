@@ -1,6 +1,7 @@
 """One writer of a file at a time; a complete file holds readable examples only."""
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from test_store_files import IDENTITY, SCRIPT, example
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.files import write_text
 from attention_atlas.recording import AttentionStore, AttentionWriter
 
 
@@ -83,3 +85,21 @@ def test_a_damaged_chunk_is_one_line_when_it_is_read(tmp_path):
     with AttentionStore(tmp_path / "a.h5") as store, pytest.raises(AtlasError, match="unreadable") as error:
         store.validate()
     assert "\n" not in str(error.value)
+
+
+def test_a_write_removes_what_a_killed_process_left_and_nothing_else(tmp_path):
+    out = tmp_path / "table.csv"
+    code = "import os, sys; from attention_atlas.files import atomic_path\n"
+    code += "with atomic_path(sys.argv[1]) as part: part.write_text('half'); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, out], check=False)
+    (left,) = tmp_path.iterdir()
+    others = [
+        left.with_name(left.name.replace(*change)) for change in ((".table.", ".other."), (".csv", ".tex"))
+    ]
+    running = left.with_name(f".table.{platform.node()}-{os.getppid()}.part.csv")
+    elsewhere = left.with_name(".table.elsewhere-1234567.part.csv")
+    for kept in (*others, running, elsewhere):
+        kept.write_text("x")
+    write_text(out, "whole")
+    assert set(tmp_path.iterdir()) == {out, *others, running, elsewhere}
+    assert out.read_text() == "whole"

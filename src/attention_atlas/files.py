@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +20,33 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; renamed to `path` on success, removed on failure."""
+    """Yield a temporary path beside `path`; renamed to `path` on success, removed on failure. What a killed
+    process of this machine left is removed."""
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     # Keep the suffix: writers such as matplotlib derive the format from it.
-    temporary = final.with_name(f".{final.stem}.{os.getpid()}.part{final.suffix}")
+    beginning, end = f".{final.stem}.{platform.node()}-", f".part{final.suffix}"
+    for left in final.parent.glob(f"{glob.escape(beginning)}*{glob.escape(end)}"):
+        owner = left.name[len(beginning) : -len(end)]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            left.unlink(missing_ok=True)
+    temporary = final.with_name(f"{beginning}{os.getpid()}{end}")
     try:
         yield temporary
         os.replace(temporary, final)
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:
