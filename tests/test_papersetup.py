@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT
-from omegaconf import OmegaConf
+from test_dvc_graph import graph
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.reporting import paper_setup as papersetup
 from attention_atlas.reporting.paper_setup import Row, read_list, rows_of
-from attention_atlas.training.run import build_task
+from attention_atlas.training.run import build_task, run_config
 from attention_atlas.training.settings import TrainSettings
+from attention_atlas.workflow.compose import compose
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +109,10 @@ def test_models_own_training_values_are_what_is_read() -> None:
     assert found["train"]["loop"]["lr"] == found["model"]["training"]["loop"]["lr"] == 1e-4
 
 
-def test_every_training_of_the_paper_profile_is_one_that_the_loop_takes() -> None:
-    runs = read_list(ROOT / papersetup.LIST)["runs"] | {
-        "mac_blind": "alignment_runs-mac_blind-clevr",
-        "m4c_blind": "alignment_runs-m4c_blind-textvqa",
-        "vilt_blind": "vilt_layers_train-vilt_b32_blind",
-    }
-    trained = {n: c for n, c in papersetup.composed(runs, ROOT).items() if "train" in c}
-    assert {"captioner1", "unpaired2", "scan_coco", "damsm_coco", "mac_blind", "vilt"} <= set(trained)
-    for name, values in trained.items():
-        cfg = OmegaConf.create({key: values[key] for key in ("model", "train", "seed")})
-        assert build_task(cfg) and TrainSettings.read(values["train"]["loop"], name)
+@pytest.mark.parametrize("profile", ["mini", "smoke", "paper"])
+def test_every_training_is_one_that_task_and_loop_take(profile: str) -> None:
+    trainings = [stage for stage in graph(profile).stages.values() if stage.script == "train"]
+    assert len(trainings) > 15
+    for stage in trainings:
+        cfg = compose(ROOT, stage.script, [*stage.words[1:], f"profile={profile}"])
+        assert build_task(cfg) and TrainSettings.read(run_config(cfg)[1]["loop"], stage.name)
