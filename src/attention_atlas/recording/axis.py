@@ -32,11 +32,13 @@ class Axis:
             counter = iter(range(len(self.tokens)))
             self.word = [next(counter) if role == "text" else -1 for role in self.roles]
         self.logprob = [float(p) for p in self.logprob]
-        stored = {"logprob": self.logprob} if self.logprob else {}
-        for name, values in {"roles": self.roles, "word": self.word, **stored}.items():
-            if len(values) != len(self.tokens):
+        lengths = {"roles": len(self.roles), "word": len(self.word)}
+        if self.logprob:
+            lengths["logprob"] = len(self.logprob)
+        for name, length in lengths.items():
+            if length != len(self.tokens):
                 raise AtlasError(
-                    f"axis: {name}: {len(values)} values for {len(self.tokens)} tokens; give one per token"
+                    f"axis: {name}: {length} values for {len(self.tokens)} tokens; give one per token"
                 )
         for role in self.roles:
             if role not in ROLES:

@@ -21,8 +21,8 @@ from attention_atlas.reporting.numbers import Quote, Tables, pick, quote, row_la
 from attention_atlas.reporting.template import PAGE
 
 SCREEN = 0.57  # screen points per pixel of a figure
-SECTIONS = ("study", "title", "paper", "intro", "notes", "headlines", "targets")
-SECTIONS += ("tables", "summaries", "figures")
+PARTS = ("headlines", "tables", "summaries", "figures")
+SECTIONS = ("study", "title", "paper", "intro", "notes", "targets", *PARTS)
 
 
 def build_report(
@@ -59,8 +59,7 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
     if not folder.is_dir():
         raise AtlasError(f"{folder}: no such folder; run the study's stages (dvc repro)")
     tables = Tables(folder)
-    parts = ("headlines", "tables", "summaries", "figures")
-    chosen = {part: of_profile(spec.get(part) or [], profile) for part in parts}
+    chosen = {part: of_profile(spec.get(part) or [], profile) for part in PARTS}
     lines = headlines(tables, chosen["headlines"])
     aims = of_profile([spec["targets"]] if spec.get("targets") else [], profile)
     return {

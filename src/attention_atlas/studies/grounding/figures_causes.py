@@ -68,7 +68,7 @@ def _by_links(ax: Axes, rows: pd.DataFrame, condition: str, settings: Sequence[s
         _point(ax, x - 0.12, held, COLOURS[setting])
         _point(ax, x + 0.12, mean, COLOURS[setting], hollow=True)
         _chance(ax, x, 0.3, rows, setting, "", GREY)
-        names.append(f"{LABELS[setting]}\nn = {int(mean['n']):,}")
+        names.append(f"{LABELS[setting]}\nn = {0 if mean is None else int(mean['n']):,}")
     ax.set_xticks(range(len(settings)), names)
     ax.set_xlim(-0.6, len(settings) - 0.4)
 
