@@ -109,6 +109,26 @@ def digests(folder):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
+def test_the_generated_words_have_their_log_probabilities(world, dumped):
+    """Row i generates word i + 1: its probability is in the softmax of position i, of one text at a time."""
+    corpus, features, vocab = world
+    task, model = CaptioningDump(batch_size=1), captioner()
+    task.prepare(corpus, features, vocab, {})
+    with AttentionStore(dumped / "attention.h5") as store, StatisticsStore(dumped / "statistics.h5") as other:
+        for batch in task.batches(set()):
+            ids_T = batch.inputs["ids_BT"][0]
+            with torch.no_grad():
+                p_TV = model(batch.inputs)[0].softmax(-1).numpy()
+            axis = store.axis(batch.ids[0], "target")
+            assert axis.logprob == pytest.approx(other.axis(batch.ids[0], "target").logprob, nan_ok=True)
+            for row, (token, logprob) in enumerate(zip(axis.tokens, axis.logprob, strict=True)):
+                if token in ("zebra", "!"):  # UNK has a probability, but the word itself has none
+                    assert math.isnan(logprob)
+                else:
+                    assert math.exp(logprob) == pytest.approx(p_TV[row, ids_T[row + 1]], rel=1e-4), token
+            assert store.axis(batch.ids[0], "source").logprob == []
+
+
 def test_rows_columns_and_axes(world, dumped):
     with AttentionStore(dumped / "attention.h5", config_hash="hash") as store:
         store.validate()

@@ -19,6 +19,7 @@ from attention_atlas.plotting.draw import draw_all
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.style import number, p_value, style
 from attention_atlas.studies.grounding import figures as grounding
+from attention_atlas.studies.grounding.figures_causes import by_cause
 
 CONF = Path(__file__).resolve().parents[1] / "conf/figure/grounding.yaml"
 LETTERS = ["a rel→target", "b land→rel", "c land→target", "d land→target+rel"]
@@ -51,6 +52,8 @@ def table():
     for kind in ("decoder_self", "cross"):
         rows += block("entropy", kind, "visible", rng.random((3, 4)), n=1234)
     rows += block("grounding", "cross", "phrases", [[0.05, 0.12, 0.2, 0.3]] * 2 + [[0.1, 0.16, 0.5, 0.149]])
+    held = {"kind": "cross", "measure": "grounding_held_out", "condition": "phrases", "value": 0.4, "n": 10}
+    rows.append(held | {"ci_low": 0.3, "ci_high": 0.5})
     area = {"kind": "cross", "measure": "grounding_chance", "condition": "area", "n": 10, "value": 0.12}
     rows.append(area | {"ci_low": 0.11, "ci_high": 0.13})
     for name in ("DET+ADJ+NOUN", "VERB+ADP"):
@@ -62,6 +65,73 @@ def table():
         kind = "decoder_self" if condition[0] < "e" else "cross"
         rows += block("relations", kind, condition, rng.random((3, 4)), n=70 + len(condition))
     return make_table(rows)
+
+
+def causes(settings=("", "linkable", "gold links"), groups=("", "p < 0.5", "p ≥ 0.5")):
+    """Rows of grounding by cause: value .10 plus .10 for each setting and .01 for each group."""
+    rows = []
+    for i, setting in enumerate(settings):
+        for k, group in enumerate(groups):
+            names, value = {"setting": setting, "group": group, "kind": "cross"}, 0.1 * (i + 1) + 0.01 * k
+            rows += [r | names for r in block("grounding", "cross", "phrases", [[value] * 4] * 3, 100 - k)]
+            interval = {"ci_low": value - 0.03, "ci_high": value + 0.04, "n": 100 - k, "condition": "phrases"}
+            rows.append(names | interval | {"measure": "grounding_held_out", "value": value + 0.02})
+            for condition, chance in (("uniform", 0.05), ("area", 0.07)):
+                row = {"measure": "grounding_chance", "condition": condition, "value": chance + 0.01 * i}
+                rows.append(names | row | {"n": 100 - k})
+    return make_table(rows)
+
+
+def points(axis):
+    """The (value, low, high) of each point, in per cent, rounded."""
+    found = []
+    for container in axis.containers:
+        ((low, high),) = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
+        found.append(tuple(round(float(v), 6) for v in (container.lines[0].get_ydata()[0], low, high)))
+    return found
+
+
+def test_causes_draw_the_table():
+    with style():
+        figure = by_cause(causes())
+    links, probability, layers = figure.axes
+    # The held-out head, then the mean of all heads, of each setting.
+    assert points(links) == [
+        (12, 7, 14), (10, 5, 15), (22, 17, 24), (20, 15, 25), (32, 27, 34), (30, 25, 35),
+    ]  # fmt: skip
+    assert [t.get_text().split("\n")[-1] for t in links.get_xticklabels()] == ["n = 100"] * 3
+    # Both series have the same phrases, so all linked phrases are not shown.
+    assert points(probability) == [(23, 18, 25), (33, 28, 35), (24, 19, 26), (34, 29, 36)]
+    assert [t.get_text() for t in probability.get_xticklabels()] == ["p<0.5\nn = 99", "p≥0.5\nn = 98"]
+    lines = [c.get_segments()[0][:, 1] for c in links.collections]
+    chance = [round(float(y[0]), 6) for y in lines if y[0] == y[1]]  # the others are error bars
+    assert chance == [5, 7, 6, 8, 7, 9]  # uniform, by area
+    means = [container.lines[0].get_ydata().tolist() for container in layers.containers]
+    np.testing.assert_allclose(means, [[10] * 3, [20] * 3, [30] * 3])
+
+
+@pytest.mark.parametrize(
+    ("settings", "groups", "panels", "said"),
+    [
+        (("",), ("", "p < 0.5", "p ≥ 0.5"), 3, ["no gold links"]),
+        (("", "linkable", "gold links"), ("",), 2, ["no panel by probability"]),
+        (("",), ("",), 2, ["no gold links", "no panel by probability"]),
+    ],
+)
+def test_causes_that_were_not_measured_are_left_out_and_said(settings, groups, panels, said):
+    with style():
+        figure = by_cause(causes(settings, groups))
+    note = figure.get_supxlabel()
+    assert len(figure.axes) == panels and all(part in note for part in said)
+    assert len([line for line in note.split("\n") if line.startswith("no ")]) == len(said)
+
+
+def test_a_range_that_no_head_could_be_chosen_for_has_no_point():
+    rows = causes()
+    gone = (rows["measure"] == "grounding_held_out") & (rows["group"] == "p ≥ 0.5")
+    with style():
+        figure = by_cause(rows[~gone])
+    assert len(points(figure.axes[1])) == 2
 
 
 def texts(axis):

@@ -7,7 +7,7 @@ import linker_world as world
 from attention_atlas.data.corpus import Phrase
 from attention_atlas.language.parse import parse_texts
 from attention_atlas.language.parsed import NounPhrase, Parse, Token
-from attention_atlas.linking.align import gold_objects, match_phrases
+from attention_atlas.linking.align import match_phrases
 
 TEXT = "There is a lamp on the desk between a bed and a door."
 
@@ -15,11 +15,10 @@ TEXT = "There is a lamp on the desk between a bed and a door."
 def aligned(gold: list[tuple[str, list[int]]]) -> dict[str, tuple[frozenset[int] | None, str]]:
     parse = parse_texts(["x"], [TEXT])[0]
     phrases = [Phrase(*world.span(TEXT, words), objects) for words, objects in gold]
-    objects = gold_objects(parse, parse.phrases, phrases)
-    how = match_phrases(parse, parse.phrases, [(p.start, p.end) for p in phrases])
+    matches = match_phrases(parse, parse.phrases, [(p.start, p.end) for p in phrases])
     return {
-        parse.text(p.start, p.end): (found, way)
-        for p, found, (_, way) in zip(parse.phrases, objects, how, strict=True)
+        parse.text(p.start, p.end): (frozenset(o for i in spans for o in gold[i][1]) if spans else None, way)
+        for p, (spans, way) in zip(parse.phrases, matches, strict=True)
     }
 
 
@@ -50,5 +49,4 @@ def test_of_one_head_the_shortest_gold_is_taken() -> None:
     ]
     tokens.append(Token("lamp", 10, 14, "NOUN", "NN", "ROOT", 3, 0))
     parse = Parse("x", tokens, [NounPhrase(1, 4, 3, 0, False)])
-    gold = [Phrase(0, 14, [7, 8]), Phrase(10, 14, [7])]
-    assert gold_objects(parse, parse.phrases, gold) == [{7}]
+    assert match_phrases(parse, parse.phrases, [(0, 14), (10, 14)]) == [([1], "head")]

@@ -50,6 +50,22 @@ def test_the_gold_linker(parses, features) -> None:
     a, b = linked(link_corpus(parses, world.corpus(), features, GoldLinker()))
     assert a == {"Two red chairs": [0, 1], "the round table": [2]}  # the lamp was not detected
     assert b["a lamp"] == [0] and b["a chair"] == [1] and b["a lamp and a chair"] == [0, 1]
+
+
+def test_the_gold_linker_reads_a_users_file(parses, features, tmp_path: Path) -> None:
+    """Regions and objects of the file, whatever the corpus says; an example without a row gets no links."""
+    start, end = world.span(world.TEXT_A, "a lamp")
+    (tmp_path / "gold.csv").write_text(
+        f"example_id,start,end,regions,objects\nta,{start},{end},3,\nta,0,14,,0 1\nta,15,20,,\n"
+    )
+    linker = GoldLinker(file=str(tmp_path / "gold.csv"))
+    a, b = linked(link_corpus(parses, world.corpus(gold=False), features, linker))
+    assert a == {"Two red chairs": [0, 1], "a lamp": [3]} and b == {}
+
+
+def test_gold_links_need_gold(parses, features) -> None:
+    with pytest.raises(AtlasError, match=r"example 'ta' has no gold phrases; .* linker\.file"):
+        link_corpus(parses, world.corpus(gold=False), features, GoldLinker())
     with pytest.raises(AtlasError, match="words alone have no gold"):
         GoldLinker().similarity(["a"], ["b"])
 

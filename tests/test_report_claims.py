@@ -46,6 +46,29 @@ OTHERS = {
             "interval of the difference [−0.91, 1.91] includes 0",
         ),
         ({"greater_than": ["near", "high"]}, CONTRARY, "interval of the difference [−5.41, −2.59]"),
+        # chance 3; 1.2 × 3 = 3.6; 3 + 1.5 = 4.5
+        ({"greater_than": {"of": "chance", "times": 1.2}}, AS_IN_PAPER, "interval [4.00, 6.00]"),
+        (
+            {"greater_than": {"of": "chance", "plus": 1.5}},
+            NOT_DECIDED,
+            "interval [4.00, 6.00] includes 4.50",
+        ),
+        # 3 × low is 3 [1.5, 4.5]: 5 − 3 ∓ sqrt(1 + 1.5²); low + 8 is 9 [8.5, 9.5]: 5 − 9 ∓ sqrt(1 + 0.5²)
+        (
+            {"greater_than": {"of": "low", "times": 3}},
+            AS_IN_PAPER,
+            "interval of the difference [0.20, 3.80]",
+        ),
+        (
+            {"greater_than": {"of": "low", "plus": 8}},
+            CONTRARY,
+            "interval of the difference [−5.12, −2.88]",
+        ),
+        (
+            {"greater_than": {"of": "self", "times": 0.5}},
+            AS_IN_PAPER,
+            "interval of the difference [1.38, 3.62]",
+        ),
     ],
 )
 def test_outcomes(claim: dict[str, object], verdict: str, reason: str) -> None:
@@ -92,6 +115,10 @@ def test_a_value_without_an_interval_is_decided_by_its_p_value() -> None:
         ),
         ({"greater_than": True}, "'True' is neither a number nor the name of an entry"),
         ({"found_in_resamples": 5}, "5 is not in 50 to 100 %"),
+        ({"greater_than": {"of": "low", "time": 2}}, "unknown 'time'; did you mean 'times'"),
+        ({"greater_than": {"times": 2}}, "give {of: chance or the name of an entry"),
+        ({"greater_than": {"of": "low", "times": "2"}}, "give {of: chance or the name of an entry"),
+        ({"greater_than": {"of": "lowe"}}, "'lowe' is neither a number nor the name of an entry"),
         ("greater", "give one of greater_than, less_than"),
         ({"greater_than": 0, "less_than": 1}, "give one of greater_than, less_than"),
     ],
@@ -154,6 +181,54 @@ def test_claims_of_a_table_name_its_rows_and_columns(results: Path) -> None:
             build_report(spec, results, results / "r.html")
 
 
+def page_with(targets: list[dict[str, object]], results: Path, profile: str = "mini", **more: object) -> str:
+    spec = {"targets": {"profiles": ["mini"], "lines": targets}} | more
+    build_report({"toy": spec}, results, results / "r.html", profile)
+    return " ".join((results / "r.html").read_text().split())
+
+
+def test_targets_are_met_or_not(results: Path) -> None:
+    """The numbers of a, b and c are 50, 55 and 90 ± 10, chance 20."""
+    other = {"name": "the third", "where": {"model": "c"}}
+    lines = [
+        entry("c", target={"greater_than": {"of": "chance", "times": 2.5}}),
+        entry("a", target={"greater_than": {"of": "the third", "times": 0.9, "plus": 5}}, other=other),
+        entry("b", target={"greater_than": ["chance", "headline"]}),
+        entry("d", target={"greater_than": 5}, sparse=True),
+    ]
+    page = page_with(lines, results, headlines=[entry("a") | {"name": "headline"}])
+    assert 'above 2.5 × chance: <span>met</span> <span class="ci">(interval [80.0, 100.0])' in page
+    # 50 − (.9 · 90 + 5) = −36, ∓ sqrt(10² + 9²)
+    assert 'above 0.9 × “the third” + 5: <span class="contrary">not met</span>' in page
+    assert "(interval of the difference [−49.5, −22.5])" in page and "the third: 90.0 [80.0, 100.0]" in page
+    assert "above chance and “headline”: <span>not decided</span>" in page
+    assert '<td>d</td> <td class="num"><b>not measured</b>' in page
+    assert 'id="targets"' not in page_with(lines, results, "paper")
+
+
+def test_the_number_to_compare_with_may_be_another_layer(tmp_path: Path) -> None:
+    rows = [
+        {"measure": "r", "layer": layer, "value": v, "ci_low": v - 0.1, "ci_high": v + 0.1}
+        for layer, v in enumerate((0.2, 0.9))
+    ]
+    write_table(tmp_path / "toy/tables/metrics.csv", make_table(rows))
+    other = {"name": "first layer", "pick": "first layer"}
+    line = {"name": "r", "table": "metrics", "pick": "last layer", "other": other}
+    page = page_with([line | {"target": {"greater_than": "first layer"}}], tmp_path)
+    assert "above “first layer”: <span>met</span>" in page and "first layer: 0.20 [0.10, 0.30]" in page
+
+
+def test_faults_of_targets_are_named(results: Path) -> None:
+    for line, message in (
+        (entry("a"), "a: target: missing"),
+        (entry("d", target={"greater_than": 5}), "d: 0 rows match"),
+        (entry("a", target={"greater_than": 5}, other={"where": {"model": "b"}}), "a: name: missing"),
+        (entry("a", target={"greater_than": "c"}), "a: claim: 'c' is neither a number nor the name"),
+    ):
+        with pytest.raises(AtlasError, match=message):
+            page_with([line], results)
+
+
 @pytest.mark.parametrize("path", CONF, ids=lambda p: p.stem)
 def test_every_number_of_a_paper_has_its_claim(path: Path) -> None:
     """A quoted number has `claim`, or `claim: null` where the paper states no direction; claims are well
@@ -167,6 +242,10 @@ def test_every_number_of_a_paper_has_its_claim(path: Path) -> None:
         if line.get("claim") is not None:
             others = {n: OTHERS["near"] for n in names if names.count(n) == 1}
             judge(line["claim"], FIVE, others, line["name"])
+    for line in (spec.get("targets") or {"lines": []})["lines"]:
+        others = {n: OTHERS["near"] for n in names if names.count(n) == 1}
+        others |= {line["other"]["name"]: OTHERS["low"]} if "other" in line else {}
+        judge(line["target"], FIVE, others, line["name"])
     for table in spec.get("tables") or []:
         rows = {str(r.get("label", r["models"][0])): OTHERS["near"] for r in table["rows"]}
         for one in table.get("claims") or []:

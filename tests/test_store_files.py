@@ -215,6 +215,10 @@ def test_bad_examples_are_refused(tmp_path):
         Axis(["a"], ["texte"])
     with pytest.raises(AtlasError, match="2 values for 1 tokens"):
         Axis(["a"], ["text"], [0, 1])
+    with pytest.raises(AtlasError, match="logprob: 1 values for 2 tokens"):
+        Axis(["a", "b"], logprob=[-1.0])
+    with pytest.raises(AtlasError, match=r"logprob: 0\.5 is above 0; give natural logarithms"):
+        Axis(["a"], logprob=[0.5])
     with pytest.raises(AtlasError, match="did you mean 'bitshuffle'"):
         AttentionWriter(tmp_path / "b.h5", **IDENTITY, filter="bitshufle")
 
@@ -223,6 +227,17 @@ def test_float32_of_every_half_value():
     every = np.arange(2**16, dtype=np.uint16).view(np.float16).reshape(4, -1)
     np.testing.assert_array_equal(as_float32(every), every.astype(np.float32))
     np.testing.assert_array_equal(as_float32(every[:, ::3]), every[:, ::3].astype(np.float32))
+
+
+def test_log_probabilities_are_optional(tmp_path):
+    """A file has them for the axes that were given them; others, and files of older versions, have none."""
+    attn, axes = example(0, words=2)
+    axes["target"] = Axis(axes["target"].tokens, axes["target"].roles, logprob=[-0.5, np.nan, -2.0])
+    with AttentionWriter(tmp_path / "attention.h5", **IDENTITY) as writer:
+        writer.write("a", attn, axes)
+    with AttentionStore(tmp_path / "attention.h5") as store:
+        np.testing.assert_allclose(store.axis("a", "target").logprob, [-0.5, np.nan, -2.0])
+        assert store.axis("a", "source").logprob == []
 
 
 def test_axis_defaults_make_every_text_token_a_word():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attention_atlas.capture.groups import Groups
 from attention_atlas.dumps.dump import DumpBatch
 from attention_atlas.errors import ConfigError
+from attention_atlas.language.vocabulary import UNK
 from attention_atlas.language.words import words
 from attention_atlas.recording import Axis
 
@@ -24,7 +25,8 @@ class CaptioningDump:
     """split: which examples; examples: maximum number, the first by id (0: all).
 
     Axes: target [w1..wn, EOS], source [BOS, w1..wn], region (the valid regions of the image, described by
-    attribute and label). Words are those of the text, even where the model sees UNK.
+    attribute and label). Words are those of the text, even where the model sees UNK. `target` has the model's
+    log probability of each word, NaN for UNK.
     """
 
     split: str = "test"
@@ -71,12 +73,14 @@ class CaptioningDump:
         for indices in self._batches(done):
             examples = [self.captions.examples[i] for i in indices]
             inputs = self.captions.batch(indices)
-            words_T, regions_N = inputs["ids_BT"].shape[1] - 1, inputs["regions_BN"].shape[1]
+            generated_BT = inputs["ids_BT"][:, 1:]
+            words_T, regions_N = generated_BT.shape[1], inputs["regions_BN"].shape[1]
             yield DumpBatch(
                 [e.id for e in examples],
                 inputs,
                 [self._axes(e) for e in examples],
                 {"target": words_T, "source": words_T, "region": regions_N},
+                ("target", generated_BT.masked_fill(generated_BT == UNK, -1)),
             )
 
     def _axes(self, example: Example) -> dict[str, Axis]:

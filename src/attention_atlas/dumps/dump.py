@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -32,12 +32,16 @@ ATTENTION, STATISTICS = "attention.h5", "statistics.h5"
 @dataclass
 class DumpBatch:
     """ids of the examples; inputs for the model (moved to its device); the axes of each example, whose
-    lengths give its part of the padded batch; lengths of the padded axes."""
+    lengths give its part of the padded batch; lengths of the padded axes.
+
+    generated: the axis whose rows generate tokens, and the ids (B,T) of these tokens, -1 where the vocabulary
+    lacks one. The model's output must then be logits (B,T,V); the axis is stored with log probabilities."""
 
     ids: list[str]
     inputs: dict[str, Tensor]
     axes: list[dict[str, Axis]]
     lengths: dict[str, int]
+    generated: tuple[str, Tensor] | None = None
 
 
 class DumpTask(Protocol):
@@ -157,7 +161,7 @@ def _capture(
         capture.groups = {kind: task.group(batch, key) for kind, (_, key) in kinds.items()}
         capture.queries = {kind: counted(batch, query) for kind, (query, _) in kinds.items()}
         captured = capture.run(partial(task.forward, model, inputs))
-        for row, (id, axes) in enumerate(zip(batch.ids, batch.axes)):
+        for row, (id, axes) in enumerate(zip(batch.ids, with_logprobs(batch, captured.output))):
             values = {
                 kind: {name: trimmed(name, value, axes, kinds[kind]) for name, value in found.items()}
                 for kind, found in captured.example(row).items()
@@ -169,6 +173,22 @@ def _capture(
                 writers[STATISTICS].write(id, values, axes)
             seen += id not in done
     return seen + len(done)
+
+
+def with_logprobs(batch: DumpBatch, output: Any) -> list[dict[str, Axis]]:
+    """The axes of each example; the generated one has the log probability (nats) of each token, NaN for a
+    token that the vocabulary lacks. `output`: logits (B,T,V)."""
+    if batch.generated is None:
+        return batch.axes
+    name, ids_BT = batch.generated
+    ids_BT1 = ids_BT.to(output.device)[..., None]
+    # Rounding can put the logarithm of a certain token just above 0.
+    logprob_BT = output.float().log_softmax(-1).gather(-1, ids_BT1.clamp(min=0)).clamp(max=0)
+    logprob_BT = logprob_BT.masked_fill(ids_BT1 < 0, float("nan"))[..., 0].cpu().numpy()
+    return [
+        {**axes, name: replace(axes[name], logprob=logprob_T[: len(axes[name])])}
+        for axes, logprob_T in zip(batch.axes, logprob_BT)
+    ]
 
 
 def counted(batch: DumpBatch, axis: str) -> np.ndarray:

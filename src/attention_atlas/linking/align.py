@@ -9,17 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attention_atlas.data.corpus import Phrase
 from attention_atlas.language.heads import head_of, tokens_of
 from attention_atlas.language.parsed import NounPhrase, Parse
-
-
-def gold_objects(
-    parse: Parse, phrases: Sequence[NounPhrase], gold: Sequence[Phrase]
-) -> list[frozenset[int] | None]:
-    """Object ids of each phrase; an empty set if gold says 'none', None without gold."""
-    matches = match_phrases(parse, phrases, [(g.start, g.end) for g in gold])
-    return [frozenset(o for i in found for o in gold[i].objects) if found else None for found, _ in matches]
 
 
 def match_phrases(

@@ -24,7 +24,8 @@ from attention_atlas.progress import progress
 
 
 class Axis(Protocol):
-    """Tokens, their roles and word indices (-1 for none) of one axis of one example."""
+    """Tokens, their roles and word indices (-1 for none) of one axis of one example. An axis may also have
+    `logprob`, the log probabilities of its tokens."""
 
     @property
     def tokens(self) -> Any: ...
@@ -51,9 +52,9 @@ class Store(Protocol):
 class AnnotatedAttention:
     """An attention store with the parses, links and regions of its examples.
 
-    `causal`: the kinds whose row i sees keys 0..i only. `image_ids`: {example id: image id}; without it every
-    example is its own image. `linker` and `regions` (their source) are names for the summary. Intervals
-    resample images `resamples` times with `seed`.
+    `gold`: links that are known to be right, or None. `causal`: the kinds whose row i sees keys 0..i only.
+    `image_ids`: {example id: image id}; without it every example is its own image. `linker` and `regions`
+    (their source) are names for the summary. Intervals resample images `resamples` times with `seed`.
     Raises AtlasError if another file lacks an example of the store, or if the words differ.
     """
 
@@ -70,6 +71,7 @@ class AnnotatedAttention:
     causal: Sequence[str] = ("decoder_self",)
     resamples: int = RESAMPLES
     seed: int = 0
+    gold: Mapping[str, Sequence[Link]] | None = None
 
     def __post_init__(self) -> None:
         self.model = self.model or str(self.store.attrs.get("model", ""))
@@ -108,14 +110,16 @@ class AnnotatedAttention:
     def item(self, id_: str) -> Item:
         """The example without attention."""
         words = len(self.parses[id_].tokens)
-        for link in self.links.get(id_, ()):
+        gold = None if self.gold is None else self.gold.get(id_, ())
+        for link in (*self.links.get(id_, ()), *(gold or ())):
             if not 0 <= link.start < link.end <= words:
                 raise AtlasError(
                     f"links: example '{id_}': phrase [{link.start},{link.end}] is outside its {words} "
                     "words; link and dump the same parse"
                 )
         areas = None if self.areas is None else self.areas(self.image_ids.get(id_, id_))
-        return Item(id_, self.image_of[id_], self.parses[id_], self.links.get(id_, ()), areas)
+        links = self.links.get(id_, ())
+        return Item(id_, self.image_of[id_], self.parses[id_], links, areas, gold=gold)
 
     def stream(self, kinds: Sequence[str]) -> Iterator[tuple[Item, str]]:
         """Yield (item, kind) for every example and kind, each read once; attention is `item.kinds[kind]`."""
@@ -154,6 +158,7 @@ class AnnotatedAttention:
                 raise AtlasError(f"{where}: attends to later words; remove the kind from `causal`")
         whole = getattr(self.store, "whole_rows", True)
         check_weights(attn_LHQK, where, partial=not whole, rows_Q=query_roles != "pad")
+        logprob = getattr(query, "logprob", ())
         return KindIndex(
             kind=kind,
             attn_LHQK=attn_LHQK,
@@ -164,6 +169,7 @@ class AnnotatedAttention:
             markers=markers,
             visible_QK=visible_QK,
             words=item.words,
+            query_logprob=np.asarray(logprob) if len(logprob) else None,
         )
 
 
@@ -189,11 +195,12 @@ def read_annotated(
     corpus: Corpus,
     features: Any = None,
     config_hash: str | None = None,
+    gold: str | Path | None = None,
     **names: Any,
 ) -> AnnotatedAttention:
     """Open attention and its annotations from their files. `features` is an open FeaturesFile (for
-    area-weighted chance) or None; `config_hash`, if given, must be that of the store; `names` are the other
-    fields of `AnnotatedAttention`."""
+    area-weighted chance) or None; `config_hash`, if given, must be that of the store; `gold`: a file of links
+    that are known to be right, or None; `names` are the other fields of `AnnotatedAttention`."""
     from attention_atlas.recording import AttentionStore
 
     store = AttentionStore(attention)
@@ -206,6 +213,7 @@ def read_annotated(
         store=store,
         parses={p.id: p for p in read_parses(parses)},
         links=read_linked(links) if links is not None else {},
+        gold=read_linked(gold) if gold is not None else None,
         image_ids={e.id: e.image_id for e in corpus.examples},
         areas=None if features is None else RegionAreas(features),
         regions="" if features is None else features.source,

@@ -35,7 +35,7 @@ class KindIndex:
     attn_LHQK float32: the attention. query_word (Q,) and key_word (K,): word of each row and key, -1 for none
     (for regions: -1). A row belongs to the word it generates. query_counts (Q,), keys (K,) bool: neither
     padding nor marker. markers (K,) bool. visible_QK bool: keys that the mask lets a row see (without
-    padding, with markers).
+    padding, with markers). query_logprob (Q,): log probability of each generated token, None if not stored.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class KindIndex:
     markers: np.ndarray
     visible_QK: np.ndarray
     words: int
+    query_logprob: np.ndarray | None = None
 
     @cached_property
     def rows_WQ(self) -> np.ndarray:
@@ -64,6 +65,18 @@ class KindIndex:
         at = np.flatnonzero(self.keys & (self.key_word >= 0))
         keys[self.key_word[at], at] = 1
         return keys
+
+    @cached_property
+    def logprob_W(self) -> np.ndarray | None:
+        """(W,) log probability of each word, the sum over its pieces; NaN for a word without rows or with a
+        piece without a probability. None if the store has no probabilities."""
+        if self.query_logprob is None:
+            return None
+        at = np.flatnonzero(self.query_counts & (self.query_word >= 0))
+        total_W = np.full(self.words, np.nan)
+        total_W[self.query_word[at]] = 0
+        np.add.at(total_W, self.query_word[at], self.query_logprob[at])
+        return total_W
 
     def counted_QK(self, bos: str) -> np.ndarray:
         """(Q, K) bool: visible keys that count in the denominator. `bos` drop: words and regions only; keep:
@@ -94,7 +107,8 @@ class KindIndex:
 @dataclass
 class Item:
     """One example, as metrics use it. `image`: index of the image within the store (row of the bootstrap);
-    areas_N: pixel area of each valid region, or None without a features file."""
+    areas_N: pixel area of each valid region, or None without a features file; gold: phrases with the regions
+    that show what they refer to, or None where that is not known."""
 
     id: str
     image: int
@@ -102,6 +116,7 @@ class Item:
     links: Sequence[Link] = ()
     areas_N: np.ndarray | None = None
     kinds: Mapping[str, KindIndex] = field(default_factory=dict)
+    gold: Sequence[Link] | None = None
 
     @property
     def words(self) -> int:

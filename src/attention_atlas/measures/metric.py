@@ -34,12 +34,13 @@ BOS = ("drop", "keep")
 
 
 class Key(NamedTuple):
-    """What a sum is about: the columns `condition` and `group` of its rows, and `measure` if that is not the
-    metric's name."""
+    """What a sum is about: the columns `condition`, `group` and `setting` of its rows, and `measure` if that
+    is not the metric's name."""
 
     condition: str
     group: str = ""
     measure: str = ""
+    setting: str = ""
 
 
 class Sums:
@@ -117,7 +118,8 @@ class Metric(ABC):
     def base(self, kind: str, key: Key) -> dict[str, Any]:
         """The columns that identify the rows of a key."""
         measure = key.measure or self.name
-        return {"kind": kind, "measure": measure, "condition": key.condition, "group": key.group}
+        names = {"condition": key.condition, "group": key.group, "setting": key.setting}
+        return {"kind": kind, "measure": measure} | names
 
     def __call__(self, attention: AnnotatedAttention) -> pd.DataFrame:
         """The metric's table, in one pass over the store."""

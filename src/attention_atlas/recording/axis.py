@@ -1,4 +1,4 @@
-"""The positions of a query or key axis: token strings, roles, and word indices."""
+"""The positions of a query or key axis: token strings, roles, word indices, and probabilities."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from attention_atlas.errors import AtlasError, did_you_mean
 @dataclass
 class Axis:
     """One axis of length T. tokens: strings; roles: members of ROLES (default: all text); word: index of each
-    token's word, −1 for none (default: every text token is its own word)."""
+    token's word, −1 for none (default: every text token is its own word); logprob: natural logarithm of the
+    probability that the model gave each token under teacher forcing, NaN for none (default: not known)."""
 
     tokens: Sequence[str]
     roles: Sequence[str] = ()
     word: Sequence[int] = field(default_factory=tuple)
+    logprob: Sequence[float] = ()
 
     def __post_init__(self) -> None:
         self.tokens = [str(t) for t in self.tokens]
@@ -29,14 +31,22 @@ class Axis:
         else:
             counter = iter(range(len(self.tokens)))
             self.word = [next(counter) if role == "text" else -1 for role in self.roles]
-        for name, values in (("roles", self.roles), ("word", self.word)):
-            if len(values) != len(self.tokens):
+        self.logprob = [float(p) for p in self.logprob]
+        lengths = {"roles": len(self.roles), "word": len(self.word)}
+        if self.logprob:
+            lengths["logprob"] = len(self.logprob)
+        for name, length in lengths.items():
+            if length != len(self.tokens):
                 raise AtlasError(
-                    f"axis: {name}: {len(values)} values for {len(self.tokens)} tokens; give one per token"
+                    f"axis: {name}: {length} values for {len(self.tokens)} tokens; give one per token"
                 )
         for role in self.roles:
             if role not in ROLES:
                 raise AtlasError(f"axis: roles: unknown role '{role}'{did_you_mean(role, ROLES)}")
+        if any(p > 0 for p in self.logprob):
+            raise AtlasError(
+                f"axis: logprob: {max(self.logprob):.3g} is above 0; give natural logarithms of probabilities"
+            )
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -54,9 +64,12 @@ def write_axis(group: h5py.Group, axis: Axis) -> None:
         dtype = h5py.string_dtype("utf-8", width)
         group.create_dataset(name, data=np.array(encoded, dtype=f"S{width}").astype(dtype), dtype=dtype)
     group.create_dataset("word", data=np.asarray(axis.word, dtype=np.int32))
+    if len(axis.logprob):
+        group.create_dataset("logprob", data=np.asarray(axis.logprob, dtype=np.float32))
 
 
 def read_axis(group: h5py.Group) -> Axis:
     tokens = [value.decode() for value in group["tokens"][()]]
     roles = [value.decode() for value in group["roles"][()]]
-    return Axis(tokens, roles, [int(w) for w in group["word"][()]])
+    logprob = group["logprob"][()] if "logprob" in group else ()
+    return Axis(tokens, roles, [int(w) for w in group["word"][()]], logprob)

@@ -16,11 +16,13 @@ from typing import Any
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_text
 from attention_atlas.reporting.claims import Number, Outcome, judge
+from attention_atlas.reporting.lines import headlines, needed, targets
 from attention_atlas.reporting.numbers import Quote, Tables, pick, quote, row_label
 from attention_atlas.reporting.template import PAGE
 
 SCREEN = 0.57  # screen points per pixel of a figure
-SECTIONS = ("study", "title", "paper", "intro", "notes", "headlines", "tables", "summaries", "figures")
+PARTS = ("headlines", "tables", "summaries", "figures")
+SECTIONS = ("study", "title", "paper", "intro", "notes", "targets", *PARTS)
 
 
 def build_report(
@@ -57,8 +59,9 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
     if not folder.is_dir():
         raise AtlasError(f"{folder}: no such folder; run the study's stages (dvc repro)")
     tables = Tables(folder)
-    parts = ("headlines", "tables", "summaries", "figures")
-    chosen = {part: of_profile(spec.get(part) or [], profile) for part in parts}
+    chosen = {part: of_profile(spec.get(part) or [], profile) for part in PARTS}
+    lines = headlines(tables, chosen["headlines"])
+    aims = of_profile([spec["targets"]] if spec.get("targets") else [], profile)
     return {
         "name": name,
         "folder": folder.name,
@@ -67,7 +70,8 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
         "intro": spec.get("intro", ""),
         "notes": notes(spec.get("notes") or [], profile),
         "about": about(folder / "metrics.json"),
-        "headlines": headlines(tables, chosen["headlines"]),
+        "headlines": lines,
+        "targets": [line for aim in aims for line in targets(tables, aim["lines"], lines)],
         "tables": [table(tables, entry) for entry in chosen["tables"]],
         "summaries": [summary(tables, entry) for entry in chosen["summaries"]],
         "figures": [figure(folder, entry) for entry in chosen["figures"]],
@@ -106,35 +110,6 @@ def about(path: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def headlines(tables: Tables, entries: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All lines of the comparison; a claim may name another line (see reporting/claims.py)."""
-    lines = [headline(tables, entry) for entry in entries]
-    names = [line["name"] for line in lines]
-    numbers = {line["name"]: line["number"] for line in lines if names.count(line["name"]) == 1}
-    for line, entry in zip(lines, entries, strict=True):
-        if entry.get("claim") is not None:
-            line["outcome"] = judge(entry["claim"], line["number"], numbers, line["name"])
-    return lines
-
-
-def headline(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """{name, paper, claim, table, where, pick, factor, digits, unit, convention} -> one line of the
-    comparison, whose claim is not yet evaluated."""
-    what = str(_needed(entry, "name", "headlines"))
-    rows = tables.rows(str(_needed(entry, "table", what)), entry.get("where") or {})
-    row = pick(rows, str(entry.get("pick", "overall")), what)
-    factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
-    return {
-        "name": what,
-        "paper": str(entry.get("paper", "")),
-        "unit": str(entry.get("unit", "")),
-        "convention": str(entry.get("convention", "")),
-        "ours": quote(row, factor, digits, powers=True),
-        "number": Number.of(row, factor, digits),
-        "outcome": None,
-    }
-
-
 def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """A table of the paper: the paper's number and ours in each cell, one row per model.
 
@@ -145,14 +120,14 @@ def table(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     all cells may be. absent: the caption if the study has no such table; then only the paper's numbers are
     shown.
     """
-    title = str(_needed(entry, "title", "tables"))
-    name = str(_needed(entry, "table", title))
-    columns = list(_needed(entry, "columns", title))
+    title = str(needed(entry, "title", "tables"))
+    name = str(needed(entry, "table", title))
+    columns = list(needed(entry, "columns", title))
     absent = "absent" in entry and name not in tables.frames
     rows, footnotes = [], []
     numbers: dict[tuple[str, str], Number] = {}
-    for spec in [*_needed(entry, "rows", title), *_others(tables, name, entry)]:
-        models = list(_needed(spec, "models", title))
+    for spec in [*needed(entry, "rows", title), *_others(tables, name, entry)]:
+        models = list(needed(spec, "models", title))
         label = str(spec.get("label", models[0]))
         paper = [str(value) for value in spec.get("paper") or []]
         if len(paper) > len(columns):
@@ -213,7 +188,7 @@ def _table_claim(
     title: str,
 ) -> tuple[str, Outcome]:
     """{row, column, greater_than | less_than: labels of rows} -> what is compared, and the outcome."""
-    row, column = str(_needed(entry, "row", title)), str(_needed(entry, "column", title))
+    row, column = str(needed(entry, "row", title)), str(needed(entry, "column", title))
     for key, name, known in (
         ("row", row, [r["label"] for r in rows]),
         ("column", column, [str(c["label"]) for c in table["columns"]]),
@@ -232,8 +207,8 @@ def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
     """All matching rows of a measure: mean over heads, highest head, chance. {title, table, where, ...}"""
     from attention_atlas.measures.table import FACETS
 
-    title = str(_needed(entry, "title", "summaries"))
-    rows = tables.rows(str(_needed(entry, "table", title)), entry.get("where") or {})
+    title = str(needed(entry, "title", "summaries"))
+    rows = tables.rows(str(needed(entry, "table", title)), entry.get("where") or {})
     if rows.empty:
         raise AtlasError(f"report: {title}: no rows match; correct `where` in conf/report")
     factor, digits = float(entry.get("factor", 1)), int(entry.get("digits", 2))
@@ -250,7 +225,7 @@ def summary(tables: Tables, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
     """{file, title, caption} with the PNG as base64, and the path of the PDF relative to the page."""
-    name = str(_needed(entry, "file", "figures"))
+    name = str(needed(entry, "file", "figures"))
     png = folder / "figures" / f"{name}.png"
     if not png.exists():
         raise AtlasError(f"{png}: no such figure; run the plot stage, or correct conf/report")
@@ -265,9 +240,3 @@ def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         "width": round(int.from_bytes(content[16:20], "big") * SCREEN),
         "pdf": f"{folder.name}/figures/{name}.pdf",
     }
-
-
-def _needed(entry: Mapping[str, Any], key: str, what: str) -> Any:
-    if key not in entry:
-        raise ConfigError(f"conf/report: {what}: {key}: missing; add it")
-    return entry[key]

@@ -1,10 +1,11 @@
 """Whether our numbers agree with a paper's claims: as in the paper, contrary to it, or not decided.
 
-A claim in conf/report has one of these forms:
+A claim in conf/report has one of these forms (and so has a target of `targets`, which is met or not):
 
     {greater_than: TARGET} or {less_than: TARGET}
-        TARGET: a number in the unit of the report, `chance`, the name of another entry, or a list of these;
-        all must hold
+        TARGET: a number in the unit of the report, `chance`, the name of another entry, {of: one of the last
+        two, times: FACTOR, plus: NUMBER} for a multiple of it or a distance to it, or a list of these; all
+        must hold
     {greater_than: NUMBER, p: NAME} or {less_than: NUMBER, p: NAME}
         for a value without an interval: the entry NAME is the p value of its difference from NUMBER
     {found_in_resamples: PERCENT}
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
@@ -49,6 +50,11 @@ class Number:
         value, low, high, chance = (factor * float(row[c]) for c in ("value", "ci_low", "ci_high", "chance"))
         return cls(value, low, high, chance, source=row.name, digits=digits)
 
+    def scaled(self, times: float, plus: float) -> Number:
+        """times · this + plus, which is no longer the number of a row."""
+        value, low, high = (times * v + plus for v in (self.value, self.low, self.high))
+        return replace(self, value=value, low=low, high=high, source=None)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -76,7 +82,7 @@ def judge(claim: Any, ours: Number, others: Mapping[str, Number], where: str) ->
         return _tested(sign, ours, target, tested, others, where)
     targets = target if isinstance(target, list) else [target]
     found = [_compare(sign, ours, one, others, where) for one in targets]
-    words = " and ".join(f"“{t}”" if t in others else str(t) for t in targets)
+    words = " and ".join(_words(*_scaled(target, where)) for target in targets)
     claimed = f"{'above' if sign > 0 else 'below'} {words}"
     for wanted in (CONTRARY, NOT_DECIDED):
         for verdict, reason in found:
@@ -89,14 +95,16 @@ def _compare(
     sign: int, ours: Number, target: Any, others: Mapping[str, Number], where: str
 ) -> tuple[str, str]:
     digits, compared = ours.digits, ours.value
+    target, times, plus = _scaled(target, where)
     if isinstance(target, str) and target in others:
         other = others[target]
+        other = other if (times, plus) == (1, 0) else other.scaled(times, plus)
         if ours.source is not None and ours.source == other.source:
             return CONTRARY, "both are the same row"
         limits, compared = difference(ours, other), ours.value - other.value
         border, what = 0.0, "interval of the difference"
     elif target == CHANCE:
-        limits, border, what = (ours.low, ours.high), ours.chance, "interval"
+        limits, border, what = (ours.low, ours.high), times * ours.chance + plus, "interval"
         if math.isnan(border):
             return NOT_DECIDED, "no chance level"
     elif isinstance(target, (int, float)) and not isinstance(target, bool):
@@ -114,6 +122,30 @@ def _compare(
     if low <= border <= high:
         return NOT_DECIDED, f"{text} includes {number(border, digits) if border else '0'}"
     return AS_IN_PAPER if (low > border) == (sign > 0) else CONTRARY, text
+
+
+def _scaled(target: Any, where: str) -> tuple[Any, float, float]:
+    """(what, factor, distance) of a target."""
+    if not isinstance(target, Mapping):
+        return target, 1, 0
+    known = ("of", "times", "plus")
+    for key in target:
+        if key not in known:
+            raise ConfigError(f"conf/report: {where}: claim: unknown '{key}'{did_you_mean(str(key), known)}")
+    values = [target.get("times", 1), target.get("plus", 0)]
+    if not isinstance(target.get("of"), str) or any(
+        isinstance(v, bool) or not isinstance(v, (int, float)) for v in values
+    ):
+        raise ConfigError(
+            f"conf/report: {where}: claim: give {{of: chance or the name of an entry, times, plus: numbers}}"
+        )
+    return target["of"], *values
+
+
+def _words(target: Any, times: float, plus: float) -> str:
+    name = f"“{target}”" if isinstance(target, str) and target != CHANCE else str(target)
+    text = name if times == 1 else f"{times:g} × {name}"
+    return f"{text} {'+' if plus > 0 else '−'} {abs(plus):g}" if plus else text
 
 
 def difference(first: Number, second: Number) -> tuple[float, float]:

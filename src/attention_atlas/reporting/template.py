@@ -3,7 +3,7 @@
 # ruff: noqa: E501  (lines of HTML)
 
 PAGE = """{% macro outcome(o) %}
-{{ o.claim }}: <span{% if o.verdict == "contrary to the paper" %} class="contrary"{% endif %}>{{ o.verdict }}</span>
+{{ o.claim }}: <span{% if o.verdict in ("contrary to the paper", "not met") %} class="contrary"{% endif %}>{{ o.verdict }}</span>
 {% if o.reason %} <span class="ci">({{ o.reason }})</span>{% endif %}
 {% endmacro %}
 <!doctype html>
@@ -44,6 +44,22 @@ selection. A claim of a paper is judged by these intervals: “as in the paper�
 decided”. They cover the variation of test images, not of training runs.</p>
 {% if studies|length > 1 %}
 <ul>{% for s in studies %}<li><a href="#{{ s.name }}">{{ s.title }}</a></li>{% endfor %}</ul>
+{% endif %}
+{% if studies|selectattr("targets")|list %}
+<h2 id="targets">Targets</h2>
+<p>What the studies should show in this profile. Met or not met: the whole interval is on one side of the target; not
+decided: the interval includes it.</p>
+<div class="wide"><table>
+<thead><tr><th>study</th><th>number</th><th class="num">value</th><th class="num">interval</th><th class="num">chance</th>
+<th class="num">n</th><th>compared with</th><th>target</th></tr></thead>
+<tbody>
+{% for s in studies %}{% for t in s.targets %}
+<tr><td>{% if loop.first %}<a href="#{{ s.name }}">{{ s.title }}</a>{% endif %}</td><td>{{ t.name }}</td>
+<td class="num"><b>{{ t.ours.value }}</b>{{ t.unit }}</td><td class="num ci">{{ t.ours.interval }}</td>
+<td class="num">{{ t.ours.chance }}</td><td class="num">{{ t.ours.n }}</td><td class="small">{{ t.other }}</td>
+<td>{% if t.outcome %}{{ outcome(t.outcome) }}{% endif %}</td></tr>
+{% endfor %}{% endfor %}
+</tbody></table></div>
 {% endif %}
 {% for s in studies %}
 <h2 id="{{ s.name }}">{{ s.title }}</h2>

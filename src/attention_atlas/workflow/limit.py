@@ -128,6 +128,7 @@ KEPT = (
         "data.reader.boxes",
         "data.reader.templates",
         "metrics.gold",
+        "linker.file",
         "*task.grid",
         "model.evaluator.inception",
     ),

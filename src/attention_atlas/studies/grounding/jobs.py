@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 class Metrics(MetricTable):
-    """metrics.csv and metrics.json: `measures` over the captured model, its parses and links."""
+    """metrics.csv and metrics.json: `measures` over the captured model, its parses and links.
 
-    def __init__(self, measures: Mapping[str, Metric]) -> None:
+    `gold`: a file of links that are known to be right (written with linker=gold), or null."""
+
+    def __init__(self, measures: Mapping[str, Metric], gold: str | None = None) -> None:
+        self.gold = gold
         self.measures = {str(name): measure for name, measure in measures.items()}
 
     def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -38,6 +41,7 @@ class Metrics(MetricTable):
                 job.input(cfg.paths.links),
                 instantiate(cfg.data.reader),
                 features,
+                gold=job.input(self.gold) if self.gold else None,
                 name=cfg.study.name,
                 data=cfg.data.name,
                 linker=cfg.linker.name,
