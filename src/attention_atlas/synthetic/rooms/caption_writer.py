@@ -36,7 +36,7 @@ UNSAID = ("far", "near", "on floor", "against", "hanging", "below", "left", "rig
 FACTS, LABELS = 5, 5
 # Several things of a kind are counted together rather than described one by one: how much more they are
 # looked at than one thing, and one of them less.
-SEVERAL, ONE_OF_SEVERAL = 1.4, 0.3
+SEVERAL, ONE_OF_SEVERAL = 2.0, 0.15
 PLAIN = 0.35  # how much less a part of the room (a window, a door) is looked at
 
 
@@ -106,10 +106,13 @@ class Writer(Chooser):
     def worth(self, fact: Fact) -> float:
         targets = max(salience(t) for t in self.things_of(fact.targets))
         landmarks = [salience(t) for t in self.things_of(fact.landmarks)]
-        single = len(fact.targets) == 1 and len(self.view.same(self.view.by_id[fact.targets[0]])) > 1
         if fact.relation == "on wall" and len(fact.targets) == 1:
             return 0.0
-        weight = fact.weight * (ONE_OF_SEVERAL if single else 1.0)
+        weight = fact.weight
+        if len(fact.targets) > 1:
+            weight *= SEVERAL
+        elif len(self.view.same(self.view.by_id[fact.targets[0]])) > 1:
+            weight *= ONE_OF_SEVERAL
         return weight * (targets + max(landmarks, default=0.05)) ** 2
 
     def tell(self, out: Telling, fact: Fact, target: tuple[int, int] | None = None) -> None:
