@@ -13,6 +13,7 @@ from attention_atlas.data.generated import read_generated_corpus
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_jsonl
 from attention_atlas.language.words import words
+from attention_atlas.synthetic.rooms.caption_writer import usual_verb
 from attention_atlas.synthetic.rooms.captions import FULL_ROOM, LONG, Captions
 from attention_atlas.synthetic.rooms.plan import Camera, Placed, Plan
 from attention_atlas.synthetic.rooms.sample import sample_room
@@ -219,6 +220,40 @@ def test_captions_grow_with_the_room_up_to_the_longest():
     assert full[LONG] / full.total() > 0.7 and (full[LONG] + full[LONG - 1]) / full.total() > 0.95
     # Other rooms are captioned as before, briefly.
     assert min(other) <= 6 and sum(n * k for k, n in other.items()) / other.total() < 12
+
+
+DOING = {
+    *("standing", "sitting", "lying", "hanging", "placed", "resting", "mounted", "filled"),
+    *("holding", "displaying", "containing", "featuring"),
+}
+NUMBER = {"two", "three", "four", "five", "six"}
+
+
+def test_captions_say_what_things_do_and_how_many_there_are():
+    """A model that writes the most likely words writes verbs and numbers only if most captions have them."""
+    texts = []
+    for seed in range(60):
+        plan = sample_room(np.random.default_rng(seed)).plan
+        seen = [
+            SceneObject(p.id, p.label, p.attributes, (10 * i, 20, 10 * i + 30, 90), 700)
+            for i, p in enumerate(plan.objects)
+        ]
+        texts += [t.text for t in Captions().of_room(plan, seen, np.random.default_rng(seed))]
+    found = [{word.text for word in words(text)} for text in texts]
+    assert sum(bool(f & DOING) for f in found) > 0.7 * len(texts)
+    assert sum(bool(f & NUMBER) for f in found) > 0.2 * len(texts)
+
+
+def test_the_usual_verb_is_what_a_things_place_and_shape_show():
+    plan, seen = room()
+    usual = {t.label: usual_verb(t) for t in look_at(plan, seen).things}
+    assert usual == {
+        "table": "sitting",
+        "lamp": "standing",
+        "bed": "sitting",
+        "sign": "hanging",
+        "chair": "standing",
+    }
 
 
 def test_captions_are_those_of_the_seed_and_fit_their_corpus(tmp_path):

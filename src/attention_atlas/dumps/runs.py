@@ -22,6 +22,14 @@ TEXT_ONLY_LAYERS = "decoder_self.*"
 BATCH = 50  # captions are short
 
 
+def forced(vocab: Any, *, split: str, image: str = "own", seed: int = 0) -> ImageDump | TextOnlyDump:
+    """The teacher-forced passes of a model with this vocabulary: a captioner's on `image`, or a text-only
+    model's."""
+    if isinstance(vocab, Subwords):
+        return TextOnlyDump(split=split, batch_size=BATCH)
+    return ImageDump(split=split, image=image, seed=seed, batch_size=BATCH)
+
+
 def dump_runs(
     runs: Mapping[str, Mapping[str, Any]],
     source_of: Callable[[str], Source],
@@ -48,13 +56,10 @@ def dump_runs(
             what = f"unknown '{unknown[0]}'" if unknown else "no model"
             raise ConfigError(f"runs: {name}: {what}; known: model, title, image, convention, kinds")
         image, convention = run.get("image", "own"), run.get("convention", "used")
-        task: Any
         model, vocab, config = load_model(source_of(run["model"]), device)
-        if isinstance(vocab, Subwords):
-            task, layers = TextOnlyDump(split=split, batch_size=BATCH), [TEXT_ONLY_LAYERS]
-        else:
-            task = ImageDump(split=split, image=image, seed=seed, batch_size=BATCH)
-            layers = [TEXT_ONLY_LAYERS, "cross.*"] if image == "own" else [TEXT_ONLY_LAYERS]
+        task = forced(vocab, split=split, image=image, seed=seed)
+        sees = isinstance(task, ImageDump) and image == "own"
+        layers = [TEXT_ONLY_LAYERS, "cross.*"] if sees else [TEXT_ONLY_LAYERS]
         task.prepare(corpus, features, vocab, config)
         settings = DumpSettings(
             ["attn"], backend, convention, run.get("kinds", layers), check=convention == "used"

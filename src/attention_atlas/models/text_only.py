@@ -18,6 +18,9 @@ class TextOnlyTransformer(nn.Module):
     """GPT-2 over sub-word pieces. `pieces`: size of the vocabulary; the output matrix is the embedding
     matrix.
 
+    initializer_range: standard deviation of new weights. GPT-2's 0.02 is for 768 dimensions; in a narrow
+    model it makes the attention scores of all words nearly equal, and many heads stay that way.
+
     weights: "" for a new model of the given sizes, else a hub id or folder in transformers' format, which
     sets all sizes.
     """
@@ -30,6 +33,7 @@ class TextOnlyTransformer(nn.Module):
         dim: int = 768,
         dropout: float = 0.1,
         max_length: int = 1024,
+        initializer_range: float = 0.02,
         weights: str = "",
     ) -> None:
         super().__init__()
@@ -57,6 +61,7 @@ class TextOnlyTransformer(nn.Module):
                     resid_pdrop=dropout,
                     embd_pdrop=dropout,
                     attn_pdrop=0.0,
+                    initializer_range=initializer_range,
                     bos_token_id=0,
                     eos_token_id=0,
                 )

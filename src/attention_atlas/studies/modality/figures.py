@@ -13,15 +13,17 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.measures.bootstrap import holm
-from attention_atlas.measures.table import head_matrix, measured, rows_of, select
+from attention_atlas.measures.table import head_matrix, measured, read_table, rows_of, select
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure, number, p_value
+from attention_atlas.studies.modality.perplexity import OTHERS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 KIND = "decoder_self"
+MATCHED = 0.1  # two models whose perplexities differ by at most this share predict text equally well
 ARROWS = {
     ("det", ""): "noun → determiner",
     ("compound", ""): "noun → compound",
@@ -84,8 +86,11 @@ def dependencies(
     return heatmaps(panels, width=PAGE * 1.12, columns=columns, label="P (%)", scale=scale, note=note)
 
 
-def entropies(table: pd.DataFrame, models: Mapping[str, str], scale: str = "shared") -> Figure:
-    """Figure 7: mean normalised entropy of every head. `models`: run -> title."""
+def entropies(
+    table: pd.DataFrame, models: Mapping[str, str], scale: str = "shared", perplexity: str = ""
+) -> Figure:
+    """Figure 7: mean normalised entropy of every head. `models`: run -> title. `perplexity`: the table of
+    studies/modality/perplexity.py, to say how well each model predicts text, and by how much they differ."""
     panels, counts = [], []
     for letter, (model, title) in zip("abcdefgh", models.items(), strict=False):
         rows = rows_of(table, measure="entropy", kind=KIND, model=model, condition="visible")
@@ -95,6 +100,8 @@ def entropies(table: pd.DataFrame, models: Mapping[str, str], scale: str = "shar
     note = (
         f"entropy / log(words visible): 0 = one word, 1 = uniform; START left out; n = {max(counts):,} words"
     )
+    if perplexity:
+        note += "\n" + prediction(read_table(perplexity), models)
     return heatmaps(
         panels,
         width=PAGE * 1.2,
@@ -104,6 +111,23 @@ def entropies(table: pd.DataFrame, models: Mapping[str, str], scale: str = "shar
         digits=2,
         frame=False,
         note=note,
+    )
+
+
+def prediction(perplexity: pd.DataFrame, models: Mapping[str, str]) -> str:
+    """How well models predict the reference captions without nouns, and whether all are within MATCHED of the
+    best; else attention may differ because one is the better model."""
+    found = {}
+    for model in models:
+        rows = measured(perplexity, measure="perplexity", model=model, condition=OTHERS)
+        if rows.empty:
+            raise AtlasError(f"no rows with measure = perplexity, model = {model}; run that metric")
+        found[model] = float(rows["value"].iloc[0])
+    share = max(found.values()) / min(found.values()) - 1
+    listed = ", ".join(f"{models[name]} {number(value)}" for name, value in found.items())
+    about = f"perplexity on reference captions without nouns: {listed}; {100 * share:.0f} % apart"
+    return about + (
+        " (matched)" if share <= MATCHED else ": NOT MATCHED, part of the contrast may be due to it"
     )
 
 
