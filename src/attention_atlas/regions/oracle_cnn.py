@@ -13,17 +13,10 @@ import numpy as np
 from attention_atlas.data.corpus import Corpus, Scene
 from attention_atlas.errors import AtlasError
 from attention_atlas.progress import progress
+from attention_atlas.regions.classifier import Batch, predict, train
 from attention_atlas.regions.features_file import FeaturesWriter
 from attention_atlas.regions.proposals import ProposalOracle
-from attention_atlas.regions.region_cnn import (
-    Batch,
-    RegionCNNConfig,
-    mirror,
-    places,
-    predict,
-    train,
-    two_views,
-)
+from attention_atlas.regions.region_cnn import RegionCNNConfig, build_net, mirror, places, two_views
 from attention_atlas.regions.source import FeatureSource, ImageRegions, in_blocks, open_image, write_regions
 
 
@@ -52,12 +45,13 @@ class OracleCNN(FeatureSource):
         attributes = sorted({a for s in scenes for o in s.objects for a in o.attributes})
         teacher = _Teacher(self, corpus, scenes, labels, attributes)
         net = train(
+            lambda: build_net(self.net, len(labels), len(attributes)),
             self.net,
             teacher.batches,
             teacher.steps_per_epoch,
             len(labels),
             len(attributes),
-            work,
+            work / "region_cnn.pt",
             device,
             self.seed,
         )
