@@ -69,13 +69,17 @@ def test_the_weights_of_an_export_are_read(tmp_path: Path) -> None:
     pixels = torch.randn(2, 3, 28, 56)
     with torch.inference_mode():
         assert torch.equal(read(pixels).last_hidden_state, net(pixels).last_hidden_state)
+    net.encoder.layer = net.encoder.layer[:1]
+    with torch.inference_mode():
+        shorter = dinov2_from_onnx(path, layers=1)(pixels).last_hidden_state
+        assert torch.equal(shorter, net(pixels).last_hidden_state)
     assert read.config.num_hidden_layers == 2 and read.config.image_size == 42
     assert not read.training and read.dtype == torch.float32
     backbone = load_backbone(str(path), digest=sha256(path))
     assert backbone.dim == 128 and backbone.patch == 14
     tokens = backbone.patches(pixels)
     assert tokens.shape == (2, 2, 4, 128)
-    assert torch.equal(tokens.flatten(1, 2), net(pixels).last_hidden_state[:, 1:])
+    assert torch.equal(tokens.flatten(1, 2), read(pixels).last_hidden_state[:, 1:])
 
 
 def test_pictures_become_whole_patches() -> None:
@@ -95,7 +99,7 @@ def test_a_folder_of_transformers_is_read(tmp_path: Path, kind: str) -> None:
     """Whatever precedes the patches (class token, registers) is dropped."""
     from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
     config = AutoConfig.for_model(kind, **sizes, image_size=32, patch_size=8)
     model = AutoModel.from_config(config).eval()
     model.save_pretrained(tmp_path)
@@ -107,6 +111,8 @@ def test_a_folder_of_transformers_is_read(tmp_path: Path, kind: str) -> None:
     assert tokens.shape == (1, 4, 4, 16)
     assert torch.equal(tokens[0, 3, 3], model(pixels).last_hidden_state[0, -1])
     assert backbone.patches(torch.randn(1, 3, 16, 40)).shape == (1, 2, 5, 16)
+    shorter = load_backbone(str(tmp_path), layers=1)
+    assert shorter.net.config.num_hidden_layers == 1 and not torch.equal(shorter.patches(pixels), tokens)
 
 
 def test_bad_files_are_one_line(tmp_path: Path) -> None:
@@ -123,6 +129,8 @@ def test_bad_files_are_one_line(tmp_path: Path) -> None:
         load_backbone(str(write_onnx(net, tmp_path / "b.onnx", without="layer.1.norm2.weight")))
     with pytest.raises(AtlasError, match=r"c.onnx: has no tensor '.*position_embeddings'"):
         load_backbone(str(write_onnx(net, tmp_path / "c.onnx", without="position_embeddings")))
+    with pytest.raises(AtlasError, match=r"layers: 3; .* has 2, choose 1 to 2"):
+        load_backbone(str(write_onnx(net, tmp_path / "d.onnx")), layers=3)
     with pytest.raises(AtlasError, match="pip install 'attention-atlas\\[eye\\]'"):
         load_backbone("package:no_such_package/x.onnx")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.errors import AtlasError, loading
+from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.files import sha256
 from attention_atlas.language.weights import resolve_weights
 
@@ -70,11 +70,14 @@ class Backbone:
         return hidden_BSD[:, -rows * columns :].unflatten(1, (rows, columns))
 
 
-def load_backbone(model: str, revision: str | None = None, digest: str | None = None) -> Backbone:
+def load_backbone(
+    model: str, revision: str | None = None, digest: str | None = None, layers: int | None = None
+) -> Backbone:
     """The backbone in evaluation mode, with float32 weights.
 
     model: an ONNX file of a DINOv2-architecture ViT (`package:NAME/FILE.onnx` or a path), or a folder or hub
     id that AutoModel reads. revision: commit of a hub model. digest: SHA-256 that an ONNX file must have.
+    layers: number of layers to keep, before the final normalisation (None: all).
     Raises AtlasError if the model is missing, has another digest, or is no ViT.
     """
     where = resolve_weights(model, "model", extra="eye")
@@ -84,13 +87,15 @@ def load_backbone(model: str, revision: str | None = None, digest: str | None = 
                 f"{where}: SHA-256 is {found}, expected {digest}; install the version in "
                 "requirements-data.lock, or set digest to null for a file of your own"
             )
-        net = dinov2_from_onnx(where)
+        net = dinov2_from_onnx(where, layers)
         return Backbone(net, int(net.config.patch_size))
     import torch
-    from transformers import AutoImageProcessor, AutoModel
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-    with loading(f"model: '{model}'"):
-        net = AutoModel.from_pretrained(where, revision=revision, dtype=torch.float32)
+    with loading(f"model: '{model}'"), _quiet():
+        config = AutoConfig.from_pretrained(where, revision=revision)
+        config.num_hidden_layers = _kept(layers, config.num_hidden_layers, model)
+        net = AutoModel.from_pretrained(where, revision=revision, config=config, dtype=torch.float32)
         processor = AutoImageProcessor.from_pretrained(where, revision=revision)
     patch = getattr(net.config, "patch_size", None)
     if not isinstance(patch, int) or not hasattr(net.config, "hidden_size"):
@@ -98,9 +103,15 @@ def load_backbone(model: str, revision: str | None = None, digest: str | None = 
     return Backbone(net.eval(), patch, processor.image_mean, processor.image_std)
 
 
-def dinov2_from_onnx(path: str | Path) -> Any:
+def _kept(layers: int | None, there: int, model: str) -> int:
+    if layers is not None and not 0 < layers <= there:
+        raise ConfigError(f"layers: {layers}; '{model}' has {there}, choose 1 to {there}")
+    return layers or there
+
+
+def dinov2_from_onnx(path: str | Path, layers: int | None = None) -> Any:
     """transformers' Dinov2Model, in evaluation mode, with the weights in an ONNX export of it as float32. The
-    export may contain further layers.
+    export may contain further tensors. layers: as in load_backbone.
 
     It keeps the names of all tensors except the transposed matrices of linear layers, whose MatMul nodes bear
     the layers' names, and the positions, which are split into those of the class token and the patches.
@@ -126,7 +137,7 @@ def dinov2_from_onnx(path: str | Path) -> Any:
         dim, patch = int(kernel.shape[0]), int(kernel.shape[2])
         config = Dinov2Config(
             hidden_size=dim,
-            num_hidden_layers=sum(n.endswith("norm1.weight") for n in found),
+            num_hidden_layers=_kept(layers, sum(n.endswith("norm1.weight") for n in found), str(path)),
             num_attention_heads=dim // HEAD,
             mlp_ratio=found["encoder.layer.0.mlp.fc1.bias"].shape[0] // dim,
             image_size=math.isqrt(positions) * patch,
@@ -143,7 +154,8 @@ def dinov2_from_onnx(path: str | Path) -> Any:
             output_loading_info=True,
         )
     net, report = loaded
-    wrong = {n: sorted(map(str, report[n])) for n in ("missing_keys", "unexpected_keys") if report[n]}
+    checked = ("missing_keys",) if layers else ("missing_keys", "unexpected_keys")
+    wrong = {n: sorted(map(str, report[n])) for n in checked if report[n]}
     if wrong:
         kind, names = next(iter(wrong.items()))
         raise AtlasError(
