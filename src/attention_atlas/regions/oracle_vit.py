@@ -97,7 +97,7 @@ class OracleViT(FeatureSource):
                 for i in order[step * self.net.images_per_step : (step + 1) * self.net.images_per_step]:
                     row = pooled[scenes[i].image_id]
                     seen, where = row.features[some], places(row.boxes[some], row.size)
-                    rows.append((seen, where, *truth.of(scenes[i], row.gold[some])))
+                    rows.append((seen, where, *truth.of(scenes[i], np.asarray(row.gold)[some])))
                 yield Batch(*(np.concatenate(column) for column in zip(*rows)))
 
         dim = next(iter(pooled.values())).features.shape[1]
@@ -115,7 +115,7 @@ class OracleViT(FeatureSource):
 
         def described() -> Iterator[tuple[str, ImageRegions]]:
             for image_id, row in pooled.items():
-                boxes, gold = row.boxes[:count], row.gold[:count]
+                boxes, gold = row.boxes[:count], np.asarray(row.gold)[:count]
                 (seen,) = predict(head, [row.features[:count]], [places(boxes, row.size)], device)
                 yield image_id, ImageRegions(boxes=boxes, size=row.size, gold=gold, **vars(seen))
 
@@ -143,7 +143,7 @@ def same_size(sizes: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]
 def box_means(grid_RCD: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(n,D) float16: means of a grid of patches (rows, columns, D) over boxes (n,4) in pixels of a picture of
     `size` (width, height), weighted by the area of each patch inside the box."""
-    weight = coverage(boxes, size, grid_RCD.shape[:2]).reshape(len(boxes), -1)
+    weight = coverage(boxes.tolist(), size, grid_RCD.shape[:2]).reshape(len(boxes), -1)
     weight /= weight.sum(axis=1, keepdims=True)
     return (weight @ grid_RCD.reshape(-1, grid_RCD.shape[2])).astype(np.float16)
 

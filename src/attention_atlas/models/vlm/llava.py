@@ -37,8 +37,9 @@ class Llava(nn.Module):
 
         from attention_atlas.models.vlm.vit_tower import PooledDinov2, is_vit, vit_config
 
+        tower: Any = vit_config(vision) if is_vit(vision) else CLIPVisionConfig(**vision)
         config = LlavaConfig(
-            vision_config=vit_config(vision) if is_vit(vision) else CLIPVisionConfig(**vision),
+            vision_config=tower,
             text_config=LlamaConfig(**text),
             image_token_index=image_token_id,
             image_seq_length=(vision["image_size"] // vision["patch_size"] // vision.get("pool", 1)) ** 2,
@@ -48,9 +49,9 @@ class Llava(nn.Module):
         )
         self.model = LlavaForConditionalGeneration(config)
         if is_vit(vision):
-            self.model.model.vision_tower = PooledDinov2(config.vision_config)
+            self.model.model.vision_tower = PooledDinov2(tower)
         else:
-            put_stem(self.vision, config.vision_config, stem)
+            put_stem(self.vision, tower, stem)
         # transformers' 0.02 is meant for thousands of units.
         for module in self.model.model.multi_modal_projector.modules():
             if isinstance(module, nn.Linear):

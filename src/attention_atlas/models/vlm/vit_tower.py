@@ -32,7 +32,8 @@ class PooledDinov2(Dinov2Model):
     def _pooled(self, hidden_BSD: Tensor | None) -> Tensor | None:
         if hidden_BSD is None:  # a layer that LLaVA does not ask for
             return None
-        side, pool = self.config.image_size // self.config.patch_size, self.config.pool
+        config: Any = self.config
+        side, pool = config.image_size // config.patch_size, config.pool
         cells = hidden_BSD[:, 1:].unflatten(1, (side // pool, pool, side // pool, pool))
         return torch.cat([hidden_BSD[:, :1], cells.mean((2, 4)).flatten(1, 2)], 1)
 
