@@ -16,12 +16,13 @@ from attention_atlas.data.corpus import Corpus, write_examples, write_scenes
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import sha256
 from attention_atlas.regions import region_cnn
+from attention_atlas.regions.classifier import predict
 from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.regions.oracle_cnn import OracleCNN
 from attention_atlas.regions.proposals import ProposalOracle
 from attention_atlas.regions.quality import main as quality_main
 from attention_atlas.regions.quality import measure_features
-from attention_atlas.regions.region_cnn import RegionCNNConfig, build_net, mirror, places, predict, two_views
+from attention_atlas.regions.region_cnn import RegionCNNConfig, build_net, mirror, places, two_views
 from attention_atlas.workflow.compose import compose
 
 
@@ -123,9 +124,7 @@ def test_predict_matches_the_net_row_by_row() -> None:
     assert [len(r.label) for r in rows] == [2, 3]
     for i in range(5):
         with torch.no_grad():
-            f, y, a = net(
-                torch.from_numpy(crops[i : i + 1]).float() / 255, torch.from_numpy(where[i : i + 1])
-            )
+            f, y, a = net(torch.from_numpy(crops[i : i + 1]), torch.from_numpy(where[i : i + 1]))
         chance = y.softmax(-1)[0, :3]  # the last class is the background
         row, j = (rows[0], i) if i < 2 else (rows[1], i - 2)
         assert np.allclose(row.features[j], f[0], atol=2e-3)

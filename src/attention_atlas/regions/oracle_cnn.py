@@ -11,20 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus, Scene
-from attention_atlas.errors import AtlasError
 from attention_atlas.progress import progress
+from attention_atlas.regions.classifier import Batch, predict, train
 from attention_atlas.regions.features_file import FeaturesWriter
 from attention_atlas.regions.proposals import ProposalOracle
-from attention_atlas.regions.region_cnn import (
-    Batch,
-    RegionCNNConfig,
-    mirror,
-    places,
-    predict,
-    train,
-    two_views,
-)
+from attention_atlas.regions.region_cnn import RegionCNNConfig, build_net, mirror, places, two_views
 from attention_atlas.regions.source import FeatureSource, ImageRegions, in_blocks, open_image, write_regions
+from attention_atlas.regions.truth import Truth, training_scenes
 
 
 @dataclass
@@ -42,22 +35,18 @@ class OracleCNN(FeatureSource):
     block: int = 64  # images per resumable block
 
     def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
-        scenes = [s for s in corpus.scenes.values() if s.split in self.train_split.split("+") and s.objects]
-        if not scenes:
-            raise AtlasError(
-                f"{corpus.root}/scenes.jsonl: objects: no scene of split '{self.train_split}' has objects to "
-                "learn from; use features=hf or features=bottom_up_tsv"
-            )
-        labels = sorted({o.label for s in scenes for o in s.objects})
-        attributes = sorted({a for s in scenes for o in s.objects for a in o.attributes})
-        teacher = _Teacher(self, corpus, scenes, labels, attributes)
+        scenes = training_scenes(corpus, self.train_split)
+        truth = Truth(scenes)
+        labels, attributes = truth.labels, truth.attributes
+        teacher = _Teacher(self, corpus, scenes, truth)
         net = train(
+            lambda: build_net(self.net, len(labels), len(attributes)),
             self.net,
             teacher.batches,
             teacher.steps_per_epoch,
             len(labels),
             len(attributes),
-            work,
+            work / "region_cnn.pt",
             device,
             self.seed,
         )
@@ -103,12 +92,8 @@ class OracleCNN(FeatureSource):
 class _Teacher:
     """Batches of crops with their labels and attributes, deterministic in the epoch."""
 
-    def __init__(
-        self, source: OracleCNN, corpus: Corpus, scenes: list[Scene], labels: list[str], attributes: list[str]
-    ) -> None:
-        self.source, self.scenes, self.net = source, scenes, source.net
-        self.label_of = {name: i for i, name in enumerate(labels)}
-        self.attribute_of = {name: i for i, name in enumerate(attributes)}
+    def __init__(self, source: OracleCNN, corpus: Corpus, scenes: list[Scene], truth: Truth) -> None:
+        self.source, self.scenes, self.truth, self.net = source, scenes, truth, source.net
         # Walls and floors are in every picture and quickly learnt; rarer labels are sampled more often.
         seen = Counter(o.label for s in scenes for o in s.objects)
         self.weight_of = {name: (len(scenes) / count) ** 0.5 for name, count in seen.items()}
@@ -135,13 +120,7 @@ class _Teacher:
         weight = [self.weight_of[objects[g].label] if g in objects else 1.0 for g in found.gold.tolist()]
         # The top log weights + Gumbel noise are a weighted sample without replacement.
         take = np.argsort(-(np.log(weight) + rng.gumbel(size=len(weight))))[: self.net.regions_per_image]
-        label = np.full(len(take), len(self.label_of), dtype=np.int64)
-        attribute = np.zeros((len(take), len(self.attribute_of)), dtype=np.float32)
-        for row, region in enumerate(take):
-            shown = objects.get(int(found.gold[region]))
-            if shown is not None:
-                label[row] = self.label_of[shown.label]
-                attribute[row, [self.attribute_of[a] for a in shown.attributes]] = 1
+        label, attribute = self.truth.of(scene, found.gold[take])
         crops = two_views(self.images[index], found.boxes[take], self.net.crop)
         where = places(found.boxes[take], (scene.width, scene.height))
         mirrored = rng.random(len(take)) < 0.5

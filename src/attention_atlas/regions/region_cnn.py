@@ -12,15 +12,10 @@ Axes: B regions in a batch, D feature, C classes, A attributes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-from attention_atlas.files import atomic_path
-from attention_atlas.regions.ahead import one_ahead
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
 
 CONTEXT = 2.0  # the second view is this many times as wide and high as the box
 PLACE = 32  # units that encode where the box is
-BATCH_AT_EXTRACTION = 1152  # regions per forward pass when no gradients are kept
 
 
 @dataclass
@@ -50,17 +44,6 @@ class RegionCNNConfig:
         # Hydra passes a list.
         first, second, third = (int(c) for c in self.channels)
         self.channels = (first, second, third)
-
-
-@dataclass
-class Batch:
-    """crops (B,6,crop,crop) uint8; places (B,6); label (B,), where the number of labels means background;
-    attributes (B,A) 0/1."""
-
-    crops: np.ndarray
-    places: np.ndarray
-    label: np.ndarray
-    attributes: np.ndarray
 
 
 def two_views(image: Image, boxes: np.ndarray, crop: int) -> np.ndarray:
@@ -93,7 +76,7 @@ def mirror(crops: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def build_net(config: RegionCNNConfig, labels: int, attributes: int) -> nn.Module:
-    """forward(crops_B6HW float 0..1, places_B6) -> (features_BD >= 0, label logits (B, labels + 1), attribute
+    """forward(crops_B6HW uint8, places_B6) -> (features_BD >= 0, label logits (B, labels + 1), attribute
     logits (B, A))."""
     import torch
     from torch import nn
@@ -126,129 +109,11 @@ def build_net(config: RegionCNNConfig, labels: int, attributes: int) -> nn.Modul
             self.attribute = nn.Linear(config.dim, attributes)
 
         def forward(self, crops_B6HW: Tensor, places_B6: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            seen = self.body(crops_B6HW - 0.5).flatten(1)
+            pixels = crops_B6HW.float().div_(255).contiguous(memory_format=torch.channels_last)
+            seen = self.body(pixels - 0.5).flatten(1)
             features_BD = self.penultimate(torch.cat([seen, self.place(places_B6)], dim=1))
             dropped = self.drop(features_BD)
             return features_BD, self.label(dropped), self.attribute(dropped)
 
     net = RegionCNN()
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def train(
-    config: RegionCNNConfig,
-    batches: Callable[[int], Iterator[Batch]],
-    steps_per_epoch: int,
-    labels: int,
-    attributes: int,
-    work: Path,
-    device: str,
-    seed: int,
-) -> nn.Module:
-    """Train, or resume from `work/region_cnn.pt`. `batches(epoch)` must depend only on the epoch.
-
-    A resumed run gives the same weights as an uninterrupted one: all random generators are seeded again at
-    each epoch, and the checkpoint includes the optimiser. training/loop.py seeds every batch and has no
-    cosine schedule, so training by it would change all features.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    torch.manual_seed(seed)
-    net = build_net(config, labels, attributes).to(device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    checkpoint, start = work / "region_cnn.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        start = int(state["epoch"])
-    total = config.epochs * steps_per_epoch
-    for epoch in range(start, config.epochs):
-        torch.manual_seed(seed * 100_003 + epoch + 1)
-        net.train()
-        for step, batch in enumerate(one_ahead(batches(epoch)), start=epoch * steps_per_epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = config.lr * _schedule(step, total, config.warmup)
-            label_B = torch.from_numpy(batch.label).to(device)
-            places_B6 = torch.from_numpy(batch.places).to(device)
-            _, label_BC, attribute_BA = net(_to_float(batch.crops, device), places_B6)
-            loss = F.cross_entropy(label_BC, label_B)
-            shown_B = label_B < labels  # the background has no attributes to learn from
-            if attributes and bool(shown_B.any()):
-                wanted_BA = torch.from_numpy(batch.attributes).to(device)
-                # Summed over attributes: each is a separate decision, like the label.
-                loss = loss + F.binary_cross_entropy_with_logits(
-                    attribute_BA[shown_B], wanted_BA[shown_B], reduction="sum"
-                ) / int(shown_B.sum())
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-        work.mkdir(parents=True, exist_ok=True)
-        with atomic_path(checkpoint) as temporary:
-            torch.save(
-                {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}, temporary
-            )
-    return net
-
-
-@dataclass
-class Prediction:
-    """features (B,D) float16; label (B,) best class other than background, with its probability among all
-    classes; attribute (B,) best attribute with its probability (-1 and 0 if there are no attributes)."""
-
-    features: np.ndarray
-    label: np.ndarray
-    label_confidence: np.ndarray
-    attribute: np.ndarray
-    attribute_confidence: np.ndarray
-
-
-def predict(
-    net: Any, crops: Sequence[np.ndarray], places: Sequence[np.ndarray], device: str
-) -> list[Prediction]:
-    """One Prediction per image, from crops (n,6,crop,crop) and places (n,6) of its regions."""
-    import torch
-
-    net.eval()
-    sizes = [len(c) for c in crops]
-    together, where = np.concatenate(list(crops)), np.concatenate(list(places))
-    parts: list[list[np.ndarray]] = []
-    with torch.inference_mode():
-        for start in range(0, len(together), BATCH_AT_EXTRACTION):
-            some = slice(start, start + BATCH_AT_EXTRACTION)
-            features_BD, label_BC, attribute_BA = net(
-                _to_float(together[some], device), torch.from_numpy(where[some]).to(device)
-            )
-            chance, label = label_BC.softmax(-1)[:, :-1].max(-1)
-            if attribute_BA.shape[1]:
-                attribute_chance, attribute = attribute_BA.sigmoid().max(-1)
-            else:
-                attribute_chance, attribute = torch.zeros_like(chance), torch.full_like(label, -1)
-            parts.append(
-                [
-                    features_BD.half().cpu().numpy(),
-                    label.cpu().numpy(),
-                    chance.cpu().numpy(),
-                    attribute.cpu().numpy(),
-                    attribute_chance.cpu().numpy(),
-                ]
-            )
-    columns = [np.concatenate(column) for column in zip(*parts)]
-    cuts = np.cumsum(sizes)[:-1]
-    return [Prediction(*row) for row in zip(*(np.split(column, cuts) for column in columns))]
-
-
-def _to_float(crops: np.ndarray, device: str) -> Tensor:
-    import torch
-
-    tensor = torch.from_numpy(crops).to(device).float().div_(255)
-    return tensor.contiguous(memory_format=torch.channels_last)
-
-
-def _schedule(step: int, total: int, warmup: float) -> float:
-    """Linear rise, then half a cosine down to zero."""
-    rise = max(1.0, warmup * total)
-    if step < rise:
-        return (step + 1) / (rise + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, total - rise)))

@@ -95,7 +95,15 @@ KEPT = (
         "model.first",
         "model.image.si*",
     ),
-    *("features.net.crop", "ocr.side", "ocr.longest", "data.reader.parts.*.pictures.#"),
+    *(
+        "features.net.crop",
+        "features.size",
+        "features.layers",
+        "features.draws",
+        "ocr.side",
+        "ocr.longest",
+        "data.reader.parts.*.pictures.#",
+    ),
     # Words of a text, texts of a picture, things of a picture, and the vocabularies.
     *(
         "*max_words",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from attention_atlas.errors import ConfigError
 from attention_atlas.models.vlm.clip_tower import put_stem
 from attention_atlas.models.vlm.packed import packed_loss
 
@@ -67,6 +68,8 @@ class InstructBlip(nn.Module):
             LlamaConfig,
         )
 
+        if "model_type" in vision:
+            raise ConfigError("InstructBlip: task.tower: its class needs a CLIP tower; name its run folder")
         sizes = {**vision, "num_hidden_layers": vision["num_hidden_layers"] - 1}
         dim, side = sizes["hidden_size"], sizes["image_size"] // sizes["patch_size"]
         qformer = InstructBlipQFormerConfig(

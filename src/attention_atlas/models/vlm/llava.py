@@ -17,7 +17,8 @@ class Llava(nn.Module):
     """`model`: LlavaForConditionalGeneration on the tower's second-to-last layer, without its class token.
 
     vision, text: arguments (sizes) of the tower and the language model. stem: channels of the convolutions
-    before the patches. image_token_id: id replaced by the patches. blind: omit the picture, in training too.
+    before the patches of a CLIP tower. image_token_id: id replaced by the patches. blind: omit the picture,
+    in training too.
     """
 
     instruction_aware = False
@@ -34,17 +35,23 @@ class Llava(nn.Module):
         super().__init__()
         from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
+        from attention_atlas.models.vlm.vit_tower import PooledDinov2, is_vit, vit_config
+
+        tower: Any = vit_config(vision) if is_vit(vision) else CLIPVisionConfig(**vision)
         config = LlavaConfig(
-            vision_config=CLIPVisionConfig(**vision),
+            vision_config=tower,
             text_config=LlamaConfig(**text),
             image_token_index=image_token_id,
-            image_seq_length=(vision["image_size"] // vision["patch_size"]) ** 2,
+            image_seq_length=(vision["image_size"] // vision["patch_size"] // vision.get("pool", 1)) ** 2,
             vision_feature_layer=-2,
             vision_feature_select_strategy="default",
             tie_word_embeddings=False,
         )
         self.model = LlavaForConditionalGeneration(config)
-        put_stem(self.vision, config.vision_config, stem)
+        if is_vit(vision):
+            self.model.model.vision_tower = PooledDinov2(tower)
+        else:
+            put_stem(self.vision, tower, stem)
         # transformers' 0.02 is meant for thousands of units.
         for module in self.model.model.multi_modal_projector.modules():
             if isinstance(module, nn.Linear):
@@ -67,7 +74,7 @@ class Llava(nn.Module):
         return self.model.lm_head
 
     def start(self, tower: Any, text: Any) -> None:
-        """Load the weights of a CLIPVisionModel and a LlamaForCausalLM, and freeze the tower."""
+        """Load the weights of a CLIPVisionModel or PooledDinov2 and a LlamaForCausalLM; freeze the tower."""
         self.vision.load_state_dict(tower.state_dict())
         self.language_model.load_state_dict(text.model.state_dict())
         self.head.load_state_dict(text.lm_head.state_dict())

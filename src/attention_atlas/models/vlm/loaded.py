@@ -67,7 +67,7 @@ class LoadedVlm:
         if self.inputs.qformer_tokenizer is not None:
             return None
         vision = self.model.config.vision_config
-        side = vision.image_size // vision.patch_size
+        side = vision.image_size // vision.patch_size // getattr(vision, "pool", 1)
         return (side, side)
 
     def batch(

@@ -42,7 +42,8 @@ TEXT_SIZES = (
 class VlmTuningTask:
     """An epoch shows every picture once with `turns` of its texts; see models/vlm/packed.py.
 
-    tower, text_model: run folders of the two. layers: text layers {root, layer} in addition to `data=`.
+    tower, text_model: run folders of the two; for a pretrained tower, the arguments of VitTower.
+    layers: text layers {root, layer} in addition to `data=`.
     instructions: how many of them an instruction-aware model sees per picture and step (a row each).
     words_weight: of its auxiliary loss on the words of a picture's texts (0: none). longest: maximum tokens
     of a text with its instruction. judged: held-out texts of each layer (0: all) for the validation loss;
@@ -51,7 +52,7 @@ class VlmTuningTask:
 
     split: str = "train"
     select_on: str = "val"
-    tower: str = ""
+    tower: str | Mapping[str, Any] = ""
     text_model: str = ""
     layers: Sequence[Mapping[str, str]] = field(default_factory=list)
     turns: int = 4
@@ -71,15 +72,13 @@ class VlmTuningTask:
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         from attention_atlas.models.run_folder import load_run
-        from attention_atlas.models.vlm.clip_tower import ClipTower
         from attention_atlas.models.vlm.images import mini_image_processor
         from attention_atlas.models.vlm.text_model import LlamaText
         from attention_atlas.models.vlm.tokenizer import load_tokenizer
+        from attention_atlas.models.vlm.vit_tower import load_tower
         from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
 
-        tower, text = load_run(self.tower)[0], load_run(self.text_model)[0]
-        if not isinstance(tower, ClipTower):
-            raise AtlasError(f"{self.tower}: holds no ClipTower; train model=clip_tower there")
+        tower, text = load_tower(self.tower), load_run(self.text_model)[0]
         if not isinstance(text, LlamaText):
             raise AtlasError(f"{self.text_model}: holds no LlamaText; train model=llama_text there")
         self._tower, self._text = tower, text
