@@ -258,6 +258,30 @@ def test_the_head_that_looks_best_is_found(task):
     assert best_head(questions, looks, task) == (1, 2)
 
 
+@pytest.mark.parametrize("exchange", [0.0, 1.0])
+def test_words_that_the_question_names_are_marked(world, exchange):
+    corpus, features, ocr = world
+    made = TextVqaTask(ocr, **(SETTINGS | {"answer_min": 1, "exchange": exchange}))
+    made.prepare(corpus, features)
+    train = made.train
+    name = train.examples[0].image_id
+    train.numbers[0] = [1, 2, train.read_numbers[name][1]]
+    rng = np.random.default_rng(0) if exchange else None
+    marked_O = train.batch([0], rng)["ocr_asked_BO"][0].tolist()
+    number = train.read_numbers[name][1]
+    assert marked_O == [n == number for n in train.read_numbers[name]] and any(marked_O)
+
+
+@torch.no_grad()
+def test_marks_reach_the_model_only_if_it_reads_them(task):
+    questions = task.questions(task.of("test"))
+    batch = questions.batch([0, 1]) | {"previous_BS": torch.full((2, 1), BOS)}
+    other = batch | {"ocr_asked_BO": ~batch["ocr_asked_BO"]}
+    for mark_asked in (True, False):
+        model = model_of(task, mark_asked=mark_asked).eval()
+        assert torch.equal(model(batch), model(other)) != mark_asked
+
+
 def test_exchanged_words_replace_every_occurrence(world):
     corpus, features, ocr = world
     made = TextVqaTask(ocr, **(SETTINGS | {"answer_min": 1, "exchange": 1.0}))
