@@ -16,7 +16,7 @@ from attention_atlas.workflow.compose import compose
 from attention_atlas.workflow.graph import Graph, expand, inputs_of, paths_in
 from attention_atlas.workflow.manifests import FOLDER, Manifests, profile_graph, stage_config
 
-PROFILES = ("mini", "smoke", "paper")
+PROFILES = ("mini", "mini-long", "smoke", "paper")
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from attention_atlas.language.vocabulary import BOS, EOS, Vocabulary
 from attention_atlas.models.m4c import M4C
 from attention_atlas.regions.phoc import phoc
 from attention_atlas.studies.alignment.m4c import (
+    POINTED,
     M4cEvaluator,
     baselines,
     best_head,
@@ -149,10 +150,18 @@ def test_it_learns_to_copy_and_the_evaluator_shows_it(task, tmp_path, monkeypatc
     assert history[-1]["accuracy"] > 40
     assert result.scores[GAIN] > 20, "before another picture the words to copy are others"
     rows = [r for r in result.examples if r["metric"] != GAIN]
+    pointed = [r["value"] for r in rows if r["metric"] == POINTED]
+    assert result.scores[POINTED] == pytest.approx(np.mean(pointed)) and result.scores[POINTED] > 50
+    assert result.scores[f"chance {POINTED}"] == pytest.approx(100 / 3)
+    copied = [r for r in rows if r["metric"] == "exact" and r["from"] == "sign"]
+    assert len(pointed) == len(copied), "colours are not copied"
+    rows = [r for r in rows if r["metric"] != POINTED]
     assert {r["metric"] for r in rows} == {"accuracy", "ANLS", "exact"}
     assert len(rows) == 3 * 24 and {r["type"] for r in rows} == {"color", "what color"}
-    assert len(result.examples) == 4 * 24
+    assert len(result.examples) == 4 * 24 + len(pointed)
     assert len(result.shown) == 2 and result.shown[0].boxes_N4.shape == (3, 4)
+    answer, pointer = result.shown[0].words
+    assert pointer == f"{answer} (pointer)" and result.shown[0].attn_WN[1].sum() == pytest.approx(1)
     for example in task.corpus.examples:  # as in TextVQA, which does not annotate where an answer is
         monkeypatch.delitem(example.extra, "sign", raising=False)
     unknown = M4cEvaluator(shown=2)(model, task, "cpu").check()
@@ -225,8 +234,13 @@ def test_grounding_rows_by_hand(task):
 def test_steps_look_is_the_attention_of_each_step_on_the_words_read(task):
     model = model_of(task).eval()
     questions = task.questions(task.of("test"))
-    looks = steps_look(model, questions, 5, "cpu")
-    again = steps_look(model, questions, 24, "cpu")
+    looks, pointers = steps_look(model, questions, 5, "cpu")
+    again, _ = steps_look(model, questions, 24, "cpu")
+    batch = questions.batch(range(24)) | {"previous_BS": torch.full((24, 1), BOS)}
+    with torch.no_grad():
+        scores_BO = model(batch)[:, 0, -3:]
+    for (_, pointer_WO), scores_O in zip(pointers, scores_BO):
+        assert np.allclose(pointer_WO[0], scores_O.softmax(-1), atol=1e-5)
     assert len(looks) == 24
     for (words, attn), (also, other) in zip(looks, again):
         assert words == also and attn.shape == (2, 2, 1, 3)
@@ -242,6 +256,30 @@ def test_the_head_that_looks_best_is_found(task):
         attn[1, 2, 0, int(example.extra["sign"]) - 1] = 0.3
         looks.append(([example.extra.get("answer", "red")], attn))
     assert best_head(questions, looks, task) == (1, 2)
+
+
+@pytest.mark.parametrize("exchange", [0.0, 1.0])
+def test_words_that_the_question_names_are_marked(world, exchange):
+    corpus, features, ocr = world
+    made = TextVqaTask(ocr, **(SETTINGS | {"answer_min": 1, "exchange": exchange}))
+    made.prepare(corpus, features)
+    train = made.train
+    name = train.examples[0].image_id
+    train.numbers[0] = [1, 2, train.read_numbers[name][1]]
+    rng = np.random.default_rng(0) if exchange else None
+    marked_O = train.batch([0], rng)["ocr_asked_BO"][0].tolist()
+    number = train.read_numbers[name][1]
+    assert marked_O == [n == number for n in train.read_numbers[name]] and any(marked_O)
+
+
+@torch.no_grad()
+def test_marks_reach_the_model_only_if_it_reads_them(task):
+    questions = task.questions(task.of("test"))
+    batch = questions.batch([0, 1]) | {"previous_BS": torch.full((2, 1), BOS)}
+    other = batch | {"ocr_asked_BO": ~batch["ocr_asked_BO"]}
+    for mark_asked in (True, False):
+        model = model_of(task, mark_asked=mark_asked).eval()
+        assert torch.equal(model(batch), model(other)) != mark_asked
 
 
 def test_exchanged_words_replace_every_occurrence(world):

@@ -59,6 +59,7 @@ def plain(model: Mac, batch: dict, row: int) -> torch.Tensor:
     control, memory = model.first_control, model.first_memory
 
     def attend(scorer: Scorer, query, keys, values):
+        """The context, and the log of the summed exponentials of the scores."""
         scores = []
         for key in keys:
             joined = scorer.align.elementwise(query[None], key[None])[0]
@@ -68,19 +69,21 @@ def plain(model: Mac, batch: dict, row: int) -> torch.Tensor:
                 )
             )
         weights = [math.exp(s - max(scores)) for s in scores]
-        return sum(w / sum(weights) * v for w, v in zip(weights, values))
+        context = sum(w / sum(weights) * v for w, v in zip(weights, values))
+        return context, torch.as_tensor(max(scores) + math.log(sum(weights)))
 
     for t in range(model.steps):
         sought = model.control(torch.cat([control, torch.tanh(model.asked[t](question))]))
-        control = attend(model.control_score, sought, list(words), list(words))
+        control, _ = attend(model.control_score, sought, list(words), list(words))
         keys = []
         for k in known:
             shared = model.remember(memory) * model.know(k)
             both = torch.cat([model.relate.weight, model.relate_known.weight], 1)
             related = both @ torch.cat([shared, model.know(k)]) + model.relate_known.bias
             keys.append(F.elu(related))
-        found = attend(model.read_score, control, keys, known)
+        found, much = attend(model.read_score, control, keys, known)
         news = [found, memory, found * control] if model.multiply else [found, memory]
+        news += [much[None]] if model.tally else []
         memory = model.write(torch.cat(news))
     return model.answer(torch.cat([memory, question]))
 
@@ -89,7 +92,7 @@ def plain(model: Mac, batch: dict, row: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", ALIGNMENTS)
 @pytest.mark.parametrize("ours", [False, True])
 def test_the_chain_equals_plain_loops(name, ours):
-    more = {"control_alignment": ours, "multiply": ours, "plain_start": ours}
+    more = {"control_alignment": ours, "multiply": ours, "tally": ours, "plain_start": ours}
     model, inputs = small(alignment=alignment(name), **more), batch()
     scores = model(inputs)
     for row in range(3):
@@ -124,7 +127,7 @@ def test_scores_of_several_queries_and_heads_are_of_each_pair():
 @torch.no_grad()
 @pytest.mark.parametrize("name", ALIGNMENTS)
 def test_captured_attention_times_values_is_what_the_units_use(name):
-    model, inputs = small(alignment=alignment(name)), batch()
+    model, inputs = small(alignment=alignment(name), tally=True), batch()
     seen = {}
     for kind, steps in (("read", model.read_steps), ("control", model.control_steps)):
         for t, step in enumerate(steps):
@@ -196,8 +199,9 @@ def test_the_blind_network_is_blind_and_the_other_is_not():
     assert not torch.allclose(small()(inputs), small()(moved))
 
 
-def test_all_weights_learn():
-    model = small(alignment=alignment("biased_general_kq"), control_alignment=True).train()
+@pytest.mark.parametrize("name", ["biased_general_kq", "activated_general"])
+def test_all_weights_learn(name):
+    model = small(alignment=alignment(name), control_alignment=True, tally=True).train()
     scores, called = model(batch(), torch.tensor([4, 9]))
     (F.cross_entropy(scores, torch.tensor([0, 3, 4])) + called.square().mean()).backward()
     for name, parameter in model.named_parameters():

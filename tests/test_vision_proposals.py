@@ -57,6 +57,13 @@ def test_always_n_valid_boxes_with_honest_gold(boxes: list, regions: int, draw: 
         assert (found.gold == -1).all()
 
 
+def test_without_repeats_each_object_is_proposed_at_most_once() -> None:
+    for draw in range(20):
+        gold = ProposalOracle(regions=12, repeats=False, jitter=0.0)(ROOM, draw).gold
+        shown = gold[gold >= 0]
+        assert len(gold) == 12 and len(set(shown)) == len(shown) <= 4
+
+
 def test_same_seed_same_boxes_other_draw_image_or_seed_other_boxes() -> None:
     oracle = ProposalOracle()
     first = oracle(ROOM)

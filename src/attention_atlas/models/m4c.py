@@ -71,8 +71,9 @@ class M4C(nn.Module):
     ids, or `answers` + o for OCR word o. Boxes are relative, masks are bool.
 
     vocab_size: number of question words; answers: number of answer words; both include the four special ids.
-    loss: sigmoid (the paper's), or softmax, which converges in fewer steps. blind: hide objects and OCR
-    words.
+    loss: sigmoid (the paper's), or softmax, which converges in fewer steps. mark_asked: OCR words that occur
+    in the question (`ocr_asked_BO`) get a learned vector, so that the model need not learn to compare
+    spellings. blind: hide objects and OCR words.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class M4C(nn.Module):
         dropout: float = 0.1,
         norm_first: bool = False,
         loss: str = "sigmoid",
+        mark_asked: bool = False,
         blind: bool = False,
     ) -> None:
         super().__init__()
@@ -99,6 +101,7 @@ class M4C(nn.Module):
             raise ConfigError(f"M4C: loss: '{loss}'{did_you_mean(loss, LOSSES)}")
         self.kind_of_loss = loss
         self.answers, self.steps, self.blind, self.max_text = answers, steps, blind, max_text
+        self.mark_asked = mark_asked
         self._make_inputs(vocab_size, feature_dim, look_dim, dim)
         self.previous_norm = nn.ModuleList([nn.LayerNorm(dim), nn.LayerNorm(dim)])  # vocabulary, read
         self.previous_place, self.previous_kind = nn.Embedding(steps, dim), nn.Embedding(2, dim)
@@ -131,6 +134,8 @@ class M4C(nn.Module):
         self.word_norm = nn.LayerNorm(dim)
         self.object_look, self.object_place = nn.Linear(feature_dim, dim), nn.Linear(4, dim)
         self.ocr_look, self.ocr_place = nn.Linear(look_dim, dim), nn.Linear(4, dim)
+        if self.mark_asked:
+            self.asked = nn.Parameter(torch.randn(dim))
         self.norms = nn.ModuleDict(
             {n: nn.LayerNorm(dim) for n in ("object_look", "object_place", *OCR_PARTS, "previous")}
         )
@@ -193,6 +198,8 @@ class M4C(nn.Module):
             self.ocr_place(batch["ocr_boxes_BO4"] - MIDDLE),
         )
         ocr = sum(norms[name](part) for name, part in zip(OCR_PARTS, parts))
+        if self.mark_asked:
+            ocr = ocr + batch["ocr_asked_BO"][..., None] * self.asked
         ocr = self.drop(ocr * len(parts) ** -0.5)
         return self.joined(batch, text_mask_BT, text, objects, ocr)
 

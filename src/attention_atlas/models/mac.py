@@ -55,6 +55,16 @@ class Scorer(nn.Module):
     forward = score
 
 
+class Scores:
+    """Scores (B,1,1,K) that are already computed, as an alignment."""
+
+    def __init__(self, scores: Tensor) -> None:
+        self.scores = scores
+
+    def score(self, q: Tensor, k: Tensor) -> Tensor:
+        return self.scores
+
+
 class Step(nn.Module):
     """The attention of one step; all steps share their weights."""
 
@@ -62,7 +72,9 @@ class Step(nn.Module):
         super().__init__()
         self.attention_kind, self.layer_index = kind, index
 
-    def forward(self, q_BD: Tensor, k_BKD: Tensor, v_BKD: Tensor, mask_BK: Tensor, scorer: Scorer) -> Tensor:
+    def forward(
+        self, q_BD: Tensor, k_BKD: Tensor, v_BKD: Tensor, mask_BK: Tensor, scorer: Scorer | Scores
+    ) -> Tensor:
         mask = mask_BK[:, None, None]
         q, k, v = q_BD[:, None, None], k_BKD[:, None], v_BKD[:, None]
         return attend(self, q, k, v, mask, alignment=scorer)[:, 0, 0]
@@ -84,7 +96,7 @@ class Regions(nn.Module):
             [x1 + x2 - 1, y1 + y2 - 1, x2 - x1, y2 - y1, 2 * y2 - 1, 2 * x1 - 1, 2 * x2 - 1], -1
         )
         seen = self.look(self.norm(batch["features_BND"])) + self.place(2 * place)
-        return self.join(F.elu(seen)), batch["regions_BN"]
+        return self.join(F.elu(seen, inplace=True)), batch["regions_BN"]
 
 
 class Grid(nn.Module):
@@ -134,8 +146,9 @@ class Mac(nn.Module):
     with `knowledge: grid` `grid_BCHW`. alignment: an alignment or its configuration, None for the dot
     product; control_alignment: use the same kind in the control unit. steps: length of the chain (4 in the
     study). multiply: m = W[r, m, r ∘ c], so that the write unit sees how well the read vector matches the
-    control. plain_start: the read unit starts close to a plain comparison of control and knowledge (I near
-    ELU(k), w = 1/√D) instead of a random function, and learns to attend in fewer steps.
+    control. tally: it also sees log Σ exp(score), which the softmax of the read unit divides by, so that what
+    was found can be counted. plain_start: the read unit starts close to a plain comparison of control and
+    knowledge (I near ELU(k), w = 1/√D) instead of a random function, and learns to attend in fewer steps.
     blind: replace all visual input by one learned vector.
     """
 
@@ -156,6 +169,7 @@ class Mac(nn.Module):
         stem: Sequence[int] = (32, 48, 64),
         strides: Sequence[int] = (2, 2, 2),
         multiply: bool = False,
+        tally: bool = False,
         plain_start: bool = False,
         blind: bool = False,
     ) -> None:
@@ -182,8 +196,8 @@ class Mac(nn.Module):
         # W[m ∘ k, k] in two parts, because the second one is the same in every step.
         self.relate, self.relate_known = nn.Linear(dim, dim, bias=False), nn.Linear(dim, dim)
         self.read_score = Scorer(alignment, dim, bend=True)
-        self.multiply = multiply
-        self.write = nn.Linear((3 if multiply else 2) * dim, dim)
+        self.multiply, self.tally = multiply, tally
+        self.write = nn.Linear((3 if multiply else 2) * dim + tally, dim)
         self.control_steps = nn.ModuleList(Step("control", t) for t in range(steps))
         self.read_steps = nn.ModuleList(Step("read", t) for t in range(steps))
         self.first_control, self.first_memory = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
@@ -265,12 +279,20 @@ class Mac(nn.Module):
             sought_BD = self.control(torch.cat([control_BD, asked_BD], -1))
             control_BD = self.control_steps[t](sought_BD, words_BTD, words_BTD, spoken_BT, self.control_score)
             shared_BND = self.remember(memory_BD * kept_BD)[:, None] * projected_BND
-            related_BND = F.elu(self.relate(shared_BND) + also_BND)
-            found_BD = self.read_steps[t](control_BD, related_BND, known_BND, real_BN, self.read_score)
+            # In place, because the backward of ELU is then several times faster.
+            related_BND = F.elu(self.relate(shared_BND) + also_BND, inplace=True)
+            scorer: Scorer | Scores = self.read_score
+            if self.tally:
+                scores_B11N = scorer.score(control_BD[:, None, None], related_BND[:, None])
+                scorer = Scores(scores_B11N)
+                much_B1 = scores_B11N[:, 0, 0].masked_fill(~real_BN, float("-inf")).logsumexp(-1, True)
+            found_BD = self.read_steps[t](control_BD, related_BND, known_BND, real_BN, scorer)
             found_BD = self.dropout(found_BD)
             news = [found_BD, memory_BD]
             if self.multiply:
                 news.append(found_BD * control_BD)
+            if self.tally:
+                news.append(much_B1)
             memory_BD = self.write(torch.cat(news, -1))
         scores_BA = self.answer(torch.cat([memory_BD, question_BD], -1))
         if names_W is None or self.see is None:

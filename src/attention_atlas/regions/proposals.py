@@ -40,6 +40,7 @@ class ProposalOracle:
     large: float = 0.1  # fraction of the image: a floor is found although furniture hides most of it
     background: float = 0.2  # fraction of the N boxes that show no particular object
     min_side: float = 3.0  # minimum side of a box in pixels
+    repeats: bool = True  # False: each object once, as after non-maximum suppression; the rest is background
 
     def __call__(self, scene: Scene, draw: int = 0) -> Proposals:
         """Exactly N proposals of a scene, in random order; deterministic in (seed, image id, draw).
@@ -51,18 +52,18 @@ class ProposalOracle:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, key, draw]))
         found = [o for o in scene.objects if rng.random() >= self._miss_chance(o, scene)]
         target = np.array([o.box for o in found], dtype=np.float64).reshape(-1, 4)
-        n_background = round(self.background * self.regions) if len(found) else self.regions
-        n_objects = min(self.regions - n_background, self.regions)
+        n_objects = self.regions - round(self.background * self.regions)
+        shown = self._which(target, n_objects, rng)
         boxes: list[np.ndarray] = []
         gold: list[int] = []
-        for rank, which in enumerate(self._which(target, n_objects, rng)):
+        for rank, which in enumerate(shown):
             spread = self.jitter if rank < len(found) else self.duplicate_jitter
             box = self._jitter(target[which], spread, scene, rng)
             boxes.append(box)
             close = iou(box[None], target[which][None])[0, 0] >= GOLD_IOU
             gold.append(found[which].id if close else -1)
         everything = np.array([o.box for o in scene.objects], dtype=np.float64).reshape(-1, 4)
-        for _ in range(n_background):
+        for _ in range(self.regions - len(shown)):
             boxes.append(self._background(everything, scene, rng))
             gold.append(-1)
         order = rng.permutation(self.regions)
@@ -81,6 +82,8 @@ class ProposalOracle:
             return []
         area = (target[:, 2] - target[:, 0]) * (target[:, 3] - target[:, 1])
         first = np.argsort(-area, kind="stable")[:n]
+        if not self.repeats:
+            return [int(i) for i in first]
         weight = area**0.25 / (area**0.25).sum()
         more = rng.choice(len(target), size=n - len(first), p=weight)
         return [int(i) for i in (*first, *more)]

@@ -80,7 +80,8 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
 
 
 def of_profile(entries: list[Any], profile: str) -> list[Any]:
-    """The entries without `profiles`, and those whose `profiles` include this one."""
+    """The entries without `profiles`, and those whose `profiles` include this one; mini-long has mini's."""
+    profile = profile.removesuffix("-long")
     return [e for e in entries if isinstance(e, str) or profile in e.get("profiles", [profile])]
 
 

@@ -145,6 +145,10 @@ class TextQuestions:
             for name in ("features_BND", "boxes_BN4", "regions_BN"):
                 out[name] = out[name][:, : self.objects]
         out |= self._ocr(names, exchanged)
+        # Numbers of words are compared, which an exchange replaces in question and picture alike.
+        read = [[e.get(w, w) for w in self.read_numbers[n]] for n, e in zip(names, exchanged)]
+        asked = [[int(w in row) for w in words] or [0] for words, row in zip(read, rows)]
+        out["ocr_asked_BO"] = padded_ids(asked, 0) > 0
         if rng is not None:
             out |= self._targets(indices, exchanged, out["ocr_BO"].shape[1], rng)
         return out

@@ -8,7 +8,7 @@ from typing import Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
 
-PROFILES = ("mini", "smoke", "paper")
+PROFILES = ("mini", "mini-long", "smoke", "paper")
 # The scripts of pipeline/, in data order.
 SCRIPTS = (
     "world",

@@ -1,5 +1,5 @@
-"""Evaluation of M4C: accuracy over ten answers, ANLS, correctness of copied words, and attention of its
-steps."""
+"""Evaluation of M4C: accuracy over ten answers, ANLS, correctness of copied words, and where its steps look:
+the attention of one head, and the pointer that copies (a softmax over the OCR words)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 GROUPS = ("type", "from", "words")  # keys of Example.extra, if present
 Looks = tuple[list[str], np.ndarray]  # words of an answer, attention of the steps that produce them
+POINTED = "pointer on the word"  # the pointer's probability of the right OCR word, per cent
 LEAST_ALIKE = 0.6  # minimum similarity of an OCR word and the word on the sign that it matches
 
 
@@ -75,22 +76,30 @@ class M4cEvaluator:
             )
         scores[GAIN] = float(np.mean([row["value"] for row in rows if row["metric"] == GAIN]))
         chosen = task.questions(spread(task.of(self.select_on), self.choosing))
-        head = best_head(chosen, steps_look(model, chosen, self.batch_size, device), task)
-        looks = [
-            (words, attn_LHWO[head])
-            for words, attn_LHWO in steps_look(model, questions, self.batch_size, device)
-        ]
-        grounding, able = [], []
-        for i in range(len(questions)):
+        attention, _ = steps_look(model, chosen, self.batch_size, device)
+        head = best_head(chosen, attention, task)
+        attention, pointers = steps_look(model, questions, self.batch_size, device)
+        looks = [(words, attn_LHWO[head]) for words, attn_LHWO in attention]
+        grounding, able, chances = [], [], []
+        for i, example in enumerate(questions.examples):
             found = grounded(questions, i, looks[i], task)
             grounding += found
             if found:
                 able.append(i)
+            if example.extra.get("from") == "sign" and (pointed := grounded(questions, i, pointers[i], task)):
+                chances.append(np.mean([row["chance"] for row in pointed]))
+                value = 100 * float(np.mean([row["mass"] for row in pointed]))
+                rows.append(
+                    {"example": example.id, "metric": POINTED, "value": value, "image": example.image_id}
+                )
+        if chances:
+            scores[POINTED] = float(np.mean([r["value"] for r in rows if r["metric"] == POINTED]))
+            scores[f"chance {POINTED}"] = 100 * float(np.mean(chances))
         # Without annotated signs (TextVQA): questions about pictures with several OCR words.
         able = able or [i for i, (_, attn_WO) in enumerate(looks) if attn_WO.shape[1] > 1]
         count = min(self.shown, len(able))
         shown = [
-            _shown(questions, i, predicted[i], looks[i], task)
+            _shown(questions, i, predicted[i], looks[i], pointers[i], task)
             for i in (able[k * len(able) // count] for k in range(count))
         ]
         return RunResult(scores, rows, grounding, shown)
@@ -141,12 +150,16 @@ def _score(words: Sequence[str], example: Example) -> float:
 
 
 @torch.no_grad()
-def steps_look(model: Any, questions: TextQuestions, batch_size: int, device: str) -> list[Looks]:
-    """For each question the words of its right answer, and the attention (L,H,W,O) to the OCR words of the
-    step that produces each of them, in every layer and head, given the right previous words."""
+def steps_look(
+    model: Any, questions: TextQuestions, batch_size: int, device: str
+) -> tuple[list[Looks], list[Looks]]:
+    """For each question the words of its right answer, and how the step that produces each of them looks at
+    the OCR words, given the right previous words: attention (L,H,W,O) in every layer and head, and the
+    softmax (W,O) of the pointer over the OCR words."""
     from attention_atlas.capture import Capture
 
     out: list[Looks] = []
+    pointers: list[Looks] = []
     for indices in questions.in_order(batch_size):
         batch = questions.batch(indices)
         most = batch["ocr_BO"].shape[1]
@@ -165,12 +178,15 @@ def steps_look(model: Any, questions: TextQuestions, batch_size: int, device: st
         batch["previous_BS"] = previous_BS
         keys = batch["ids_BT"].shape[1] + batch["regions_BN"].shape[1] + most
         capture = Capture(model, ["rows"], rows=list(range(keys, keys + steps)), layers="multimodal.*")
-        captured = capture({k: v.to(device) for k, v in batch.items()})
+        batch = {k: v.to(device) for k, v in batch.items()}
+        captured = capture(batch)
+        pointer_BSO = model(batch)[..., -most:].softmax(-1).cpu().numpy()
         attn_BLHSO = captured["multimodal"].rows[..., keys - most : keys].cpu().numpy()
         for b, (i, answer) in enumerate(zip(indices, words)):
             count = len(questions.read[questions.examples[i].image_id])
             out.append((answer, attn_BLHSO[b, :, :, : len(answer), :count]))
-    return out
+            pointers.append((answer, pointer_BSO[b, : len(answer), :count]))
+    return out, pointers
 
 
 def best_head(questions: TextQuestions, looks: Sequence[Looks], task: TextVqaTask) -> tuple[int, int]:
@@ -242,7 +258,10 @@ def gold_tokens(
     return out
 
 
-def _shown(questions: TextQuestions, index: int, predicted: str, looks: Looks, task: TextVqaTask) -> Shown:
+def _shown(
+    questions: TextQuestions, index: int, predicted: str, looks: Looks, pointer: Looks, task: TextVqaTask
+) -> Shown:
+    """The head's attention for each word of the answer, then the pointer's."""
     example = questions.examples[index]
     words, attn_WO = looks
     right = " ".join(words)
@@ -252,8 +271,8 @@ def _shown(questions: TextQuestions, index: int, predicted: str, looks: Looks, t
         example=example.id,
         image=task.corpus.image_path(example.image_id).as_posix(),
         size=task.pictures[example.image_id].size,
-        words=words,
-        attn_WN=attn_WO,
+        words=[*words, *(f"{word} (pointer)" for word in words)],
+        attn_WN=np.concatenate([attn_WO, pointer[1]]),
         boxes_N4=np.array([t.box for t in read], np.float32),
         text=f"{example.text} {predicted or '(nothing)'} ({verdict})",
     )
