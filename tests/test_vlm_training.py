@@ -42,6 +42,7 @@ TEXT = {
     "dim": 32,
     "inner": 48,
     "initial_std": 0.15,
+    "tied": True,
 }
 LLAVA = {"_target_": MODELS + "llava.Llava", "name": "llava"}
 BLIP = {
@@ -74,7 +75,7 @@ def runs(tmp_path_factory):
     common = {"layers": layers, "pieces": 150}
     pictures = {"image_size": 48, "patch_size": 16, "batch_size": 12, "word_min": 1}
     tower = {"_target_": TASKS + "contrastive.ContrastiveTask", **common, **pictures}
-    text = {"_target_": TASKS + "vlm_text.VlmTextTask", **common, "batch_size": 40}
+    text = {"_target_": TASKS + "vlm_text.VlmTextTask", **common, "batch_size": 40, "others": 2}
     best = train(corpus, TOWER, tower, 25, folder / "tower")
     text_best = train(corpus, TEXT, text, 12, folder / "text")
     return corpus, layers, folder, best, text_best
@@ -94,6 +95,7 @@ def test_the_tower_learns_pairs_and_patches(runs):
 
 def test_the_language_model_learns_the_texts(runs):
     assert runs[4]["loss"] < 1.0  # a guess among some 60 pieces costs 4
+    assert runs[4]["loss"] < runs[4]["loss_other"] - 0.02  # other texts say what the picture shows
 
 
 @pytest.mark.parametrize("model", [LLAVA, BLIP], ids=["llava", "instructblip"])
@@ -144,6 +146,50 @@ def test_the_tower_is_not_tuned(runs):
         if name.startswith("clip.vision_model."):
             inner = name.removeprefix("clip.vision_model.")
             assert torch.equal(value, tuned["model.model.vision_tower." + inner])
+
+
+def test_the_language_model_is_frozen_in_the_first_phase(runs):
+    from safetensors.torch import load_file
+
+    corpus, layers, folder, *_ = runs
+    text = load_file(folder / "text" / "model.safetensors")["model.model.layers.0.mlp.up_proj.weight"]
+    changed = {}
+    for steps in (10**6, 3, 0):
+        out = folder / f"phase{steps}"
+        train(corpus, LLAVA, tuning(layers, folder, written=0, projector_steps=steps), 2, out)
+        weights = load_file(out / "model.safetensors")
+        own = weights["model.model.language_model.layers.0.mlp.up_proj.weight"]
+        changed[steps] = not torch.equal(own, text)
+    assert changed == {10**6: False, 3: True, 0: True}
+    frozen, tuned = (load_file(folder / f"phase{n}" / "model.safetensors") for n in (10**6, 3))
+    first = "model.model.multi_modal_projector.linear_1.weight"
+    assert not torch.equal(frozen[first], tuned[first])
+    out = folder / "blind_phase"  # has nothing but its language model to train
+    train(corpus, LLAVA | {"blind": True}, tuning(layers, folder, written=0, projector_steps=10**6), 1, out)
+    own = load_file(out / "model.safetensors")["model.model.language_model.layers.0.mlp.up_proj.weight"]
+    assert not torch.equal(own, text)
+
+
+def test_other_texts_about_the_picture_precede_the_prompt(runs):
+    corpus, layers, *_ = runs
+    task = VlmTextTask(layers=layers, pieces=150, others=2, longest=40)
+    task.prepare(corpus)
+    plain = task.train.rows(range(len(task.train)))
+    asked = task.tokenizer.convert_ids_to_tokens(plain[0])
+    assert asked[:2] == ["<s>", "USER:"] and asked[-1] == "</s>" and "ASSISTANT:" in asked
+    rows = task.train.rows(range(len(task.train)), 2, [0])
+    counts = set()
+    for i, (row, alone) in enumerate(zip(rows, plain)):
+        head, tail = len(task.train.start), alone[len(task.train.start) :]
+        assert row[:head] == alone[:head] and row[-len(tail) :] == tail and len(row) <= 40
+        before = row[head : len(row) - len(tail)]
+        same = [task.train.stated[j] for j in task.train.about[task.train.picture[i]] if j != i]
+        assert before in ([], *same, *(a + b for a in same for b in same))
+        counts.add(len(before) > 0)
+    assert counts == {True, False}
+    assert rows != task.train.rows(range(len(task.train)), 2, [1])
+    away = task.train.rows([0], 2, [3], away=1)[0]
+    assert away[-len(plain[0]) + len(task.train.start) :] == plain[0][len(task.train.start) :]
 
 
 def test_instructions_share_a_row_only_when_alike(runs):
