@@ -75,7 +75,7 @@ def runs(tmp_path_factory):
     common = {"layers": layers, "pieces": 150}
     pictures = {"image_size": 48, "patch_size": 16, "batch_size": 12, "word_min": 1}
     tower = {"_target_": TASKS + "contrastive.ContrastiveTask", **common, **pictures}
-    text = {"_target_": TASKS + "vlm_text.VlmTextTask", **common, "batch_size": 40, "others": 2}
+    text = {"_target_": TASKS + "vlm_text.VlmTextTask", **common, "batch_size": 40}
     best = train(corpus, TOWER, tower, 25, folder / "tower")
     text_best = train(corpus, TEXT, text, 12, folder / "text")
     return corpus, layers, folder, best, text_best
@@ -95,7 +95,6 @@ def test_the_tower_learns_pairs_and_patches(runs):
 
 def test_the_language_model_learns_the_texts(runs):
     assert runs[4]["loss"] < 1.0  # a guess among some 60 pieces costs 4
-    assert runs[4]["loss"] < runs[4]["loss_other"] - 0.02  # other texts say what the picture shows
 
 
 @pytest.mark.parametrize("model", [LLAVA, BLIP], ids=["llava", "instructblip"])
@@ -168,28 +167,6 @@ def test_the_language_model_is_frozen_in_the_first_phase(runs):
     train(corpus, LLAVA | {"blind": True}, tuning(layers, folder, written=0, projector_steps=10**6), 1, out)
     own = load_file(out / "model.safetensors")["model.model.language_model.layers.0.mlp.up_proj.weight"]
     assert not torch.equal(own, text)
-
-
-def test_other_texts_about_the_picture_precede_the_prompt(runs):
-    corpus, layers, *_ = runs
-    task = VlmTextTask(layers=layers, pieces=150, others=2, longest=40)
-    task.prepare(corpus)
-    plain = task.train.rows(range(len(task.train)))
-    asked = task.tokenizer.convert_ids_to_tokens(plain[0])
-    assert asked[:2] == ["<s>", "USER:"] and asked[-1] == "</s>" and "ASSISTANT:" in asked
-    rows = task.train.rows(range(len(task.train)), 2, [0])
-    counts = set()
-    for i, (row, alone) in enumerate(zip(rows, plain)):
-        head, tail = len(task.train.start), alone[len(task.train.start) :]
-        assert row[:head] == alone[:head] and row[-len(tail) :] == tail and len(row) <= 40
-        before = row[head : len(row) - len(tail)]
-        same = [task.train.stated[j] for j in task.train.about[task.train.picture[i]] if j != i]
-        assert before in ([], *same, *(a + b for a in same for b in same))
-        counts.add(len(before) > 0)
-    assert counts == {True, False}
-    assert rows != task.train.rows(range(len(task.train)), 2, [1])
-    away = task.train.rows([0], 2, [3], away=1)[0]
-    assert away[-len(plain[0]) + len(task.train.start) :] == plain[0][len(task.train.start) :]
 
 
 def test_instructions_share_a_row_only_when_alike(runs):

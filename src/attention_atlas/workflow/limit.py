@@ -42,7 +42,7 @@ EXAMPLES = (
 SLOW = ("data.attngan.judged", "dump.samples.knockout", "dump.samples.norm")
 # Sizes of training batches, of which the examples must fill several, and a first phase in batches.
 BATCHES = (
-    *("train.task.projector_steps", "*task.others"),
+    "train.task.projector_steps",
     *("*task.batch_size", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
