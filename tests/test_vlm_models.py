@@ -163,6 +163,46 @@ def test_llava_reads_the_last_layer_but_one_without_class_token(tokenizer, pictu
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_visual_tokens_start_standardised_and_as_long_as_words(kind, tokenizer):
+    model = tiny(kind, tokenizer)
+    torch.manual_seed(1)
+    pixels = torch.randn(6, 3, 48, 48)
+    features = model.features(pixels)
+    words = model.language_model.embed_tokens.weight.norm(dim=-1).mean()
+    model.standardise(features)
+    if kind == "llava":
+        seen = []
+        model.projector.linear_1.register_forward_hook(lambda module, args, output: seen.append(output))
+        images = model.project({"features": features})
+        first = model.projector.linear_1
+        units = (features - features.mean((0, 1))) / features.std((0, 1))
+        assert torch.allclose(seen[0], units @ first.weight.T + first.bias, atol=1e-4)
+    else:
+        standard = model.features(pixels)[:, 1:]
+        assert torch.allclose(standard.mean((0, 1)), torch.zeros(16), atol=1e-4)
+        assert torch.allclose(standard.std((0, 1)), torch.ones(16), atol=1e-3)
+        prompt = torch.tensor([tokenizer(TEXTS[0])["input_ids"]] * 6)
+        images = model.project(
+            {
+                "features": model.features(pixels),
+                "qformer_input_ids": prompt,
+                "qformer_attention_mask": torch.ones_like(prompt),
+            }
+        )
+    assert images.norm(dim=-1).mean().item() == pytest.approx(words.item(), rel=0.25)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tied_language_model_stays_tied(kind, tokenizer):
+    text = LlamaText(len(tokenizer), 3, 4, 2, 16, 24, tied=True)
+    assert text.model.lm_head.weight is text.model.model.embed_tokens.weight
+    model = tiny(kind, tokenizer, tied=True)
+    model.start(clip_vision(VISION, [4]), text.model)
+    assert model.head.weight is model.language_model.embed_tokens.weight
+    assert torch.equal(model.head.weight, text.model.lm_head.weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_picture_and_the_instruction_matter(kind, tokenizer, pictures):
     model = tiny(kind, tokenizer)
     loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
@@ -236,6 +276,13 @@ def test_contrastive_loss_by_hand():
     # All scores equal: one of two pictures; all logits 0: ln 2 for each of two words.
     assert found["contrastive"].item() == pytest.approx(math.log(2))
     assert found["shown"].item() == pytest.approx(0.5 * 2 * math.log(2))
+
+
+def test_the_head_on_patches_starts_with_the_words_frequencies():
+    tower = ClipTower(30, 2, layers=2, heads=2, dim=16, inner=24, image_size=32, patch_size=16, text_layers=1)
+    tower.expect_words(torch.tensor([0.25, 0.0]))
+    bias = tower.patch_words.bias.tolist()
+    assert bias == pytest.approx([math.log(0.25 / 0.75), math.log(1e-4 / (1 - 1e-4))], rel=1e-4)
 
 
 def test_the_text_side_reads_up_to_the_end_mark():

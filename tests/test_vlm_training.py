@@ -43,6 +43,7 @@ TEXT = {
     "dim": 32,
     "inner": 48,
     "initial_std": 0.15,
+    "tied": True,
 }
 LLAVA = {"_target_": MODELS + "llava.Llava", "name": "llava"}
 BLIP = {
@@ -160,6 +161,28 @@ def test_llava_is_tuned_on_a_pretrained_vit(runs):
     assert found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in found)
     with pytest.raises(AtlasError, match=r"task.tower: its class needs a CLIP tower"):
         train(corpus, BLIP, tuning(layers, folder, tower=tower), 1, folder / "blip_vit")
+
+
+def test_the_language_model_is_frozen_in_the_first_phase(runs):
+    from safetensors.torch import load_file
+
+    corpus, layers, folder, *_ = runs
+    text = load_file(folder / "text" / "model.safetensors")["model.model.layers.0.mlp.up_proj.weight"]
+    changed = {}
+    for steps in (10**6, 3, 0):
+        out = folder / f"phase{steps}"
+        train(corpus, LLAVA, tuning(layers, folder, written=0, projector_steps=steps), 2, out)
+        weights = load_file(out / "model.safetensors")
+        own = weights["model.model.language_model.layers.0.mlp.up_proj.weight"]
+        changed[steps] = not torch.equal(own, text)
+    assert changed == {10**6: False, 3: True, 0: True}
+    frozen, tuned = (load_file(folder / f"phase{n}" / "model.safetensors") for n in (10**6, 3))
+    first = "model.model.multi_modal_projector.linear_1.weight"
+    assert not torch.equal(frozen[first], tuned[first])
+    out = folder / "blind_phase"  # has nothing but its language model to train
+    train(corpus, LLAVA | {"blind": True}, tuning(layers, folder, written=0, projector_steps=10**6), 1, out)
+    own = load_file(out / "model.safetensors")["model.model.language_model.layers.0.mlp.up_proj.weight"]
+    assert not torch.equal(own, text)
 
 
 def test_instructions_share_a_row_only_when_alike(runs):

@@ -38,10 +38,10 @@ def captioned(root: Path, count: int = 24) -> tuple[Corpus, list[dict[str, str]]
     return read_corpus(root, "captions"), layers
 
 
-def tiny_text(pieces: int, layers: int = 3, kv_heads: int = 2) -> dict[str, Any]:
+def tiny_text(pieces: int, layers: int = 3, kv_heads: int = 2, tied: bool = False) -> dict[str, Any]:
     from attention_atlas.models.vlm.text_model import llama_config
 
-    return llama_config(pieces, layers, 4, kv_heads, 16, 24, 256, 0.2)
+    return llama_config(pieces, layers, 4, kv_heads, 16, 24, 256, 0.2, tied)
 
 
 def tiny_tokenizer() -> Any:
@@ -50,7 +50,7 @@ def tiny_tokenizer() -> Any:
     return train_tokenizer(TEXTS, 70)
 
 
-def tiny(kind: str, tokenizer: Any, **more: Any) -> Any:
+def tiny(kind: str, tokenizer: Any, tied: bool = False, **more: Any) -> Any:
     """A fresh `Llava` or `InstructBlip` (kind: llava | instructblip), seeded, in evaluation mode."""
     from attention_atlas.models.vlm.instructblip import InstructBlip
     from attention_atlas.models.vlm.llava import Llava
@@ -58,7 +58,7 @@ def tiny(kind: str, tokenizer: Any, **more: Any) -> Any:
 
     torch.manual_seed(0)
     image_id = tokenizer.convert_tokens_to_ids(IMAGE)
-    text = tiny_text(len(tokenizer))
+    text = tiny_text(len(tokenizer), tied=tied)
     if kind == "llava":
         return Llava(VISION, text, image_id, stem=[4], **more).eval()
     sizes = {"queries": 5, "qformer_layers": 2, "qformer_heads": 2, "qformer_inner": 24}

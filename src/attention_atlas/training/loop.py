@@ -208,8 +208,7 @@ class _Run:
 
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
         shared = (start + self.rank, self.count) if self.count > 1 else (start,)
-        own = self.task.batches(epoch, *shared)
-        return itertools.islice(own, (self.per_epoch - start) // self.count)
+        return itertools.islice(self.task.batches(epoch, *shared), (self.per_epoch - start) // self.count)
 
     def step(self, batch: Any) -> None:
         number = self.batch + self.rank
@@ -281,7 +280,8 @@ class _Run:
         if better:
             self.best = value
         if better and self.accelerator.is_main_process:
-            weights = {k: v.detach().cpu().contiguous() for k, v in self.judged.state_dict().items()}
+            # clone: safetensors refuses tensors that share memory (tied embeddings).
+            weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.judged.state_dict().items()}
             with atomic_path(self.best_path) as temporary:
                 save_file(weights, temporary)
         self.history.append(row)

@@ -40,8 +40,9 @@ EXAMPLES = (
 # Each is as slow as many examples: pictures that a full-size network generates and two others evaluate,
 # passes with attention cut in every layer, norms of every head.
 SLOW = ("data.attngan.judged", "dump.samples.knockout", "dump.samples.norm")
-# Sizes of training batches; the examples must fill several.
+# Sizes of training batches, of which the examples must fill several, and a first phase in batches.
 BATCHES = (
+    "train.task.projector_steps",
     *("*task.batch_size", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )

@@ -116,7 +116,8 @@ class ClipTower(nn.Module):
         self.clip = CLIPModel(config)
         put_stem(self.clip.vision_model, config.vision_config, self.stem)
         side = image_size // patch_size
-        places = torch.cat([torch.zeros(1, dim), sinusoids_2d(side, side, dim)])
+        # Much smaller than a fresh patch embedding, which positions would otherwise drown.
+        places = torch.cat([torch.zeros(1, dim), 0.15 * sinusoids_2d(side, side, dim)])
         self.clip.vision_model.embeddings.position_embedding.weight.data.copy_(places)
         self.patch_norm = nn.LayerNorm(dim) if patch_words else None
         self.patch_words = nn.Linear(dim, patch_words) if patch_words else None
@@ -157,6 +158,12 @@ class ClipTower(nn.Module):
                 loss = F.binary_cross_entropy_with_logits(logits, shown_BPW[known]) * shown_BPW.shape[2]
                 found["shown"] = patch_weight * loss
         return found
+
+    @torch.no_grad()
+    def expect_words(self, share_W: Tensor) -> None:
+        """Initialise the bias of the head on patches with the words' frequencies."""
+        if self.patch_words is not None:
+            self.patch_words.bias.copy_(torch.logit(share_W.clamp(1e-4, 0.9)))
 
     def tell(self, hidden_BSD: Tensor) -> Tensor:
         """(B,patches,W) scores of the words, from the hidden states of `see`."""

@@ -101,7 +101,7 @@ class InstructBlip(nn.Module):
         nn.init.normal_(self.model.query_tokens)
         nn.init.xavier_uniform_(self.model.language_projection.weight)
         # Replaces BLIP-2's first stage, which trains the Q-Former on 129 million pairs; only in training.
-        self.word_head = nn.Linear(text["hidden_size"], text["vocab_size"])
+        self.word_head = nn.Linear(dim, text["vocab_size"])
         self.template, self.image_token_id, self.image_tokens = template, image_token_id, queries
         self.blind = False
         self.image_size = int(vision["image_size"])
@@ -129,27 +129,44 @@ class InstructBlip(nn.Module):
         """(B,1+patches,D) input of the Q-Former; computed once, because the tower is frozen."""
         return self.vision(pixel_values=pixels_BCHW).last_hidden_state
 
-    def project(self, batch: Mapping[str, Tensor]) -> Tensor:
+    @torch.no_grad()
+    def standardise(self, features_BPD: Tensor) -> None:
+        """Standardise the tower's output by these features, per unit over pictures and places, and start with
+        visual tokens as long as word embeddings; see `Llava.standardise`."""
+        norm = self.vision.post_layernorm
+        deviation_D = features_BPD[:, 1:].std((0, 1)).clamp(min=1e-6)
+        norm.bias.sub_(features_BPD[:, 1:].mean((0, 1))).div_(deviation_D)
+        norm.weight.div_(deviation_D)
+        # The Q-Former ends with a norm, so its output has the length of a vector of ones.
+        last, width = self.model.language_projection, self.model.query_tokens.shape[-1]
+        length = torch.linalg.matrix_norm(last.weight) / last.weight.shape[1] ** 0.5 * width**0.5
+        last.weight.mul_(self.language_model.embed_tokens.weight.norm(dim=-1).mean() / length)
+        last.bias.zero_()
+
+    def query(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """(B,queries,D) output of the Q-Former."""
         features = batch["features"]
         queries = self.model.query_tokens.expand(len(features), -1, -1)
         ones = torch.ones(queries.shape[:2], dtype=torch.long, device=queries.device)
-        found = self.model.qformer(
+        return self.model.qformer(
             input_ids=batch["qformer_input_ids"],
             attention_mask=torch.cat([ones, batch["qformer_attention_mask"]], 1),
             query_embeds=queries,
             encoder_hidden_states=features,
         ).last_hidden_state[:, : queries.shape[1]]
-        return self.model.language_projection(found)
+
+    def project(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return self.model.language_projection(self.query(batch))
 
     def loss(self, batch: Mapping[str, Tensor], words_weight: float = 0.0) -> Tensor:
         """Mean cross-entropy per counted token of a packed batch, nats; with `words_BV` (0/1) and a weight
         also the binary cross-entropy of the words in the picture's texts, predicted from the mean of the
         queries and summed over words."""
-        images_BND = self.project(batch)
-        loss = packed_loss(self, batch, images_BND)
+        queries_BND = self.query(batch)
+        loss = packed_loss(self, batch, self.model.language_projection(queries_BND))
         if words_weight and "words_BV" in batch:
             words_BV = batch["words_BV"]
-            word_loss = F.binary_cross_entropy_with_logits(self.word_head(images_BND.mean(1)), words_BV)
+            word_loss = F.binary_cross_entropy_with_logits(self.word_head(queries_BND.mean(1)), words_BV)
             loss = loss + words_weight * word_loss * words_BV.shape[1]
         return loss
 

@@ -13,6 +13,18 @@ from attention_atlas.models.vlm.clip_tower import put_stem
 from attention_atlas.models.vlm.packed import packed_loss
 
 
+class StandardisedLinear(nn.Linear):
+    """A linear map of (x - mean) / deviation, with constant `mean` and `deviation` (inside,)."""
+
+    def __init__(self, inside: int, outside: int) -> None:
+        super().__init__(inside, outside)
+        self.register_buffer("mean", torch.zeros(inside))
+        self.register_buffer("deviation", torch.ones(inside))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x - self.mean) / self.deviation)
+
+
 class Llava(nn.Module):
     """`model`: LlavaForConditionalGeneration on the tower's second-to-last layer, without its class token.
 
@@ -45,15 +57,17 @@ class Llava(nn.Module):
             image_seq_length=(vision["image_size"] // vision["patch_size"] // vision.get("pool", 1)) ** 2,
             vision_feature_layer=-2,
             vision_feature_select_strategy="default",
-            tie_word_embeddings=False,
+            tie_word_embeddings=bool(text.get("tie_word_embeddings", False)),
         )
         self.model = LlavaForConditionalGeneration(config)
         if is_vit(vision):
             self.model.model.vision_tower = PooledDinov2(tower)
         else:
             put_stem(self.vision, tower, stem)
+        # In place of the plain map; see `standardise`.
+        self.projector.linear_1 = StandardisedLinear(vision["hidden_size"], text["hidden_size"])
         # transformers' 0.02 is meant for thousands of units.
-        for module in self.model.model.multi_modal_projector.modules():
+        for module in self.projector.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
         self.template, self.blind, self.image_token_id = template, blind, image_token_id
@@ -63,6 +77,10 @@ class Llava(nn.Module):
     @property
     def vision(self) -> Any:
         return self.model.model.vision_tower
+
+    @property
+    def projector(self) -> Any:
+        return self.model.model.multi_modal_projector
 
     @property
     def language_model(self) -> Any:
@@ -85,8 +103,20 @@ class Llava(nn.Module):
         """(B,patches,D) input of the projector; computed once, because the tower is frozen."""
         return self.vision(pixel_values=pixels_BCHW, output_hidden_states=True).hidden_states[-2][:, 1:]
 
+    @torch.no_grad()
+    def standardise(self, features_BPD: Tensor) -> None:
+        """Let the projector standardise its input by these features, per unit over pictures and places, and
+        start with outputs as long as word embeddings. Most of a small tower's output is the same everywhere,
+        and visual tokens much longer than words hardly change from layer to layer."""
+        first, last = self.projector.linear_1, self.projector.linear_2
+        first.mean.copy_(features_BPD.mean((0, 1)))
+        first.deviation.copy_(features_BPD.std((0, 1)).clamp(min=1e-6))
+        last.bias.zero_()
+        length = self.projector(features_BPD).norm(dim=-1).mean()
+        last.weight.mul_(self.language_model.embed_tokens.weight.norm(dim=-1).mean() / length)
+
     def project(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return self.model.model.multi_modal_projector(batch["features"])
+        return self.projector(batch["features"])
 
     def loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Mean cross-entropy per counted token of a packed batch, nats."""

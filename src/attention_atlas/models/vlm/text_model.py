@@ -20,6 +20,7 @@ def llama_config(
     inner: int,
     max_length: int,
     initial_std: float,
+    tied: bool = False,
 ) -> dict[str, Any]:
     """transformers' LlamaConfig for these sizes. Ids are those of models/vlm/tokenizer.py."""
     if dim % heads or (dim // heads) % 2:
@@ -41,12 +42,13 @@ def llama_config(
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 3,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": tied,
     }
 
 
 class LlamaText(nn.Module):
-    """`model`: LlamaForCausalLM. forward(ids_BT) -> logits (B,T,V)."""
+    """`model`: LlamaForCausalLM. forward(ids_BT) -> logits (B,T,V). tied: the matrix that embeds words also
+    predicts them."""
 
     def __init__(
         self,
@@ -58,11 +60,12 @@ class LlamaText(nn.Module):
         inner: int = 256,
         max_length: int = 512,
         initial_std: float = 0.08,
+        tied: bool = False,
     ) -> None:
         super().__init__()
         from transformers import LlamaConfig, LlamaForCausalLM
 
-        sizes = llama_config(pieces, layers, heads, kv_heads, dim, inner, max_length, initial_std)
+        sizes = llama_config(pieces, layers, heads, kv_heads, dim, inner, max_length, initial_std, tied)
         self.model = LlamaForCausalLM(LlamaConfig(**sizes))
 
     def forward(self, ids_BT: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from attention_atlas.models.vlm.samples import Sample
 
 SCHEMA = "atlas.clip/1"
+# Number of pictures whose patches initialise the words' frequencies.
+STARTING = 256
 
 
 @dataclass
@@ -74,6 +76,12 @@ class ContrastiveTask:
 
     def model_sizes(self) -> dict[str, int]:
         return {"pieces": len(self.tokenizer), "patch_words": len(self.words)}
+
+    def start(self, model: Any) -> None:
+        if self.words:
+            chosen = [path for path, _ in self.train[:: max(1, len(self.train) // STARTING)]]
+            shown_PW = torch.cat([self.shown(path) for path in chosen])
+            model.expect_words(shown_PW.clamp(min=0).mean(0))
 
     def save(self, folder: Path) -> None:
         from attention_atlas.models.vlm.tokenizer import save_tokenizer

@@ -1,4 +1,5 @@
-"""Connect a trained tower to a trained language model and tune them together on captions and questions."""
+"""Connect a trained tower to a trained language model: first train what connects them, then that and the
+language model together, on captions and questions."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
     from attention_atlas.models.vlm.samples import Sample
 
-# Number of pictures whose mean initialises the queries.
+# Number of pictures whose features standardise the tower's output and initialise the queries.
 STARTING = 256
 # What a LlamaConfig of the same shape is made from.
 TEXT_SIZES = (
@@ -44,10 +45,12 @@ class VlmTuningTask:
 
     tower, text_model: run folders of the two; for a pretrained tower, the arguments of VitTower.
     layers: text layers {root, layer} in addition to `data=`.
-    instructions: how many of them an instruction-aware model sees per picture and step (a row each).
-    words_weight: of its auxiliary loss on the words of a picture's texts (0: none). longest: maximum tokens
-    of a text with its instruction. judged: held-out texts of each layer (0: all) for the validation loss;
-    written: held-out pictures captioned for CIDEr at each validation (0: none).
+    projector_steps: batches of the first phase, in which the language model is frozen, as LLaVA's is; a blind
+    model has nothing else to train and no such phase. instructions: how many of them an instruction-aware
+    model sees per picture and step (a row each). words_weight: of its auxiliary loss on the words of a
+    picture's texts (0: none). longest: maximum tokens of a text with its instruction. judged: held-out texts
+    of each layer (0: all) for the validation loss; written: held-out pictures captioned for CIDEr at each
+    validation (0: none).
     """
 
     split: str = "train"
@@ -55,6 +58,7 @@ class VlmTuningTask:
     tower: str | Mapping[str, Any] = ""
     text_model: str = ""
     layers: Sequence[Mapping[str, str]] = field(default_factory=list)
+    projector_steps: int = 0
     turns: int = 4
     instructions: int = 1
     words_weight: float = 0.05
@@ -114,8 +118,12 @@ class VlmTuningTask:
         model.start(self._tower.vision, self._text.model)
         self._features = {}
         self.model_inputs = mini_inputs(model, self.tokenizer)
+        if model.blind:
+            return
+        chosen = self.images[:: max(1, len(self.images) // STARTING)]
+        model.standardise(self._features_of(model, chosen, "cpu"))
         if model.instruction_aware:
-            chosen = self.images[:: max(1, len(self.images) // STARTING)]
+            self._features = {}  # they are standardised now
             model.place_queries(self._features_of(model, chosen, "cpu").mean(0))
             model.expect_words(torch.stack([self._words(p) for p in self.images]).mean(0))
 
@@ -186,6 +194,8 @@ class VlmTuningTask:
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         device = next(model.parameters()).device
+        for part in (model.language_model, model.head):
+            part.requires_grad_(model.blind or step > self.projector_steps)
         tensors = self.tensors(model, batch, device)
         if not (model.instruction_aware and self.words_weight):
             yield "all", model.loss(tensors)
