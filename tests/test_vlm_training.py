@@ -94,6 +94,16 @@ def test_the_tower_learns_pairs_and_patches(runs):
     assert best["retrieval"] > 1.5 * best["retrieval_chance"]
 
 
+def test_the_head_on_patches_starts_from_how_often_words_are_shown(runs):
+    corpus, layers, *_ = runs
+    task = ContrastiveTask(layers=layers, pieces=150, image_size=48, patch_size=16, word_min=1)
+    task.prepare(corpus)
+    model = instantiate({k: v for k, v in TOWER.items() if k != "name"}, **task.model_sizes())
+    task.start(model)
+    share_W = torch.cat([task.shown(path) for path, _ in task.train]).mean(0)
+    assert torch.allclose(model.patch_words.bias.sigmoid(), share_W.clamp(1e-4, 0.9), atol=1e-5)
+
+
 def test_the_language_model_learns_the_texts(runs):
     assert runs[4]["loss"] < 1.0  # a guess among some 60 pieces costs 4
 

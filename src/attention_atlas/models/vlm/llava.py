@@ -16,6 +16,9 @@ from attention_atlas.models.vlm.packed import packed_loss
 class StandardisedLinear(nn.Linear):
     """A linear map of (x - mean) / deviation, with constant `mean` and `deviation` (inside,)."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__(inside, outside)
         self.register_buffer("mean", torch.zeros(inside))
