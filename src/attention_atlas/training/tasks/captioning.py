@@ -14,10 +14,12 @@ from attention_atlas.errors import ConfigError
 from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.base import caption_loss
 from attention_atlas.models.search import generate
+from attention_atlas.models.standardise import Standardise
+from attention_atlas.training.by_image import TurningTexts, per_text
 from attention_atlas.training.captions import Captions, RegionCache, tokens
 
 if TYPE_CHECKING:
-    from attention_atlas.data.corpus import Corpus
+    from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.regions.features_file import FeaturesFile
 
 
@@ -28,6 +30,9 @@ class CaptioningTask:
     split: the training data, e.g. train+extra. min_count: rarer words become UNK. max_words: texts are
     truncated to this length. select_on: val, or test as in "Attention as Grounding" (the choice of checkpoint
     then has seen the test set). judged: number of captions generated per validation (0: all).
+    texts: 0 for batches of `batch_size` texts and epochs over all of them, or the number of texts of each
+    image in an epoch; the next epoch takes the next ones, and a batch has `batch_size` images.
+    sentence_epochs: with `texts`, begin with so many epochs on single sentences, `sentences` of each image.
     """
 
     split: str = "train"
@@ -36,11 +41,16 @@ class CaptioningTask:
     batch_size: int = 32
     select_on: str = "val"
     judged: int = 0
+    texts: int = 0
+    sentence_epochs: int = 0
+    sentences: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.select_on not in ("val", "test"):
             raise ConfigError(f"select_on: must be val or test, not '{self.select_on}'")
+        if self.sentence_epochs and not (self.texts and self.sentences):
+            raise ConfigError("sentence_epochs: needs texts and sentences of at least 1")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.best = ("cider", "max")
@@ -51,12 +61,32 @@ class CaptioningTask:
         self.vocab = vocab or Vocabulary.build((tokens(e.text) for e in train), self.min_count)
         self.feature_dim = features.dim
         regions = RegionCache(features)
-        self.train = Captions(train, self.vocab, regions, self.max_words)
+        self.train = self._training(train, regions)
         self.held_out = Captions(held_out, self.vocab, regions, self.max_words)
+
+    def _training(self, examples: list[Example], regions: RegionCache) -> Captions:
+        if not self.texts:
+            return Captions(examples, self.vocab, regions, self.max_words)
+        return TurningTexts(
+            examples,
+            self.vocab,
+            regions,
+            self.max_words,
+            self.texts,
+            self.sentence_epochs,
+            self.sentences,
+        )
 
     def model_sizes(self) -> dict[str, int]:
         """What a model's constructor needs to know about the data."""
         return {"vocab_size": len(self.vocab), "feature_dim": self.feature_dim}
+
+    def start(self, model: nn.Module) -> None:
+        """Give a model with standardised features their statistics over the training images."""
+        standardise = getattr(model, "standardise", None)
+        if isinstance(standardise, Standardise):
+            images = list(dict.fromkeys(e.image_id for e in self.train.examples))
+            standardise.fit(*self.train.regions.statistics(images))
 
     def save(self, folder: Path) -> None:
         """Write what a run folder needs in addition to the weights: vocab.json."""
@@ -70,6 +100,8 @@ class CaptioningTask:
             yield self.train.batch(indices)
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+        if "image_B" in batch and not getattr(getattr(model, "module", model), "shares_images", False):
+            batch = per_text(batch)
         yield "all", caption_loss(model(batch), batch)
 
     @torch.no_grad()
