@@ -192,6 +192,26 @@ def test_features_are_standardised_over_the_training_regions(tmp_path: Path) -> 
     assert not torch.allclose(batch["features_BND"][batch["regions_BN"]].mean(0), torch.zeros(8), atol=1e-2)
 
 
+def test_pooled_pictures_differ_before_the_first_update(tmp_path: Path) -> None:
+    data = corpus()
+    means = {}
+    for standardised in (False, True):
+        cfg = config("lstm")
+        cfg.model.standardised = standardised
+        with FeaturesFile(write_features(tmp_path / "f.h5", data)) as features:
+            task = build_task(cfg)
+            task.prepare(data, features)
+            torch.manual_seed(0)
+            model = build_model(run_config(cfg)[0], task.vocab, **task.model_sizes())
+            task.start(model)
+            batch = task.train.regions.batch([e.image_id for e in data.split("train")])
+        with torch.no_grad():
+            pooled_BD = model.encode(batch)["pooled_BD"]
+        means[standardised] = float((pooled_BD.mean(0) ** 2).sum() / (pooled_BD**2).mean(0).sum())
+    # The share of the power that all pictures have in common.
+    assert means[True] < 0.5 < means[False]
+
+
 def test_bad_regions_are_named(tmp_path: Path) -> None:
     data = corpus()
     path = write_features(tmp_path / "f.h5", data)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
 from attention_atlas.models.base import Batch, CaptionModel
 from attention_atlas.models.dropout import Dropout
-from attention_atlas.models.standardise import Standardise
+from attention_atlas.models.standardise import LEAST, Standardise
 
 
 class HierarchicalLSTM(CaptionModel):
@@ -57,6 +57,21 @@ class HierarchicalLSTM(CaptionModel):
         """Set the ids that end a sentence; saved with the weights."""
         for i in vocab.encode(word for word in self.sentence_ends if word in vocab):
             self.opens_V[i] = True
+
+    @torch.no_grad()
+    def fit(self, batch: Batch) -> None:
+        """Scale the projection such that the largest value over a picture's regions has mean 0 and deviation
+        1 over the pictures of `batch` (data-dependent initialisation, Salimans and Kingma 2016).
+
+        Otherwise the maximum of many regions is large everywhere and pooled pictures hardly differ.
+        """
+        linear = self.project[0]
+        assert isinstance(linear, nn.Linear)
+        projected_BND = linear(self.standardise(batch["features_BND"]))
+        largest_BD = projected_BND.masked_fill(~batch["regions_BN"][..., None], float("-inf")).amax(1)
+        mean_D, std_D = largest_BD.mean(0), largest_BD.std(0).clamp(min=LEAST)
+        linear.weight.div_(std_D[:, None])
+        linear.bias.sub_(mean_D).div_(std_D)
 
     def encode(self, batch: Batch) -> Any:
         projected_BND = self.project(self.standardise(batch["features_BND"]))

@@ -29,6 +29,7 @@ STEPS = (
     "*loop.schedule.warmup",
     "*net.epochs",
     "train.task.hardest_from",
+    "train.task.sentence_epochs",
 )
 EXAMPLES = (
     *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
@@ -109,6 +110,7 @@ KEPT = (
         "decode.beam",
     ),
     *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
+    *("*task.texts", "*task.sentences"),
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
     *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
     # Sizes of statistics: small numbers are meaningless and save little time.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from attention_atlas.errors import ConfigError
 from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.base import caption_loss
+from attention_atlas.models.lstm import HierarchicalLSTM
 from attention_atlas.models.search import generate
 from attention_atlas.models.standardise import Standardise
 from attention_atlas.training.by_image import TurningTexts, per_text
@@ -87,6 +88,8 @@ class CaptioningTask:
         if isinstance(standardise, Standardise):
             images = list(dict.fromkeys(e.image_id for e in self.train.examples))
             standardise.fit(*self.train.regions.statistics(images))
+            if isinstance(model, HierarchicalLSTM):
+                model.fit(self.train.regions.batch(images[:500]))
 
     def save(self, folder: Path) -> None:
         """Write what a run folder needs in addition to the weights: vocab.json."""
