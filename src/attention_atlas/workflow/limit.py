@@ -29,7 +29,6 @@ STEPS = (
     "*loop.schedule.warmup",
     "*net.epochs",
     "train.task.hardest_from",
-    "train.task.sentence_epochs",
 )
 EXAMPLES = (
     *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
@@ -46,8 +45,8 @@ BATCHES = (
     *("*task.batch_size", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
-# Batches of an update, each in a process of its own on a CPU.
-SINGLE = ("*loop.accumulate",)
+# Batches of an update, each in a process of its own on a CPU, and epochs on sentences before those on texts.
+SINGLE = ("*loop.accumulate", "*task.sentence_epochs")
 # Here 0 means none; elsewhere in EXAMPLES it means all.
 NONE = "dump.samples.*"
 WIDTHS = (
