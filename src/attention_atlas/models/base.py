@@ -37,6 +37,9 @@ class CaptionModel(nn.Module, ABC):
     def loss(self, batch: Batch) -> Tensor:
         return caption_loss(self(batch), batch)
 
+    def fit(self, batch: Batch) -> None:
+        """Adapt initial weights to the regions of training images. By default nothing is adapted."""
+
     @abstractmethod
     def encode(self, batch: Batch) -> Any:
         """The decoder's input from the image, computed once."""

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.language.vocabulary import Vocabulary
-from attention_atlas.models.base import caption_loss
-from attention_atlas.models.lstm import HierarchicalLSTM
+from attention_atlas.models.base import CaptionModel, caption_loss
 from attention_atlas.models.search import generate
 from attention_atlas.models.standardise import Standardise
 from attention_atlas.training.by_image import TurningTexts, per_text
@@ -22,6 +21,8 @@ from attention_atlas.training.captions import Captions, RegionCache, tokens
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.regions.features_file import FeaturesFile
+
+FITTED = 500  # training images to which initial weights are adapted
 
 
 @dataclass
@@ -82,14 +83,13 @@ class CaptioningTask:
         """What a model's constructor needs to know about the data."""
         return {"vocab_size": len(self.vocab), "feature_dim": self.feature_dim}
 
-    def start(self, model: nn.Module) -> None:
+    def start(self, model: CaptionModel) -> None:
         """Give a model with standardised features their statistics over the training images."""
         standardise = getattr(model, "standardise", None)
         if isinstance(standardise, Standardise):
             images = list(dict.fromkeys(e.image_id for e in self.train.examples))
             standardise.fit(*self.train.regions.statistics(images))
-            if isinstance(model, HierarchicalLSTM):
-                model.fit(self.train.regions.batch(images[:500]))
+            model.fit(self.train.regions.batch(images[:FITTED]))
 
     def save(self, folder: Path) -> None:
         """Write what a run folder needs in addition to the weights: vocab.json."""
