@@ -132,13 +132,17 @@ def test_batches_hold_texts_of_like_length(captions: Captions) -> None:
 
 
 def turning(tmp_path: Path, **settings: int) -> tuple[TurningTexts, Vocabulary]:
-    """Two images, with three texts and one."""
+    """Two images, with three texts and one, and with captions."""
     data = corpus()
     features = FeaturesFile(write_features(tmp_path / "f.h5", data))
-    texts = {"room000": ["A lamp. A sofa.", "A desk.", "A rug. Nice!"], "room001": ["A plant"]}
-    examples = [Example(f"{i}.{n}", i, text) for i, own in texts.items() for n, text in enumerate(own)]
+    texts = {"room000": ["A lamp.", "A desk.", "A rug."], "room001": ["A plant"]}
+    captions = {"room000": ["lamp", "desk"], "room001": ["plant"], "room002": ["lamp"]}
+    examples, first = (
+        [Example(f"{i}.{n}", i, text) for i, own in of.items() for n, text in enumerate(own)]
+        for of in (texts, captions)
+    )
     vocab = Vocabulary.build(tokens(e.text) for e in examples)
-    return TurningTexts(examples, vocab, RegionCache(features), 20, **settings), vocab
+    return TurningTexts(examples, vocab, RegionCache(features), 20, first=first, **settings), vocab
 
 
 def words_of(turning: tuple[TurningTexts, Vocabulary], epoch: int) -> list[list[str]]:
@@ -152,18 +156,16 @@ def words_of(turning: tuple[TurningTexts, Vocabulary], epoch: int) -> list[list[
 def test_every_epoch_takes_the_next_texts_of_each_image(tmp_path: Path) -> None:
     texts = turning(tmp_path, texts=2)
     found = [words_of(texts, epoch) for epoch in range(3)]
-    assert found[0] == [["a desk .", "a lamp . a sofa ."], ["a plant"]]
-    assert found[1] == [["a lamp . a sofa .", "a rug . nice !"], ["a plant"]]
-    assert found[2] == [["a desk .", "a rug . nice !"], ["a plant"]]
+    assert found[0] == [["a desk .", "a lamp ."], ["a plant"]]
+    assert found[1] == [["a lamp .", "a rug ."], ["a plant"]]
+    assert found[2] == [["a desk .", "a rug ."], ["a plant"]]
 
 
-def test_the_first_epochs_take_single_sentences(tmp_path: Path) -> None:
-    texts = turning(tmp_path, texts=1, sentence_epochs=1, sentences=9)
-    assert words_of(texts, 0) == [["a desk .", "a lamp .", "a rug .", "a sofa .", "nice !"], ["a plant"]]
-    assert words_of(texts, 1) == [["a lamp . a sofa ."], ["a plant"]]
-    few = turning(tmp_path, texts=1, sentence_epochs=2, sentences=2)
-    assert [len(batch) for batch in words_of(few, 0)] == [2, 1]
-    assert words_of(few, 0) != words_of(few, 1)
+def test_the_first_epochs_take_other_texts(tmp_path: Path) -> None:
+    texts = turning(tmp_path, texts=1, first_epochs=2)
+    assert words_of(texts, 0) == words_of(texts, 1) == [["desk", "lamp"], ["plant"]]
+    assert words_of(texts, 2) == [["a lamp ."], ["a plant"]]
+    assert words_of(texts, 3) == [["a desk ."], ["a plant"]]
 
 
 def test_texts_of_one_image_share_its_regions(tmp_path: Path) -> None:

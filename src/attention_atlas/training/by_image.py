@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,9 +15,6 @@ from attention_atlas.training.captions import Captions, RegionCache
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Example
-
-
-SENTENCE_ENDS = (".", "!", "?")
 
 
 def padded(rows: Sequence[Sequence[int]]) -> Tensor:
@@ -55,9 +52,9 @@ class ImageCaptions(Captions):
 
 class TurningTexts(Captions):
     """Batches of images with some of their texts, others in every epoch: the next `texts` of each image or,
-    in the first `sentence_epochs` epochs, as many `sentences` from all its texts, each on its own.
+    in the first `first_epochs` epochs, all its texts in `first`, e.g. captions.
 
-    Rows are the texts, then the sentences; a batch is a list of rows.
+    Rows are the examples, then those of `first`; a batch is a list of rows.
     """
 
     def __init__(
@@ -67,46 +64,43 @@ class TurningTexts(Captions):
         regions: RegionCache,
         max_words: int,
         texts: int,
-        sentence_epochs: int = 0,
-        sentences: int = 0,
+        first: Sequence[Example] = (),
+        first_epochs: int = 0,
     ) -> None:
-        super().__init__(examples, vocab, regions, max_words)
-        self.texts, self.sentence_epochs, self.sentences = texts, sentence_epochs, sentences
-        self.image = [e.image_id for e in self.examples]
+        images = {example.image_id for example in examples}
+        known = [example for example in first if example.image_id in images]
+        super().__init__([*examples, *known], vocab, regions, max_words)
+        self.texts, self.first_epochs = texts, first_epochs
         self.texts_of: dict[str, list[int]] = {}
-        self.sentences_of: dict[str, list[int]] = {}
-        ends = set(vocab.encode(end for end in SENTENCE_ENDS if end in vocab))
-        for row, name in enumerate(self.image[:]):
-            self.texts_of.setdefault(name, []).append(row)
-            for sentence in split_after(self.ids[row], ends) if sentence_epochs else ():
-                self.sentences_of.setdefault(name, []).append(len(self.ids))
-                self.ids.append(sentence)
-                self.image.append(name)
+        self.first_of: dict[str, list[int]] = {}
+        for row, example in enumerate(self.examples):
+            own = self.texts_of if row < len(examples) else self.first_of
+            own.setdefault(example.image_id, []).append(row)
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """`ids_BT`, `image_B` and the regions of each image once."""
-        names = list(dict.fromkeys(self.image[row] for row in indices))
-        image_B = torch.tensor([names.index(self.image[row]) for row in indices])
+        images = [self.examples[row].image_id for row in indices]
+        names = list(dict.fromkeys(images))
         return {
-            "ids_BT": padded([self.ids[r] for r in indices]),
-            "image_B": image_B,
+            "ids_BT": padded([self.ids[row] for row in indices]),
+            "image_B": torch.tensor([names.index(image) for image in images]),
             **self.regions.batch(names),
         }
 
     def order(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
         """A shuffled epoch of all images, `batch_size` a batch."""
-        rng = np.random.default_rng([seed, epoch])
         names = list(self.texts_of)
-        shuffled = [names[i] for i in rng.permutation(len(names))]
-        if epoch < self.sentence_epochs:
-            own = {n: rng.permutation(self.sentences_of[n])[: self.sentences].tolist() for n in names}
-        else:
-            own = {n: self._turn(self.texts_of[n], epoch - self.sentence_epochs) for n in names}
-        return [[row for name in part for row in own[name]] for part in cut(shuffled, batch_size)]
+        shuffled = [names[i] for i in np.random.default_rng([seed, epoch]).permutation(len(names))]
+        return [
+            [row for name in part for row in self._turn(name, epoch)] for part in cut(shuffled, batch_size)
+        ]
 
-    def _turn(self, rows: list[int], epoch: int) -> list[int]:
-        count = min(self.texts, len(rows))
-        return [rows[(epoch * count + i) % len(rows)] for i in range(count)]
+    def _turn(self, name: str, epoch: int) -> list[int]:
+        if epoch < self.first_epochs and name in self.first_of:
+            return self.first_of[name]
+        rows = self.texts_of[name]
+        count, start = min(self.texts, len(rows)), (epoch - self.first_epochs) * self.texts
+        return [rows[(start + i) % len(rows)] for i in range(count)]
 
 
 def per_text(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -114,12 +108,3 @@ def per_text(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     image_B = batch["image_B"]
     rest = {key: value for key, value in batch.items() if key not in ("ids_BT", "image_B")}
     return {"ids_BT": batch["ids_BT"], **{key: value[image_B] for key, value in rest.items()}}
-
-
-def split_after(ids: Sequence[int], ends: set[int]) -> Iterator[list[int]]:
-    """The parts of `ids`, each up to and including one of `ends`; the last part may have none."""
-    start = 0
-    for i, number in enumerate(ids, start=1):
-        if number in ends or i == len(ids):
-            yield list(ids[start:i])
-            start = i

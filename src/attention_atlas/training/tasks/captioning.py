@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from attention_atlas.data.corpus import read_corpus
 from attention_atlas.errors import ConfigError
 from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.base import CaptionModel, caption_loss
@@ -19,7 +20,7 @@ from attention_atlas.training.by_image import TurningTexts, per_text
 from attention_atlas.training.captions import Captions, RegionCache, tokens
 
 if TYPE_CHECKING:
-    from attention_atlas.data.corpus import Corpus, Example
+    from attention_atlas.data.corpus import Corpus
     from attention_atlas.regions.features_file import FeaturesFile
 
 FITTED = 500  # training images to which initial weights are adapted
@@ -34,7 +35,8 @@ class CaptioningTask:
     then has seen the test set). judged: number of captions generated per validation (0: all).
     texts: 0 for batches of `batch_size` texts and epochs over all of them, or the number of texts of each
     image in an epoch; the next epoch takes the next ones, and a batch has `batch_size` images.
-    sentence_epochs: with `texts`, begin with so many epochs on single sentences, `sentences` of each image.
+    first, first_epochs: with `texts`, begin with so many epochs on other texts about the same images, such as
+    captions: `first` is their file (data/corpus.py), "" for none.
     """
 
     split: str = "train"
@@ -44,15 +46,15 @@ class CaptioningTask:
     select_on: str = "val"
     judged: int = 0
     texts: int = 0
-    sentence_epochs: int = 0
-    sentences: int = 0
+    first: str = ""
+    first_epochs: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.select_on not in ("val", "test"):
             raise ConfigError(f"select_on: must be val or test, not '{self.select_on}'")
-        if self.sentence_epochs and not (self.texts and self.sentences):
-            raise ConfigError("sentence_epochs: needs texts and sentences of at least 1")
+        if self.first and not self.texts:
+            raise ConfigError("first: needs texts of at least 1")
         if self.batch_size < 1:
             raise ConfigError(f"batch_size: must be at least 1, not {self.batch_size}")
         self.best = ("cider", "max")
@@ -60,24 +62,19 @@ class CaptioningTask:
     def prepare(self, corpus: Corpus, features: FeaturesFile, vocab: Vocabulary | None = None) -> None:
         """Read the texts, build the vocabulary of the training split (unless one is given)."""
         train, held_out = corpus.some(self.split), corpus.some(self.select_on)
-        self.vocab = vocab or Vocabulary.build((tokens(e.text) for e in train), self.min_count)
+        first = (
+            read_corpus(corpus.root, self.first).some(self.split) if self.first and self.first_epochs else []
+        )
+        self.vocab = vocab or Vocabulary.build((tokens(e.text) for e in [*train, *first]), self.min_count)
         self.feature_dim = features.dim
         regions = RegionCache(features)
-        self.train = self._training(train, regions)
-        self.held_out = Captions(held_out, self.vocab, regions, self.max_words)
-
-    def _training(self, examples: list[Example], regions: RegionCache) -> Captions:
-        if not self.texts:
-            return Captions(examples, self.vocab, regions, self.max_words)
-        return TurningTexts(
-            examples,
-            self.vocab,
-            regions,
-            self.max_words,
-            self.texts,
-            self.sentence_epochs,
-            self.sentences,
+        about = (self.vocab, regions, self.max_words)
+        self.train: Captions = (
+            TurningTexts(train, *about, self.texts, first, self.first_epochs if first else 0)
+            if self.texts
+            else Captions(train, *about)
         )
+        self.held_out = Captions(held_out, self.vocab, regions, self.max_words)
 
     def model_sizes(self) -> dict[str, int]:
         """What a model's constructor needs to know about the data."""
