@@ -8,13 +8,22 @@ import pytest
 from PIL import Image
 
 from attention_atlas.data.coco_captions import read_coco_captions
-from attention_atlas.data.corpus import Example, Scene, SceneObject, read_corpus, write_examples, write_scenes
+from attention_atlas.data.corpus import (
+    Example,
+    Phrase,
+    Scene,
+    SceneObject,
+    read_corpus,
+    write_examples,
+    write_scenes,
+)
 from attention_atlas.data.generated import read_generated_corpus
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_jsonl
 from attention_atlas.language.words import words
 from attention_atlas.synthetic.rooms.caption_writer import usual_verb
 from attention_atlas.synthetic.rooms.captions import FULL_ROOM, LONG, Captions
+from attention_atlas.synthetic.rooms.paragraphs import Paragraphs
 from attention_atlas.synthetic.rooms.plan import Camera, Placed, Plan
 from attention_atlas.synthetic.rooms.sample import sample_room
 from attention_atlas.synthetic.rooms.text.facts import find_facts
@@ -277,6 +286,30 @@ def test_captions_are_those_of_the_seed_and_fit_their_corpus(tmp_path):
         Captions()(root, tmp_path / "d.jsonl", seed=1)
     with pytest.raises(ConfigError, match="max_words"):
         Captions(max_words=3)
+
+
+def test_only_training_rooms_get_more_paragraphs(tmp_path):
+    from attention_atlas.synthetic.rooms.plan_file import plan_row
+
+    plan, seen = room()
+    root = tmp_path / "rooms"
+    splits = ("train", "val", "train", "test")
+    scenes = [Scene(s, f"{s}.png", 144, 144, split, seen, "bedroom") for s, split in zip("abcd", splits)]
+    write_scenes(root / "scenes.jsonl", scenes)
+    write_examples(root / "descriptions.jsonl", [Example(s, s, "a room", [Phrase(0, 6, [])]) for s in "abcd"])
+    write_jsonl(root / "plans.jsonl", [plan_row(s.image_id, plan) for s in scenes])
+    Paragraphs(per_scene=4)(root, tmp_path / "p.jsonl", seed=0)
+    found = read_corpus(root, str(tmp_path / "p.jsonl")).examples
+    assert [e.image_id for e in found] == [*"aaaabccccd"]
+    own = (root / "descriptions.jsonl").read_text().splitlines()
+    lines = (tmp_path / "p.jsonl").read_text().splitlines()
+    assert [lines[i] for i in (0, 4, 5, 9)] == own
+    # The same plan, but each text by another describer.
+    assert len({e.text for e in found}) == 7
+    Paragraphs(per_scene=1)(root, tmp_path / "q.jsonl", seed=0)
+    assert (tmp_path / "q.jsonl").read_bytes() == (root / "descriptions.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match="per_scene"):
+        Paragraphs(per_scene=0)
 
 
 def test_generated_captions_are_a_corpus(tmp_path):

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from captioning_world import corpus, write_features
+from captioning_world import config, corpus, write_features
 
+from attention_atlas.data.corpus import Example
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
+from attention_atlas.models.run_folder import build_model
 from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 from attention_atlas.training.batches import pooled
+from attention_atlas.training.by_image import TurningTexts, per_text
 from attention_atlas.training.captions import Captions, RegionCache, tokens
+from attention_atlas.training.run import build_task, run_config
 from attention_atlas.training.settings import Schedule, TrainSettings
 
 
@@ -125,6 +129,89 @@ def test_batches_hold_texts_of_like_length(captions: Captions) -> None:
 
     shuffled = pooled(len(captions), 4, [0, 0], lambda i: len(captions.ids[i]), pool=1)
     assert padding(captions.order(4, 0, 0)) < padding(shuffled) / 3
+
+
+def turning(tmp_path: Path, **settings: int) -> tuple[TurningTexts, Vocabulary]:
+    """Two images, with three texts and one, and with captions."""
+    data = corpus()
+    features = FeaturesFile(write_features(tmp_path / "f.h5", data))
+    texts = {"room000": ["A lamp.", "A desk.", "A rug."], "room001": ["A plant"]}
+    captions = {"room000": ["lamp", "desk"], "room001": ["plant"], "room002": ["lamp"]}
+    examples, first = (
+        [Example(f"{i}.{n}", i, text) for i, own in of.items() for n, text in enumerate(own)]
+        for of in (texts, captions)
+    )
+    vocab = Vocabulary.build(tokens(e.text) for e in examples)
+    return TurningTexts(examples, vocab, RegionCache(features), 20, first=first, **settings), vocab
+
+
+def words_of(turning: tuple[TurningTexts, Vocabulary], epoch: int) -> list[list[str]]:
+    """The texts of each batch of one image."""
+    texts, vocab = turning
+    return sorted(
+        sorted(" ".join(vocab.decode(texts.ids[row])) for row in batch) for batch in texts.order(1, 0, epoch)
+    )
+
+
+def test_every_epoch_takes_the_next_texts_of_each_image(tmp_path: Path) -> None:
+    texts = turning(tmp_path, texts=2)
+    found = [words_of(texts, epoch) for epoch in range(3)]
+    assert found[0] == [["a desk .", "a lamp ."], ["a plant"]]
+    assert found[1] == [["a lamp .", "a rug ."], ["a plant"]]
+    assert found[2] == [["a desk .", "a rug ."], ["a plant"]]
+
+
+def test_the_first_epochs_take_other_texts(tmp_path: Path) -> None:
+    texts = turning(tmp_path, texts=1, first_epochs=2)
+    assert words_of(texts, 0) == words_of(texts, 1) == [["desk", "lamp"], ["plant"]]
+    assert words_of(texts, 2) == [["a lamp ."], ["a plant"]]
+    assert words_of(texts, 3) == [["a desk ."], ["a plant"]]
+
+
+def test_texts_of_one_image_share_its_regions(tmp_path: Path) -> None:
+    texts, _ = turning(tmp_path, texts=2)
+    batch = texts.batch([0, 3, 1])
+    assert batch["image_B"].tolist() == [0, 1, 0] and len(batch["features_BND"]) == 2
+    single = per_text(batch)
+    assert "image_B" not in single and torch.equal(single["ids_BT"], batch["ids_BT"])
+    for name in ("features_BND", "boxes_BN4", "regions_BN"):
+        assert torch.equal(single[name], batch[name][[0, 1, 0]])
+
+
+def test_features_are_standardised_over_the_training_regions(tmp_path: Path) -> None:
+    data = corpus()
+    cfg = config()
+    cfg.model.standardised = True
+    with FeaturesFile(write_features(tmp_path / "f.h5", data)) as features:
+        task = build_task(cfg)
+        task.prepare(data, features)
+        model = build_model(run_config(cfg)[0], task.vocab, **task.model_sizes())
+        task.start(model)
+        batch = task.train.regions.batch([e.image_id for e in data.split("train")])
+    seen = model.standardise(batch["features_BND"])[batch["regions_BN"]]
+    assert torch.allclose(seen.mean(0), torch.zeros(8), atol=1e-5)
+    assert torch.allclose(seen.std(0, unbiased=False), torch.ones(8), atol=1e-4)
+    assert not torch.allclose(batch["features_BND"][batch["regions_BN"]].mean(0), torch.zeros(8), atol=1e-2)
+
+
+def test_pooled_pictures_differ_before_the_first_update(tmp_path: Path) -> None:
+    data = corpus()
+    means = {}
+    for standardised in (False, True):
+        cfg = config("lstm")
+        cfg.model.standardised = standardised
+        with FeaturesFile(write_features(tmp_path / "f.h5", data)) as features:
+            task = build_task(cfg)
+            task.prepare(data, features)
+            torch.manual_seed(0)
+            model = build_model(run_config(cfg)[0], task.vocab, **task.model_sizes())
+            task.start(model)
+            batch = task.train.regions.batch([e.image_id for e in data.split("train")])
+        with torch.no_grad():
+            pooled_BD = model.encode(batch)["pooled_BD"]
+        means[standardised] = float((pooled_BD.mean(0) ** 2).sum() / (pooled_BD**2).mean(0).sum())
+    # The share of the power that all pictures have in common.
+    assert means[True] < 0.5 < means[False]
 
 
 def test_bad_regions_are_named(tmp_path: Path) -> None:

@@ -26,12 +26,19 @@ class CaptionModel(nn.Module, ABC):
     `regions_BN` bool, True where there is a region.
     """
 
+    # True for a model that also takes `image_B` (B,): text b is about row image_B[b] of the images, which are
+    # then encoded once for several texts.
+    shares_images = False
+
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
         """Teacher-forced logits (B,T-1,V): row i, given BOS and words 1..i, scores word i+1."""
 
     def loss(self, batch: Batch) -> Tensor:
         return caption_loss(self(batch), batch)
+
+    def fit(self, batch: Batch) -> None:
+        """Adapt initial weights to the regions of training images. By default nothing is adapted."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Any:

@@ -22,6 +22,8 @@ class CaptionTransformer(ObjectRelationTransformer):
     groups of similar length to reduce padding. Without `image_B` it is identical to its base class.
     """
 
+    shares_images = True
+
     def encode(self, batch: Batch) -> Any:
         memory = super().encode(batch)
         return memory if "image_B" not in batch else rows_of(memory, batch["image_B"])

@@ -17,10 +17,14 @@ from torch.nn import functional as F
 from attention_atlas.language.vocabulary import BOS, EOS, PAD, Vocabulary
 from attention_atlas.models.base import Batch, CaptionModel
 from attention_atlas.models.dropout import Dropout
+from attention_atlas.models.standardise import LEAST, Standardise
 
 
 class HierarchicalLSTM(CaptionModel):
-    """Published sizes: pooled 1024, hidden 512, two word-LSTM layers."""
+    """Published sizes: pooled 1024, hidden 512, two word-LSTM layers.
+
+    `standardised`: features have mean 0 and deviation 1 over the training regions (as published: unchanged).
+    """
 
     def __init__(
         self,
@@ -31,8 +35,10 @@ class HierarchicalLSTM(CaptionModel):
         word_layers: int = 2,
         dropout: float = 0.5,
         sentence_ends: Sequence[str] = (".", "!", "?"),
+        standardised: bool = False,
     ) -> None:
         super().__init__()
+        self.standardise = Standardise(feature_dim) if standardised else nn.Identity()
         self.project = nn.Sequential(nn.Linear(feature_dim, pooled), nn.ReLU())
         self.sentence_lstm = nn.LSTM(pooled, hidden, batch_first=True)
         self.topic = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
@@ -52,8 +58,23 @@ class HierarchicalLSTM(CaptionModel):
         for i in vocab.encode(word for word in self.sentence_ends if word in vocab):
             self.opens_V[i] = True
 
+    @torch.no_grad()
+    def fit(self, batch: Batch) -> None:
+        """Scale the projection such that the largest value over a picture's regions has mean 0 and deviation
+        1 over the pictures of `batch` (data-dependent initialisation, Salimans and Kingma 2016).
+
+        Otherwise the maximum of many regions is large everywhere and pooled pictures hardly differ.
+        """
+        linear = self.project[0]
+        assert isinstance(linear, nn.Linear)
+        projected_BND = linear(self.standardise(batch["features_BND"]))
+        largest_BD = projected_BND.masked_fill(~batch["regions_BN"][..., None], float("-inf")).amax(1)
+        mean_D, std_D = largest_BD.mean(0), largest_BD.std(0).clamp(min=LEAST)
+        linear.weight.div_(std_D[:, None])
+        linear.bias.sub_(mean_D).div_(std_D)
+
     def encode(self, batch: Batch) -> Any:
-        projected_BND = self.project(batch["features_BND"])
+        projected_BND = self.project(self.standardise(batch["features_BND"]))
         hidden = ~batch["regions_BN"][..., None]
         # After ReLU no value is below 0, so a padded region (0) never wins and an empty image gives 0.
         return {"pooled_BD": projected_BND.masked_fill(hidden, 0.0).amax(1)}

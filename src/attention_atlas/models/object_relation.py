@@ -16,6 +16,7 @@ from attention_atlas.capture.seam import residual_input
 from attention_atlas.models.attention import MultiHeadAttention
 from attention_atlas.models.base import Batch, CaptionModel, xavier
 from attention_atlas.models.dropout import Dropout
+from attention_atlas.models.standardise import Standardise
 from attention_atlas.models.transformer import Decoder, FeedForward, LayerNorm
 
 GEOMETRY_DIM = 64
@@ -77,7 +78,8 @@ class ObjectRelationTransformer(CaptionModel):
     Published sizes: 6 layers, 8 heads, dim 512, inner 2048, dropout 0.1 (0.5 after the features' projection).
     `attention_dropout` None means `dropout`; 0 allows fused attention in training on a CPU. `encoder_init`
     scales the initial output matrices of the encoder's residual branches; 1 as published. Below 1 the encoder
-    starts near the identity, and regions stay distinct at a high learning rate. `blind`: every picture is one
+    starts near the identity, and regions stay distinct at a high learning rate. `standardised`: features have
+    mean 0 and deviation 1 over the training regions (as published: unchanged). `blind`: every picture is one
     region of zeros over the whole picture, so that only the text is informative.
     """
 
@@ -94,11 +96,13 @@ class ObjectRelationTransformer(CaptionModel):
         attention_dropout: float | None = None,
         max_length: int = 152,
         encoder_init: float = 1.0,
+        standardised: bool = False,
         blind: bool = False,
     ) -> None:
         super().__init__()
         self.blind = blind
         on_weights = dropout if attention_dropout is None else attention_dropout
+        self.standardise = Standardise(feature_dim) if standardised else nn.Identity()
         self.project = nn.Sequential(nn.Linear(feature_dim, dim), nn.ReLU(), Dropout(feature_dropout))
         self.encoder = nn.ModuleList(
             EncoderLayer(dim, heads, inner, dropout, on_weights, i) for i in range(layers)
@@ -113,7 +117,7 @@ class ObjectRelationTransformer(CaptionModel):
 
     def encode_regions(self, batch: Batch) -> Tensor:
         """Encoded regions (B,N,D)."""
-        x_BND = self.project(batch["features_BND"])
+        x_BND = self.project(self.standardise(batch["features_BND"]))
         geometry_BNND = geometry_embedding(batch["boxes_BN4"])
         mask = batch["regions_BN"][:, None, None]
         for layer in self.encoder:

@@ -57,6 +57,17 @@ class RegionCache:
             self._kept[image_id] = item
         return item
 
+    def statistics(self, image_ids: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (D,) of each feature over the regions of these images."""
+        count, total_D, square_D = 0, torch.zeros(1).double(), torch.zeros(1).double()
+        for names in cut(image_ids, 256):
+            batch = self.batch(names)
+            real_XD = batch["features_BND"][batch["regions_BN"]].double()
+            count += len(real_XD)
+            total_D, square_D = total_D + real_XD.sum(0), square_D + (real_XD * real_XD).sum(0)
+        mean_D = total_D / count
+        return mean_D.float(), (square_D / count - mean_D**2).clamp(min=0).sqrt().float()
+
     def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
         """`features_BND` float32, `boxes_BN4`, `regions_BN` bool."""
         features, boxes, valid = zip(*(self.get(i) for i in image_ids))

@@ -46,8 +46,8 @@ BATCHES = (
     *("*task.batch_size", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
-# Batches of an update, each in a process of its own on a CPU.
-SINGLE = ("*loop.accumulate",)
+# Batches of an update, each in a process of its own on a CPU, and epochs on texts to begin with.
+SINGLE = ("*loop.accumulate", "*task.first_epochs")
 # Here 0 means none; elsewhere in EXAMPLES it means all.
 NONE = "dump.samples.*"
 WIDTHS = (
@@ -118,6 +118,7 @@ KEPT = (
         "decode.beam",
     ),
     *("data.reader.captions", "data.annotator.per_scene", "data.annotator.times", "train.task.objects"),
+    "*task.texts",
     *("train.task.words", "*regions", "features.objects", "features.attributes", "features.dim"),
     *("features.first_class", "features.skip_damaged", "features.*_vocab", "data.world.*"),
     # Sizes of statistics: small numbers are meaningless and save little time.

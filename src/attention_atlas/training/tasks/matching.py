@@ -123,16 +123,8 @@ class MatchingTask:
     def start(self, model: Any) -> None:
         """Give the model the mean and standard deviation of each feature over the regions of the training
         images."""
-        if not self.standardise:
-            return
-        count, total_D, square_D = 0, torch.zeros(1).double(), torch.zeros(1).double()
-        for numbers in self.train.in_order(256):
-            batch = self.regions.batch([self.train.images[i] for i in numbers])
-            real_XD = batch["features_BND"][batch["regions_BN"]].double()
-            count += len(real_XD)
-            total_D, square_D = total_D + real_XD.sum(0), square_D + (real_XD * real_XD).sum(0)
-        mean_D = total_D / count
-        model.standardise(mean_D.float(), (square_D / count - mean_D**2).clamp(min=0).sqrt().float())
+        if self.standardise:
+            model.standardise(*self.regions.statistics(self.train.images))
 
     def save(self, folder: Path) -> None:
         self.vocab.save(folder / "vocab.json")
