@@ -1,0 +1,288 @@
+"use strict";
+// Controls and drawing. The state is one object; every change draws the page again.
+
+const $ = (id) => document.getElementById(id);
+const state = { word: 0, layer: MEAN, head: MEAN, measure: "raw", sinks: true, strength: 0.75, statistic: "picture", falling: true };
+const BEST = 12;
+const LONGEST = 1200; // pixels of a canvas: small pictures are enlarged, so that patches have sharp edges
+// matplotlib's inferno and viridis (CC0), 25 stops.
+const INFERNO = "000004050417110a30210c4a320a5e450a6957106e67166e781c6d8a226a9a2865ab2f5ebc3754ca404ad84c3ee45a31ed6925f57b17f98e09fca108fbb61af9cb35f4df53f2f27dfcffa4";
+const VIRIDIS = "440154471063481f70472d7b4439834046883b528b365d8d31688e2c728e287c8e24868e21918c1f9a8a20a48628ae8035b77948c16e5ec96275d05490d743addc30c8e020e5e419fde725";
+const VEIL = 0.35; // darkens the picture below the overlay, so that bright colours stand out
+const images = [];
+
+function colours(hex) {
+  const stops = hex.match(/../g).map((x) => parseInt(x, 16)), last = stops.length / 3 - 1;
+  return Array.from({ length: 256 }, (_, i) => {
+    const x = (i / 255) * last, n = Math.min(Math.floor(x), last - 1), f = x - n;
+    return [0, 1, 2].map((c) => Math.round(stops[3 * n + c] * (1 - f) + stops[3 * n + 3 + c] * f));
+  });
+}
+const HEAT = colours(INFERNO), CELL = colours(VIRIDIS);
+
+// Overlay of a value relative to the largest, in 255ths: [r, g, b, alpha]; weak values leave the picture visible.
+function overlay(step) {
+  return [...HEAT[step], Math.round(255 * state.strength * Math.pow(step / 255, 1.2))];
+}
+
+// (height × width) attention per pixel of a canvas: a token spreads its share over its box; boxes may overlap.
+function density(picture, values, width, height) {
+  const out = new Float32Array(width * height), { width: w0, height: h0 } = DATA.pictures[picture];
+  DATA.boxes.forEach((box, t) => {
+    if (!box || DATA.picture[t] !== picture || !values[t]) return;
+    const [x1, x2] = [box[0], box[2]].map((x) => Math.round((x / w0) * width));
+    const [y1, y2] = [box[1], box[3]].map((y) => Math.round((y / h0) * height));
+    const area = Math.max(((box[2] - box[0]) / w0) * (box[3] - box[1]) / h0, 1e-9);
+    for (let y = y1; y < y2; y++) for (let x = x1; x < x2; x++) out[y * width + x] += values[t] / area;
+  });
+  return out;
+}
+
+function largest(arrays) {
+  let most = 0;
+  for (const a of arrays) for (let i = 0; i < a.length; i++) if (a[i] > most) most = a[i];
+  return most;
+}
+
+function paint(canvas, picture, heat, most) {
+  const { width, height } = canvas, context = canvas.getContext("2d");
+  context.drawImage(images[picture], 0, 0, width, height);
+  if (!most || !state.strength) return;
+  context.fillStyle = `rgba(0,0,0,${VEIL})`;
+  context.fillRect(0, 0, width, height);
+  const layer = new OffscreenCanvas(width, height), inner = layer.getContext("2d");
+  const pixels = inner.createImageData(width, height), four = new Uint32Array(pixels.data.buffer);
+  const table = new Uint32Array(Uint8Array.from({ length: 1024 }, (_, i) => overlay(i >> 2)[i & 3]).buffer);
+  for (let i = 0; i < heat.length; i++) four[i] = table[Math.round((255 * heat[i]) / most)];
+  inner.putImageData(pixels, 0, 0);
+  context.drawImage(layer, 0, 0);
+}
+
+function drawPictures() {
+  const values = mapOf(state.word, state.measure, state.layer, state.head, state.sinks);
+  const canvases = [...document.querySelectorAll("#pictures canvas")];
+  const heats = canvases.map((c, p) => density(p, values, c.width, c.height)), most = largest(heats);
+  canvases.forEach((canvas, p) => paint(canvas, p, heats[p], most));
+  let top = -1;
+  values.forEach((v, t) => { if (DATA.boxes[t] && (top < 0 || v > values[top])) top = t; });
+  $("most").textContent = top < 0 ? "no places known" : `${percent(values[top])} in the strongest patch`;
+  return { values, top };
+}
+
+const layerName = () => state.measure === "rollout"
+  ? `through ${DATA.layers[state.layer === MEAN ? L - 1 : state.layer]}`
+  : state.layer === MEAN ? "mean" : String(DATA.layers[state.layer]);
+const headName = () => state.measure === "rollout" || state.head === MEAN ? "mean" : String(state.head);
+const where = () => [
+  state.measure === "rollout" ? `rollout ${layerName()}` : state.layer === MEAN ? "mean of layers" : `layer ${layerName()}`,
+  state.measure === "rollout" ? "" : state.head === MEAN ? "mean of heads" : `head ${state.head}`,
+].filter(Boolean).join(", ");
+
+function describe({ values, top }) {
+  const share = shareOf(state.word, state.measure, state.layer, state.head, state.sinks);
+  const chance = chanceOf(state.word, state.layer, state.sinks);
+  const kind = { raw: "attention", norm: "norm-based attention", rollout: "rollout" }[state.measure];
+  let text = `“${DATA.words[state.word].text}”, ${where()}: ${percent(share)} of its ${kind} is on the picture (chance ${percent(chance)})`;
+  if (chance === 0) text = `“${DATA.words[state.word].text}” precedes the picture and cannot see it`;
+  else if (top >= 0) {
+    const box = DATA.boxes[top].map(Math.round), name = DATA.pictures.length > 1 ? ` of ${DATA.pictures[DATA.picture[top]].name}` : "";
+    text += `; strongest patch: ${percent(values[top])}, pixels ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]}${name}`;
+  }
+  $("readout").textContent = `${text}.`;
+}
+
+function drawWords() {
+  const shares = DATA.words.map((_, w) => shareOf(w, state.measure, state.layer, state.head, state.sinks));
+  const most = Math.max(...shares) || 1;
+  document.querySelectorAll(".turn button").forEach((button) => {
+    const w = Number(button.dataset.word);
+    button.setAttribute("aria-pressed", String(w === state.word));
+    button.tabIndex = w === state.word ? 0 : -1;
+    button.title = `${percent(shares[w])} on the picture`;
+    button.querySelector("i").style.width = `calc((100% - .6rem) * ${shares[w] / most})`;
+  });
+  for (const id of ["prompt", "answer"]) { // each group stays reachable by Tab
+    const buttons = [...$(id).querySelectorAll("button")];
+    if (buttons.length && buttons.every((b) => b.tabIndex < 0)) buttons[0].tabIndex = 0;
+  }
+}
+
+function drawHeads() {
+  const { f, print, label } = STATISTICS[state.statistic], all = [];
+  for (let l = 0; l < L; l++) for (let h = 0; h < H; h++) all.push({ l, h, value: f(state.word, l, h, state.sinks) });
+  const most = Math.max(...all.map((a) => a.value)), least = Math.min(...all.map((a) => a.value));
+  const focused = state.layer !== MEAN && state.head !== MEAN ? state.layer * H + state.head : 0;
+  document.querySelectorAll("#grid button").forEach((button, n) => {
+    const { l, h, value } = all[n];
+    button.style.background = `rgb(${CELL[Math.round((255 * (value - least)) / (most - least || 1))]})`;
+    button.title = `layer ${DATA.layers[l]}, head ${h}: ${print(value)}`;
+    button.setAttribute("aria-label", button.title);
+    button.setAttribute("aria-pressed", String(l === state.layer && h === state.head));
+    button.tabIndex = n === focused ? 0 : -1;
+  });
+  $("grid-note").textContent = `Rows are layers, columns are heads; ${label}, from ${print(least)} (dark) to ${print(most)} (bright).`;
+  all.sort((a, b) => (state.falling ? b.value - a.value : a.value - b.value) || a.l - b.l || a.h - b.h);
+  const measure = state.measure === "rollout" ? "raw" : state.measure;
+  const maps = all.slice(0, BEST).map(({ l, h }) => mapOf(state.word, measure, l, h, state.sinks));
+  const counts = DATA.pictures.map((_, p) => maps.reduce((sum, m) => sum + m.reduce((a, v, t) => a + (DATA.picture[t] === p ? v : 0), 0), 0));
+  const picture = counts.indexOf(Math.max(...counts));
+  $("best").replaceChildren(...all.slice(0, BEST).map(({ l, h, value }, n) => {
+    const button = document.createElement("button"), canvas = document.createElement("canvas");
+    canvas.width = 132; canvas.height = Math.max(1, Math.round((132 * images[picture].height) / images[picture].width));
+    const heat = density(picture, maps[n], canvas.width, canvas.height);
+    paint(canvas, picture, heat, largest([heat]));
+    button.type = "button";
+    button.append(canvas, `L${DATA.layers[l]} H${h}`, document.createElement("br"), print(value));
+    button.setAttribute("aria-label", `layer ${DATA.layers[l]}, head ${h}: ${label} ${print(value)}`);
+    button.setAttribute("aria-pressed", String(l === state.layer && h === state.head));
+    button.onclick = () => { change({ layer: l, head: h, measure }); $("best").children[n]?.focus(); };
+    return button;
+  }));
+}
+
+function change(what) {
+  Object.assign(state, what);
+  const rollout = state.measure === "rollout";
+  $("layer").value = state.layer; $("head").value = state.head;
+  $("layer-value").textContent = layerName(); $("head-value").textContent = headName();
+  $("layer").setAttribute("aria-valuetext", layerName()); $("head").setAttribute("aria-valuetext", headName());
+  $("head").disabled = rollout;
+  $("strength-value").textContent = `${Math.round(100 * state.strength)} %`;
+  $("sinks").setAttribute("aria-pressed", String(!state.sinks));
+  $("sinks").textContent = state.sinks ? "Leave out" : "Left out";
+  $("order").textContent = state.falling ? "highest first" : "lowest first";
+  document.querySelectorAll("#measure button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.measure === state.measure)));
+  drawWords();
+  describe(drawPictures());
+  drawHeads();
+}
+
+// The arrow keys move among the buttons of a group; `next(n, key)` gives the index of the neighbour.
+function arrows(group, next) {
+  group.addEventListener("keydown", (event) => {
+    const buttons = [...group.querySelectorAll("button")], n = buttons.indexOf(event.target), to = buttons[next(n, event.key)];
+    if (n < 0 || !to) return;
+    event.preventDefault();
+    to.click(); to.focus();
+  });
+}
+const along = (n, key) => n + ({ ArrowRight: 1, ArrowLeft: -1 }[key] ?? NaN);
+const across = (n, key) => {
+  if ((key === "ArrowRight" && n % H === H - 1) || (key === "ArrowLeft" && n % H === 0)) return NaN;
+  return n + ({ ArrowRight: 1, ArrowLeft: -1, ArrowDown: H, ArrowUp: -H }[key] ?? NaN);
+};
+
+function build() {
+  const { model, layers, depth, pictures } = DATA;
+  const shown = layers.length < depth ? `${layers.length} of ${depth} layers (${layers.join(", ")})` : `${depth} layers`;
+  $("about").textContent = `${model} · ${shown} × ${H} heads · ${T} picture positions · ${DATA.generated ? "answer by the model" : "answer given"}`;
+  DATA.words.forEach((word, w) => {
+    const button = document.createElement("button"), bar = document.createElement("i");
+    button.type = "button"; button.dataset.word = w; button.className = word.space ? "" : "joined";
+    button.append(word.text, bar);
+    button.onclick = () => change({ word: w });
+    $(word.part).append(button);
+  });
+  pictures.forEach((picture, p) => {
+    const figure = document.createElement("figure"), canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
+    const size = LONGEST / Math.max(picture.width, picture.height);
+    canvas.width = Math.round(size * picture.width); canvas.height = Math.round(size * picture.height);
+    canvas.style.maxWidth = `calc(68vh * ${picture.width / picture.height})`;
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${picture.name} with the attention of the chosen word; described below`);
+    figure.style.flexGrow = picture.width / picture.height; // side by side at one height
+    caption.textContent = `${picture.name}, ${picture.width} × ${picture.height}`;
+    figure.append(canvas, caption);
+    $("pictures").append(figure);
+    canvas.onpointermove = (event) => point(event, p);
+    canvas.onpointerleave = () => { $("pointer").textContent = ""; };
+  });
+  const context = $("scale").getContext("2d");
+  for (let x = 0; x < 256; x++) { context.fillStyle = `rgb(${HEAT[x]})`; context.fillRect(x, 0, 1, 10); }
+  for (const id of ["layer", "head"]) {
+    $(id).min = MEAN; $(id).max = (id === "layer" ? L : H) - 1;
+    $(id).oninput = () => change({ [id]: Number($(id).value) });
+  }
+  $("strength").oninput = () => change({ strength: $("strength").value / 100 });
+  $("sinks").onclick = () => change({ sinks: !state.sinks });
+  const others = DATA.sink_tokens.length ? `text: ${DATA.sink_tokens.join(", ")}` : "";
+  $("sinks-note").textContent = [`${N} in the picture`, others].filter(Boolean).join("; ");
+  $("sinks").disabled = !N && !others;
+  $("order").onclick = () => change({ falling: !state.falling });
+  for (const [name, { label }] of Object.entries(STATISTICS)) $("statistic").append(new Option(label, name));
+  $("statistic").onchange = () => change({ statistic: $("statistic").value });
+  document.querySelectorAll("#measure button").forEach((button) => {
+    button.disabled = !DATA.maps[button.dataset.measure];
+    button.onclick = () => change({ measure: button.dataset.measure });
+  });
+  $("grid").style.setProperty("--cell", `${Math.max(9, Math.min(34, Math.floor(380 / H) - 1))}px`);
+  for (let l = 0; l < L; l++) {
+    const row = $("grid").insertRow(), head = document.createElement("th");
+    head.scope = "row"; head.textContent = layers[l];
+    row.append(head);
+    for (let h = 0; h < H; h++) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.onclick = () => change({ layer: l, head: h, measure: state.measure === "rollout" ? "raw" : state.measure });
+      row.insertCell().append(button);
+    }
+  }
+  for (const id of ["prompt", "answer", "measure"]) arrows($(id), along);
+  arrows($("grid"), across);
+  $("download").onclick = download;
+  for (const note of DATA.notes) $("notes").append(Object.assign(document.createElement("li"), { textContent: note }));
+}
+
+function point(event, picture) {
+  const x = (event.offsetX / event.target.clientWidth) * DATA.pictures[picture].width;
+  const y = (event.offsetY / event.target.clientHeight) * DATA.pictures[picture].height;
+  const values = mapOf(state.word, state.measure, state.layer, state.head, state.sinks);
+  const hit = DATA.boxes.findIndex((b, t) => b && DATA.picture[t] === picture && b[0] <= x && x < b[2] && b[1] <= y && y < b[3]);
+  $("pointer").textContent = hit < 0 ? "not seen by the model" : `here: ${percent(values[hit])}`;
+}
+
+// The pictures side by side with a caption, at the size of the embedded pictures.
+function composed() {
+  const parts = [...document.querySelectorAll("#pictures canvas")], gap = 12, line = 28;
+  const out = document.createElement("canvas"), context = out.getContext("2d");
+  out.width = parts.reduce((sum, c) => sum + c.width, gap * (parts.length - 1));
+  out.height = Math.max(...parts.map((c) => c.height)) + 2 * line;
+  context.fillStyle = "#fff"; context.fillRect(0, 0, out.width, out.height);
+  let x = 0;
+  for (const canvas of parts) { context.drawImage(canvas, x, 0); x += canvas.width + gap; }
+  context.fillStyle = "#1d2229"; context.font = "16px system-ui, sans-serif";
+  context.fillText($("readout").textContent.split(";")[0], 4, out.height - line - 6, out.width - 8);
+  context.fillStyle = "#5b6470";
+  context.fillText(DATA.model, 4, out.height - 8, out.width - 8);
+  return out;
+}
+
+function download() {
+  composed().toBlob((blob) => {
+    const link = document.createElement("a"), name = `${DATA.words[state.word].text}_${where()}`;
+    link.href = URL.createObjectURL(blob);
+    link.download = `${name.replace(/[^\p{L}\p{N}]+/gu, "_").replace(/^_|_$/g, "")}.png`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+}
+
+async function start() {
+  if (typeof DecompressionStream === "undefined") {
+    $("about").textContent = "This page needs a browser from 2023 or later.";
+    return;
+  }
+  await unpackAll();
+  for (const { source } of DATA.pictures) {
+    const image = Object.assign(new Image(), { src: source });
+    await image.decode();
+    images.push(image);
+  }
+  build();
+  $("main").hidden = false;
+  // Begin with the word of the answer that looks most at the picture.
+  const shares = DATA.words.map((word, w) => word.part === "answer" ? shareOf(w, "raw", MEAN, MEAN, true) : -1);
+  change({ word: shares.indexOf(Math.max(...shares)) });
+  document.body.dataset.ready = "true";
+}
+start();
