@@ -27,7 +27,7 @@ class Word:
 
 
 def decoded(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
-    """(text of `ids`, [start, end) of each token in it)."""
+    """(text of `ids`, [start, end) of each token in it). Tokens that share a character share its place."""
     text, spans = "", []
     for n in range(1, len(ids) + 1):
         longer = tokenizer.decode(
@@ -35,6 +35,9 @@ def decoded(tokenizer: Any, ids: Sequence[int]) -> tuple[str, list[tuple[int, in
         ).rstrip(UNFINISHED)
         spans.append((min(len(text), len(longer)), len(longer)))
         text = longer
+    for n in range(len(spans) - 2, -1, -1):
+        if spans[n][0] == spans[n][1]:
+            spans[n] = spans[n + 1]
     return text, spans
 
 

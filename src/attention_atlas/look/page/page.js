@@ -25,15 +25,23 @@ function overlay(step) {
   return [...HEAT[step], Math.round(255 * state.strength * Math.pow(step / 255, 1.2))];
 }
 
-// (height × width) attention per pixel of a canvas: a token spreads its share over its box; boxes may overlap.
+// Area of a box in the original picture, and for each picture that of its usual token.
+const areaOf = (box) => (box[2] - box[0]) * (box[3] - box[1]);
+const USUAL = DATA.pictures.map((_, p) => {
+  const areas = DATA.boxes.filter((b, t) => b && DATA.picture[t] === p).map(areaOf).sort((a, b) => a - b);
+  return areas[areas.length >> 1] || 1;
+});
+
+// (height × width) attention per area, in shares of the usual token: a token spreads its share over its box. Boxes may
+// overlap and differ in size (tiles and a thumbnail).
 function density(picture, values, width, height) {
   const out = new Float32Array(width * height), { width: w0, height: h0 } = DATA.pictures[picture];
   DATA.boxes.forEach((box, t) => {
     if (!box || DATA.picture[t] !== picture || !values[t]) return;
     const [x1, x2] = [box[0], box[2]].map((x) => Math.round((x / w0) * width));
     const [y1, y2] = [box[1], box[3]].map((y) => Math.round((y / h0) * height));
-    const area = Math.max(((box[2] - box[0]) / w0) * (box[3] - box[1]) / h0, 1e-9);
-    for (let y = y1; y < y2; y++) for (let x = x1; x < x2; x++) out[y * width + x] += values[t] / area;
+    const value = (values[t] * USUAL[picture]) / Math.max(areaOf(box), 1e-6);
+    for (let y = y1; y < y2; y++) for (let x = x1; x < x2; x++) out[y * width + x] += value;
   });
   return out;
 }
