@@ -119,14 +119,11 @@ function drawHeads() {
   const { f, print, label } = STATISTICS[state.statistic], all = [];
   for (let l = 0; l < L; l++) for (let h = 0; h < H; h++) all.push({ l, h, value: f(state.word, l, h, state.sinks) });
   const most = Math.max(...all.map((a) => a.value)), least = Math.min(...all.map((a) => a.value));
-  const focused = state.layer !== MEAN && state.head !== MEAN ? state.layer * H + state.head : 0;
   document.querySelectorAll("#grid button").forEach((button, n) => {
     const { l, h, value } = all[n];
     button.style.background = `rgb(${CELL[Math.round((255 * (value - least)) / (most - least || 1))]})`;
     button.title = `layer ${DATA.layers[l]}, head ${h}: ${print(value)}`;
     button.setAttribute("aria-label", button.title);
-    button.setAttribute("aria-pressed", String(l === state.layer && h === state.head));
-    button.tabIndex = n === focused ? 0 : -1;
   });
   $("grid-note").textContent = `Rows are layers, columns are heads; ${label}, from ${print(least)} (dark) to ${print(most)} (bright).`;
   all.sort((a, b) => (state.falling ? b.value - a.value : a.value - b.value) || a.l - b.l || a.h - b.h);
@@ -142,12 +139,24 @@ function drawHeads() {
     button.type = "button";
     button.append(canvas, `L${DATA.layers[l]} H${h}`, document.createElement("br"), print(value));
     button.setAttribute("aria-label", `layer ${DATA.layers[l]}, head ${h}: ${label} ${print(value)}`);
-    button.setAttribute("aria-pressed", String(l === state.layer && h === state.head));
+    button.dataset.head = l * H + h;
     button.onclick = () => { change({ layer: l, head: h, measure }); $("best").children[n]?.focus(); };
     return button;
   }));
 }
 
+// The chosen head among all, and among the first ones.
+function markHead() {
+  const chosen = state.layer !== MEAN && state.head !== MEAN && state.measure !== "rollout" ? state.layer * H + state.head : -1;
+  document.querySelectorAll("#grid [aria-pressed=true]").forEach((b) => b.setAttribute("aria-pressed", "false"));
+  document.querySelectorAll('#grid [tabindex="0"]').forEach((b) => { b.tabIndex = -1; });
+  const buttons = $("grid").querySelectorAll("button");
+  buttons[chosen]?.setAttribute("aria-pressed", "true");
+  buttons[Math.max(0, chosen)].tabIndex = 0;
+  for (const b of $("best").children) b.setAttribute("aria-pressed", String(Number(b.dataset.head) === chosen));
+}
+
+let headsShown = ""; // what the heads were last drawn for: a slider should not draw a thousand of them again
 function change(what) {
   Object.assign(state, what);
   const rollout = state.measure === "rollout";
@@ -162,7 +171,11 @@ function change(what) {
   document.querySelectorAll("#measure button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.measure === state.measure)));
   drawWords();
   describe(drawPictures());
-  drawHeads();
+  const { word, statistic, falling, sinks, strength } = state;
+  const wanted = JSON.stringify([word, statistic, falling, sinks, strength, rollout ? "raw" : state.measure]);
+  if (wanted !== headsShown) drawHeads();
+  headsShown = wanted;
+  markHead();
 }
 
 // The arrow keys move among the buttons of a group; `next(n, key)` gives the index of the neighbour.
@@ -224,13 +237,14 @@ function build() {
     button.onclick = () => change({ measure: button.dataset.measure });
   });
   $("grid").style.setProperty("--cell", `${Math.max(9, Math.min(34, Math.floor(380 / H) - 1))}px`);
+  $("grid").style.setProperty("--line-height", `${Math.max(8, Math.min(14, Math.floor(330 / L) - 1))}px`);
   for (let l = 0; l < L; l++) {
     const row = $("grid").insertRow(), head = document.createElement("th");
     head.scope = "row"; head.textContent = layers[l];
     row.append(head);
     for (let h = 0; h < H; h++) {
       const button = document.createElement("button");
-      button.type = "button";
+      button.type = "button"; button.tabIndex = -1;
       button.onclick = () => change({ layer: l, head: h, measure: state.measure === "rollout" ? "raw" : state.measure });
       row.insertCell().append(button);
     }
