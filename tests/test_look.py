@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import zlib
@@ -231,6 +232,16 @@ def test_a_prompt_cannot_end_the_script(look):
     assert "%%" not in text and "http" not in text.replace("http-equiv", "")
 
 
+def test_the_example_in_the_docs_runs(llava_folder, tmp_path, monkeypatch, capsys):
+    text = (ROOT / "docs/howto/look.md").read_text(encoding="utf-8")
+    code = re.search(r"```py\n(.*?)```", text, re.DOTALL).group(1)
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "kitchen.jpg")
+    model, processor = load(str(llava_folder), "cpu")
+    exec(compile(code, "docs/howto/look.md", "exec"), {"model": model, "processor": processor})
+    assert "'image'" in capsys.readouterr().out and (tmp_path / "look/index.html").is_file()
+
+
 # The command ----------------------------------------------------------------------------------------
 
 
@@ -291,7 +302,6 @@ def test_the_console_script_is_the_command():
     ],
 )
 def test_what_cannot_be_used_is_one_line(changed, message, llava_folder, tmp_path, monkeypatch, capsys):
-    import re
     import shutil
 
     from transformers import LlamaConfig
