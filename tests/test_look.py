@@ -228,7 +228,7 @@ def test_a_prompt_cannot_end_the_script(look):
     from attention_atlas.look.page import page
 
     text = page(replace(look, prompt="</script><script>alert(1)</script>", answer="<!-- <script>"))
-    assert text.count("</script>") == 3 and "alert(1)<\\/script>" in text
+    assert text.count("</script>") == 4 and "alert(1)<\\/script>" in text
     assert "%%" not in text and "http" not in text.replace("http-equiv", "")
 
 

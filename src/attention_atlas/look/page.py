@@ -28,15 +28,11 @@ def page(look: Look) -> str:
     """The text of the page."""
     folder = files("attention_atlas.look") / "page"
     text = (folder / "page.html").read_text(encoding="utf-8")
+    for name in ("style.css", "data.js", "paint.js", "page.js"):
+        text = text.replace(f"%%{name}%%", (folder / name).read_text(encoding="utf-8"))
     data = json.dumps(payload(look), ensure_ascii=False, separators=(",", ":"))
-    for name, value in (
-        ("style", (folder / "style.css").read_text(encoding="utf-8")),
-        # "</script>" in a prompt would end the element.
-        ("data", data.replace("</", "<\\/").replace("<!--", "<\\u0021--")),
-        *((f"{part}.js", (folder / f"{part}.js").read_text(encoding="utf-8")) for part in ("data", "page")),
-    ):
-        text = text.replace(f"%%{name}%%", value)
-    return text
+    # "</script>" in a prompt would end the element.
+    return text.replace("%%data%%", data.replace("</", "<\\/").replace("<!--", "<\\u0021--"))
 
 
 def payload(look: Look) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 "use strict";
-// The numbers of the page: decoding, and the map of a word at a layer and head. Everything that draws is in page.js.
+// The numbers of the page: decoding, and the map of a word at a layer and head. What draws is in paint.js and page.js.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const W = DATA.words.length, L = DATA.layers.length, H = DATA.heads, T = DATA.tokens, N = DATA.sinks.length;
