@@ -205,17 +205,18 @@ function point(event, picture) {
 
 // The pictures side by side with a caption, at the size of the embedded pictures.
 function composed() {
-  const parts = [...document.querySelectorAll("#pictures canvas")], gap = 12, line = 28;
+  const parts = [...document.querySelectorAll("#pictures canvas")], gap = 12;
   const out = document.createElement("canvas"), context = out.getContext("2d");
   out.width = parts.reduce((sum, c) => sum + c.width, gap * (parts.length - 1));
+  const line = Math.round(20 + out.width / 80);
   out.height = Math.max(...parts.map((c) => c.height)) + 2 * line;
   context.fillStyle = "#fff"; context.fillRect(0, 0, out.width, out.height);
   let x = 0;
   for (const canvas of parts) { context.drawImage(canvas, x, 0); x += canvas.width + gap; }
-  context.fillStyle = "#1d2229"; context.font = "16px system-ui, sans-serif";
-  context.fillText($("readout").textContent.split(";")[0], 4, out.height - line - 6, out.width - 8);
+  context.fillStyle = "#1d2229"; context.font = `${Math.round(0.62 * line)}px system-ui, "DejaVu Sans", sans-serif`;
+  context.fillText($("readout").textContent.split(";")[0], 8, out.height - 1.35 * line, out.width - 16);
   context.fillStyle = "#5b6470";
-  context.fillText(DATA.model, 4, out.height - 8, out.width - 8);
+  context.fillText(DATA.model, 8, out.height - 0.45 * line, out.width - 16);
   return out;
 }
 
