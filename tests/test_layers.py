@@ -23,8 +23,9 @@ LAYERS = (
     ("measures", "regions"),
     ("synthetic", "linking", "models", "plotting"),
     ("training",),
-    ("dumps", "reporting"),
+    ("dumps", "reporting", "look"),
     ("studies",),
+    ("__main__",),
 )
 ONLY_ERRORS = ("capture", "alignments")
 ORDER = {package: n for n, layer in enumerate(LAYERS) for package in layer}

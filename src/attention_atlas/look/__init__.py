@@ -1,0 +1,30 @@
+"""Any vision-language model, any picture: what each word of a prompt and of its answer attends to.
+
+    from attention_atlas.look import Atlas
+
+    look = Atlas(model, processor).look("kitchen.jpg", "What is on the table?")
+    look.save("out")                              # statistics.h5, summary.json, index.html
+
+`python -m attention_atlas look` does the same for a hub id or a folder. This is a package of its own because
+it joins rooms that do not know each other: it loads a model (`models`), captures it (`capture`), stores
+statistics (`recording`) and draws one HTML page. No study, measure or stage needs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attention_atlas.look.atlas import Atlas
+    from attention_atlas.look.result import Look
+
+_WHERE = {"Atlas": "atlas", "Look": "result"}
+__all__ = ["Atlas", "Look"]
+
+
+def __getattr__(name: str) -> Any:
+    # The command imports this package before it knows whether its arguments are right; torch is slow to load.
+    if name in _WHERE:
+        return getattr(importlib.import_module(f"attention_atlas.look.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'attention_atlas.look' has no attribute '{name}'")

@@ -1,0 +1,155 @@
+"""From pictures, a prompt and an answer to the tensors of any transformers model for pictures and text."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attention_atlas.capture import roles_of_ids
+from attention_atlas.errors import AtlasError, ConfigError, loading
+
+
+@dataclass
+class Sequenced:
+    """The whole sequence: inputs of the model for prompt and answer; ids and roles of its S positions; start,
+    where the answer begins; answer as text; generated logits (N,V), None for a given answer."""
+
+    inputs: dict[str, Any]
+    ids: list[int]
+    roles: list[str]
+    start: int
+    answer: str
+    logits_NV: Tensor | None
+
+
+def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: str) -> dict[str, Any]:
+    """The processor's tensors, on the model's device and in its type.
+
+    A prompt that contains the processor's picture token is used as it is. Otherwise the processor's chat
+    template makes one turn of a user, pictures first; without a template the picture tokens and a line break
+    precede the prompt.
+    """
+    tokenizer = tokenizer_of(processor)
+    token = picture_token(processor)
+    special = {}
+    if token in prompt:
+        text, count = prompt, prompt.count(token)
+        if count != len(pictures):
+            raise ConfigError(
+                f"--prompt: has {count} {token} for {len(pictures)} pictures; give one for each"
+            )
+    elif getattr(processor, "chat_template", None):
+        content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": prompt}]
+        turn = [{"role": "user", "content": content}]
+        with loading("processor: chat template", f"write the template into --prompt, with {token}"):
+            text = processor.apply_chat_template(turn, add_generation_prompt=True)
+        bos = getattr(tokenizer, "bos_token", None)
+        if bos and text.startswith(bos):
+            special["add_special_tokens"] = False
+    else:
+        text = token * len(pictures) + "\n" + prompt
+    with loading(f"{type(processor).__name__}: pictures and prompt", "see the model's card for its prompt"):
+        made = processor(text=[text], images=[list(pictures)], return_tensors="pt", **special)
+    accepted = inspect.signature(model.forward).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    device, dtype = model.get_input_embeddings().weight.device, model.dtype
+    inputs = {}
+    for name, value in made.items():
+        if name == "labels" or not (name in accepted or open_ended):
+            continue
+        if isinstance(value, Tensor):
+            value = value.to(device, dtype if value.is_floating_point() else value.dtype)
+        inputs[name] = value
+    return inputs
+
+
+def sequence(
+    model: Any, processor: Any, inputs: dict[str, Any], answer: str | None, max_new_tokens: int
+) -> Sequenced:
+    """`inputs` with the answer appended: `answer`, or what the model writes greedily."""
+    tokenizer, logits_NV = tokenizer_of(processor), None
+    start = inputs["input_ids"].shape[1]
+    if answer is not None:
+        new = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+        if not new:
+            raise ConfigError("--answer: has no tokens; give a text, or leave it out to let the model answer")
+    else:
+        made = _generated(model, tokenizer, inputs, max_new_tokens)
+        new = made.sequences[0].tolist()
+        new = new[start:] if new[:start] == inputs["input_ids"][0].tolist() else new
+        logits_NV = torch.stack([logits[0].float().cpu() for logits in made.logits])
+        ends = _ends(model, tokenizer)
+        while new and new[-1] in ends:
+            new.pop()
+        if not new:
+            raise AtlasError(
+                "answer: the model ended without a word; give --answer, or the --prompt that its card shows"
+            )
+        logits_NV, answer = logits_NV[: len(new)], tokenizer.decode(new, skip_special_tokens=True).strip()
+    whole = extended(inputs, new)
+    ids = whole["input_ids"][0].tolist()
+    special = set(getattr(tokenizer, "all_special_ids", ()))
+    (roles,) = roles_of_ids(whole["input_ids"], model.config, whole.get("attention_mask"), special)
+    return Sequenced(whole, ids, roles, start, answer, logits_NV)
+
+
+def extended(inputs: dict[str, Any], new: Sequence[int]) -> dict[str, Any]:
+    """Inputs of prompt and answer in one pass: tensors with an entry per position grow by the answer."""
+    length = inputs["input_ids"].shape[1]
+    out = dict(inputs)
+    for name, value in inputs.items():
+        if not isinstance(value, Tensor) or value.shape[:2] != (1, length):
+            continue
+        if name == "input_ids":
+            more = torch.tensor([list(new)], dtype=value.dtype, device=value.device)
+        elif name == "token_type_ids":  # PaliGemma: 0 prompt, whose positions see each other; 1 answer
+            more = value.new_ones(1, len(new))
+        elif name.endswith("mm_token_type_ids"):  # 0 text
+            more = value.new_zeros(1, len(new))
+        else:  # attention_mask, cross_attention_mask (Mllama): as the last position of the prompt
+            more = value[:, -1:].repeat(1, len(new), *[1] * (value.ndim - 2))
+        out[name] = torch.cat([value, more], 1)
+    return out
+
+
+def picture_token(processor: Any) -> str:
+    """How a prompt marks a picture."""
+    for owner in (processor, tokenizer_of(processor)):
+        if getattr(owner, "image_token", None) is not None:
+            return str(owner.image_token)
+    return "<image>"
+
+
+def tokenizer_of(processor: Any) -> Any:
+    return getattr(processor, "tokenizer", processor)
+
+
+@torch.no_grad()
+def _generated(model: Any, tokenizer: Any, inputs: dict[str, Any], longest: int) -> Any:
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    # Greedy, whatever the checkpoint's own generation settings are, so that a look can be repeated.
+    return model.generate(
+        **inputs,
+        max_new_tokens=longest,
+        do_sample=False,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        num_beams=1,
+        pad_token_id=pad,
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    found: set[int] = {tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    value = getattr(model.generation_config, "eos_token_id", None)
+    if value is not None:
+        found |= set(value) if isinstance(value, list | tuple) else {int(value)}
+    return found

@@ -1,0 +1,53 @@
+"""A model and its processor by hub id or folder. What cannot be used is one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attention_atlas.errors import ConfigError, loading
+
+REMEDY = "give a hub id or a folder that save_pretrained wrote"
+
+
+def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
+    """(model in evaluation mode, processor).
+
+    device: auto, cpu, cuda, ...; with auto on a GPU, accelerate spreads a model over several. dtype: see
+    `resolved_precision`. Attention runs as the checkpoint's class runs by default (SDPA where it can).
+
+    Raises ConfigError for a name that transformers does not find, a model without pictures, a processor that
+    needs a package that is missing.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    from attention_atlas.devices import resolve_device
+    from attention_atlas.models.vlm.hub import resolved_precision
+
+    with loading(f"MODEL: '{name}'", REMEDY):
+        config = AutoConfig.from_pretrained(name)
+    if type(config) not in AutoModelForImageTextToText._model_mapping:
+        raise ConfigError(
+            f"MODEL: '{name}': a '{config.model_type}' is not a vision-language model to transformers "
+            "(AutoModelForImageTextToText); give one that is"
+        )
+    with loading(f"MODEL: '{name}': processor", "install what it names, or give a folder with its files"):
+        processor = AutoProcessor.from_pretrained(name)
+    if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
+        raise ConfigError(
+            f"MODEL: '{name}': its {type(processor).__name__} reads no pictures; save the model's processor "
+            "beside it (processor.save_pretrained)"
+        )
+    found = resolve_device(device)
+    weights, eight_bit = resolved_precision(dtype, found)
+    options: dict[str, Any] = {"dtype": weights}
+    if found.startswith("cuda") and device == "auto":
+        options["device_map"] = "auto"
+    if eight_bit:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    with loading(f"MODEL: '{name}': weights", "download the whole checkpoint"):
+        model: Any = AutoModelForImageTextToText.from_pretrained(name, **options)
+    if "device_map" not in options and not eight_bit:
+        model.to(found)
+    return model.eval(), processor

@@ -1,0 +1,251 @@
+"use strict";
+// Controls and what they change. The state is one object; every change draws the page again.
+
+const $ = (id) => document.getElementById(id);
+const state = { word: 0, layer: MEAN, head: MEAN, measure: "raw", sinks: true, strength: 0.75, statistic: "picture", falling: true };
+const BEST = 12;
+const images = [];
+
+function drawPictures() {
+  const values = mapOf(state.word, state.measure, state.layer, state.head, state.sinks);
+  const canvases = [...document.querySelectorAll("#pictures canvas")];
+  const heats = canvases.map((c, p) => density(p, values, c.width, c.height)), most = largest(heats);
+  canvases.forEach((canvas, p) => paint(canvas, p, heats[p], most));
+  let top = -1;
+  values.forEach((v, t) => { if (DATA.boxes[t] && (top < 0 || v > values[top])) top = t; });
+  $("most").textContent = top < 0 ? "no places known" : `${percent(values[top])} in the strongest patch`;
+  return { values, top };
+}
+
+const layerName = () => state.measure === "rollout"
+  ? `through ${DATA.layers[state.layer === MEAN ? L - 1 : state.layer]}`
+  : state.layer === MEAN ? "mean" : String(DATA.layers[state.layer]);
+const headName = () => state.measure === "rollout" || state.head === MEAN ? "mean" : String(state.head);
+const where = () => [
+  state.measure === "rollout" ? `rollout ${layerName()}` : state.layer === MEAN ? "mean of layers" : `layer ${layerName()}`,
+  state.measure === "rollout" ? "" : state.head === MEAN ? "mean of heads" : `head ${state.head}`,
+].filter(Boolean).join(", ");
+
+function describe({ values, top }) {
+  const share = shareOf(state.word, state.measure, state.layer, state.head, state.sinks);
+  const chance = chanceOf(state.word, state.layer, state.sinks);
+  const kind = { raw: "attention", norm: "norm-based attention", rollout: "rollout" }[state.measure];
+  let text = `“${DATA.words[state.word].text}”, ${where()}: ${percent(share)} of its ${kind} is on the picture (chance ${percent(chance)})`;
+  if (chance === 0) text = `“${DATA.words[state.word].text}” precedes the picture and cannot see it`;
+  else if (top >= 0) {
+    const box = DATA.boxes[top].map(Math.round), name = DATA.pictures.length > 1 ? ` of ${DATA.pictures[DATA.picture[top]].name}` : "";
+    text += `; strongest patch: ${percent(values[top])}, pixels ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]}${name}`;
+  }
+  $("readout").textContent = `${text}.`;
+}
+
+function drawWords() {
+  const shares = DATA.words.map((_, w) => shareOf(w, state.measure, state.layer, state.head, state.sinks));
+  const most = Math.max(...shares) || 1;
+  document.querySelectorAll(".turn button").forEach((button) => {
+    const w = Number(button.dataset.word);
+    button.setAttribute("aria-pressed", String(w === state.word));
+    button.tabIndex = w === state.word ? 0 : -1;
+    button.title = `${percent(shares[w])} on the picture`;
+    button.querySelector("i").style.width = `calc((100% - .6rem) * ${shares[w] / most})`;
+  });
+  for (const id of ["prompt", "answer"]) { // each group stays reachable by Tab
+    const buttons = [...$(id).querySelectorAll("button")];
+    if (buttons.length && buttons.every((b) => b.tabIndex < 0)) buttons[0].tabIndex = 0;
+  }
+}
+
+function drawHeads() {
+  const { f, print, label } = STATISTICS[state.statistic], all = [];
+  for (let l = 0; l < L; l++) for (let h = 0; h < H; h++) all.push({ l, h, value: f(state.word, l, h, state.sinks) });
+  const most = Math.max(...all.map((a) => a.value)), least = Math.min(...all.map((a) => a.value));
+  document.querySelectorAll("#grid button").forEach((button, n) => {
+    const { l, h, value } = all[n];
+    button.style.background = `rgb(${CELL[Math.round((255 * (value - least)) / (most - least || 1))]})`;
+    button.title = `layer ${DATA.layers[l]}, head ${h}: ${print(value)}`;
+    button.setAttribute("aria-label", button.title);
+  });
+  $("grid-note").textContent = `Rows are layers, columns are heads; ${label}, from ${print(least)} (dark) to ${print(most)} (bright).`;
+  all.sort((a, b) => (state.falling ? b.value - a.value : a.value - b.value) || a.l - b.l || a.h - b.h);
+  const measure = state.measure === "rollout" ? "raw" : state.measure;
+  const maps = all.slice(0, BEST).map(({ l, h }) => mapOf(state.word, measure, l, h, state.sinks));
+  const counts = DATA.pictures.map((_, p) => maps.reduce((sum, m) => sum + m.reduce((a, v, t) => a + (DATA.picture[t] === p ? v : 0), 0), 0));
+  const picture = counts.indexOf(Math.max(...counts));
+  $("best").replaceChildren(...all.slice(0, BEST).map(({ l, h, value }, n) => {
+    const button = document.createElement("button"), canvas = document.createElement("canvas");
+    canvas.width = 132; canvas.height = Math.max(1, Math.round((132 * images[picture].height) / images[picture].width));
+    const heat = density(picture, maps[n], canvas.width, canvas.height);
+    paint(canvas, picture, heat, largest([heat]));
+    button.type = "button";
+    button.append(canvas, `L${DATA.layers[l]} H${h}`, document.createElement("br"), print(value));
+    button.setAttribute("aria-label", `layer ${DATA.layers[l]}, head ${h}: ${label} ${print(value)}`);
+    button.dataset.head = l * H + h;
+    button.onclick = () => { change({ layer: l, head: h, measure }); $("best").children[n]?.focus(); };
+    return button;
+  }));
+}
+
+// The chosen head among all, and among the first ones.
+function markHead() {
+  const chosen = state.layer !== MEAN && state.head !== MEAN && state.measure !== "rollout" ? state.layer * H + state.head : -1;
+  document.querySelectorAll("#grid [aria-pressed=true]").forEach((b) => b.setAttribute("aria-pressed", "false"));
+  document.querySelectorAll('#grid [tabindex="0"]').forEach((b) => { b.tabIndex = -1; });
+  const buttons = $("grid").querySelectorAll("button");
+  buttons[chosen]?.setAttribute("aria-pressed", "true");
+  buttons[Math.max(0, chosen)].tabIndex = 0;
+  for (const b of $("best").children) b.setAttribute("aria-pressed", String(Number(b.dataset.head) === chosen));
+}
+
+let headsShown = ""; // what the heads were last drawn for: a slider should not draw a thousand of them again
+function change(what) {
+  Object.assign(state, what);
+  const rollout = state.measure === "rollout";
+  $("layer").value = state.layer; $("head").value = state.head;
+  $("layer-value").textContent = layerName(); $("head-value").textContent = headName();
+  $("layer").setAttribute("aria-valuetext", layerName()); $("head").setAttribute("aria-valuetext", headName());
+  $("head").disabled = rollout;
+  $("strength-value").textContent = `${Math.round(100 * state.strength)} %`;
+  $("sinks").setAttribute("aria-pressed", String(!state.sinks));
+  $("sinks").textContent = state.sinks ? "Leave out" : "Left out";
+  $("order").textContent = state.falling ? "highest first" : "lowest first";
+  document.querySelectorAll("#measure button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.measure === state.measure)));
+  drawWords();
+  describe(drawPictures());
+  const { word, statistic, falling, sinks, strength } = state;
+  const wanted = JSON.stringify([word, statistic, falling, sinks, strength, rollout ? "raw" : state.measure]);
+  if (wanted !== headsShown) drawHeads();
+  headsShown = wanted;
+  markHead();
+}
+
+// The arrow keys move among the buttons of a group; `next(n, key)` gives the index of the neighbour.
+function arrows(group, next) {
+  group.addEventListener("keydown", (event) => {
+    const buttons = [...group.querySelectorAll("button")], n = buttons.indexOf(event.target), to = buttons[next(n, event.key)];
+    if (n < 0 || !to) return;
+    event.preventDefault();
+    to.click(); to.focus();
+  });
+}
+const along = (n, key) => n + ({ ArrowRight: 1, ArrowLeft: -1 }[key] ?? NaN);
+const across = (n, key) => {
+  if ((key === "ArrowRight" && n % H === H - 1) || (key === "ArrowLeft" && n % H === 0)) return NaN;
+  return n + ({ ArrowRight: 1, ArrowLeft: -1, ArrowDown: H, ArrowUp: -H }[key] ?? NaN);
+};
+
+function build() {
+  const { model, layers, depth, pictures } = DATA;
+  const shown = layers.length < depth ? `${layers.length} of ${depth} layers (${layers.join(", ")})` : `${depth} layers`;
+  $("about").textContent = `${model} · ${shown} × ${H} heads · ${T} picture positions · ${DATA.generated ? "answer by the model" : "answer given"}`;
+  DATA.words.forEach((word, w) => {
+    const button = document.createElement("button"), bar = document.createElement("i");
+    button.type = "button"; button.dataset.word = w; button.className = word.space ? "" : "joined";
+    button.append(word.text, bar);
+    button.onclick = () => change({ word: w });
+    $(word.part).append(button);
+  });
+  pictures.forEach((picture, p) => {
+    const figure = document.createElement("figure"), canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
+    const size = LONGEST / Math.max(picture.width, picture.height);
+    canvas.width = Math.round(size * picture.width); canvas.height = Math.round(size * picture.height);
+    canvas.style.maxWidth = `calc(68vh * ${picture.width / picture.height})`;
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${picture.name} with the attention of the chosen word; described below`);
+    figure.style.flexGrow = picture.width / picture.height; // side by side at one height
+    caption.textContent = `${picture.name}, ${picture.width} × ${picture.height}`;
+    figure.append(canvas, caption);
+    $("pictures").append(figure);
+    canvas.onpointermove = (event) => point(event, p);
+    canvas.onpointerleave = () => { $("pointer").textContent = ""; };
+  });
+  const context = $("scale").getContext("2d");
+  for (let x = 0; x < 256; x++) { context.fillStyle = `rgb(${HEAT[x]})`; context.fillRect(x, 0, 1, 10); }
+  for (const id of ["layer", "head"]) {
+    $(id).min = MEAN; $(id).max = (id === "layer" ? L : H) - 1;
+    $(id).oninput = () => change({ [id]: Number($(id).value) });
+  }
+  $("strength").oninput = () => change({ strength: $("strength").value / 100 });
+  $("sinks").onclick = () => change({ sinks: !state.sinks });
+  const others = DATA.sink_tokens.length ? `text: ${DATA.sink_tokens.join(", ")}` : "";
+  $("sinks-note").textContent = [`${N} in the picture`, others].filter(Boolean).join("; ");
+  $("sinks").disabled = !N && !others;
+  $("order").onclick = () => change({ falling: !state.falling });
+  for (const [name, { label }] of Object.entries(STATISTICS)) $("statistic").append(new Option(label, name));
+  $("statistic").onchange = () => change({ statistic: $("statistic").value });
+  document.querySelectorAll("#measure button").forEach((button) => {
+    button.disabled = !DATA.maps[button.dataset.measure];
+    button.onclick = () => change({ measure: button.dataset.measure });
+  });
+  $("grid").style.setProperty("--cell", `${Math.max(9, Math.min(34, Math.floor(380 / H) - 1))}px`);
+  $("grid").style.setProperty("--line-height", `${Math.max(8, Math.min(14, Math.floor(330 / L) - 1))}px`);
+  for (let l = 0; l < L; l++) {
+    const row = $("grid").insertRow(), head = document.createElement("th");
+    head.scope = "row"; head.textContent = layers[l];
+    row.append(head);
+    for (let h = 0; h < H; h++) {
+      const button = document.createElement("button");
+      button.type = "button"; button.tabIndex = -1;
+      button.onclick = () => change({ layer: l, head: h, measure: state.measure === "rollout" ? "raw" : state.measure });
+      row.insertCell().append(button);
+    }
+  }
+  for (const id of ["prompt", "answer", "measure"]) arrows($(id), along);
+  arrows($("grid"), across);
+  $("download").onclick = download;
+  for (const note of DATA.notes) $("notes").append(Object.assign(document.createElement("li"), { textContent: note }));
+}
+
+function point(event, picture) {
+  const x = (event.offsetX / event.target.clientWidth) * DATA.pictures[picture].width;
+  const y = (event.offsetY / event.target.clientHeight) * DATA.pictures[picture].height;
+  const values = mapOf(state.word, state.measure, state.layer, state.head, state.sinks);
+  const hit = DATA.boxes.findIndex((b, t) => b && DATA.picture[t] === picture && b[0] <= x && x < b[2] && b[1] <= y && y < b[3]);
+  $("pointer").textContent = hit < 0 ? "not seen by the model" : `here: ${percent(values[hit])}`;
+}
+
+// The pictures side by side with a caption, at the size of the embedded pictures.
+function composed() {
+  const parts = [...document.querySelectorAll("#pictures canvas")], gap = 12;
+  const out = document.createElement("canvas"), context = out.getContext("2d");
+  out.width = parts.reduce((sum, c) => sum + c.width, gap * (parts.length - 1));
+  const line = Math.round(20 + out.width / 80);
+  out.height = Math.max(...parts.map((c) => c.height)) + 2 * line;
+  context.fillStyle = "#fff"; context.fillRect(0, 0, out.width, out.height);
+  let x = 0;
+  for (const canvas of parts) { context.drawImage(canvas, x, 0); x += canvas.width + gap; }
+  context.fillStyle = "#1d2229"; context.font = `${Math.round(0.62 * line)}px system-ui, "DejaVu Sans", sans-serif`;
+  context.fillText($("readout").textContent.split(";")[0], 8, out.height - 1.35 * line, out.width - 16);
+  context.fillStyle = "#5b6470";
+  context.fillText(DATA.model, 8, out.height - 0.45 * line, out.width - 16);
+  return out;
+}
+
+function download() {
+  composed().toBlob((blob) => {
+    const link = document.createElement("a"), name = `${DATA.words[state.word].text}_${where()}`;
+    link.href = URL.createObjectURL(blob);
+    link.download = `${name.replace(/[^\p{L}\p{N}]+/gu, "_").replace(/^_|_$/g, "")}.png`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  });
+}
+
+async function start() {
+  if (typeof DecompressionStream === "undefined") {
+    $("about").textContent = "This page needs a browser from 2023 or later.";
+    return;
+  }
+  await unpackAll();
+  for (const { source } of DATA.pictures) {
+    const image = Object.assign(new Image(), { src: source });
+    await image.decode();
+    images.push(image);
+  }
+  build();
+  $("main").hidden = false;
+  // Begin with the word of the answer that looks most at the picture.
+  const shares = DATA.words.map((word, w) => word.part === "answer" ? shareOf(w, "raw", MEAN, MEAN, true) : -1);
+  change({ word: shares.indexOf(Math.max(...shares)) });
+  document.body.dataset.ready = "true";
+}
+start();

@@ -1,0 +1,235 @@
+"""The result of a look: statistics of one sequence, as arrays, and as the three files of `save`.
+
+Axes: L layer, M layers whose maps are kept, H head, S position (query or key), R queries of words, W word,
+T token of a picture, G group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.errors import ConfigError
+from attention_atlas.files import write_text
+from attention_atlas.look.words import Word
+
+SCHEMA = "atlas.look/1"
+FILES = ("statistics.h5", "summary.json", "index.html")
+
+
+@dataclass
+class Picture:
+    """name: of its file. pixels: PIL picture in RGB, upright; boxes refer to its pixels."""
+
+    name: str
+    pixels: Any
+
+
+@dataclass
+class Look:
+    """values {statistic: (L,H,S,...)}: mass (G), entropy, norm_mass (G) of every layer and position.
+
+    word_values {rows, norm_rows: (M,H,W,S); rollout: (M,W,T)}: attention of the words, in the layers `kept`.
+    received_LHS: mean over words of the attention that each position receives. visible: for each layer (R,S),
+    the keys that the queries `query_R` may attend to. sinks: positions. boxes_S4, picture_S: see places.py.
+    notes: what the page cannot show, one line each.
+    """
+
+    model: str
+    prompt: str
+    answer: str
+    generated: bool
+    pictures: list[Picture]
+    tokens: list[str]
+    roles: list[str]
+    words: list[Word]
+    layers: list[int]
+    kept: list[int]
+    groups: list[str]
+    values: dict[str, np.ndarray]
+    word_values: dict[str, np.ndarray]
+    received_LHS: np.ndarray
+    visible: list[np.ndarray]
+    query_R: list[int]
+    sinks: list[int]
+    boxes_S4: np.ndarray
+    picture_S: np.ndarray
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def picture_T(self) -> np.ndarray:
+        """Positions of the picture tokens."""
+        return np.flatnonzero(np.array(self.roles) == "image")
+
+    @cached_property
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Of each word, the mean over its pieces: mass, norm_mass (L,H,W,G) shares of attention and of
+        α·‖f(x)‖; entropy (L,H,W) in nats; chance (L,W,G), the mass of uniform attention to visible keys."""
+        out = {name: self.of_words(value) for name, value in self.values.items()}
+        if "norm_mass" in out:
+            out["norm_mass"] = out["norm_mass"] / out["norm_mass"].sum(-1, keepdims=True)
+        member_SG = np.array(self.roles)[:, None] == np.array(self.groups)
+        out["chance"] = self.uniform(member_SG)
+        return out
+
+    def of_words(self, value_LHS: np.ndarray) -> np.ndarray:
+        """(L,H,W,...): the mean over the queries of each word."""
+        return np.stack([value_LHS[:, :, word.rows].mean(2) for word in self.words], 2)
+
+    def uniform(self, member_SG: np.ndarray, without: Sequence[int] = ()) -> np.ndarray:
+        """(L,W,G): mass on groups of keys if all visible keys, except `without`, got the same weight."""
+        at = {row: n for n, row in enumerate(self.query_R)}
+        keys_S = ~np.isin(np.arange(len(self.roles)), without)
+        of_layer = []
+        for visible_RS in self.visible:
+            seen_RS = visible_RS & keys_S
+            count_R1 = np.maximum(seen_RS.sum(-1, keepdims=True), 1)
+            share_RG = seen_RS @ member_SG.astype(np.float32) / count_R1
+            of_layer.append([share_RG[[at[row] for row in word.rows]].mean(0) for word in self.words])
+        return np.array(of_layer)
+
+    # Files -------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Write statistics.h5, summary.json and index.html: all of them, or none."""
+        from attention_atlas.look.page import page
+
+        folder = checked_folder(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        try:
+            self._write_statistics(beside / FILES[0])
+            write_text(beside / FILES[1], json.dumps(self.summary(), ensure_ascii=False) + "\n")
+            write_text(beside / FILES[2], page(self))
+            folder.mkdir(exist_ok=True)
+            for name in FILES:
+                os.replace(beside / name, folder / name)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        return folder
+
+    def summary(self) -> dict[str, Any]:
+        """summary.json, by layer (from 0, all of them) and head; shares are rounded to six digits."""
+        answered = [w for w, word in enumerate(self.words) if word.part == "answer"]
+        by_word = self.statistics
+        over_answer = {
+            name: value[:, answered].mean(1) if name == "chance" else value[:, :, answered].mean(2)
+            for name, value in by_word.items()
+        }
+        return {
+            "schema": SCHEMA,
+            "model": self.model,
+            "prompt": self.prompt,
+            "answer": self.answer,
+            "generated": self.generated,
+            "notes": self.notes,
+            "pictures": [
+                {"name": p.name, "width": p.pixels.width, "height": p.pixels.height} for p in self.pictures
+            ],
+            "layers": self.layers,
+            "heads": int(self.values["mass"].shape[1]),
+            "layers_with_maps": self.kept,
+            "picture_tokens": [
+                {"position": int(s), "picture": int(self.picture_S[s]), "box": box}
+                for s, box in zip(self.picture_T, _plain(self.boxes_S4[self.picture_T], 2))
+            ],
+            "sinks": [
+                {
+                    "position": s,
+                    "token": self.tokens[s],
+                    "role": self.roles[s],
+                    "received": _plain(self.received_LHS[..., s]),
+                }
+                for s in self.sinks
+            ],
+            "answer_words": self._shares(over_answer),
+            "words": [
+                {
+                    "text": word.text,
+                    "part": word.part,
+                    "positions": word.positions,
+                    **self._shares({n: v[:, w] if n == "chance" else v[:, :, w] for n, v in by_word.items()}),
+                    "strongest": self._strongest(w),
+                }
+                for w, word in enumerate(self.words)
+            ],
+        }
+
+    def _shares(self, values: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Arrays (L,H) or (L,) of one word, by group where there are groups."""
+        return {
+            name: _plain(value)
+            if name == "entropy"
+            else {group: _plain(value[..., g]) for g, group in enumerate(self.groups)}
+            for name, value in values.items()
+        }
+
+    def _strongest(self, word: int) -> list[dict[str, Any]]:
+        """The picture token with the largest attention, heads averaged: in all kept layers, and in each."""
+        mean_MT = self.word_values["rows"][:, :, word][..., self.picture_T].mean(1)
+        out = []
+        for layer, value_T in [(None, mean_MT.mean(0)), *zip(self.kept, mean_MT)]:
+            t = int(value_T.argmax())
+            out.append(
+                {"layer": layer, "position": int(self.picture_T[t]), "share": round(float(value_T[t]), 6)}
+            )
+        return out
+
+    def _write_statistics(self, path: Path) -> None:
+        from attention_atlas.recording import Axis, StatisticsWriter
+
+        word_S = [-1] * len(self.tokens)
+        for w, word in enumerate(self.words):
+            for s in word.positions:
+                word_S[s] = w
+        axes = {
+            "sequence": Axis(self.tokens, self.roles, word_S),
+            "words": Axis([word.text for word in self.words]),
+            "picture": Axis([self.tokens[s] for s in self.picture_T], ["image"] * len(self.picture_T)),
+        }
+        kinds = {
+            "decoder_self": ("sequence", "sequence"),
+            "words": ("words", "sequence"),
+            "rollout": ("words", "picture"),
+        }
+        writer = StatisticsWriter(
+            path, model=self.model, config_hash="", kinds=kinds, groups={"sequence": self.groups}
+        )
+        of_words = {n: v.astype(np.float32) for n, v in self.word_values.items() if n != "rollout"}
+        statistics = {
+            "decoder_self": self.values,
+            "words": of_words,
+            "rollout": {"rollout": self.word_values["rollout"].astype(np.float32)},
+        }
+        writer.write("look", statistics, axes)
+        writer.finish()
+
+
+def checked_folder(folder: str | Path) -> Path:
+    """The folder of a look. Raises ConfigError if it cannot be one."""
+    folder = Path(folder)
+    for path in (folder, *folder.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise ConfigError(f"--out: {path}: is a file; give a folder")
+            if not os.access(path, os.W_OK):
+                raise ConfigError(f"--out: {path}: is not writable; give another folder")
+            break
+    return folder
+
+
+def _plain(values: np.ndarray, digits: int = 6) -> Any:
+    """Nested lists for JSON, None for NaN."""
+    rounded = np.round(np.asarray(values, dtype=np.float64), digits)
+    plain = rounded.astype(object)
+    plain[np.isnan(rounded)] = None
+    return plain.tolist()

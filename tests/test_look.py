@@ -1,0 +1,343 @@
+"""`attention-atlas look`: its numbers against transformers' eager attention, its files, its errors."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from look_tiny import ANSWER, FAMILIES, PROMPT, SIZE, photo
+
+from attention_atlas.__main__ import main
+from attention_atlas.capture.summaries import rollout
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.look import Atlas
+from attention_atlas.look import inputs as look_inputs
+from attention_atlas.look.command import layer_numbers
+from attention_atlas.look.load import load
+from attention_atlas.look.page import payload
+from attention_atlas.look.places import token_boxes
+from attention_atlas.look.words import words_of
+from attention_atlas.recording import StatisticsStore
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def checkpoint(request, tmp_path_factory):
+    return FAMILIES[request.param](tmp_path_factory.mktemp(request.param))
+
+
+@pytest.fixture(scope="module")
+def llava_folder(tmp_path_factory):
+    return FAMILIES["llava"](tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="module")
+def look(llava_folder, tmp_path_factory):
+    picture = photo(tmp_path_factory.mktemp("photo") / "a.png")
+    return Atlas(*load(str(llava_folder), "cpu")).look(picture, PROMPT, ANSWER)
+
+
+def eager(folder: Path, picture: Path, look) -> tuple[np.ndarray, torch.Tensor]:
+    """(L,H,S,S) attention and the ids of transformers' own pass over the look's whole text."""
+    model, processor = load(str(folder), "cpu")
+    inputs = look_inputs.prompt_inputs(model, processor, [p.pixels for p in look.pictures], PROMPT)
+    whole = look_inputs.sequence(model, processor, inputs, look.answer, 1)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        made = model(**whole.inputs, output_attentions=True)
+    return torch.cat(made.attentions).numpy(), whole.inputs["input_ids"][0]
+
+
+def test_numbers_are_those_of_the_eager_matrices(checkpoint, tmp_path):
+    picture = photo(tmp_path / "a.png")
+    look = Atlas(*load(str(checkpoint), "cpu")).look(picture, PROMPT, ANSWER)
+    attn_LHSS, _ = eager(checkpoint, picture, look)
+    is_image_S = np.array(look.roles) == "image"
+    image = look.groups.index("image")
+    np.testing.assert_allclose(look.values["mass"][..., image], attn_LHSS[..., is_image_S].sum(-1), atol=1e-5)
+    entropy = -(attn_LHSS * np.log(np.where(attn_LHSS > 0, attn_LHSS, 1))).sum(-1)
+    np.testing.assert_allclose(look.values["entropy"], entropy, atol=1e-4)
+    for w, word in enumerate(look.words):
+        rows_LHS = attn_LHSS[:, :, word.rows].mean(2)
+        np.testing.assert_allclose(look.word_values["rows"][:, :, w], rows_LHS, atol=1e-5)
+        for layer in look.kept:
+            expected_S = rollout(attn_LHSS[: layer + 1])[word.rows].mean(0)
+            found_T = look.word_values["rollout"][layer, w]
+            np.testing.assert_allclose(found_T, expected_S[is_image_S], atol=1e-5)
+        # Uniform attention to the keys that the matrix shows to be visible.
+        visible_RS = attn_LHSS[0, 0, word.rows] > 0
+        chance = (visible_RS & is_image_S).sum(-1) / visible_RS.sum(-1)
+        np.testing.assert_allclose(look.statistics["chance"][0, w, image], chance.mean(), atol=1e-6)
+    assert look.statistics["norm_mass"].sum(-1) == pytest.approx(1, abs=1e-5)
+    received = np.mean([attn_LHSS[:, :, word.rows].mean(2) for word in look.words], 0)
+    np.testing.assert_allclose(look.received_LHS, received, atol=1e-5)
+
+
+def test_words_of_the_answer_attend_from_where_they_are_generated(look):
+    for part, text in (("prompt", "what color is the block ?"), ("answer", "a red block on the left .")):
+        assert " ".join(word.text for word in look.words if word.part == part) == text
+    for word in look.words:
+        back = 1 if word.part == "answer" else 0
+        assert word.rows == [p - back for p in word.positions]
+    assert [w.space for w in look.words][4:6] == [True, False]  # "block?"
+    # The template's USER: and ASSISTANT: are positions, but no words.
+    assert sum(len(w.positions) for w in look.words) < look.roles.count("text")
+
+
+def test_pieces_become_words_by_what_they_decode_to():
+    class Bytes:
+        """One token per UTF-8 byte, as byte-level tokenizers have for rare characters."""
+
+        def decode(self, ids, **_):
+            return bytes(ids).decode("utf-8", errors="replace")
+
+    text = "Größe: 左边"
+    words = words_of(Bytes(), list(text.encode()), ["text"] * len(text.encode()), 0, "")
+    assert [w.text for w in words] == ["Größe", ":", "左", "边"]
+    assert [len(w.positions) for w in words] == [7, 1, 3, 3]
+
+
+def test_generation_and_one_pass_agree_or_a_note_says_so(checkpoint, tmp_path, monkeypatch):
+    atlas, picture = Atlas(*load(str(checkpoint), "cpu")), photo(tmp_path / "a.png")
+    look = atlas.look(picture, PROMPT, max_new_tokens=6)
+    assert look.generated and look.answer and not look.notes
+    if "paligemma" in str(checkpoint):
+        # An answer that counts as prompt would see its own end.
+        plain = look_inputs.extended
+
+        def wrong(inputs, new):
+            whole = plain(inputs, new)
+            return whole | {"token_type_ids": torch.zeros_like(whole["token_type_ids"])}
+
+        monkeypatch.setattr(look_inputs, "extended", wrong)
+        look = atlas.look(picture, PROMPT, max_new_tokens=6)
+        assert any("differs from its generation" in note for note in look.notes)
+
+
+def test_boxes_are_pixels_of_the_original_picture(checkpoint):
+    model, processor = load(str(checkpoint), "cpu")
+    is_image_S = np.array([False] + [True] * 9 + [False])
+    boxes_S4, picture_S = token_boxes(model, processor, {}, [(90, 60)], is_image_S)
+    assert picture_S.tolist() == [-1] + [0] * 9 + [-1] and np.isnan(boxes_S4[[0, -1]]).all()
+    if "llava" in str(checkpoint):  # the centre square of 60 pixels
+        assert boxes_S4[1].tolist() == [15, 0, 35, 20] and boxes_S4[9].tolist() == [55, 40, 75, 60]
+    else:  # the whole picture, stretched
+        assert boxes_S4[1].tolist() == [0, 0, 30, 20] and boxes_S4[9].tolist() == [60, 40, 90, 60]
+    is_image_S = np.array([True] * 18)
+    _, picture_S = token_boxes(model, processor, {}, [(SIZE, SIZE)] * 2, is_image_S)
+    assert picture_S.tolist() == [0] * 9 + [1] * 9
+    model.config.model_type = "unknown"
+    assert np.isnan(token_boxes(model, processor, {}, [(90, 60)], is_image_S)[0]).all()
+
+
+def unpacked(text: str, kind: type = np.float32) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
+
+
+def test_the_page_holds_the_numbers_to_a_byte(look):
+    data = payload(look)
+    for name, rows in (("raw", "rows"), ("norm", "norm_rows"), ("rollout", "rollout")):
+        values = look.word_values[rows]
+        if name == "rollout":
+            values_WMHT = values.transpose(1, 0, 2)[:, :, None]
+        else:
+            if name == "norm":
+                values = values / values.sum(-1, keepdims=True)
+            values_WMHT = values[..., look.picture_T].transpose(2, 0, 1, 3)
+        scale = unpacked(data["maps"][name]["scale"]).reshape(*values_WMHT.shape[:3], 1)
+        stored = unpacked(data["maps"][name]["bytes"], np.uint8).reshape(values_WMHT.shape)
+        found = scale * (stored / 255) ** 2
+        found[..., data["sinks"]] = unpacked(data["maps"][name]["sinks"]).reshape(*scale.shape[:3], -1)
+        assert np.abs(found - values_WMHT).max() <= scale.max() / 255
+        small = (values_WMHT > 1e-4 * scale) & (values_WMHT < 0.01 * scale)
+        assert np.abs(found - values_WMHT)[small].max(initial=0) < 2e-3 * scale.max()
+
+
+def test_sinks_keep_their_own_numbers(look):
+    from dataclasses import replace
+
+    position = int(look.picture_T[4])
+    rows = look.word_values["rows"].copy()
+    rows[..., position] += 50
+    data = payload(replace(look, sinks=[position], word_values=look.word_values | {"rows": rows}))
+    assert data["sinks"] == [4]
+    plain = unpacked(payload(look)["maps"]["raw"]["scale"])
+    assert unpacked(data["maps"]["raw"]["scale"]).max() <= plain.max()
+    top = unpacked(data["maps"]["raw"]["top"])
+    assert top.min() >= 50
+
+
+def test_a_budget_thins_the_layers_evenly(llava_folder, look, tmp_path):
+    atlas, picture = Atlas(*load(str(llava_folder), "cpu")), photo(tmp_path / "a.png")
+    one_layer = 2 * 4 * len(look.words) * len(look.picture_T)
+    assert atlas.look(picture, PROMPT, ANSWER, budget=2 * one_layer).kept == [0, 2]
+    thin = atlas.look(picture, PROMPT, ANSWER, budget=1)
+    assert thin.kept == [2] and thin.layers == [0, 1, 2]
+    np.testing.assert_allclose(thin.word_values["rollout"][0], look.word_values["rollout"][2], atol=1e-6)
+    assert atlas.look(picture, PROMPT, ANSWER, layers=[1], budget=1).kept == [1]
+    with pytest.raises(ConfigError, match=r"--layers: 3 is outside 0\.\.2"):
+        atlas.look(picture, PROMPT, ANSWER, layers=[3])
+
+
+def test_files_hold_the_same_numbers(look, tmp_path):
+    look.save(tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "index.html",
+        "statistics.h5",
+        "summary.json",
+    ]
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    image = look.groups.index("image")
+    for w, word in enumerate(summary["words"]):
+        mass_LH = look.statistics["mass"][:, :, w, image]
+        np.testing.assert_allclose(word["mass"]["image"], mass_LH, atol=1e-6)
+        rows_MHT = look.word_values["rows"][:, :, w][..., look.picture_T]
+        best = word["strongest"][0]
+        assert best["share"] == pytest.approx(rows_MHT.mean((0, 1)).max(), abs=1e-6)
+    with StatisticsStore(tmp_path / "out/statistics.h5") as store:
+        rows = store.read("look", "words", "rows")
+        np.testing.assert_allclose(rows, look.word_values["rows"])
+        np.testing.assert_allclose(store.read("look", "decoder_self", "mass"), look.values["mass"])
+
+
+def test_a_failed_save_leaves_nothing(look, tmp_path, monkeypatch):
+    def broken(_):
+        raise RuntimeError("no page")
+
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/summary.json").write_text("before")
+    monkeypatch.setattr("attention_atlas.look.page.page", broken)
+    for name in ("new", "old"):
+        with pytest.raises(RuntimeError, match="no page"):
+            look.save(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old/summary.json").read_text() == "before"
+
+
+def test_a_prompt_cannot_end_the_script(look):
+    from dataclasses import replace
+
+    from attention_atlas.look.page import page
+
+    text = page(replace(look, prompt="</script><script>alert(1)</script>", answer="<!-- <script>"))
+    assert text.count("</script>") == 4 and "alert(1)<\\/script>" in text
+    assert "%%" not in text and "http" not in text.replace("http-equiv", "")
+
+
+def test_the_example_in_the_docs_runs(llava_folder, tmp_path, monkeypatch, capsys):
+    text = (ROOT / "docs/howto/look.md").read_text(encoding="utf-8")
+    code = re.search(r"```py\n(.*?)```", text, re.DOTALL).group(1)
+    monkeypatch.chdir(tmp_path)
+    photo(tmp_path / "kitchen.jpg")
+    model, processor = load(str(llava_folder), "cpu")
+    exec(compile(code, "docs/howto/look.md", "exec"), {"model": model, "processor": processor})
+    assert "'image'" in capsys.readouterr().out and (tmp_path / "look/index.html").is_file()
+
+
+# The command ----------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_the_three_files(checkpoint, tmp_path):
+    pictures = [photo(tmp_path / "a.png"), photo(tmp_path / "b.jpg", 50, 80, 1)]
+    pictures = pictures if "llava" in str(checkpoint) else pictures[:1]
+    run = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "attention_atlas",
+                "look",
+                str(checkpoint),
+                "--image",
+                *map(str, pictures),
+            ),
+            *("--prompt", PROMPT, "--max-new-tokens", "4", "--layers", "0,2", "--out", str(tmp_path / "out")),
+        ],
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": "", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert [p["name"] for p in summary["pictures"]] == [p.name for p in pictures]
+    assert summary["layers"] == [0, 1, 2] and summary["layers_with_maps"] == [0, 2]
+    assert f"answer: {summary['answer']}" in run.stdout and "index.html" in run.stdout
+    assert {token["picture"] for token in summary["picture_tokens"]} == set(range(len(pictures)))
+
+
+def test_the_console_script_is_the_command():
+    import tomllib
+
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"attention-atlas": "attention_atlas.__main__:main"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"--image": "gone.png"}, "gone.png: no such image"),
+        ({"--image": "text.txt"}, "text.txt: not a picture"),
+        ({"--prompt": " "}, "--prompt: is empty"),
+        ({"--answer": ""}, "--answer: has no tokens"),
+        ({"--layers": "x"}, "--layers: 'x' is no layer"),
+        ({"--layers": "9"}, r"--layers: 9 is outside 0\.\.2"),
+        ({"--out": "text.txt"}, r"--out: .*text\.txt: is a file"),
+        ({"--max-new-tokens": "0"}, "--max-new-tokens: 0 is less than 1"),
+        ({"--max-new-tokens": "3", "--answer": "a"}, "--max-new-tokens: has no effect"),
+        ({"--device": "cuda:77"}, "device: 'cuda:77' is not available"),
+        ({"--dtype": "int3"}, "'int3' is unknown"),
+        ({"--prompt": "<image> <image> what?"}, "--prompt: has 2 <image> for 1 pictures"),
+        ({"MODEL": "nowhere/model"}, "MODEL: 'nowhere/model' cannot be loaded"),
+        ({"MODEL": "llama"}, "MODEL: .*llama': a 'llama' is not a vision-language model"),
+        ({"MODEL": "bare"}, "MODEL: .*bare': processor cannot be loaded"),
+        ({"MODEL": "wordless"}, "no position of its sequence belongs to a picture"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(changed, message, llava_folder, tmp_path, monkeypatch, capsys):
+    import shutil
+
+    from transformers import LlamaConfig
+
+    monkeypatch.chdir(tmp_path)
+    photo(Path("a.png"))
+    Path("text.txt").write_text("no picture")
+    model = changed.get("MODEL", str(llava_folder))
+    if model == "llama":
+        LlamaConfig(hidden_size=8, num_attention_heads=2).save_pretrained("llama")
+    if model in ("bare", "wordless"):
+        shutil.copytree(llava_folder, model)
+    if model == "bare":
+        Path("bare/processor_config.json").unlink()
+        Path("bare/tokenizer.json").unlink()
+    if model == "wordless":  # the ids of the processor's picture tokens are not the model's
+        config = json.loads(Path("wordless/config.json").read_text())
+        Path("wordless/config.json").write_text(json.dumps(config | {"image_token_id": 69}))
+    options = {"--image": "a.png", "--prompt": PROMPT, "--out": "out"} | changed
+    options.pop("MODEL", None)
+    before = sorted(p.name for p in tmp_path.iterdir())
+    assert main(["look", model, *(part for pair in options.items() for part in pair)]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and re.search(message, lines[0]), lines
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+def test_layers_are_numbers_and_ranges():
+    assert layer_numbers("0, 8,16-18") == [0, 8, 16, 17, 18]
+    for text in ("", "1,,2", "-1", "3-1", "all"):
+        with pytest.raises(ConfigError, match="--layers"):
+            layer_numbers(text)
+
+
+def test_an_encoder_decoder_is_named(llava_folder, tmp_path):
+    model, processor = load(str(llava_folder), "cpu")
+    model.config.is_encoder_decoder = True
+    with pytest.raises(AtlasError, match="is an encoder-decoder"):
+        Atlas(model, processor).look(photo(tmp_path / "a.png"), PROMPT, ANSWER)
