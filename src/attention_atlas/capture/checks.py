@@ -20,7 +20,7 @@ from attention_atlas.capture.engine import Capture
 from attention_atlas.capture.inventory import Inventory
 from attention_atlas.capture.routes import captured_by
 from attention_atlas.capture.seam import AttentionCall
-from attention_atlas.capture.want import Want, matches
+from attention_atlas.capture.want import Want, matches, without
 from attention_atlas.errors import AtlasError
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,10 @@ def _under(model: nn.Module, recorder: Any, run: Callable[[], Any], visible: Ten
 def _check_inventory(model: nn.Module, sites: Capture, inventory: Inventory, checker: _Checker) -> None:
     outside = [n for n in inventory.outside if matches(sites.layers, n) and n not in checker.seen]
     if outside:
-        _fail(", ".join(outside), "inventory", "attention does not pass through the capture")
+        raise AtlasError(
+            f"capture: {', '.join(outside)}: check 'inventory': attention does not pass through the capture; "
+            f"leave it out with layers={without(outside)}, or see docs/capture.md on adding a class"
+        )
     if not checker.checked:
         seen = ", ".join(sorted(checker.seen)) or "no attention"
         _fail(type(model).__name__, "calls", f"layers {', '.join(sites.layers)} match none of: {seen}")

@@ -38,6 +38,7 @@ from attention_atlas.capture.want import (
     check_names,
     for_kind,
     matches,
+    without,
 )
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 
@@ -184,8 +185,8 @@ class Capture:
         if self.outside and not self._warned:
             self._warned = True
             warnings.warn(
-                f"capture: attention that is not captured: {', '.join(self.outside)}; exclude it with "
-                "layers=['*', '!name'], or see docs/capture.md on adding a model class",
+                f"capture: attention that is not captured: {', '.join(self.outside)}; leave it out with "
+                f"layers={without(self.outside)}, or see docs/capture.md on adding a class",
                 stacklevel=2,
             )
         return Captured.build(self._records, output, self.outside)

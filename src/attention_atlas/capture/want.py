@@ -20,6 +20,7 @@ f_h(x) = (x W_V + b_V) W_O^h without the output bias (Kobayashi et al. 2020, eq.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -102,6 +103,11 @@ def matches(patterns: Sequence[str], *names: str) -> bool:
     if any(fnmatchcase(name, p) for p in excluded for name in names):
         return False
     return any(fnmatchcase(name, p) for p in included for name in names)
+
+
+def without(names: Sequence[str]) -> list[str]:
+    """Globs that match everything but modules with these names, their layer numbers replaced by *."""
+    return ["*", *dict.fromkeys("!" + re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names)]
 
 
 def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: torch.device) -> Tensor:
