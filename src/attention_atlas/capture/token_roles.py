@@ -78,7 +78,7 @@ def media_ids(config: Any) -> dict[str, int]:
     The outermost configuration that has an id decides.
     """
     found: dict[str, int] = {}
-    for part in _parts(config):
+    for part in parts(config):
         for name in MEDIA:
             for field in (f"{name}_token_id", f"{name}_token_index"):
                 value = getattr(part, field, None)
@@ -87,7 +87,7 @@ def media_ids(config: Any) -> dict[str, int]:
     return found
 
 
-def _parts(config: Any, without: tuple[str, ...] = ()) -> Iterator[Any]:
+def parts(config: Any, without: tuple[str, ...] = ()) -> Iterator[Any]:
     """The configuration and those nested in it, outermost first; not those whose name starts as `without`."""
     level = [config]
     while level:
@@ -145,7 +145,7 @@ def _holds_pixels(name: str) -> bool:
 def _ids(config: Any, name: str) -> set[int]:
     """Ids of the configuration and those of its text parts; each may hold one, a list, or none."""
     found: set[int] = set()
-    for part in _parts(config, without=NOT_TEXT):
+    for part in parts(config, without=NOT_TEXT):
         value = getattr(part, name, None)
         if value is not None:
             found |= set(map(int, value)) if isinstance(value, list | tuple) else {int(value)}
