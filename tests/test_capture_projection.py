@@ -28,7 +28,9 @@ def test_a_gate_before_the_projection_is_an_error_for_norms_only():
     x = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
     model = Gated(gate=True).eval()
     Capture(model, ["entropy"])(x)
-    with pytest.raises(AtlasError, match=r"its context is changed before its output projection \(a gate\)"):
+    with pytest.raises(
+        AtlasError, match=r"its context is changed before its output projection \(a gate, a norm\)"
+    ):
         Capture(model, ["head_norm"])(x)
     assert not model.o_proj._forward_pre_hooks
     assert Capture(model, ["head_norm"], check=False)(x)

@@ -70,10 +70,13 @@ def sized(picture: Picture) -> Tensor:
 
 
 def merged(picture: Picture) -> Tensor:
-    """Qwen-VL, GLM-4V: a grid of patches, `spatial_merge_size` × `spatial_merge_size` of which become one
+    """Qwen-VL, GLM-4V, VideoLLaMA 3: a grid of patches, of which a square of `spatial_merge_size` becomes one
     token; the frames of a clip one after the other."""
     frames, rows, columns = torch.as_tensor(picture.inputs["image_grid_thw"])[picture.index].tolist()
-    merge = picture.config.vision_config.spatial_merge_size
+    if "image_merge_sizes" in picture.inputs:
+        merge = int(picture.inputs["image_merge_sizes"][picture.index])
+    else:
+        merge = picture.config.vision_config.spatial_merge_size
     return grid_boxes(rows // merge, columns // merge, picture.whole).repeat(frames, 1)
 
 
@@ -154,6 +157,9 @@ def canvas(picture: Picture) -> Tensor:
     if config.model_type == "aya_vision":
         vision = config.vision_config
         side = vision.image_size // vision.patch_size // config.downsample_factor
+    elif config.model_type == "got_ocr2":
+        # Two convolutions, each of which halves the grid.
+        side = math.ceil(config.vision_config.image_size / config.vision_config.patch_size / 4)
     else:
         side = math.isqrt(config.image_seq_length)
     whole_N4 = grid_boxes(side, side, picture.whole)
@@ -204,8 +210,8 @@ def seen_region(size: tuple[int, int], processor: Any) -> Region:
     left, top = 0.0, 0.0
     if processor is None:
         return left, top, float(width), float(height)
-    if getattr(processor, "do_pad", False) and type(processor).__name__.startswith("LlavaImage"):
-        # To a square around the picture, before it is resized.
+    if getattr(processor, "do_pad", False) and hasattr(processor, "pad_to_square"):
+        # To a square around the picture (LLaVA if asked to, Janus, DeepSeek-VL).
         side = max(height, width)
         left, top = -float((side - width) // 2), -float((side - height) // 2)
         height = width = side
@@ -237,7 +243,7 @@ FAMILIES: dict[str, Callable[[Picture], Tensor]] = {
     ),
     **dict.fromkeys(("t5gemma2", "shieldgemma2", "colpali"), fixed),
     **dict.fromkeys(("mistral3", "lighton_ocr"), sized),
-    **dict.fromkeys(("llava_next", "llava_onevision"), anyres),
+    **dict.fromkeys(("llava_next", "llava_next_video", "llava_onevision"), anyres),
     **dict.fromkeys(("idefics3", "smolvlm"), shuffled),
     **dict.fromkeys(("internvl", "got_ocr2", "aya_vision"), canvas),
     **dict.fromkeys(("blip-2", "instructblip", "kosmos-2", "kosmos-2.5", "idefics2"), queries),
@@ -249,6 +255,7 @@ def boxes_of(picture: Picture) -> Tensor:
     config = picture.config
     known = FAMILIES.get(config.model_type)
     merging = hasattr(getattr(config, "vision_config", None), "spatial_merge_size")
+    merging = merging or "image_merge_sizes" in picture.inputs
     if known is None and merging and "image_grid_thw" in picture.inputs:
         known = merged
     if known is None:

@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from attention_atlas.errors import AtlasError
 
 # Attribute names in the model families: on the attention module itself, else on its parent.
-OWN = ("output_projection", "o_proj", "out_proj", "c_proj", "projection", "proj", "dense", "output")
+OWN = (
+    "output_projection",
+    "o_proj",
+    "out_proj",
+    "c_proj",
+    "projection",
+    "projection_layer",
+    "proj",
+    "dense",
+    "output",
+)
 PARENT = ("output.dense", "o_proj", "out_proj", "dense")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -50,8 +60,8 @@ def output_layer(
 
 
 class UnchangedContexts:
-    """Whether contexts reach their output projection as they are: with a gate between them, α·f(x) with W_O
-    alone is not what the module adds. Looks at the first call of each projection."""
+    """Whether contexts reach their output projection as they are: with a gate or a norm between them, α·f(x)
+    is not what the module adds. Looks at the first call of each projection."""
 
     def __init__(self) -> None:
         self._contexts: dict[int, list[Tensor]] = {}
@@ -77,8 +87,8 @@ class UnchangedContexts:
         error = (whole - given.detach().reshape(-1)).abs().max() if whole.numel() else whole.sum()
         if float(error) > 0.02 * float(whole.abs().max() if whole.numel() else 1.0):
             raise AtlasError(
-                f"capture: {name}: its context is changed before its output projection (a gate), so that "
-                "norms would be wrong; do not request them for this module"
+                f"capture: {name}: its context is changed before its output projection (a gate, a norm), so "
+                "that norms would be wrong; do not request them for this module"
             )
 
     def done(self) -> None:

@@ -53,8 +53,8 @@ class Sites:
         """ "decoder", "vision", "cross", or "" for none of them; `name` is that of an attention module.
 
         cross: it attends to another sequence, as its `is_cross_attention` or its name says. vision: the
-        innermost transformers model around it takes pictures only (`input_modalities`), or its configuration
-        is the vision part of the model's. decoder: it is in
+        innermost transformers model around it takes pictures only (`input_modalities`), or a configuration
+        in between is the vision part of the model's. decoder: it is in
         what transformers calls the decoder, without an encoder in that, and the innermost model takes text;
         or the model generates text from both in one stack (GIT, Idefics). Modules of this project say it by
         their attention_kind.
@@ -65,11 +65,11 @@ class Sites:
             return {"decoder_self": "decoder", "cross": "cross"}.get(own, "")
         if getattr(module, "is_cross_attention", False) or CROSS.search(name.rpartition("layers")[2]):
             return "cross"
-        inner = self._innermost(name)
-        if inner is None:
+        inner = self._around(name)
+        if not inner:
             return ""
-        takes = _modalities(inner)
-        if takes <= PICTURES or self._is_vision(getattr(inner, "config", None)):
+        takes = _modalities(inner[-1])
+        if takes <= PICTURES or any(self._is_vision(getattr(m, "config", None)) for m in inner):
             return "vision"
         decoder = self._decoder_name()
         inside = decoder == "" or name.startswith(f"{decoder}.")
@@ -85,14 +85,16 @@ class Sites:
         part = self.part(name)
         return [f"@{part}", f"@{part}.{layer}"] if part else []
 
-    def _innermost(self, name: str) -> Any:
-        """The smallest transformers model that contains this module."""
+    def _around(self, name: str) -> list[Any]:
+        """The modules around this one, from itself to the smallest transformers model; [] without one."""
+        found = []
         while True:
             module = self.modules.get(name)
+            found.append(module)
             if hasattr(module, "input_modalities"):
-                return module
+                return found
             if not name:
-                return None
+                return []
             name = name.rpartition(".")[0]
 
     def _is_vision(self, config: Any) -> bool:
