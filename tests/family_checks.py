@@ -30,8 +30,9 @@ HEAD = """# Families
 
 Every row is checked by `tests/test_capture_families.py` on a tiny model with random weights: two pictures in
 the first text, one in the second, which is padded at the left. Equal to the family's own eager code are
-attention, mass, entropy, rows and norms of every captured module; the output is that of the plain model;
-roles and boxes have one entry for each image token. `python tests/family_checks.py --write` writes the table.
+attention, mass, entropy and rows of every captured module, and its norms where a linear layer reads its
+context unchanged; the output is that of the plain model; roles and boxes have one entry for each image token.
+`python tests/family_checks.py --write` writes the table.
 
 - *decoder*, *vision*, *cross*, *other*: captured attention modules, by the aliases of `layers`.
 - *norms*: of all captured modules, or why not.
@@ -73,12 +74,13 @@ def eager_calls(model: Any, inputs: dict[str, Any], complete: bool = True) -> li
         return record
 
     def projecting(layer: Any, given: Any) -> None:
-        if (
-            calls
-            and calls[-1].projection is None
-            and torch.equal(given[0].reshape(-1), calls[-1].context.reshape(-1))
-        ):
-            calls[-1].projection = layer
+        # A tower that attends once for each picture projects all contexts together.
+        together = [c for c in calls if c.module is calls[-1].module and c.projection is None]
+        if together and sum(c.context.numel() for c in together) == given[0].numel():
+            whole = torch.cat([c.context for c in together], 1)
+            if torch.equal(given[0].reshape(-1), whole.reshape(-1)):
+                for call in together:
+                    call.projection = layer
 
     handles = [m.register_forward_pre_hook(projecting) for m in model.modules() if isinstance(m, nn.Linear)]
     AttentionInterface.get_interface = get_interface
