@@ -6,21 +6,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attention_atlas.capture.boxes import token_boxes
     from attention_atlas.capture.checks import validate
     from attention_atlas.capture.engine import Capture
-    from attention_atlas.capture.groups import Groups, role_groups, roles_of_ids, word_of_tokens
+    from attention_atlas.capture.groups import Groups, role_groups, word_of_tokens
     from attention_atlas.capture.result import Captured
+    from attention_atlas.capture.token_roles import roles_of, roles_of_ids
 
 _WHERE = {
     "Capture": "engine",
     "Captured": "result",
     "Groups": "groups",
     "role_groups": "groups",
-    "roles_of_ids": "groups",
+    "roles_of": "token_roles",
+    "roles_of_ids": "token_roles",
+    "token_boxes": "boxes",
     "word_of_tokens": "groups",
     "validate": "checks",
 }
-__all__ = ["Capture", "Captured", "Groups", "role_groups", "roles_of_ids", "validate", "word_of_tokens"]
+__all__ = [
+    "Capture",
+    "Captured",
+    "Groups",
+    "role_groups",
+    "roles_of",
+    "roles_of_ids",
+    "token_boxes",
+    "validate",
+    "word_of_tokens",
+]
 
 
 def __getattr__(name: str) -> Any:

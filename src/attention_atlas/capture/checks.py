@@ -20,7 +20,8 @@ from attention_atlas.capture.engine import Capture
 from attention_atlas.capture.inventory import Inventory
 from attention_atlas.capture.routes import captured_by
 from attention_atlas.capture.seam import AttentionCall
-from attention_atlas.capture.want import Want, matches
+from attention_atlas.capture.sites import Sites
+from attention_atlas.capture.want import Want, without
 from attention_atlas.errors import AtlasError
 
 log = logging.getLogger(__name__)
@@ -49,22 +50,22 @@ def validate(
     """
     was_training = model.training
     model.eval()
-    sites = Capture(model, ["lse"], layers=layers, kinds=kinds, backend=backend)
-    checker = _Checker(sites, tolerance)
+    capture = Capture(model, ["lse"], layers=layers, kinds=kinds, backend=backend)
+    checker = _Checker(capture, tolerance)
     try:
         with torch.no_grad():
             plain = tensors(run(), visible_BT)
             if any(bool(t.isnan().any()) for t in plain):
                 _fail(type(model).__name__, "plain output", "is not finite; check weights and inputs")
-            inventory = Inventory(sites._modules)
+            inventory = Inventory(capture.sites.modules)
             with inventory:
                 captured = _under(model, checker, run, visible_BT)
-            _check_inventory(model, sites, inventory, checker)
+            _check_inventory(model, capture.sites, inventory, checker)
             limit = max(tolerance or 0.0, *(TOLERANCE.get(t.dtype, 0.0) for t in plain), 0.0)
             if distance(plain, captured) > limit:
                 _blame(model, checker, run, visible_BT, plain, limit)
             for name in checker.checked:
-                moved = _under(model, _Noise(sites, name), run, visible_BT)
+                moved = _under(model, _Noise(capture.sites, name), run, visible_BT)
                 if distance(plain, moved) > EFFECT:
                     continue
                 if distance(plain, _disturbed(checker.modules[name], run, visible_BT)) > EFFECT:
@@ -80,10 +81,13 @@ def _under(model: nn.Module, recorder: Any, run: Callable[[], Any], visible: Ten
         return tensors(run(), visible)
 
 
-def _check_inventory(model: nn.Module, sites: Capture, inventory: Inventory, checker: _Checker) -> None:
-    outside = [n for n in inventory.outside if matches(sites.layers, n) and n not in checker.seen]
+def _check_inventory(model: nn.Module, sites: Sites, inventory: Inventory, checker: _Checker) -> None:
+    outside = [n for n in inventory.outside if sites.wanted_name(n) and n not in checker.seen]
     if outside:
-        _fail(", ".join(outside), "inventory", "attention does not pass through the capture")
+        raise AtlasError(
+            f"capture: {', '.join(outside)}: check 'inventory': attention does not pass through the capture; "
+            f"leave it out with layers={without(outside)}, or see docs/capture.md on adding a class"
+        )
     if not checker.checked:
         seen = ", ".join(sorted(checker.seen)) or "no attention"
         _fail(type(model).__name__, "calls", f"layers {', '.join(sites.layers)} match none of: {seen}")
@@ -136,8 +140,8 @@ def _fail(name: str, check: str, what: str) -> None:
 class _Checker:
     """Checks every call, and returns the same context as a capture."""
 
-    def __init__(self, sites: Capture, tolerance: float | None) -> None:
-        self.sites, self.tolerance = sites, tolerance
+    def __init__(self, capture: Capture, tolerance: float | None) -> None:
+        self.sites, self.backend, self.tolerance = capture.sites, capture.backend, tolerance
         self.checked: list[str] = []
         self.modules: dict[str, nn.Module] = {}
         self.seen: set[str] = set()
@@ -145,7 +149,7 @@ class _Checker:
     def wants(self, module: nn.Module) -> bool:
         name = self.sites.site(module)[0]
         self.seen.add(name)
-        return id(module) in self.sites._name and self.sites._wanted(module)
+        return id(module) in self.sites.names and self.sites.wanted(module)
 
     def residual_input(self, module: nn.Module, x: Tensor) -> None:
         """Not needed here: the checks are about the attention that the model uses."""
@@ -157,7 +161,7 @@ class _Checker:
         if name not in self.modules:
             self.checked.append(name)
             self.modules[name] = call.module
-        return output(call, made, how, self.sites.backend)
+        return output(call, made, how, self.backend)
 
     def _compare(self, name: str, call: AttentionCall) -> tuple[Tensor | None, str]:
         """(α·V, back end) of the comparison made last; None for an empty call."""
@@ -185,7 +189,7 @@ class _Checker:
         return made, how
 
     def _backends(self) -> tuple[str, ...]:
-        chosen = self.sites.backend
+        chosen = self.backend
         return ("materialised", "fused") if chosen == "auto" else (chosen,)
 
 
@@ -244,7 +248,7 @@ class _One:
 class _Noise:
     """Gives one module noise in place of its context."""
 
-    def __init__(self, sites: Capture, target: str) -> None:
+    def __init__(self, sites: Sites, target: str) -> None:
         self.sites, self.target = sites, target
 
     def wants(self, module: nn.Module) -> bool:

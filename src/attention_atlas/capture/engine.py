@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -25,11 +23,12 @@ from attention_atlas.capture.agreement import disagreement
 from attention_atlas.capture.backends import BACKENDS, compute, form_of, output, plan, returned
 from attention_atlas.capture.groups import Groups
 from attention_atlas.capture.inventory import Inventory
-from attention_atlas.capture.projection import output_weight_HDM
+from attention_atlas.capture.projection import UnchangedContexts, output_layer, output_weight_HDM
 from attention_atlas.capture.residual import ResidualInputs
 from attention_atlas.capture.result import Captured, Record
 from attention_atlas.capture.routes import captured_by
 from attention_atlas.capture.seam import AttentionCall, current, in_backward, lock_of
+from attention_atlas.capture.sites import Sites
 from attention_atlas.capture.want import (
     NEEDS_GROUPS,
     NEEDS_PROJECTION,
@@ -37,7 +36,7 @@ from attention_atlas.capture.want import (
     Request,
     check_names,
     for_kind,
-    matches,
+    without,
 )
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 
@@ -51,7 +50,8 @@ class Capture:
     the end; queries is bool (B,Q), the queries that count in `received` (exclude padding).
 
     backend: auto | fused | one_pass | materialised (docs/capture.md). layers: one or more globs over module
-    names and "kind.layer"; a leading "!" excludes.
+    names and "kind.layer"; a leading "!" excludes. "decoder", "vision", "cross" ("decoder.3": its
+    layer 3) are the parts of any model (sites.py), here and wherever globs are.
     kinds: {your name: glob over module names}; default: a module's `attention_kind`, or its name with the
     layer number replaced by *. convention: used, or unnormalised (see seam.py). projections: {module glob:
     path of its output projection}, where it is not found automatically.
@@ -99,12 +99,10 @@ class Capture:
             if given is None and not self.names.isdisjoint(needed):
                 wanted = ", ".join(sorted(self.names & set(needed)))
                 raise ConfigError(f"capture: {what}: needed for {wanted}; pass {what}=")
-        # torch.compile wraps the module in another one, which does not appear in the model's names.
-        self._modules = {_plain(name): module for name, module in model.named_modules()}
-        self._name = {id(module): _plain(name) for name, module in model.named_modules()}
-        self._sites: dict[int, tuple[str, str, int]] = {}
+        self.sites = Sites(model, self.layers, self.kinds)
         self.check, self._checked = check, set[tuple[Any, ...]]()
         self._inventory: Inventory | None = None
+        self._unchanged = UnchangedContexts()
         self._logged: set[tuple[str, str]] = set()
         self._ever: set[str] = set()
         self._warned = False
@@ -141,17 +139,18 @@ class Capture:
             stack.enter_context(captured_by(self, self.model))
             if self.convention == "unnormalised":
                 self._residual = ResidualInputs(self._record, lambda: current() is self)
-                stack.enter_context(self._residual.hooks(self._modules, self._wanted))
+                stack.enter_context(self._residual.hooks(self.sites.modules, self.sites.wanted))
             handle = self.model.register_forward_pre_hook(lambda *_: self._begin())
             stack.callback(handle.remove)
             if self.check and self._inventory is None:
-                self._inventory = stack.enter_context(Inventory(self._modules))
+                self._inventory = stack.enter_context(Inventory(self.sites.modules))
             self._exit = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
         assert self._exit is not None
         leave, self._exit = self._exit, None
+        self._unchanged.done()
         if self._residual is not None:
             self._residual.clear()
         if self._inventory is not None:
@@ -184,8 +183,8 @@ class Capture:
         if self.outside and not self._warned:
             self._warned = True
             warnings.warn(
-                f"capture: attention that is not captured: {', '.join(self.outside)}; exclude it with "
-                "layers=['*', '!name'], or see docs/capture.md on adding a model class",
+                f"capture: attention that is not captured: {', '.join(self.outside)}; leave it out with "
+                f"layers={without(self.outside)}, or see docs/capture.md on adding a class",
                 stacklevel=2,
             )
         return Captured.build(self._records, output, self.outside)
@@ -195,18 +194,18 @@ class Capture:
         """Names of selected modules whose attention did not pass through the capture in the first pass (see
         inventory.py). Empty with check=False."""
         found = [] if self._inventory is None else self._inventory.outside
-        return [n for n in found if n not in self._ever and matches(self.layers, n)]
+        return [n for n in found if n not in self._ever and self.sites.wanted_name(n)]
 
     # What the seam calls ------------------------------------------------------------------------------
 
     def wants(self, module: nn.Module) -> bool:
-        if id(module) not in self._name or in_backward():
+        if id(module) not in self.sites.names or in_backward():
             # A call of another model, or the recomputation of gradient checkpointing.
             return False
-        name = self.site(module)[0]
+        name = self.sites.site(module)[0]
         self._seen.append(name)
         self._ever.add(name)
-        return self._wanted(module)
+        return self.sites.wanted(module)
 
     def attend(self, call: AttentionCall) -> Tensor:
         if self._residual is not None:
@@ -219,48 +218,13 @@ class Capture:
 
     # Inside -------------------------------------------------------------------------------------------
 
-    def site(self, module: nn.Module) -> tuple[str, str, int]:
-        """(name, kind, layer) of an attention module."""
-        found = self._sites.get(id(module))
-        if found is None:
-            found = self._find(module)
-            if id(module) in self._name:
-                self._sites[id(module)] = found
-        return found
-
-    def _find(self, module: nn.Module) -> tuple[str, str, int]:
-        name = self._name.get(id(module)) or type(module).__name__
-        numbers = list(re.finditer(r"(?<=\.)\d+(?=\.|$)", "." + name))
-        layer: Any = getattr(module, "layer_index", None) if hasattr(module, "attention_kind") else None
-        if layer is None:
-            layer = int(numbers[-1].group()) if numbers else 0
-        for given, pattern in self.kinds.items():
-            if fnmatchcase(name, pattern):
-                return name, given, int(layer)
-        kind: Any = getattr(module, "attention_kind", None)
-        if kind is None:
-            kind = name
-            if numbers:
-                start, end = (n - 1 for n in numbers[-1].span())
-                kind = f"{name[:start]}*{name[end:]}"
-        return name, str(kind), int(layer)
-
-    def planned(self) -> list[str]:
-        """Kinds of the modules that call the seam themselves, if selected by `layers`."""
-        own = [m for m in self._modules.values() if hasattr(m, "attention_kind") and self._wanted(m)]
-        return list(dict.fromkeys(self.site(module)[1] for module in own))
-
-    def _wanted(self, module: nn.Module) -> bool:
-        name, kind, layer = self.site(module)
-        return matches(self.layers, name, f"{kind}.{layer}")
-
     def _record(self, call: AttentionCall) -> Tensor:
-        name, kind, layer = self.site(call.module)
+        name, kind, layer = self.sites.site(call.module)
         number = self._calls[name] = self._calls.get(name, 0) + 1
         # One module may attend several times in a pass (LXMERT both ways, Qwen-VL once per image).
         kind = kind if number == 1 else f"{kind}#{number}"
         request = Request(self.names, self.groups, self.rows, self.columns, self.pairs, self.queries)
-        want, group_names = request.of(call, kind)
+        want, group_names = request.of(call, kind, self.sites.aliases_of_kind(call.module))
         weight = None
         if not want.names.isdisjoint(NEEDS_PROJECTION):
             weight = self._projection(call)
@@ -283,15 +247,17 @@ class Capture:
             log.info("capture: %s: %s", kind, reason)
         keep = {n: v.detach().cpu() if n == "attn" else v.detach() for n, v in values.items()}
         self._records.append(Record(kind, layer, name, keep, group_names))
-        return output(call, made, how, self.backend)
+        context = output(call, made, how, self.backend)
+        if weight is not None and self.check and self.convention == "used" and not call.dropout:
+            self._unchanged.expect(name, output_layer(*self._projecting(call))[1], context)
+        return context
 
     def _projection(self, call: AttentionCall) -> Tensor:
-        name = self._name[id(call.module)]
-        path = for_kind(self.projections, name) if self.projections else None
-        heads, size = call.q.shape[1], call.v.shape[-1]
-        weight_HDM = output_weight_HDM(self._modules, name, heads, size, path)
-        return weight_HDM.to(call.q.device)
+        return output_weight_HDM(*self._projecting(call)).to(call.q.device)
 
-
-def _plain(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+    def _projecting(self, call: AttentionCall) -> tuple[Mapping[str, nn.Module], str, int, int, str | None]:
+        """What output_weight_HDM needs."""
+        name = self.sites.names[id(call.module)]
+        aliases = self.sites.aliases_of_kind(call.module)
+        path = for_kind(self.projections, name, aliases) if self.projections else None
+        return self.sites.modules, name, call.q.shape[1], call.v.shape[-1], path

@@ -1,14 +1,9 @@
-"""Roles of the positions of an axis, and groups of source positions whose attention is summed.
-
-Roles are derived from the ids (`input_ids == config.image_token_id`), never from fixed offsets: the
-number of image tokens differs between images, and padding may be left or right.
-"""
+"""Groups of source positions whose attention is summed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -85,60 +80,6 @@ def role_groups(roles_BK: Sequence[Sequence[str]]) -> Groups:
     present = {role for row in roles_BK for role in row}
     names = [role for role in ROLES if role in present and role != "pad"]
     return Groups.of([[None if r == "pad" else r for r in row] for row in roles_BK], names)
-
-
-def roles_of_ids(
-    input_ids: Tensor, config: Any, attention_mask: Tensor | None = None, special_ids: Iterable[int] = ()
-) -> list[list[str]]:
-    """Roles of (B,K) ids, from a transformers config.
-
-    pad: attention_mask 0, on whichever side (without a mask: the pad id, unless it is also the EOS id).
-    image: config.image_token_id (image_token_index in older files). bos, eos: the config's. special:
-    `special_ids`, for example tokenizer.all_special_ids. The rest is text.
-    """
-    image = _id(config, "image_token_id", "image_token_index")
-    bos, eos = _ids(config, "bos_token_id"), _ids(config, "eos_token_id")
-    pad = _ids(config, "pad_token_id") - eos - bos
-    special = set(map(int, special_ids))
-    ids = torch.as_tensor(input_ids).tolist()
-    mask = None if attention_mask is None else torch.as_tensor(attention_mask).tolist()
-    if mask is not None and [len(r) for r in mask] != [len(r) for r in ids]:
-        raise AtlasError(
-            "roles: attention_mask and input_ids differ in shape; pass both from one processor call"
-        )
-
-    def role(token: int, visible: bool) -> str:
-        if not visible:
-            return "pad"
-        if image is not None and token == image:
-            return "image"
-        for name, known in (("bos", bos), ("eos", eos), ("special", special)):
-            if token in known:
-                return name
-        return "text"
-
-    return [
-        [role(t, bool(mask[b][i]) if mask is not None else t not in pad) for i, t in enumerate(row)]
-        for b, row in enumerate(ids)
-    ]
-
-
-def _id(config: Any, *names: str) -> int | None:
-    for name in names:
-        value = getattr(config, name, None)
-        if value is not None:
-            return int(value)
-    return None
-
-
-def _ids(config: Any, name: str) -> set[int]:
-    """Ids of the config and its text part; a config may hold one, a list, or none."""
-    found: set[int] = set()
-    for part in (config, getattr(config, "text_config", None)):
-        value = getattr(part, name, None)
-        if value is not None:
-            found |= set(map(int, value)) if isinstance(value, list | tuple) else {int(value)}
-    return found
 
 
 def word_of_tokens(offsets_T2: Sequence[tuple[int, int]], words_W2: Sequence[tuple[int, int]]) -> list[int]:

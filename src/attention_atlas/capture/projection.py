@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from attention_atlas.errors import AtlasError
 
 # Attribute names in the model families: on the attention module itself, else on its parent.
-OWN = ("output_projection", "o_proj", "out_proj", "c_proj", "projection", "proj", "dense", "output")
+OWN = (
+    "output_projection",
+    "o_proj",
+    "out_proj",
+    "c_proj",
+    "projection",
+    "projection_layer",
+    "proj",
+    "dense",
+    "output",
+)
 PARENT = ("output.dense", "o_proj", "out_proj", "dense")
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -25,6 +35,14 @@ def output_weight_HDM(
     call. Raises AtlasError when no projection is found, or when its weight has no usable values (quantised,
     on the meta device).
     """
+    path, layer = output_layer(modules, name, heads, size, override)
+    return _oriented(layer, _loaded(name, path, layer)).reshape(heads, size, -1)
+
+
+def output_layer(
+    modules: Mapping[str, nn.Module], name: str, heads: int, size: int, override: str | None = None
+) -> tuple[str, Any]:
+    """(path, layer) of the output projection of the attention module `name`."""
     module, parent = modules[name], modules.get(name.rpartition(".")[0])
     tried = [(module, path) for path in ([override] if override else OWN)]
     if parent is not None and not override:
@@ -34,11 +52,50 @@ def output_weight_HDM(
         if layer is not None:
             weight_IM = _oriented(layer, layer.weight)
             if weight_IM.ndim == 2 and weight_IM.shape[0] == heads * size:
-                return _oriented(layer, _loaded(name, path, layer)).reshape(heads, size, -1)
+                return path, layer
     raise AtlasError(
         f"capture: {name}: found no output projection with {heads * size} inputs; "
         "name it, for example projections={'*self_attn': 'o_proj'}, or do not request norms"
     )
+
+
+class UnchangedContexts:
+    """Whether contexts reach their output projection as they are: with a gate or a norm between them, α·f(x)
+    is not what the module adds. Looks at the first call of each projection."""
+
+    def __init__(self) -> None:
+        self._contexts: dict[int, list[Tensor]] = {}
+        self._handles: list[Any] = []
+        self._fine: set[int] = set()
+
+    def expect(self, name: str, layer: nn.Module, context_BHQD: Tensor) -> None:
+        """`layer` will be called with this context, possibly together with others (pictures in a row)."""
+        if id(layer) in self._fine:
+            return
+        if id(layer) not in self._contexts:
+            self._contexts[id(layer)] = []
+            hook = layer.register_forward_pre_hook(lambda _, args: self._compare(name, layer, args[0]))
+            self._handles.append(hook)
+        self._contexts[id(layer)].append(context_BHQD.detach().transpose(1, 2).flatten(2))
+
+    def _compare(self, name: str, layer: nn.Module, given: Tensor) -> None:
+        contexts, self._contexts[id(layer)] = self._contexts[id(layer)], []
+        self._fine.add(id(layer))
+        if sum(x.numel() for x in contexts) != given.numel():
+            return  # in other pieces
+        whole = torch.cat(contexts, 1).reshape(-1).to(given)
+        error = (whole - given.detach().reshape(-1)).abs().max() if whole.numel() else whole.sum()
+        if float(error) > 0.02 * float(whole.abs().max() if whole.numel() else 1.0):
+            raise AtlasError(
+                f"capture: {name}: its context is changed before its output projection (a gate, a norm), so "
+                "that norms would be wrong; do not request them for this module"
+            )
+
+    def done(self) -> None:
+        """Remove the hooks."""
+        while self._handles:
+            self._handles.pop().remove()
+        self._contexts.clear()
 
 
 def _linear(owner: nn.Module, path: str) -> Any:

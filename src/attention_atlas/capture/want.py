@@ -20,6 +20,7 @@ f_h(x) = (x W_V + b_V) W_O^h without the output bias (Kobayashi et al. 2020, eq.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -50,6 +51,7 @@ AXES = {
 }
 STATISTICS = tuple(AXES)
 NEEDS_PROJECTION = frozenset({"head_norm", "norm_mass", "norm_rows", "norm_summed"})
+PARTS = ("decoder", "vision", "cross")
 NEEDS_GROUPS = frozenset({"mass", "norm_mass"})
 NEEDS_ROWS = frozenset({"rows", "norm_rows", "norm_summed"})
 
@@ -84,12 +86,13 @@ def check_names(names: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def for_kind(value: Any, kind: str) -> Any:
-    """`value`; for a mapping {kind glob: value} the entry whose glob matches `kind`, else None."""
+def for_kind(value: Any, kind: str, aliases: Sequence[str] = ()) -> Any:
+    """`value`; for a mapping {kind glob: value} the entry whose glob matches `kind`, else None. aliases:
+    see `fits`."""
     if not isinstance(value, Mapping):
         return value
     for pattern, item in value.items():
-        if kind == pattern or fnmatchcase(kind, pattern):
+        if kind == pattern or any(fits(pattern, name) for name in (kind, *aliases)):
             return item
     return None
 
@@ -99,9 +102,22 @@ def matches(patterns: Sequence[str], *names: str) -> bool:
     exclusions only, everything else matches."""
     excluded = [p[1:] for p in patterns if p.startswith("!")]
     included = [p for p in patterns if not p.startswith("!")] or ["*"]
-    if any(fnmatchcase(name, p) for p in excluded for name in names):
+    if any(fits(p, name) for p in excluded for name in names):
         return False
-    return any(fnmatchcase(name, p) for p in included for name in names)
+    return any(fits(p, name) for p in included for name in names)
+
+
+def fits(pattern: str, name: str) -> bool:
+    """Whether a glob matches a name. A name that starts with "@" is that of a part of the model ("@decoder",
+    "@decoder.3"); only a pattern whose first word is the name of a part matches it."""
+    if name.startswith("@"):
+        return pattern.partition(".")[0] in PARTS and fnmatchcase(name[1:], pattern)
+    return fnmatchcase(name, pattern)
+
+
+def without(names: Sequence[str]) -> list[str]:
+    """Globs that match everything but modules with these names, their layer numbers replaced by *."""
+    return ["*", *dict.fromkeys("!" + re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name) for name in names)]
 
 
 def indices(value: Any, batch: int, sizes: Sequence[int], what: str, device: torch.device) -> Tensor:
@@ -134,7 +150,7 @@ class Request:
     pairs: Any = None
     queries: Any = None
 
-    def of(self, call: AttentionCall, kind: str) -> tuple[Want, list[str]]:
+    def of(self, call: AttentionCall, kind: str, aliases: Sequence[str] = ()) -> tuple[Want, list[str]]:
         """(the request for one factored call, names of its groups).
 
         Omits statistics whose groups, rows, columns or pairs a kind lacks. Raises AtlasError for values that
@@ -143,7 +159,7 @@ class Request:
         batch, _, queries, _ = call.q.shape
         keys, device, names = call.k.shape[2], call.q.device, self.names
         member, group_names = None, []
-        groups = for_kind(self.groups, kind)
+        groups = for_kind(self.groups, kind, aliases)
         if groups is None:
             names -= NEEDS_GROUPS
         elif not names.isdisjoint(NEEDS_GROUPS):
@@ -156,16 +172,16 @@ class Request:
             member = groups.on(device, batch)
         chosen: dict[str, Tensor | None] = {}
         for what, value, sizes, needed in (
-            ("rows", for_kind(self.rows, kind), (queries,), NEEDS_ROWS),
-            ("columns", for_kind(self.columns, kind), (keys,), {"columns"}),
-            ("pairs", for_kind(self.pairs, kind), (queries, keys), {"pairs"}),
+            ("rows", for_kind(self.rows, kind, aliases), (queries,), NEEDS_ROWS),
+            ("columns", for_kind(self.columns, kind, aliases), (keys,), {"columns"}),
+            ("pairs", for_kind(self.pairs, kind, aliases), (queries, keys), {"pairs"}),
         ):
             chosen[what] = None
             if value is None:
                 names -= set(needed)
             elif not names.isdisjoint(needed):
                 chosen[what] = indices(value, batch, sizes, f"{what}: {kind}", device)
-        count = for_kind(self.queries, kind)
+        count = for_kind(self.queries, kind, aliases)
         if count is not None and "received" in names:
             count = torch.as_tensor(count, device=device).bool()
             if count.shape != (batch, queries):

@@ -96,7 +96,7 @@ def dump(
     from attention_atlas.capture.engine import Capture
 
     names = list(settings.statistics)
-    plan = Capture(model, ["lse"], layers=settings.layers, convention=settings.convention).planned()
+    plan = Capture(model, ["lse"], layers=settings.layers, convention=settings.convention).sites.planned()
     unknown = [kind for kind in plan if kind not in task.kinds]
     if unknown or not plan:
         raise ConfigError(

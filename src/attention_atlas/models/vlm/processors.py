@@ -1,0 +1,62 @@
+"""Processors by hub id or folder, also without torchvision.
+
+Processors that also take videos (Qwen2-VL) do not load without torchvision, although their pictures only need
+PIL and NumPy.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from attention_atlas.errors import AtlasError, loading
+
+
+def load_processor(pretrained: str) -> Any:
+    """transformers' AutoProcessor. Without torchvision, a processor that would need it for videos takes texts
+    and pictures, by the PIL backend of its image processor.
+
+    Raises AtlasError in one line when a package or a file is missing.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(pretrained)
+    except ImportError as error:
+        if find_spec("torchvision") is not None or "orchvision" not in str(error):
+            raise AtlasError(
+                f"{pretrained}: its processor needs a package ({_line(error)}); install it"
+            ) from None
+        return _of_pictures(pretrained)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise AtlasError(
+            f"{pretrained}: processor cannot be loaded ({_line(error)}); give a hub id or a folder"
+        ) from None
+
+
+def _of_pictures(pretrained: str) -> Any:
+    import transformers
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+    remedy = "install torchvision, which its video processor needs"
+    with loading(f"{pretrained}: processor of pictures", remedy):
+        config = transformers.AutoConfig.from_pretrained(pretrained)
+        own: Any = getattr(transformers, PROCESSOR_MAPPING_NAMES[config.model_type])
+        images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained)
+        settings, _ = own.get_processor_dict(pretrained)
+        known = {k: v for k, v in settings.items() if k in ("image_seq_len", "chat_template")}
+        known.setdefault("chat_template", getattr(tokenizer, "chat_template", None))
+
+        def accepted(self: Any, name: str, argument: Any) -> Any:
+            return (
+                type(None) if argument is None else own.check_argument_for_proper_class(self, name, argument)
+            )
+
+        without_video = type(own.__name__, (own,), {"check_argument_for_proper_class": accepted})
+        return without_video(image_processor=images, tokenizer=tokenizer, video_processor=None, **known)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
