@@ -75,9 +75,8 @@ class Step(nn.Module):
     def forward(
         self, q_BD: Tensor, k_BKD: Tensor, v_BKD: Tensor, mask_BK: Tensor, scorer: Scorer | Scores
     ) -> Tensor:
-        mask = mask_BK[:, None, None]
         q, k, v = q_BD[:, None, None], k_BKD[:, None], v_BKD[:, None]
-        return attend(self, q, k, v, mask, alignment=scorer)[:, 0, 0]
+        return attend(self, q, k, v, mask_BK[:, None, None], alignment=scorer)[:, 0, 0]
 
 
 class Regions(nn.Module):
@@ -86,8 +85,7 @@ class Regions(nn.Module):
     def __init__(self, feature_dim: int, dim: int) -> None:
         super().__init__()
         self.look, self.place = nn.Linear(feature_dim, dim), nn.Linear(7, dim)
-        self.join = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(feature_dim)
+        self.join, self.norm = nn.Linear(dim, dim), nn.LayerNorm(feature_dim)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         x1, y1, x2, y2 = batch["boxes_BN4"].unbind(-1)
