@@ -66,7 +66,7 @@ class WordCapture(Capture):
         self._rollout_ST: Tensor | None = None
 
     def _record(self, call: AttentionCall) -> Tensor:
-        name, _, layer = self.site(call.module)
+        name, _, layer = self.sites.site(call.module)
         if (call.q.shape[2], call.k.shape[2]) != (self.length, self.length) or layer in self.received:
             self.others.append(name)  # cross-attention, a compressed sequence: no row per word
             return call.context()

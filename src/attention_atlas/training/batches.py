@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,12 +11,13 @@ from torch import Tensor
 
 from attention_atlas.language.vocabulary import PAD
 
+Item = TypeVar("Item")
 IGNORED = -100  # label of a position that does not count
 
 
-def cut(numbers: Sequence[int], size: int) -> list[list[int]]:
-    """Consecutive lists of `size` numbers; the last may be shorter."""
-    return [list(numbers[i : i + size]) for i in range(0, len(numbers), size)]
+def cut(items: Sequence[Item], size: int) -> list[list[Item]]:
+    """Consecutive lists of `size` items; the last may be shorter."""
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
 def pooled(
