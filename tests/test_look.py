@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from look_tiny import ANSWER, FAMILIES, PROMPT, SIZE, photo
+from look_tiny import ANSWER, FAMILIES, PROMPT, photo
 
 from attention_atlas.__main__ import main
 from attention_atlas.capture.summaries import rollout
@@ -24,7 +24,6 @@ from attention_atlas.look import inputs as look_inputs
 from attention_atlas.look.command import layer_numbers
 from attention_atlas.look.load import load
 from attention_atlas.look.page import payload
-from attention_atlas.look.places import token_boxes
 from attention_atlas.look.words import words_of
 from attention_atlas.recording import StatisticsStore
 
@@ -122,20 +121,23 @@ def test_generation_and_one_pass_agree_or_a_note_says_so(checkpoint, tmp_path, m
         assert any("differs from its generation" in note for note in look.notes)
 
 
-def test_boxes_are_pixels_of_the_original_picture(checkpoint):
-    model, processor = load(str(checkpoint), "cpu")
-    is_image_S = np.array([False] + [True] * 9 + [False])
-    boxes_S4, picture_S = token_boxes(model, processor, {}, [(90, 60)], is_image_S)
-    assert picture_S.tolist() == [-1] + [0] * 9 + [-1] and np.isnan(boxes_S4[[0, -1]]).all()
+def test_boxes_are_pixels_of_the_original_picture(checkpoint, tmp_path):
+    from PIL import Image
+
+    atlas, wide = Atlas(*load(str(checkpoint), "cpu")), Image.new("RGB", (90, 60), "red")
+    look = atlas.look(wide, PROMPT, answer="a cat")
+    own = look.boxes_S4[look.picture_S == 0]
+    assert np.isnan(look.boxes_S4[look.picture_S < 0]).all() and len(own) == 9
     if "llava" in str(checkpoint):  # the centre square of 60 pixels
-        assert boxes_S4[1].tolist() == [15, 0, 35, 20] and boxes_S4[9].tolist() == [55, 40, 75, 60]
+        assert own[0].tolist() == [15, 0, 35, 20] and own[-1].tolist() == [55, 40, 75, 60]
     else:  # the whole picture, stretched
-        assert boxes_S4[1].tolist() == [0, 0, 30, 20] and boxes_S4[9].tolist() == [60, 40, 90, 60]
-    is_image_S = np.array([True] * 18)
-    _, picture_S = token_boxes(model, processor, {}, [(SIZE, SIZE)] * 2, is_image_S)
-    assert picture_S.tolist() == [0] * 9 + [1] * 9
-    model.config.model_type = "unknown"
-    assert np.isnan(token_boxes(model, processor, {}, [(90, 60)], is_image_S)[0]).all()
+        assert own[0].tolist() == [0, 0, 30, 20] and own[-1].tolist() == [60, 40, 90, 60]
+    look = atlas.look([wide, wide], PROMPT, answer="a cat")
+    assert look.picture_S[look.picture_S >= 0].tolist() == [0] * 9 + [1] * 9
+    atlas.model.config.model_type = "unknown"
+    look = atlas.look(wide, PROMPT, answer="a cat")
+    assert np.isnan(look.boxes_S4).all() and (look.picture_S == 0).sum() == 9
+    assert any("not their places" in note for note in look.notes)
 
 
 def unpacked(text: str, kind: type = np.float32) -> np.ndarray:
@@ -298,7 +300,7 @@ def test_the_console_script_is_the_command():
         ({"MODEL": "nowhere/model"}, "MODEL: 'nowhere/model' cannot be loaded"),
         ({"MODEL": "llama"}, "MODEL: .*llama': a 'llama' is not a vision-language model"),
         ({"MODEL": "bare"}, "MODEL: .*bare': processor cannot be loaded"),
-        ({"MODEL": "wordless"}, "no position of its sequence belongs to a picture"),
+        ({"MODEL": "wordless"}, "no position of input_ids is a picture"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(changed, message, llava_folder, tmp_path, monkeypatch, capsys):

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from attention_atlas.capture import Captured, role_groups
+from attention_atlas.capture.boxes import token_boxes
 from attention_atlas.capture.summaries import sink_keys
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look.attend import WordCapture, decoder_layers
 from attention_atlas.look.inputs import Sequenced, picture_token, prompt_inputs, sequence, tokenizer_of
-from attention_atlas.look.places import token_boxes
 from attention_atlas.look.result import Look, Picture
 from attention_atlas.look.words import Word, words_of
 
@@ -49,7 +49,7 @@ class Atlas:
         default all, or as many, evenly spaced, as `budget` bytes hold. Masses and entropies are those of all
         layers.
 
-        Raises AtlasError if no position of the sequence is a picture's, ConfigError for a wrong argument.
+        Raises AtlasError if no position of the prompt is a picture's, ConfigError for a wrong argument.
         """
         images = list(image) if isinstance(image, list | tuple) else [image]
         if not images:
@@ -58,28 +58,16 @@ class Atlas:
         inputs = prompt_inputs(self.model, self.processor, [p.pixels for p in pictures], prompt)
         whole = sequence(self.model, self.processor, inputs, answer, max_new_tokens)
         is_image_S = np.array([role == "image" for role in whole.roles])
-        if not is_image_S.any():
-            raise AtlasError(
-                f"{type(self.model).__name__}: no position of its sequence belongs to a picture (config."
-                "image_token_id is absent or not in the ids); models that read pictures by cross-attention "
-                "cannot be shown yet"
-            )
-        sizes = [p.pixels.size for p in pictures]
-        boxes_S4, picture_S = token_boxes(self.model, self.processor, inputs, sizes, is_image_S)
+        boxes_S4, picture_S, notes = self._places(whole, pictures, is_image_S)
         plain = prompt.replace(picture_token(self.processor), " ")
         words = words_of(tokenizer_of(self.processor), whole.ids, whole.roles, whole.start, plain)
         if not any(word.part == "answer" for word in words):
             raise AtlasError(f"answer: '{whole.answer}' has no word; give --answer")
         kept = self._kept(layers, len(words) * int(is_image_S.sum()), budget)
-        capture, captured, notes = self._pass(whole, words, is_image_S, kept)
+        capture, captured, more = self._pass(whole, words, is_image_S, kept)
         (kind,) = captured.values()
         found = [layer for layer in kind.layers if layer in kept]
         received_LHS = np.stack([capture.received[layer].numpy() for layer in kind.layers])
-        if np.isnan(boxes_S4[is_image_S]).all():
-            notes.append(
-                f"{self.model.config.model_type}: where its picture tokens lie is not known; the page shows "
-                "their share of the attention, not their places"
-            )
         return Look(
             model=self.model.config.name_or_path or type(self.model).__name__,
             prompt=prompt,
@@ -104,8 +92,24 @@ class Atlas:
             sinks=sink_keys(received_LHS).tolist(),
             boxes_S4=boxes_S4,
             picture_S=picture_S,
-            notes=notes,
+            notes=notes + more,
         )
+
+    def _places(
+        self, whole: Sequenced, pictures: list[Picture], is_image_S: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """(boxes_S4, picture_S, notes); without boxes for a family whose geometry is not known."""
+        sizes = [p.pixels.size[::-1] for p in pictures]
+        images = getattr(self.processor, "image_processor", None)
+        try:
+            boxes, picture = token_boxes(self.model.config, whole.inputs, sizes, images)
+        except AtlasError as error:
+            # A single picture has all picture tokens, wherever they lie.
+            picture_S = np.where(is_image_S & (len(pictures) == 1), 0, -1)
+            return np.full((len(is_image_S), 4), np.nan), picture_S, [_no_places(str(error))]
+        boxes_S4 = boxes.numpy()
+        known = np.isfinite(boxes_S4[is_image_S]).any()
+        return boxes_S4, picture.numpy(), [] if known else [_no_places("its tokens have no place")]
 
     def _kept(self, layers: Sequence[int] | None, per_head: int, budget: int) -> list[int]:
         text = self.model.config.get_text_config()
@@ -159,6 +163,10 @@ class Atlas:
                 )
         captured.output = None
         return capture, captured, notes
+
+
+def _no_places(reason: str) -> str:
+    return f"the page shows the picture tokens' share of the attention, not their places: {reason}"
 
 
 def _opened(number: int, given: Any) -> Picture:

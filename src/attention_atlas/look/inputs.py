@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_atlas.capture import roles_of_ids
+from attention_atlas.capture import roles_of, roles_of_ids
 from attention_atlas.errors import AtlasError, ConfigError, loading
 
 
@@ -65,6 +65,7 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
         if isinstance(value, Tensor):
             value = value.to(device, dtype if value.is_floating_point() else value.dtype)
         inputs[name] = value
+    roles_of(inputs, model.config)  # raises if no position is a picture's
     return inputs
 
 
