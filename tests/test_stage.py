@@ -165,7 +165,7 @@ def test_wrong_parameters(change: dict[str, object], message: str) -> None:
 def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from omegaconf import OmegaConf
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "in.txt"
@@ -173,7 +173,7 @@ def test_work_folder_changes_with_config_and_inputs(tmp_path: Path, monkeypatch:
 
     def folder(seed: int, **machine: object) -> Path:
         own = {"inputs": {"in": str(data)}, "outputs": {}, "device": {"world": "cpu"}}
-        return Stage("world", OmegaConf.create({"seed": seed, **own, **machine}), Mock(), None).work()
+        return Job("world", OmegaConf.create({"seed": seed, **own, **machine}), Mock(), None).work()
 
     first = folder(0)
     assert folder(0, workers=4) == first, "a machine setting must not discard work"
@@ -186,13 +186,13 @@ def test_an_input_that_the_configuration_does_not_name_is_refused(tmp_path: Path
     from omegaconf import OmegaConf
 
     from attention_atlas.errors import AtlasError
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
     known = tmp_path / "known"
     known.mkdir()
     (known / "file.txt").write_text("x")
     cfg = {"inputs": {"folder": str(known)}, "outputs": {}, "device": {"link": "cpu"}}
-    job = Stage("link", OmegaConf.create(cfg), Mock(), None)
+    job = Job("link", OmegaConf.create(cfg), Mock(), None)
     assert job.inputs == [str(known)] and job.input(known / "file.txt").exists()
     with pytest.raises(AtlasError, match="does not name it; add it to `inputs`"):
         job.input(tmp_path / "other")
@@ -206,11 +206,11 @@ def test_a_second_run_of_the_same_work_fails_in_one_line_and_the_first_continues
     from omegaconf import OmegaConf
 
     from attention_atlas.errors import AtlasError
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
     monkeypatch.chdir(tmp_path)
     cfg = OmegaConf.create({"seed": 0, "device": {"world": "cpu"}, "outputs": {}})
-    first, second = (Stage("world", cfg, None, None) for _ in range(2))
+    first, second = (Job("world", cfg, None, None) for _ in range(2))
     work = first.work()
     (work / "kept").write_text("x")
     with pytest.raises(AtlasError, match=f"{work}: another process is writing here; wait"):

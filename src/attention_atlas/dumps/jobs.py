@@ -11,7 +11,7 @@ from attention_atlas.errors import ConfigError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class ModelDump:
@@ -22,7 +22,7 @@ class ModelDump:
     def __init__(self, tasks: list[str]) -> None:
         self.tasks = list(tasks)
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.dump import dump, read_settings
@@ -63,7 +63,7 @@ class RunsDump:
         self.split = split
         self.runs = {str(name): dict(run) for name, run in runs.items()}
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.runs import dump_runs

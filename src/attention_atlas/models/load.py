@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from attention_atlas.regions.features_file import FeaturesFile
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 Source = Path | Mapping[str, Any]
 
 
-def source_of(cfg: DictConfig, job: Stage, name: str = "") -> Source:
+def source_of(cfg: DictConfig, job: Job, name: str = "") -> Source:
     """What `load_model` reads for the model `name` (default: `cfg.model`).
 
     A published model is `cfg.model` or one of `cfg.published`, with `run_folder: null`. Its `_target_` is a

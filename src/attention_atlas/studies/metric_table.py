@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from omegaconf import DictConfig
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class Measure(Protocol):
@@ -49,11 +49,11 @@ class MetricTable(ABC):
     name: str = "metrics"
 
     @abstractmethod
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
         """The table, as measures.table.make_table makes it, and what metrics.json says about the data. Writes
         the other files of the study below `out`."""
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from attention_atlas.measures.results import write_results
 
         out = job.out(cfg.paths.results)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from attention_atlas.data.corpus import Example
     from attention_atlas.regions.features_file import FeaturesFile
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 @dataclass
@@ -38,7 +38,7 @@ class CaptionDecoder:
             if getattr(self, name) < 1:
                 raise ConfigError(f"CaptionDecoder: {name}: must be at least 1, not {getattr(self, name)}")
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         """Describe the pictures of the analysed split: data/generated/<study>/<model>.jsonl."""
         from hydra.utils import instantiate
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class Once:
     """One training of `cfg.model` on `cfg.train`, resumed after a kill; returns the best metrics."""
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
 
         from attention_atlas.training.processes import process_count, processes

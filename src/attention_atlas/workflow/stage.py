@@ -32,7 +32,7 @@ collect_seldom()
 MACHINE_KEYS = ("device", "workers")
 
 
-class Stage:
+class Job:
     """The second argument of a stage function: outputs, inputs, work folder, device and MLflow run.
 
     inputs: the files and folders that the configuration names (workflow/graph.py)."""
@@ -133,10 +133,10 @@ def seed_everything(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def stage(name: str) -> Callable[[Callable[[DictConfig, Stage], Any]], Callable[[], None]]:
+def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[], None]]:
     """Make `function(cfg, job)` a Hydra program whose configuration is conf/stage/<name>.yaml."""
 
-    def decorate(function: Callable[[DictConfig, Stage], Any]) -> Callable[[], None]:
+    def decorate(function: Callable[[DictConfig, Job], Any]) -> Callable[[], None]:
         errors: list[AtlasError] = []
 
         @functools.wraps(function)
@@ -208,7 +208,7 @@ def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     return cfg, values
 
 
-def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: DictConfig) -> Any:
+def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictConfig) -> Any:
     from hydra.core.hydra_config import HydraConfig
 
     from attention_atlas.workflow.params import read_params
@@ -228,7 +228,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Stage], Any], cfg: Dict
     if choices.get("study"):
         tags["study"] = str(choices["study"])
     with stage_run(Path.cwd(), label, config, tags) as run:
-        current = Stage(name, cfg, run, sweep_dir)
+        current = Job(name, cfg, run, sweep_dir)
         seed_everything(int(cfg.seed))
         try:
             result = function(cfg, current)

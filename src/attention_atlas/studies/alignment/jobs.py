@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from omegaconf import DictConfig
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class EveryAlignment:
@@ -31,7 +31,7 @@ class EveryAlignment:
     ) -> None:
         self.processes = processes  # `plan` and `config_of` read the others from `cfg.trainer`
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         import os
         from pathlib import Path
 
@@ -56,7 +56,7 @@ class EveryAlignment:
 class Metrics(MetricTable):
     """All tables of the study, from the runs of every model and data set."""
 
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from omegaconf import OmegaConf
 
         from attention_atlas.studies.alignment.panel import read_panel

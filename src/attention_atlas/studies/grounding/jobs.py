@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from attention_atlas.measures.metric import Metric
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class Metrics(MetricTable):
@@ -26,7 +26,7 @@ class Metrics(MetricTable):
         self.gold = gold
         self.measures = {str(name): measure for name, measure in measures.items()}
 
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
         from attention_atlas.measures.annotated import read_annotated

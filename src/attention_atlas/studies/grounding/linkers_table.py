@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from omegaconf import DictConfig
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class LinkerTable(MetricTable):
@@ -28,7 +28,7 @@ class LinkerTable(MetricTable):
             raise AtlasError("linkers: none given; name at least one in the defaults list")
         self.name, self.linkers, self.gold = name, dict(linkers), gold
 
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
         from attention_atlas.language.parse import read_parses

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from attention_atlas.language.parsed import Parse
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 NOUNS, OTHERS, EVERY = "nouns", "other words", "all words"
 NOMINAL = ("NOUN", "PROPN")
@@ -47,7 +47,7 @@ class Perplexity(MetricTable):
         self.compare = [(str(a), str(b)) for a, b in compare if {a, b} <= set(self.runs)]
         self.split, self.name = split, name
 
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.runs import forced

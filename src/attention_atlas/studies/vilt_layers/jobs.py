@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from omegaconf import DictConfig
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class Answers:
@@ -22,7 +22,7 @@ class Answers:
     def __init__(self, name: str = "answers", split: str = "test") -> None:
         self.name, self.split = name, split
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
 
         from attention_atlas.files import write_jsonl
@@ -45,7 +45,7 @@ class QuestionsDump:
     def __init__(self, shown: Sequence[str]) -> None:
         self.shown = list(shown)
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
 
         from attention_atlas.dumps.dump import read_settings
@@ -80,7 +80,7 @@ class HeadsDump:
     def __init__(self, splits: Sequence[str], examples: Sequence[int]) -> None:
         self.splits, self.examples = (splits[0], splits[1]), (examples[0], examples[1])
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, float]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
 
         from attention_atlas.models.run_folder import load_run
@@ -120,7 +120,7 @@ class Metrics(MetricTable):
         self.measures = {str(name): measure for name, measure in measures.items()}
         self.distribution, self.least, self.optional = distribution, least, list(optional)
 
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from hydra.utils import instantiate
 
         from attention_atlas.studies.vilt_layers.answer_rows import Who

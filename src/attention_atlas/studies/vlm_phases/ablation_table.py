@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from omegaconf import DictConfig
 
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class PictureAblation(MetricTable):
@@ -39,7 +39,7 @@ class PictureAblation(MetricTable):
         self.models, self.blind, self.split, self.prompt = list(models), blind, split, prompt
         self.pictures, self.batch_size, self.name, self.threads = pictures, batch_size, name, threads
 
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
         from hydra.utils import instantiate
 

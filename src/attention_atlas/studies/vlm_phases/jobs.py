@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from attention_atlas.studies.vlm_phases.shown import Shown
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 
 class Metrics(MetricTable):
@@ -25,7 +25,7 @@ class Metrics(MetricTable):
         self.measures = {str(name): measure for name, measure in measures.items()}
         self.shown = shown
 
-    def measure(self, cfg: DictConfig, job: Stage, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from attention_atlas.studies.vlm_phases.dump_file import opened
 
         study = cfg.study

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.models.vlm.samples import Sample
-    from attention_atlas.workflow.stage import Stage
+    from attention_atlas.workflow.stage import Job
 
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
@@ -65,7 +65,7 @@ class PhasesDump:
         if self.batch_size < 1:
             raise ConfigError(f"dump: batch_size: must be at least 1, not {self.batch_size}")
 
-    def __call__(self, cfg: DictConfig, job: Stage) -> dict[str, Any]:
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, Any]:
         """Dump `cfg.model` over `cfg.data` into data/attention/vlm_phases/<model>-<data>."""
         from hydra.utils import instantiate
 
