@@ -28,20 +28,20 @@ EXACT = ["mass", "entropy", "rows"]
 NORMS = ["head_norm", "norm_mass"]
 HEAD = """# Families
 
-Every row is checked by `tests/test_capture_families.py` on a tiny model with random weights: two pictures in
-the first text, one in the second, which is padded at the left. Equal to the family's own eager code are
-attention, mass, entropy and rows of every captured module, and its norms where a linear layer reads its
-context unchanged; the output is that of the plain model; roles and boxes have one entry for each image token.
-`python tests/family_checks.py --write` writes the table.
+Every row is checked by `tests/test_capture_families.py` on a tiny model with random weights. Attention, mass,
+entropy and rows of every captured module equal those of the family's own eager code (to 1e-5), and so do norms
+where a linear layer reads the context unchanged. The output is that of the plain model (to 1e-4). Roles and
+boxes have one entry for each image token. `python tests/family_checks.py --write` writes the table.
 
+- *pictures*: how many each text of the batch has; *left padding*: whether a text is padded.
 - *decoder*, *vision*, *cross*, *other*: captured attention modules, by the aliases of `layers`.
-- *norms*: of all captured modules, or why not.
+- *norms*: modules whose norms were compared, of all modules; or why there are none.
 - *roles*: whether picture tokens are found in the sequence.
 - *boxes*: whether `token_boxes` knows their places; queries have none.
 - *not captured*: modules that `validate` names, to be left out with `!`. Linear attention has no weights.
 
-| family | class | decoder | vision | cross | other | norms | roles | boxes | not captured |
-|---|---|---|---|---|---|---|---|---|---|
+| family | class | pictures | left padding | decoder | vision | cross | other | norms | roles | boxes | not captured |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -113,7 +113,7 @@ def check(name: str) -> str:
     shapes = {kind: result.attn.shape for kind, result in found.items()}
     groups = {kind: halves(shape[0], shape[-1]) for kind, shape in shapes.items()}
     asked = {"rows": {kind: [0, -1] for kind in shapes}, "groups": groups}
-    norms = "yes"
+    norms = ""
     try:
         stats = Capture(model, EXACT + NORMS, layers=layers, backend="fused", **asked).run(run)
     except AtlasError as error:
@@ -123,6 +123,7 @@ def check(name: str) -> str:
     assert distance(plain, tensors(stats.output)) <= 1e-4, name
     calls = eager_calls(model, inputs, complete=not found.outside)
     counts = dict.fromkeys(("decoder", "vision", "cross", ""), 0)
+    compared: dict[str, bool] = {}
     for kind, result in found.items():
         nth = int(kind.partition("#")[2] or 1) - 1
         for index, module in enumerate(result.names):
@@ -130,11 +131,15 @@ def check(name: str) -> str:
             own = [c for c in calls if c.module is capture.sites.modules[module]][nth]
             values = {n: v[:, index] for n, v in stats[kind].values.items()}
             compare(kind, own, result.attn[:, index], values, inputs["attention_mask"].bool())
+            compared[module] = own.projection is not None and "head_norm" in values
     for pattern in layers[1:]:
         assert found.outside, pattern
     validate(model, run, layers=layers)
     roles, boxes = places(name, model, inputs)
-    cells = [*(str(counts[part]) for part in counts), norms, roles, boxes]
+    pictures = ", ".join(str(len(row)) for row in FAMILIES[name].tokens)
+    padded = "yes" if bool((inputs["attention_mask"][:, 0] == 0).any()) else "no"
+    norms = norms or f"{sum(compared.values())} of {len(compared)}"
+    cells = [pictures, padded, *(str(counts[part]) for part in counts), norms, roles, boxes]
     left = ", ".join(f"`{p[1:]}`" for p in layers[1:])
     return f"| {name} | `{FAMILIES[name].model}` | {' | '.join(cells)} | {left} |\n"
 
