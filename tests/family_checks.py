@@ -29,18 +29,18 @@ NORMS = ["head_norm", "norm_mass"]
 HEAD = """# Families
 
 Every row is checked by `tests/test_capture_families.py` on a tiny model with random weights. Attention, mass,
-entropy and rows of every captured module equal those of the family's own eager code (to 1e-5), and so do norms
+entropy and rows of every captured module equal those of the family's own eager code (to 1e-5). So do norms,
 where a linear layer reads the context unchanged. The output is that of the plain model (to 1e-4). Roles and
 boxes have one entry for each image token. `python tests/family_checks.py --write` writes the table.
 
-- *pictures*: how many each text of the batch has; *left padding*: whether a text is padded.
+- *pictures*: how many each text of the batch has; *padded*: whether a text is, at the left.
 - *decoder*, *vision*, *cross*, *other*: captured attention modules, by the aliases of `layers`.
 - *norms*: modules whose norms were compared, of all modules; or why there are none.
 - *roles*: whether picture tokens are found in the sequence.
 - *boxes*: whether `token_boxes` knows their places; queries have none.
 - *not captured*: modules that `validate` names, to be left out with `!`. Linear attention has no weights.
 
-| family | class | pictures | left padding | decoder | vision | cross | other | norms | roles | boxes | not captured |
+| family | class | pictures | padded | decoder | vision | cross | other | norms | roles | boxes | not captured |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
