@@ -150,6 +150,26 @@ def test_a_study_is_one_file_of_conf(tmp_path: Path) -> None:
     assert stages["report"].config["reports"] == {}
 
 
+def test_a_published_model_is_one_file_and_its_name_in_the_study(tmp_path: Path) -> None:
+    """It has no training; every other stage runs on it."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    params = (ROOT / "params.yaml").read_text()
+    line = next(line for line in params.splitlines() if line.startswith("studies:"))
+    (tmp_path / "params.yaml").write_text(params.replace(line, "studies: [vlm_phases]"))
+    own = "defaults: [llava_7b, _self_]\nname: llava_own\npretrained: data/raw/my_llava\n"
+    (tmp_path / "conf/model/llava_own.yaml").write_text(own)
+    study = tmp_path / "conf/study/vlm_phases.yaml"
+    before = profile_graph(tmp_path, "mini").stages
+    study.write_text(study.read_text().replace("models: [llava_mini,", "models: [llava_own, llava_mini,"))
+    profile_graph.cache_clear()
+    new = {name for name in profile_graph(tmp_path, "mini").stages if name not in before}
+    data = ("rooms_captions", "tabletop_captions")
+    assert new == {
+        *(f"vlm_phases_dump-llava_own-{name}" for name in data),
+        "vlm_phases_order-llava_own",
+    }
+
+
 def test_a_study_without_metrics_is_an_error(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copy(ROOT / "params.yaml", tmp_path)

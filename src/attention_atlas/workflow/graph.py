@@ -46,6 +46,12 @@ class Stage:
         return self.words[0]
 
     @property
+    def trains_published_weights(self) -> bool:
+        """Such a stage is left out: published weights are loaded as they are."""
+        model = self.config.get("model") or {}
+        return self.script == "train" and model.get("run_folder", "") is None
+
+    @property
     def command(self) -> str:
         return shlex.join(["python", "-m", f"pipeline.{self.script}", *self.words[1:]])
 
@@ -81,8 +87,8 @@ class Graph:
 
     def __init__(self, root: Path, params: Mapping[str, Any], compose: Compose) -> None:
         self.root, self.params, self.compose = root, params, compose
-        ours = [self._stage(*found) for study in params["studies"] for found in self._declared(study)]
-        ours.append(self._report())
+        declared = [self._stage(*found) for study in params["studies"] for found in self._declared(study)]
+        ours = [*(stage for stage in declared if not stage.trains_published_weights), self._report()]
         self.stages: dict[str, Stage] = {}
         writers: dict[str, str] = {}
         for stage in [*self._data_stages(ours), *ours]:
