@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("e2e")]
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Figures of each study, at least.
-STUDIES = {"grounding": 6, "modality": 12, "alignment": 20, "vilt_layers": 20, "vlm_phases": 11}
+STUDIES = {"grounding": 6, "modality": 12, "alignment": 16, "vilt_layers": 20, "vlm_phases": 11}
 # Killed in each of these, this many seconds after the stage's process has started to work.
 KILLED = {
     "pipeline.world": 4.0,
