@@ -46,8 +46,9 @@ BATCHES = (
     *("*task.batch_size", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
-# Batches of an update, each in a process of its own on a CPU, and epochs on texts to begin with.
-SINGLE = ("*loop.accumulate", "*task.first_epochs")
+# Batches of an update, each in a process of its own on a CPU; epochs on texts to begin with; seeds of
+# AttnGAN, whose networks of published depth are slow to train and to evaluate.
+SINGLE = ("*loop.accumulate", "*task.first_epochs", "study.seeds.attngan", "trainer.seeds.attngan")
 # Here 0 means none; elsewhere in EXAMPLES it means all.
 NONE = "dump.samples.*"
 WIDTHS = (
@@ -145,11 +146,11 @@ KEPT = (
 )
 FIELDS = ("steps", "examples", "batch", "width")
 LISTS = {
+    "single": SINGLE,  # before `steps`, which has the other seeds
     "steps": STEPS,
     "batch": BATCHES,
     "slow": SLOW,
     "examples": EXAMPLES,
-    "single": SINGLE,
     "width": WIDTHS,
     "kept": KEPT,
 }
