@@ -164,11 +164,9 @@ def manifest(folder: Path, name: str) -> dict[str, Any]:
     return yaml.load((folder / FOLDER / f"{name}.yaml").read_bytes(), yaml.CSafeLoader)
 
 
-MAC = {f"alignment_runs-{model}-tabletop_questions" for model in ("mac", "mac_blind")}
-ATTNGAN = {f"alignment_runs-attngan-{data}" for data in ("birds_captions", "tabletop_captions")}
-CLASSIFIERS = {
-    f"alignment_encoders-picture_classifier-{data}" for data in ("birds_captions", "tabletop_captions")
-}
+MAC = {"alignment_runs-mac", "alignment_runs-mac_blind"}
+ATTNGAN = {"alignment_runs-attngan"}
+CLASSIFIERS = {"alignment_encoders-picture_classifier"}
 SOURCE = "src/attention_atlas"
 # An edit, and the stages that it must make stale.
 EDITS: dict[str, tuple[str, set[str]]] = {
@@ -176,7 +174,7 @@ EDITS: dict[str, tuple[str, set[str]]] = {
     "conf/linker/glove_add.yaml": ("edited: here", {"grounding_linkers"}),
     "conf/figure/grounding.yaml": ("edited: here", {"grounding_plot"}),
     "conf/study/grounding.yaml": (
-        "captioner: mine",
+        "edited: here",
         {"grounding_captions", "grounding_linkers", "grounding_metrics"},
     ),
     "conf/report/modality.yaml": ("edited: here", {"report"}),
