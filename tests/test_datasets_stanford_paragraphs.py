@@ -97,7 +97,7 @@ def test_the_baseline_of_the_paper_profile_is_trained_on_it() -> None:
         "blind": "tell_me_more",
         "lstm": "stanford_paragraphs",
     }
-    assert {s.config["data"]["name"] for s in of_captioners(graph("mini"))} == {"rooms"}
+    assert {s.config["data"]["name"] for s in of_captioners(graph("mini"))} == {"rooms_paragraphs"}
 
 
 def of_captioners(graph: Any) -> list[Any]:

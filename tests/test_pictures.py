@@ -170,4 +170,5 @@ def test_nothing_else_opens_pictures(root: Path) -> None:
     assert found == {"src/attention_atlas/data/pictures.py"}
     # Files embedded as they are would be shown unturned, beside boxes of the turned picture.
     embeds = {p.name for p in files if "b64encode" in p.read_text(encoding="utf-8")}
-    assert embeds == {"pictures.py", "build.py"}  # reporting/build.py: figures drawn here
+    # reporting/build.py: figures drawn here; look/page.py: pixels that read_rgb returned.
+    assert embeds == {"pictures.py", "build.py", "page.py"}
