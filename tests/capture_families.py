@@ -226,7 +226,7 @@ def family(name: str) -> tuple[Any, Inputs]:
 
 
 def text_with(tokens: tuple[tuple[int, ...], ...]) -> torch.Tensor:
-    """(B,T) ids with pictures of so many tokens, each followed by a word; padded with 0 at the left."""
+    """(B,T) ids: for each picture its number of image tokens, then a word; padded with 0 at the left."""
     rows = [
         [1, 5, *(i for k, n in enumerate(row) for i in [57, *[IMAGE] * n, 58, 6 + k]), 9] for row in tokens
     ]

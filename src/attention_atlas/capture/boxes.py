@@ -64,7 +64,7 @@ def _cut(
     tokens: int,
     row: int,
 ) -> list[Tensor]:
-    """Boxes of each picture of one text with so many image tokens; the first one is sizes[first]."""
+    """Boxes of each picture of one text that has `tokens` image tokens; sizes[first] is its first picture."""
     wrong = ""
     for alone in (True, False):  # a picture may be cut otherwise when it has company
         found: list[Tensor] = []

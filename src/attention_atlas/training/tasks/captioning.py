@@ -35,8 +35,8 @@ class CaptioningTask:
     then has seen the test set). judged: number of captions generated per validation (0: all).
     texts: 0 for batches of `batch_size` texts and epochs over all of them, or the number of texts of each
     image in an epoch; the next epoch takes the next ones, and a batch has `batch_size` images.
-    first, first_epochs: with `texts`, begin with so many epochs on other texts about the same images, such as
-    captions: `first` is their file (data/corpus.py), "" for none.
+    first, first_epochs: with `texts`, the file of other texts about the images, such as captions ("": none),
+    and the number of epochs at the start that train on them.
     """
 
     split: str = "train"
