@@ -83,7 +83,7 @@ def test_capture_changes_neither_output_nor_model_and_passes_its_checks(name):
     before = {key: config._attn_implementation for key, config in configs.items()}
     with torch.no_grad():
         plain = tensors(capture_models.run(model, inputs))
-    # After the first run, in which LLaVA asks its tower for hidden states and transformers adds its own hooks.
+    # After the first run: LLaVA asks its tower for hidden states, for which transformers adds its own hooks.
     hooks_before = hooks(model)
     captured = Capture(model, ["entropy", "head_norm"], backend="fused").run(
         lambda: capture_models.run(model, inputs)

@@ -16,7 +16,7 @@ from attention_atlas.studies.modality.dependencies import Dependencies
 from attention_atlas.studies.modality.frequency import NounFrequency
 from attention_atlas.studies.modality.locality import Locality
 from attention_atlas.studies.modality.page import dispersion
-from attention_atlas.studies.modality.pos import PosMass
+from attention_atlas.studies.modality.pos import PosMass, word_shares
 from attention_atlas.studies.modality.start import StartShare
 
 
@@ -37,6 +37,17 @@ def test_pos_mass_is_a_ratio_of_sums_by_hand():
     assert select(table, condition="DET")["chance"].iloc[0] == pytest.approx(0.75)
     kept = PosMass(bos="keep")(study_of({"e": attn}, {"e": sentence(rows=rows)}))
     assert value(kept, condition="NOUN") == pytest.approx(0.6 / 2)
+
+
+def test_word_shares_by_hand():
+    long = [("a", "DET", "det", 1), ("man", "NOUN", "ROOT", 1), ("sits", "VERB", "ROOT", 2)]
+    short = [("two", "NUM", "nummod", 1), ("men", "NOUN", "ROOT", 1)]
+    attn = {"e": np.full((1, 1, 4, 4), 0.25), "f": np.full((1, 1, 3, 3), 1 / 3)}
+    rows = word_shares(study_of(attn, {"e": sentence(rows=long), "f": sentence(rows=short)}))
+    shares = {row["condition"]: row["value"] for row in rows}
+    assert shares == {"DET": 0.2, "NOUN": 0.4, "NUM": 0.2, "VERB": 0.2}
+    verb = next(row for row in rows if row["condition"] == "VERB")
+    assert verb["n"] == 5 and (verb["ci_low"], verb["ci_high"]) == pytest.approx((0, 1 / 3))
 
 
 def test_pos_mass_is_the_loop_and_counts_heads():

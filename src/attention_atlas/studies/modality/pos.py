@@ -92,3 +92,22 @@ class PosMass(Metric):
                     | {"n": value_LH.size}
                 )
         return rows
+
+
+def word_shares(attention: AnnotatedAttention) -> list[dict[str, Any]]:
+    """The share of each universal tag among the words of the captions, measure `words`, 95 % bootstrap over
+    images; n = words."""
+    count_IG = np.zeros((attention.images, len(UNIVERSAL)))
+    for id_ in attention.ids:
+        for token in attention.parses[id_].tokens:
+            if token.pos in UNIVERSAL:  # not SPACE
+                count_IG[attention.image_of[id_], UNIVERSAL.index(token.pos)] += 1
+    total_I1 = count_IG.sum(1, keepdims=True)
+    low_G, high_G = interval(resampled_ratio(count_IG, total_I1, attention.counts_BI))
+    base = {"kind": "text", "measure": "words", "n": int(total_I1.sum())}
+    base |= {"model": attention.model, "data": attention.data, "study": attention.name}
+    return [
+        base | {"condition": tag, "value": value, "ci_low": low, "ci_high": high}
+        for tag, value, low, high in zip(UNIVERSAL, ratio(count_IG, total_I1), low_G, high_G)
+        if value > 0
+    ]

@@ -11,9 +11,11 @@ from attention_atlas.language.parse import read_parses
 from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.compare import compare
 from attention_atlas.measures.metric import Metric
+from attention_atlas.measures.table import make_table
 from attention_atlas.recording import AttentionStore
 from attention_atlas.studies.modality.examples import choose_half, collect, write_examples
 from attention_atlas.studies.modality.page import write_page
+from attention_atlas.studies.modality.pos import word_shares
 from attention_atlas.studies.modality.words import WordStore
 
 if TYPE_CHECKING:
@@ -52,12 +54,15 @@ def run_modality(
     seed: int = 0,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The table and its notes; writes `out`/tables/examples.json and heads.html."""
+    import pandas as pd
+
     runs = open_runs(study, attention, parses, corpus, data, seed)
     pairs = [(str(a), str(b)) for a, b in study["compare"]]
     frame = compare(metrics, runs, pairs)
     shown = [str(name) for name in study["pair"]]
     titles = {name: str(run.get("title", name)) for name, run in study["runs"].items()}
     first = runs[shown[0]]
+    frame = pd.concat([frame, make_table(word_shares(first))], ignore_index=True)
     chosen = choose_half({i: first.parses[i] for i in first.ids}, int(study.get("examples", 4)), seed)
     content = collect({n: runs[n] for n in shown}, titles, corpus, features, chosen, shown[0])
     write_examples(out / "tables" / "examples.json", content)
