@@ -134,7 +134,8 @@ def _inside(box: Box, size: tuple[int, int], example: Example, where: str) -> Bo
     width, height = size
     left, top, right, bottom = (float(edge) for edge in box)
     over = max(-left, -top, right - width, bottom - height)
-    if not over <= SLACK or left >= width or top >= height or right <= max(left, 0) or bottom <= max(top, 0):
+    inside = over <= SLACK and max(left, 0) < min(right, width) and max(top, 0) < min(bottom, height)
+    if not inside or not all(map(math.isfinite, box)):
         shown = ", ".join(f"{edge:g}" for edge in box)
         raise AtlasError(
             f"{where}: box: left, top, right, bottom {shown} do not lie in {example.name} ({width} × "

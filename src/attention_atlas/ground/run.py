@@ -123,10 +123,10 @@ def _first_pass(
                 f"--prompt: '{scene.prompt}': no head sees the picture from its query; put the picture first"
             )
         found.heads, map_CT = map_LHT.shape[1], map_LHT.flatten(0, 1)
-        boxes: list[Any] = [example.boxes, *_of_others(example, examples, places, rng)]
-        value_MCN = scores(map_CT, places, [Target.of(places, given) for given in boxes])
+        others = _of_others(example, examples, places, rng)
+        value_MCN = scores(map_CT, places, [target, *others.values()])
         found.examples.append(example)
-        found.places.append((places, boxes))
+        found.places.append((places, [example.boxes, *others]))
         found.maps.add(map_CT)
         found.values.append(value_MCN[..., 0].astype(np.float32))
         found.controls.append(_control(value_MCN))
@@ -155,16 +155,17 @@ def _kept(numbers: list[int], layers: Sequence[int] | None) -> tuple[list[int], 
 
 def _of_others(
     example: Example, examples: list[Example], places: Places, rng: np.random.Generator
-) -> list[np.ndarray]:
+) -> dict[Any, Target]:
     """Boxes of other pictures, drawn at random, stretched to this one's size."""
-    found: list[np.ndarray] = []
+    found: dict[Any, Target] = {}
     for index in rng.permutation(len(examples)).tolist():
         other = examples[index]
         if other.key != example.key:
             scale = [own / theirs for own, theirs in zip(example.size, other.size)] * 2
-            boxes_N4 = np.asarray(other.boxes) * scale
-            if Target.of(places, boxes_N4).area > 0:
-                found.append(boxes_N4)
+            boxes = tuple(tuple(edge * s for edge, s in zip(box, scale)) for box in other.boxes)
+            target = Target.of(places, boxes)
+            if target.area > 0:
+                found[boxes] = target
         if len(found) == CONTROLS:
             break
     return found

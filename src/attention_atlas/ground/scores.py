@@ -58,13 +58,14 @@ def scores(map_CT: Tensor, places: Places, targets: Sequence[Target]) -> np.ndar
 def chances(places: Places, size: tuple[int, int], target: Target) -> np.ndarray:
     """(M,B) scores of maps that do not look at the picture; size: its width and height.
 
-    uniform: the same on every token. area: the same on every pixel; for pointing, a pixel drawn at random.
-    The two differ only where tokens differ in size. centre: a Gaussian around the centre of the picture, with
-    a quarter of its width and height as standard deviations.
+    uniform: the same on every token. area: the same on every pixel that a token covers; for pointing, a token
+    drawn in proportion to its area. The two differ only where tokens differ in size or overlap. centre: a
+    Gaussian around the centre of the picture, with a quarter of its width and height as standard deviations.
     """
     offset_T2 = (places.centre_T2 / np.array(size) - 0.5) / SPREAD
     centre_T = places.area_T * np.exp(-(offset_T2**2).sum(1) / 2)
-    maps_BT = torch.from_numpy(np.stack([np.ones_like(places.area_T), places.area_T, centre_T]))
-    out_MB = scores(maps_BT, places, [target])[..., 0]
-    out_MB[0, 1] = places.area_T @ target.hit_T / places.area_T.sum()
-    return out_MB
+    maps_CT = torch.from_numpy(np.stack([np.ones_like(places.area_T), centre_T]))
+    uniform_M, centre_M = scores(maps_CT, places, [target])[..., 0].T
+    share = target.area / places.seen
+    area_M = [places.area_T @ target.hit_T / places.area_T.sum(), share, share]
+    return np.stack([uniform_M, area_M, centre_M], 1)
