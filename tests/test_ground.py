@@ -54,12 +54,12 @@ def squares(pictures: int, seed: int = 0) -> list[Example]:
 
 
 def stub(monkeypatch, map_of) -> None:
-    """Instead of a pass, 3 layers of 4 heads: map_of(number of the example) gives (12,9)."""
+    """Instead of a pass, 3 layers: map_of(number of the example) gives (heads,9)."""
     calls = iter(range(10**6))
 
     def maps(self, inputs, rows, picture_T):
         assert len(picture_T) == 9
-        return [0, 1, 2], torch.as_tensor(map_of(next(calls)), dtype=torch.float32).reshape(3, 4, 9)
+        return [0, 1, 2], torch.as_tensor(map_of(next(calls)), dtype=torch.float32).reshape(3, -1, 9)
 
     monkeypatch.setattr(RowCapture, "maps", maps)
 
@@ -103,21 +103,29 @@ def test_the_head_that_looks_at_the_box_is_picked(tiny, monkeypatch):
 
 def test_attention_that_does_not_know_the_boxes_scores_chance(tiny, monkeypatch):
     rng = np.random.default_rng(2)
-    stub(monkeypatch, lambda number: rng.random((12, 9)) ** 2)
-    found = ground(*tiny, squares(60, seed=3), PROMPT)
+    stub(monkeypatch, lambda number: rng.random((150, 9)) ** 2)
+    found = ground(*tiny, squares(40, seed=3), PROMPT)
     numbers = found.estimates
     for m, measure in enumerate(MEASURES):
-        # The permutation control is null: 36 intervals of 95 %.
+        # The permutation control is null: nearly all intervals of 95 % hold 0.
         low, high = numbers["above_control_ci_low"][m], numbers["above_control_ci_high"][m]
-        assert ((low <= 0) & (high >= 0)).sum() >= 10
-        assert abs(float(numbers["above_control"][m].mean())) < 0.02
-        for kind in ("best_head", "mean_of_best"):
-            held = found.picks[measure][kind]["held_out"]["above"]["control"]
-            assert held["ci_low"] <= 0 <= held["ci_high"]
-        # The best of twelve heads is above chance on the pictures that picked it, and not on others.
-        whole, held = (found.picks[measure]["best_head"][k] for k in ("in_sample", "held_out"))
-        assert whole["value"] == pytest.approx(numbers["value"][m].max())
-        assert whole["above"]["control"]["value"] > held["above"]["control"]["value"]
+        assert ((low <= 0) & (high >= 0)).mean() >= 0.88
+        assert abs(float(numbers["above_control"][m].mean())) < 0.01
+        assert found.picks[measure]["best_head"]["in_sample"]["value"] == numbers["value"][m].max()
+    # Picked and measured on the same pictures, heads are above chance by luck; on others they are not.
+    above = {
+        name: [
+            found.picks[measure][kind][name]["above"][against]
+            for measure in MEASURES
+            for kind in ("best_head", "mean_of_best")
+            for against in ("control", "chance_uniform")
+        ]
+        for name in ("in_sample", "held_out")
+    }
+    assert min(x["ci_low"] for x in above["in_sample"]) > 0
+    assert sum(x["ci_low"] <= 0 <= x["ci_high"] for x in above["held_out"]) >= 9  # of 12
+    means = {name: np.mean([x["value"] for x in found]) for name, found in above.items()}
+    assert abs(means["held_out"]) < 0.02 and means["in_sample"] > 0.05
 
 
 def test_the_mean_map_finds_what_its_heads_find_together(tiny, monkeypatch):
@@ -210,8 +218,8 @@ def test_phrases_are_found_where_the_template_has_them():
 
     assert found(
         "{phrase}, the cat?", "the cat", "user:##the cat, the cat?"
-    ) == ".......the.cat.........".ljust(24, ".")
-    assert found("the cat, {phrase}?", "the cat", "##the cat, the cat? end")[11:18] == "the.cat"
+    ) == ".......the cat.........".ljust(24, ".")
+    assert found("the cat, {phrase}?", "the cat", "##the cat, the cat? end")[11:18] == "the cat"
     # Otherwise spelled around it: the last occurrence.
     assert found("is it the {phrase}?", "cat", "##a cat or a cat") == ".............cat"
     assert found("is it {phrase}?", "dog", "##is it a cat?") == "." * 14
