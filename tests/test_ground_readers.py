@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from look_tiny import photo
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.coco import read_coco, read_refcoco
 from attention_atlas.ground.examples import Example, checked, read_boxes, some
+from attention_atlas.regions.hf_detector import load_detector
 
 HEADER = "picture,phrase,x,y,w,h,note\n"
 
@@ -181,3 +183,66 @@ def test_a_pickle_is_never_opened(name, pictures, monkeypatch):
     with pytest.raises(AtlasError, match=r"is a pickle.*convert it once: json\.dump"):
         read_refcoco(pictures / name, pictures / "instances.json", pictures)
     assert not Path("opened").exists()
+
+
+def test_detections_of_a_class_are_one_example(pictures, monkeypatch):
+    """Against transformers' own post-processing."""
+    import torch
+    from test_vision_hf_detector import NAMES, tiny
+
+    from attention_atlas.data.pictures import read_rgb
+    from attention_atlas.ground.detected import detected
+
+    folder = tiny("yolos", pictures / "detector")
+    net, processor = load_detector(folder)
+    expected = set()
+    for name in ("a.png", "b.png"):
+        image = read_rgb(pictures / name)
+        with torch.no_grad():
+            made = net(**processor(images=[image], return_tensors="pt"))
+        (own,) = processor.post_process_object_detection(made, 0.0, target_sizes=[(60, 90)])
+        expected |= {
+            (name, NAMES[int(label)], tuple(np.clip(box.numpy(), 0, (90, 60, 90, 60)).round(1).tolist()))
+            for label, box in zip(own["labels"], own["boxes"])
+        }
+    found = checked(detected(folder, pictures, score=0.0))
+    boxes = {(e.picture.name, e.phrase, tuple(np.round(box, 1).tolist())) for e in found for box in e.boxes}
+    assert len({(e.picture, e.phrase) for e in found}) == len(found)
+    assert len(boxes) == len(expected) and sorted(b[:2] for b in boxes) == sorted(b[:2] for b in expected)
+    for (*_, box), (*_, own) in zip(sorted(boxes), sorted(expected)):
+        assert box == pytest.approx(own, abs=0.2)
+    with pytest.raises(AtlasError, match="finds nothing with a score of 1; lower --score"):
+        detected(folder, pictures, score=1.0)
+    (pictures / "empty").mkdir()
+    with pytest.raises(AtlasError, match=r"empty: has no pictures \(\.jpg"):
+        detected(folder, pictures / "empty")
+
+
+def test_the_command_reads_what_its_options_name(pictures):
+    import argparse
+
+    from attention_atlas.ground import command
+
+    def phrases(*options: str) -> list[str]:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        folder = ["--data", str(pictures)] if "--images" not in options else []
+        args = parser.parse_args(["model", *folder, "--out", "out", *options])
+        return [example.phrase for example in command.examples_of(args)]
+
+    (pictures / "boxes.csv").write_text(HEADER + "a.png,mug,1,2,3,4,\n")
+    (pictures / "more.csv").write_text(HEADER + "a.png,cup,1,2,3,4,\n")
+    table = str(written(pictures / "instances.json", instances()))
+    path = str(written(pictures / "refs.json", refs()))
+    assert phrases() == ["mug"] and phrases("--boxes", str(pictures / "more.csv")) == ["cup"]
+    assert phrases("--coco", table, "--images", str(pictures)) == ["dog", "cat"]
+    assert phrases("--coco", table, "--refcoco", path) == ["right dog", "dog", "the cat"]
+    assert phrases("--coco", table, "--refcoco", path, "--split", "testA") == ["the cat"]
+    for options, message in (
+        (("--score", "0.3"), "--score: has no effect without --detector"),
+        (("--detector", "x", "--score", "3"), r"--score: 3 is outside 0\.\.1"),
+        (("--detector", "nowhere/x"), "'nowhere/x' cannot be loaded as an object detector"),
+        (("--detector", "x", "--coco", table), "--coco: has no effect with --detector"),
+    ):
+        with pytest.raises(AtlasError, match=message):
+            phrases(*options)

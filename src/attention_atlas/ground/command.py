@@ -44,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split", metavar="NAME", help="references of this split: val, testA, ... (default: all)"
     )
     parser.add_argument(
+        "--detector",
+        metavar="ID",
+        help="hub id or folder of an object detector: score its predictions instead",
+    )
+    parser.add_argument(
+        "--score", type=float, metavar="S", help="least score of a detection, 0 to 1 (default: 0.5)"
+    )
+    parser.add_argument(
         "--prompt", metavar="TEMPLATE", help='text with {phrase} (default: "Where is the {phrase}?")'
     )
     parser.add_argument(
@@ -75,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     if args.limit is not None and args.limit < 2:
         raise ConfigError(f"--limit: {args.limit} is less than 2; heads are measured on other pictures")
     checked_folder(args.out)
-    examples = checked(some(_examples(args), args.limit, args.seed))
+    examples = checked(some(examples_of(args), args.limit, args.seed))
 
     from attention_atlas.ground.result import FILES
     from attention_atlas.ground.run import PROMPT, check_arguments, ground
@@ -86,6 +94,8 @@ def run(args: argparse.Namespace) -> None:
     model, processor = load(args.model, args.device, args.dtype)
     found = ground(model, processor, examples, prompt, args.query, layers, args.best, args.folds, args.seed)
     found.model = args.model
+    if args.detector is not None:
+        found.notes.insert(0, f"the boxes are predictions of {args.detector}, not annotations")
     found.save(args.out)
     for note in found.notes:
         print(f"note: {note}")
@@ -101,9 +111,15 @@ def run(args: argparse.Namespace) -> None:
         print(f"{args.out / name}  {(args.out / name).stat().st_size / 1e6:.2f} MB")
 
 
-def _examples(args: argparse.Namespace) -> list[Example]:
-    if args.boxes is not None and args.coco is not None:
-        raise ConfigError("--boxes: has no effect with --coco; leave one of them out")
+def examples_of(args: argparse.Namespace) -> list[Example]:
+    """What --boxes, --coco, --refcoco or --detector name. Raises AtlasError for options that exclude each other."""
+    given = [name for name in ("boxes", "coco", "detector") if getattr(args, name) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"--{given[0]}: has no effect with --{given[1]}; leave one of them out")
+    if args.score is not None and args.detector is None:
+        raise ConfigError("--score: has no effect without --detector; leave it out")
+    if args.score is not None and not 0 <= args.score <= 1:
+        raise ConfigError(f"--score: {args.score:g} is outside 0..1; give the least score of a detection")
     if args.refcoco is not None and args.coco is None:
         raise ConfigError("--refcoco: needs RefCOCO's instances.json as --coco; add it")
     if args.split is not None and args.refcoco is None:
@@ -112,6 +128,12 @@ def _examples(args: argparse.Namespace) -> list[Example]:
         from attention_atlas.ground.coco import read_refcoco
 
         return read_refcoco(args.refcoco, args.coco, args.data, args.split)
+    if args.detector is not None:
+        from attention_atlas.devices import resolve_device
+        from attention_atlas.ground.detected import detected
+
+        score = {} if args.score is None else {"score": args.score}
+        return detected(args.detector, args.data, resolve_device(args.device), **score)
     if args.coco is not None:
         from attention_atlas.ground.coco import read_coco
 
