@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def examples_of(args: argparse.Namespace) -> list[Example]:
-    """What --boxes, --coco, --refcoco or --detector name. Raises AtlasError for options that exclude each other."""
+    """What --boxes, --coco, --refcoco or --detector name. Raises ConfigError for options that clash."""
     given = [name for name in ("boxes", "coco", "detector") if getattr(args, name) is not None]
     if len(given) > 1:
         raise ConfigError(f"--{given[0]}: has no effect with --{given[1]}; leave one of them out")
