@@ -24,6 +24,7 @@ LAYERS = (
     ("synthetic", "linking", "models", "plotting"),
     ("training",),
     ("dumps", "reporting", "look"),
+    ("ground",),
     ("studies",),
     ("__main__",),
 )

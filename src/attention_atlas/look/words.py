@@ -51,7 +51,7 @@ def words_of(tokenizer: Any, ids: Sequence[int], roles: Sequence[str], start: in
     found: list[Word] = []
     for part, first, last in (("prompt", 0, start), ("answer", start, len(ids))):
         words = []
-        for run in _runs(roles, first, last):
+        for run in text_runs(roles, first, last):
             text, spans = decoded(tokenizer, [ids[p] for p in run])
             matches = list(WORD.finditer(text))
             of_token = word_of_tokens(spans, [m.span() for m in matches])
@@ -65,7 +65,7 @@ def words_of(tokenizer: Any, ids: Sequence[int], roles: Sequence[str], start: in
     return found
 
 
-def _runs(roles: Sequence[str], first: int, last: int) -> list[list[int]]:
+def text_runs(roles: Sequence[str], first: int, last: int) -> list[list[int]]:
     """Runs of neighbouring text positions."""
     runs: list[list[int]] = []
     for p in range(first, last):

@@ -1,0 +1,62 @@
+"""From an example to the model's inputs, and where the picture's tokens lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attention_atlas.capture import roles_of_ids, token_boxes
+from attention_atlas.data.pictures import read_rgb
+from attention_atlas.errors import AtlasError
+from attention_atlas.ground.attend import phrase_positions
+from attention_atlas.ground.examples import Example
+from attention_atlas.ground.places import Places
+from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
+
+
+class Scene:
+    """From an example to the model's inputs and their geometry. The last picture is kept."""
+
+    def __init__(self, model: Any, processor: Any, prompt: str, query: str) -> None:
+        self.model, self.processor, self.prompt, self.query = model, processor, prompt, query
+        self._key = ""
+        self._image: Any = None
+
+    def image(self, example: Example) -> Any:
+        if example.key != self._key:
+            given = example.picture
+            image = read_rgb(given) if isinstance(given, str | Path) else given.convert("RGB")
+            self._key, self._image = example.key, image
+        return self._image
+
+    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places]:
+        """(inputs, query rows, positions of the picture's tokens that have a place, their places)."""
+        image = self.image(example)
+        text = self.prompt.replace("{phrase}", example.phrase)
+        inputs = prompt_inputs(self.model, self.processor, [image], text)
+        tokenizer = tokenizer_of(self.processor)
+        special = set(getattr(tokenizer, "all_special_ids", ()))
+        ids = inputs["input_ids"][0].tolist()
+        mask = inputs.get("attention_mask")
+        (roles,) = roles_of_ids(inputs["input_ids"], self.model.config, mask, special)
+        processor = getattr(self.processor, "image_processor", None)
+        boxes, _ = token_boxes(self.model.config, inputs, [image.size[::-1]], processor)
+        placed = torch.isfinite(boxes[:, 0]).nonzero()[:, 0].tolist()
+        if not placed:
+            raise AtlasError(f"{type(self.model).__name__}: its picture tokens have no place in the picture")
+        rows = [len(ids) - 1]
+        if self.query == "phrase":
+            template = self.prompt.replace(picture_token(self.processor), " ")
+            rows = phrase_positions(tokenizer, ids, roles, template, example.phrase)
+            if not rows:
+                raise AtlasError(
+                    f"{_place(example)}: phrase: '{example.phrase}' is not in the tokenised prompt "
+                    f"'{tokenizer.decode(ids, skip_special_tokens=True).strip()[-80:]}'; spell it otherwise"
+                )
+        return inputs, rows, placed, Places(boxes[placed].numpy())
+
+
+def _place(example: Example) -> str:
+    return example.where[0] if example.where else example.name
