@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -15,8 +16,8 @@ import pytest
 from conftest import ROOT
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.workflow.tracking import _short, flatten, stage_run
-from attention_atlas.workflow.tracking_store import EXPERIMENT, store_root, tracking_uri
+from attention_atlas.workflow.tracking import _short, flatten, stage_run, start_writer
+from attention_atlas.workflow.tracking_store import EXPERIMENT, SOCKET_VARIABLE, store_root, tracking_uri
 
 PROBE = """
 from attention_atlas.workflow.stage import stage
@@ -76,6 +77,62 @@ def test_a_failed_stage_is_marked_failed(tmp_path: Path, monkeypatch: pytest.Mon
     assert found["boom"].info.status == "FAILED"
     assert found["fine"].info.status == "FINISHED"
     assert found["fine"].data.metrics == {"m": 2.0} and found["fine"].data.params == {"a.b": "1"}
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from attention_atlas.workflow.tracking import stage_run, start_writer
+
+with stage_run(Path(sys.argv[1]), "killed", {}, {"stage": "x"}) as run:
+    print(start_writer().process, run.run_id, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_stages_share_one_mlflow_process_and_a_killed_one_is_marked_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("attention_atlas.workflow.tracking._writer", None)
+    monkeypatch.setenv("ATLAS_PARENT_RUN", "")
+    path = str(tmp_path / "tracker")
+    command = [sys.executable, "-m", "attention_atlas.workflow.tracking_store", path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as server:
+        deadline = time.monotonic() + 60
+        while not Path(path).exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        monkeypatch.setenv(SOCKET_VARIABLE, path)
+        with subprocess.Popen(
+            [sys.executable, "-c", SLEEPER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as stage:
+            assert stage.stdout is not None
+            process, killed = stage.stdout.readline().split()
+            assert process == "None"
+            # Another stage at the same time.
+            with stage_run(tmp_path, "fine", {"a": 1}, {"stage": "x"}) as run:
+                assert start_writer().process is None
+                run.metrics({"m": 2.0})
+            stage.send_signal(signal.SIGKILL)
+        assert server.stdin is not None
+        server.stdin.close()
+        assert server.wait(60) == 0
+    monkeypatch.setattr("attention_atlas.workflow.tracking._writer", None)
+    with stage_run(tmp_path, "afterwards", {}, {"stage": "x"}):
+        assert start_writer().process is not None
+    found = {r.info.run_name: r for r in runs(tracking_uri(tmp_path))}
+    while found["killed"].info.status == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.1)
+        found = {r.info.run_name: r for r in runs(tracking_uri(tmp_path))}
+    assert {name: r.info.status for name, r in found.items()} == {
+        "killed": "FAILED",
+        "fine": "FINISHED",
+        "afterwards": "FINISHED",
+    }
+    assert found["killed"].info.run_id == killed
+    assert found["fine"].data.metrics == {"m": 2.0}
 
 
 @pytest.mark.slow

@@ -8,19 +8,21 @@ confirms that everything is up to date.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.workflow.manifests import Manifests
-from attention_atlas.workflow.tracking_store import SESSION_VARIABLE
+from attention_atlas.workflow.tracking_store import SESSION_VARIABLE, SOCKET_VARIABLE
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -56,7 +58,8 @@ def repro_side_by_side(
     all_needs = _with_their_needs(waiting)
     done: set[str] = set()
     running: dict[Future[int], str] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    with _tracker(everywhere) as of_tracker, ThreadPoolExecutor(jobs) as pool:
+        of_a_job |= of_tracker
         try:
             while True:
                 ready = [name for name, needs in waiting.items() if needs <= done]
@@ -81,6 +84,22 @@ def repro_side_by_side(
     if code == 0:
         sort_lock(root / "dvc.lock")
     return code
+
+
+@contextlib.contextmanager
+def _tracker(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """One process that records the runs of all stages in MLflow; yields what tells the stages about it."""
+    # Not in the repository: the path of a socket has at most about 100 characters.
+    with tempfile.TemporaryDirectory(prefix="atlas-") as folder:
+        path = str(Path(folder) / "tracker")
+        with subprocess.Popen(
+            [sys.executable, "-m", "attention_atlas.workflow.tracking_store", path],
+            env=dict(environment),
+            stdin=subprocess.PIPE,  # the process ends with this one
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the stages, which then close their runs
+        ):
+            yield {SOCKET_VARIABLE: path}
 
 
 def jobs_here() -> int:

@@ -14,17 +14,18 @@ import json
 import math
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hydra.experimental.callback import Callback
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.workflow.tracking_store import open_parent, tracking_uri
+from attention_atlas.workflow.tracking_store import SOCKET_VARIABLE, open_parent, tracking_uri
 
 PARENT_VARIABLE = "ATLAS_PARENT_RUN"
 MAX_VALUE = 6000  # maximum characters of a value in MLflow
@@ -34,13 +35,19 @@ class _Writer:
     """The MLflow process and the pipe to it. One for all runs of this process."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "attention_atlas.workflow.tracking_store"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the stage, which then closes its run
-        )
+        self.process: subprocess.Popen[str] | None = None
+        pipes = _connection()
+        if pipes is None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "attention_atlas.workflow.tracking_store"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the stage, which then closes its run
+            )
+            assert self.process.stdin is not None and self.process.stdout is not None
+            pipes = self.process.stdin, self.process.stdout
+        self.lines, self.answers = pipes
         self.pid = os.getpid()
         self.runs: list[Run] = []  # all runs that were started
         self.open: list[Run] = []
@@ -62,15 +69,16 @@ class _Writer:
             self.answer()
 
     def send(self, do: str, **what: Any) -> None:
-        assert self.process.stdin is not None
         try:
-            print(json.dumps({"do": do, **what}), file=self.process.stdin, flush=True)
-        except BrokenPipeError:
+            print(json.dumps({"do": do, **what}), file=self.lines, flush=True)
+        except (BrokenPipeError, ConnectionResetError):
             self.answer()  # the reason for its exit
 
     def answer(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        try:
+            line = self.answers.readline()
+        except ConnectionResetError:
+            line = ""
         reply = json.loads(line) if line else {"error": "its process ended"}
         if "error" in reply:
             global _writer
@@ -81,6 +89,26 @@ class _Writer:
             )
         return str(reply["ok"])
 
+    def ended(self) -> bool:
+        return self.pid != os.getpid() or (self.process is not None and self.process.poll() is not None)
+
+
+def _connection() -> tuple[TextIO, TextIO] | None:
+    """To the process that workflow/parallel.py started for all its stages; None if there is none."""
+    path = os.environ.get(SOCKET_VARIABLE)
+    if not path:
+        return None
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        return None
+    with connection:  # the files keep it open
+        lines, answers = connection.makefile("w"), connection.makefile("r")
+    print(json.dumps([str(Path.cwd()), dict(os.environ)]), file=lines, flush=True)
+    return lines, answers
+
 
 _writer: _Writer | None = None
 
@@ -88,7 +116,7 @@ _writer: _Writer | None = None
 def start_writer() -> _Writer:
     """The writer of this process; started at the first call, so that it is ready when needed."""
     global _writer
-    if _writer is None or _writer.pid != os.getpid() or _writer.process.poll() is not None:
+    if _writer is None or _writer.ended():
         _writer = _Writer()
     return _writer
 

@@ -5,6 +5,9 @@ It reads one JSON object per line: {"do": open | params | metrics | tags | artif
 ...}, and answers "open" with the run's id and the last "close" with "done", or with an error. If its input
 ends without a "close", the stage was killed: runs that are still open are marked FAILED.
 
+The lines come from standard input, or from a socket (`listen`): workflow/parallel.py starts one process for
+all its stages, which imports MLflow once and forks for each of them.
+
 Nothing of MLflow ever enters a DVC output.
 """
 
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 SESSION_VARIABLE = "ATLAS_SESSION"  # "key title" of the parent that several `dvc repro` share
+SOCKET_VARIABLE = "ATLAS_TRACKER"  # path of the socket of `listen`
 # One MLflow experiment for everything: a `dvc repro` spans all studies, and runs nest only within one.
 EXPERIMENT = "attention-atlas"
 # MLflow refuses batches over these numbers.
@@ -193,8 +197,44 @@ def serve(lines: TextIO, answers: TextIO) -> None:
                 store.close(run, "FAILED")
 
 
-if __name__ == "__main__":
-    # The import takes most of the time: start before the first line arrives.
-    import mlflow.tracking  # noqa: F401
+def listen(path: str) -> None:
+    """`serve` in a fork for each connection to the socket `path`, until standard input ends. The first line
+    of a connection is its working directory and environment as JSON."""
+    import selectors
+    import signal
+    import socket
 
-    serve(sys.stdin, sys.stdout)
+    with socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as waiting:
+        server.bind(path)
+        server.listen(64)  # before the import: early stages wait in the queue
+        import mlflow.tracking  # noqa: F401
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+        waiting.register(server, selectors.EVENT_READ)
+        waiting.register(sys.stdin, selectors.EVENT_READ)
+        while all(key.fileobj is server for key, _ in waiting.select()):
+            connection, _ = server.accept()
+            if os.fork():
+                connection.close()
+                continue
+            try:
+                server.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                with connection.makefile("r") as lines, connection.makefile("w") as answers:
+                    folder, environment = json.loads(lines.readline())
+                    os.chdir(folder)
+                    os.environ.clear()
+                    os.environ.update(environment)
+                    serve(lines, answers)
+            finally:
+                os._exit(0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        listen(sys.argv[1])
+    else:
+        # The import takes most of the time: start before the first line arrives.
+        import mlflow.tracking  # noqa: F401
+
+        serve(sys.stdin, sys.stdout)
