@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 from attention_atlas.errors import ConfigError
 
@@ -47,11 +48,7 @@ def run(args: argparse.Namespace) -> None:
     from attention_atlas.look.result import FILES, checked_folder
 
     layers = None if args.layers is None else layer_numbers(args.layers)
-    longest = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
-    if longest and args.answer is not None:
-        raise ConfigError("--max-new-tokens: has no effect with --answer; leave one of them out")
-    if longest and args.max_new_tokens < 1:
-        raise ConfigError(f"--max-new-tokens: {args.max_new_tokens} is less than 1; give a positive number")
+    longest = checked_length(args.max_new_tokens, args.answer)
     if not args.prompt.strip():
         raise ConfigError("--prompt: is empty; give a question or an instruction")
     checked_folder(args.out)
@@ -73,6 +70,17 @@ def run(args: argparse.Namespace) -> None:
         print(f"maps of layers {kept} of {len(look.layers)}; choose others with --layers")
     for name in FILES:
         print(f"{args.out / name}  {(args.out / name).stat().st_size / 1e6:.2f} MB")
+
+
+def checked_length(longest: int | None, answer: str | None) -> dict[str, Any]:
+    """--max-new-tokens as a keyword argument, if it is given."""
+    if longest is None:
+        return {}
+    if answer is not None:
+        raise ConfigError("--max-new-tokens: has no effect with --answer; leave one of them out")
+    if longest < 1:
+        raise ConfigError(f"--max-new-tokens: {longest} is less than 1; give a positive number")
+    return {"max_new_tokens": longest}
 
 
 def layer_numbers(text: str) -> list[int]:
