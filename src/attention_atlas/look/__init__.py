@@ -5,10 +5,10 @@
     look = Atlas(model, processor).look("kitchen.jpg", "What is on the table?")
     look.save("out")                              # statistics.h5, summary.json, index.html
 
-`python -m attention_atlas look` does the same for a hub id or a folder. `diagnose(model, processor)`, the command
-`doctor`, compares attention implementations. This is a package of its own because it joins rooms that do not
-know each other: it loads a model (`models`), captures it (`capture`), stores statistics (`recording`) and draws
-one HTML page. No study, measure or stage needs it.
+`python -m attention_atlas look` does the same for a hub id or a folder. `diagnose(model, processor)`, the
+command `doctor`, compares attention implementations. This is a package of its own because it joins rooms that
+do not know each other: it loads a model (`models`), captures it (`capture`), stores statistics (`recording`)
+and draws one HTML page. No study, measure or stage needs it.
 """
 
 from __future__ import annotations

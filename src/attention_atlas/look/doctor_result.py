@@ -22,10 +22,12 @@ CAUSES = {
     "earlier": "its queries and keys differ already",
 }
 HINT = """\
-Reading: maps of one implementation do not explain the answers of another one that differs. Such differences are
-known: Qwen2-VL-7B scored 81.56 on ChartQA with flash attention and 72.64 with eager (transformers 4.47.1, issue
-#35749)."""
-HALF_HINT = "In half precision, rounding alone makes a difference. With --dtype float32, what remains is no rounding."
+Reading: maps of one implementation do not explain the answers of another one that differs. Such differences
+are known: Qwen2-VL-7B scored 81.56 on ChartQA with flash attention and 72.64 with eager (transformers 4.47.1,
+issue #35749)."""
+HALF_HINT = (
+    "In half precision, rounding alone makes a difference. With --dtype float32, what remains is no rounding."
+)
 
 
 @dataclass(frozen=True)
