@@ -20,9 +20,9 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class SinkToken:
-    """One position that is a sink of some head. sort: first, special, delimiter (a text token without a letter
-    or digit), text, or its role. heads: share of heads in which it is a sink; mass: share of all attention
-    that these heads give it, averaged over all heads. place: of a picture token whose place is known."""
+    """One position that is a sink of some head. sort: first, special, delimiter (a text token without a
+    letter or digit), text, or its role. heads: share of heads in which it is a sink; mass: share of all
+    attention that these heads give it, averaged over all heads. place: of a picture token, where known."""
 
     position: int
     token: str
@@ -35,7 +35,8 @@ class SinkToken:
 @dataclass(frozen=True)
 class LookSinks:
     """by_head: see `capture.sinks.Sinks`; its queries are those of the words, each word with equal weight.
-    tokens: those that take most first. at_edges: share of all picture tokens with a place that lie at an edge."""
+    tokens: those that take most first. at_edges: share of the picture tokens (sinks or not) that lie at an
+    edge, the chance level for `edge`; None without places."""
 
     layers: list[int]
     by_head: Sinks
@@ -61,7 +62,12 @@ class LookSinks:
             left = [_mean(by_head.without_LHG[n, :, g]) for g in range(len(by_head.groups))]
             pairs = [f"{a} ({b})" for a, b in zip(kept, left)]
             layers.append([str(layer), f"{by_head.mass_LH[n].mean():.1%}", *pairs])
-        return "\n".join([*(_aligned(rows) if self.tokens else ["no sinks"]), "", *_aligned(layers)])
+        found = _aligned(rows) if self.tokens else ["no sinks"]
+        if len(self.tokens) > SHOWN:
+            found.append(f"and {len(self.tokens) - SHOWN} more in summary.json")
+        if self.at_edges is not None:
+            found.append(f"{self.at_edges:.0%} of all picture tokens lie at an edge")
+        return "\n".join([*found, "", *_aligned(layers)])
 
 
 def look_sinks(look: Look) -> LookSinks:
