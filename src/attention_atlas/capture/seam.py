@@ -53,7 +53,8 @@ class AttentionCall:
     sink: None, or (H,) logits of one more key that belongs to no token (GPT-OSS); weights of a row then sum
     to 1 minus the share of the sink.
     own: (B,H,Q,E) as computed by the module itself, if the route has it. plain: a function that computes it,
-    with float32 inputs if its argument is true. Without both, the context is SDPA's.
+    with float32 inputs if its argument is true. Without both, the context is SDPA's. own_weights: (B,H,Q,K)
+    as the module's eager function returns them, if it does.
     """
 
     module: nn.Module
@@ -70,6 +71,7 @@ class AttentionCall:
     sink: Tensor | None = None
     own: Tensor | None = None
     plain: Callable[[bool], Tensor] | None = None
+    own_weights: Tensor | None = None
 
     def factored(self) -> AttentionCall:
         """The same call with `alignment.factor` applied and the heads of k and v repeated to match q."""
@@ -84,7 +86,7 @@ class AttentionCall:
         if scale is None:
             scale = q.shape[-1] ** -0.5
         return dataclasses.replace(
-            self, q=q, k=k, v=v, scale=scale, alignment=alignment, own=None, plain=None
+            self, q=q, k=k, v=v, scale=scale, alignment=alignment, own=None, plain=None, own_weights=None
         )
 
     def in_float32(self) -> AttentionCall:

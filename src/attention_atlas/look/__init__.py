@@ -5,9 +5,10 @@
     look = Atlas(model, processor).look("kitchen.jpg", "What is on the table?")
     look.save("out")                              # statistics.h5, summary.json, index.html
 
-`python -m attention_atlas look` does the same for a hub id or a folder. This is a package of its own because
-it joins rooms that do not know each other: it loads a model (`models`), captures it (`capture`), stores
-statistics (`recording`) and draws one HTML page. No study, measure or stage needs it.
+`python -m attention_atlas look` does the same for a hub id or a folder. `diagnose(model, processor)`, the
+command `doctor`, compares attention implementations. This is a package of its own because it joins rooms that
+do not know each other: it loads a model (`models`), captures it (`capture`), stores statistics (`recording`)
+and draws one HTML page. No study, measure or stage needs it.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from attention_atlas.look.atlas import Atlas
+    from attention_atlas.look.doctor import diagnose
+    from attention_atlas.look.doctor_result import Diagnosis
     from attention_atlas.look.result import Look
 
-_WHERE = {"Atlas": "atlas", "Look": "result"}
-__all__ = ["Atlas", "Look"]
+_WHERE = {"Atlas": "atlas", "Diagnosis": "doctor_result", "Look": "result", "diagnose": "doctor"}
+__all__ = ["Atlas", "Diagnosis", "Look", "diagnose"]
 
 
 def __getattr__(name: str) -> Any:

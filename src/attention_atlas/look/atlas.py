@@ -54,7 +54,7 @@ class Atlas:
         images = list(image) if isinstance(image, list | tuple) else [image]
         if not images:
             raise ConfigError("--image: no picture; give at least one")
-        pictures = [_opened(n, given) for n, given in enumerate(images)]
+        pictures = [opened(n, given) for n, given in enumerate(images)]
         inputs = prompt_inputs(self.model, self.processor, [p.pixels for p in pictures], prompt)
         whole = sequence(self.model, self.processor, inputs, answer, max_new_tokens)
         is_image_S = np.array([role == "image" for role in whole.roles])
@@ -169,7 +169,7 @@ def _no_places(reason: str) -> str:
     return f"the page shows the picture tokens' share of the attention, not their places: {reason}"
 
 
-def _opened(number: int, given: Any) -> Picture:
+def opened(number: int, given: Any) -> Picture:
     from PIL.Image import Image
 
     if isinstance(given, Image):

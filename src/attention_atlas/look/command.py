@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 from attention_atlas.errors import ConfigError
 
@@ -34,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="layers with maps, from 0: 0,8,16-31 (default: as many as the page can hold)",
     )
+    parser.add_argument(
+        "--sinks", action="store_true", help="print which tokens take mass as sinks, and what is left without"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument(
         "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
@@ -47,11 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from attention_atlas.look.result import FILES, checked_folder
 
     layers = None if args.layers is None else layer_numbers(args.layers)
-    longest = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
-    if longest and args.answer is not None:
-        raise ConfigError("--max-new-tokens: has no effect with --answer; leave one of them out")
-    if longest and args.max_new_tokens < 1:
-        raise ConfigError(f"--max-new-tokens: {args.max_new_tokens} is less than 1; give a positive number")
+    longest = checked_length(args.max_new_tokens, args.answer)
     if not args.prompt.strip():
         raise ConfigError("--prompt: is empty; give a question or an instruction")
     checked_folder(args.out)
@@ -71,8 +71,23 @@ def run(args: argparse.Namespace) -> None:
     if len(look.kept) < len(look.layers) and layers is None:
         kept = ", ".join(map(str, look.kept))
         print(f"maps of layers {kept} of {len(look.layers)}; choose others with --layers")
+    if args.sinks:
+        from attention_atlas.look.sinks import look_sinks
+
+        print(look_sinks(look).text())
     for name in FILES:
         print(f"{args.out / name}  {(args.out / name).stat().st_size / 1e6:.2f} MB")
+
+
+def checked_length(longest: int | None, answer: str | None) -> dict[str, Any]:
+    """--max-new-tokens as a keyword argument, if it is given."""
+    if longest is None:
+        return {}
+    if answer is not None:
+        raise ConfigError("--max-new-tokens: has no effect with --answer; leave one of them out")
+    if longest < 1:
+        raise ConfigError(f"--max-new-tokens: {longest} is less than 1; give a positive number")
+    return {"max_new_tokens": longest}
 
 
 def layer_numbers(text: str) -> list[int]:

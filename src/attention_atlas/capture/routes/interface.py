@@ -135,6 +135,7 @@ def attend_interface(
     call = AttentionCall(
         module, q, k, v, mask, bias, kwargs.get("scaling"), float(kwargs.get("dropout") or 0.0),
         is_causal=causal, softcap=kwargs.get("softcap"), sink=sink, own=own, plain=plain,
+        own_weights=weights,
     )  # fmt: skip
     return recorder.attend(call).transpose(1, 2).contiguous(), weights
 
