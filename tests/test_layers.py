@@ -24,6 +24,7 @@ LAYERS = (
     ("synthetic", "linking", "models", "plotting"),
     ("training",),
     ("dumps", "reporting", "look"),
+    ("interventions",),
     ("studies",),
     ("__main__",),
 )
