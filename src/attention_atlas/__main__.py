@@ -10,7 +10,11 @@ from importlib import import_module
 from attention_atlas.errors import AtlasError
 
 # Each module has HELP, add_arguments(parser) and run(args).
-COMMANDS = {"look": "attention_atlas.look.command"}
+COMMANDS = {
+    "look": "attention_atlas.look.command",
+    "knockout": "attention_atlas.interventions.knockout_command",
+    "faithfulness": "attention_atlas.interventions.faithfulness_command",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ __all__ = ["faithfulness", "knock_out"]
 
 
 def __getattr__(name: str) -> Any:
-    # The commands import this package before they know whether their arguments are right; torch is slow to load.
+    # The commands import this package before they check their arguments; torch is slow to load.
     if name in _WHERE:
         return getattr(importlib.import_module(f"attention_atlas.interventions.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'attention_atlas.interventions' has no attribute '{name}'")

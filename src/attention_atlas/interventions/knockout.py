@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def layer_windows(depth: int, count: int) -> list[tuple[int, int]]:
     if not 1 <= count <= depth:
         raise ConfigError(f"--windows: {count} is outside 1..{depth}, the model's number of layers")
     edges = [round(depth * n / count) for n in range(count + 1)]
-    windows = [(a, b - 1) for a, b in zip(edges, edges[1:])]
+    windows = [(a, b - 1) for a, b in itertools.pairwise(edges)]
     return windows if count == 1 else [*windows, (0, depth - 1)]
 
 
