@@ -24,7 +24,7 @@ LAYERS = (
     ("synthetic", "linking", "models", "plotting"),
     ("training",),
     ("dumps", "reporting", "look"),
-    ("ground",),
+    ("ground", "interventions"),
     ("studies",),
     ("__main__",),
 )

@@ -14,6 +14,8 @@ COMMANDS = {
     "look": "attention_atlas.look.command",
     "ground": "attention_atlas.ground.command",
     "doctor": "attention_atlas.look.doctor_command",
+    "knockout": "attention_atlas.interventions.knockout_command",
+    "faithfulness": "attention_atlas.interventions.faithfulness_command",
 }
 
 

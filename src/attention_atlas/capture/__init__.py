@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from attention_atlas.capture.checks import validate
     from attention_atlas.capture.engine import Capture
     from attention_atlas.capture.groups import Groups, role_groups, word_of_tokens
+    from attention_atlas.capture.knockout import cut_edges, knocked_out
     from attention_atlas.capture.result import Captured
     from attention_atlas.capture.token_roles import roles_of, roles_of_ids
 
@@ -17,6 +18,8 @@ _WHERE = {
     "Capture": "engine",
     "Captured": "result",
     "Groups": "groups",
+    "cut_edges": "knockout",
+    "knocked_out": "knockout",
     "role_groups": "groups",
     "roles_of": "token_roles",
     "roles_of_ids": "token_roles",
@@ -28,6 +31,8 @@ __all__ = [
     "Capture",
     "Captured",
     "Groups",
+    "cut_edges",
+    "knocked_out",
     "role_groups",
     "roles_of",
     "roles_of_ids",

@@ -71,7 +71,7 @@ class Sites:
         takes = _modalities(inner[-1])
         if takes <= PICTURES or any(self._is_vision(getattr(m, "config", None)) for m in inner):
             return "vision"
-        decoder = self._decoder_name()
+        decoder = self.decoder_name()
         inside = decoder == "" or name.startswith(f"{decoder}.")
         generates = getattr(self.model, "can_generate", lambda: False)()
         return "decoder" if inside and (takes == {"text"} or generates) else ""
@@ -102,7 +102,8 @@ class Sites:
         parts = (getattr(outer, name, None) for name in getattr(outer, "sub_configs", ()) if "vision" in name)
         return config is not None and any(type(part) is type(config) for part in parts)
 
-    def _decoder_name(self) -> str:
+    def decoder_name(self) -> str:
+        """The name of the innermost language model; "" for the model itself."""
         if self._decoder is None:
             decoder: Any = self.model
             for _ in range(4):

@@ -92,11 +92,23 @@ def sequence(
                 "answer: the model ended without a word; give --answer, or the --prompt that its card shows"
             )
         logits_NV, answer = logits_NV[: len(new)], tokenizer.decode(new, skip_special_tokens=True).strip()
+    return with_answer(model, processor, inputs, new, answer, logits_NV)
+
+
+def with_answer(
+    model: Any,
+    processor: Any,
+    inputs: dict[str, Any],
+    new: Sequence[int],
+    answer: str,
+    logits_NV: Tensor | None = None,
+) -> Sequenced:
+    """`inputs` with the tokens `new` of the answer appended."""
     whole = extended(inputs, new)
     ids = whole["input_ids"][0].tolist()
-    special = set(getattr(tokenizer, "all_special_ids", ()))
+    special = set(getattr(tokenizer_of(processor), "all_special_ids", ()))
     (roles,) = roles_of_ids(whole["input_ids"], model.config, whole.get("attention_mask"), special)
-    return Sequenced(whole, ids, roles, start, answer, logits_NV)
+    return Sequenced(whole, ids, roles, inputs["input_ids"].shape[1], answer, logits_NV)
 
 
 def extended(inputs: dict[str, Any], new: Sequence[int]) -> dict[str, Any]:

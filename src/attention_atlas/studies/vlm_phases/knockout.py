@@ -86,49 +86,16 @@ def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
     return seen[0].detach()
 
 
-def allowed(roles: Sequence[Sequence[str]], block: Block) -> Tensor:
-    """(B,1,S,S) bool, True = may attend: causal, no padding, and without the block."""
-    import torch
-
-    def where(wanted: str) -> Tensor:
-        return torch.tensor([[role == wanted for role in row] for row in roles])
-
-    length = len(roles[0])
-    own_SS = torch.eye(length, dtype=torch.bool)
-    seen_BSS = torch.ones(length, length, dtype=torch.bool).tril() & ~where("pad")[:, None, :]
-    # InstructBLIP's BOS comes after the picture: if it could attend there, the text would see it through BOS.
-    asking_BS = where("image") if block.query == "image" else ~where("image")
-    barred_BSS = asking_BS[:, :, None] & where(block.key)[:, None, :]
-    return ((seen_BSS & ~barred_BSS) | own_SS)[:, None]
-
-
 @contextlib.contextmanager
 def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block | None) -> Iterator[None]:
-    """Context manager: the decoder runs with the block. Raises AtlasError for an attention implementation
-    that takes no mask over pairs of positions."""
-    import torch
+    """Context manager: the decoder runs with the block, or (None) as it is."""
+    from attention_atlas import capture
 
     if block is None:
         yield
         return
-    implementation = loaded.text_config._attn_implementation
-    if implementation not in ("sdpa", "eager"):
-        raise AtlasError(
-            f"{loaded.name}: knock-out: attention '{implementation}' takes no mask; use sdpa or eager"
-        )
-    mask_B1SS = allowed(roles, block)
-
-    def bar(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        x: Tensor = args[0] if args else kwargs["hidden_states"]
-        mask = mask_B1SS.to(x.device)
-        if implementation == "eager":
-            low = torch.finfo(x.dtype).min
-            mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, low)
-        return args, kwargs | {"attention_mask": mask}
-
-    with contextlib.ExitStack() as hooks:
-        for layer in loaded.decoder_layers[block.first : block.last + 1]:
-            hooks.enter_context(layer.register_forward_pre_hook(bar, with_kwargs=True))
+    edges = capture.cut_edges(roles, block.query, block.key)
+    with capture.knocked_out(loaded.model, edges, range(block.first, block.last + 1)):
         yield
 
 

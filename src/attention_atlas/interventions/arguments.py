@@ -1,0 +1,48 @@
+"""Arguments that the commands of this package share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from attention_atlas.errors import ConfigError
+
+
+def add_question(parser: argparse.ArgumentParser, required: bool) -> None:
+    parser.add_argument("model", metavar="MODEL", help="hub id, or a folder that save_pretrained wrote")
+    parser.add_argument(
+        "--image", nargs="+", required=required, type=Path, metavar="PHOTO", help="one or more files"
+    )
+    parser.add_argument("--prompt", required=required, help="the question")
+    parser.add_argument("--answer", help="answer to score (default: the model writes it, greedily)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="longest answer of the model (default: 40)"
+    )
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the two files")
+
+
+def checked_question(args: argparse.Namespace) -> dict[str, Any]:
+    """{"max_new_tokens": N} if it is given. Raises ConfigError before anything is loaded."""
+    from attention_atlas.look.result import checked_folder
+
+    longest = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
+    if longest and args.answer is not None:
+        raise ConfigError("--max-new-tokens: has no effect with --answer; leave one of them out")
+    if longest and args.max_new_tokens < 1:
+        raise ConfigError(f"--max-new-tokens: {args.max_new_tokens} is less than 1; give a positive number")
+    if args.prompt is not None and not args.prompt.strip():
+        raise ConfigError("--prompt: is empty; give a question or an instruction")
+    checked_folder(args.out)
+    return longest
+
+
+def number(value: float | None) -> str:
+    return "      –" if value is None else f"{value:7.3f}"
