@@ -10,7 +10,10 @@ from importlib import import_module
 from attention_atlas.errors import AtlasError
 
 # Each module has HELP, add_arguments(parser) and run(args).
-COMMANDS = {"look": "attention_atlas.look.command"}
+COMMANDS = {
+    "look": "attention_atlas.look.command",
+    "phases": "attention_atlas.studies.vlm_phases.command",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = import_module(module)
         sub = subparsers.add_parser(name, help=command.HELP)
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, extra=getattr(command, "EXTRA", "look"))
     args = parser.parse_args(arguments)
     try:
         args.run(args)
@@ -30,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         print(
-            f'error: the package {error.name} is missing; pip install "attention-atlas[look]"',
+            f'error: the package {error.name} is missing; pip install "attention-atlas[{args.extra}]"',
             file=sys.stderr,
         )
         return 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attention_atlas.errors import ConfigError, loading
+from attention_atlas.errors import AtlasError, ConfigError, loading
 
 REMEDY = "give a hub id or a folder that save_pretrained wrote"
 
@@ -18,10 +18,11 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
     Raises ConfigError for a name that transformers does not find, a model without pictures, a processor that
     needs a package that is missing.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText
 
     from attention_atlas.devices import resolve_device
     from attention_atlas.models.vlm.hub import resolved_precision
+    from attention_atlas.models.vlm.processors import load_processor
 
     with loading(f"MODEL: '{name}'", REMEDY):
         config = AutoConfig.from_pretrained(name)
@@ -30,8 +31,10 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
             f"MODEL: '{name}': a '{config.model_type}' is not a vision-language model to transformers "
             "(AutoModelForImageTextToText); give one that is"
         )
-    with loading(f"MODEL: '{name}': processor", "install what it names, or give a folder with its files"):
-        processor = AutoProcessor.from_pretrained(name)
+    try:
+        processor = load_processor(name)  # also without torchvision
+    except AtlasError as error:
+        raise ConfigError(f"MODEL: '{name}': {str(error).removeprefix(f'{name}: ')}") from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise ConfigError(
             f"MODEL: '{name}': its {type(processor).__name__} reads no pictures; save the model's processor "

@@ -46,7 +46,9 @@ def _of_pictures(pretrained: str) -> Any:
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
         tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained)
         settings, _ = own.get_processor_dict(pretrained)
-        known = {k: v for k, v in settings.items() if k in ("image_seq_len", "chat_template")}
+        known = {
+            k: v for k, v in settings.items() if k in ("image_seq_len", "image_seq_length", "chat_template")
+        }
         known.setdefault("chat_template", getattr(tokenizer, "chat_template", None))
 
         def accepted(self: Any, name: str, argument: Any) -> Any:

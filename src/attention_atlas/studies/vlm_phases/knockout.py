@@ -60,17 +60,18 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
     return out
 
 
-def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
-    """(B,S,D) input of the decoder: word embeddings with the picture's positions filled in."""
+def decoder_call(loaded: LoadedVlm, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the decoder in the model's own pass: `inputs_embeds` (B,S,D), word embeddings with the
+    picture's positions filled in; mask, positions and what else the family passes on."""
     import torch
 
-    seen: list[Tensor] = []
+    seen: list[dict[str, Any]] = []
 
     class Enough(Exception):
         """Ends the forward pass before the decoder runs."""
 
     def keep(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        seen.append(kwargs["inputs_embeds"])
+        seen.append({} if args else kwargs)
         raise Enough
 
     handle = loaded.language_model.register_forward_pre_hook(keep, with_kwargs=True)
@@ -79,35 +80,43 @@ def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
             loaded.model(**inputs, use_cache=False)
     finally:
         handle.remove()
-    if not seen or seen[0] is None:
-        raise AtlasError(
-            f"{loaded.name}: knock-out: the decoder is not given inputs_embeds; use LLaVA or InstructBLIP"
-        )
-    return seen[0].detach()
+    if not seen or seen[0].get("inputs_embeds") is None:
+        raise AtlasError(f"{loaded.name}: knock-out: the decoder is not given inputs_embeds")
+    return seen[0] | {"inputs_embeds": seen[0]["inputs_embeds"].detach(), "use_cache": False}
 
 
-def allowed(roles: Sequence[Sequence[str]], block: Block) -> Tensor:
-    """(B,1,S,S) bool, True = may attend: causal, no padding, and without the block."""
+def barred(roles: Sequence[Sequence[str]], block: Block) -> Tensor:
+    """(B,1,S,S) bool, True = the block forbids it; never a position itself."""
     import torch
 
     def where(wanted: str) -> Tensor:
         return torch.tensor([[role == wanted for role in row] for row in roles])
 
-    length = len(roles[0])
-    own_SS = torch.eye(length, dtype=torch.bool)
-    seen_BSS = torch.ones(length, length, dtype=torch.bool).tril() & ~where("pad")[:, None, :]
     # InstructBLIP's BOS comes after the picture: if it could attend there, the text would see it through BOS.
     asking_BS = where("image") if block.query == "image" else ~where("image")
     barred_BSS = asking_BS[:, :, None] & where(block.key)[:, None, :]
-    return ((seen_BSS & ~barred_BSS) | own_SS)[:, None]
+    return (barred_BSS & ~torch.eye(len(roles[0]), dtype=torch.bool))[:, None]
+
+
+def without(mask: Tensor | None, barred_B1SS: Tensor) -> Tensor:
+    """A layer's mask (B or 1,1,S,S; bool, True = may attend, or added to the scores; None: causal) with some
+    pairs of positions taken out. A position without any other still sees itself."""
+    import torch
+
+    length = barred_B1SS.shape[-1]
+    own = torch.eye(length, dtype=torch.bool, device=barred_B1SS.device)
+    if mask is None:
+        mask = torch.ones(length, length, dtype=torch.bool, device=own.device).tril()
+    if mask.dtype == torch.bool:
+        return (mask & ~barred_B1SS) | own
+    lowest = torch.finfo(mask.dtype).min
+    return mask.masked_fill(barred_B1SS, lowest).masked_fill(own, 0.0)
 
 
 @contextlib.contextmanager
 def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block | None) -> Iterator[None]:
     """Context manager: the decoder runs with the block. Raises AtlasError for an attention implementation
     that takes no mask over pairs of positions."""
-    import torch
-
     if block is None:
         yield
         return
@@ -116,15 +125,15 @@ def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block 
         raise AtlasError(
             f"{loaded.name}: knock-out: attention '{implementation}' takes no mask; use sdpa or eager"
         )
-    mask_B1SS = allowed(roles, block)
+    barred_B1SS = barred(roles, block)
 
     def bar(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         x: Tensor = args[0] if args else kwargs["hidden_states"]
-        mask = mask_B1SS.to(x.device)
-        if implementation == "eager":
-            low = torch.finfo(x.dtype).min
-            mask = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill(~mask, low)
-        return args, kwargs | {"attention_mask": mask}
+        mask = kwargs.get("attention_mask", "")
+        pairs = mask.shape[-2:] == barred_B1SS.shape[-2:] if hasattr(mask, "shape") else mask is None
+        if not pairs or (mask is None and implementation == "eager"):
+            raise AtlasError(f"{loaded.name}: knock-out: a layer takes no mask over pairs of positions")
+        return args, kwargs | {"attention_mask": without(mask, barred_B1SS.to(x.device))}
 
     with contextlib.ExitStack() as hooks:
         for layer in loaded.decoder_layers[block.first : block.last + 1]:
@@ -163,26 +172,28 @@ def replayed(loaded: LoadedVlm, outputs: Sequence[Any]) -> Iterator[None]:
 
 def block_log_probs(
     loaded: LoadedVlm,
-    embeds_BSD: Tensor,
-    inputs: dict[str, Tensor],
+    call: dict[str, Any],
+    inputs: dict[str, Any],
     spans: Sequence[tuple[int, int]],
     roles: Sequence[Sequence[str]],
     blocks: Sequence[Block],
 ) -> list[list[float]]:
-    """`text_log_prob` without a block, then with each; the layers before a block are computed once."""
+    """`text_log_prob` without a block, then with each; the layers before a block are computed once.
+
+    call: of `decoder_call` for these inputs."""
     outputs: list[Any] = []
     with kept(loaded, outputs):
-        rows = [text_log_prob(loaded, embeds_BSD, inputs, spans, roles)]
+        rows = [text_log_prob(loaded, call, inputs, spans, roles)]
     for block in blocks:
         with replayed(loaded, outputs[: block.first]):
-            rows.append(text_log_prob(loaded, embeds_BSD, inputs, spans, roles, block))
+            rows.append(text_log_prob(loaded, call, inputs, spans, roles, block))
     return rows
 
 
 def text_log_prob(
     loaded: LoadedVlm,
-    embeds_BSD: Tensor,
-    inputs: dict[str, Tensor],
+    call: dict[str, Any],
+    inputs: dict[str, Any],
     spans: Sequence[tuple[int, int]],
     roles: Sequence[Sequence[str]],
     block: Block | None = None,
@@ -192,9 +203,7 @@ def text_log_prob(
     from torch.nn import functional as F
 
     with torch.no_grad(), knocked_out(loaded, roles, block):
-        hidden_BSD = loaded.language_model(
-            inputs_embeds=embeds_BSD, attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state
+        hidden_BSD = loaded.language_model(**call).last_hidden_state
         out = []
         for b, (start, stop) in enumerate(spans):
             # Already after the final norm; only the rows that predict the text go through the output matrix.
