@@ -160,4 +160,4 @@ def test_hooks_are_gone_afterwards_and_flash_is_refused(tmp_path: Path) -> None:
     loaded.text_config._attn_implementation_internal = "flash_attention_2"
     cut = knocked_out(loaded, roles, Block("text", "image", 0, 0))
     with pytest.raises(AtlasError, match="takes no mask; use sdpa or eager"):
-        barred.__enter__()
+        cut.__enter__()
