@@ -115,7 +115,10 @@ def gemma3(folder: Path, seed: int = 0) -> Path:
         boi_token_index=begin,
         eoi_token_index=end,
     )
-    T.Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    model = T.Gemma3ForConditionalGeneration(config)
+    # Created as zeros, which would make every picture the same.
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.5)
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 

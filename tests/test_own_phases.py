@@ -31,7 +31,7 @@ FIXED = ("llava", "paligemma", "gemma3")  # a picture of any size has as many to
 
 @pytest.fixture(scope="module", autouse=True)
 def coarse_figures():
-    """Small files, but for one family, where they are as in a real run."""
+    """Every figure is made, but rendered for one family only: that takes longest."""
     patch = pytest.MonkeyPatch()
     full = draw.save
 
@@ -40,7 +40,7 @@ def coarse_figures():
             return full(figure, stem)
         path = stem.with_suffix(".png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=10)
+        path.touch()
         return [path]
 
     patch.setattr(draw, "save", save)
@@ -96,7 +96,9 @@ def table(out: Path) -> pd.DataFrame:
 def test_one_command_gives_all_tables_and_figures(name, ran):
     out = ran(name)
     assert {p.stem for p in (out / "figures").glob("*.png")} == set(DRAWN)
-    assert all(p.stat().st_size > 500 for p in (out / "figures").iterdir())
+    if name == "llava":
+        files = list((out / "figures").iterdir())
+        assert len(files) == 2 * len(DRAWN) and all(p.stat().st_size > 4000 for p in files)
     # The only thing that pictures with one text each cannot have.
     (note,) = read_json(out / "metrics.json")["about"]["left out"]
     assert note.startswith("word-order pairs: left out: no column 'pair'")
@@ -116,7 +118,7 @@ def test_one_command_gives_all_tables_and_figures(name, ran):
     assert cosine["value"].abs().max() <= 1 and (cosine["n"] == 6).all()
     assert set(cosine["layer"]) == {0, 1, 2, 3}
     lens = plain[plain["kind"] == "lens"]
-    assert set(lens["condition"]) == {"plain", "normalised"} and lens["value"].between(0, 1).all()
+    assert set(lens["condition"]) == {"plain", "normalised"} and lens["value"].dropna().between(0, 1).all()
     cut = rows[(rows["kind"] == "knockout") & (rows["condition"] == "text → image") & (rows["group"] == "")]
     assert set(cut["setting"]) == {"1", "all"} and (cut["value"].abs() > 1e-6).all()
     if name in FIXED:
@@ -169,11 +171,11 @@ def test_types_of_an_answer():
 
 
 def test_what_a_model_cannot_have_is_left_out(folders, data, tmp_path, monkeypatch):
-    """No final norm that is known, logits that are not those of its output matrix alone, no known geometry, an
-    attention whose vectors cannot be read."""
+    """No final norm that is known, logits that are not those of its output matrix alone, no known geometry,
+    an attention whose vectors cannot be read."""
     loaded = loaded_from(folders("llava"))
     loaded.norm = None
-    loaded.model.register_forward_hook(lambda m, a, out: out.update(logits=0.1 * out.logits))
+    loaded.model.register_forward_hook(lambda m, a, out: setattr(out, "logits", 0.1 * out.logits))
     loaded.model.config.model_type = "unknown"
     samples = {"context": 4, "lens": 4, "norm": 2, "knockout": 2}
     settings = {"title": "x", "config_hash": "x", "samples": samples}

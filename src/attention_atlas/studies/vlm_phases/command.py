@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
         part / "work",
         title=name,
         config_hash=digest.hexdigest()[:16],
-        samples={part: wanted if most is None else min(wanted, most) for part, wanted in SAMPLES.items()},
+        samples={name: wanted if most is None else min(wanted, most) for name, wanted in SAMPLES.items()},
         prompt=args.prompt,
         seed=args.seed,
     )

@@ -133,6 +133,8 @@ def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block 
         pairs = mask.shape[-2:] == barred_B1SS.shape[-2:] if hasattr(mask, "shape") else mask is None
         if not pairs or (mask is None and implementation == "eager"):
             raise AtlasError(f"{loaded.name}: knock-out: a layer takes no mask over pairs of positions")
+        # The layer before may be on another device.
+        mask = None if mask is None else mask.to(x.device)
         return args, kwargs | {"attention_mask": without(mask, barred_B1SS.to(x.device))}
 
     with contextlib.ExitStack() as hooks:
