@@ -35,7 +35,7 @@ class LoadedVlm:
         self.language_model = decoder_stack(name, model)
         self.head = model.get_output_embeddings()
         named = (getattr(self.language_model, name, None) for name in NORMS)
-        self.norm = next((norm for norm in named if norm is not None), None)
+        self.norm: Any = next((norm for norm in named if norm is not None), None)
 
     @property
     def device(self) -> torch.device:
