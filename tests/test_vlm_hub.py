@@ -13,6 +13,7 @@ from conftest import ROOT
 from PIL import Image
 from vlm_world import TEXTS, tiny, tiny_tokenizer
 
+from attention_atlas.capture.boxes import token_boxes
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.hub import checked_config, resolved_precision
 from attention_atlas.models.vlm.load import load_vlm
@@ -161,3 +162,33 @@ def test_published_models_are_named_by_hub_id(name):
     config = yaml.safe_load((ROOT / f"conf/model/{name}.yaml").read_text())
     assert config["name"] == name and "/" in config["pretrained"] and "{prompt}" in config["template"]
     assert ("<image>\n" in config["template"]) == name.startswith("llava")
+
+
+@pytest.mark.parametrize("strategy", ["default", "full"])
+@pytest.mark.parametrize("tower", ["clip", "siglip"])
+def test_a_picture_has_as_many_tokens_as_its_tower_gives(tower, strategy, tmp_path, sample):
+    """SigLIP has no class token, so `full` is one position less than CLIP's, and `default` drops a patch."""
+    import transformers as T
+
+    folder = saved("llava", tmp_path / tower)
+    config = T.LlavaConfig.from_pretrained(folder)
+    config.vision_feature_select_strategy = strategy
+    if tower == "siglip":
+        sizes = {
+            k: getattr(config.vision_config, k) for k in ("hidden_size", "intermediate_size", "patch_size")
+        }
+        config.vision_config = T.SiglipVisionConfig(
+            **sizes, image_size=48, num_hidden_layers=3, num_attention_heads=2
+        )
+    T.LlavaForConditionalGeneration(config).save_pretrained(folder)
+    loaded = loaded_from(folder, "llava")
+    inputs = loaded.batch([sample])
+    expected = {"clip": {"default": 9, "full": 10}, "siglip": {"default": 8, "full": 9}}[tower][strategy]
+    assert loaded.roles(inputs)[0].count("image") == expected
+    assert (
+        loaded.log_prob([sample])[0][0] < 0
+    )  # transformers raises where tokens and features differ in number
+    assert loaded.grid == ((3, 3) if expected == 9 else None)
+    boxes, _ = token_boxes(config, inputs, [(60, 50)], loaded.inputs.image_processor)
+    placed = boxes[[role == "image" for role in loaded.roles(inputs)[0]]].isfinite().all(1)
+    assert placed.sum() == min(expected, 9) and placed[0] == (expected != 10)

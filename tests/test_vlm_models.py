@@ -326,7 +326,7 @@ def test_wrong_sizes_and_inputs_are_named(tokenizer, pictures, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(AtlasError, match="not a picture"):
         inputs.pixels([tmp_path / "text.png"])
-    with pytest.raises(AtlasError, match="neither LLaVA nor InstructBLIP"):
+    with pytest.raises(AtlasError, match="is not a vision LLM of transformers"):
         LoadedVlm("x", torch.nn.Linear(2, 2), inputs)
 
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": "attention_atlas.look.doctor_command",
     "knockout": "attention_atlas.interventions.knockout_command",
     "faithfulness": "attention_atlas.interventions.faithfulness_command",
+    "phases": "attention_atlas.studies.vlm_phases.command",
 }
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = import_module(module)
         sub = subparsers.add_parser(name, help=command.HELP)
         command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, extra=getattr(command, "EXTRA", "look"))
     args = parser.parse_args(arguments)
     try:
         args.run(args)
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         print(
-            f'error: the package {error.name} is missing; pip install "attention-atlas[look]"',
+            f'error: the package {error.name} is missing; pip install "attention-atlas[{args.extra}]"',
             file=sys.stderr,
         )
         return 2

@@ -55,9 +55,11 @@ def fixed(picture: Picture) -> Tensor:
     count = getattr(config, "mm_tokens_per_image", None)
     side = math.isqrt(count) if count else _edge(vision.image_size) // _edge(vision.patch_size)
     grid_N4 = grid_boxes(side, side, seen_region(picture.size, picture.processor))
-    # A class token has no place; SigLIP has none.
-    full = getattr(config, "vision_feature_select_strategy", "default") == "full"
-    return torch.cat([nowhere(int(full and "siglip" not in vision.model_type)), grid_N4])
+    # A class token has no place. SigLIP has none, and LLaVA's `default` drops its first patch instead.
+    strategy = getattr(config, "vision_feature_select_strategy", "")
+    if "siglip" in vision.model_type:
+        return grid_N4[int(strategy == "default") :]
+    return torch.cat([nowhere(int(strategy == "full")), grid_N4])
 
 
 def sized(picture: Picture) -> Tensor:

@@ -120,8 +120,9 @@ def extended(inputs: dict[str, Any], new: Sequence[int]) -> dict[str, Any]:
             continue
         if name == "input_ids":
             more = torch.tensor([list(new)], dtype=value.dtype, device=value.device)
-        elif name == "token_type_ids":  # PaliGemma: 0 prompt, whose positions see each other; 1 answer
-            more = value.new_ones(1, len(new))
+        elif name == "token_type_ids":
+            # PaliGemma: 0 prompt, whose positions see each other; 1 answer. Gemma 3: 1 picture, 0 text.
+            more = value.new_full((1, len(new)), int(not value.any()))
         elif name.endswith("mm_token_type_ids"):  # 0 text
             more = value.new_zeros(1, len(new))
         else:  # attention_mask, cross_attention_mask (Mllama): as the last position of the prompt

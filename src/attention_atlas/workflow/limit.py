@@ -34,12 +34,12 @@ EXAMPLES = (
     *("data.sizes.*", "data.subset", "data.reader.limit*", "data.reader.subset", "capture.dump.examples"),
     *("*task.judged", "*task.written"),
     *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images"),
-    *("dump.samples.*", "dump.examples.#", "study.importance_examples", "study.pruned_examples"),
+    *("*.samples.*", "dump.examples.#", "study.importance_examples", "study.pruned_examples"),
     *("metrics.pictures", "data.annotator.pairs"),
 )
 # Each is as slow as many examples: pictures that a full-size network generates and two others evaluate,
 # passes with attention cut in every layer, norms of every head.
-SLOW = ("data.attngan.judged", "dump.samples.knockout", "dump.samples.norm")
+SLOW = ("data.attngan.judged", "*.samples.knockout", "*.samples.norm")
 # Sizes of training batches, of which the examples must fill several, and a first phase in batches.
 BATCHES = (
     "train.task.projector_steps",
@@ -50,7 +50,7 @@ BATCHES = (
 # AttnGAN, whose networks of published depth are slow to train and to evaluate.
 SINGLE = ("*loop.accumulate", "*task.first_epochs", "study.seeds.attngan", "trainer.seeds.attngan")
 # Here 0 means none; elsewhere in EXAMPLES it means all.
-NONE = "dump.samples.*"
+NONE = "*.samples.*"
 WIDTHS = (
     *(
         "model.dim",

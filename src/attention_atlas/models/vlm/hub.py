@@ -23,7 +23,8 @@ def checked_config(pretrained: str) -> Any:
         config = AutoConfig.from_pretrained(pretrained)
     if config.model_type not in KINDS:
         raise AtlasError(
-            f"{pretrained}: model_type: '{config.model_type}' is not supported; use {' or '.join(KINDS)}"
+            f"{pretrained}: model_type: '{config.model_type}' is not supported; use {' or '.join(KINDS)}, or "
+            "model=hub for any family"
         )
     text = config.text_config
     if getattr(text, "is_encoder_decoder", False):
@@ -108,10 +109,24 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
     if config.model_type == "instructblip":
         count = int(config.num_query_tokens)
     else:
-        vision = config.vision_config
-        count = (vision.image_size // vision.patch_size) ** 2
-        count += getattr(config, "vision_feature_select_strategy", "default") == "full"
+        count = picture_positions(pretrained, config)
     image_id = config.image_token_index if config.image_token_index is not None else config.image_token_id
     if image_id is None:
         raise AtlasError(f"{pretrained}: config.json: lacks image_token_index; use a current conversion")
     return VlmInputs(tokenizer, images, template, int(image_id), int(count), qformer_tokenizer)
+
+
+def picture_positions(pretrained: str, config: Any) -> int:
+    """Positions of a picture in LLaVA's sequence: the tower's, and with the strategy `default` one less.
+
+    That one is CLIP's class token; SigLIP has none, so `default` drops its first patch. Raises AtlasError for
+    a tower whose pictures have several sizes (Pixtral)."""
+    vision = config.vision_config
+    if not isinstance(getattr(vision, "image_size", None), int) or vision.model_type == "pixtral":
+        raise AtlasError(
+            f"{pretrained}: vision_config: '{vision.model_type}' has no fixed number of patches; "
+            "use model=hub"
+        )
+    strategy = getattr(config, "vision_feature_select_strategy", "default")
+    has_class_token = "siglip" not in vision.model_type
+    return (vision.image_size // vision.patch_size) ** 2 + has_class_token - (strategy == "default")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,33 @@ IGNORED = -100  # label of a position that does not count
 SLOT = "{prompt}"
 
 
+@runtime_checkable
+class SampleInputs(Protocol):
+    """What a LoadedVlm needs to turn samples into tensors. `alone`: whether `batch` takes one sample only."""
+
+    alone: bool
+    tokenizer: Any
+    pad: int
+
+    def batch(
+        self,
+        samples: Sequence[Sample],
+        end: bool = False,
+        left: bool = False,
+        images: Sequence[Any] | None = None,
+    ) -> dict[str, Any]: ...
+
+    def spans(
+        self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
+    ) -> list[tuple[int, int]]: ...
+
+    def roles(self, inputs: dict[str, Any]) -> list[list[str]]: ...
+
+    def grid(self, config: Any) -> tuple[int, int] | None: ...
+
+    def places(self, sample: Sample) -> list[list[float] | None] | None: ...
+
+
 class VlmInputs:
     """tokenizer, image_processor: transformers' objects. qformer_tokenizer: of InstructBLIP, else None.
 
@@ -25,6 +52,8 @@ class VlmInputs:
     image_tokens: positions of a picture; InstructBLIP's come first, LLaVA's are placed by the template. 0: no
     picture (a blind model).
     """
+
+    alone = False
 
     def __init__(
         self,
@@ -68,6 +97,24 @@ class VlmInputs:
             prompt = self.prompt_ids(sample.prompt)
             found.append((prompt + self.text_ids(sample.text, end), len(prompt)))
         return found
+
+    def spans(
+        self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
+    ) -> list[tuple[int, int]]:
+        """[start, stop) of each sample's text in its row; every picture has as many positions."""
+        return [(start, len(ids)) for ids, start in self.rows(samples, end)]
+
+    def grid(self, config: Any) -> tuple[int, int] | None:
+        """(rows, columns) of the picture's positions; None for queries, and with a class token."""
+        if self.qformer_tokenizer is not None:
+            return None
+        vision = config.vision_config
+        side = vision.image_size // vision.patch_size // getattr(vision, "pool", 1)
+        return (side, side) if self.image_tokens in (0, side**2) else None
+
+    def places(self, sample: Sample) -> list[list[float] | None] | None:
+        """None: `grid` says where the positions are."""
+        return None
 
     def batch(
         self,

@@ -18,7 +18,7 @@ def load_vlm(source: Source | str, device: str = "cpu") -> LoadedVlm:
     from pathlib import Path
 
     from attention_atlas.models.load import load_model
-    from attention_atlas.models.vlm.inputs import VlmInputs, mini_inputs
+    from attention_atlas.models.vlm.inputs import SampleInputs, mini_inputs
     from attention_atlas.models.vlm.instructblip import InstructBlip
     from attention_atlas.models.vlm.llava import Llava
     from attention_atlas.models.vlm.loaded import LoadedVlm
@@ -26,8 +26,8 @@ def load_vlm(source: Source | str, device: str = "cpu") -> LoadedVlm:
 
     if isinstance(source, Mapping):
         model, inputs, _ = load_model(source, device)
-        if not isinstance(inputs, VlmInputs):
-            raise AtlasError(f"model={source['name']}: is not a vision LLM; choose one (llava_7b, ...)")
+        if not isinstance(inputs, SampleInputs):
+            raise AtlasError(f"model={source['name']}: is not a vision LLM; choose one (hub, llava_7b, ...)")
         return LoadedVlm(str(source["name"]), model, inputs)
     folder = Path(source)
     model, _, config = load_model(folder)

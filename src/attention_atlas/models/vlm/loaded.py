@@ -1,5 +1,5 @@
-"""A loaded vision LLM: the common interface of LLaVA and InstructBLIP, trained here or real, for the analyses
-of study 5. Create it with `load.load_vlm`.
+"""A loaded vision LLM: the common interface of models trained here or published, for the analyses of study 5.
+Create it with `load.load_vlm`.
 
 Axes: B batch, S positions of the language model, D width, V vocabulary.
 """
@@ -16,35 +16,26 @@ from torch.nn import functional as F
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
-    from attention_atlas.models.vlm.inputs import VlmInputs
+    from attention_atlas.models.vlm.inputs import SampleInputs
     from attention_atlas.models.vlm.samples import Sample
 
 
-class LoadedVlm:
-    """`model`: LlavaForConditionalGeneration or InstructBlipForConditionalGeneration, in evaluation mode.
+NORMS = ("norm", "final_layernorm", "final_layer_norm")
 
-    `inputs` converts samples to tensors. Raises AtlasError, naming what is missing, for another class or a
-    language model without LLaMA's structure (a list of layers with a final norm and an output matrix).
+
+class LoadedVlm:
+    """`model`: a model of transformers with pictures in the sequence of its decoder, in evaluation mode.
+
+    `inputs` converts samples to tensors. Raises AtlasError, naming what is missing, for a model whose decoder
+    is not a list of layers over word embeddings.
     """
 
-    def __init__(self, name: str, model: Any, inputs: VlmInputs) -> None:
+    def __init__(self, name: str, model: Any, inputs: SampleInputs) -> None:
         self.name, self.model, self.inputs = name, model.eval(), inputs
-        kind = type(model).__name__
-        if kind == "LlavaForConditionalGeneration":
-            self.language_model, self._head = model.model.language_model, model.lm_head
-        elif kind == "InstructBlipForConditionalGeneration":
-            inner = model.language_model
-            if model.language_model.config.is_encoder_decoder:
-                raise AtlasError(
-                    f"{name}: language model: {type(inner).__name__} has no decoder-only stack; "
-                    "use a LLaMA-architecture one (vicuna)"
-                )
-            self.language_model, self._head = getattr(inner, "model", None), inner.get_output_embeddings()
-        else:
-            raise AtlasError(f"{name}: {kind} is neither LLaVA nor InstructBLIP; use one of these classes")
-        for part in ("layers", "norm", "embed_tokens"):
-            if not hasattr(self.language_model, part):
-                raise AtlasError(f"{name}: language model: lacks '{part}'; use a LLaMA-architecture one")
+        self.language_model = decoder_stack(name, model)
+        self.head = model.get_output_embeddings()
+        named = (getattr(self.language_model, name, None) for name in NORMS)
+        self.norm: Any = next((norm for norm in named if norm is not None), None)
 
     @property
     def device(self) -> torch.device:
@@ -63,36 +54,50 @@ class LoadedVlm:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """(rows, columns) of the picture's positions in raster order; None for InstructBLIP's queries."""
-        if self.inputs.qformer_tokenizer is not None:
-            return None
-        vision = self.model.config.vision_config
-        side = vision.image_size // vision.patch_size // getattr(vision, "pool", 1)
-        return (side, side)
+        """(rows, columns) of the picture's positions in raster order; None if they are not one grid that is
+        the same for every picture (InstructBLIP's queries)."""
+        return self.inputs.grid(self.model.config)
 
     def batch(
         self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
     ) -> dict[str, Tensor]:
         """Inputs for `model(**inputs)`, on the model's device: see VlmInputs.batch. `images` replace the
         samples' pictures (paths or PIL)."""
-        inputs = self.inputs.batch(samples, end=end, images=images)
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        return {name: value.to(self.device) for name, value in inputs.items()}
+        return self._placed(self.inputs.batch(samples, end=end, images=images))
+
+    def _placed(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        dtype = self.model.dtype
+        return {
+            name: value.to(self.device, dtype if value.is_floating_point() else value.dtype)
+            if isinstance(value, Tensor)
+            else value
+            for name, value in inputs.items()
+        }
+
+    @property
+    def alone(self) -> bool:
+        """Whether `batch` takes one sample only."""
+        return self.inputs.alone
 
     def roles(self, inputs: dict[str, Tensor]) -> list[list[str]]:
         """'image', 'text', 'bos' or 'pad' for each of the S positions, per row."""
         return self.inputs.roles(inputs)
 
-    def text_spans(self, samples: Sequence[Sample], end: bool = False) -> list[tuple[int, int]]:
+    def text_spans(
+        self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
+    ) -> list[tuple[int, int]]:
         """[start, stop) of each sample's `text` (caption or answer) in the rows of `batch`."""
-        return [(start, len(ids)) for ids, start in self.inputs.rows(samples, end)]
+        return self.inputs.spans(samples, end, images)
 
     def unembed(self, hidden: Tensor, normalise: bool = True) -> Tensor:
-        """(..., D) hidden states to (..., V) logits: the output matrix, optionally after the final norm."""
-        weight = self._head.weight
+        """(..., D) hidden states to (..., V) logits: the output matrix, optionally after the final norm.
+        Raises AtlasError for a model without one of them."""
+        if self.head is None or (normalise and self.norm is None):
+            lacks = "output matrix" if self.head is None else "final norm"
+            raise AtlasError(f"{self.name}: language model: has no {lacks}")
+        weight = self.head.weight
         hidden = hidden.to(weight.device, weight.dtype)
-        return self._head(self.language_model.norm(hidden) if normalise else hidden)
+        return self.head(self.norm(hidden) if normalise else hidden)
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """The tokenizer's pieces; a leading '▁' marks the start of a word."""
@@ -103,11 +108,14 @@ class LoadedVlm:
         self, samples: Sequence[Sample], images: Sequence[Any] | None = None, end: bool = True
     ) -> list[tuple[float, int]]:
         """(summed log-probability of `text`, number of its tokens) per sample, nats; `end`: EOS counts."""
+        if self.alone and len(samples) > 1:
+            shown = [s.image for s in samples] if images is None else images
+            return [self.log_prob([s], [image], end)[0] for s, image in zip(samples, shown)]
         inputs = self.batch(samples, end, images)
         logits_BSV = self.model(**inputs).logits
         log_BS = F.log_softmax(logits_BSV[:, :-1].float(), -1)
         log_BS = log_BS.gather(-1, inputs["input_ids"][:, 1:, None])[..., 0]
-        spans = self.text_spans(samples, end)
+        spans = self.text_spans(samples, end, images)
         return [(float(log_BS[b, i - 1 : j - 1].sum()), j - i) for b, (i, j) in enumerate(spans)]
 
     @torch.no_grad()
@@ -117,10 +125,11 @@ class LoadedVlm:
         """Greedy texts for the samples' prompts (without their `text`), at most `longest` tokens."""
         from dataclasses import replace
 
-        inputs = self.inputs.batch([replace(s, text="") for s in samples], left=True, images=images)
-        if "pixel_values" in inputs:
-            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
-        inputs = {name: value.to(self.device) for name, value in inputs.items()}
+        if self.alone and len(samples) > 1:
+            shown = [s.image for s in samples] if images is None else images
+            return [self.write([s], longest, [image])[0] for s, image in zip(samples, shown)]
+        bare = [replace(s, text="") for s in samples]
+        inputs = self._placed(self.inputs.batch(bare, left=True, images=images))
         tokenizer = self.inputs.tokenizer
         ids = self.model.generate(
             **inputs,
@@ -132,3 +141,25 @@ class LoadedVlm:
         )
         prompt = inputs["input_ids"].shape[1]
         return [text.strip() for text in tokenizer.batch_decode(ids[:, prompt:], skip_special_tokens=True)]
+
+
+def decoder_stack(name: str, model: Any) -> Any:
+    """The module with the decoder's `layers` and `embed_tokens`. Raises AtlasError without one."""
+    kind = type(model).__name__
+    text = model.config.get_text_config() if hasattr(model, "config") else None
+    if text is None or not hasattr(model, "get_input_embeddings"):
+        raise AtlasError(f"{name}: {kind} is not a vision LLM of transformers; use LLaVA, InstructBLIP, ...")
+    if getattr(model.config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False):
+        raise AtlasError(
+            f"{name}: language model: {kind} is an encoder-decoder, without a single stack of layers for "
+            "picture and text; use a decoder-only one (vicuna)"
+        )
+    words = model.get_input_embeddings()
+    for module in model.modules():
+        layers = getattr(module, "layers", None)
+        if isinstance(layers, nn.ModuleList) and words is getattr(module, "embed_tokens", None):
+            return module
+    raise AtlasError(
+        f"{name}: language model: {kind} has no module with 'layers' and 'embed_tokens'; use one whose "
+        "decoder is structured like LLaMA"
+    )

@@ -22,13 +22,13 @@ def load_processor(pretrained: str) -> Any:
 
     try:
         return AutoProcessor.from_pretrained(pretrained)
-    except ImportError as error:
-        if find_spec("torchvision") is not None or "orchvision" not in str(error):
+    except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if "orchvision" in str(error) and find_spec("torchvision") is None:
+            return _of_pictures(pretrained)
+        if isinstance(error, ImportError):
             raise AtlasError(
                 f"{pretrained}: its processor needs a package ({_line(error)}); install it"
             ) from None
-        return _of_pictures(pretrained)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise AtlasError(
             f"{pretrained}: processor cannot be loaded ({_line(error)}); give a hub id or a folder"
         ) from None
@@ -46,7 +46,9 @@ def _of_pictures(pretrained: str) -> Any:
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
         tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained)
         settings, _ = own.get_processor_dict(pretrained)
-        known = {k: v for k, v in settings.items() if k in ("image_seq_len", "chat_template")}
+        known = {
+            k: v for k, v in settings.items() if k in ("image_seq_len", "image_seq_length", "chat_template")
+        }
         known.setdefault("chat_template", getattr(tokenizer, "chat_template", None))
 
         def accepted(self: Any, name: str, argument: Any) -> Any:

@@ -117,8 +117,8 @@ def over_picture(
     columns: int = 6,
 ) -> Figure:
     """Norm-based attention of `row` over the picture, for models whose visual tokens have positions; columns
-    are layers. Each map has its own scale."""
-    samples = [s for s in _samples(shown, models, data) if s["grid"]]
+    are layers. Each map has its own scale. Tokens with boxes of their own are spread evenly over them."""
+    samples = [s for s in _samples(shown, models, data) if s["grid"] or s.get("places")]
     if not samples:
         raise AtlasError(
             f"{shown}: no model has visual tokens with positions in the picture; leave the figure out"
@@ -130,18 +130,23 @@ def over_picture(
     axes = figure.subplots(len(samples), len(layers) + 1, squeeze=False)
     for r, sample in enumerate(samples):
         picture = decode_picture(sample["picture"])
-        side = min(picture.shape[:2])  # the towers see the centre square
-        top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-        picture = picture[top : top + side, left : left + side]
+        if sample["grid"]:
+            side = min(picture.shape[:2])  # the towers see the centre square
+            top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
+            picture = picture[top : top + side, left : left + side]
         image = np.array(sample["roles"]) == "image"
         value = np.array(sample["norm"][row], dtype=float)
         axes[r, 0].imshow(picture)
         axes[r, 0].set_axis_off()
         axes[r, 0].set_title(_wrap(sample["text"]), fontsize=5, pad=2)
         for c, layer in enumerate(layers, start=1):
-            grid = value[layer - 1, image].reshape(sample["grid"])
+            of_N = value[layer - 1, image]
+            if sample["grid"]:
+                grid = of_N.reshape(sample["grid"])
+            else:
+                grid = spread(of_N, sample["places"], picture.shape[:2])
             overlay(axes[r, c], picture, grid, float(grid.max()))
-            share = 100 * grid.sum() / max(value[layer - 1].sum(), 1e-12)
+            share = 100 * of_N.sum() / max(value[layer - 1].sum(), 1e-12)
             axes[r, c].set_xlabel(f"{share:.0f} %", fontsize=6, labelpad=1)
             if r == 0:
                 axes[r, c].set_title(f"layer {layer}")
@@ -149,6 +154,24 @@ def over_picture(
     note += "pictures drawn at random"
     figure.supxlabel(note, fontsize=6.5, color=GREY)
     return figure
+
+
+def spread(
+    value_N: np.ndarray, places: Sequence[Sequence[float] | None], size: tuple[int, ...]
+) -> np.ndarray:
+    """(H,W): each value spread evenly over the pixels of its box, which is left, top, right, bottom as shares
+    of width and height. Values without a box are left out; those of boxes that overlap (tiles and thumbnail)
+    add up."""
+    out = np.zeros(size)
+    height, width = size
+    for value, box in zip(value_N, places, strict=True):
+        if box is None:
+            continue
+        left, right = (round(x * width) for x in box[::2])
+        top, bottom = (round(y * height) for y in box[1::2])
+        here = out[top : max(bottom, top + 1), left : max(right, left + 1)]
+        here += value / max(here.size, 1)
+    return out
 
 
 def _wrap(text: str, width: int = 26) -> str:

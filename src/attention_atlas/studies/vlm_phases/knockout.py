@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from attention_atlas.models.vlm.loaded import LoadedVlm
 
 PARTS = ("text", "image")
@@ -60,17 +58,18 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
     return out
 
 
-def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
-    """(B,S,D) input of the decoder: word embeddings with the picture's positions filled in."""
+def decoder_call(loaded: LoadedVlm, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the decoder in the model's own pass: `inputs_embeds` (B,S,D), word embeddings with the
+    picture's positions filled in; mask, positions and what else the family passes on."""
     import torch
 
-    seen: list[Tensor] = []
+    seen: list[dict[str, Any]] = []
 
     class Enough(Exception):
         """Ends the forward pass before the decoder runs."""
 
     def keep(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        seen.append(kwargs["inputs_embeds"])
+        seen.append({} if args else kwargs)
         raise Enough
 
     handle = loaded.language_model.register_forward_pre_hook(keep, with_kwargs=True)
@@ -79,11 +78,9 @@ def embedded(loaded: LoadedVlm, inputs: dict[str, Tensor]) -> Tensor:
             loaded.model(**inputs, use_cache=False)
     finally:
         handle.remove()
-    if not seen or seen[0] is None:
-        raise AtlasError(
-            f"{loaded.name}: knock-out: the decoder is not given inputs_embeds; use LLaVA or InstructBLIP"
-        )
-    return seen[0].detach()
+    if not seen or seen[0].get("inputs_embeds") is None:
+        raise AtlasError(f"{loaded.name}: knock-out: the decoder is not given inputs_embeds")
+    return seen[0] | {"inputs_embeds": seen[0]["inputs_embeds"].detach(), "use_cache": False}
 
 
 @contextlib.contextmanager
@@ -130,26 +127,28 @@ def replayed(loaded: LoadedVlm, outputs: Sequence[Any]) -> Iterator[None]:
 
 def block_log_probs(
     loaded: LoadedVlm,
-    embeds_BSD: Tensor,
-    inputs: dict[str, Tensor],
+    call: dict[str, Any],
+    inputs: dict[str, Any],
     spans: Sequence[tuple[int, int]],
     roles: Sequence[Sequence[str]],
     blocks: Sequence[Block],
 ) -> list[list[float]]:
-    """`text_log_prob` without a block, then with each; the layers before a block are computed once."""
+    """`text_log_prob` without a block, then with each; the layers before a block are computed once.
+
+    call: of `decoder_call` for these inputs."""
     outputs: list[Any] = []
     with kept(loaded, outputs):
-        rows = [text_log_prob(loaded, embeds_BSD, inputs, spans, roles)]
+        rows = [text_log_prob(loaded, call, inputs, spans, roles)]
     for block in blocks:
         with replayed(loaded, outputs[: block.first]):
-            rows.append(text_log_prob(loaded, embeds_BSD, inputs, spans, roles, block))
+            rows.append(text_log_prob(loaded, call, inputs, spans, roles, block))
     return rows
 
 
 def text_log_prob(
     loaded: LoadedVlm,
-    embeds_BSD: Tensor,
-    inputs: dict[str, Tensor],
+    call: dict[str, Any],
+    inputs: dict[str, Any],
     spans: Sequence[tuple[int, int]],
     roles: Sequence[Sequence[str]],
     block: Block | None = None,
@@ -159,9 +158,7 @@ def text_log_prob(
     from torch.nn import functional as F
 
     with torch.no_grad(), knocked_out(loaded, roles, block):
-        hidden_BSD = loaded.language_model(
-            inputs_embeds=embeds_BSD, attention_mask=inputs["attention_mask"], use_cache=False
-        ).last_hidden_state
+        hidden_BSD = loaded.language_model(**call).last_hidden_state
         out = []
         for b, (start, stop) in enumerate(spans):
             # Already after the final norm; only the rows that predict the text go through the output matrix.

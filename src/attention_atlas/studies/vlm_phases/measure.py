@@ -39,11 +39,6 @@ class Measured:
     attention: np.ndarray | None = None
 
 
-def output_matrix(loaded: LoadedVlm) -> Any:
-    """The module that maps states to logits."""
-    return loaded.model.get_output_embeddings()
-
-
 @contextlib.contextmanager
 def each_state(loaded: LoadedVlm, visit: Callable[[Tensor], None]) -> Iterator[None]:
     """Call `visit` with the (B,S,D) states in order: embeddings, each layer's output, the last after the
@@ -66,7 +61,8 @@ def each_state(loaded: LoadedVlm, visit: Callable[[Tensor], None]) -> Iterator[N
     handles = [layers[0].register_forward_pre_hook(before, with_kwargs=True)]
     handles += [layer.register_forward_hook(after) for layer in layers]
     handles += [loaded.language_model.register_forward_hook(at_end)]
-    handles += [output_matrix(loaded).register_forward_pre_hook(last_only)]
+    if loaded.head is not None:
+        handles += [loaded.head.register_forward_pre_hook(last_only)]
     try:
         yield
     finally:

@@ -21,8 +21,8 @@ from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_json
 from attention_atlas.progress import progress
 from attention_atlas.recording import Axis, StatisticsWriter
-from attention_atlas.studies.vlm_phases.knockout import OTHER, PLAIN, block_log_probs, embedded, windows
-from attention_atlas.studies.vlm_phases.measure import GROUPS, measure, output_matrix
+from attention_atlas.studies.vlm_phases.knockout import OTHER, PLAIN, block_log_probs, decoder_call, windows
+from attention_atlas.studies.vlm_phases.measure import GROUPS, measure
 from attention_atlas.studies.vlm_phases.norm_attention import ROWS
 from attention_atlas.studies.vlm_phases.winoground_scores import quadruples, score_quadruples
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
 KIND, QUERY, KEY = "decoder", "row", "sequence"
+HELD = "val+test"  # of quadruples, which need both of their pictures: all that no model was trained on
 SHOWN = 160  # pixels: the longer side of pictures kept for figures
 
 
@@ -135,14 +136,14 @@ def dump_phases(
         kinds={KIND: (QUERY, KEY)},
         groups={KEY: list(GROUPS)},
     ) as writer:
-        for at, batch in progress(list(_batches(drawn, settings.batch_size, writer.done)), "samples"):
+        size = 1 if loaded.alone else settings.batch_size
+        for at, batch in progress(list(_batches(drawn, size, writer.done)), "samples"):
             found = _measured(loaded, batch, drawn, at, counts, settings)
             if min(at) < counts["knockout"]:
                 _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
             for i, (statistics, axes) in zip(at, found):
                 writer.write(drawn[i].id, {KIND: statistics}, axes)
-    # Quadruples need both of their pictures, so they come from all splits that no model was trained on.
-    held = corpus.split("val+test")
+    held = corpus.split(HELD)
     pairs = quadruples(held)[: settings.count("pairs", len(held))]
     scores = np.empty((0, 2, 2))
     if pairs:
@@ -164,6 +165,7 @@ def dump_phases(
             "pieces": _vocabulary(loaded),
             "samples": [{"id": s.id, "image_id": s.image_id, "text": s.text} for s in drawn],
             "pictures": {s.id: encode_picture(s.image, SHOWN) for s in drawn[: settings.pictures]},
+            "places": {s.id: loaded.inputs.places(s) for s in drawn[: settings.pictures]},
             "pairs": [{"id": p.id, "scores": np.round(s, 5).tolist()} for p, s in zip(pairs, scores)],
         },
     )
@@ -225,18 +227,25 @@ def _knock(
     that of running in an unusual state, as that picture has no information about the text."""
     few = [b for b, i in enumerate(at) if i < count]
     samples = [batch[b] for b in few]
-    others = [other_picture(drawn, at[b]) for b in few]
-    inputs, spans = loaded.batch(samples), loaded.text_spans(samples)
-    roles = loaded.roles(inputs)
-    embeds = embedded(loaded, inputs)
-    strange = embedded(loaded, loaded.batch(samples, images=[s.image for s in others]))
-    plain, *blocked = block_log_probs(loaded, embeds, inputs, spans, roles, blocks)
-    other, *blocked_other = block_log_probs(loaded, strange, inputs, spans, roles, blocks)
+    others = [other_picture(drawn, at[b]).image for b in few]
+    (plain, *blocked), spans = _blocked(loaded, samples, None, blocks)
+    # Pictures of another size have another number of positions.
+    (other, *blocked_other), _ = _blocked(loaded, samples, others, blocks)
     own_NC = np.array([plain, other, *blocked], dtype=np.float32).T
     other_NC = np.array([other, other, *blocked_other], dtype=np.float32).T
     for own, strange_C, b, (start, stop) in zip(own_NC, other_NC, few, spans):
         found[b][0].update(log_prob=own, log_prob_other=strange_C)
         found[b][0]["tokens"] = np.array([stop - start], dtype=np.float32)
+
+
+def _blocked(
+    loaded: LoadedVlm, samples: Sequence[Sample], images: Sequence[Any] | None, blocks: Sequence[Any]
+) -> tuple[list[list[float]], list[tuple[int, int]]]:
+    """(log-probabilities of the samples' texts without a block and with each, their spans); images: shown
+    instead of the samples' own."""
+    inputs, spans = loaded.batch(samples, images=images), loaded.text_spans(samples, images=images)
+    call = decoder_call(loaded, inputs)
+    return block_log_probs(loaded, call, inputs, spans, loaded.roles(inputs), blocks), spans
 
 
 def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
@@ -250,6 +259,7 @@ def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
 
 def _vocabulary(loaded: LoadedVlm) -> list[str]:
     """The piece of every token id; '' for ids of the output matrix that the tokenizer lacks."""
-    size = int(output_matrix(loaded).weight.shape[0])
-    known = min(size, len(loaded.inputs.tokenizer))
+    known = len(loaded.inputs.tokenizer)
+    size = known if loaded.head is None else int(loaded.head.weight.shape[0])
+    known = min(size, known)
     return [piece or "" for piece in loaded.tokens(range(known))] + [""] * (size - known)

@@ -47,6 +47,7 @@ class Shown:
                     "roles": list(axis.roles),
                     "span": [int(x) for x in dump.store.read(id, "decoder", "span")],
                     "grid": dump.about["grid"],
+                    "places": dump.about.get("places", {}).get(sample["id"]),
                     "sinks": np.flatnonzero(sink).tolist(),
                     "norm": {row: _short(norm[:, r]) for r, row in enumerate(dump.about["rows"])},
                     "attention": {row: _short(attention[:, r]) for r, row in enumerate(dump.about["rows"])},

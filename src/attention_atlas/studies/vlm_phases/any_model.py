@@ -1,0 +1,118 @@
+"""Any vision-language model of transformers in study 5: its own processor makes the inputs, as in `look`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from attention_atlas.capture import roles_of
+from attention_atlas.capture.boxes import token_boxes
+from attention_atlas.data.pictures import read_rgb
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.look.inputs import extended, prompt_inputs, tokenizer_of
+from attention_atlas.look.load import load
+from attention_atlas.models.vlm.samples import Sample
+
+
+class ProcessorInputs:
+    """From one sample to the input tensors of `model`, by its own `processor`.
+
+    The prompt is filled into the processor's chat template (look/inputs.py); the text follows its end. One
+    sample at a time: families pad and mask pictures of several sizes each in its own way, and a sequence
+    without padding has none of that.
+    """
+
+    alone = True
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor, self.tokenizer = model, processor, tokenizer_of(processor)
+        pad = self.tokenizer.pad_token_id
+        self.pad = pad if pad is not None else self.tokenizer.eos_token_id
+        self._start: dict[tuple[str, str], int] = {}  # {(picture, prompt): length of the prompt}
+
+    def batch(
+        self,
+        samples: Sequence[Sample],
+        end: bool = False,
+        left: bool = False,
+        images: Sequence[Any] | None = None,
+    ) -> dict[str, Any]:
+        """What the processor returns, with `text` appended. images: pictures to show instead of the samples'
+        own (paths or PIL). Raises AtlasError unless there is one sample."""
+        if len(samples) != 1:
+            raise ConfigError(f"batch: {len(samples)} samples; a model with its own processor takes one")
+        (sample,), image = samples, samples[0].image if images is None else images[0]
+        inputs = prompt_inputs(self.model, self.processor, [_opened(image)], sample.prompt)
+        if isinstance(image, str | Path):
+            self._start[str(image), sample.prompt] = inputs["input_ids"].shape[1]
+        ids = self._text_ids(sample.text, end)
+        return extended(inputs, ids) if ids else inputs
+
+    def spans(
+        self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
+    ) -> list[tuple[int, int]]:
+        """[start, stop) of each sample's text; the start depends on the size of the picture."""
+        out = []
+        for n, sample in enumerate(samples):
+            image = sample.image if images is None else images[n]
+            start = self._start.get((str(image), sample.prompt))
+            if start is None:
+                inputs = prompt_inputs(self.model, self.processor, [_opened(image)], sample.prompt)
+                start = inputs["input_ids"].shape[1]
+            out.append((start, start + len(self._text_ids(sample.text, end))))
+        return out
+
+    def roles(self, inputs: dict[str, Any]) -> list[list[str]]:
+        """'image', 'bos', 'pad', or 'text' for all else: marks of the template belong to the prompt."""
+        return [
+            [role if role in ("image", "bos", "pad") else "text" for role in row]
+            for row in roles_of(inputs, self.model.config)
+        ]
+
+    def grid(self, config: Any) -> tuple[int, int] | None:
+        """None: `places` says where the positions are."""
+        return None
+
+    def places(self, sample: Sample) -> list[list[float] | None] | None:
+        """For each position of the picture its box (left, top, right, bottom) as shares of the picture's
+        width and height, None for one without a place; None for a family whose geometry is not known."""
+        picture = _opened(sample.image)
+        inputs = prompt_inputs(self.model, self.processor, [picture], sample.prompt)
+        images = getattr(self.processor, "image_processor", None)
+        try:
+            boxes_S4, _ = token_boxes(self.model.config, inputs, [picture.size[::-1]], images)
+        except AtlasError:
+            return None
+        (roles,) = self.roles(inputs)
+        width, height = picture.size
+        share_N4 = boxes_S4[np.array(roles) == "image"] / torch.tensor([width, height, width, height])
+        found = [None if box.isnan().any() else np.round(box.tolist(), 5).tolist() for box in share_N4]
+        return found if any(box is not None for box in found) else None
+
+    def _text_ids(self, text: str, end: bool) -> list[int]:
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+        return ids + ([self.tokenizer.eos_token_id] if end else [])
+
+
+def load_any(
+    path: str | None, precision: str = "auto", device_map: str | None = "auto", device: str = "cpu"
+) -> tuple[Any, ProcessorInputs, dict[str, Any]]:
+    """(model in evaluation mode, its inputs, {}), as models.load.load_model expects it.
+
+    path: hub id, or a folder that save_pretrained wrote. precision, device_map: see models/vlm/hub.py. Raises
+    AtlasError in one line for what cannot be used."""
+    if not path:
+        raise ConfigError("model.path: is empty; give a hub id or a folder, model.path=ID")
+    spread = device.startswith("cuda") and device_map
+    model, processor = load(path, "auto" if spread else device, precision)
+    return model, ProcessorInputs(model, processor), {}
+
+
+def _opened(image: Any) -> Any:
+    from PIL.Image import Image
+
+    return image.convert("RGB") if isinstance(image, Image) else read_rgb(image)
