@@ -102,7 +102,7 @@ def test_without_edges_to_the_picture_no_text_depends_on_it(name: str, implement
     }
     edges = cut_edges(roles, "text", "image")
     own, other = logits(model, inputs), logits(model, inputs | pixels)
-    assert (own - other).abs()[text_BS].max() > 1e-3
+    assert (own - other).abs()[text_BS].max() > 1e-6  # little through random queries
     with knocked_out(model, edges):
         cut, cut_other = logits(model, inputs), logits(model, inputs | pixels)
     assert torch.equal(cut[text_BS], cut_other[text_BS])
