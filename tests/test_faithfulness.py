@@ -132,8 +132,6 @@ def test_one_patch_decides_and_every_method_finds_it(white: int, tmp_path: Path)
     assert found.shown - found.hidden > 1
     tokens = len(processor.tokenizer(planted_vlm.ANSWER, add_special_tokens=False)["input_ids"])
     assert found.hidden == pytest.approx(-tokens * np.log(model.lm_head.weight.shape[0]), abs=1e-4)
-        found.answer
-    )
     # The value falls at the first step and stays there; the insertion curve rises at the first.
     deletion = (0.5 * (found.shown + found.hidden) + 8 * found.hidden) / 9
     insertion = (0.5 * (found.shown + found.hidden) + 8 * found.shown) / 9
