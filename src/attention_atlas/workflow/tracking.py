@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from hydra.experimental.callback import Callback
 
@@ -93,7 +93,7 @@ class _Writer:
         return self.pid != os.getpid() or (self.process is not None and self.process.poll() is not None)
 
 
-def _connection() -> tuple[TextIO, TextIO] | None:
+def _connection() -> tuple[IO[str], IO[str]] | None:
     """To the process that workflow/parallel.py started for all its stages; None if there is none."""
     path = os.environ.get(SOCKET_VARIABLE)
     if not path:
