@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="layers with maps, from 0: 0,8,16-31 (default: as many as the page can hold)",
     )
+    parser.add_argument(
+        "--sinks", action="store_true", help="print which tokens take mass as sinks, and what is left without"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument(
         "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
@@ -68,6 +71,10 @@ def run(args: argparse.Namespace) -> None:
     if len(look.kept) < len(look.layers) and layers is None:
         kept = ", ".join(map(str, look.kept))
         print(f"maps of layers {kept} of {len(look.layers)}; choose others with --layers")
+    if args.sinks:
+        from attention_atlas.look.sinks import look_sinks
+
+        print(look_sinks(look).text())
     for name in FILES:
         print(f"{args.out / name}  {(args.out / name).stat().st_size / 1e6:.2f} MB")
 

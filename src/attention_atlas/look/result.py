@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.files import write_text
+from attention_atlas.look.sinks import look_sinks
 from attention_atlas.look.words import Word
 
 SCHEMA = "atlas.look/1"
@@ -151,6 +152,7 @@ class Look:
                 }
                 for s in self.sinks
             ],
+            "sink_statistics": self._sinks(),
             "answer_words": self._shares(over_answer),
             "words": [
                 {
@@ -162,6 +164,21 @@ class Look:
                 }
                 for w, word in enumerate(self.words)
             ],
+        }
+
+    def _sinks(self) -> dict[str, Any]:
+        """Sinks of each head; shares of all words, each with equal weight, with and without them."""
+        found = look_sinks(self)
+        by_head = found.by_head
+        shares = {"with": by_head.with_LHG, "without": by_head.without_LHG}
+        return {
+            "tokens": [asdict(token) for token in found.tokens],
+            "at_edges": found.at_edges,
+            "mass": _plain(by_head.mass_LH),
+            **{
+                name: {group: _plain(value[..., g]) for g, group in enumerate(by_head.groups)}
+                for name, value in shares.items()
+            },
         }
 
     def _shares(self, values: dict[str, np.ndarray]) -> dict[str, Any]:
