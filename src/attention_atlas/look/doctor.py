@@ -7,6 +7,7 @@ checks, in every module, that an implementation computes softmax(scale · q·k +
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -87,35 +88,23 @@ class _Patient:
     as_loaded: list[tuple[Any, Any]] = field(default_factory=list)
 
     def examined(self, pictures: list[Picture], prompt: str) -> Diagnosis:
-        runs = {name: Run(name) for name in ("sdpa", "eager", "flash_attention_2")}
-        for name in ("sdpa", "eager"):
-            run = self._tried(runs[name], lambda run: self._plain(run, None))
-            if not run.reason and not run.faulty:
-                break
-        reference = next(
-            (r for n in ("sdpa", "eager") if not (r := runs[n]).reason and r.text and not r.faulty), None
-        ) or next((r for r in runs.values() if not r.reason and r.text), None)
-        if reference is None:
-            raise AtlasError(
-                f"{type(self.model).__name__}: neither sdpa nor eager runs: {runs['sdpa'].reason}"
-            )
+        runs = {name: Run(name) for name in ("sdpa", "flash_attention_2", "eager")}
+        reference = self._reference(runs["sdpa"], runs["eager"])
         assert reference.text is not None
         common = reference.text
         for run in runs.values():
-            if run is not reference:
-                self._tried(run, lambda run: self._plain(run, common))
+            if run is not reference and not run.reason:
+                self._tried(run, functools.partial(self._plain, run, common))
         captures: list[MapCapture] = []
         back_ends = ["fused", "materialised"]
         if next(self.model.parameters()).is_cuda:
             back_ends.insert(0, "one_pass")
         for back_end in back_ends:
             run = runs[f"capture: {back_end}"] = Run(f"capture: {back_end}")
-            self._switch(reference.name)
             capture = MapCapture(self.model, self.globs, back_end)
-            self._tried(run, lambda run, capture=capture: self._captured(run, common, capture), switch=False)
+            self._tried(run, functools.partial(self._captured, run, common, capture), reference.name)
             if not run.reason:
                 captures.append(capture)
-        order = ["sdpa", "flash_attention_2", "eager", *(n for n in runs if n.startswith("capture"))]
         return Diagnosis(
             model=self.model.config.name_or_path or type(self.model).__name__,
             dtype=str(self.model.dtype).removeprefix("torch."),
@@ -125,7 +114,7 @@ class _Patient:
             answer=common.answer,
             tokens=len(common.ids),
             reference=reference.name,
-            implementations=tuple(judged(runs[name], reference, self.model.dtype) for name in order),
+            implementations=tuple(judged(run, reference, self.model.dtype) for run in runs.values()),
             captured=_captured_kinds(runs, captures),
             outside=tuple(captures[0].outside) if captures else (),
             rows=min((c.rows_BHRK.shape[2] / c.queries for c in reference.calls), default=1.0),
@@ -133,16 +122,27 @@ class _Patient:
 
     # Passes ------------------------------------------------------------------------------------------
 
-    def _tried(self, run: Run, function: Callable[[Run], None], switch: bool = True) -> Run:
+    def _reference(self, *runs: Run) -> Run:
+        """The first that runs and computes softmax(scale · q·k + mask) · v in every module, or else the first
+        that runs."""
+        for run in runs:
+            self._tried(run, functools.partial(self._plain, run, None))
+            if not run.reason and not run.faulty:
+                return run
+        for run in runs:
+            if not run.reason:
+                return run
+        name = type(self.model).__name__
+        raise AtlasError(f"{name}: neither sdpa nor eager attention runs: {runs[0].reason}")
+
+    def _tried(self, run: Run, function: Callable[[], None], implementation: str = "") -> None:
         try:
-            if switch:
-                self._switch(run.name)
-            function(run)
+            self._switch(implementation or run.name)
+            function()
         except ConfigError:
             raise
         except Exception as error:  # whatever keeps an implementation from running is a finding
             run.reason = " ".join(str(error).split())[:300] or type(error).__name__
-        return run
 
     def _plain(self, run: Run, common: Sequenced | None) -> None:
         """Without common text, the maps are those of the pass over its own answer."""

@@ -20,7 +20,7 @@ from attention_atlas.capture.materialised import select_rows
 from attention_atlas.capture.seam import AttentionCall
 from attention_atlas.look.doctor_result import MapDifference
 
-PER_MODULE = 2**23  # bytes of map rows that are kept of one module
+PER_MODULE = 2**22  # bytes of map rows that are kept of one module
 
 
 @dataclass
