@@ -20,6 +20,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -172,7 +173,7 @@ class _Cut:
             )
 
     def decoder_depth(self) -> int:
-        config = getattr(self.sites.model, "config", None)
+        config: Any = getattr(self.sites.model, "config", None)
         text = config.get_text_config() if hasattr(config, "get_text_config") else None
         return int(getattr(text, "num_hidden_layers", 0))
 

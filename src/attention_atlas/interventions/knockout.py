@@ -109,7 +109,12 @@ class KnockOut:
     def save(self, folder: str | Path) -> Path:
         """Write knockout.json and knockout.csv (the rows)."""
         folder, rows = Path(folder), self.rows()
-        about = {"schema": SCHEMA, "model": self.model, "prompt": self.prompt, "answer": self.answer}
+        about: dict[str, Any] = {
+            "schema": SCHEMA,
+            "model": self.model,
+            "prompt": self.prompt,
+            "answer": self.answer,
+        }
         about |= {"control": self.control, "tokens": self.tokens, "unit": "nats", "rows": rows}
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
