@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import planted_vlm
 import pytest
+from conftest import ROOT
 from look_tiny import ANSWER, FAMILIES, PROMPT, photo
 from planted_vlm import LAST, picture, planted
 
@@ -116,6 +117,25 @@ def test_the_command_writes_the_rows(
         *(("1", "1", str(head)) for head in range(4)),
     }
     assert re.search(r"answer → image +0-1 +all", capsys.readouterr().out)
+
+
+def test_the_examples_in_the_docs_run(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from attention_atlas.interventions.answers import answered
+
+    page = (ROOT / "docs/howto/faithfulness.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```py\n(.*?)```", page, re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    photo(Path("kitchen.jpg"), 48, 48), photo(Path("street.jpg"), 48, 48, 1)
+    model, processor = load(str(folders["llava"]), "cpu", "float32")
+    inputs = answered(model, processor, "kitchen.jpg", PROMPT, ANSWER).whole.inputs
+    names = {"model": model, "processor": processor, "inputs": inputs}
+    exec(compile(code.replace("range(8, 12)", "range(1, 3)"), "faithfulness.md", "exec"), names)
+    assert "chefer insertion" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
