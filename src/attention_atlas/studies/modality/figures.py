@@ -125,10 +125,10 @@ def prediction(perplexity: pd.DataFrame, models: Mapping[str, str]) -> str:
         found[model] = float(rows["value"].iloc[0])
     share = max(found.values()) / min(found.values()) - 1
     listed = ", ".join(f"{models[name]} {number(value)}" for name, value in found.items())
-    about = f"perplexity on reference captions without nouns: {listed}; {100 * share:.0f} % apart"
-    return about + (
+    apart = f"{100 * share:.0f} % apart" + (
         " (matched)" if share <= MATCHED else ": NOT MATCHED, part of the contrast may be due to it"
     )
+    return f"perplexity on reference captions without nouns: {listed};\n{apart}"
 
 
 def frequency(table: pd.DataFrame, models: Mapping[str, str], units: Sequence[str]) -> Figure:
