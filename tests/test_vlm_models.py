@@ -14,7 +14,7 @@ from vlm_world import TEXTS, VISION, tiny, tiny_text, tiny_tokenizer
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.clip_tower import ClipTower, clip_vision, vision_config
 from attention_atlas.models.vlm.inputs import IGNORED, VlmInputs, mini_inputs
-from attention_atlas.models.vlm.instructblip import InstructBlip, take_clip
+from attention_atlas.models.vlm.instructblip import ALIKE, InstructBlip, alikeness, take_clip
 from attention_atlas.models.vlm.loaded import LoadedVlm
 from attention_atlas.models.vlm.packed import pack, seen
 from attention_atlas.models.vlm.samples import Sample
@@ -349,6 +349,22 @@ def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
         plain = float(model.loss(batch))
         batch["words_BV"] = torch.zeros(1, len(tokenizer))
         assert float(model.loss(batch, 0.0)) == pytest.approx(plain)
-        assert float(model.loss(batch, 0.5)) == pytest.approx(plain + 0.5 * len(tokenizer) * math.log(2))
+        queries_BND = model.query(batch)
+        unit_ND = torch.nn.functional.normalize(queries_BND[0], dim=-1)
+        pairs = [float(unit_ND[i] @ unit_ND[j]) ** 2 for i in range(5) for j in range(i)]
+        assert float(alikeness(queries_BND)) == pytest.approx(sum(pairs) / 10, abs=1e-5)
+        # A head of zeros gives every word even odds.
+        cost = len(tokenizer) * math.log(2) + ALIKE * sum(pairs) / 10
+        assert float(model.loss(batch, 0.5)) == pytest.approx(plain + 0.5 * cost, rel=1e-5)
+        # One query that sees a word is enough, whatever the others say.
+        logits_BNV = torch.full((1, 5, len(tokenizer)), -4.0)
+        logits_BNV[0, 2, 3] = 4.0
+        head, model.word_head = model.word_head, torch.nn.Module()
+        model.word_head.forward = lambda queries_BND: logits_BNV
+        batch["words_BV"][0, 3] = 1.0
+        seen = math.log((math.exp(4) + 4 * math.exp(-4)) / 5)
+        cost = math.log1p(math.exp(-seen)) + (len(tokenizer) - 1) * math.log1p(math.exp(-4))
+        assert float(model.words_cost(queries_BND, batch["words_BV"])) == pytest.approx(cost, rel=1e-5)
+        model.word_head = head
         model.expect_words(torch.full((len(tokenizer),), 0.25))
         assert model.word_head.bias[0].item() == pytest.approx(math.log(0.25 / 0.75))

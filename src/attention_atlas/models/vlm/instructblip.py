@@ -3,6 +3,7 @@ the picture given the instruction, and a LLaMA-architecture language model."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.nn import functional as F
 from attention_atlas.errors import ConfigError
 from attention_atlas.models.vlm.clip_tower import put_stem
 from attention_atlas.models.vlm.packed import packed_loss
+
+ALIKE = 20.0  # weight of `alikeness`: a short training otherwise makes all queries of a picture equal
 
 
 class PlacedPatches(nn.Module):
@@ -160,15 +163,19 @@ class InstructBlip(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor], words_weight: float = 0.0) -> Tensor:
         """Mean cross-entropy per counted token of a packed batch, nats; with `words_BV` (0/1) and a weight
-        also the binary cross-entropy of the words in the picture's texts, predicted from the mean of the
-        queries and summed over words."""
+        also `words_cost`, and ALIKE times `alikeness`."""
         queries_BND = self.query(batch)
         loss = packed_loss(self, batch, self.model.language_projection(queries_BND))
         if words_weight and "words_BV" in batch:
-            words_BV = batch["words_BV"]
-            word_loss = F.binary_cross_entropy_with_logits(self.word_head(queries_BND.mean(1)), words_BV)
-            loss = loss + words_weight * word_loss * words_BV.shape[1]
+            cost = self.words_cost(queries_BND, batch["words_BV"]) + ALIKE * alikeness(queries_BND)
+            loss = loss + words_weight * cost
         return loss
+
+    def words_cost(self, queries_BND: Tensor, words_BV: Tensor) -> Tensor:
+        """Binary cross-entropy of the words in a picture's texts, summed over words. A word's logit is the
+        smooth maximum over queries: one query that sees its thing is enough."""
+        logits_BV = self.word_head(queries_BND).logsumexp(1) - math.log(queries_BND.shape[1])
+        return F.binary_cross_entropy_with_logits(logits_BV, words_BV) * words_BV.shape[1]
 
     @torch.no_grad()
     def expect_words(self, share_V: Tensor) -> None:
@@ -191,6 +198,14 @@ class InstructBlip(nn.Module):
                 # The Q-Former is as wide as the tower here, so both can share one map.
                 attention.key.weight.copy_(attention.query.weight)
                 attention.query.weight.mul_(sharpness)
+
+
+def alikeness(queries_BND: Tensor) -> Tensor:
+    """Mean squared cosine between two queries of a picture."""
+    unit_BND = F.normalize(queries_BND, dim=-1)
+    count = unit_BND.shape[1]
+    cosine_BNN = unit_BND @ unit_BND.mT
+    return (cosine_BNN.square().sum((1, 2)).mean() - count) / (count * (count - 1))
 
 
 @torch.no_grad()
