@@ -1,0 +1,35 @@
+"""`look` and `ground` from the command line with a checkpoint of each of six families (tests/own_tiny.py);
+test_doctor.py and test_own_phases.py do the same for `doctor` and `phases`."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+from ground_tiny import boxes_csv
+from own_tiny import FAMILIES
+
+from attention_atlas.__main__ import main
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_of_each_family_is_looked_at_and_scored(family, tmp_path, capsys):
+    model, photos = str(FAMILIES[family](tmp_path / "model")), tmp_path / "photos"
+    photos.mkdir()
+    boxes_csv(photos, pictures=4)
+    out = tmp_path / "look"
+    asked = ["--image", str(photos / "0.png"), "--prompt", "where is the sofa ?", "--answer", "on the rug"]
+    assert main(["look", model, *asked, "--out", str(out)]) == 0, capsys.readouterr().err
+    assert {"index.html", "statistics.h5", "summary.json"} <= {path.name for path in out.iterdir()}
+    assert json.loads((out / "summary.json").read_text())
+
+    assert (
+        main(["ground", model, "--data", str(photos), "--folds", "2", "--out", str(tmp_path / "ground")]) == 0
+    )
+    rows = list(csv.DictReader((tmp_path / "ground/heads.csv").open()))
+    assert {row["measure"] for row in rows} == {"pointing", "mass", "iou"}
+    for row in rows:
+        assert 0 <= float(row["value"]) <= 1
+        # The share of the whole attention that the picture gets; every head of these models sees the picture.
+        assert 0 < float(row["share"]) < 1
