@@ -1,5 +1,5 @@
-"""`look` and `ground` from the command line with a checkpoint of each of six families (tests/own_tiny.py);
-test_doctor.py and test_own_phases.py do the same for `doctor` and `phases`."""
+"""`look` and `ground` from the command line with a checkpoint of each of seven families; test_doctor.py and
+test_own_phases.py do the same for `doctor` and `phases`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ground_tiny import boxes_csv
-from own_tiny import FAMILIES
+from tiny_checkpoints import FAMILIES
 
 from attention_atlas.__main__ import main
 

@@ -187,7 +187,7 @@ EDITS: dict[str, tuple[str, set[str]]] = {
     f"{SOURCE}/models/picture_classifier.py": ("#", CLASSIFIERS | ATTNGAN),
     f"{SOURCE}/linking/bertscore.py": ("#", {"grounding_linkers"}),
     f"{SOURCE}/measures/pos.py": ("#", {"grounding_metrics", "modality_metrics"}),
-    f"{SOURCE}/measures/text/bleu.py": ("#", {"grounding_captions"}),
+    f"{SOURCE}/measures/text/bleu.py": ("#", {"grounding_captions", "modality_captions"}),
     f"{SOURCE}/regions/region_cnn.py": (
         "#",
         {"features-rooms", "features-tabletop", "features-rooms_with_signs"},

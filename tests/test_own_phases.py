@@ -1,4 +1,4 @@
-"""`attention-atlas phases`: study 5 for checkpoints of six families, saved with their processors, and six
+"""`attention-atlas phases`: study 5 for checkpoints of seven families, saved with their processors, and six
 pictures of one's own."""
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT
-from own_tiny import FAMILIES, own_data
+from look_tiny import TEXTS, photo
+from tiny_checkpoints import FAMILIES
 
 from attention_atlas.__main__ import main
 from attention_atlas.errors import AtlasError
@@ -26,7 +27,19 @@ from attention_atlas.plotting import draw
 from attention_atlas.studies.vlm_phases.figures_norm import spread
 from attention_atlas.studies.vlm_phases.own import DRAWN, own_corpus, phases
 
+CAPTIONS = [*TEXTS[1:], "a red ball", "the sofa"]
 FIXED = ("llava", "paligemma", "gemma3")  # a picture of any size has as many tokens
+
+
+def own_data(folder: Path, pictures: int = 6) -> Path:
+    """images/ and texts.csv: pictures of noise, each with a text."""
+    (folder / "images").mkdir(parents=True)
+    lines = ["image,text"]
+    for n in range(pictures):
+        photo(folder / f"images/{n}.png", 90 - 4 * n, 60, n)
+        lines.append(f"{n}.png,{CAPTIONS[n % len(CAPTIONS)]}")
+    (folder / "texts.csv").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)

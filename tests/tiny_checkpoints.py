@@ -1,7 +1,8 @@
-"""More tiny checkpoints than in look_tiny.py, saved with their processors."""
+"""More tiny checkpoints than in look_tiny.py, saved with their processors as on the hub."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def gemma3(folder: Path, seed: int = 0) -> Path:
         image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>"
     )
     text = T.Gemma3TextConfig(
-        **LLAMA, **IDS, head_dim=8, vocab_size=len(tokenizer), sliding_window=8, query_pre_attn_scalar=8
+        **LLAMA, **IDS, head_dim=8, vocab_size=len(tokenizer), sliding_window=32, query_pre_attn_scalar=8
     )
     config = T.Gemma3Config(
         text_config=text,
@@ -141,7 +142,38 @@ def gemma3(folder: Path, seed: int = 0) -> Path:
     images = T.Gemma3ImageProcessorPil(size={"height": 64, "width": 64})
     template = chat("<start_of_image>")
     processor = T.Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4)
-    return saved(folder, seed, "Gemma3ForConditionalGeneration", config, processor)
+    torch.manual_seed(seed)
+    model = T.Gemma3ForConditionalGeneration(config)
+    # Created as zeros, which would make every picture the same.
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.5)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
 
 
-FAMILIES = look_tiny.FAMILIES | {made.__name__: made for made in (llava_next, qwen2_vl, idefics3, gemma3)}
+def internvl(folder: Path, seed: int = 0) -> Path:
+    """Tiles of the picture and a thumbnail. Its processor is one of videos too."""
+    import transformers as T
+
+    names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<ctx>"}
+    tokenizer = tokens(**names, video_token="<video>")
+    tokenizer.chat_template = chat("<ctx>")
+    square = {"image_size": [32, 32], "patch_size": [8, 8]}
+    config = T.InternVLConfig(
+        text_config=llama(tokenizer),
+        vision_config=T.InternVLVisionConfig(**{**VISION, **square}),
+        image_token_id=tokenizer.convert_tokens_to_ids("<ctx>"),
+        image_seq_length=4,
+        downsample_ratio=0.5,
+    )
+    size = {"height": 32, "width": 32}
+    images = T.GotOcr2ImageProcessorPil(size=size, crop_to_patches=True, min_patches=1, max_patches=4)
+    saved(folder, seed, "InternVLForConditionalGeneration", config, tokenizer, images)
+    settings = {"processor_class": "InternVLProcessor", "image_seq_length": 4}
+    (folder / "processor_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+FAMILIES = look_tiny.FAMILIES | {
+    made.__name__: made for made in (llava_next, qwen2_vl, idefics3, gemma3, internvl)
+}

@@ -86,13 +86,13 @@ def decoder_call(loaded: LoadedVlm, inputs: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def knocked_out(loaded: LoadedVlm, roles: Sequence[Sequence[str]], block: Block | None) -> Iterator[None]:
     """Context manager: the decoder runs with the block, or (None) as it is."""
-    from attention_atlas import capture
+    from attention_atlas.capture import knockout
 
     if block is None:
         yield
         return
-    edges = capture.cut_edges(roles, block.query, block.key)
-    with capture.knocked_out(loaded.model, edges, range(block.first, block.last + 1)):
+    edges = knockout.cut_edges(roles, block.query, block.key)
+    with knockout.knocked_out(loaded.model, edges, range(block.first, block.last + 1)):
         yield
 
 
