@@ -121,6 +121,20 @@ def test_generation_and_one_pass_agree_or_a_note_says_so(checkpoint, tmp_path, m
         assert any("differs from its generation" in note for note in look.notes)
 
 
+def test_an_answer_holds_no_placeholder_of_a_picture(llava_folder, tmp_path):
+    model, processor = load(str(llava_folder), "cpu")
+    image = model.config.image_token_id
+
+    def prefer(module, args, output):
+        return output.index_fill(-1, torch.tensor([image]), 100.0)
+
+    with torch.no_grad():
+        handle = model.get_output_embeddings().register_forward_hook(prefer)
+        look = Atlas(model, processor).look(photo(tmp_path / "a.png"), PROMPT, max_new_tokens=3)
+    handle.remove()
+    assert look.answer and "<image>" not in look.answer
+
+
 def test_boxes_are_pixels_of_the_original_picture(checkpoint, tmp_path):
     from PIL import Image
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attention_atlas.capture import roles_of, roles_of_ids
+from attention_atlas.capture.token_roles import media_ids
 from attention_atlas.errors import AtlasError, ConfigError, loading
 
 
@@ -156,6 +157,8 @@ def _generated(model: Any, tokenizer: Any, inputs: dict[str, Any], longest: int)
         top_k=None,
         num_beams=1,
         pad_token_id=pad,
+        # A placeholder in the answer would stand for a picture that is not there.
+        suppress_tokens=sorted(media_ids(model.config).values()) or None,
         return_dict_in_generate=True,
         output_logits=True,
     )
