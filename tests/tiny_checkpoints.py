@@ -121,15 +121,15 @@ def idefics3(folder: Path, seed: int = 0) -> Path:
     return saved(folder, seed, "Idefics3ForConditionalGeneration", config, processor)
 
 
-def gemma3(folder: Path, seed: int = 0) -> Path:
-    """A picture's tokens see each other both ways; layers of local attention."""
+def gemma3(folder: Path, seed: int = 0, window: int = 32) -> Path:
+    """A picture's tokens see each other both ways; layers of local attention over `window` positions."""
     import transformers as T
 
     tokenizer = tokens(
         image_token="<image_soft_token>", boi_token="<start_of_image>", eoi_token="<end_of_image>"
     )
     text = T.Gemma3TextConfig(
-        **LLAMA, **IDS, head_dim=8, vocab_size=len(tokenizer), sliding_window=32, query_pre_attn_scalar=8
+        **LLAMA, **IDS, head_dim=8, vocab_size=len(tokenizer), sliding_window=window, query_pre_attn_scalar=8
     )
     config = T.Gemma3Config(
         text_config=text,
