@@ -4,10 +4,10 @@
     length = kind.received.shape[-1]
     sinks = find_sinks(kind.received[0].numpy(), np.tril(np.ones((length, length), bool)), roles)
 
-First tokens take mass in language models (Xiao et al. 2024, Efficient Streaming Language Models with
-Attention Sinks), delimiters too (Sun et al. 2024, Massive Activations in Large Language Models), and in
-vision-language models picture tokens of the background (Kang et al. 2025, See What You Are Told: Visual
-Attention Sink in Large Multimodal Models).
+Sinks are often the first tokens (Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks)
+and delimiters (Sun et al. 2024, Massive Activations in Large Language Models). In vision-language models they
+are also picture tokens of the background (Kang et al. 2025, See What You Are Told: Visual Attention Sink in
+Large Multimodal Models).
 
 Axes: L layer, H head, Q query, K key, G group, N tokens of a picture.
 """

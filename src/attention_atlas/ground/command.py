@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.look.command import add_machine
 
 if TYPE_CHECKING:
     from attention_atlas.ground.examples import Example
@@ -66,10 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of --limit, folds, intervals, control (default: 0)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
-    )
+    add_machine(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the three files")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.look.command import add_machine, checked_length
 
 
 def add_question(parser: argparse.ArgumentParser, required: bool) -> None:
@@ -21,11 +22,8 @@ def add_question(parser: argparse.ArgumentParser, required: bool) -> None:
     )
 
 
-def add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
-    )
+def add_output(parser: argparse.ArgumentParser) -> None:
+    add_machine(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the two files")
 
 
@@ -33,11 +31,7 @@ def checked_question(args: argparse.Namespace) -> dict[str, Any]:
     """{"max_new_tokens": N} if it is given. Raises ConfigError before anything is loaded."""
     from attention_atlas.look.result import checked_folder
 
-    longest = {} if args.max_new_tokens is None else {"max_new_tokens": args.max_new_tokens}
-    if longest and args.answer is not None:
-        raise ConfigError("--max-new-tokens: has no effect with --answer; leave one of them out")
-    if longest and args.max_new_tokens < 1:
-        raise ConfigError(f"--max-new-tokens: {args.max_new_tokens} is less than 1; give a positive number")
+    longest = checked_length(args.max_new_tokens, args.answer)
     if args.prompt is not None and not args.prompt.strip():
         raise ConfigError("--prompt: is empty; give a question or an instruction")
     checked_folder(args.out)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.interventions.arguments import add_machine, add_question, checked_question, number
+from attention_atlas.interventions.arguments import add_output, add_question, checked_question, number
 
 HELP = "which relevance of picture tokens is faithful: deletion and insertion curves against random orders"
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--draws", type=int, default=10, metavar="N", help="random orders of an example (default: 10)"
     )
-    add_machine(parser)
+    add_output(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.interventions.arguments import add_machine, add_question, checked_question, number
+from attention_atlas.interventions.arguments import add_output, add_question, checked_question, number
 
 HELP = "how much less probable an answer becomes when text and picture cannot read each other"
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--windows", type=int, metavar="N", help="windows of layers, beside all layers (default: 8)"
     )
     parser.add_argument("--heads", metavar="LAYER", help="layers whose heads are cut one by one: 3 or 3,4")
-    add_machine(parser)
+    add_output(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -38,11 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sinks", action="store_true", help="print which tokens take mass as sinks, and what is left without"
     )
+    add_machine(parser)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the three files")
+
+
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """--device and --dtype, which all commands have."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     parser.add_argument(
         "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the three files")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.look.command import add_machine
 
 HELP = "whether sdpa, flash, eager and the capture agree on logits, answers and attention maps"
 
@@ -33,10 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="layers of the language model with maps, from 0: 0,8,16-31 (default: all attention modules)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
-    )
+    add_machine(parser)
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for doctor.json")
 
 

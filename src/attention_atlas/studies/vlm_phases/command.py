@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.look.command import add_machine
 
 HELP = "study 5 (phases of words and pictures by layer) for your model and your pictures with texts"
 EXTRA = "pipeline"  # of pyproject.toml, which has what this command needs
@@ -35,10 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--most", type=int, metavar="N", help="use at most N texts (default: see the docs)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the texts (default: 0)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    parser.add_argument(
-        "--dtype", default="auto", help="auto, float32, bfloat16, float16, 8bit (default: auto)"
-    )
+    add_machine(parser)
 
 
 def run(args: argparse.Namespace) -> None:
