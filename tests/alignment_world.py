@@ -135,7 +135,7 @@ def configuration(root: Path, seeds: int = 1, **changes: Any) -> DictConfig:
         "alignment": None,
         "alignments": files,
         "study": {"name": "alignment", "reference": "dot"},
-        "trainer": {"alignments": None, "seeds": {"default": seeds}, "effort": 1.0},
+        "trainer": {"alignments": None, "seeds": {"default": seeds}},
         "data": {"name": "toy", "reader": {"_target_": "builtins.dict"}},
         "model": {
             "_target_": "alignment_world.TinyModel",

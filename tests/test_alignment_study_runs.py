@@ -11,8 +11,9 @@ from alignment_world import ALIGNMENTS, TinyTask, configuration
 from conftest import ROOT
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.models.run_folder import read_history
 from attention_atlas.studies.alignment.result import RunResult
-from attention_atlas.studies.alignment.run import TrainingRun, config_of, read_history
+from attention_atlas.studies.alignment.run import TrainingRun, config_of
 from attention_atlas.studies.alignment.runs import plan, train_runs
 from attention_atlas.studies.alignment.same import groups, read_same
 
@@ -93,10 +94,10 @@ def test_a_model_without_alignment_is_trained_once_per_seed(tmp_path: Path) -> N
     assert read_same(tmp_path / "out") == []
 
 
-def test_effort_and_threads() -> None:
-    cfg = configuration(ROOT, trainer={"effort": 2.0})
+def test_seed_and_threads() -> None:
+    cfg = configuration(ROOT)
     made = config_of(cfg, TrainingRun("general_kq", 5), "cpu")
-    assert (made.train.loop.epochs, made.train.loop.threads, made.seed) == (6, 1, 5)
+    assert (made.train.loop.threads, made.seed) == (1, 5)
     assert made.model.alignment.name == "general_kq"
 
 

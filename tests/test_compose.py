@@ -19,6 +19,7 @@ FILES = {
     "conf/model/base.yaml": "name: base\ndim: 8\n",
     "conf/model/blind.yaml": "defaults: [base, _self_]\nblind: true\n",
     "conf/model/small.yaml": "dim: 1\n",
+    "conf/profiles/mini.yaml": "profile: mini\n",
     "conf/profiles/paper.yaml": "profile: paper\n",
     "conf/profiles/paper/model/base.yaml": "name: base\ndim: 512\n",
     "conf/profiles/paper/model/other.yaml": "defaults: [small, _self_]\nother: true\n",

@@ -117,6 +117,16 @@ def tiny(tmp_path: Path, **studies: str) -> Graph:
     return Graph(tmp_path, {"studies": [*studies], "profile": "mini"}, config)
 
 
+def test_broken_yaml_is_one_line_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"grounding\.yaml.*correct the YAML$"):
+        tiny(tmp_path, grounding="train: [")
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", dirs_exist_ok=True)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "conf/model/lstm.yaml").write_text("dim: &a 1\nhidden: &a 2\n")
+    with pytest.raises(ConfigError, match=r"lstm\.yaml.*correct the YAML$"):
+        Manifests(tmp_path).config(["train", "study=grounding", "model=lstm"])
+
+
 SIZES = """\
 name: sizes
 labels: [lamp, table]

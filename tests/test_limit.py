@@ -14,7 +14,7 @@ from test_dvc_graph import graph
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.workflow.compose import compose
-from attention_atlas.workflow.limit import LISTS, kind_of, limited, numbers
+from attention_atlas.workflow.limit import LISTS, kind_of, limited, longer, numbers
 from attention_atlas.workflow.params import check_params, read_params
 from attention_atlas.workflow.profiles import set_params
 
@@ -47,6 +47,26 @@ def test_every_number_is_named_by_a_list(configurations: dict[str, Any]) -> None
     assert not unnamed, (
         "new numbers: say in src/attention_atlas/workflow/limit.py whether the limit cuts them"
     )
+
+
+def test_effort_multiplies_every_training(configurations: dict[str, Any]) -> None:
+    for name, cfg in configurations.items():
+        before, after = plain(longer(cfg.copy())), plain(longer(OmegaConf.merge(cfg, {"effort": 2.5})))
+        assert "effort" not in after
+        if "train" not in before:
+            assert after == before, f"{name} trains nothing"
+            continue
+        old, new = before["train"]["loop"], after["train"]["loop"]
+        assert new["epochs"] == max(1, round(2.5 * old["epochs"])), name
+        assert new.get("max_steps") == (old.get("max_steps") and round(2.5 * old["max_steps"])), name
+        assert {k: v for k, v in new.items() if k not in ("epochs", "max_steps")} == {
+            k: v for k, v in old.items() if k not in ("epochs", "max_steps")
+        }, name
+
+
+def test_wrong_effort_is_named(configurations: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="effort: must be above 0"):
+        longer(OmegaConf.merge(next(iter(configurations.values())), {"effort": 0}))
 
 
 def test_null_changes_nothing(configurations: dict[str, Any]) -> None:

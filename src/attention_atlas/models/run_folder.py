@@ -70,6 +70,14 @@ def save_run(
         writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in history)
 
 
+def read_history(folder: str | Path) -> list[dict[str, float]]:
+    """history.csv of a run folder, one dict per validation."""
+    import csv
+
+    with (Path(folder) / "history.csv").open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
 def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, dict[str, Any]]:
     """(model in evaluation mode on `device`, Vocabulary, Subwords or None, configuration) of a run folder.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.measures.table import read_table
 from attention_atlas.plotting.style import save, style
+from attention_atlas.workflow.params import is_shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ def of_profile(figures: Mapping[str, Any], profile: str) -> dict[str, Any]:
     return {
         str(name): {k: v for k, v in entry.items() if k != "profiles"}
         for name, entry in figures.items()
-        if profile in entry.get("profiles", [profile])
+        if is_shown(entry, profile)
     }
 
 

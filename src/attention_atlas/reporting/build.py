@@ -19,6 +19,7 @@ from attention_atlas.reporting.claims import Number, Outcome, judge
 from attention_atlas.reporting.lines import headlines, needed, targets
 from attention_atlas.reporting.numbers import Quote, Tables, pick, quote, row_label
 from attention_atlas.reporting.template import PAGE
+from attention_atlas.workflow.params import is_shown
 
 SCREEN = 0.57  # screen points per pixel of a figure
 PARTS = ("headlines", "tables", "summaries", "figures")
@@ -80,9 +81,8 @@ def study(name: str, spec: dict[str, Any], results: Path, profile: str) -> dict[
 
 
 def of_profile(entries: list[Any], profile: str) -> list[Any]:
-    """The entries without `profiles`, and those whose `profiles` include this one; mini-long has mini's."""
-    profile = profile.removesuffix("-long")
-    return [e for e in entries if isinstance(e, str) or profile in e.get("profiles", [profile])]
+    """The entries that belong to a profile."""
+    return [e for e in entries if isinstance(e, str) or is_shown(e, profile)]
 
 
 def notes(entries: list[Any], profile: str) -> list[str]:

@@ -81,7 +81,8 @@ def train_task(
     if hasattr(task, "start"):
         task.start(model)
     weights, history = train(task, model, settings, Path(work), device, seed, on_metrics)
-    config = {"model": model_config, "train": training, "seed": seed, "sizes": sizes}
+    named = {"data": cfg.data.name, "seed": seed, "sizes": sizes}
+    config = {"model": model_config, "train": training, **named}
     if out is not None:
         save_run(Path(out), weights, config, history)
         task.save(Path(out))

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from hydra.core.config_search_path import ConfigSearchPath
     from omegaconf import DictConfig
 
-DEFAULT = "mini"  # the profile of the files in conf/ itself
-
 
 class ProfileFiles(SearchPathPlugin):  # type: ignore[misc]  # Hydra has no types
     """Make Hydra look into the folder of the profile before conf/."""
@@ -52,7 +50,7 @@ def profile_of(root: Path, overrides: Iterable[str] = ()) -> str:
             raise ConfigError(f"{path}: no such file; run from the repository root")
         name = str(yaml.safe_load(path.read_text(encoding="utf-8")).get("profile"))
         where = f"{path}: profile: {name}"
-    known = [DEFAULT, *sorted(p.stem for p in (root / "conf" / "profiles").glob("*.yaml"))]
+    known = sorted(p.stem for p in (root / "conf" / "profiles").glob("*.yaml"))
     if name not in known:
         raise ConfigError(f"{where}: no such profile{did_you_mean(name, known)}")
     return name

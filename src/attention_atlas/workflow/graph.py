@@ -188,6 +188,7 @@ class Graph:
 
     def _file(self, group: str, name: str) -> Any:
         """The content of conf/<group>/<name>.yaml, which can refer to its own values only."""
+        import yaml
         from omegaconf import OmegaConf
 
         from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
@@ -197,7 +198,10 @@ class Graph:
         if found is None:
             known = did_you_mean(name, self._names(group))
             raise ConfigError(f"params.yaml: {paths[-1]}: no such file{known}")
-        return OmegaConf.create({group: OmegaConf.load(found)})[group]
+        try:
+            return OmegaConf.create({group: OmegaConf.load(found)})[group]
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{' '.join(str(error).split())}; correct the YAML") from None
 
 
 def inputs_of(config: Mapping[str, Any], outputs: Sequence[str] = ()) -> list[str]:

@@ -1,8 +1,9 @@
-"""The parameter `limit` reduces every size of a configuration to a few steps, examples and units.
+"""The parameters `limit` and `effort`, which change the sizes of a configuration.
 
-It is applied once, in stage.run_stage, to the composed configuration, so that all stages of a profile run
-within minutes with its own configuration files. The profile smoke is mini with a limit. A size named in a
-list below is reduced to the limit if it is larger. All other numbers stay: rates, layers, heads,
+`effort` multiplies the length of every training. `limit` reduces every size to a few steps, examples and
+units. Both are applied once, in stage.run_stage, to the composed configuration, so that all stages of a
+profile run within minutes with its own configuration files. The profile smoke is mini with a limit. A size
+named in a list below is reduced to the limit if it is larger. All other numbers stay: rates, layers, heads,
 vocabularies, picture sizes and everything that a published file format fixes. tests/test_limit.py fails for a
 number in conf/ that no list names.
 """
@@ -40,6 +41,11 @@ EXAMPLES = (
 # Each is as slow as many examples: pictures that a full-size network generates and two others evaluate,
 # passes with attention cut in every layer, norms of every head.
 SLOW = ("data.attngan.judged", "*.samples.knockout", "*.samples.norm")
+# What `effort` multiplies. Warm-ups keep their length.
+LENGTHS = (
+    *("*loop.max_steps", "*loop.epochs", "*task.first_epochs"),
+    *("train.task.hardest_from", "train.task.projector_steps"),
+)
 # Sizes of training batches, of which the examples must fill several, and a first phase in batches.
 BATCHES = (
     "train.task.projector_steps",
@@ -159,8 +165,28 @@ SLOWER = 10  # SLOW examples are 1/SLOWER of the others
 EVEN = 24
 
 
+def longer(cfg: DictConfig) -> DictConfig:
+    """`cfg` without the parameter `effort`, and the length of every training times it, at least 1.
+
+    0 and null, which mean no bound, stay. Raises ConfigError for an effort that is not above 0.
+    """
+    from omegaconf import open_dict
+
+    with open_dict(cfg):
+        effort = cfg.pop("effort", 1)
+    if not effort > 0:
+        raise ConfigError(f"params.yaml: effort: must be above 0, not {effort}")
+    if effort == 1:
+        return cfg
+    _own_sections(cfg)
+    for node, key, path in list(numbers(cfg)):
+        if node[key] and any(fnmatchcase(path, pattern) for pattern in LENGTHS):
+            node[key] = max(1, round(node[key] * effort))
+    return cfg
+
+
 def limited(cfg: DictConfig) -> DictConfig:
-    """`cfg` without the parameter, with each size at most the limit. With `limit: null` no size changes.
+    """`cfg` without the parameter `limit`, with each size at most the limit. With `null` no size changes.
 
     0 and null mean everything, and also become the limit. Raises ConfigError for a number below 1, a width
     that heads do not divide, or a number that no list names.

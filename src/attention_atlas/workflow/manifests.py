@@ -133,6 +133,7 @@ class Manifests:
         return self._configs[key]
 
     def _compose(self, words: Sequence[str]) -> dict[str, Any]:
+        import yaml
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
@@ -141,7 +142,7 @@ class Manifests:
 
         try:
             return stage_config(compose(self.root, words[0], words[1:]), words[0])
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
             raise config_error(error) from None
 
     def _digest(self) -> str:

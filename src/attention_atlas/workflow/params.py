@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,13 @@ class Limit:
 
 @dataclass
 class Params:
-    """The parameters. device: of each script, and `default`; workers: processes, 0 = all cores."""
+    """The parameters. effort: factor on the length of every training. device: of each script, and `default`;
+    workers: processes, 0 = all cores."""
 
     profile: str
     studies: list[str]
     seed: int
+    effort: float
     limit: Limit | None
     workers: int
     device: dict[str, str]
@@ -73,6 +76,12 @@ def check_params(params: Any, path: Path | str = "params.yaml") -> None:
     ):
         if value not in choices:
             raise ConfigError(f"{path}: {name}: '{value}' is unknown{did_you_mean(str(value), choices)}")
+
+
+def is_shown(entry: Mapping[str, Any], profile: str) -> bool:
+    """Whether a figure, table or text of conf/ belongs to a profile: `profiles` includes it, or is missing.
+    mini-long has what mini has."""
+    return profile.removesuffix("-long") in entry.get("profiles", [profile.removesuffix("-long")])
 
 
 def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:

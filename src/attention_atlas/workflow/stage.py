@@ -197,11 +197,13 @@ def _launches_together() -> bool:
 
 
 def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
-    """`cfg` with `limit` applied, and all its values. Raises ConfigError for a missing or invalid value."""
-    from attention_atlas.workflow.limit import limited
+    """`cfg` with `effort` and `limit` applied, and all its values.
+
+    Raises ConfigError for a missing or invalid value."""
+    from attention_atlas.workflow.limit import limited, longer
 
     try:
-        cfg = limited(cfg)
+        cfg = limited(longer(cfg))
         values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except Exception as error:
         raise config_error(error) from None
@@ -253,10 +255,8 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
     try:
         with profile_files(conf.parent, sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise config_error(error) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{' '.join(str(error).split())}; correct the YAML") from None
 
 
 def _check_params() -> None:
@@ -266,11 +266,15 @@ def _check_params() -> None:
 
 
 def config_error(error: BaseException) -> AtlasError:
+    import yaml
+
     cause = error
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     if isinstance(cause, AtlasError):
         return cause
+    if isinstance(cause, yaml.YAMLError):  # names file and line
+        return ConfigError(f"{' '.join(str(cause).split())}; correct the YAML")
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     known = ""
     if "Available options" in str(error) or "available options" in str(error):

@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 class EveryAlignment:
     """Train and evaluate `cfg.model` on `cfg.data` under every alignment and seed.
 
-    alignments: names in conf/alignments, None for all. seeds: {model or `default`: how many}. effort: factor
-    on the epochs. processes: trainings at a time, 0 for as many as `workers`."""
+    alignments: names in conf/alignments, None for all. seeds: {model or `default`: how many}. processes:
+    trainings at a time, 0 for as many as `workers`."""
 
     def __init__(
         self,
         alignments: Sequence[str] | None = None,
         seeds: Mapping[str, int] | None = None,
-        effort: float = 1.0,
         processes: int = 0,
     ) -> None:
         self.processes = processes  # `plan` and `config_of` read the others from `cfg.trainer`

@@ -37,19 +37,15 @@ class TrainingRun:
 
 
 def config_of(cfg: DictConfig, run: TrainingRun, device: str) -> DictConfig:
-    """The configuration of one run: its alignment and seed, one thread, the study's effort."""
+    """The configuration of one run: its alignment and seed, one thread."""
     from omegaconf import OmegaConf
 
     values: Any = OmegaConf.to_container(cfg, resolve=False)
     values["alignment"] = None if run.alignment == NONE else values["alignments"][run.alignment]
     values["seed"] = run.seed
     made = OmegaConf.create(values)
-    loop, effort = made.train.loop, float(cfg.trainer.get("effort", 1.0))
-    loop.epochs = max(1, round(loop.epochs * effort))
-    if loop.get("max_steps"):
-        loop.max_steps = max(1, round(loop.max_steps * effort))
     if device == "cpu":
-        loop.threads = 1
+        made.train.loop.threads = 1
     return made
 
 
@@ -108,14 +104,6 @@ def prepared_task(cfg: DictConfig) -> Any:
         _PREPARED.clear()
         _PREPARED[digest] = task
     return _PREPARED[digest]
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """history.csv of a run folder, one dict per validation."""
-    import csv
-
-    with (folder / "history.csv").open(newline="", encoding="utf-8") as file:
-        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
 from attention_atlas.files import write_json
+from attention_atlas.models.run_folder import read_history
 from attention_atlas.progress import progress
 from attention_atlas.studies.alignment.panel import ABOUT
 from attention_atlas.studies.alignment.result import RunResult
-from attention_atlas.studies.alignment.run import MODEL, NONE, TrainingRun, read_history, train_run
+from attention_atlas.studies.alignment.run import MODEL, NONE, TrainingRun, train_run
 from attention_atlas.workflow.sweeps import uses_alignment
 
 if TYPE_CHECKING:

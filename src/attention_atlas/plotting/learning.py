@@ -1,0 +1,54 @@
+"""Learning curves: what is validated during training, over training steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.errors import AtlasError
+from attention_atlas.measures.table import read_table
+from attention_atlas.plotting.style import GREY, LINES, PAGE, new_figure
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+def learning(
+    table: pd.DataFrame, history: str, panels: Mapping[str, Mapping[str, Any]], columns: int = 3
+) -> Figure:
+    """One panel for each validated number, one line for each training: its mean over seeds, by alignment.
+
+    history: learning.csv of the study. panels: {title: {measure, models: {name: label}}}; a model whose label
+    is "" is grey and not in the legend.
+    """
+    del table  # the validations have a table of their own
+    rows = read_table(history)
+    count = len(panels)
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    figure = new_figure(PAGE, 2.1 * lines)
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    for ax, (title, panel) in zip(axes, panels.items()):
+        _panel(ax, rows[rows["measure"] == panel["measure"]], panel["models"])
+        if not ax.lines:
+            raise AtlasError(f"{history}: no rows for '{title}'; correct the figure's YAML")
+        ax.set_title(title)
+        ax.set_xlabel("training steps")
+    return figure
+
+
+def _panel(ax: Any, rows: pd.DataFrame, models: Mapping[str, str]) -> None:
+    colours = itertools.cycle(LINES)
+    for model, label in models.items():
+        colour = next(colours) if label else GREY
+        found = rows[rows["model"] == model].astype({"setting": int})
+        for _, of_one in found.groupby("alignment", sort=False):
+            means = of_one.groupby("setting")["value"].mean()
+            ax.plot(means.index, means, ".-", color=colour, label=label or "_")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False)
+    ax.set_xlim(left=0)
