@@ -122,6 +122,7 @@ def test_broken_yaml_is_one_line_with_the_file(tmp_path: Path) -> None:
         tiny(tmp_path, grounding="train: [")
     shutil.copytree(ROOT / "conf", tmp_path / "conf", dirs_exist_ok=True)
     shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
     (tmp_path / "conf/model/lstm.yaml").write_text("dim: &a 1\nhidden: &a 2\n")
     with pytest.raises(ConfigError, match=r"lstm\.yaml.*correct the YAML$"):
         Manifests(tmp_path).config(["train", "study=grounding", "model=lstm"])

@@ -105,7 +105,8 @@ def results(tmp_path_factory):
     }
     (folder / "metrics.json").write_text(json.dumps(summary))
     with style():
-        for name in ("fig3_entropy", "fig4_nouns", "fig5_pos", "fig6_relations", "causes", "layers"):
+        drawn = ("fig3_entropy", "fig4_nouns", "fig5_pos", "fig6_relations", "causes", "layers", "learning")
+        for name in drawn:
             figure = new_figure(1, 1)
             figure.subplots()
             save(figure, folder / "figures" / name)
@@ -165,7 +166,7 @@ def test_every_number_of_the_paper_is_there(page):
 
 def test_the_page_needs_nothing_else_and_is_the_same_twice(page, results, spec):
     text = Text(page)
-    assert len(text.sources) == 6 and all(s.startswith("data:image/png;base64,") for s in text.sources)
+    assert len(text.sources) == 7 and all(s.startswith("data:image/png;base64,") for s in text.sources)
     assert "http" not in page and str(results) not in page
     for link in text.links:
         assert link == "#grounding" or (results / link).exists(), link

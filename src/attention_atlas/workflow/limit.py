@@ -176,7 +176,7 @@ def longer(cfg: DictConfig) -> DictConfig:
         effort = cfg.pop("effort", 1)
     if not effort > 0:
         raise ConfigError(f"params.yaml: effort: must be above 0, not {effort}")
-    if effort == 1:
+    if effort == 1 or "train" not in cfg:
         return cfg
     _own_sections(cfg)
     for node, key, path in list(numbers(cfg)):
