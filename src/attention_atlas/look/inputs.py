@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attention_atlas.capture import roles_of, roles_of_ids
+from attention_atlas.capture.cross_boxes import CROSS
 from attention_atlas.capture.token_roles import media_ids
 from attention_atlas.errors import AtlasError, ConfigError, loading
 
@@ -66,7 +67,8 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
         if isinstance(value, Tensor):
             value = value.to(device, dtype if value.is_floating_point() else value.dtype)
         inputs[name] = value
-    roles_of(inputs, model.config)  # raises if no position is a picture's
+    if model.config.model_type not in CROSS:
+        roles_of(inputs, model.config)  # raises if no position is a picture's
     return inputs
 
 
