@@ -51,8 +51,8 @@ class Hidden:
         self.usable_T = np.isfinite(self.boxes_T4).all(1)
         if not self.usable_T.any():
             raise AtlasError(
-                f"--baseline: {baseline} hides pixels, but the picture tokens have no place ({self.keys.reason}); "
-                "use --baseline embedding"
+                f"--baseline: {baseline} hides pixels, but the picture tokens have no place "
+                f"({self.keys.reason}); use --baseline embedding"
             )
         self.instead = [_instead(np.asarray(p), baseline) for p in case.pictures]
 

@@ -182,9 +182,9 @@ def chefer(
 ) -> Tensor:
     """(S, len(keys)): the columns `keys` of R after the last layer. Lists over layers, (H,S,S).
 
-    crossing: the layers that attend to other keys, (H,S,K), to which `keys` then refers. R from the sequence to
-    them starts as 0, and a layer Ā of cross-attention adds normalised(R within the sequence)ᵀ Ā (eq. 10; the
-    relevance among the keys themselves is I).
+    crossing: the layers that attend to other keys, (H,S,K), to which `keys` then refers. R from the sequence
+    to them starts as 0, and a layer Ā of cross-attention adds normalised(R within the sequence)ᵀ Ā (eq. 10;
+    the relevance among the keys themselves is I).
     """
     crossing = crossing or [False] * len(attention)
     R_SS = torch.eye(attention[0].shape[1])

@@ -140,6 +140,12 @@ class Atlas:
             notes.append(
                 f"not shown: {', '.join(dict.fromkeys(capture.others))} (not over the same positions)"
             )
+        is_pad_K = np.array(keys.roles) == "pad"
+        if any(seen_RK[:, is_pad_K].any() for seen_RK in capture.visible.values()):
+            notes.append(
+                "words before the picture attend to all keys, also to tiles that are not there: the model "
+                "masks nothing for them"
+            )
         if whole.logits_NV is not None:
             again_NV = captured.output.logits[0, -answered - 1 : -1].float().cpu()
             off = float((again_NV.log_softmax(-1) - whole.logits_NV.log_softmax(-1)).abs().max())

@@ -1,7 +1,7 @@
 """One forward pass that keeps, of each layer's attention, what a look needs: little, and never the matrix.
 
-Axes: L layer, H head, S position of the sequence, K key (S, or those of a cross-attention), W word, R query of
-a word, T token of a picture, G group.
+Axes: L layer, H head, S position of the sequence, K key (a position, or a key of cross-attention), W word,
+R query of a word, T token of a picture, G group.
 """
 
 from __future__ import annotations

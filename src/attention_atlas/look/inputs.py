@@ -57,6 +57,12 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
         text = token * len(pictures) + "\n" + prompt
     with loading(f"{type(processor).__name__}: pictures and prompt", "see the model's card for its prompt"):
         made = processor(text=[text], images=[list(pictures)], return_tensors="pt", **special)
+        begin = getattr(tokenizer, "bos_token_id", None)
+        if not special and made["input_ids"][0].tolist().count(begin) == 2:
+            # The processor writes a BOS into the text, and its tokenizer adds another (Mllama).
+            special["add_special_tokens"] = False
+            alone = processor(text=[text], images=[list(pictures)], return_tensors="pt", **special)
+            made = alone if alone["input_ids"][0].tolist().count(begin) == 1 else made
     accepted = inspect.signature(model.forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     device, dtype = model.get_input_embeddings().weight.device, model.dtype

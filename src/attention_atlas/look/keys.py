@@ -26,9 +26,9 @@ NO_ROLLOUT = "no rollout: it is defined for self-attention (Abnar and Zuidema 20
 
 @dataclass(frozen=True)
 class Keys:
-    """cross: whether the keys are those of cross-attention to the pictures, not the positions of the sequence.
-    globs: of the attention modules; layers: their numbers. roles, names: of the keys. boxes_K4, picture_K: as
-    in `token_boxes` and `picture_keys`. reason: why no box is known; '' if some are."""
+    """cross: whether the keys are those of cross-attention to the pictures, not the positions of the
+    sequence. globs: of the attention modules; layers: their numbers. roles, names: of the keys. boxes_K4,
+    picture_K: as in `token_boxes` and `picture_keys`. reason: why no box is known; '' if some are."""
 
     cross: bool
     globs: list[str]
@@ -51,11 +51,12 @@ class Keys:
             return []
         counts = {name: self.roles.count(role) for role, name in OTHERS.items() if role in self.roles}
         rest = " and ".join(f"{count} {name}" for name, count in counts.items())
+        layers = ", ".join(map(str, self.layers))
         return [
-            "the model reads pictures by cross-attention in layers "
-            f"{', '.join(map(str, self.layers))}: only these are shown. Rows are over the keys of the pictures "
-            "and add up to 1, so they do not say how much a word reads the pictures at all. Share on the picture "
-            f"is that of {len(self.picture_T)} patches; {f'the rest is on {rest}' if rest else 'it is always 1'}"
+            f"the model reads pictures by cross-attention in layers {layers}: only these are shown. Rows are "
+            "over the keys of the pictures and add up to 1, so they do not say how much a word reads the "
+            f"pictures at all. Share on the picture is that of {len(self.picture_T)} patches; "
+            + (f"the rest is on {rest}" if rest else "it is always 1")
         ]
 
 
@@ -138,8 +139,8 @@ def check_tokens(model: Any) -> None:
     found = [] if model.config.model_type in CROSS else _cross_modules(model)
     if found:
         raise AtlasError(
-            f"{type(model).__name__}: reads pictures by cross-attention ({found[0][1]}) whose keys are not known; "
-            "add the family to capture/cross_boxes.py, or use a model whose pictures are tokens"
+            f"{type(model).__name__}: reads pictures by cross-attention ({found[0][1]}) whose keys are not "
+            "known; add the family to capture/cross_boxes.py, or use a model whose pictures are tokens"
         )
 
 
