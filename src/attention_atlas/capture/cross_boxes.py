@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_atlas.capture.box_families import Picture, grid_boxes, nowhere, seen_region, tiles
+from attention_atlas.capture.box_families import Picture, nowhere, tiles
 from attention_atlas.capture.boxes import clipped
 from attention_atlas.errors import AtlasError
 
@@ -118,30 +118,10 @@ def _mllama(picture: Picture, row: int, slot: int) -> Parts:
     return [*found, ("pad", nowhere(left * (1 + side * side)))]
 
 
-def _idefics_there(inputs: Mapping[str, Any]) -> Any:
-    return torch.as_tensor(inputs["image_attention_mask"]).bool().any(1)
-
-
-def _one_there(inputs: Mapping[str, Any]) -> Any:
-    return torch.ones(len(inputs["pixel_values"]), 1, dtype=torch.bool)
-
-
-def _whole(picture: Picture, row: int, slot: int) -> Parts:
-    """A class token, and one grid over what the processor keeps. Latents of a resampler have no place."""
-    vision = picture.config.vision_config
-    if getattr(picture.config, "use_resampler", False):
-        return [("image", nowhere(picture.config.perceiver_config.resampler_n_latents))]
-    side = _edge(vision.image_size) // _edge(vision.patch_size)
-    grid_N4 = grid_boxes(side, side, seen_region(picture.size, picture.processor))
-    return [("class", nowhere(1)), ("image", grid_N4)]
-
-
 def _edge(size: Any) -> int:
     return int(size[0] if isinstance(size, list | tuple) else size)
 
 
 CROSS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Picture, int, int], Parts]]] = {
     "mllama": (_mllama_there, _mllama),
-    "idefics": (_idefics_there, _whole),
-    "blip": (_one_there, _whole),
 }
