@@ -1,3 +1,4 @@
 """Roles of the positions of a query or key axis."""
 
-ROLES = ("text", "image", "video", "audio", "bos", "eos", "special", "pad")
+# class, empty: keys of a cross-attention to pictures (cross_boxes.py).
+ROLES = ("text", "image", "video", "audio", "bos", "eos", "special", "class", "empty", "pad")

@@ -115,7 +115,7 @@ def _first_pass(
         if target.area <= 0:
             unseen += 1
             continue
-        numbers, map_LHT = capture.maps(inputs, rows, placed)
+        numbers, map_LHT = capture.maps(inputs, rows, placed, scene.keys)
         found.layers, keep = _kept(numbers, layers)
         map_LHT = map_LHT[keep]
         if not bool((map_LHT > 0).any()):
@@ -137,7 +137,7 @@ def _first_pass(
             f"{unseen} of {len(examples)} phrases are left out: the processor cuts off the "
             "part of the picture where their boxes are"
         )
-    found.notes += capture.notes
+    found.notes += [*scene.notes, *capture.notes]
     found.done()
     return found
 

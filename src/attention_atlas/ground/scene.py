@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from attention_atlas.capture import roles_of_ids, token_boxes
+from attention_atlas.capture import roles_of_ids
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.attend import phrase_positions
 from attention_atlas.ground.examples import Example
 from attention_atlas.ground.places import Places
 from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
+from attention_atlas.look.keys import keys_of
 
 
 class Scene:
@@ -21,6 +22,7 @@ class Scene:
 
     def __init__(self, model: Any, processor: Any, prompt: str, query: str) -> None:
         self.model, self.processor, self.prompt, self.query = model, processor, prompt, query
+        self.keys, self.notes = 0, list[str]()  # of the last example
         self._key = ""
         self._image: Any = None
 
@@ -32,7 +34,7 @@ class Scene:
         return self._image
 
     def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places]:
-        """(inputs, query rows, positions of the picture's tokens that have a place, their places)."""
+        """(inputs, query rows, keys of the picture that have a place, their places)."""
         image = self.image(example)
         text = self.prompt.replace("{phrase}", example.phrase)
         inputs = prompt_inputs(self.model, self.processor, [image], text)
@@ -41,11 +43,11 @@ class Scene:
         ids = inputs["input_ids"][0].tolist()
         mask = inputs.get("attention_mask")
         (roles,) = roles_of_ids(inputs["input_ids"], self.model.config, mask, special)
-        processor = getattr(self.processor, "image_processor", None)
-        boxes, _ = token_boxes(self.model.config, inputs, [image.size[::-1]], processor)
-        placed = torch.isfinite(boxes[:, 0]).nonzero()[:, 0].tolist()
-        if not placed:
-            raise AtlasError(f"{type(self.model).__name__}: its picture tokens have no place in the picture")
+        keys = keys_of(self.model, self.processor, inputs, roles, [image.size[::-1]])
+        if keys.reason:
+            raise AtlasError(f"{type(self.model).__name__}: no place in the picture is known: {keys.reason}")
+        self.keys, self.notes = len(keys.roles), keys.notes
+        placed = np.flatnonzero(np.isfinite(keys.boxes_K4[:, 0])).tolist()
         rows = [len(ids) - 1]
         if self.query == "phrase":
             template = self.prompt.replace(picture_token(self.processor), " ")
@@ -55,7 +57,7 @@ class Scene:
                     f"{_place(example)}: phrase: '{example.phrase}' is not in the tokenised prompt "
                     f"'{tokenizer.decode(ids, skip_special_tokens=True).strip()[-80:]}'; spell it otherwise"
                 )
-        return inputs, rows, placed, Places(boxes[placed].numpy())
+        return inputs, rows, placed, Places(keys.boxes_K4[placed])
 
 
 def _place(example: Example) -> str:

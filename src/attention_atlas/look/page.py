@@ -44,9 +44,10 @@ def payload(look: Look) -> dict[str, Any]:
     if "norm_rows" in look.word_values:
         norm = look.word_values["norm_rows"]
         maps["norm"] = _map(norm / norm.sum(-1, keepdims=True), look, sink_N)
-    rollout_WMT = look.word_values["rollout"].transpose(1, 0, 2)[:, :, None]
-    maps["rollout"] = _quantised(rollout_WMT, sink_N)
-    is_image_S1 = (np.array(look.roles) == "image")[:, None]
+    if "rollout" in look.word_values:
+        rollout_WMT = look.word_values["rollout"].transpose(1, 0, 2)[:, :, None]
+        maps["rollout"] = _quantised(rollout_WMT, sink_N)
+    is_image_S1 = (np.array(look.key_roles) == "image")[:, None]
     at_M = [look.layers.index(layer) for layer in look.kept]
     entropy_WMH = look.statistics["entropy"][at_M].transpose(2, 0, 1)
     chance = {
@@ -70,7 +71,7 @@ def payload(look: Look) -> dict[str, Any]:
         "picture": look.picture_S[picture_T].tolist(),
         "sinks": sink_N.tolist(),
         "sink_tokens": [
-            f"{look.tokens[s]} ({look.roles[s]})" for s in look.sinks if look.roles[s] != "image"
+            f"{look.key_tokens[s]} ({look.key_roles[s]})" for s in look.sinks if look.key_roles[s] != "image"
         ],
         "pictures": [_picture(p.name, p.pixels) for p in look.pictures],
         "maps": maps,

@@ -77,15 +77,15 @@ def look_sinks(look: Look) -> LookSinks:
     for word in look.words:
         for row in word.rows:
             weights_R[at[row]] += 1 / len(word.rows) / len(look.words)
-    by_head = find_sinks(look.received_LHS, np.stack(look.visible), look.roles, weights_Q=weights_R)
+    by_head = find_sinks(look.received_LHS, np.stack(look.visible), look.key_roles, weights_Q=weights_R)
     pixels = [np.asarray(picture.pixels) for picture in look.pictures]
     places = places_of(look.boxes_S4, look.picture_S, pixels)
     taken_K = (by_head.taken_LHK * by_head.is_sink_LHK).mean((0, 1))
     tokens = [
         SinkToken(
             position=k,
-            token=look.tokens[k],
-            sort=_sort(k, look.tokens[k], look.roles[k]),
+            token=look.key_tokens[k],
+            sort=look.key_roles[k] if look.cross else _sort(k, look.tokens[k], look.roles[k]),
             heads=float(by_head.heads_K[k]),
             mass=float(taken_K[k]),
             place=places.get(k),
