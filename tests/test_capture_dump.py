@@ -327,8 +327,8 @@ task = CaptioningDump(batch_size=16)
 task.prepare(corpus, features, vocab, {{}})
 statistics = ["mass", "entropy", "received"]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-dump(task, captioner(), DumpSettings(statistics, "fused"), Path(sys.argv[1]) / "out", Path(sys.argv[1]) / "work",
-     model_name="m", config_hash="h")
+out, work = (Path(sys.argv[1]) / name for name in ("out", "work"))
+dump(task, captioner(), DumpSettings(statistics, "fused"), out, work, model_name="m", config_hash="h")
 print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -365,6 +365,7 @@ def peak(folder, count):
     return [int(word) for word in run.stdout.split("\n")[-2].split()]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_examples(tmp_path):
     """Statistics of one example take 94 kB here: 300 more in memory would be 28 MB."""
     few, many = peak(tmp_path / "few", 50), peak(tmp_path / "many", 350)

@@ -143,7 +143,7 @@ def test_an_unfinished_file_can_be_read(tmp_path, capsys):
 FULL = """
 import resource, signal, sys
 sys.path.insert(0, {here!r})
-from test_shards import AttentionWriter, AtlasError, IDENTITY, example
+from test_store_files import AttentionWriter, AtlasError, IDENTITY, example
 folder, limit = sys.argv[1], int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
