@@ -29,7 +29,7 @@ def read_webdataset(
     """The samples of the uncompressed tar files `shards` (a glob) in the folder `root`, ordered by file name.
 
     A sample is the members whose names are equal up to the first dot: one picture (jpg, png, ...) and one
-    text with the suffix `text`: a UTF-8 file, or with `json` its field `field`, a string or a list of strings.
+    text with the suffix `text`: a UTF-8 file, or with `json` its field `field`, a string or a list of them.
     The image id is the common name with '--' for '/'; examples are `<image id>#0`, #1, .... limit: number of
     samples, from the first on. Texts are kept in memory. Pictures stay in the tar files and are read from
     there when they are needed.
