@@ -8,8 +8,10 @@ results, so the files are the same as without Ray.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from attention_atlas.dumps.dump import DumpSettings
 
+OURS = re.compile(r"attention_atlas\.errors\.\w+: (.+)")
 READ_AHEAD = 2  # batches that wait at a model
 
 
@@ -73,7 +76,10 @@ class RayEngine:
         )
         try:
             for row in data.iter_rows():
-                yield pickle.loads(row["found"])
+                found = pickle.loads(row["found"])
+                if isinstance(found, AtlasError):
+                    raise found
+                yield found
         except ray.exceptions.RayError as error:
             raise one_line(error) from None
 
@@ -87,7 +93,7 @@ class Reader:
         self.task: Any = ray.get(task) if isinstance(task, ray.ObjectRef) else task
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
-        return {"batch": pickle.dumps(self.task.batch(pickle.loads(row["ids"])))}
+        return {"batch": _sent(lambda: self.task.batch(pickle.loads(row["ids"])))}
 
 
 class Model:
@@ -108,7 +114,16 @@ class Model:
         self.passes = Passes(task, load(device), settings, kinds, device)
 
     def __call__(self, row: dict[str, bytes]) -> dict[str, bytes]:
-        return {"found": pickle.dumps(self.passes(pickle.loads(row["batch"])))}
+        batch = pickle.loads(row["batch"])
+        return {"found": row["batch"] if isinstance(batch, AtlasError) else _sent(lambda: self.passes(batch))}
+
+
+def _sent(make: Callable[[], Any]) -> bytes:
+    """What `make` returns, or the AtlasError that it raises: Ray would wrap it and print a traceback."""
+    try:
+        return pickle.dumps(make())
+    except AtlasError as error:
+        return pickle.dumps(error)
 
 
 def task_alone(task: Any) -> Any:
@@ -135,17 +150,15 @@ def connected() -> Any:
             first = (str(error).splitlines() or [""])[0]
             raise AtlasError(f"RAY_ADDRESS: no cluster ({first}); start one with 'ray start'") from None
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what is wrong is raised
     return ray
 
 
 def one_line(error: BaseException) -> AtlasError:
     """The AtlasError of an actor, or Ray's error in one line."""
-    seen: BaseException | None = error
-    while seen is not None:
-        inner = getattr(seen, "cause", None) or seen.__cause__
-        if isinstance(inner, AtlasError):
-            return inner
-        seen = inner if isinstance(inner, BaseException) else None
+    found = OURS.search(str(error))
+    if found:
+        return AtlasError(found[1])
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return AtlasError(f"capture.engine: ray: {lines[-1] if lines else type(error).__name__}; see Ray's log")
