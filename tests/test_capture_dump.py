@@ -2,6 +2,9 @@
 
 import hashlib
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +13,13 @@ import torch
 from attention_atlas.capture import Capture, validate
 from attention_atlas.data.corpus import Corpus, Example, Scene
 from attention_atlas.dumps.captioning import CaptioningDump
-from attention_atlas.dumps.dump import DumpSettings, dump, read_settings
+from attention_atlas.dumps.dump import DumpSettings, Shard, dump, read_settings
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.models.lstm import HierarchicalLSTM
 from attention_atlas.models.object_relation import ObjectRelationTransformer
 from attention_atlas.recording import AttentionStore, StatisticsStore
+from attention_atlas.recording.index import write_index
 from attention_atlas.regions.features_file import FeaturesFile
 from attention_atlas.regions.features_writer import FeaturesWriter
 
@@ -82,7 +86,7 @@ def captioner(**more):
     return model.eval()
 
 
-def run_dump(world, folder, task=None, model=None, name="captioner", **settings):
+def run_dump(world, folder, task=None, model=None, name="captioner", shard=None, engine=None, **settings):
     corpus, features, vocab = world
     task = task or CaptioningDump(batch_size=2)
     task.prepare(corpus, features, vocab, {})
@@ -95,6 +99,8 @@ def run_dump(world, folder, task=None, model=None, name="captioner", **settings)
         folder / "work",
         model_name=name,
         config_hash="hash",
+        shard=shard,
+        engine=engine,
     )
 
 
@@ -181,14 +187,17 @@ def test_statistics_are_those_of_the_matrices(dumped):
 
 def test_a_stopped_dump_resumes_to_the_same_bytes(world, dumped, tmp_path):
     class Stops(CaptioningDump):
-        def forward(self, model, inputs):
-            if inputs["ids_BT"].shape[1] > 8:
+        prepared = 0
+
+        def batch(self, ids):
+            self.prepared += 1
+            if self.prepared > 3 + 2:  # three batches are measured before the first one is run
                 raise KeyboardInterrupt
-            return super().forward(model, inputs)
+            return super().batch(ids)
 
     with pytest.raises(KeyboardInterrupt):
         run_dump(world, tmp_path, Stops(batch_size=2), check=False)
-    assert len(list((tmp_path / "work" / "attention.h5.part").glob("text*"))) in (2, 4)
+    assert len(list((tmp_path / "work" / "attention.h5.part").glob("text*"))) == 4
     assert not (tmp_path / "out").exists()
     run_dump(world, tmp_path)
     assert digests(dumped) == digests(tmp_path / "out")
@@ -279,3 +288,85 @@ def test_wrong_dumps_are_one_line(world, tmp_path):
     run_dump(world, tmp_path / "d", CaptioningDump(examples=2), layers=["cross.*"], check=False)
     with AttentionStore(tmp_path / "d/out/attention.h5") as store:
         assert store.ids == ["text0", "text1"] and list(store.kinds) == ["cross"]
+
+
+@pytest.mark.parametrize("shards", [2, 3, 7])
+def test_shards_give_what_one_dump_gives(world, dumped, tmp_path, shards, capsys):
+    """Batches of two, three of them: of seven shards, four are empty."""
+    for shard in reversed(range(shards)):
+        assert not (tmp_path / "out" / "attention.h5").exists()
+        run_dump(world, tmp_path, check=False, shard=Shard(shard, shards, "work"))
+    assert "bytes per example, from" in capsys.readouterr().out
+    for name, store in (("attention.h5", AttentionStore), ("statistics.h5", StatisticsStore)):
+        with store(dumped / name) as whole, store(tmp_path / "out" / name, config_hash="hash") as parts:
+            assert parts.digest() == whole.digest()
+        assert write_index(tmp_path / "out" / name, shards, copy=True) == len(TEXTS)
+    whole = {name: value for name, value in digests(tmp_path / "out").items() if "-of-" not in name}
+    assert whole == digests(dumped)
+    with pytest.raises(AtlasError, match="whole file"):
+        run_dump(world, tmp_path, check=False, shard=Shard(0, shards, "work"))
+
+
+def test_a_shard_that_does_not_exist_is_one_line():
+    with pytest.raises(
+        ConfigError, match=r"capture.shard: 3 is outside 0..2; all of them: 'capture.shard=range\(3\)'"
+    ):
+        Shard(3, 3)
+    with pytest.raises(ConfigError, match=r"capture.shards: must be at least 1"):
+        Shard(0, 0)
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import torch
+from test_capture_dump import CaptioningDump, DumpSettings, captioner, dump, large_world
+corpus, features, vocab = large_world(Path(sys.argv[1]), int(sys.argv[2]))
+task = CaptioningDump(batch_size=16)
+task.prepare(corpus, features, vocab, {{}})
+statistics = ["mass", "entropy", "received"]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+out, work = (Path(sys.argv[1]) / name for name in ("out", "work"))
+dump(task, captioner(), DumpSettings(statistics, "fused"), out, work, model_name="m", config_hash="h")
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def large_world(root, count, pictures=50):
+    """`count` captions of one length: what differs is their number."""
+    scenes, examples = {}, []
+    rng = np.random.default_rng(0)
+    with FeaturesWriter(root / "features.h5", dim=6, regions=5, labels=["chair"], source="test") as file:
+        for i in range(pictures):
+            boxes = np.tile([0, 0, 32, 32], (5, 1))
+            file.add(
+                f"i{i}",
+                features=rng.standard_normal((5, 6)),
+                boxes=boxes,
+                size=(64, 64),
+                label=np.zeros(5, int),
+                label_confidence=np.ones(5),
+            )
+            scenes[f"i{i}"] = Scene(f"i{i}", f"{i}.png", 64, 64, "test")
+    for i in range(count):
+        examples.append(Example(f"t{i}", f"i{i % pictures}", " ".join([WORDS[i % 20]] * 60)))
+    return Corpus(root, scenes, examples, "large"), FeaturesFile(root / "features.h5"), Vocabulary(WORDS)
+
+
+def peak(folder, count):
+    """kB of memory before and at the peak of a dump."""
+    folder.mkdir()
+    script = MEMORY.format(here=str(Path(__file__).parent))
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(count)], capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    return [int(word) for word in run.stdout.split("\n")[-2].split()]
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_examples(tmp_path):
+    """Statistics of one example take 94 kB here: 300 more in memory would be 28 MB."""
+    few, many = peak(tmp_path / "few", 50), peak(tmp_path / "many", 350)
+    assert many[1] - few[1] < 10_000, (few, many)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples
+from attention_atlas.data.tar_members import read_member
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
@@ -86,7 +87,9 @@ def _opened(path: str | Path) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(path)
+        return Image.open(read_member(Path(path)) or path)
+    except AtlasError:
+        raise
     except FileNotFoundError:
         raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
     except UnidentifiedImageError:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.capture.groups import Groups
-from attention_atlas.dumps.dump import DumpBatch
+from attention_atlas.dumps.batches import DumpBatch, Planned
 from attention_atlas.errors import ConfigError
 from attention_atlas.language.vocabulary import UNK
 from attention_atlas.language.words import words
@@ -19,9 +18,11 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.regions.features_file import FeaturesFile
 
+KEEP_BYTES = 256 << 20  # of regions: the captions of a picture are far apart in the order of batches
+
 
 @dataclass
-class CaptioningDump:
+class CaptioningDump(Planned):
     """split: which examples; examples: maximum number, the first by id (0: all).
 
     Axes: target [w1..wn, EOS], source [BOS, w1..wn], region (the valid regions of the image, described by
@@ -56,32 +57,28 @@ class CaptioningDump:
         chosen = sorted(corpus.some(self.split), key=lambda e: e.id)[: self.examples or None]
         self.max_words = int(config.get("train", {}).get("task", {}).get("max_words", 150))
         self.features = features
-        self.captions = Captions(chosen, vocab, RegionCache(features), self.max_words)
+        self.captions = Captions(chosen, vocab, RegionCache(features, KEEP_BYTES), self.max_words)
+        self.rows = {example.id: i for i, example in enumerate(chosen)}
 
-    def _batches(self, done: Collection[str]) -> list[list[int]]:
-        # Sorted by length to keep padding low; the store sorts by id anyway. Batches do not depend on what is
-        # already done: a resumed dump gives the same bytes, though rounding depends on the batch.
-        examples, ids = self.captions.examples, self.captions.ids
-        order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), examples[i].id))
-        cut = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        return [batch for batch in cut if any(examples[i].id not in done for i in batch)]
+    def plan(self) -> list[list[str]]:
+        # Sorted by length to keep padding low; the store sorts by id anyway.
+        lengths = {e.id: len(ids) for e, ids in zip(self.captions.examples, self.captions.ids)}
+        order = sorted(lengths, key=lambda id: (lengths[id], id))
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def count(self, done: Collection[str]) -> int:
-        return len(self._batches(done))
-
-    def batches(self, done: Collection[str]) -> Iterator[DumpBatch]:
-        for indices in self._batches(done):
-            examples = [self.captions.examples[i] for i in indices]
-            inputs = self.captions.batch(indices)
-            generated_BT = inputs["ids_BT"][:, 1:]
-            words_T, regions_N = generated_BT.shape[1], inputs["regions_BN"].shape[1]
-            yield DumpBatch(
-                [e.id for e in examples],
-                inputs,
-                [self._axes(e) for e in examples],
-                {"target": words_T, "source": words_T, "region": regions_N},
-                ("target", generated_BT.masked_fill(generated_BT == UNK, -1)),
-            )
+    def batch(self, ids: list[str]) -> DumpBatch:
+        indices = [self.rows[id] for id in ids]
+        examples = [self.captions.examples[i] for i in indices]
+        inputs = self.captions.batch(indices)
+        generated_BT = inputs["ids_BT"][:, 1:]
+        words_T, regions_N = generated_BT.shape[1], inputs["regions_BN"].shape[1]
+        return DumpBatch(
+            ids,
+            inputs,
+            [self._axes(e) for e in examples],
+            {"target": words_T, "source": words_T, "region": regions_N},
+            ("target", generated_BT.masked_fill(generated_BT == UNK, -1)),
+        )
 
     def _axes(self, example: Example) -> dict[str, Axis]:
         tokens = [word.text.lower() for word in words(example.text)][: self.max_words]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_atlas.errors import ConfigError
+from attention_atlas.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from torch import nn
 
+    from attention_atlas.dumps.dump import Engine, Shard
+    from attention_atlas.models.load import Source
     from attention_atlas.workflow.stage import Job
+
+ENGINES = ("local", "ray")
 
 
 class ModelDump:
@@ -38,22 +46,56 @@ class ModelDump:
         # Which back end a kind got, and why.
         logging.basicConfig(format="%(message)s")
         logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
+        shard = shard_of(cfg, job)
         corpus = instantiate(cfg.data.reader)
         features_file = job.input(cfg.paths.features)
-        model, vocab, config = load_model(source_of(cfg, job), job.device)
+        source = source_of(cfg, job)
+        model, vocab, config = load_model(source, job.device)
         task = instantiate(cfg.capture.dump)
         with FeaturesFile(features_file) as features:
             task.prepare(with_regions(corpus, features), features, vocab, config)
+            whole = shard.shards == 1
             return dump(
                 task,
                 model,
                 read_settings(cfg.capture.settings),
-                job.out(cfg.paths.attention),
-                job.work(),
+                job.out(cfg.paths.attention) if whole else Path(cfg.paths.attention),
+                job.work() if whole else Path(),
                 model_name=cfg.model.name,
                 config_hash=config_hash(cfg),
                 device=job.device,
+                shard=shard,
+                engine=engine_of(cfg, source),
             )
+
+
+def shard_of(cfg: DictConfig, job: Job) -> Shard:
+    """The shard that `cfg.capture` names. Jobs of a sweep share one folder of shards, so a digest of code and
+    inputs keeps those of different runs apart."""
+    from attention_atlas.dumps.dump import Shard
+
+    shard = Shard(cfg.capture.shard, cfg.capture.shards)
+    return replace(shard, work=job.digest()) if shard.shards > 1 else shard
+
+
+def engine_of(cfg: DictConfig, source: Source) -> Engine | None:
+    """What runs the batches: None for this process. source: the model's."""
+    from attention_atlas.dumps.on_ray import RayEngine
+
+    capture = cfg.capture
+    if capture.engine == "local":
+        return None
+    if capture.engine != "ray":
+        raise ConfigError(f"capture.engine: '{capture.engine}'{did_you_mean(str(capture.engine), ENGINES)}")
+    load = functools.partial(_load, source.absolute() if isinstance(source, Path) else dict(source))
+    return RayEngine(load, capture.actors, capture.readers, cfg.device.dump)
+
+
+def _load(source: Source, device: str) -> nn.Module:
+    from attention_atlas.models.load import load_model
+
+    model: nn.Module = load_model(source, device)[0]
+    return model
 
 
 class RunsDump:

@@ -3,14 +3,13 @@ decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from attention_atlas.capture.groups import Groups
-from attention_atlas.dumps.dump import DumpBatch
+from attention_atlas.dumps.batches import DumpBatch, Planned
 from attention_atlas.errors import ConfigError
 from attention_atlas.language.subwords import END_OF_TEXT, piece_words
 from attention_atlas.language.words import words
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class TextOnlyDump:
+class TextOnlyDump(Planned):
     """split, examples, batch_size: as in CaptioningDump. Axes: target [pieces, end], source [end, pieces]
     with the end-of-text marker where a captioner has EOS and BOS, so that rows and keys correspond. lower:
     texts are lower-cased, as captioners see them."""
@@ -56,24 +55,18 @@ class TextOnlyDump:
             "source": Axis([END_OF_TEXT, *pieces], ["bos", *role], [-1, *word]),
         }
 
-    def _batches(self, done: Collection[str]) -> list[list[str]]:
-        # Batches do not depend on what is already done, so a resumed dump gives the same bytes.
+    def plan(self) -> list[list[str]]:
         order = sorted(self.coded, key=lambda i: (len(self.coded[i][0]), i))
-        cut = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        return [batch for batch in cut if any(i not in done for i in batch)]
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def count(self, done: Collection[str]) -> int:
-        return len(self._batches(done))
-
-    def batches(self, done: Collection[str]) -> Iterator[DumpBatch]:
-        for ids in self._batches(done):
-            longest = max(len(self.coded[i][0]) for i in ids) + 1
-            ids_BT = torch.full((len(ids), longest), self.end)
-            for b, i in enumerate(ids):
-                coded = self.coded[i][0]
-                ids_BT[b, 1 : len(coded) + 1] = torch.tensor(coded)
-            axes = [self.coded[i][1] for i in ids]
-            yield DumpBatch(ids, {"ids_BT": ids_BT}, axes, {"target": longest, "source": longest})
+    def batch(self, ids: list[str]) -> DumpBatch:
+        longest = max(len(self.coded[i][0]) for i in ids) + 1
+        ids_BT = torch.full((len(ids), longest), self.end)
+        for b, i in enumerate(ids):
+            coded = self.coded[i][0]
+            ids_BT[b, 1 : len(coded) + 1] = torch.tensor(coded)
+        axes = [self.coded[i][1] for i in ids]
+        return DumpBatch(ids, {"ids_BT": ids_BT}, axes, {"target": longest, "source": longest})
 
     def group(self, batch: DumpBatch, axis: str) -> Groups:
         """Roles of the padded axis; padding is in no group."""

@@ -6,7 +6,7 @@ evaluation). Padding for pictures of different sizes belongs to no group and is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from attention_atlas.capture.groups import Groups
-from attention_atlas.dumps.dump import DumpBatch
+from attention_atlas.dumps.batches import DumpBatch, Planned
 from attention_atlas.errors import ConfigError
 from attention_atlas.recording import Axis
 from attention_atlas.training.questions import of_run, spread
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
     from attention_atlas.data.corpus import Corpus
 
+KEEP_BYTES = 256 << 20  # of pictures
 GROUPS = ["cls", "text", "sep", "image_cls", "image", "asked"]
 
 
 @dataclass
-class VqaDump:
+class VqaDump(Planned):
     """split: which questions; examples: maximum number, evenly spaced over those sorted by id (0: all).
 
     One axis, `sequence`: CLS, question, SEP, the picture's class token, patches by row and column. Groups of
@@ -51,33 +52,33 @@ class VqaDump:
         chosen = sorted(corpus.some(self.split), key=lambda e: e.id)
         self.vocab, self.config = vocab, config
         self.data = of_run(corpus, spread(chosen, self.examples), vocab, config, [])
+        self.data.pictures.keep_bytes = KEEP_BYTES
 
-    def _batches(self, done: Collection[str]) -> list[list[int]]:
+    def plan(self) -> list[list[str]]:
         # Questions of one length together, so that there is no padding between text and picture; likewise
         # pictures of one size.
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for i, (example, encoded) in enumerate(zip(self.data.examples, self.data.encoded)):
+        by_shape: dict[tuple[int, ...], list[str]] = {}
+        for example, encoded in zip(self.data.examples, self.data.encoded):
             shape = (len(encoded.ids), *self.data.pictures.shape(example.image_id))
-            by_shape.setdefault(shape, []).append(i)
-        cut = [
+            by_shape.setdefault(shape, []).append(example.id)
+        return [
             of_shape[i : i + self.batch_size]
             for _, of_shape in sorted(by_shape.items())
             for i in range(0, len(of_shape), self.batch_size)
         ]
-        return [batch for batch in cut if any(self.data.examples[i].id not in done for i in batch)]
 
-    def count(self, done: Collection[str]) -> int:
-        return len(self._batches(done))
+    def batch(self, ids: list[str]) -> DumpBatch:
+        indices = [self._rows[id] for id in ids]
+        inputs = self.data.batch(indices)
+        inputs.pop("target_BA")
+        axes = [{"sequence": self.axis(i)} for i in indices]
+        asked = [self._asked(i) for i in indices]
+        inputs["asked_BP"] = torch.from_numpy(np.stack(asked))
+        return DumpBatch(ids, inputs, axes, {"sequence": len(axes[0]["sequence"])})
 
-    def batches(self, done: Collection[str]) -> Iterator[DumpBatch]:
-        for indices in self._batches(done):
-            inputs = self.data.batch(indices)
-            inputs.pop("target_BA")
-            axes = [{"sequence": self.axis(i)} for i in indices]
-            asked = [self._asked(i) for i in indices]
-            inputs["asked_BP"] = torch.from_numpy(np.stack(asked))
-            ids = [self.data.examples[i].id for i in indices]
-            yield DumpBatch(ids, inputs, axes, {"sequence": len(axes[0]["sequence"])})
+    @functools.cached_property
+    def _rows(self) -> dict[str, int]:
+        return {example.id: i for i, example in enumerate(self.data.examples)}
 
     def _asked(self, i: int) -> np.ndarray:
         example = self.data.examples[i]

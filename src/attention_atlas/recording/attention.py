@@ -17,8 +17,9 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.recording.axis import Axis, write_axis
+from attention_atlas.recording.header import WORK
 from attention_atlas.recording.reader import StoreReader
-from attention_atlas.recording.shards import ShardWriter, create, first_bad
+from attention_atlas.recording.shards import Fill, ShardWriter, create, first_bad
 
 CONVENTIONS = ("used", "unnormalised")
 
@@ -40,15 +41,20 @@ class AttentionWriter(ShardWriter):
         convention: str = "used",
         kinds: Mapping[str, tuple[str, str]],
         filter: str = "bitshuffle",
+        work: str = "",
     ) -> None:
         if convention not in CONVENTIONS:
             raise AtlasError(f"{path}: convention: '{convention}'{did_you_mean(convention, CONVENTIONS)}")
         attrs = {"model": model, "config_hash": config_hash, "convention": convention}
+        attrs |= {WORK: work} if work else {}
         super().__init__(path, attrs=attrs, kinds=dict(kinds), filter=filter)
 
     def write(self, id: str, attn: Mapping[str, np.ndarray], axes: Mapping[str, Axis]) -> None:
         """Add one example: attn {kind: (L,H,Q,K)}, axes {axis: Axis}. Raises AtlasError for NaN or a shape
         that does not match its axes."""
+        self._write_example(id, self._fill(id, attn, axes))
+
+    def _fill(self, id: str, attn: Mapping[str, Any], axes: Mapping[str, Axis]) -> Fill:
         half = {kind: self._check(id, kind, np.asarray(value), axes) for kind, value in attn.items()}
 
         def fill(file: h5py.File) -> None:
@@ -57,7 +63,7 @@ class AttentionWriter(ShardWriter):
             for name in sorted(axes):
                 write_axis(file.create_group(f"axes/{name}"), axes[name])
 
-        self._write_example(id, fill)
+        return fill
 
     def _check(self, id: str, kind: str, attn: np.ndarray, axes: Mapping[str, Axis]) -> np.ndarray:
         where = f"{self.path}: examples/{id}/{kind}"

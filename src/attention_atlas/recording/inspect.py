@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--head", type=int, help="0-based (default: mean of all)")
     parser.add_argument("--statistic", help="of statistics.h5 (default: mass)")
     parser.add_argument("--validate", action="store_true", help="read the whole file and check it")
+    parser.add_argument("--partial", action="store_true", help="read a file that is not finished")
+    parser.add_argument("--digest", action="store_true", help="print the SHA-256 of all that can be read")
     parser.add_argument("--png", type=Path, help="draw the heat-map into this file")
     args = parser.parse_args(arguments)
     try:
@@ -40,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    with _open(args.file) as store:
-        print(f"{args.file}  {args.file.stat().st_size / 1e6:.1f} MB")
+    with _open(args.file, args.partial) as store:
+        size = f"{args.file.stat().st_size / 1e6:.1f} MB" if args.file.exists() else "not finished"
+        print(f"{args.file}  {size}")
         for name in sorted(store.attrs):
             print(f"  {name}: {store.attrs[name]}")
         for kind, (query, key) in store.kinds.items():
@@ -52,6 +55,8 @@ def _inspect(args: argparse.Namespace) -> None:
         if args.validate and isinstance(store, AttentionStore):
             store.validate()
             print("  valid: shapes fit the axes, no NaN, rows are distributions")
+        if args.digest:
+            print(f"  digest: {store.digest()}")
         if not len(store):
             return
         id = args.id or store.ids[0]
@@ -65,13 +70,13 @@ def _inspect(args: argparse.Namespace) -> None:
             _print(values, rows, columns)
 
 
-def _open(path: Path) -> AttentionStore | StatisticsStore:
+def _open(path: Path, partial: bool) -> AttentionStore | StatisticsStore:
     try:
-        return AttentionStore(path)
+        return AttentionStore(path, partial=partial)
     except AtlasError as error:
         if StatisticsStore.schema not in str(error):
             raise
-    return StatisticsStore(path)
+    return StatisticsStore(path, partial=partial)
 
 
 def _table(

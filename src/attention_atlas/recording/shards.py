@@ -5,13 +5,20 @@ each example is written to its own small file in the folder `<path>.part/`, unde
 renamed; `finish` copies them, sorted by id and without decompressing, into one file and renames that. The
 result depends only on the examples, not on interruptions.
 
+A write of HDF5 that fails on a full disk can end the process. Therefore examples are laid out in memory and
+written as plain bytes, and `finish` reserves the space of the file before HDF5 writes it.
+
 A lock in the folder excludes a second writer. The operating system frees it when the first one ends.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -21,6 +28,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import lock
+from attention_atlas.recording.header import assemble, differences, identity, write_header
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -29,6 +37,9 @@ FILTERS = ("bitshuffle", "gzip", "none")
 CHUNK_BYTES = 2**20
 HEADER = "header.h5"
 LOCK = "lock"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on the size of a file
+
+Fill = Callable[[h5py.File], None]
 
 
 def filter_options(name: str) -> dict[str, Any]:
@@ -112,7 +123,8 @@ class ShardWriter:
         if header.exists():
             self._compare(header, "delete it to start over")
         else:
-            self._atomically(header, self._write_header)
+            attrs = {**self.attrs, "filter": self.filter}
+            self._atomically(header, lambda file: write_header(file, attrs, self.kinds, self.groups))
         for shard in self.part.glob("*.h5"):
             if shard.name == HEADER:
                 continue
@@ -142,39 +154,34 @@ class ShardWriter:
     def _compare(self, path: Path, remedy: str) -> None:
         try:
             with h5py.File(path, "r") as file:
-                found = {name: file.attrs[name] for name in file.attrs if name != "complete"}
-                for kind, group in file["kinds"].items():
-                    axes = group.attrs["query_axis"], group.attrs["key_axis"]
-                    found[f"kinds/{kind}"] = " <- ".join(axes)
-                for axis, names in file.get("groups", {}).items():
-                    found[f"groups/{axis}"] = ", ".join(name.decode() for name in names[()])
+                found = identity(file)
         except (OSError, KeyError) as error:
             raise AtlasError(f"{path}: not readable as {self.schema} ({error}); {remedy}") from None
-        wanted = self._identity()
-        for name in sorted(found.keys() | wanted.keys()):
-            if found.get(name) != wanted.get(name):
-                raise AtlasError(
-                    f"{path}: {name}: written with '{found.get(name)}', "
-                    f"but '{wanted.get(name)}' is requested; {remedy}"
-                )
+        for name, is_, wanted in differences(found, self._identity()):
+            raise AtlasError(f"{path}: {name}: written with '{is_}', but '{wanted}' is requested; {remedy}")
 
-    def _write_header(self, file: h5py.File) -> None:
-        for name, value in {**self.attrs, "filter": self.filter}.items():
-            file.attrs[name] = value
-        file.attrs["complete"] = False
-        for kind, (query_axis, key_axis) in sorted(self.kinds.items()):
-            group = file.create_group(f"kinds/{kind}")
-            group.attrs["query_axis"], group.attrs["key_axis"] = query_axis, key_axis
-        for axis, names in sorted(self.groups.items()):
-            file.create_dataset(f"groups/{axis}", data=names, dtype=h5py.string_dtype())
-
-    def _atomically(self, path: Path, fill: Any) -> None:
+    def _atomically(self, path: Path, fill: Fill) -> None:
+        image = in_memory(fill)
         temporary = path.with_name(path.name + ".tmp")
-        with h5py.File(temporary, "w") as file:
-            fill(file)
-        os.replace(temporary, path)
+        with self._space(temporary):
+            temporary.write_bytes(image)
+            os.replace(temporary, path)
 
-    def _write_example(self, id: str, fill: Any) -> None:
+    @contextlib.contextmanager
+    def _space(self, temporary: Path) -> Iterator[None]:
+        """Turn the error of a full disk into one line, without leaving `temporary`."""
+        try:
+            yield
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            if error.errno not in NO_SPACE:
+                raise
+            raise AtlasError(
+                f"{self.path}: disk: no space left after {len(self.done)} examples, which are kept in "
+                f"{self.part}; make space and run the same command to continue"
+            ) from None
+
+    def _write_example(self, id: str, fill: Fill) -> None:
         name = quote(id, safe="") + ".h5"
         if not id or "/" in id or id == "." or len(name) > 240 or name == HEADER:
             raise AtlasError(f"{self.path}: id: '{id}' cannot name an example; use a short id without '/'")
@@ -185,18 +192,33 @@ class ShardWriter:
         self._atomically(self.part / name, fill)
         self.done.add(id)
 
+    def _fill(self, id: str, values: Any, axes: Any) -> Fill:
+        """What writes one example into its file."""
+        raise NotImplementedError
+
+    def stored(self, id: str, values: Any, axes: Any) -> dict[str, int]:
+        """Bytes that an example would take, by statistic; `axes`: tokens, roles and HDF5's own."""
+        image, found = in_memory(self._fill(id, values, axes)), dict[str, int]()
+
+        def add(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset) and not name.startswith("axes/"):
+                part = name.partition("/")[2] or "attn"
+                found[part] = found.get(part, 0) + item.id.get_storage_size()
+
+        with h5py.File(io.BytesIO(image), "r") as file:
+            file.visititems(add)
+        return {**found, "axes": len(image) - sum(found.values())}
+
     def finish(self) -> None:
         """Assemble the file from the parts, mark it complete and rename it."""
         if self._finished:
             return
         temporary = self.part / "assembled.tmp"
-        shutil.copyfile(self.part / HEADER, temporary)
-        with h5py.File(temporary, "r+") as file:
-            examples = file.create_group("examples")
-            for id in sorted(self.done):
-                with h5py.File(self.part / (quote(id, safe="") + ".h5"), "r") as shard:
-                    shard.copy(shard, examples, id)
-            file.attrs["complete"] = True
+        parts = {id: (self.part / (quote(id, safe="") + ".h5"), "/") for id in self.done}
+        with self._space(temporary):
+            shutil.copyfile(self.part / HEADER, temporary)
+            reserve(temporary, temporary.stat().st_size + sum(p.stat().st_size for p, _ in parts.values()))
+        assemble(temporary, parts)
         os.replace(temporary, self.path)
         self._finished = True
         shutil.rmtree(self.part, ignore_errors=True)
@@ -209,6 +231,28 @@ class ShardWriter:
         if kind is None:
             self.finish()
         self.close()
+
+
+def in_memory(fill: Fill) -> bytes:
+    """The bytes of the HDF5 file that `fill` makes."""
+    with h5py.File("example", "w", driver="core", backing_store=False, block_size=2**20) as file:
+        fill(file)
+        file.flush()
+        image: bytes = file.id.get_file_image()
+    return image
+
+
+def reserve(path: Path, size: int) -> None:
+    """Allocate `size` bytes for a file, where the system can; HDF5 cuts off what it does not need. Raises
+    OSError on a full disk."""
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except AttributeError:  # macOS
+        pass
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
 
 
 def readable(path: Path) -> bool:

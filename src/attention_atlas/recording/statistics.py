@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.recording.axis import Axis, write_axis
+from attention_atlas.recording.header import WORK, groups_of
 from attention_atlas.recording.reader import StoreReader
-from attention_atlas.recording.shards import ShardWriter, create
+from attention_atlas.recording.shards import Fill, ShardWriter, create
 
 
 class StatisticsWriter(ShardWriter):
@@ -34,8 +36,10 @@ class StatisticsWriter(ShardWriter):
         kinds: Mapping[str, tuple[str, str]],
         groups: Mapping[str, Sequence[str]],
         filter: str = "bitshuffle",
+        work: str = "",
     ) -> None:
         attrs = {"model": model, "config_hash": config_hash, "convention": convention}
+        attrs |= {WORK: work} if work else {}
         names = {axis: [str(n) for n in values] for axis, values in groups.items()}
         super().__init__(path, attrs=attrs, kinds=dict(kinds), groups=names, filter=filter)
 
@@ -46,6 +50,9 @@ class StatisticsWriter(ShardWriter):
 
         lse may be −inf (a query that sees nothing); every other value must be finite.
         """
+        self._write_example(id, self._fill(id, statistics, axes))
+
+    def _fill(self, id: str, statistics: Mapping[str, Any], axes: Mapping[str, Axis]) -> Fill:
         arrays = {
             kind: {name: self._check(id, kind, name, np.asarray(a), axes) for name, a in values.items()}
             for kind, values in statistics.items()
@@ -59,7 +66,7 @@ class StatisticsWriter(ShardWriter):
             for name in sorted(axes):
                 write_axis(file.create_group(f"axes/{name}"), axes[name])
 
-        self._write_example(id, fill)
+        return fill
 
     def _check(
         self, id: str, kind: str, name: str, array: np.ndarray, axes: Mapping[str, Axis]
@@ -89,10 +96,9 @@ class StatisticsStore(StoreReader):
 
     schema = "atlas.statistics/1"
 
-    def __init__(self, path: str | Path, config_hash: str | None = None) -> None:
-        super().__init__(path, config_hash)
-        groups = self._file.get("groups", {})
-        self.groups = {axis: [n.decode() for n in data[()]] for axis, data in groups.items()}
+    def __init__(self, path: str | Path, config_hash: str | None = None, partial: bool = False) -> None:
+        super().__init__(path, config_hash, partial)
+        self.groups = groups_of(self._file)
 
     def names(self, id: str, kind: str) -> list[str]:
         return sorted(self._kind(id, kind))

@@ -7,8 +7,10 @@ docs/features.md for the layout.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -149,6 +151,10 @@ class FeaturesFile:
 
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the file again."""
+        return functools.partial(FeaturesFile, self.path.absolute(), check_values=False), ()
 
     def __enter__(self) -> FeaturesFile:
         return self

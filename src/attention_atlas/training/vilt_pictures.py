@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.pictures import picture_size, read_rgb
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Pictures:
         self.corpus, self.patch, self.shorter, self.keep_bytes = corpus, patch, shorter, keep_bytes
         self._kept: dict[str, Tensor] = {}
         self._bytes = 0
+        self._shapes: dict[str, tuple[int, int]] = {}
 
     def get(self, image_id: str) -> Tensor:
         if image_id in self._kept:
@@ -65,9 +66,12 @@ class Pictures:
         return pixels
 
     def shape(self, image_id: str) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        pixels = self.get(image_id)
-        return pixels.shape[1] // self.patch, pixels.shape[2] // self.patch
+        """Rows and columns of patches; the pixels are not read."""
+        if image_id not in self._shapes:
+            whole = picture_size(self.corpus.image_path(image_id))
+            width, height = fitted(*whole, self.shorter, self.patch)
+            self._shapes[image_id] = (height // self.patch, width // self.patch)
+        return self._shapes[image_id]
 
     def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
         """`pixels_BCHW` float32 in -1..1, padded at the right and bottom; `pixel_mask_BHW` is 1 inside the

@@ -67,10 +67,12 @@ def targets(config: Any) -> set[str]:
 def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
     """The configuration that the results of the stage `name` depend on: `cfg` as run_stage resolves it,
     without keys that change no result."""
-    from attention_atlas.workflow.stage import resolved
+    from attention_atlas.workflow.stage import CAPTURE_KEYS, resolved
 
     values = resolved(cfg)[1]
     kept = {key: value for key, value in values.items() if key not in NOT_RESULTS}
+    if "capture" in kept:
+        kept["capture"] = {k: v for k, v in kept["capture"].items() if k not in CAPTURE_KEYS}
     if "data" in kept:
         kept["data"] = {k: v for k, v in kept["data"].items() if READ_BY.get(k, name) == name}
     if "study" in kept:

@@ -30,6 +30,7 @@ collect_seldom()
 
 # Keys that say where or how fast a stage runs, not what it computes.
 MACHINE_KEYS = ("device", "workers")
+CAPTURE_KEYS = ("shards", "shard", "engine", "actors", "readers")
 
 
 class Job:
@@ -61,15 +62,19 @@ class Job:
         Raises AtlasError while another process uses it, or if an input is missing."""
         from attention_atlas.files import lock
 
-        digest = hashlib.sha256(config_hash(self.cfg).encode())
-        for path in [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(self.input, self.inputs)]:
-            digest.update(self._hash(path).encode())
-        work = Path(".work") / self.name / digest.hexdigest()[:16]
+        work = Path(".work") / self.name / self.digest()
         work.mkdir(parents=True, exist_ok=True)
         # Beside the folder, not in it: some stages empty their work folder.
         self._lock = lock(work.with_suffix(".lock"), work)
         self._work = work
         return work
+
+    def digest(self) -> str:
+        """Of the configuration, the code and the content of all inputs."""
+        digest = hashlib.sha256(config_hash(self.cfg).encode())
+        for path in [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(self.input, self.inputs)]:
+            digest.update(self._hash(path).encode())
+        return digest.hexdigest()[:16]
 
     def input(self, path: str | Path) -> Path:
         """Check that an input exists and is one of `inputs`, or inside or around one, and log its digest to
@@ -101,9 +106,11 @@ class Job:
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Digest of the configuration without MACHINE_KEYS."""
+    """Digest of the configuration without MACHINE_KEYS, and without CAPTURE_KEYS of `capture`."""
     values: Any = OmegaConf.to_container(cfg, resolve=True)
     kept = {k: v for k, v in values.items() if k not in MACHINE_KEYS}
+    if "capture" in kept:
+        kept["capture"] = {k: v for k, v in kept["capture"].items() if k not in CAPTURE_KEYS}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

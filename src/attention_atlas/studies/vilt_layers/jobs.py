@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.errors import ConfigError
 from attention_atlas.studies.metric_table import Measure, MetricTable, table_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ class QuestionsDump:
         from attention_atlas.studies.vilt_layers.dump import dump_questions
         from attention_atlas.workflow.stage import config_hash
 
+        if cfg.capture.get("shards", 1) != 1 or cfg.capture.get("engine", "local") != "local":
+            raise ConfigError(
+                "capture: this dump chooses questions to show as well; it takes no shards and no engine"
+            )
         corpus = instantiate(cfg.data.reader)
         folder = job.input(cfg.paths.model)
         given = job.input(cfg.paths.text)
