@@ -19,8 +19,8 @@ from urllib.parse import quote, unquote
 import h5py
 import numpy as np
 
-from attention_atlas.errors import AtlasError, did_you_mean
-from attention_atlas.files import lock
+from attention_atlas.errors import AtlasError, did_you_mean, system_error
+from attention_atlas.files import hdf5_file, lock
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -170,8 +170,12 @@ class ShardWriter:
 
     def _atomically(self, path: Path, fill: Any) -> None:
         temporary = path.with_name(path.name + ".tmp")
-        with h5py.File(temporary, "w") as file:
-            fill(file)
+        try:
+            with hdf5_file(temporary) as (file, _):
+                fill(file)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise system_error(error, self.path) or error from None
         os.replace(temporary, path)
 
     def _write_example(self, id: str, fill: Any) -> None:
@@ -190,13 +194,18 @@ class ShardWriter:
         if self._finished:
             return
         temporary = self.part / "assembled.tmp"
-        shutil.copyfile(self.part / HEADER, temporary)
-        with h5py.File(temporary, "r+") as file:
-            examples = file.create_group("examples")
-            for id in sorted(self.done):
-                with h5py.File(self.part / (quote(id, safe="") + ".h5"), "r") as shard:
-                    shard.copy(shard, examples, id)
-            file.attrs["complete"] = True
+        try:
+            shutil.copyfile(self.part / HEADER, temporary)
+            with hdf5_file(temporary, "r+") as (file, check):
+                examples = file.create_group("examples")
+                for id in sorted(self.done):
+                    with h5py.File(self.part / (quote(id, safe="") + ".h5"), "r") as shard:
+                        shard.copy(shard, examples, id)
+                    check()
+                file.attrs["complete"] = True
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise system_error(error, self.path) or error from None
         os.replace(temporary, self.path)
         self._finished = True
         shutil.rmtree(self.part, ignore_errors=True)
