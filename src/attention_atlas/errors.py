@@ -41,8 +41,22 @@ def loading(what: str, remedy: str = "give a hub id or a folder") -> Iterator[No
         raise AtlasError(f"{what} cannot be loaded ({first}); {remedy}") from None
 
 
+def first_line(error: object) -> str:
+    """The first line of an error's message, or the name of its type."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 # What Python raises while it takes a damaged file apart.
-DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 @contextmanager

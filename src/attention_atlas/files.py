@@ -29,7 +29,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
     except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise AtlasError(f"{final}: {str(error.strerror).lower()}: {error.filename}; choose another place") from None
+        raise AtlasError(
+            f"{final}: {str(error.strerror).lower()}: {error.filename}; choose another place"
+        ) from None
     # Keep the suffix: writers such as matplotlib derive the format from it.
     beginning, end = f".{final.stem}.{platform.node()}-", f".part{final.suffix}"
     for left in final.parent.glob(f"{glob.escape(beginning)}*{glob.escape(end)}"):
@@ -91,13 +93,27 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line number from 1, value). Raises AtlasError with file and line."""
+def read_text(path: str | Path, remedy: str) -> str:
+    """A UTF-8 file, without its byte order mark. Raises AtlasError for any other, and for a missing one."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise AtlasError(f"{path}: no such file; {remedy}") from None
+    except OSError as error:
+        raise AtlasError(f"{path}: {str(error.strerror).lower()}; {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise AtlasError(f"{path}: not UTF-8 text (byte {error.start}); {remedy}") from None
+
+
+def read_jsonl(path: str | Path, may_be_empty: bool = False) -> Iterator[tuple[int, Any]]:
+    """Yield (line number from 1, value). Raises AtlasError with file and line, and for a file without rows."""
     path = Path(path)
+    again = "run the stage that writes it (dvc repro) or correct the path"
     if not path.exists():
-        raise AtlasError(
-            f"{path}: no such file; run the stage that writes it (dvc repro) or correct the path"
-        )
+        raise AtlasError(f"{path}: no such file; {again}")
+    if path.is_dir():
+        raise AtlasError(f"{path}: is a folder; {again}")
+    number = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -105,6 +121,8 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
             with _reading_json(f"{path}: line {number}", "write the file again"):
                 value = parsed_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             yield number, value
+    if not number and not may_be_empty:
+        raise AtlasError(f"{path}: has no rows; {again}")
 
 
 @contextlib.contextmanager
@@ -183,15 +201,15 @@ def hdf5_file(path: str | Path, mode: str = "w") -> Iterator[tuple[Any, Callable
         sink.check()
 
 
-def lock(path: str | Path, what: str | Path) -> BaseFileLock:
+def lock(path: str | Path, what: str | Path, patience: float = 0.0) -> BaseFileLock:
     """Acquire the lock file `path`, so that only one process writes `what`. Free it with `.release()`; the
-    operating system frees it when the process ends, even if killed.
+    operating system frees it when the process ends, even if killed. patience: seconds to wait for it.
 
     Raises AtlasError naming `what` when another process (or another lock object of this one) holds it.
     """
     from filelock import FileLock, Timeout
 
-    taken = FileLock(path, blocking=False, thread_local=False)
+    taken = FileLock(path, timeout=patience, thread_local=False)
     try:
         taken.acquire()
     except Timeout:

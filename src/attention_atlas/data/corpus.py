@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from attention_atlas.errors import AtlasError
@@ -179,6 +179,11 @@ def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where:
         seen.add(example.id)
         if example.image_id not in scenes:
             raise AtlasError(f"{at}: image_id: no scene '{example.image_id}'; add it or remove the example")
+        place = PurePosixPath(scenes[example.image_id].path)
+        if place.is_absolute() or ".." in place.parts:
+            raise AtlasError(
+                f"{at}: picture: '{place}' is outside the folder of pictures; give a path below it"
+            )
         if not any(c.isalnum() for c in example.text):
             raise AtlasError(f"{at}: text: has no words; give a text or remove the row")
         spans: list[Span] = [(p.start, p.end) for p in example.phrases]
@@ -248,7 +253,7 @@ def _fits(value: Any, hint: str) -> bool:
     if hint == "int":
         return type(value) is int
     if hint == "float":
-        return type(value) in (int, float)
+        return type(value) in (int, float) and -1e300 < value < 1e300  # neither NaN nor infinite
     if hint == "dict[str, Any]":
         return isinstance(value, dict)
     if not isinstance(value, list | tuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_text
 
 Box = tuple[float, float, float, float]
 MARGIN = 0.75  # half the square's side, as a fraction of the box's longer side (AttnGAN, datasets.py)
@@ -34,14 +35,15 @@ def read_boxes(folder: Path) -> dict[str, Box]:
 
 
 def _rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
+    remedy = "unpack it again" if path.exists() else "run 'make paper-check' to see where it comes from"
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, remedy).splitlines(), start=1):
         values = line.split()
         if len(values) != fields:
             raise AtlasError(f"{path}: line {number}: {len(values)} fields, not {fields}; unpack it again")
         rows.append((number, values))
+    if not rows:
+        raise AtlasError(f"{path}: has no lines; unpack it again")
     return rows
 
 

@@ -59,6 +59,7 @@ class StoreReader:
             self._fail("file", f"truncated or not HDF5 ({error})")
 
     def _fail(self, field: str, what: str) -> Any:
+        what = " ".join(what.split())[:300]  # HDF5 writes several lines
         raise AtlasError(f"{self.path}: {field}: {what}; run the {self.stage} stage again (dvc repro)")
 
     def _example(self, id: str) -> h5py.Group:

@@ -61,7 +61,7 @@ class BottomUpTSV(ImportedFeatures):
             raise ConfigError("BottomUpTSV: columns: image_w, image_h: one is missing; name both or neither")
         place = columns.index("image_id")
         for path in map(Path, self.paths):
-            if not path.exists():
+            if not path.is_file():
                 raise AtlasError(f"{path}: no such file; see docs/features.md for where it comes from")
             # Bytes that are not ASCII mean a damaged row, or in the first row another kind of file.
             with path.open(encoding="ascii", errors="replace") as file:

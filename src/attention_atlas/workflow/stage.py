@@ -8,16 +8,17 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError, ConfigError, system_error
 from attention_atlas.workflow.compose import profile_files
 from attention_atlas.workflow.graph import inputs_of, overlap, paths_in
 from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
+from attention_atlas.workflow.orphans import PATIENCE, end_with_parent
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -67,7 +68,9 @@ class Job:
         work = Path(".work") / self.name / digest.hexdigest()[:16]
         work.mkdir(parents=True, exist_ok=True)
         # Beside the folder, not in it: some stages empty their work folder.
-        self._lock = lock(work.with_suffix(".lock"), work)
+        # A stage whose `dvc` was killed ends by itself soon, and then leaves its work to this one.
+        patience = PATIENCE if "DVC_STAGE" in os.environ else 0.0
+        self._lock = lock(work.with_suffix(".lock"), work, patience)
         self._work = work
         return work
 
@@ -161,6 +164,8 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[]
                     from attention_atlas.workflow.tracking import start_writer
 
                     start_writer()
+                if "DVC_STAGE" in os.environ:
+                    end_with_parent()
                 _hydra(name, job)
                 for error in errors:
                     raise error
@@ -175,11 +180,15 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[]
 
 
 def _atlas_error(raised: BaseException) -> AtlasError | None:
-    """The AtlasError that `raised` is or wraps: Hydra's instantiate wraps what a constructor raises."""
+    """The AtlasError that `raised` is or wraps (Hydra's instantiate wraps what a constructor raises), or that
+    describes a full disk or a missing permission."""
     seen: BaseException | None = raised
-    while seen is not None and not isinstance(seen, AtlasError):
+    while seen is not None:
+        found = seen if isinstance(seen, AtlasError) else system_error(seen)
+        if found is not None:
+            return found
         seen = seen.__cause__
-    return seen
+    return None
 
 
 def _is_sweep() -> bool:
@@ -201,7 +210,10 @@ def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
 
     Raises ConfigError for a missing or invalid value."""
     from attention_atlas.workflow.limit import limited, longer
+    from attention_atlas.workflow.params import check_values
 
+    given: Any = OmegaConf.to_container(cfg, resolve=False)
+    check_values(given)
     try:
         cfg = limited(longer(cfg))
         values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -252,6 +264,7 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
     if not conf.is_dir():
         raise ConfigError("conf/: no such folder here; run from the repository root")
     _check_params()
+    _check_overrides(sys.argv[1:])
     try:
         with profile_files(conf.parent, sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
@@ -263,6 +276,30 @@ def _check_params() -> None:
     from attention_atlas.workflow.params import read_params
 
     read_params()
+
+
+def _check_overrides(words: Sequence[str]) -> None:
+    """Raise ConfigError for a NAME=VALUE that Hydra's grammar does not accept, such as a path with '='."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or word.startswith("-"):
+            continue
+        if not name:
+            raise ConfigError(f"command line: '{word}': has no name before '='; give name=value")
+        try:
+            read = parser.parse_override(word)
+        except HydraException:
+            read = None
+        # A value with a comma is a sweep, which needs -m.
+        if read is None or (read.is_sweep_override() and not {"-m", "--multirun"} & set(words)):
+            quoted = '"' + name + "='" + value.replace("'", "\\'") + "'\""
+            raise ConfigError(
+                f"command line: '{word}': Hydra cannot read the value; put it in quotation marks: {quoted}"
+            )
 
 
 def config_error(error: BaseException) -> AtlasError:
