@@ -1,4 +1,4 @@
-"""Bad files of every kind: one line that names the file, nothing half-written; good files beside them pass."""
+"""Bad files of every kind: one line that names the file, nothing half-written; a good file beside each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from attention_atlas.errors import AtlasError
 FOREIGN = bytes.fromhex("89504e470d0a1a0a") + bytes(range(256)) * 4  # begins as a PNG, and is none
 
 
-# A report is written without its summary; words without a vector are an error where they are needed.
-FINE = {("summary", "absent"), ("vectors", "empty"), ("vectors", "zeros")}
+# A report is written without its summary; missing words and boxes are errors where they are needed.
+FINE = {("summary", "absent"), ("vectors", "empty"), ("vectors", "zeros"), ("cub boxes", "empty")}
 
 
 class Bomb:
@@ -24,7 +24,7 @@ class Bomb:
 
 
 def refused(read, path: Path) -> str:
-    """The message of the AtlasError that `read(path)` raises: one line with the file; no other file is made."""
+    """The message of the AtlasError that `read(path)` raises: one line with the file; no file is made."""
     before = sorted(p.name for p in path.parent.iterdir())
     with pytest.raises(AtlasError) as caught:
         read(path)
@@ -89,7 +89,7 @@ CONTENT = [
     ("boxes", BOX, BOX.replace("1,1,5,5", "nan,1,5,5"), "line 2: x: 'nan' is not a number"),
     ("boxes", BOX, BOX.replace("1,1,5,5", "1,1,5,1e999"), "line 2: h: '1e999' is not a number"),
     ("boxes", BOX, BOX.replace("5,5", "5,0"), "line 2: h: 0 is less than a pixel"),
-    ("boxes", BOX, BOX.replace("a.png", "../a.png"), "picture: '../a.png' is not in"),
+    ("boxes", BOX, BOX.replace("a.png", "../a.png"), "picture: '../a.png' is outside the folder"),
     ("gold links", "e,0,4,0", "e,4,0,0", "line 2: end: 0 is not after"),
     ("gold links", "e,0,4,0", "e,-1,4,0", "line 2: start: '-1'"),
     ("metric table", "0.5", "half", "value: line 2: 'half' is not a number"),
@@ -114,7 +114,7 @@ CONTENT = [
     ("winoground", '"One."', "1", "caption_0: is 1, not text"),
     ("links", '"start": 0', '"start": null', "line 1: "),
     ("links", '"regions": [0]', '"regions": []', "and regions []"),
-    ("links", '"links": [', '"links": [7, ', "line 1: links"),
+    ("links", '"links": [', '"links": [7, ', "line 1: cannot be read ("),
     ("parses", '"start": 0', '"start": 9', "line 1: id 'e': span"),
     ("parses", '"phrases": [', '"phrases": [null, ', "line 1: "),
     ("parses", '"relations": []', '"relations": [{"target": [0]}]', "line 1: "),
@@ -129,7 +129,7 @@ CONTENT = [
     ("karpathy", '"cocoid": 1', '"cocoid": [1]', "image 1: cocoid: is [1]"),
     ("karpathy", '"cocoid": 1', '"cocoid": 1e400', "image 1: cocoid: is Infinity"),
     ("questions", '"question_id": 1', '"question_id": 1.5', "question_id: is 1.5"),
-    ("questions", '"question_id": 1', '"question_id": 2', "no annotation"),
+    ("questions", '"question_id": 1', '"question_id": 2', "no question"),
     ("questions", '"How many?"', '{"text": "How many?"}', "not text"),
     ("instances", '"area": 9', '"area": null', "missing or wrong"),
     ("instances", '"bbox": [1, 1, 3, 3]', '"bbox": [1, 1, 3]', "not a file of instances"),

@@ -36,8 +36,12 @@ def loading(what: str, remedy: str = "give a hub id or a folder") -> Iterator[No
     """Turn the errors of transformers' `from_pretrained` into one line."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        first = " ".join(str(error).split())[:160] or "unreadable"
+    except AtlasError:
+        raise
+    except Exception as error:  # also those of safetensors, pickle and huggingface_hub
+        first = " ".join(str(error).split())[:160] or type(error).__name__
+        if "weights_only" in first:  # torch advises to open the file without this protection
+            first = "the weights are a pickle of more than tensors, which is not opened"
         raise AtlasError(f"{what} cannot be loaded ({first}); {remedy}") from None
 
 

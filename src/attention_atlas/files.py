@@ -106,7 +106,7 @@ def read_text(path: str | Path, remedy: str) -> str:
 
 
 def read_jsonl(path: str | Path, may_be_empty: bool = False) -> Iterator[tuple[int, Any]]:
-    """Yield (line number from 1, value). Raises AtlasError with file and line, and for a file without rows."""
+    """Yield (line number from 1, value). Raises AtlasError with file and line, or for a file without rows."""
     path = Path(path)
     again = "run the stage that writes it (dvc repro) or correct the path"
     if not path.exists():

@@ -21,7 +21,8 @@ def read_boxes(folder: Path) -> dict[str, Box]:
     for number, fields in _rows(folder / "bounding_boxes.txt", 5):
         try:
             x, y, width, height = (float(v) for v in fields[1:])
-        except ValueError:
+            int(x + y + width + height)  # raises for NaN and infinity
+        except (ValueError, OverflowError):
             raise AtlasError(
                 f"{folder / 'bounding_boxes.txt'}: line {number}: not 'id x y width height'; unpack it again"
             ) from None
@@ -42,8 +43,6 @@ def _rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
         if len(values) != fields:
             raise AtlasError(f"{path}: line {number}: {len(values)} fields, not {fields}; unpack it again")
         rows.append((number, values))
-    if not rows:
-        raise AtlasError(f"{path}: has no lines; unpack it again")
     return rows
 
 
