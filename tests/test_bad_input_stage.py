@@ -47,7 +47,7 @@ def test_a_wrong_word_is_one_line(project: Path, word: str, says: str) -> None: 
     assert says in only_line(run(project, word), 2)
 
 
-@pytest.mark.parametrize("name", ["a=b", "a,b", "a#b", "it\\'s", "été (old)", "a b"])
+@pytest.mark.parametrize("name", ["a=b,c#d (é) it\\'s"])
 def test_a_quoted_value_is_read(project: Path, name: str) -> None:  # noqa: F811
     assert "ran with seed" in run(project, f"data.root='{name}'").stdout
 
@@ -73,7 +73,7 @@ WRITERS: dict[str, str] = {
     "npz": "import numpy as np; from attention_atlas.files import atomic_path\n"
     "with atomic_path('out.npz') as p: np.savez(p, a=np.random.rand(10**6))",
     "torch": "import torch; from attention_atlas.files import atomic_path\n"
-    "with atomic_path('out.pt') as p: torch.save(torch.rand(10**6), p)",
+    "with atomic_path('out.pt') as p, p.open('wb') as f: torch.save(torch.rand(10**6), f)",
     "safetensors": "import torch; from safetensors.torch import save_file\n"
     "from attention_atlas.files import atomic_path\n"
     "with atomic_path('out.safetensors') as p: save_file({'a': torch.rand(10**6)}, p)",
@@ -85,7 +85,8 @@ WRITERS: dict[str, str] = {
     "    for i in range(30): w.write(f'id {i}', *example(i, words=30, regions=36))",
     "features": "import numpy as np; from attention_atlas.regions.features_file import FeaturesWriter\n"
     "with FeaturesWriter('out.h5', dim=64, regions=36, labels=[], source='x') as w:\n"
-    "    for i in range(300): w.add(str(i), features=np.random.rand(36, 64), boxes=[[0, 0, 9, 9]] * 36, size=(9, 9))",
+    "    for i in range(300): w.add(str(i), features=np.random.rand(36, 64), "
+    "boxes=[[0, 0, 9, 9]] * 36, size=(9, 9))",
 }
 FRAME = """
 import sys
@@ -138,7 +139,8 @@ def test_hdf5_of_every_size_survives_a_full_disk(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
         "try:\n"
         "    with hdf5_file('x.h5') as (file, check):\n"
-        "        for i in range(300): file.create_dataset(f'g{i}/a', data=np.random.rand(10, 10, 9), chunks=(1, 10, 9))\n"
+        "        for i in range(300):\n"
+        "            file.create_dataset(f'g{i}/a', data=np.random.rand(10, 10, 9), chunks=(1, 10, 9))\n"
         "except OSError as error: print(error.errno)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

@@ -94,9 +94,9 @@ class ShardWriter:
         self.done: set[str] = set()
         try:
             self._open()
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            raise system_error(error, self.path) or error from None
 
     def _open(self) -> None:
         if not self.path.exists():

@@ -49,17 +49,17 @@ class FeaturesWriter:
         self._rows: dict[str, list[np.ndarray]] = {name: [] for name in PER_REGION}
 
     def __enter__(self) -> FeaturesWriter:
-        self._context = ExitStack()
-        self._h5, self._check = self._context.enter_context(
-            hdf5_file(self._context.enter_context(atomic_path(self.path)))
-        )
-        self._features = self._h5.create_dataset(
-            "features",
-            shape=(0, self.regions, self.dim),
-            maxshape=(None, self.regions, self.dim),
-            chunks=(1, self.regions, self.dim),
-            dtype="float16",
-        )
+        with ExitStack() as stack:
+            part = stack.enter_context(atomic_path(self.path))
+            self._h5, self._check = stack.enter_context(hdf5_file(part))
+            self._features = self._h5.create_dataset(
+                "features",
+                shape=(0, self.regions, self.dim),
+                maxshape=(None, self.regions, self.dim),
+                chunks=(1, self.regions, self.dim),
+                dtype="float16",
+            )
+            self._context = stack.pop_all()
         return self
 
     def __exit__(

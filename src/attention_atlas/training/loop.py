@@ -175,8 +175,9 @@ class _Run:
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         state["optimizers"] = {name: o.state_dict() for name, o in self.optimizers.items()}
-        with atomic_path(self.checkpoint_path) as temporary:
-            torch.save(state, temporary)
+        # Through Python's file: torch's own writer does not say that the disk is full.
+        with atomic_path(self.checkpoint_path) as temporary, temporary.open("wb") as file:
+            torch.save(state, file)
 
     def epochs(self) -> None:
         from tqdm import tqdm

@@ -67,8 +67,8 @@ def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
 def check_complete(report: Mapping[str, Any], where: str) -> None:
     """Raise AtlasError if weights of a layer are missing, which transformers fills with random numbers.
 
-    report: what `from_pretrained(..., output_loading_info=True)` returns. Weights outside numbered layers, such
-    as a pooler's, may be unused."""
+    report: what `from_pretrained(..., output_loading_info=True)` returns. Weights outside numbered layers,
+    such as a pooler's, may be unused."""
     absent = sorted(key for key in report["missing_keys"] if re.search(r"\.\d+\.", key))
     if absent:
         raise AtlasError(
