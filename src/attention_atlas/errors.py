@@ -89,6 +89,9 @@ def system_error(error: BaseException, where: object = None) -> AtlasError | Non
     """One line for a full disk or a missing permission; None for any other error.
 
     where: the file, if the error does not name it."""
+    # torch.save: an error about the end of the file hides the error of the write.
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        error = error.__context__
     number = error.errno if isinstance(error, OSError) else None
     if number is None:  # packages that write files themselves: only the text says why
         number = next((n for n in _REMEDIES if os.strerror(n) in str(error)), None)

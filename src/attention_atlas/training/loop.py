@@ -175,8 +175,7 @@ class _Run:
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         state["optimizers"] = {name: o.state_dict() for name, o in self.optimizers.items()}
-        # Through Python's file: torch's own writer does not say that the disk is full.
-        with atomic_path(self.checkpoint_path) as temporary, temporary.open("wb") as file:
+        with atomic_path(self.checkpoint_path) as temporary, temporary.open("wb") as file:  # says: disk full
             torch.save(state, file)
 
     def epochs(self) -> None:

@@ -8,14 +8,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError, system_error
-from attention_atlas.workflow.compose import profile_files
+from attention_atlas.workflow.compose import check_overrides, config_error, profile_files
 from attention_atlas.workflow.graph import inputs_of, overlap, paths_in
 from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
 from attention_atlas.workflow.orphans import PATIENCE, end_with_parent
@@ -264,7 +264,7 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
     if not conf.is_dir():
         raise ConfigError("conf/: no such folder here; run from the repository root")
     _check_params()
-    _check_overrides(sys.argv[1:])
+    check_overrides(sys.argv[1:])
     try:
         with profile_files(conf.parent, sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
@@ -276,50 +276,6 @@ def _check_params() -> None:
     from attention_atlas.workflow.params import read_params
 
     read_params()
-
-
-def _check_overrides(words: Sequence[str]) -> None:
-    """Raise ConfigError for a NAME=VALUE that Hydra's grammar does not accept, such as a path with '='."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parser = OverridesParser.create()
-    for word in words:
-        name, sign, value = word.partition("=")
-        if not sign or word.startswith("-"):
-            continue
-        if not name:
-            raise ConfigError(f"command line: '{word}': has no name before '='; give name=value")
-        try:
-            read = parser.parse_override(word)
-        except HydraException:
-            read = None
-        # A value with a comma is a sweep, which needs -m.
-        if read is None or (read.is_sweep_override() and not {"-m", "--multirun"} & set(words)):
-            quoted = '"' + name + "='" + value.replace("'", "\\'") + "'\""
-            raise ConfigError(
-                f"command line: '{word}': Hydra cannot read the value; put it in quotation marks: {quoted}"
-            )
-
-
-def config_error(error: BaseException) -> AtlasError:
-    import yaml
-
-    cause = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    if isinstance(cause, AtlasError):
-        return cause
-    if isinstance(cause, yaml.YAMLError):  # names file and line
-        return ConfigError(f"{' '.join(str(cause).split())}; correct the YAML")
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    known = ""
-    if "Available options" in str(error) or "available options" in str(error):
-        options = [line for line in lines if line and " " not in line]
-        known = f"; known: {', '.join(options)}"
-    return ConfigError(
-        f"conf: {lines[0] if lines else type(cause).__name__}{known}; correct the command line or conf/"
-    )
 
 
 def _end(message: str, code: int) -> None:
