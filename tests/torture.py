@@ -1,4 +1,4 @@
-"""Faults on purpose (docs/reliability.md): `python tests/torture.py PART ... [--graph toy|smoke] [--kills N]`.
+"""Faults on purpose (docs/reliability.md): `python tests/torture.py PART ... [--graph toy] [--kills N]`.
 
 Each part runs a graph of stages under a fault, starts it again where the fault stopped it, and compares the
 digest of every output with an undisturbed run. `toy` is a graph of two stages, which take seconds; `smoke` is

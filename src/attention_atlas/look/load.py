@@ -50,9 +50,7 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
 
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     with loading(f"MODEL: '{name}': weights", "download the whole checkpoint"):
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            name, **options, output_loading_info=True
-        )
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(name, **options, output_loading_info=True)
     model, report = loaded
     check_complete(report, f"MODEL: '{name}'")
     if "device_map" not in options and not eight_bit:
