@@ -6,6 +6,7 @@
 # make ui          compare runs in MLflow
 # make docs        the documentation site, in site/ (its packages go into .venv-docs)
 # make paper-rehearsal  the whole paper profile on tiny made-up corpora, in .work/paper-rehearsal
+# make torture     faults on purpose, hours: docs/reliability.md (make torture PARTS="kill disk")
 # make paper-check what the papers' own setup needs, and which of it is present
 # make paper-setup docs/paper_setup.md: the papers' settings next to those of the paper profile
 PYTHON ?= python3
@@ -14,7 +15,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup reproduce smoke test test-quick lint ui docs paper-check paper-rehearsal paper-setup lock clean
+.PHONY: setup reproduce smoke test test-quick lint ui docs paper-check paper-rehearsal paper-setup torture lock clean
 
 setup: $(VENV)/installed
 
@@ -57,6 +58,9 @@ $(DOCS)/installed: requirements-docs.lock
 
 docs: $(DOCS)/installed
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+torture: setup
+	$(PY) tests/torture.py $(PARTS)
 
 paper-check: setup
 	@$(PY) -m attention_atlas.workflow.paper_check

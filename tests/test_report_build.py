@@ -278,7 +278,7 @@ def test_a_paper_number_of_no_column_and_empty_folders(results, tmp_path, spec):
     with pytest.raises(AtlasError, match="contains no tables"):
         build_report({"grounding": spec}, tmp_path, tmp_path / "r.html")
     (tmp_path / "metrics.json").write_text("[")
-    with pytest.raises(AtlasError, match="not a summary"):
+    with pytest.raises(AtlasError, match=r"metrics\.json: not JSON"):
         about(tmp_path / "metrics.json")
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, system_error
 
 # Each module has HELP, add_arguments(parser) and run(args).
 COMMANDS = {
@@ -34,6 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.run(args)
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, RuntimeError) as error:
+        known = system_error(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import io
 import json
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, system_error
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -21,9 +22,16 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; renamed to `path` on success, removed on failure. What a killed
-    process of this machine left is removed."""
+    process of this machine left is removed.
+
+    Raises AtlasError for a full disk and for a place that cannot be written."""
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise AtlasError(
+            f"{final}: {str(error.strerror).lower()}: {error.filename}; choose another place"
+        ) from None
     # Keep the suffix: writers such as matplotlib derive the format from it.
     beginning, end = f".{final.stem}.{platform.node()}-", f".part{final.suffix}"
     for left in final.parent.glob(f"{glob.escape(beginning)}*{glob.escape(end)}"):
@@ -34,6 +42,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, final)
+    except Exception as error:
+        named = {str(temporary): final}.get(str(getattr(error, "filename", "")))
+        if named is not None:
+            error.filename = str(named)  # type: ignore[attr-defined]
+        raise system_error(error, final) or error from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -67,10 +80,8 @@ def read_json(
     path = Path(path)
     if not path.exists():
         raise AtlasError(f"{path}: no such file; {remedy}")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise AtlasError(f"{path}: not JSON ({error}); {remedy}") from None
+    with _reading_json(path, remedy):
+        value = parsed_json(path.read_text(encoding="utf-8-sig"))
     if schema and (not isinstance(value, dict) or value.get("schema") != schema):
         raise AtlasError(f"{path}: schema: is not {schema}; {remedy}")
     return value
@@ -82,32 +93,123 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
             file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def read_jsonl(path: str | Path) -> Iterator[tuple[int, Any]]:
-    """Yield (line number from 1, value). Raises AtlasError with file and line."""
+def read_text(path: str | Path, remedy: str) -> str:
+    """A UTF-8 file, without its byte order mark. Raises AtlasError for any other, and for a missing one."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise AtlasError(f"{path}: no such file; {remedy}") from None
+    except OSError as error:
+        raise AtlasError(f"{path}: {str(error.strerror).lower()}; {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise AtlasError(f"{path}: not UTF-8 text (byte {error.start}); {remedy}") from None
+
+
+def read_jsonl(path: str | Path, may_be_empty: bool = False) -> Iterator[tuple[int, Any]]:
+    """Yield (line number from 1, value). Raises AtlasError with file and line, or for a file without rows."""
     path = Path(path)
+    again = "run the stage that writes it (dvc repro) or correct the path"
     if not path.exists():
-        raise AtlasError(
-            f"{path}: no such file; run the stage that writes it (dvc repro) or correct the path"
-        )
+        raise AtlasError(f"{path}: no such file; {again}")
+    if path.is_dir():
+        raise AtlasError(f"{path}: is a folder; {again}")
+    number = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            try:
-                yield number, json.loads(line.decode("utf-8"))
-            except ValueError as error:  # not UTF-8, or not JSON
-                raise AtlasError(f"{path}: line {number}: not JSON ({error}); write the file again") from None
+            with _reading_json(f"{path}: line {number}", "write the file again"):
+                value = parsed_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            yield number, value
+    if not number and not may_be_empty:
+        raise AtlasError(f"{path}: has no rows; {again}")
 
 
-def lock(path: str | Path, what: str | Path) -> BaseFileLock:
+@contextlib.contextmanager
+def _reading_json(where: object, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested a thousand times
+        raise AtlasError(f"{where}: not JSON ({error}); {remedy}") from None
+    except OSError as error:  # a folder, or not readable
+        raise AtlasError(f"{where}: {error.strerror}; {remedy}") from None
+
+
+def parsed_json(text: str) -> Any:
+    """`json.loads`. Raises ValueError also for half a surrogate pair, which no file can hold as UTF-8."""
+    value = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
+class _Sink(io.FileIO):
+    """The file that HDF5 writes to. After a failed write, HDF5 (2.0.0 in h5py 3.16) ends the process with a
+    segmentation fault. Therefore HDF5 never hears of a failure: what the disk refuses is kept in memory until
+    the file is closed, and `check` raises the error."""
+
+    failed: OSError | None = None
+    kept: list[tuple[int, bytes]]
+
+    def write(self, data: Any) -> int:
+        bytes_ = memoryview(data).cast("B")
+        place, rest = self.tell(), bytes_
+        try:
+            while rest and self.failed is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.failed, self.kept = error, []
+        if self.failed is not None:
+            self.kept.append((place, bytes(bytes_)))
+            self.seek(place + len(bytes_))
+        return len(bytes_)
+
+    def readinto(self, buffer: Any) -> int:
+        if self.failed is None:
+            return super().readinto(buffer) or 0
+        place, into = self.tell(), memoryview(buffer).cast("B")
+        into[:] = (super().read(len(into)) or b"").ljust(len(into), b"\0")
+        for start, data in self.kept:
+            first, last = max(start, place), min(start + len(data), place + len(into))
+            if first < last:
+                into[first - place : last - place] = data[first - start : last - start]
+        self.seek(place + len(into))
+        return len(into)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            if self.failed is None:
+                self.failed, self.kept = error, []
+            return size or 0
+
+    def check(self) -> None:
+        if self.failed is not None:
+            raise self.failed
+
+
+@contextlib.contextmanager
+def hdf5_file(path: str | Path, mode: str = "w") -> Iterator[tuple[Any, Callable[[], None]]]:
+    """(h5py.File, check) of a file to be written, mode w or r+. check: raises OSError if a write failed; the
+    end of the `with` block does it too."""
+    import h5py
+
+    with _Sink(path, "w+" if mode == "w" else mode) as sink:
+        with h5py.File(sink, mode) as file:
+            yield file, sink.check
+        sink.check()
+
+
+def lock(path: str | Path, what: str | Path, patience: float = 0.0) -> BaseFileLock:
     """Acquire the lock file `path`, so that only one process writes `what`. Free it with `.release()`; the
-    operating system frees it when the process ends, even if killed.
+    operating system frees it when the process ends, even if killed. patience: seconds to wait for it.
 
     Raises AtlasError naming `what` when another process (or another lock object of this one) holds it.
     """
     from filelock import FileLock, Timeout
 
-    taken = FileLock(path, blocking=False, thread_local=False)
+    taken = FileLock(path, timeout=patience, thread_local=False)
     try:
         taken.acquire()
     except Timeout:

@@ -7,7 +7,7 @@ from typing import Any
 
 from attention_atlas.alignments.base import Alignment
 from attention_atlas.alignments.scaled_dot import ScaledDot
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError, ConfigError, first_line
 
 
 def build_alignment(
@@ -38,7 +38,7 @@ def build_alignment(
             cause = cause.__cause__
         if isinstance(cause, AtlasError):
             raise cause from None
-        raise ConfigError(f"{where}: {str(cause).splitlines()[0]}") from None
+        raise ConfigError(f"{where}: {first_line(cause)}") from None
     if not isinstance(built, Alignment):
         raise ConfigError(f"{where}: _target_: {type(built).__name__} is not a subclass of Alignment")
     return built

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from attention_atlas.data.corpus import SceneObject
+from attention_atlas.data.json_rows import read_published
 from attention_atlas.errors import AtlasError
 
 
@@ -19,10 +18,8 @@ def read_instances(paths: Iterable[str | Path]) -> dict[int, list[SceneObject]]:
     """
     found: dict[int, list[SceneObject]] = {}
     for path in map(Path, paths):
-        if not path.exists():
-            raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
+        table = read_published(path)
         try:
-            table: Any = json.loads(path.read_text(encoding="utf-8"))
             categories = {
                 int(row["id"]): (str(row["supercategory"]), str(row["name"])) for row in table["categories"]
             }
@@ -34,7 +31,7 @@ def read_instances(paths: Iterable[str | Path]) -> dict[int, list[SceneObject]]:
                 objects.append(SceneObject(len(objects), label, [name], box, round(float(row["area"]))))
         except ValueError as error:
             raise AtlasError(f"{path}: not a file of instances ({error}); download it again") from None
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise AtlasError(
                 f"{path}: {error} is missing or wrong; download COCO's instances again"
             ) from None

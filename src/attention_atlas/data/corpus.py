@@ -11,7 +11,7 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from attention_atlas.errors import AtlasError
@@ -154,6 +154,7 @@ def read_corpus(root: str | Path, layer: str = "descriptions", name: str = "") -
                 f"{scenes_path}: line {line}: image_id '{scene.image_id}' occurs twice; keep one of the rows"
             )
         check_split(scene.split, f"{scenes_path}: line {line}")
+        check_place(scene.path, f"{scenes_path}: line {line}: path")
         scenes[scene.image_id] = scene
     examples = [_example(row, f"{layer_path}: line {line}") for line, row in read_jsonl(layer_path)]
     check_examples(examples, scenes, str(layer_path))
@@ -169,6 +170,13 @@ def check_split(split: str, where: str) -> None:
         raise AtlasError(f"{where}: split: '{split}' is not one of {', '.join(SPLITS)}; correct the field")
 
 
+def check_place(path: str, where: str) -> None:
+    """Raise AtlasError for a path of a picture that leads out of the folder of the pictures."""
+    place = PurePosixPath(path)
+    if place.is_absolute() or ".." in place.parts:
+        raise AtlasError(f"{where}: '{path}' is outside the folder of pictures; give a path below it")
+
+
 def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where: str) -> None:
     """The checks that all readers share."""
     seen: set[str] = set()
@@ -179,6 +187,7 @@ def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where:
         seen.add(example.id)
         if example.image_id not in scenes:
             raise AtlasError(f"{at}: image_id: no scene '{example.image_id}'; add it or remove the example")
+        check_place(scenes[example.image_id].path, f"{at}: picture")
         if not any(c.isalnum() for c in example.text):
             raise AtlasError(f"{at}: text: has no words; give a text or remove the row")
         spans: list[Span] = [(p.start, p.end) for p in example.phrases]
@@ -248,7 +257,7 @@ def _fits(value: Any, hint: str) -> bool:
     if hint == "int":
         return type(value) is int
     if hint == "float":
-        return type(value) in (int, float)
+        return type(value) in (int, float) and -1e300 < value < 1e300  # neither NaN nor infinite
     if hint == "dict[str, Any]":
         return isinstance(value, dict)
     if not isinstance(value, list | tuple):

@@ -20,6 +20,8 @@ def csv_rows(
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:  # missing, or a folder
+        raise AtlasError(f"{path}: {str(error.strerror).lower()}; give a CSV file") from None
     except UnicodeDecodeError as error:
         raise AtlasError(f"{path}: not UTF-8 (byte {error.start}); save it as 'CSV UTF-8'") from None
     # strict: an unclosed quotation mark is an error, not a field that contains all following rows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_text
 
 Box = tuple[float, float, float, float]
 MARGIN = 0.75  # half the square's side, as a fraction of the box's longer side (AttnGAN, datasets.py)
@@ -20,7 +21,8 @@ def read_boxes(folder: Path) -> dict[str, Box]:
     for number, fields in _rows(folder / "bounding_boxes.txt", 5):
         try:
             x, y, width, height = (float(v) for v in fields[1:])
-        except ValueError:
+            int(x + y + width + height)  # raises for NaN and infinity
+        except (ValueError, OverflowError):
             raise AtlasError(
                 f"{folder / 'bounding_boxes.txt'}: line {number}: not 'id x y width height'; unpack it again"
             ) from None
@@ -34,10 +36,9 @@ def read_boxes(folder: Path) -> dict[str, Box]:
 
 
 def _rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
+    remedy = "unpack it again" if path.exists() else "run 'make paper-check' to see where it comes from"
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, remedy).splitlines(), start=1):
         values = line.split()
         if len(values) != fields:
             raise AtlasError(f"{path}: line {number}: {len(values)} fields, not {fields}; unpack it again")

@@ -46,7 +46,10 @@ def read_folder(images: str | Path, texts: str | Path, name: str = "folder", spl
         check_split(own_split, where)
         known = scenes.get(image_id)
         if known is None:
-            width, height = picture_size(images / picture)
+            try:
+                width, height = picture_size(images / picture)
+            except AtlasError as error:
+                raise AtlasError(f"{where}: image: {error}") from None
             category = (row.get("category") or "").strip()
             scenes[image_id] = Scene(image_id, picture, width, height, own_split, [], category)
         elif known.path != picture:

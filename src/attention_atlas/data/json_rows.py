@@ -59,8 +59,8 @@ def number(row: Any, name: str, where: str) -> int:
 def real(row: Any, name: str, where: str) -> float:
     """`row[name]`, which must be a number."""
     found = value(row, name, where)
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise AtlasError(f"{where}: {name}: is {_kind(found)}, not a number; {REMEDY}")
+    if isinstance(found, bool) or not isinstance(found, int | float) or not -1e300 < found < 1e300:
+        raise AtlasError(f"{where}: {name}: is {_kind(found)}, not a finite number; {REMEDY}")
     return float(found)
 
 
@@ -85,7 +85,7 @@ def answer(row: Any, name: str, where: str) -> str:
     found = value(row, name, where)
     if isinstance(found, str):
         return found
-    if isinstance(found, bool) or not isinstance(found, int | float):
+    if isinstance(found, bool) or not isinstance(found, int | float) or not -1e300 < found < 1e300:
         raise AtlasError(f"{where}: {name}: is {_kind(found)}, neither text nor a number; {REMEDY}")
     return str(int(found) if found == found // 1 else found)
 

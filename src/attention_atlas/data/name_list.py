@@ -38,6 +38,8 @@ def read_names(path: Path) -> list[str]:
         twice = next(n for n in names if names.count(n) > 1)
         raise AtlasError(f"{path}: '{twice}' occurs twice; keep one of them")
     for name in names:
+        if not name.isprintable():
+            raise AtlasError(f"{path}: {name!r} is not a name; write one name per line to a .txt")
         if name.startswith(("/", "\\")) or ".." in Path(name).parts:
             raise AtlasError(f"{path}: '{name}' is outside the folder of pictures; correct the name")
     return names

@@ -7,13 +7,13 @@ Visual Genome's pictures in `VG_100K/` and `VG_100K_2/`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.data.json_rows import read_published
 from attention_atlas.data.pictures import picture_size
 from attention_atlas.errors import AtlasError
 
@@ -93,12 +93,7 @@ def _read_splits(splits: Mapping[str, str | Path]) -> dict[str, str]:
 
 
 def _read_list(path: Path) -> list[Any]:
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run 'make paper-check' to see where it comes from")
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); download the file again") from None
+    rows = read_published(path)
     if not isinstance(rows, list) or not rows:
         raise AtlasError(f"{path}: not a list; download the file again")
     return rows

@@ -92,4 +92,6 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
                 f"{path}: {column}: column is missing (the file is tab-separated despite its name); "
                 "download it again"
             )
+    if not rows:
+        raise AtlasError(f"{path}: has no rows; download it again")
     return rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from attention_atlas.data.corpus import check_place
 from attention_atlas.data.json_rows import identifier, items, number, read_published, reals, row_list, text
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.ground.examples import Box, Example
@@ -108,7 +109,10 @@ def _annotation(row: Any, path: Path, names: dict[str, str]) -> tuple[str, str, 
 
 def _names(table: Any, path: Path) -> dict[str, str]:
     rows = row_list(table, "images", path, INSTANCES)
-    return {str(number(r, "id", f"{path}: images")): text(r, "file_name", f"{path}: images") for r in rows}
+    found = {str(number(r, "id", f"{path}: images")): text(r, "file_name", f"{path}: images") for r in rows}
+    for picture, name in found.items():
+        check_place(name, f"{path}: image {picture}: file_name")
+    return found
 
 
 def _folder(images: str | Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from attention_atlas.data.corpus import check_place
 from attention_atlas.data.csv_rows import csv_rows
 from attention_atlas.data.pictures import picture_size
 from attention_atlas.errors import AtlasError, ConfigError
@@ -71,6 +72,7 @@ def read_boxes(path: str | Path, folder: str | Path) -> list[Example]:
         for column, text in (("picture", picture), ("phrase", phrase)):
             if not text:
                 raise AtlasError(f"{where}: {column}: is empty; give one for each box")
+        check_place(picture, f"{where}: picture")
         if not (folder / picture).is_file():
             raise AtlasError(
                 f"{where}: picture: '{picture}' is not in {folder}; correct the path or add the file"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, reading
 from attention_atlas.files import read_jsonl, write_jsonl
 
 
@@ -49,12 +49,10 @@ def read_links(path: str | Path) -> list[Links]:
     seen: set[tuple[str, str]] = set()
     for line, row in read_jsonl(path):
         where = f"{path}: line {line}"
-        try:
+        with reading(where, "write the file again"):
             item = Links(row["id"], row["method"], [PhraseLink(**entry) for entry in row["links"]])
-        except KeyError as error:
-            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file again") from None
-        except TypeError as error:
-            raise AtlasError(f"{where}: links: wrong fields ({error}); write the file again") from None
+            for entry in item.links:
+                int(entry.start), int(entry.end), [int(region) for region in entry.regions]
         if (item.id, item.method) in seen:
             raise AtlasError(f"{where}: id: '{item.id}' occurs twice for {item.method}; write the file again")
         seen.add((item.id, item.method))

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, reading
 from attention_atlas.files import read_jsonl, write_jsonl
 from attention_atlas.language.parsed import NounPhrase, Parse, SpatialRelation, Token
 from attention_atlas.language.words import words
@@ -101,23 +101,19 @@ def read_parses(path: str | Path) -> list[Parse]:
     seen: set[str] = set()
     for line, row in read_jsonl(path):
         where = f"{path}: line {line}"
-        try:
+        with reading(where, "write the file again"):
             parse = Parse(
                 row["id"],
                 [Token(**t) for t in row["tokens"]],
                 [NounPhrase(**p) for p in row["phrases"]],
                 [_relation(r) for r in row["relations"]],
             )
-        except KeyError as error:
-            raise AtlasError(f"{where}: {error.args[0]}: field is missing; write the file again") from None
-        except TypeError as error:
-            raise AtlasError(f"{where}: wrong fields ({error}); write the file again") from None
+            spans = [(int(p.start), int(p.end)) for p in parse.phrases]
+            spans += [s for r in parse.relations for s in (r.target, r.relation, r.landmark)]
         if parse.id in seen:
             raise AtlasError(f"{where}: id: '{parse.id}' occurs twice; write the file again")
         seen.add(parse.id)
         n = len(parse.tokens)
-        spans = [(p.start, p.end) for p in parse.phrases]
-        spans += [s for r in parse.relations for s in (r.target, r.relation, r.landmark)]
         for start, end in spans:
             if not 0 <= start < end <= n:
                 raise AtlasError(

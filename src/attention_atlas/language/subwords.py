@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.errors import AtlasError, loading
+from attention_atlas.errors import AtlasError, first_line, loading
 from attention_atlas.language.words import Word, words
 
 if TYPE_CHECKING:
@@ -85,16 +85,16 @@ class Subwords:
     def load(cls, path: str | Path) -> Subwords:
         from tokenizers import Tokenizer
 
+        from attention_atlas.files import read_json
+
         path = Path(path)
-        if not path.exists():
-            raise AtlasError(f"{path}: no such file; train the model (dvc repro)")
-        try:
-            value: Any = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise AtlasError(f"{path}: not JSON ({error}); retrain the model") from None
+        value: Any = read_json(path, "train the model (dvc repro) or correct the path")
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise AtlasError(f"{path}: schema: is not {SCHEMA}; retrain the model")
-        return cls(Tokenizer.from_str(json.dumps(value["tokenizer"])))
+        try:
+            return cls(Tokenizer.from_str(json.dumps(value.get("tokenizer"))))
+        except Exception as error:  # tokenizers raises plain Exceptions
+            raise AtlasError(f"{path}: tokenizer: {first_line(error)}; retrain the model") from None
 
 
 def trimmed(text: str, start: int, end: int) -> Span:

@@ -60,15 +60,13 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
-        import json
+        from attention_atlas.files import read_json
 
         path = Path(path)
-        if not path.exists():
-            raise AtlasError(f"{path}: no such file; train the model (dvc repro) or correct the path")
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise AtlasError(f"{path}: not JSON ({error}); retrain the model") from None
+        value = read_json(path, "train the model (dvc repro) or correct the path")
         if not isinstance(value, dict) or value.get("schema") != "atlas.vocab/1":
             raise AtlasError(f"{path}: schema: is not atlas.vocab/1; retrain the model")
-        return cls(value["words"])
+        words = value.get("words")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise AtlasError(f"{path}: words: is not a list of texts; retrain the model")
+        return cls(words)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, reading
 
 
 def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
@@ -21,7 +21,10 @@ def read_vectors(path: Path, wanted: Collection[str]) -> dict[str, np.ndarray]:
     wanted = set(wanted)
     found: dict[str, np.ndarray] = {}
     size = None
-    with path.open(encoding="utf-8", newline="\n") as file:
+    remedy = "download the file again or correct the path"
+    if not path.is_file():
+        raise AtlasError(f"{path}: no such file; {remedy}")
+    with reading(path, remedy), path.open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             word, _, rest = line.rstrip("\n").partition(" ")
             if word not in wanted or (number == 1 and word.isdigit() and rest.strip().isdigit()):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.devices import resolve_device
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, first_line
 from attention_atlas.language.weights import resolve_weights
 from attention_atlas.linking.base import Linker, cosine
 
@@ -37,7 +37,7 @@ class SentenceTransformerLinker(Linker):
             try:
                 self._model = SentenceTransformer(self.path, device=resolve_device(self.device, "link"))
             except (OSError, ValueError) as error:  # ValueError: a folder without a tokenizer or model type
-                reason = str(error).strip().splitlines()[0]
+                reason = first_line(error)
                 raise AtlasError(
                     f"SentenceTransformerLinker: model: '{self.path}' cannot be loaded ({reason}); "
                     "give a folder or hub id"

@@ -21,7 +21,7 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from attention_atlas.devices import resolve_device
-    from attention_atlas.models.vlm.hub import resolved_precision
+    from attention_atlas.models.vlm.hub import check_complete, resolved_precision
     from attention_atlas.models.vlm.processors import load_processor
 
     with loading(f"MODEL: '{name}'", REMEDY):
@@ -50,7 +50,9 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
 
         options["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
     with loading(f"MODEL: '{name}': weights", "download the whole checkpoint"):
-        model: Any = AutoModelForImageTextToText.from_pretrained(name, **options)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(name, **options, output_loading_info=True)
+    model, report = loaded
+    check_complete(report, f"MODEL: '{name}'")
     if "device_map" not in options and not eight_bit:
         model.to(found)
     return model.eval(), processor

@@ -128,6 +128,7 @@ class AnnotatedAttention:
                 raise AtlasError(
                     f"attention store: no attention of kind '{kind}'{did_you_mean(kind, self.store.kinds)}"
                 )
+        sizes: dict[str, tuple[int, ...]] = {}
         for id_ in progress(self.ids, "metrics"):
             item = self.item(id_)
             axes: dict[str, Axis] = {}
@@ -135,6 +136,11 @@ class AnnotatedAttention:
                 for name in self.store.kinds[kind]:
                     axes[name] = axes[name] if name in axes else self.store.axis(id_, name)
                 attn_LHQK = np.asarray(self.store.read(id_, kind), dtype=np.float32)
+                if (known := sizes.setdefault(kind, attn_LHQK.shape[:2])) != attn_LHQK.shape[:2]:
+                    raise AtlasError(
+                        f"attention store: example '{id_}': {kind}: {attn_LHQK.shape[:2]} layers and heads, "
+                        f"the examples before have {known}; dump all examples with one model"
+                    )
                 item.kinds = {**item.kinds, kind: self.index(item, kind, attn_LHQK, axes)}
                 yield item, kind
 

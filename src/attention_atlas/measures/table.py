@@ -104,7 +104,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try:
         # keep_default_na would turn the labels "null" and "NA" into missing values.
         frame = pd.read_csv(path, keep_default_na=False, dtype=str)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError):
         raise AtlasError(f"{path}: not a CSV table; write the file again") from None
     missing = [c for c in COLUMNS if c not in frame.columns]
     if missing:

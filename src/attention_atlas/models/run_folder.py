@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError, ConfigError, first_line
 from attention_atlas.files import atomic_path
 from attention_atlas.language.subwords import Subwords
 from attention_atlas.language.vocabulary import Vocabulary
@@ -33,7 +33,7 @@ def instantiated(arguments: Mapping[str, Any], where: str, **more: Any) -> Any:
             raise ConfigError(f"{where}: {cause}") from None
         if isinstance(cause, AtlasError):
             raise cause from None
-        raise ConfigError(f"{where}: {str(cause).splitlines()[0]}; correct the file") from None
+        raise ConfigError(f"{where}: {first_line(cause)}; correct the file") from None
 
 
 def arguments_of(model: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ EOS at once, and UNK is an ordinary word.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ import torch
 from torch import Tensor
 
 from attention_atlas.data.json_rows import text
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, first_line
+from attention_atlas.files import read_json
 from attention_atlas.language.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
 if TYPE_CHECKING:
@@ -137,13 +137,10 @@ def row_map(ids: Mapping[int, str], vocabulary: Vocabulary) -> list[int]:
 def read_words(path: str | Path) -> dict[int, str]:
     """`ix_to_word` of the public code's data JSON: ids from 1 without gaps."""
     path = Path(path)
+    value = read_json(path, "it is written by the public code's prepro_labels.py")
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))["ix_to_word"]
+        table = value["ix_to_word"]
         ids = {int(i): text(table, i, f"{path}: ix_to_word") for i in table}
-    except FileNotFoundError:
-        raise AtlasError(
-            f"{path}: no such file; it is written by the public code's prepro_labels.py"
-        ) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise AtlasError(f"{path}: ix_to_word: is not a table of ids and words; use the data JSON") from None
     if sorted(ids) != list(range(1, len(ids) + 1)):
@@ -164,9 +161,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         value = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise AtlasError(
-            f"{path}: not a file of weights ({str(error).splitlines()[0]}); download it again"
-        ) from None
+        raise AtlasError(f"{path}: not a file of weights ({first_line(error)}); download it again") from None
     if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()):
         raise AtlasError(f"{path}: is not a state dict; use the model's .pth, not its infos or optimizer")
     return value

@@ -88,6 +88,7 @@ class StoreReader:
                 self._fail(shard.name, "is not as it was indexed" if shard.exists() else "shard is missing")
 
     def _fail(self, field: str, what: str) -> Any:
+        what = " ".join(what.split())[:300]  # HDF5 writes several lines
         raise AtlasError(f"{self.path}: {field}: {what}; run the {self.stage} stage again (dvc repro)")
 
     def _example(self, id: str) -> h5py.Group:

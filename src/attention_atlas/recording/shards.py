@@ -26,7 +26,7 @@ from urllib.parse import quote, unquote
 import h5py
 import numpy as np
 
-from attention_atlas.errors import AtlasError, did_you_mean
+from attention_atlas.errors import AtlasError, did_you_mean, system_error
 from attention_atlas.files import lock
 from attention_atlas.recording.header import assemble, differences, identity, write_header
 
@@ -105,9 +105,9 @@ class ShardWriter:
         self.done: set[str] = set()
         try:
             self._open()
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            raise system_error(error, self.path) or error from None
 
     def _open(self) -> None:
         if not self.path.exists():
@@ -175,7 +175,7 @@ class ShardWriter:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             if error.errno not in NO_SPACE:
-                raise
+                raise system_error(error, self.path) or error from None
             raise AtlasError(
                 f"{self.path}: disk: no space left after {len(self.done)} examples, which are kept in "
                 f"{self.part}; make space and run the same command to continue"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from attention_atlas.data.corpus import Scene
 from attention_atlas.data.json_rows import identifier
 from attention_atlas.data.json_rows import number as whole
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import read_json
 from attention_atlas.regions.imported import ImportedFeatures, Record, optional
 
 _FIELDS = (
@@ -156,14 +156,7 @@ class BottomUpH5(ImportedFeatures):
                 "BottomUpH5: ids: name the data set of image ids, or give a JSON file as ids_file"
             )
         path = Path(self.ids_file)
-        if not path.exists():
-            raise AtlasError(f"{path}: ids_file: no such file; correct the path")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise AtlasError(
-                f"{path}: ids_file: not JSON; write a list of ids or an object {{id: row}}"
-            ) from None
+        values = read_json(path, "write ids_file: a list of ids or an object {id: row}")
         at = f"{path}: ids_file"
         if isinstance(values, list):
             return [(i, identifier({"id": key}, "id", f"{at}: {i}")) for i, key in enumerate(values)]

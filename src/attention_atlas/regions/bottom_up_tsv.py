@@ -61,7 +61,7 @@ class BottomUpTSV(ImportedFeatures):
             raise ConfigError("BottomUpTSV: columns: image_w, image_h: one is missing; name both or neither")
         place = columns.index("image_id")
         for path in map(Path, self.paths):
-            if not path.exists():
+            if not path.is_file():
                 raise AtlasError(f"{path}: no such file; see docs/features.md for where it comes from")
             # Bytes that are not ASCII mean a damaged row, or in the first row another kind of file.
             with path.open(encoding="ascii", errors="replace") as file:
@@ -95,8 +95,8 @@ def _decode(row: Mapping[str, str], at: str) -> Record:
         size = (int(row["image_w"]), int(row["image_h"])) if {"image_w", "image_h"} <= set(row) else None
     except ValueError:
         raise AtlasError(f"{at}: num_boxes, image_w, image_h: not whole numbers; correct columns") from None
-    if count == 0:
-        raise AtlasError(f"{at}: num_boxes: 0 objects; remove the image or run the detector again")
+    if count < 1:
+        raise AtlasError(f"{at}: num_boxes: {count} objects; remove the image or run the detector again")
     arrays: dict[str, np.ndarray] = {}
     for name, dtype in _DTYPES.items():
         if name not in row:

@@ -93,9 +93,10 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        with atomic_path(checkpoint) as temporary:
+        # Through Python's file: torch's own writer does not say that the disk is full.
+        with atomic_path(checkpoint) as temporary, temporary.open("wb") as file:
             torch.save(
-                {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}, temporary
+                {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}, file
             )
     return net
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,7 +12,7 @@ import h5py
 import numpy as np
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.files import atomic_path
+from attention_atlas.files import atomic_path, hdf5_file
 from attention_atlas.regions.features_schema import PER_REGION, SCHEMA, check_arrays
 
 _GROW = 256  # images by which the feature dataset grows in each step
@@ -48,29 +49,26 @@ class FeaturesWriter:
         self._rows: dict[str, list[np.ndarray]] = {name: [] for name in PER_REGION}
 
     def __enter__(self) -> FeaturesWriter:
-        self._context = atomic_path(self.path)
-        self._h5 = h5py.File(self._context.__enter__(), "w")
-        self._features = self._h5.create_dataset(
-            "features",
-            shape=(0, self.regions, self.dim),
-            maxshape=(None, self.regions, self.dim),
-            chunks=(1, self.regions, self.dim),
-            dtype="float16",
-        )
+        with ExitStack() as stack:
+            part = stack.enter_context(atomic_path(self.path))
+            self._h5, self._check = stack.enter_context(hdf5_file(part))
+            self._features = self._h5.create_dataset(
+                "features",
+                shape=(0, self.regions, self.dim),
+                maxshape=(None, self.regions, self.dim),
+                chunks=(1, self.regions, self.dim),
+                dtype="float16",
+            )
+            self._context = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        except BaseException as failed:
-            self._h5.close()
-            self._context.__exit__(type(failed), failed, failed.__traceback__)
-            raise
-        self._h5.close()
-        self._context.__exit__(kind, error, trace)
+        with self._context:
+            if error is not None:
+                raise error
+            self._finish()
 
     def add(
         self,
@@ -131,6 +129,7 @@ class FeaturesWriter:
         if index >= len(self._features):
             self._features.resize(index + _GROW, axis=0)
         self._features[index] = padded
+        self._check()
         self._ids[image_id] = index
         self._counts.append(n)
         self._sizes.append((int(size[0]), int(size[1])))

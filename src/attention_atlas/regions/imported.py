@@ -13,6 +13,7 @@ import numpy as np
 
 from attention_atlas.data.corpus import Corpus, Scene
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import read_text
 from attention_atlas.regions.features_file import FeaturesWriter
 from attention_atlas.regions.source import FeatureSource, ImageRegions, write_regions
 
@@ -47,7 +48,8 @@ def read_vocabulary(path: str | Path | None, expected: int | None, field: str) -
         raise AtlasError(
             f"{path}: {field}: no such file; download it from the detector's authors or correct the path"
         )
-    names = [line.strip() for line in path.read_text(encoding="utf-8").rstrip().split("\n")]
+    text = read_text(path, f"{field}: give a list of names, one per line")
+    names = [line.strip() for line in text.rstrip().split("\n")]
     if not all(names):
         raise AtlasError(f"{path}: line {names.index('') + 1}: is empty; each line must name one class")
     if expected is not None and len(names) != expected:

@@ -8,13 +8,12 @@ time, host or path, so the same results give the same bytes.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
-from attention_atlas.files import write_text
+from attention_atlas.files import read_json, write_text
 from attention_atlas.reporting.claims import Number, Outcome, judge
 from attention_atlas.reporting.lines import headlines, needed, targets
 from attention_atlas.reporting.numbers import Quote, Tables, pick, quote, row_label
@@ -94,10 +93,10 @@ def about(path: Path) -> list[tuple[str, str]]:
     """The `about` part of metrics.json as label and text."""
     if not path.exists():
         return []
-    try:
-        values = json.loads(path.read_text(encoding="utf-8")).get("about", {})
-    except (json.JSONDecodeError, AttributeError):
-        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage again") from None
+    table = read_json(path, "run the metrics stage again")
+    values = table.get("about", {}) if isinstance(table, dict) else None
+    if not isinstance(values, dict):
+        raise AtlasError(f"{path}: not a summary of metrics; run the metrics stage again")
     rows = []
     for key, value in values.items():
         if isinstance(value, dict):

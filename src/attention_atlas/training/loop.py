@@ -175,8 +175,8 @@ class _Run:
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         state["optimizers"] = {name: o.state_dict() for name, o in self.optimizers.items()}
-        with atomic_path(self.checkpoint_path) as temporary:
-            torch.save(state, temporary)
+        with atomic_path(self.checkpoint_path) as temporary, temporary.open("wb") as file:  # says: disk full
+            torch.save(state, file)
 
     def epochs(self) -> None:
         from tqdm import tqdm

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.errors import ConfigError, did_you_mean, first_line
 
 SCHEDULES = ("noam", "constant", "linear", "steps", "plateau")
 UNITS = ("update", "epoch")
@@ -120,7 +120,7 @@ class TrainSettings:
         except (ConfigKeyError, ValidationError) as error:
             key = ": ".join([where, *str(error.full_key).split(".")])
             if isinstance(error, ValidationError):
-                raise ConfigError(f"{key}: {str(error).splitlines()[0]}; correct the value") from None
+                raise ConfigError(f"{key}: {first_line(error)}; correct the value") from None
             names = [f.name for f in dataclasses.fields(error.object_type or cls)]
             raise ConfigError(f"{key}: no such setting{did_you_mean(str(error.key), names)}") from None
         settings.betas = tuple(settings.betas)

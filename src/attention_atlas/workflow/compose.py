@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.workflow import resolvers  # noqa: F401  (registers what conf/ uses
 
 if TYPE_CHECKING:
@@ -85,3 +85,47 @@ def compose(root: Path, script: str, overrides: Iterable[str] = (), with_hydra: 
         hydra.initialize_config_dir(str(root / "conf"), version_base="1.3"),
     ):
         return hydra.compose(f"stage/{script}", overrides=words, return_hydra_config=with_hydra)
+
+
+def check_overrides(words: Sequence[str]) -> None:
+    """Raise ConfigError for a NAME=VALUE that Hydra's grammar does not accept, such as a path with '='."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign or word.startswith("-"):
+            continue
+        if not name:
+            raise ConfigError(f"command line: '{word}': has no name before '='; give name=value")
+        try:
+            read = parser.parse_override(word)
+        except HydraException:
+            read = None
+        # A value with a comma is a sweep, which needs -m.
+        if read is None or (read.is_sweep_override() and not {"-m", "--multirun"} & set(words)):
+            quoted = '"' + name + "='" + value.replace("'", "\\'") + "'\""
+            raise ConfigError(
+                f"command line: '{word}': Hydra cannot read the value; put it in quotation marks: {quoted}"
+            )
+
+
+def config_error(error: BaseException) -> AtlasError:
+    import yaml
+
+    cause = error
+    while (inner := cause.__cause__ or cause.__context__) is not None:
+        cause = inner
+    if isinstance(cause, AtlasError):
+        return cause
+    if isinstance(cause, yaml.YAMLError):  # names file and line
+        return ConfigError(f"{' '.join(str(cause).split())}; correct the YAML")
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    known = ""
+    if "Available options" in str(error) or "available options" in str(error):
+        options = [line for line in lines if line and " " not in line]
+        known = f"; known: {', '.join(options)}"
+    return ConfigError(
+        f"conf: {lines[0] if lines else type(cause).__name__}{known}; correct the command line or conf/"
+    )

@@ -139,8 +139,7 @@ class Manifests:
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
-        from attention_atlas.workflow.compose import compose
-        from attention_atlas.workflow.stage import config_error
+        from attention_atlas.workflow.compose import compose, config_error
 
         try:
             return stage_config(compose(self.root, words[0], words[1:]), words[0])

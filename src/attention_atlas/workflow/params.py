@@ -53,9 +53,6 @@ class Params:
 
 def check_params(params: Any, path: Path | str = "params.yaml") -> None:
     """Raise ConfigError for an unknown, missing or invalid parameter, or an unknown profile or script."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     if not isinstance(params, dict):
         raise ConfigError(f"{path}: must consist of 'name: value' lines")
     known = [field.name for field in fields(Params)]
@@ -65,17 +62,32 @@ def check_params(params: Any, path: Path | str = "params.yaml") -> None:
     for name in known:
         if name not in params:
             raise ConfigError(f"{path}: {name}: parameter is missing; put it back")
-    try:
-        OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(Params), params), throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"{path}: {error.full_key}: {reason}; correct the value") from None
+    check_values(params, f"{path}: ")
     for name, value, choices in (
         ("profile", params["profile"], PROFILES),
         *(("device", script, ("default", *SCRIPTS)) for script in params["device"]),
     ):
         if value not in choices:
             raise ConfigError(f"{path}: {name}: '{value}' is unknown{did_you_mean(str(value), choices)}")
+
+
+def check_values(values: Mapping[str, Any], where: str = "") -> None:
+    """Raise ConfigError for a parameter of another type or out of range. Other keys, and parameters that are
+    not among `values`, are ignored. where: beginning of the message."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    given = {field.name: values[field.name] for field in fields(Params) if field.name in values}
+    try:
+        made: Any = OmegaConf.merge(OmegaConf.structured(Params), given)
+        for name in given:
+            OmegaConf.to_container(OmegaConf.create({name: made[name]}), throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"{where}{error.full_key}: {reason}; correct the value") from None
+    for name, highest in (("seed", 2**32 - 1), ("workers", 2**31 - 1)):
+        if name in given and not 0 <= made[name] <= highest:
+            raise ConfigError(f"{where}{name}: {made[name]} is not within 0..{highest}; correct the value")
 
 
 def is_shown(entry: Mapping[str, Any], profile: str) -> bool:

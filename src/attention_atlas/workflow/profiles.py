@@ -108,7 +108,7 @@ def repro(root: Path, name: str, into: Path) -> int:
 def _run(command: list[str], cwd: Path) -> None:
     result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     if result.returncode:
-        raise AtlasError(f"{' '.join(command[:2])}: {result.stderr.strip().splitlines()[-1]}")
+        raise AtlasError(f"{' '.join(command[:2])}: {(result.stderr.strip().splitlines() or ['failed'])[-1]}")
 
 
 def main() -> None:

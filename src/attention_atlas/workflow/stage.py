@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.workflow.compose import profile_files
+from attention_atlas.errors import AtlasError, ConfigError, system_error
+from attention_atlas.workflow.compose import check_overrides, config_error, profile_files
 from attention_atlas.workflow.graph import inputs_of, overlap, paths_in
 from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
+from attention_atlas.workflow.orphans import PATIENCE, end_with_parent
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -65,7 +66,9 @@ class Job:
         work = Path(".work") / self.name / self.digest()
         work.mkdir(parents=True, exist_ok=True)
         # Beside the folder, not in it: some stages empty their work folder.
-        self._lock = lock(work.with_suffix(".lock"), work)
+        # A stage whose `dvc` was killed ends by itself soon, and then leaves its work to this one.
+        patience = PATIENCE if "DVC_STAGE" in os.environ else 0.0
+        self._lock = lock(work.with_suffix(".lock"), work, patience)
         self._work = work
         return work
 
@@ -168,6 +171,8 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[]
                     from attention_atlas.workflow.tracking import start_writer
 
                     start_writer()
+                if "DVC_STAGE" in os.environ:
+                    end_with_parent()
                 _hydra(name, job)
                 for error in errors:
                     raise error
@@ -182,11 +187,15 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[]
 
 
 def _atlas_error(raised: BaseException) -> AtlasError | None:
-    """The AtlasError that `raised` is or wraps: Hydra's instantiate wraps what a constructor raises."""
+    """The AtlasError that `raised` is or wraps (Hydra's instantiate wraps what a constructor raises), or that
+    describes a full disk or a missing permission."""
     seen: BaseException | None = raised
-    while seen is not None and not isinstance(seen, AtlasError):
+    while seen is not None:
+        found = seen if isinstance(seen, AtlasError) else system_error(seen)
+        if found is not None:
+            return found
         seen = seen.__cause__
-    return seen
+    return None
 
 
 def _is_sweep() -> bool:
@@ -208,7 +217,10 @@ def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
 
     Raises ConfigError for a missing or invalid value."""
     from attention_atlas.workflow.limit import limited, longer
+    from attention_atlas.workflow.params import check_values
 
+    given: Any = OmegaConf.to_container(cfg, resolve=False)
+    check_values(given)
     try:
         cfg = limited(longer(cfg))
         values: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -259,6 +271,7 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
     if not conf.is_dir():
         raise ConfigError("conf/: no such folder here; run from the repository root")
     _check_params()
+    check_overrides(sys.argv[1:])
     try:
         with profile_files(conf.parent, sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()
@@ -270,26 +283,6 @@ def _check_params() -> None:
     from attention_atlas.workflow.params import read_params
 
     read_params()
-
-
-def config_error(error: BaseException) -> AtlasError:
-    import yaml
-
-    cause = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    if isinstance(cause, AtlasError):
-        return cause
-    if isinstance(cause, yaml.YAMLError):  # names file and line
-        return ConfigError(f"{' '.join(str(cause).split())}; correct the YAML")
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    known = ""
-    if "Available options" in str(error) or "available options" in str(error):
-        options = [line for line in lines if line and " " not in line]
-        known = f"; known: {', '.join(options)}"
-    return ConfigError(
-        f"conf: {lines[0] if lines else type(cause).__name__}{known}; correct the command line or conf/"
-    )
 
 
 def _end(message: str, code: int) -> None:

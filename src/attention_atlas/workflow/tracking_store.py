@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import unquote
 
 SESSION_VARIABLE = "ATLAS_SESSION"  # "key title" of the parent that several `dvc repro` share
 SOCKET_VARIABLE = "ATLAS_TRACKER"  # path of the socket of `listen`
@@ -40,7 +41,10 @@ def store_root(root: Path) -> Path:
 
 
 def tracking_uri(root: Path) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_root(root) / 'mlflow.db'}"
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    # In a URI, '?' would end the path and '%20' be a space.
+    path = str(store_root(root) / "mlflow.db").replace("%", "%25").replace("?", "%3F")
+    return given or f"sqlite:///{path}"
 
 
 @contextlib.contextmanager
@@ -63,12 +67,12 @@ def _client(uri: str) -> Any:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    store = Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    store = Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
     if store is not None and not store.exists():
         # MLflow builds its schema step by step: if killed in between, it could never open the file again.
         new = store.with_name(f"{store.name}.new")
         new.unlink(missing_ok=True)
-        MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments()
+        MlflowClient(tracking_uri=f"{uri}.new").search_experiments()
         os.replace(new, store)
     return MlflowClient(tracking_uri=uri)
 

@@ -108,3 +108,8 @@ def _check_ids(references: References, hypotheses: Hypotheses, model: str) -> No
     for i in sorted(references):
         if not list(references[i]):
             raise AtlasError(f"references: '{i}' has none; check the corpus")
+        for where, texts in (("references", references[i]), (name, [hypotheses[i]])):
+            try:
+                "".join(texts).encode("utf-8")
+            except UnicodeEncodeError as error:  # Java reads the texts as UTF-8
+                raise AtlasError(f"{where}: '{i}': text: {error}; replace the character") from None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.errors import AtlasError, ConfigError, first_line
 
 
 class ImageEncoder(nn.Module):
@@ -122,7 +122,7 @@ class BackboneEncoder(nn.Module):
         except (OSError, ValueError, AttributeError) as error:
             known = "" if Path(weights).exists() else " (no such folder)"
             raise AtlasError(
-                f"BackboneEncoder: weights: '{weights}'{known}: {str(error).splitlines()[0]}; give the hub "
+                f"BackboneEncoder: weights: '{weights}'{known}: {first_line(error)}; give the hub "
                 f"id "
                 "or folder of a convolutional network of transformers, such as a ResNet"
             ) from None

@@ -3,6 +3,8 @@ by a device map, never twice in memory. Unsupported models give one-line errors.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -62,6 +64,18 @@ def resolved_precision(precision: str, device: str) -> tuple[torch.dtype, bool]:
     return (torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16), False
 
 
+def check_complete(report: Mapping[str, Any], where: str) -> None:
+    """Raise AtlasError if weights of a layer are missing, which transformers fills with random numbers.
+
+    report: what `from_pretrained(..., output_loading_info=True)` returns. Weights outside numbered layers,
+    such as a pooler's, may be unused."""
+    absent = sorted(key for key in report["missing_keys"] if re.search(r"\.\d+\.", key))
+    if absent:
+        raise AtlasError(
+            f"{where}: weights: {absent[0]}: is missing, one of {len(absent)}; download the whole checkpoint"
+        )
+
+
 def load_hub(
     pretrained: str,
     template: str,
@@ -86,7 +100,10 @@ def load_hub(
     if eight_bit:
         options["quantization_config"] = transformers.BitsAndBytesConfig(load_in_8bit=True)
     with loading(f"{pretrained}: weights", "download the whole checkpoint"):
-        model = getattr(transformers, KINDS[config.model_type]).from_pretrained(pretrained, **options)
+        model, report = getattr(transformers, KINDS[config.model_type]).from_pretrained(
+            pretrained, **options, output_loading_info=True
+        )
+    check_complete(report, pretrained)
     if "device_map" not in options and not eight_bit:
         model = model.to(device)
     return model.eval(), hub_inputs(pretrained, config, template), {}

@@ -133,8 +133,8 @@ class RunResult:
                     picture=arrays.get(f"{i:03d}.picture"),
                 )
             )
-        examples = [row for _, row in read_jsonl(folder / "examples.jsonl")]
-        grounding = [row for _, row in read_jsonl(folder / "grounding.jsonl")]
+        examples = [row for _, row in read_jsonl(folder / "examples.jsonl", may_be_empty=True)]
+        grounding = [row for _, row in read_jsonl(folder / "grounding.jsonl", may_be_empty=True)]
         return cls(scores, examples, grounding, shown).check(str(folder))
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus
-from attention_atlas.errors import AtlasError
-from attention_atlas.files import write_text
+from attention_atlas.errors import AtlasError, reading
+from attention_atlas.files import read_json, write_text
 from attention_atlas.language.parsed import Parse
 from attention_atlas.measures.annotated import AnnotatedAttention
 from attention_atlas.measures.examples import half_at_random
@@ -116,14 +116,9 @@ def write_examples(path: str | Path, content: Mapping[str, Any]) -> None:
 def read_examples(path: str | Path) -> dict[str, Any]:
     """Raises AtlasError for a missing file or another schema. Attention comes back as arrays."""
     path = Path(path)
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run the study's metrics (dvc repro)")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AtlasError(f"{path}: not JSON ({error}); run the study's metrics again") from None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise AtlasError(f"{path}: schema: is not {SCHEMA}; run the study's metrics again")
-    for caption in content["captions"]:
-        caption["models"] = {name: np.array(values) for name, values in caption["models"].items()}
+    again = "run the study's metrics again (dvc repro)"
+    content: dict[str, Any] = read_json(path, again, SCHEMA)
+    with reading(path, again):
+        for caption in content["captions"]:
+            caption["models"] = {name: np.array(values) for name, values in caption["models"].items()}
     return content

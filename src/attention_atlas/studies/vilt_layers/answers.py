@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from attention_atlas.data.corpus import with_other_pictures
-from attention_atlas.data.json_rows import text
+from attention_atlas.data.json_rows import items, text
 from attention_atlas.data.question_types import group_of
 from attention_atlas.errors import AtlasError
-from attention_atlas.files import read_jsonl
+from attention_atlas.files import read_json, read_jsonl
 from attention_atlas.measures.vqa_accuracy import consensus
 from attention_atlas.progress import progress
 
@@ -31,15 +31,9 @@ def group(example: Example) -> str:
 
 def read_answers(folder: str | Path) -> list[str]:
     """The answer list of a run folder."""
-    import json
-
     path = Path(folder) / "answers.json"
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; train the model on questions (dvc repro)")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if value.get("schema") != "atlas.vqa/1":
-        raise AtlasError(f"{path}: schema: is not atlas.vqa/1; retrain the model")
-    return [text({"answers": a}, "answers", str(path)) for a in value["answers"]]
+    value = read_json(path, "train the model on questions (dvc repro)", "atlas.vqa/1")
+    return [text({"answers": a}, "answers", str(path)) for a in items(value, "answers", str(path))]
 
 
 @torch.no_grad()

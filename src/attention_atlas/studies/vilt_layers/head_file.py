@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, first_line
 from attention_atlas.files import atomic_path
 from attention_atlas.studies.vilt_layers.answers import read_answers
 from attention_atlas.studies.vilt_layers.heads import importance, order_of, pruned, silence_each
@@ -73,5 +73,5 @@ def read_heads(path: str | Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as file:
             return {name: file[name] for name in NAMES}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise AtlasError(f"{path}: not what vilt_heads writes ({error}); run it again") from None
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise AtlasError(f"{path}: not what vilt_heads writes ({first_line(error)}); run it again") from None

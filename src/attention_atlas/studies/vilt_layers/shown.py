@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from attention_atlas.data.corpus import Corpus
 from attention_atlas.data.patches import asked_objects
 from attention_atlas.data.pictures import encode_picture
 from attention_atlas.errors import AtlasError
-from attention_atlas.files import write_json
+from attention_atlas.files import read_json, write_json
 from attention_atlas.recording import AttentionStore, Axis
 from attention_atlas.studies.vilt_layers.answers import CHOSEN, group
 
@@ -44,9 +43,7 @@ def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folde
     renormalised). Raises AtlasError if the dump lacks the file of how its questions were chosen."""
     examples = {e.id: e for e in corpus.examples}
     path = attention.with_name(CHOSEN)
-    if not path.exists():
-        raise AtlasError(f"{path}: no such file; run the dump of questions again")
-    chosen = json.loads(path.read_text(encoding="utf-8"))
+    chosen = read_json(path, "run the dump of questions again")
     out = []
     with AttentionStore(attention) as store:
         for id in store.ids:

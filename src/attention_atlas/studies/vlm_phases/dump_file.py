@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.errors import AtlasError
+from attention_atlas.files import read_json
 from attention_atlas.measures.means import Sample
 from attention_atlas.recording import Axis, StatisticsStore
 from attention_atlas.studies.vlm_phases.run import ABOUT, KEY, KIND, STATISTICS
@@ -34,14 +34,9 @@ class Dump:
         self.phases: Stability | None = None
         self.folder = Path(folder)
         path = self.folder / ABOUT
-        if not path.exists():
-            raise AtlasError(f"{path}: no such file; run the stage that writes it (dvc repro)")
-        try:
-            self.about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            raise AtlasError(f"{path}: not JSON; run the dump again") from None
+        self.about: dict[str, Any] = read_json(path)
         for name in FIELDS:
-            if name not in self.about:
+            if not isinstance(self.about, dict) or name not in self.about:
                 raise AtlasError(f"{path}: {name}: field is missing; run the dump again")
         self.store = StatisticsStore(self.folder / STATISTICS)
         self.model, self.data = str(self.about["model"]), str(self.about["data"])
