@@ -16,7 +16,12 @@ PACKAGE = "attention_atlas"
 MACHINERY = (
     *("errors", "progress", "threads", "workflow/memory", "workflow/params", "workflow/parallel"),
     *("workflow/graph", "workflow/tracking", "workflow/tracking_origin", "workflow/tracking_runs"),
-    *("workflow/tracking_store", "workflow/tracking_writer", "workflow/track_command", "workflow/tracking_title"),
+    *(
+        "workflow/tracking_store",
+        "workflow/tracking_writer",
+        "workflow/track_command",
+        "workflow/tracking_title",
+    ),
 )
 
 

@@ -253,8 +253,8 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
 def stage_run(
     root: Path, name: str, config: Mapping[str, Any], tags: Mapping[str, str], seconds: float = 0.0
 ) -> Iterator[Run]:
-    """One MLflow run around a stage: parameters, source, status; nested under its `dvc repro` or sweep. It goes
-    to the experiment of the tag `study`, else to that of the data.
+    """One MLflow run around a stage: parameters, source, status; nested under its `dvc repro` or sweep.
+    It goes to the experiment of the tag `study`, else to that of the data.
 
     seconds: how long ago the work began. Never raises because of MLflow.
     """

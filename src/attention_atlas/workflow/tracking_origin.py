@@ -1,5 +1,5 @@
-"""Where a run comes from, for MLflow's columns Source and User: git, the command, and the `dvc repro`, sweep or
-`make reproduce` that it belongs to."""
+"""Where a run comes from, for MLflow's columns Source and User: git, the command, and the `dvc repro`, sweep
+or `make reproduce` that it belongs to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def session() -> tuple[str, str] | None:
 
 def source_tags(root: Path) -> dict[str, str]:
     """MLflow's tags for the source of a run, as far as they are known."""
-    commit, branch = (_git(root, "rev-parse", "HEAD", "--abbrev-ref", "HEAD").split() + ["", ""])[:2]
+    commit, branch = [*_git(root, "rev-parse", "HEAD", "--abbrev-ref", "HEAD").split(), "", ""][:2]
     tags = {
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": _script(root),

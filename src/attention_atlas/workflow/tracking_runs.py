@@ -89,7 +89,7 @@ class Record:
             self._lose(error)
 
     def keep(self) -> None:
-        """Copy the artifacts into the record, which is handed over later: another stage may overwrite them."""
+        """Copy the artifacts into the record, to be handed over later: another stage may overwrite them."""
         for number, path in self._artifacts:
             copy = artifact_copy(self.folder, number, path)
             with contextlib.suppress(OSError):

@@ -150,7 +150,7 @@ class Delivery:
             sent = list(group)
             orders = [order for line in sent if (order := _order(line))]
             if is_metrics:
-                self._try(self._metrics, orders=orders)
+                self._try(self._do_metrics, orders=orders)
                 self._offset += sum(map(len, sent))
                 continue
             for line in sent:
@@ -158,7 +158,7 @@ class Delivery:
                 if order:
                     do = order.pop("do")
                     if do == "open" or self._id:
-                        self._try(getattr(self, f"_{do}"), **order)
+                        self._try(getattr(self, f"_do_{do}"), **order)
                 self._offset += len(line)
 
     def finish(self) -> None:
@@ -166,7 +166,7 @@ class Delivery:
         self.advance()
         if self._id and not self.closed:
             end = (self.folder / ORDERS).stat().st_mtime
-            self._close(0, "FAILED", int(end * 1000))
+            self._do_close(0, "FAILED", int(end * 1000))
 
     def _try(self, send: Any, **what: Any) -> None:
         """What MLflow will never take (an invalid value, a file that is gone) is left out and noted."""
@@ -181,7 +181,7 @@ class Delivery:
                 raise
             self._refused.append(str(error).splitlines()[0])
 
-    def _open(
+    def _do_open(
         self,
         number: int,
         key: str,
@@ -195,8 +195,9 @@ class Delivery:
         self._experiment = self.store.experiment(experiment)
         run = self.store.run(self._experiment, key)
         if session:
-            self._parent = self.store.parent(self._experiment, *session, start=time, tags=tags)
-            self._session = session
+            key_of_session, title = session
+            self._parent = self.store.parent(self._experiment, key_of_session, title, time, tags)
+            self._session = key_of_session, title
         if run is None:
             above = self.store.run(self._experiment, parent) if parent else None
             above_id = above.info.run_id if above else self._parent
@@ -206,13 +207,13 @@ class Delivery:
             )
         self._id, self._time, self._tags = str(run.info.run_id), time, tags
 
-    def _params(self, number: int, values: Mapping[str, str]) -> None:
+    def _do_params(self, number: int, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
         for rows in _batches([Param(k, v) for k, v in values.items()], MAX_PARAMS):
             self.store.client.log_batch(self._id, params=rows)
 
-    def _metrics(self, orders: Iterable[Mapping[str, Any]]) -> None:
+    def _do_metrics(self, orders: Iterable[Mapping[str, Any]]) -> None:
         self._log_metrics(self._id, orders)
 
     def _log_metrics(self, run: str, orders: Iterable[Mapping[str, Any]]) -> None:
@@ -222,18 +223,18 @@ class Delivery:
         for some in _batches(rows, MAX_METRICS) if run else ():
             self.store.client.log_batch(run, metrics=some)
 
-    def _summary(self, number: int, experiment: str, values: Mapping[str, float], time: int) -> None:
+    def _do_summary(self, number: int, experiment: str, values: Mapping[str, float], time: int) -> None:
         if self._parent:
             parent = self.store.parent(
-                self.store.experiment(experiment), *self._session, start=self._time, tags=self._tags
+                self.store.experiment(experiment), *self._session, self._time, self._tags
             )
             self._log_metrics(parent, [{"values": values, "time": time}])
 
-    def _tags(self, number: int, values: Mapping[str, str]) -> None:
+    def _do_tags(self, number: int, values: Mapping[str, str]) -> None:
         for key, value in values.items():
             self.store.client.set_tag(self._id, key, value)
 
-    def _input(self, number: int, path: str, digest: str) -> None:
+    def _do_input(self, number: int, path: str, digest: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         source = json.dumps({"uri": path})
@@ -241,7 +242,7 @@ class Delivery:
         context = [InputTag("mlflow.data.context", "input")]
         self.store.client.log_inputs(self._id, [DatasetInput(data, context)])
 
-    def _model(self, number: int, name: str, params: dict[str, str], path: str) -> None:
+    def _do_model(self, number: int, name: str, params: dict[str, str], path: str) -> None:
         from mlflow.entities import LoggedModelOutput
 
         client = self.store.client
@@ -255,11 +256,11 @@ class Delivery:
         client.finalize_logged_model(model.model_id, "READY")
         client.log_outputs(self._id, [LoggedModelOutput(model.model_id, 0)])
 
-    def _artifact(self, number: int, path: str) -> None:
+    def _do_artifact(self, number: int, path: str) -> None:
         copy = artifact_copy(self.folder, number, Path(path))
         self.store.client.log_artifact(self._id, str(copy if copy.exists() else path))
 
-    def _close(self, number: int, status: str, time: int) -> None:
+    def _do_close(self, number: int, status: str, time: int) -> None:
         if self._refused:
             self.store.client.set_tag(self._id, "atlas.refused", "\n".join(self._refused)[:5000])
         self.store.client.set_terminated(self._id, status=status, end_time=time)

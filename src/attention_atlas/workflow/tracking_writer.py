@@ -1,5 +1,5 @@
-"""The process that sends the runs of a stage to MLflow while the stage works. Importing MLflow and opening its
-store takes longer (2 to 3 s) than many stages.
+"""The process that sends the runs of a stage to MLflow while the stage works. Importing MLflow and opening
+its store takes longer (2 to 3 s) than many stages.
 
 It reads one JSON object per line: {"begin": folder of a record, "root": ..., "uri": ...} starts to send this
 record; {"end": true} sends all of them to their end and hands over older records. The answer to "end" is
