@@ -29,8 +29,9 @@ SECTIONS = ("study", "title", "paper", "intro", "notes", "targets", *PARTS)
 def build_report(
     reports: Mapping[str, Mapping[str, Any]], results: str | Path, out: str | Path, profile: str = ""
 ) -> dict[str, dict[str, float]]:
-    """Write the page; return {name: {headline: number}} of each study. `reports`: name -> content of its conf/report YAML, as plain dicts and lists, or of
-    `plain`.
+    """Write the page; return {name: {headline: number}} of each study.
+
+    reports: name -> content of its conf/report YAML, as plain dicts and lists, or of `plain`.
 
     Raises AtlasError if the results of a study are missing or lack a quoted row or figure, ConfigError if a
     YAML names an unknown key, table or column.

@@ -95,12 +95,12 @@ class _Writer:
             else:
                 ended.record.remove()
         if reasons:
+            self.stop()  # the next run starts a new process, without connections to a store that is gone
             _say(run.root, reasons[-1], lost=bool(run.record.lost))
         self.ended = []
 
     def _recorded(self) -> dict[str, str]:
         """{key of a run that MLflow has not taken: reason}."""
-        global _writer
         self._send(end=True)
         line = "" if self.failed else self._answer()
         try:
@@ -108,8 +108,6 @@ class _Writer:
             return {str(key): str(reason) for key, reason in answer["kept"].items()}
         except (ValueError, KeyError, TypeError, AttributeError):
             self.failed = self.failed or "its process ended"
-            self.stop()
-            _writer = None  # the next run starts a new process
             return {}
 
     def _answer(self) -> str:
@@ -131,6 +129,8 @@ class _Writer:
 
     def stop(self) -> None:
         """End the process, which does not answer any more."""
+        global _writer
+        _writer = None
         for pipe in (self.lines, self.answers):
             with contextlib.suppress(OSError, ValueError):
                 pipe.close()
