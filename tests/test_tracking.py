@@ -214,7 +214,7 @@ with stage_run(Path.cwd(), "outer", {}, {}) as outer:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for _ in range(100):
         found = {r.info.run_name: r for r in runs(uri)} if (tmp_path / "mlflow.db").exists() else {}
-        if found and found["outer"].info.status != "RUNNING":
+        if len(found) == 3 and all(r.info.status != "RUNNING" for r in found.values()):
             break
         time.sleep(0.2)
     assert found["outer"].info.status == "FAILED" and found["outer"].data.metrics == {"k": 9.0}
