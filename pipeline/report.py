@@ -16,7 +16,8 @@ def main(cfg, job):
     out = job.out("results/report.html")
     reports: Any = OmegaConf.to_container(cfg.reports, resolve=True)
     reports |= {name: plain(name, Path("results")) for name in cfg.plain}
-    build_report(reports, Path("results"), out, profile=cfg.profile)
+    for study, numbers in build_report(reports, Path("results"), out, profile=cfg.profile).items():
+        job.run.summary(study, numbers)
     job.run.artifact(out)
 
 

@@ -1,4 +1,4 @@
-"""MLflow: no run is lost, in sweeps on a fresh store and in DVC's temporary copies."""
+"""MLflow: no run is lost, in sweeps on a fresh store, in DVC's temporary copies and without a server."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
-from attention_atlas.errors import AtlasError
-from attention_atlas.workflow.tracking import _short, flatten, stage_run, start_writer
-from attention_atlas.workflow.tracking_store import EXPERIMENT, SOCKET_VARIABLE, store_root, tracking_uri
+from attention_atlas.workflow.tracking import (
+    EXPERIMENT,
+    SOCKET_VARIABLE,
+    _short,
+    flatten,
+    stage_run,
+    start_writer,
+)
+from attention_atlas.workflow.tracking_runs import claimed, kept, records_folder, store_root, tracking_uri
 
 PROBE = """
 from attention_atlas.workflow.stage import stage
@@ -35,9 +43,21 @@ def runs(uri: str) -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id], max_results=1000))
+    ours = [e.experiment_id for e in client.search_experiments() if e.name.startswith(EXPERIMENT)]
+    return list(client.search_runs(ours, max_results=1000))
+
+
+@pytest.fixture(autouse=True)
+def no_writer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test has its own writer, which has ended afterwards."""
+    for name in ("MLFLOW_TRACKING_URI", "ATLAS_PARENT_RUN", "ATLAS_SESSION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("attention_atlas.workflow.tracking._writer", None)
+    yield
+    from attention_atlas.workflow import tracking
+
+    if tracking._writer is not None:
+        tracking._writer.stop()
 
 
 def test_store_is_that_of_the_repository_also_in_dvc_temporary_copies(tmp_path: Path) -> None:
@@ -66,9 +86,7 @@ def test_flatten() -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_stage_is_marked_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("ATLAS_PARENT_RUN", "")
+def test_a_failed_stage_is_marked_failed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), stage_run(tmp_path, "boom", {"a": {"b": 1}}, {"stage": "x"}):
         raise RuntimeError
     with stage_run(tmp_path, "fine", {"a": {"b": 1}}, {"stage": "x"}) as run:
@@ -85,7 +103,7 @@ from pathlib import Path
 from attention_atlas.workflow.tracking import stage_run, start_writer
 
 with stage_run(Path(sys.argv[1]), "killed", {}, {"stage": "x"}) as run:
-    print(start_writer().process, run.run_id, flush=True)
+    print(start_writer().process, run.key, flush=True)
     time.sleep(600)
 """
 
@@ -94,11 +112,8 @@ with stage_run(Path(sys.argv[1]), "killed", {}, {"stage": "x"}) as run:
 def test_stages_share_one_mlflow_process_and_a_killed_one_is_marked_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("attention_atlas.workflow.tracking._writer", None)
-    monkeypatch.setenv("ATLAS_PARENT_RUN", "")
     path = str(tmp_path / "tracker")
-    command = [sys.executable, "-m", "attention_atlas.workflow.tracking_store", path]
+    command = [sys.executable, "-m", "attention_atlas.workflow.tracking_writer", path]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as server:
         deadline = time.monotonic() + 60
         while not Path(path).exists():
@@ -131,7 +146,7 @@ def test_stages_share_one_mlflow_process_and_a_killed_one_is_marked_failed(
         "fine": "FINISHED",
         "afterwards": "FINISHED",
     }
-    assert found["killed"].info.run_id == killed
+    assert found["killed"].data.tags["atlas.run"] == killed
     assert found["fine"].data.metrics == {"m": 2.0}
 
 
@@ -158,14 +173,10 @@ def test_a_joblib_sweep_of_six_on_a_fresh_store_loses_no_run(tmp_path: Path) -> 
 
 
 def test_names_mlflow_would_refuse_are_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow import MlflowClient
-
-    from attention_atlas.workflow.tracking import stage_run
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
     with stage_run(tmp_path, "probe", {"sets": {"DET+ADJ": 1}}, {"stage": "probe"}) as run:
         run.metrics({"mAP@36 all": 0.5, "undefined": float("nan")})
-    stored = MlflowClient(f"sqlite:///{tmp_path}/store.db").get_run(run.run_id)
+    (stored,) = runs(f"sqlite:///{tmp_path}/store.db")
     assert stored.data.metrics == {"mAP_36 all": 0.5}
     assert stored.data.params["sets.DET_ADJ"] == "1"
 
@@ -173,16 +184,13 @@ def test_names_mlflow_would_refuse_are_cleaned(tmp_path: Path, monkeypatch: pyte
 def test_a_store_left_incomplete_by_a_kill_is_recreated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlflow import MlflowClient
-
-    from attention_atlas.workflow.tracking import stage_run
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
     with sqlite3.connect(tmp_path / "store.db.new") as half:
         half.execute("CREATE TABLE experiments (experiment_id INTEGER)")
     with stage_run(tmp_path, "probe", {}, {"stage": "probe"}) as run:
         run.metrics({"m": 1.0})
-    assert MlflowClient(f"sqlite:///{tmp_path}/store.db").get_run(run.run_id).data.metrics == {"m": 1.0}
+    (stored,) = runs(f"sqlite:///{tmp_path}/store.db")
+    assert stored.data.metrics == {"m": 1.0}
     assert not (tmp_path / "store.db.new").exists()
 
 
@@ -194,12 +202,11 @@ import os, signal
 from pathlib import Path
 from attention_atlas.workflow.tracking import PARENT_VARIABLE, stage_run
 with stage_run(Path.cwd(), "outer", {}, {}) as outer:
-    os.environ[PARENT_VARIABLE] = outer.run_id
+    os.environ[PARENT_VARIABLE] = outer.key
     for k in range(2):
         with stage_run(Path.cwd(), f"inner {k}", {"k": k}, {}) as inner:
             inner.metrics({"k": k})
     outer.metrics({"k": 9})
-    outer._writer.process.stdin.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC"))}
@@ -207,7 +214,7 @@ with stage_run(Path.cwd(), "outer", {}, {}) as outer:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for _ in range(100):
         found = {r.info.run_name: r for r in runs(uri)} if (tmp_path / "mlflow.db").exists() else {}
-        if found and found["outer"].info.status != "RUNNING":
+        if len(found) == 3 and all(r.info.status != "RUNNING" for r in found.values()):
             break
         time.sleep(0.2)
     assert found["outer"].info.status == "FAILED" and found["outer"].data.metrics == {"k": 9.0}
@@ -217,10 +224,180 @@ with stage_run(Path.cwd(), "outer", {}, {}) as outer:
         assert inner.data.tags["mlflow.parentRunId"] == found["outer"].info.run_id
 
 
-def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_cannot_be_written_does_not_stop_a_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "store.db").write_text("no database " * 100)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
-    with pytest.raises(AtlasError, match="MLflow cannot write there"), stage_run(tmp_path, "x", {}, {}):
-        pass
+    with stage_run(tmp_path, "x", {}, {}) as run:
+        run.metrics({"m": 1.0})
     with pytest.raises(RuntimeError, match="mine"), stage_run(tmp_path, "x", {}, {}):
         raise RuntimeError("mine")
+    first, second = capsys.readouterr().err.splitlines()
+    assert "store.db did not record this run (" in first and "attention-atlas track" in first
+    assert second.startswith("note: ")
+    # The store is there again: the next stage hands both over.
+    (tmp_path / "store.db").unlink()
+    with stage_run(tmp_path, "y", {}, {}):
+        pass
+    assert capsys.readouterr().err == "" and kept(tmp_path) == []
+    found = {(r.info.run_name, r.info.status): r for r in runs(f"sqlite:///{tmp_path}/store.db")}
+    assert set(found) == {("x", "FINISHED"), ("x", "FAILED"), ("y", "FINISHED")}
+    assert found["x", "FINISHED"].data.metrics == {"m": 1.0}
+
+
+def test_a_record_that_cannot_be_written_does_not_stop_a_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".work").write_text("no folder")
+    with stage_run(tmp_path, "x", {}, {}) as run:
+        run.metrics({"m": 1.0})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "did not record this run (it cannot be kept either" in line
+
+
+def test_a_writer_that_dies_or_talks_does_not_stop_a_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = subprocess.Popen
+    for program in ("raise SystemExit(3)", "print('View run at http://server', flush=True); input()"):
+        fake = partial(start, [sys.executable, "-c", program])
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", lambda command, fake=fake, **options: fake(**options))
+            patch.setattr("attention_atlas.workflow.tracking.source_tags", lambda root: {})
+            with stage_run(tmp_path, "x", {}, {}) as run:
+                run.artifact(__file__)
+        assert "its process ended" in capsys.readouterr().err
+    assert len(kept(tmp_path)) == 2
+    copies = [p for p in records_folder(tmp_path).rglob(Path(__file__).name)]
+    assert len(copies) == 2, "a figure is kept with its record"
+
+
+def test_a_record_is_handed_over_once_and_not_while_its_stage_lives(tmp_path: Path) -> None:
+    from attention_atlas.workflow.tracking_runs import Record
+
+    record = Record(tmp_path, "1-a")
+    record.write("open")
+    with claimed(record.folder) as mine:
+        assert not mine
+    record.release()
+    with claimed(record.folder) as mine, claimed(record.folder) as also:
+        assert mine and not also
+    record.remove()
+    with claimed(record.folder) as mine:
+        assert not mine
+
+
+def test_what_mlflow_refuses_is_left_out_and_noted(tmp_path: Path) -> None:
+    with stage_run(tmp_path, "x", {"a": 1}, {}) as run:
+        run.params({"a": 2})  # MLflow keeps the first value
+        run.artifact(tmp_path / "gone.png")
+        run.metrics({"m": 1.0})
+    (found,) = runs(tracking_uri(tmp_path))
+    assert found.data.metrics == {"m": 1.0} and found.info.status == "FINISHED"
+    assert "gone.png" in found.data.tags["atlas.refused"] and kept(tmp_path) == []
+
+
+def test_sending_twice_changes_nothing(tmp_path: Path) -> None:
+    """As after a kill between the last line and the removal of the record."""
+    from attention_atlas.workflow.tracking_runs import Record
+    from attention_atlas.workflow.tracking_store import Delivery, Store
+
+    record = Record(tmp_path, "1-a")
+    record.write(
+        "open",
+        key="1-a",
+        experiment=EXPERIMENT,
+        name="x",
+        time=1000,
+        tags={},
+        parent=None,
+        session=("s-1", "reproduce mini"),
+    )
+    record.write("params", values={"a": "1"})
+    record.write("metrics", values={"m": 1.0}, step=1, time=2000)
+    record.write("input", path="data/x", digest="abc")
+    record.write("model", name="mac", params={"seed": "0"}, path="data/models/mac")
+    record.write("close", status="FINISHED", time=5000)
+    record.release()
+    uri = tracking_uri(tmp_path)
+    for _ in range(2):
+        Delivery(Store(tmp_path, uri), record.folder).finish()
+    found = {r.info.run_name: r for r in runs(uri)}
+    assert set(found) == {"x", "reproduce mini"}
+    run, parent = found["x"], found["reproduce mini"]
+    assert run.info.end_time - run.info.start_time == 4000
+    assert len(run.inputs.dataset_inputs) == 1 and len(run.outputs.model_outputs) == 1
+    assert (parent.info.start_time, parent.info.end_time, parent.info.status) == (1000, 5000, "FINISHED")
+
+
+def test_a_line_that_a_full_disk_cut_is_left_out(tmp_path: Path) -> None:
+    from attention_atlas.workflow.tracking_store import _order
+
+    assert _order(b'{"do": "metr\n') is None and _order(b"7\n") is None
+
+
+@pytest.mark.slow
+def test_runs_look_as_a_person_expects_in_the_ui(tmp_path: Path) -> None:
+    """Experiment, name, source, data set, model, duration, parent with its summary."""
+    from mlflow import MlflowClient
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "probe.py").write_text(UI_PROBE)
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=b", *COMMIT]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC"))}
+    environment |= {"PYTHONPATH": str(ROOT / "src"), "ATLAS_SESSION": "1-1 reproduce mini"}
+    words = ["study=alignment", "model=mac", "data=tabletop_questions", "alignment=dot"]
+    command = [sys.executable, "pipeline/probe.py", *words, "trainer=every_alignment"]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("attention-atlas/alignment")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    found = {r.info.run_name: r for r in runs(uri)}
+    assert set(found) == {"train MAC on tabletop_questions, dot, seed 0", "reproduce mini"}
+    run, parent = found["train MAC on tabletop_questions, dot, seed 0"], found["reproduce mini"]
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    params = run.data.params
+    assert [params[k] for k in ("model", "data", "alignment", "seed")] == [
+        "mac",
+        "tabletop_questions",
+        "dot",
+        "0",
+    ]
+    tags = run.data.tags
+    assert tags["mlflow.source.name"] == "pipeline/probe.py" and len(tags["mlflow.source.git.commit"]) == 40
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("pictures", "abc")
+    (model,) = run.outputs.model_outputs
+    assert client.get_logged_model(model.model_id).name == "mac"
+    assert run.info.end_time - run.info.start_time >= 1500, "the time that the stage worked"
+    assert parent.info.end_time >= run.info.end_time - 1 and parent.info.start_time <= run.info.start_time
+    assert parent.data.metrics == {"accuracy": 96.0}
+    assert [a.path for a in client.list_artifacts(run.info.run_id)] == ["figure.png"]
+
+
+COMMIT = ("commit", "-q", "-m", "c")
+UI_PROBE = """
+from attention_atlas.workflow.stage import stage
+
+@stage("train")
+def main(cfg, job):
+    import time
+    from pathlib import Path
+
+    time.sleep(1.5)
+    Path("figure.png").write_text("a picture")
+    job.run.input("pictures", "abc")
+    job.run.model(cfg.model.name, {"seed": cfg.seed}, "data/models/mac")
+    job.run.artifact("figure.png")
+    job.run.summary("alignment", {"accuracy": 96.0})
+
+if __name__ == "__main__":
+    main()
+"""

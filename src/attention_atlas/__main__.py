@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": "attention_atlas.look.doctor_command",
     "knockout": "attention_atlas.interventions.knockout_command",
     "faithfulness": "attention_atlas.interventions.faithfulness_command",
+    "track": "attention_atlas.workflow.track_command",
     "phases": "attention_atlas.studies.vlm_phases.command",
 }
 

@@ -27,9 +27,10 @@ SECTIONS = ("study", "title", "paper", "intro", "notes", "targets", *PARTS)
 
 def build_report(
     reports: Mapping[str, Mapping[str, Any]], results: str | Path, out: str | Path, profile: str = ""
-) -> None:
-    """Write the page. `reports`: name -> content of its conf/report YAML, as plain dicts and lists, or of
-    `plain`.
+) -> dict[str, dict[str, float]]:
+    """Write the page; return {name: {headline: number}} of each study.
+
+    reports: name -> content of its conf/report YAML, as plain dicts and lists, or of `plain`.
 
     Raises AtlasError if the results of a study are missing or lack a quoted row or figure, ConfigError if a
     YAML names an unknown key, table or column.
@@ -43,6 +44,7 @@ def build_report(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     write_text(out, environment.from_string(PAGE).render(studies=studies, profile=profile))
+    return {s["folder"]: {line["name"]: line["number"].value for line in s["headlines"]} for s in studies}
 
 
 def plain(name: str, results: Path) -> dict[str, Any]:

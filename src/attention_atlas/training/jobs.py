@@ -46,4 +46,6 @@ class Once:
             )
         if in_sweep:
             mark_done(out, work)
+        chosen = {"data": cfg.data.name, "seed": cfg.seed}
+        job.run.model(cfg.model.name, chosen, out)
         return {f"best.{name}": value for name, value in best.items()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.workflow.manifests import Manifests
-from attention_atlas.workflow.tracking_store import SESSION_VARIABLE, SOCKET_VARIABLE
+from attention_atlas.workflow.tracking_origin import SESSION_VARIABLE
+from attention_atlas.workflow.tracking_runs import kept
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -49,7 +51,7 @@ def repro_side_by_side(
     if jobs < 0:
         raise ConfigError(f"jobs: {jobs}: give 0 (as many as fit) or more")
     jobs = jobs or jobs_here()
-    session = f"{os.getpid()}-{time.time():.2f} dvc repro, in jobs"
+    session = f"{os.getpid()}-{time.time():.2f} {_title(root, targets)}"
     everywhere = {**environment, SESSION_VARIABLE: session}
     # The jobs share the cores; threads that wait for each other would be slower than one thread.
     share = str(max(1, cores // jobs))
@@ -81,19 +83,30 @@ def repro_side_by_side(
             pool.shutdown(cancel_futures=True)
             raise
     code = _dvc(root, everywhere, targets)
+    if kept(root):  # MLflow was away for a while
+        subprocess.run([sys.executable, "-m", "attention_atlas", "track"], cwd=root, env=everywhere)
     if code == 0:
         sort_lock(root / "dvc.lock")
     return code
 
 
+def _title(root: Path, targets: Sequence[str]) -> str:
+    """The name of the runs' parent in MLflow."""
+    params = root / "params.yaml"
+    profile = re.search(r"^profile: *([\w-]+)", params.read_text("utf-8"), re.M) if params.exists() else None
+    return " ".join(["reproduce", *([profile[1]] if profile else []), *targets])[:250]
+
+
 @contextlib.contextmanager
 def _tracker(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """One process that records the runs of all stages in MLflow; yields what tells the stages about it."""
+    from attention_atlas.workflow.tracking import SOCKET_VARIABLE
+
     # Not in the repository: the path of a socket has at most about 100 characters.
     with tempfile.TemporaryDirectory(prefix="atlas-") as folder:
         path = str(Path(folder) / "tracker")
         with subprocess.Popen(
-            [sys.executable, "-m", "attention_atlas.workflow.tracking_store", path],
+            [sys.executable, "-m", "attention_atlas.workflow.tracking_writer", path],
             env=dict(environment),
             stdin=subprocess.PIPE,  # the process ends with this one
             stdout=subprocess.DEVNULL,

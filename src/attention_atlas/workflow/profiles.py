@@ -21,7 +21,7 @@ from attention_atlas.files import write_text
 from attention_atlas.workflow.manifests import Manifests
 from attention_atlas.workflow.parallel import exit_with, repro_side_by_side
 from attention_atlas.workflow.params import check_params
-from attention_atlas.workflow.tracking_store import tracking_uri
+from attention_atlas.workflow.tracking_runs import tracking_uri
 
 
 def apply_profile(root: Path, name: str) -> None:

@@ -14,8 +14,14 @@ from pathlib import Path
 PACKAGE = "attention_atlas"
 # Logging, reporting and memory allocation; no result depends on them.
 MACHINERY = (
-    *("errors", "progress", "threads", "workflow/tracking", "workflow/tracking_store", "workflow/memory"),
-    *("workflow/params", "workflow/parallel", "workflow/graph"),
+    *("errors", "progress", "threads", "workflow/memory", "workflow/params", "workflow/parallel"),
+    *("workflow/graph", "workflow/tracking", "workflow/tracking_origin", "workflow/tracking_runs"),
+    *(
+        "workflow/tracking_store",
+        "workflow/tracking_writer",
+        "workflow/track_command",
+        "workflow/tracking_title",
+    ),
 )
 
 

@@ -87,7 +87,7 @@ class Job:
             raise ConfigError(f"{path}: the configuration does not name it; add it to `inputs` in conf/")
         if not path.exists():
             raise AtlasError(f"{path}: no such file or folder; run the stage that writes it (dvc repro)")
-        self.run.tags({f"input.{path}": self._hash(path)})
+        self.run.input(path, self._hash(path))
         return path
 
     def _hash(self, path: Path) -> str:
@@ -234,6 +234,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictCo
 
     from attention_atlas.workflow.params import read_params
     from attention_atlas.workflow.tracking import stage_run
+    from attention_atlas.workflow.tracking_title import described
 
     # Workers of a parallel launcher import this module without the script's `__main__` guard.
     read_params()
@@ -244,11 +245,8 @@ def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictCo
         sweep_dir.mkdir(parents=True, exist_ok=True)
     cfg, config = resolved(cfg)
     choices = hydra_cfg.runtime.choices
-    label = " ".join([name, *(str(choices[g]) for g in ("data", "model", "linker") if g in choices)])
-    tags = {"stage": name}
-    if choices.get("study"):
-        tags["study"] = str(choices["study"])
-    with stage_run(Path.cwd(), label, config, tags) as run:
+    title, keys, tags = described(name, cfg, choices)
+    with stage_run(Path.cwd(), title, {**config, **keys}, tags) as run:
         current = Job(name, cfg, run, sweep_dir)
         seed_everything(int(cfg.seed))
         try:

@@ -1,14 +1,7 @@
-"""The only file that uses MLflow. It runs in its own process next to a stage, because importing MLflow and
-opening its store takes longer (2 to 3 s) than many stages; workflow/tracking.py communicates with it.
+"""The only file that uses MLflow: sends the record of a run (workflow/tracking_runs.py) to it.
 
-It reads one JSON object per line: {"do": open | params | metrics | tags | artifact | close, "run": number,
-...}, and answers "open" with the run's id and the last "close" with "done", or with an error. If its input
-ends without a "close", the stage was killed: runs that are still open are marked FAILED.
-
-The lines come from standard input, or from a socket (`listen`): workflow/parallel.py starts one process for
-all its stages, which imports MLflow once and forks for each of them.
-
-Nothing of MLflow ever enters a DVC output.
+Sending can stop anywhere and be repeated: a run is found again by its key. Nothing of MLflow ever enters a
+DVC output.
 """
 
 from __future__ import annotations
@@ -16,47 +9,109 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from urllib.parse import unquote
 
-SESSION_VARIABLE = "ATLAS_SESSION"  # "key title" of the parent that several `dvc repro` share
-SOCKET_VARIABLE = "ATLAS_TRACKER"  # path of the socket of `listen`
-# One MLflow experiment for everything: a `dvc repro` spans all studies, and runs nest only within one.
-EXPERIMENT = "attention-atlas"
-# MLflow refuses batches over these numbers.
-MAX_PARAMS, MAX_METRICS = 100, 1000
+from attention_atlas.workflow.tracking_runs import ORDERS, artifact_copy, store_root
+
+# MLflow refuses batches over these numbers, and longer names of a data set.
+MAX_PARAMS, MAX_METRICS, MAX_NAME = 100, 1000, 500
+# MLflow opens an experiment without runs and traces in its view for generative AI.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+# Few and short attempts: the stage waits for them. What fails is sent again later. Seconds.
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+LOCK_WAIT = 60.0  # for another process that creates the store, an experiment or a parent
 
 
-def store_root(root: Path) -> Path:
-    """The repository that the user is in, also from DVC's temporary copy of it."""
-    parts = root.resolve().parts
-    for i in range(len(parts) - 2):
-        if parts[i : i + 3] == (".dvc", "tmp", "exps"):
-            return Path(*parts[:i])
-    return root.resolve()
+class Store:
+    """MLflow at `uri`, for the repository `root`."""
 
+    def __init__(self, root: Path, uri: str) -> None:
+        self.root, self.uri = root, uri
+        self._client: Any = None
+        self._experiments: dict[str, str] = {}
+        self._parents: dict[tuple[str, str], str] = {}
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
-def tracking_uri(root: Path) -> str:
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    # In a URI, '?' would end the path and '%20' be a space.
-    path = str(store_root(root) / "mlflow.db").replace("%", "%25").replace("?", "%3F")
-    return given or f"sqlite:///{path}"
+    @property
+    def client(self) -> Any:
+        if self._client is None:
+            with self._locked():
+                self._client = _client(self.uri)
+        return self._client
 
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        # Creating the schema of a fresh SQLite store is not safe against other processes; nor is
+        # "look for the parent run, else create it".
+        from filelock import FileLock
 
-@contextlib.contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    # Creating the schema of a fresh SQLite store is not safe against other processes; nor is
-    # "look for the parent run, else create it".
-    from filelock import FileLock
+        lock = store_root(self.root) / ".work" / "mlflow.lock"
+        lock.parent.mkdir(exist_ok=True)
+        with FileLock(str(lock), timeout=LOCK_WAIT):
+            yield
 
-    lock = store_root(root) / ".work" / "mlflow.lock"
-    lock.parent.mkdir(exist_ok=True)
-    with FileLock(str(lock)):
-        yield
+    def experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            client = self.client
+            with self._locked():
+                self._experiments[name] = self._experiment(client, name)
+        return self._experiments[name]
+
+    def _experiment(self, client: Any, name: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            location = None
+            if self.uri.startswith("sqlite:"):
+                location = (store_root(self.root) / "mlartifacts" / name).as_uri()
+            try:
+                return str(client.create_experiment(name, artifact_location=location, tags=KIND))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another machine, just now
+                    raise
+                found = client.get_experiment_by_name(name)
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def run(self, experiment: str, key: str) -> Any:
+        """The run with this key, or None."""
+        found = self.client.search_runs([experiment], f"tags.`atlas.run` = '{key}'", max_results=1)
+        return found[0] if found else None
+
+    def parent(self, experiment: str, key: str, title: str, start: int, tags: Mapping[str, str]) -> str:
+        """The id of the parent of a session in an experiment; created if there is none."""
+        if (experiment, key) not in self._parents:
+            client = self.client
+            with self._locked():
+                found = client.search_runs([experiment], f"tags.`atlas.session` = '{key}'", max_results=1)
+                parent = found[0] if found else None
+                if parent is None:
+                    own = {k: v for k, v in tags.items() if k.startswith(("mlflow.", "dvc."))}
+                    own |= {"atlas.session": key, "mlflow.source.name": title}
+                    parent = client.create_run(experiment, start_time=start, run_name=title, tags=own)
+                    # It only groups its children, and a killed `dvc` could not end it.
+                    client.set_terminated(parent.info.run_id, end_time=start)
+            self._parents[experiment, key] = str(parent.info.run_id)
+        return self._parents[experiment, key]
+
+    def extend(self, parent: str, end: int, status: str) -> None:
+        """The parent lasts until its last child ends, and has failed if one of them has."""
+        with self._locked():
+            info = self.client.get_run(parent).info
+            status = "FAILED" if "FAILED" in (info.status, status) else "FINISHED"
+            self.client.set_terminated(parent, status=status, end_time=max(end, info.end_time or 0))
 
 
 def _client(uri: str) -> Any:
@@ -65,8 +120,8 @@ def _client(uri: str) -> Any:
 
     from mlflow import MlflowClient
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for noisy in ("alembic", "mlflow", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     store = Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
     if store is not None and not store.exists():
         # MLflow builds its schema step by step: if killed in between, it could never open the file again.
@@ -77,168 +132,153 @@ def _client(uri: str) -> Any:
     return MlflowClient(tracking_uri=uri)
 
 
-def _experiment_id(client: Any, root: Path) -> str:
-    name = EXPERIMENT
-    existing = client.get_experiment_by_name(name)
-    if existing is not None:
-        return str(existing.experiment_id)
-    location = None
-    if client.tracking_uri.startswith("sqlite:"):
-        location = (store_root(root) / "mlartifacts" / name).as_uri()
-    return str(client.create_experiment(name, artifact_location=location))
+class Delivery:
+    """Sends the lines of one record, and continues after the last one that MLflow took."""
 
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store, self.folder = store, folder
+        self.closed = False
+        self._offset = 0
+        self._id = self._experiment = self._parent = ""
+        self._refused: list[str] = []
 
-def _session() -> tuple[str, str] | None:
-    """(key, title) of the `dvc` process above this one, or of the run that it belongs to, if DVC runs this
-    stage."""
-    if "DVC_STAGE" not in os.environ:
-        return None
-    key, _, title = os.environ.get(SESSION_VARIABLE, "").partition(" ")
-    if key and title:
-        return key, title
-    import psutil
+    def advance(self) -> None:
+        """Send the complete lines that were written since. Raises what MLflow raises."""
+        with (self.folder / ORDERS).open("rb") as file:
+            file.seek(self._offset)
+            lines = [line for line in file if line.endswith(b"\n")]
+        for is_metrics, group in groupby(lines, lambda line: line.startswith(b'{"do": "metrics"')):
+            sent = list(group)
+            orders = [order for line in sent if (order := _order(line))]
+            if is_metrics:
+                self._try(self._do_metrics, orders=orders)
+                self._offset += sum(map(len, sent))
+                continue
+            for line in sent:
+                order = _order(line)
+                if order:
+                    do = order.pop("do")
+                    if do == "open" or self._id:
+                        self._try(getattr(self, f"_do_{do}"), **order)
+                self._offset += len(line)
 
-    for process in psutil.Process().parents():
-        with contextlib.suppress(psutil.Error):
-            command = process.cmdline()
-            if any(Path(word).name in ("dvc", "dvc.exe") for word in command[:3]):
-                words = [w for w in command if not w.startswith("-")]
-                title = " ".join(["dvc", *words[words.index(next(w for w in words if "dvc" in w)) + 1 :]])
-                return f"{process.pid}-{process.create_time():.2f}", title
-    return None
+    def finish(self) -> None:
+        """Send the rest; a run that its stage did not close has failed."""
+        self.advance()
+        if self._id and not self.closed:
+            end = (self.folder / ORDERS).stat().st_mtime
+            self._do_close(0, "FAILED", int(end * 1000))
 
+    def _try(self, send: Any, **what: Any) -> None:
+        """What MLflow will never take (an invalid value, a file that is gone) is left out and noted."""
+        from mlflow.exceptions import MlflowException
 
-def open_parent(root: Path, key: str, title: str) -> str:
-    """The id of the parent run with this key; created at once if there is none."""
-    with _locked(root):
-        client = _client(tracking_uri(root))
-        experiment_id = _experiment_id(client, root)
-        found = client.search_runs([experiment_id], f"tags.`atlas.session` = '{key}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
-        run = client.create_run(experiment_id, run_name=title, tags={"atlas.session": key})
-        # A parent only groups its children: it has no work of its own to finish.
-        client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
+        try:
+            send(**what)
+        except FileNotFoundError as error:
+            self._refused.append(str(error))
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE" or not self._id:
+                raise
+            self._refused.append(str(error).splitlines()[0])
 
-
-def _git(root: Path, *words: str) -> str:
-    result = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True)
-    return result.stdout.strip()
-
-
-class Store:
-    """The runs of one stage process, by number."""
-
-    def __init__(self) -> None:
-        self.client: Any = None  # of the newest run's store
-        self.runs: dict[int, str] = {}
-
-    def open(self, run: int, root: str, uri: str, name: str, tags: dict[str, str], parent: str | None) -> str:
-        """Create a run, nested under `parent`, else under its `dvc repro`. Returns its id."""
-        folder = Path(root)
-        session = None if parent else _session()
+    def _do_open(
+        self,
+        number: int,
+        key: str,
+        experiment: str,
+        name: str,
+        time: int,
+        tags: dict[str, str],
+        parent: str | None,
+        session: list[str] | None,
+    ) -> None:
+        self._experiment = self.store.experiment(experiment)
+        run = self.store.run(self._experiment, key)
         if session:
-            parent = open_parent(folder, *session)
-        with _locked(folder):
-            if self.client is None or self.client.tracking_uri != uri:
-                self.client = _client(uri)
-            experiment_id = _experiment_id(self.client, folder)
-            all_tags = {
-                "git.commit": _git(folder, "rev-parse", "HEAD"),
-                "git.dirty": str(bool(_git(folder, "status", "--porcelain"))),
-                **tags,
-            }
-            if "DVC_EXP_NAME" in os.environ:
-                all_tags["dvc.exp"] = os.environ["DVC_EXP_NAME"]
-            if parent:
-                all_tags["mlflow.parentRunId"] = parent
-            created = self.client.create_run(experiment_id, run_name=name, tags=all_tags)
-        self.runs[run] = str(created.info.run_id)
-        return self.runs[run]
+            key_of_session, title = session
+            self._parent = self.store.parent(self._experiment, key_of_session, title, time, tags)
+            self._session = key_of_session, title
+        if run is None:
+            above = self.store.run(self._experiment, parent) if parent else None
+            above_id = above.info.run_id if above else self._parent
+            nested = {"mlflow.parentRunId": above_id} if above_id else {}
+            run = self.store.client.create_run(
+                self._experiment, start_time=time, run_name=name, tags={**tags, **nested, "atlas.run": key}
+            )
+        self._id, self._time, self._tags = str(run.info.run_id), time, tags
 
-    def params(self, run: int, values: Mapping[str, str]) -> None:
+    def _do_params(self, number: int, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        rows = [Param(k, v) for k, v in values.items()]
-        for i in range(0, len(rows), MAX_PARAMS):
-            self.client.log_batch(self.runs[run], params=rows[i : i + MAX_PARAMS])
+        for rows in _batches([Param(k, v) for k, v in values.items()], MAX_PARAMS):
+            self.store.client.log_batch(self._id, params=rows)
 
-    def metrics(self, run: int, values: Mapping[str, float], step: int, time: int) -> None:
+    def _do_metrics(self, orders: Iterable[Mapping[str, Any]]) -> None:
+        self._log_metrics(self._id, orders)
+
+    def _log_metrics(self, run: str, orders: Iterable[Mapping[str, Any]]) -> None:
         from mlflow.entities import Metric
 
-        rows = [Metric(k, v, time, step) for k, v in values.items()]
-        for i in range(0, len(rows), MAX_METRICS):
-            self.client.log_batch(self.runs[run], metrics=rows[i : i + MAX_METRICS])
+        rows = [Metric(k, v, o["time"], o.get("step", 0)) for o in orders for k, v in o["values"].items()]
+        for some in _batches(rows, MAX_METRICS) if run else ():
+            self.store.client.log_batch(run, metrics=some)
 
-    def tags(self, run: int, values: Mapping[str, str]) -> None:
+    def _do_summary(self, number: int, experiment: str, values: Mapping[str, float], time: int) -> None:
+        if self._parent:
+            parent = self.store.parent(
+                self.store.experiment(experiment), *self._session, self._time, self._tags
+            )
+            self._log_metrics(parent, [{"values": values, "time": time}])
+
+    def _do_tags(self, number: int, values: Mapping[str, str]) -> None:
         for key, value in values.items():
-            self.client.set_tag(self.runs[run], key, value)
+            self.store.client.set_tag(self._id, key, value)
 
-    def artifact(self, run: int, path: str) -> None:
-        self.client.log_artifact(self.runs[run], path)
+    def _do_input(self, number: int, path: str, digest: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    def close(self, run: int, status: str) -> None:
-        self.client.set_terminated(self.runs.pop(run), status=status)
+        source = json.dumps({"uri": path})
+        data = Dataset(path[-MAX_NAME:], digest, "local", source)
+        context = [InputTag("mlflow.data.context", "input")]
+        self.store.client.log_inputs(self._id, [DatasetInput(data, context)])
+
+    def _do_model(self, number: int, name: str, params: dict[str, str], path: str) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        client = self.store.client
+        here = [self._experiment]
+        if client.search_logged_models(here, f"source_run_id = '{self._id}'", max_results=1):
+            return
+        tags = {"path": path, "mlflow.model.isExternal": "true"}  # its files are those of DVC
+        model = client.create_logged_model(
+            self._experiment, name, source_run_id=self._id, tags=tags, params=params
+        )
+        client.finalize_logged_model(model.model_id, "READY")
+        client.log_outputs(self._id, [LoggedModelOutput(model.model_id, 0)])
+
+    def _do_artifact(self, number: int, path: str) -> None:
+        copy = artifact_copy(self.folder, number, Path(path))
+        self.store.client.log_artifact(self._id, str(copy if copy.exists() else path))
+
+    def _do_close(self, number: int, status: str, time: int) -> None:
+        if self._refused:
+            self.store.client.set_tag(self._id, "atlas.refused", "\n".join(self._refused)[:5000])
+        self.store.client.set_terminated(self._id, status=status, end_time=time)
+        if self._parent:
+            self.store.extend(self._parent, time, status)
+        self.closed = True
 
 
-def serve(lines: TextIO, answers: TextIO) -> None:
-    """Execute the lines in order until they end."""
-    store = Store()
+def _order(line: bytes) -> dict[str, Any] | None:
+    """None: a line that a full disk or a kill has cut."""
     try:
-        for line in lines:
-            order = json.loads(line)
-            what = order.pop("do")
-            result = getattr(store, what)(**order)
-            if what == "open" or (what == "close" and not store.runs):
-                print(json.dumps({"ok": result or "done"}), file=answers, flush=True)
-    except Exception as error:
-        first = next(iter(str(error).splitlines()), "") or type(error).__name__
-        print(json.dumps({"error": first}), file=answers, flush=True)
-    finally:
-        for run in list(store.runs):
-            with contextlib.suppress(Exception):
-                store.close(run, "FAILED")
+        order = json.loads(line)
+    except ValueError:
+        return None
+    return order if isinstance(order, dict) else None
 
 
-def listen(path: str) -> None:
-    """`serve` in a fork for each connection to the socket `path`, until standard input ends. The first line
-    of a connection is its working directory and environment as JSON."""
-    import selectors
-    import signal
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as server, selectors.DefaultSelector() as waiting:
-        server.bind(path)
-        server.listen(64)  # before the import: early stages wait in the queue
-        import mlflow.tracking  # noqa: F401
-
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
-        waiting.register(server, selectors.EVENT_READ)
-        waiting.register(sys.stdin, selectors.EVENT_READ)
-        while all(key.fileobj is server for key, _ in waiting.select()):
-            connection, _ = server.accept()
-            if os.fork():
-                connection.close()
-                continue
-            try:
-                server.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                with connection.makefile("r") as lines, connection.makefile("w") as answers:
-                    folder, environment = json.loads(lines.readline())
-                    os.chdir(folder)
-                    os.environ.clear()
-                    os.environ.update(environment)
-                    serve(lines, answers)
-            finally:
-                os._exit(0)
-
-
-if __name__ == "__main__":
-    if sys.argv[1:]:
-        listen(sys.argv[1])
-    else:
-        # The import takes most of the time: start before the first line arrives.
-        import mlflow.tracking  # noqa: F401
-
-        serve(sys.stdin, sys.stdout)
+def _batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -28,14 +28,17 @@ def log_run(
         "seed": run.seed,
     }
     before = os.environ.get(PARENT_VARIABLE)
-    os.environ[PARENT_VARIABLE] = parent.run_id
+    os.environ[PARENT_VARIABLE] = parent.key
     try:
-        name = f"run {chosen['model']} {chosen['data']} {run.alignment} seed {run.seed}"
-        with stage_run(root, name, chosen, {"stage": "run", "study": "alignment"}) as logged:
+        title = cfg.model.get("title") or chosen["model"]
+        name = f"train {title} on {chosen['data']}, {run.alignment}, seed {run.seed}"
+        tags = {"stage": "run", "study": "alignment"}
+        with stage_run(root, name, chosen, tags, seconds=seconds) as logged:
             for row in history:
                 step = int(row["step"])
                 logged.metrics({k: v for k, v in row.items() if k not in ("step", "epoch")}, step)
             logged.metrics({**scores, "seconds": seconds})
+            logged.model(f"{chosen['model']} {run.alignment}", chosen, f"{cfg.outputs.runs}/{run.folder}")
     finally:
         if before is None:
             del os.environ[PARENT_VARIABLE]

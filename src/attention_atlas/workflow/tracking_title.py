@@ -1,0 +1,39 @@
+"""How a run of a stage is called in MLflow, and by which columns the UI can sort it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attention_atlas.workflow.sweeps import uses_alignment
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Groups of conf/ that tell two runs of a stage apart, and what comes before each in the title.
+GROUPS = {"model": "", "data": "on ", "alignment": ", ", "linker": ", ", "metrics": "", "figure": ""}
+
+
+def described(
+    name: str, cfg: DictConfig, choices: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """(title, key parameters, tags): "train MAC on tabletop_questions, dot, seed 0", the choices in it by
+    short names, and the tags `stage` and `study`."""
+    keys = {group: str(choices[group]) for group in GROUPS if choices.get(group)}
+    model = cfg.get("model")
+    if model is None or not uses_alignment(model):
+        keys.pop("alignment", None)  # in the configuration of the script, but not used
+    title = name
+    for group, choice in keys.items():
+        before, shown = GROUPS[group], choice
+        if group == "model" and model is not None:
+            shown = str(model.get("title") or choice)
+        title += f"{before}{shown}" if before.startswith(",") else f" {before}{shown}"
+    if name in ("train", "world"):
+        title += f", seed {cfg.seed}"
+    tags = {"stage": name}
+    if choices.get("study"):
+        tags["study"] = str(choices["study"])
+    if set(keys) == {"metrics"} or set(keys) == {"figure"}:
+        title = f"{title} of {tags.get('study', 'data')}"
+    return title, {**keys, "stage": name}, tags
