@@ -45,7 +45,7 @@ FOLDER = Path("data/manifests")
 NAME = "manifests"  # of the stage itself
 MODELS = "data/models/"
 # Parts of a configuration that change no result, or only through other parts.
-NOT_RESULTS = ("workers", "studies", "paths")
+NOT_RESULTS = ("workers", "gpus", "studies", "paths")
 # Parts of a study's file that reach a script as other parts of its configuration.
 OF_THE_GRAPH = ("stages", "metrics", "figures")
 # Scripts whose jobs read `cfg.study`; the others get its values by interpolation in their own groups.

@@ -202,12 +202,11 @@ class SweepParent(Callback):
     """Hydra callback: prepares the store and opens the parent run before parallel jobs start."""
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        import time
-
         from omegaconf import OmegaConf
 
         task = OmegaConf.select(config, "hydra.job.config_name") or "sweep"
         overrides = OmegaConf.select(config, "hydra.overrides.task") or []
         title = f"sweep {Path(task).name}: {' '.join(overrides)}"[:250]
-        key = f"sweep-{os.getpid()}-{time.time_ns()}"
-        os.environ[PARENT_VARIABLE] = open_parent(Path.cwd(), key, title)
+        # The same parent when the sweep is resumed.
+        key = hashlib.sha256(f"{config.hydra.sweep.dir} {title}".encode()).hexdigest()[:16]
+        os.environ[PARENT_VARIABLE] = open_parent(Path.cwd(), f"sweep-{key}", title)

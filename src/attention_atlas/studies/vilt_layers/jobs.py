@@ -51,7 +51,7 @@ class QuestionsDump:
         from attention_atlas.dumps.dump import read_settings
         from attention_atlas.models.run_folder import load_run
         from attention_atlas.studies.vilt_layers.dump import dump_questions
-        from attention_atlas.workflow.stage import config_hash
+        from attention_atlas.workflow.digests import config_hash
 
         corpus = instantiate(cfg.data.reader)
         folder = job.input(cfg.paths.model)
