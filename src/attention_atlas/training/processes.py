@@ -37,6 +37,8 @@ def process_count(accumulate: int, device: str, workers: int = 0, gpus: int = 1)
     """
     if count := launched():
         return _divides(count, accumulate, f"{count} processes were launched")
+    if device != "cpu" and gpus == 1:
+        return 1
     if device.startswith("cuda"):
         found = torch.cuda.device_count()
         if gpus > found:

@@ -82,7 +82,7 @@ WIDTHS = (
 KEPT = (
     # Without training, few large batches take less time than many small ones.
     *("decode.batch_size", "capture.dump.batch_size", "dump.batch_size", "*linker*.batch", "features.batch"),
-    *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes", "trainer.processes"),
+    *("seed", "*.seed", "workers", "gpus", "*.workers", "*threads", "study.processes", "trainer.processes"),
     *("study.alignments", "trainer.alignments", "study.examples", "*evaluator.shown"),
     *("dump.pictures", "dump.width", "dump.stride", "published.*"),
     *("*loop.validate_every", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),

@@ -45,9 +45,10 @@ class ResumableSweeper(Sweeper):  # type: ignore[misc]  # Hydra has no types
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
 
-        self.hydra_context, self.config = hydra_context, config
+        self.hydra_context: Any = hydra_context
+        self.config: Any = config
         try:
-            self.launcher = Plugins.instance().instantiate_launcher(
+            self.launcher: Any = Plugins.instance().instantiate_launcher(
                 hydra_context=hydra_context, task_function=task_function, config=config
             )
         except (RuntimeError, ImportError) as error:
@@ -94,7 +95,8 @@ class ResumableSweeper(Sweeper):  # type: ignore[misc]  # Hydra has no types
         jobs: dict[Path, tuple[list[str], bool]] = {}
         for words in all_words:
             cfg = self.hydra_context.config_loader.load_sweep_config(self.config, words)
-            subdir = str(OmegaConf.to_container(cfg.hydra.sweep, resolve=False)["subdir"])
+            sweep: Any = OmegaConf.to_container(cfg.hydra.sweep, resolve=False)
+            subdir = str(sweep["subdir"])
             if any(part in subdir for part in UNSTABLE):
                 raise ConfigError(
                     f"hydra.sweep.subdir: {subdir}: is not the same when the sweep is resumed; use "
