@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.workflow.compose import compose
-from attention_atlas.workflow.sweeps import is_done, mark_done, skip_reason, skipped, uses_alignment
+from attention_atlas.workflow.sweeps import skip_reason, skipped, uses_alignment
 
 
 def composed(*overrides: str, stage: str = "train") -> Any:
@@ -68,14 +68,6 @@ def test_senseless_jobs_are_skipped_with_one_line(capsys: pytest.CaptureFixture[
 
 def test_other_studies_are_not_touched() -> None:
     assert skip_reason(compose(ROOT, "train", ["study=grounding"])) == ""
-
-
-def test_a_done_job_is_known_by_its_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, work = tmp_path / "out", tmp_path / "work" / "0123"
-    assert not is_done(out, work)
-    mark_done(out, work)
-    assert is_done(out, work) and "already trained" in capsys.readouterr().out
-    assert not is_done(out, work.with_name("4567")), "another configuration, code or input"
 
 
 def test_runs_compose_with_every_alignment() -> None:

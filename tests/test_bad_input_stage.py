@@ -18,7 +18,7 @@ from test_stage import only_line, project, run  # noqa: F401  (a fixture)
 
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import hdf5_file, write_text
-from attention_atlas.workflow.tracking_store import tracking_uri
+from attention_atlas.workflow.tracking_runs import tracking_uri
 
 
 @pytest.mark.parametrize(

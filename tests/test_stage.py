@@ -224,7 +224,7 @@ def test_a_second_run_of_the_same_work_fails_in_one_line_and_the_first_continues
 
 
 def test_linked_folders_belong_to_the_digest_and_cycles_end(tmp_path: Path) -> None:
-    from attention_atlas.workflow.stage import content_hash
+    from attention_atlas.workflow.digests import content_hash
 
     images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
     (images / "val").mkdir(parents=True)
@@ -255,7 +255,7 @@ def test_digest_of_a_folder_without_links_is_that_of_earlier_versions(tmp_path: 
     """Otherwise every unfinished run would start from scratch."""
     import hashlib
 
-    from attention_atlas.workflow.stage import content_hash
+    from attention_atlas.workflow.digests import content_hash
 
     files = {"a.txt": "1", "b/c.txt": "2", "b-d/e.txt": "3", ".hidden": "4"}
     for name, text in files.items():

@@ -65,6 +65,7 @@ def learn(
     early_fault: bool = False,
     stop_at: int | None = None,
     here: bool = False,
+    precision: str = "no",
 ) -> Any:
     """`here`: only the first process gets it."""
     if early_fault and not here:
@@ -82,6 +83,7 @@ def learn(
         threads=1,
         clip_norm=1.0,
         weight_decay=0.1,
+        precision=precision,
         checkpoint_seconds=0,
     )
 
@@ -134,6 +136,26 @@ def test_stopped_processes_resume_to_the_same_bytes(tmp_path: Path) -> None:
         run(2, tmp_path / "w", stop_at=2 * STEPS)
     assert (tmp_path / "w/checkpoint.pt").exists()
     assert same(run(2, tmp_path / "w"), run(1, tmp_path / "whole"))
+
+
+def test_another_number_of_processes_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    whole = run(1, tmp_path / "whole")
+    for first, then in ((1, 2), (2, 1)):
+        work = tmp_path / f"{first}{then}"
+        with pytest.raises(KeyboardInterrupt):
+            run(first, work, stop_at=2 * STEPS)
+        assert same(run(then, work), whole)
+
+
+def test_mixed_precision_and_accumulation_are_kept(tmp_path: Path) -> None:
+    """Two batches in each of two processes: the sum of four gradients in another order."""
+    one, two, full = (
+        run(count, tmp_path / name, accumulate=4, precision=precision)
+        for count, name, precision in ((1, "1", "bf16"), (2, "2", "bf16"), (1, "full", "no"))
+    )
+    for name, value in one[0].items():
+        assert torch.allclose(two[0][name], value, atol=1e-5), name
+    assert any(not torch.allclose(full[0][name], value, atol=1e-4) for name, value in one[0].items())
 
 
 def test_the_reason_of_a_further_process_is_the_reason_given(

@@ -166,7 +166,7 @@ def test_the_study_s_settings_and_a_model_of_another_task(tmp_path: Path) -> Non
 
     from attention_atlas.errors import ConfigError
     from attention_atlas.workflow.compose import compose
-    from attention_atlas.workflow.stage import config_hash
+    from attention_atlas.workflow.digests import config_hash
 
     words = ["model=llava_mini", "data=rooms_captions"]
     cfg = compose(ROOT, "dump", ["study=vlm_phases", *words])

@@ -36,7 +36,7 @@ class ModelDump:
         from attention_atlas.dumps.dump import dump, read_settings
         from attention_atlas.models.load import load_model, source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.stage import config_hash
+        from attention_atlas.workflow.digests import config_hash
 
         if cfg.model.task not in self.tasks:
             raise ConfigError(
@@ -111,7 +111,7 @@ class RunsDump:
         from attention_atlas.dumps.runs import dump_runs
         from attention_atlas.models.load import source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.stage import config_hash
+        from attention_atlas.workflow.digests import config_hash
 
         names = dict.fromkeys(str(run["model"]) for run in self.runs.values())
         models = {name: source_of(cfg, job, name) for name in names}

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
 from attention_atlas.training.optimizers import average, optimizers_of
-from attention_atlas.training.processes import accelerator_on, average_gradients, same_start, summed_loss
 from attention_atlas.training.rates import LearningRates
 from attention_atlas.training.settings import TrainSettings
+from attention_atlas.training.shared import accelerator_on, average_gradients, same_start, summed_loss
 
 Metrics = dict[str, float]
 

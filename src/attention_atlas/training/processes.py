@@ -1,7 +1,9 @@
 """Several processes that train one model together, each on its share of the batches of an update.
 
 On a CPU two processes of one thread take 0.38 to 0.78 of the time of two threads in one process: at the size
-of the mini models an operation ends before the second thread wakes up. The stage starts the processes itself.
+of the mini models an operation ends before the second thread wakes up. On GPUs each process has one of them.
+The stage starts the processes of its machine itself, or `torchrun` or `accelerate launch` has started them,
+on one or several machines.
 
 Not for models with batch normalisation: each process would keep statistics of its own batches.
 """
@@ -17,33 +19,59 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from attention_atlas.errors import AtlasError
+from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.workflow.parallel import CORES_VARIABLE
+from attention_atlas.workflow.ranks import follows, launched
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
-def process_count(accumulate: int, device: str, workers: int = 0) -> int:
-    """Number of processes that share an update of `accumulate` batches: the largest divisor of it for which
-    there are cores (`workers`, 0: all, or the job's share when jobs run in parallel); always 1 on a device
-    other than a CPU."""
+def process_count(accumulate: int, device: str, workers: int = 0, gpus: int = 1) -> int:
+    """Number of processes that share an update of `accumulate` batches.
+
+    On a CPU the largest divisor of it for which there are cores (`workers`, 0: all, or the job's share when
+    jobs run in parallel); on GPUs `gpus` (0: all of this machine); under a launcher as many as it started.
+    Raises ConfigError unless the last two divide `accumulate`: the result would depend on their number.
+    """
+    if count := launched():
+        return _divides(count, accumulate, f"{count} processes were launched")
+    if device != "cpu" and gpus == 1:
+        return 1
+    if device.startswith("cuda"):
+        found = torch.cuda.device_count()
+        if gpus > found:
+            raise ConfigError(f"gpus: {gpus}: this machine has {found}; give 0 for all")
+        count = gpus or found
+        if count > 1 and device != "cuda:0":
+            raise ConfigError(f"gpus: {count}: device.train is {device}, a single GPU; set it to cuda")
+        return _divides(count, accumulate, f"gpus: {count}")
+    if gpus > 1:
+        raise ConfigError(f"gpus: {gpus}: the device is {device}; set device.train to cuda")
     if device != "cpu":
         return 1
     cores = workers or int(os.environ.get(CORES_VARIABLE, "0")) or os.cpu_count() or 1
     return max(n for n in range(1, accumulate + 1) if accumulate % n == 0 and (n <= cores or n == 1))
 
 
+def _divides(count: int, accumulate: int, what: str) -> int:
+    if accumulate % count:
+        raise ConfigError(
+            f"{what}, but an update has {accumulate} batches to share; set train.loop.accumulate to a "
+            f"multiple of {count}, and divide train.task.batch_size by as much to keep the size of an update"
+        )
+    return count
+
+
 Together = Callable[[Callable[..., Any], dict[str, Any], dict[str, Any]], Any]
 
 
 @contextlib.contextmanager
-def processes(count: int) -> Iterator[Together]:
+def processes(count: int, device: str = "cpu") -> Iterator[Together]:
     """Start `count` - 1 processes, which import torch in the background, and yield
     `together(job, arguments, own)`: `job(**arguments, **own, join=...)` here and
-    `job(**arguments, join=...)` in each of the others.
+    `job(**arguments, join=...)` in each of the others. Under a launcher all run already, and each calls this.
 
     Every process calls `join()` once, when it is ready to train; after that they form one group. `job` and
     `arguments` must be picklable. `together` returns what `job` returns here, and raises the AtlasError of a
@@ -51,6 +79,9 @@ def processes(count: int) -> Iterator[Together]:
     """
     import multiprocessing
 
+    if launched() > 1:
+        yield _launched_together(device)
+        return
     if count == 1:
         yield lambda job, arguments, own: job(**arguments, **own, join=lambda: None)
         return
@@ -60,7 +91,9 @@ def processes(count: int) -> Iterator[Together]:
         pipes, others = [], []
         for rank in range(1, count):
             here, there = context.Pipe()
-            others.append(context.Process(target=_other, args=(rank, count, where, there), daemon=True))
+            others.append(
+                context.Process(target=_other, args=(rank, count, where, device, there), daemon=True)
+            )
             pipes.append(here)
 
         def together(job: Callable[..., Any], arguments: dict[str, Any], own: dict[str, Any]) -> Any:
@@ -71,7 +104,7 @@ def processes(count: int) -> Iterator[Together]:
                 _raise_reason(pipes, others, patience=10.0)
                 raise
             try:
-                result = job(**arguments, **own, join=lambda: _join(0, count, where, pipes, others))
+                result = job(**arguments, **own, join=lambda: _join(count, where, device, pipes, others))
             except RuntimeError:
                 # One failing process breaks the group: report its reason to the user.
                 _raise_reason(pipes, others, patience=10.0)
@@ -97,7 +130,27 @@ def together(count: int, job: Callable[..., Any], arguments: dict[str, Any], own
         return run(job, arguments, own)
 
 
-def _other(rank: int, count: int, where: str, pipe: Any) -> None:
+def _launched_together(device: str) -> Together:
+    """`together` for a process of torchrun or accelerate launch, which ends all if one fails."""
+    import torch.distributed
+
+    def join() -> None:
+        if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
+        torch.distributed.init_process_group(_backend(device))
+
+    def together(job: Callable[..., Any], arguments: dict[str, Any], own: dict[str, Any]) -> Any:
+        if follows():
+            os.environ["TQDM_DISABLE"] = "1"
+        result = job(**arguments, **own, join=join)
+        torch.distributed.barrier()  # the first removes the work folder, which the others read
+        torch.distributed.destroy_process_group()
+        return result
+
+    return together
+
+
+def _other(rank: int, count: int, where: str, device: str, pipe: Any) -> None:
     """The main function of an additional process."""
     import multiprocessing
 
@@ -116,7 +169,7 @@ def _other(rank: int, count: int, where: str, pipe: Any) -> None:
 
     def join() -> None:
         pipe.send("ready")
-        _enter(rank, count, where)
+        _enter(rank, count, where, device)
 
     try:
         job, arguments = pipe.recv()
@@ -132,14 +185,14 @@ def _other(rank: int, count: int, where: str, pipe: Any) -> None:
     _leave()
 
 
-def _join(rank: int, count: int, where: str, pipes: Sequence[Any], others: Sequence[Any]) -> None:
+def _join(count: int, where: str, device: str, pipes: Sequence[Any], others: Sequence[Any]) -> None:
     for pipe, process in zip(pipes, others):
         while not pipe.poll(0.2):
             if not process.is_alive():
                 _raise_reason(pipes, others)
         if pipe.poll() and isinstance(found := pipe.recv(), AtlasError):
             raise found
-    _enter(rank, count, where)
+    _enter(0, count, where, device)
 
 
 def _raise_reason(pipes: Sequence[Any], others: Sequence[Any], patience: float = 0.0) -> None:
@@ -157,13 +210,19 @@ def _raise_reason(pipes: Sequence[Any], others: Sequence[Any], patience: float =
             ) from None
 
 
-def _enter(rank: int, count: int, where: str) -> None:
+def _backend(device: str) -> str:
+    return "nccl" if device.startswith("cuda") else "gloo"
+
+
+def _enter(rank: int, count: int, where: str, device: str) -> None:
     import torch.distributed
 
     values = (rank, count, rank, count)
     os.environ.update({name: str(value) for name, value in zip(VARIABLES, values)})
     os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{where}", rank=rank, world_size=count)
+    torch.distributed.init_process_group(
+        _backend(device), init_method=f"file://{where}", rank=rank, world_size=count
+    )
 
 
 def _leave() -> None:
@@ -173,66 +232,3 @@ def _leave() -> None:
         torch.distributed.destroy_process_group()
     for name in VARIABLES:
         os.environ.pop(name, None)
-
-
-def accelerator_on(device: str, precision: str) -> Any:
-    """An Accelerator on exactly `device`. Under `accelerate launch` each process keeps its own device."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    threads = torch.get_num_threads()
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        os.environ["ACCELERATE_TORCH_DEVICE"] = device
-        if device.startswith("cuda"):
-            torch.cuda.set_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or device == "cpu":
-        # Accelerate keeps its device and group for the whole process; a second run may need another one.
-        AcceleratorState._reset_state(True)
-        PartialState._reset_state()
-    with _own_threads():
-        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    torch.set_num_threads(threads)
-    return accelerator
-
-
-@contextlib.contextmanager
-def _own_threads() -> Iterator[None]:
-    """Accelerate chooses a number of threads, with a warning, unless this variable is set."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = before or "1"
-    yield
-    if before is None:
-        del os.environ["OMP_NUM_THREADS"]
-
-
-def same_start(model: nn.Module) -> None:
-    """Copy the first process's parameters and buffers to all processes."""
-    import torch.distributed
-
-    for tensor in model.state_dict().values():
-        torch.distributed.broadcast(tensor, 0)
-
-
-def summed_loss(value: float, accelerator: Any) -> float:
-    return float(accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=accelerator.device)))
-
-
-def average_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
-    """Average `.grad` over the processes; a parameter that no process used keeps no gradient."""
-    has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32)
-    flat = torch.cat(
-        [
-            has.to(accelerator.device),
-            *((torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in parameters),
-        ]
-    )
-    flat = accelerator.reduce(flat, "mean")
-    used, at = flat[: len(parameters)].tolist(), len(parameters)
-    for parameter, share in zip(parameters, used):
-        part = flat[at : at + parameter.numel()].view_as(parameter)
-        at += parameter.numel()
-        if share:
-            if parameter.grad is None:
-                parameter.grad = torch.empty_like(parameter)
-            # Keep the gradient's memory layout: fused optimisers pair elements by their place in memory.
-            parameter.grad.copy_(part)

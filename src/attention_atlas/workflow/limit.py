@@ -83,7 +83,7 @@ KEPT = (
     # Without training, few large batches take less time than many small ones.
     *("decode.batch_size", "capture.dump.batch_size", "dump.batch_size", "*linker*.batch", "features.batch"),
     *("capture.shards", "capture.shard", "capture.actors", "capture.readers"),
-    *("seed", "*.seed", "workers", "*.workers", "*threads", "study.processes", "trainer.processes"),
+    *("seed", "*.seed", "workers", "gpus", "*.workers", "*threads", "study.processes", "trainer.processes"),
     *("study.alignments", "trainer.alignments", "study.examples", "*evaluator.shown"),
     *("dump.pictures", "dump.width", "dump.stride", "published.*"),
     *("*loop.validate_every", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),

@@ -45,7 +45,7 @@ FOLDER = Path("data/manifests")
 NAME = "manifests"  # of the stage itself
 MODELS = "data/models/"
 # Parts of a configuration that change no result, or only through other parts.
-NOT_RESULTS = ("workers", "studies", "paths")
+NOT_RESULTS = ("workers", "gpus", "studies", "paths")
 # Parts of a study's file that reach a script as other parts of its configuration.
 OF_THE_GRAPH = ("stages", "metrics", "figures")
 # Scripts whose jobs read `cfg.study`; the others get its values by interpolation in their own groups.
@@ -67,7 +67,8 @@ def targets(config: Any) -> set[str]:
 def stage_config(cfg: DictConfig, name: str) -> dict[str, Any]:
     """The configuration that the results of the stage `name` depend on: `cfg` as run_stage resolves it,
     without keys that change no result."""
-    from attention_atlas.workflow.stage import CAPTURE_KEYS, resolved
+    from attention_atlas.workflow.digests import CAPTURE_KEYS
+    from attention_atlas.workflow.stage import resolved
 
     values = resolved(cfg)[1]
     kept = {key: value for key, value in values.items() if key not in NOT_RESULTS}

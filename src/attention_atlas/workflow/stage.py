@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 import shutil
 import sys
+import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from attention_atlas.errors import AtlasError, ConfigError, system_error
 from attention_atlas.workflow.compose import check_overrides, config_error, profile_files
+from attention_atlas.workflow.digests import content_hash, work_digest
 from attention_atlas.workflow.graph import inputs_of, overlap, paths_in
 from attention_atlas.workflow.memory import collect_seldom, keep_freed_memory
 from attention_atlas.workflow.orphans import PATIENCE, end_with_parent
+from attention_atlas.workflow.ranks import Silent, check_launched, follows
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 keep_freed_memory()
 collect_seldom()
-
-# Keys that say where or how fast a stage runs, not what it computes.
-MACHINE_KEYS = ("device", "workers")
-CAPTURE_KEYS = ("shards", "shard", "engine", "actors", "readers")
 
 
 class Job:
@@ -65,6 +63,8 @@ class Job:
 
         work = Path(".work") / self.name / self.digest()
         work.mkdir(parents=True, exist_ok=True)
+        if follows():  # the first process holds the lock and removes the folder
+            return work
         # Beside the folder, not in it: some stages empty their work folder.
         # A stage whose `dvc` was killed ends by itself soon, and then leaves its work to this one.
         patience = PATIENCE if "DVC_STAGE" in os.environ else 0.0
@@ -74,10 +74,9 @@ class Job:
 
     def digest(self) -> str:
         """Of the configuration, the code and the content of all inputs."""
-        digest = hashlib.sha256(config_hash(self.cfg).encode())
-        for path in [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(self.input, self.inputs)]:
-            digest.update(self._hash(path).encode())
-        return digest.hexdigest()[:16]
+        for path in self.inputs:
+            self.input(path)
+        return work_digest(self.cfg, self.inputs, self._hash)
 
     def input(self, path: str | Path) -> Path:
         """Check that an input exists and is one of `inputs`, or inside or around one, and log its digest to
@@ -108,25 +107,11 @@ class Job:
             self._lock.release()
 
 
-def config_hash(cfg: DictConfig) -> str:
-    """Digest of the configuration without MACHINE_KEYS, and without CAPTURE_KEYS of `capture`."""
+def job_digest(cfg: DictConfig) -> str:
+    """`work_digest` of a configuration; "" if an input is missing."""
     values: Any = OmegaConf.to_container(cfg, resolve=True)
-    kept = {k: v for k, v in values.items() if k not in MACHINE_KEYS}
-    if "capture" in kept:
-        kept["capture"] = {k: v for k, v in kept["capture"].items() if k not in CAPTURE_KEYS}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def content_hash(path: Path) -> str:
-    """Digest of a file, or of all files in a folder with their names, including linked subfolders."""
-    from attention_atlas.files import files_under, sha256
-
-    if path.is_file():
-        return sha256(path)[:16]
-    digest = hashlib.sha256()
-    for item in files_under(path):
-        digest.update(f"{item.relative_to(path)}:{sha256(item)}".encode())
-    return digest.hexdigest()[:16]
+    inputs = inputs_of(values, list(paths_in(values["outputs"])))
+    return work_digest(cfg, inputs) if all(Path(path).exists() for path in inputs) else ""
 
 
 def seed_everything(seed: int) -> None:
@@ -155,8 +140,11 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[]
                 return run_stage(name, function, cfg)
             except Exception as raised:
                 error = _atlas_error(raised)
-                if error is None:
+                if error is None and not _is_sweep():
                     raise
+                if error is None:  # the sweep reports one line of it, and not every exception can be pickled
+                    traceback.print_exc()
+                    error = AtlasError(f"{type(raised).__name__}: {raised}")
                 if _is_sweep():
                     raise error from None
                 # Raised after Hydra returns, which would print several lines about it.
@@ -165,9 +153,9 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[]
 
         def main() -> None:
             try:
-                if not any(
-                    word.startswith("-") for word in sys.argv[1:]
-                ):  # not for --help or a sweep's parent
+                check_launched(name, in_sweep=any(word in ("-m", "--multirun") for word in sys.argv[1:]))
+                # Not for --help or a sweep's parent.
+                if not follows() and not any(word.startswith("-") for word in sys.argv[1:]):
                     from attention_atlas.workflow.tracking import start_writer
 
                     start_writer()
@@ -206,10 +194,10 @@ def _is_sweep() -> bool:
 
 
 def _launches_together() -> bool:
-    """Whether the jobs of this sweep run in parallel."""
+    """Whether the jobs of this sweep run in parallel on one machine."""
     from hydra.core.hydra_config import HydraConfig
 
-    return not str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
+    return not str(HydraConfig.get().launcher._target_).endswith((".BasicLauncher", ".SlurmLauncher"))
 
 
 def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
@@ -233,6 +221,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictCo
     from hydra.core.hydra_config import HydraConfig
 
     from attention_atlas.workflow.params import read_params
+    from attention_atlas.workflow.sweeps import job_status
     from attention_atlas.workflow.tracking import stage_run
     from attention_atlas.workflow.tracking_title import described
 
@@ -246,7 +235,9 @@ def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictCo
     cfg, config = resolved(cfg)
     choices = hydra_cfg.runtime.choices
     title, keys, tags = described(name, cfg, choices)
-    with stage_run(Path.cwd(), title, {**config, **keys}, tags) as run:
+    logged = {**config, **keys}
+    tracked = nullcontext(Silent()) if follows() else stage_run(Path.cwd(), title, logged, tags)
+    with job_status(sweep_dir, lambda: job_digest(cfg)), tracked as run:
         current = Job(name, cfg, run, sweep_dir)
         seed_everything(int(cfg.seed))
         try:
@@ -263,6 +254,8 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from attention_atlas.workflow.sweeper import ResumableSweeper
+
     # Hydra would print several lines and exit; print one line instead.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     conf = Path.cwd() / "conf"
@@ -270,6 +263,7 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
         raise ConfigError("conf/: no such folder here; run from the repository root")
     _check_params()
     check_overrides(sys.argv[1:])
+    ResumableSweeper.digest = staticmethod(lambda cfg: job_digest(resolved(cfg)[0]))
     try:
         with profile_files(conf.parent, sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()

@@ -1,18 +1,21 @@
-"""Sweeps over models and alignments: skip jobs that make no sense or are already done."""
+"""The jobs of a sweep: what each says about itself, and those that make no sense."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_atlas.errors import ConfigError
-from attention_atlas.files import write_text
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import write_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-DONE = "job.txt"
+STATUS = "job.json"
 
 
 def uses_alignment(model: DictConfig) -> bool:
@@ -54,15 +57,37 @@ def skipped(cfg: DictConfig, in_sweep: bool) -> bool:
     return bool(why) and in_sweep
 
 
-def is_done(out: Path, work: Path) -> bool:
-    """Whether `out` was written by a job with the same configuration, code and inputs: `work` is the job's
-    work folder, whose name is their digest. Prints a line if so."""
-    mark = out / DONE
-    done = mark.exists() and mark.read_text(encoding="utf-8") == work.name
-    if done:
-        print(f"skipped: {out}: already trained")
-    return done
+def read_status(folder: Path) -> dict[str, str]:
+    """What a job wrote about itself in its folder: status (running, done or failed), digest, error. Empty if
+    it never started, or the file is not one of ours."""
+    try:
+        found = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def mark_done(out: Path, work: Path) -> None:
-    write_text(out / DONE, work.name)
+def forget_status(folder: Path) -> None:
+    (folder / STATUS).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def job_status(folder: Path | None, digest: Callable[[], str]) -> Iterator[None]:
+    """Write the status of a sweep's job into `folder` (None: not a job of a sweep), with the digest of its
+    configuration, code and inputs, by which it is recognised as done. A job that is killed stays
+    "running"."""
+    if folder is None:
+        yield
+        return
+    status = {"status": "running"}
+    write_json(folder / STATUS, status)
+    try:
+        status["digest"] = digest()
+        yield
+    except Exception as error:
+        line = next(iter(str(error).strip().splitlines()), "")
+        if not isinstance(error, AtlasError):
+            line = f"{type(error).__name__}: {line}"
+        write_json(folder / STATUS, {**status, "status": "failed", "error": line})
+        raise
+    write_json(folder / STATUS, {**status, "status": "done"})

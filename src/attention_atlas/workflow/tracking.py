@@ -286,4 +286,6 @@ class SweepParent(Callback):
         task = OmegaConf.select(config, "hydra.job.config_name") or "sweep"
         overrides = OmegaConf.select(config, "hydra.overrides.task") or []
         title = f"sweep {Path(task).name}: {' '.join(overrides)}"[:250]
-        os.environ[SESSION_VARIABLE] = f"sweep-{new_key()} {title}"
+        # The same parent when the sweep is resumed.
+        key = hashlib.sha256(f"{config.hydra.sweep.dir} {title}".encode()).hexdigest()[:16]
+        os.environ[SESSION_VARIABLE] = f"sweep-{key} {title}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from attention_atlas.errors import ConfigError
 from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ class EveryAlignment:
 
         from attention_atlas.studies.alignment.log import log_run
         from attention_atlas.studies.alignment.runs import plan, train_runs
+        from attention_atlas.workflow.ranks import launched
+
+        if launched() > 1 or cfg.gpus != 1:
+            raise ConfigError(
+                "trainer: every_alignment runs several trainings, each in one process; give gpus=1 and no "
+                "launcher, or trainer=once with one alignment"
+            )
 
         runs, skipped = plan(cfg)
         if skipped:

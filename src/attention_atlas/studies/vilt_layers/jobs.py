@@ -52,7 +52,7 @@ class QuestionsDump:
         from attention_atlas.dumps.dump import read_settings
         from attention_atlas.models.run_folder import load_run
         from attention_atlas.studies.vilt_layers.dump import dump_questions
-        from attention_atlas.workflow.stage import config_hash
+        from attention_atlas.workflow.digests import config_hash
 
         if cfg.capture.get("shards", 1) != 1 or cfg.capture.get("engine", "local") != "local":
             raise ConfigError(

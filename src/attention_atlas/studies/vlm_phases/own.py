@@ -185,7 +185,7 @@ class OwnPhases:
 
         from attention_atlas.models.load import source_of
         from attention_atlas.models.vlm.load import load_vlm
-        from attention_atlas.workflow.stage import config_hash
+        from attention_atlas.workflow.digests import config_hash
 
         made = phases(
             load_vlm(source_of(cfg, job), job.device),

@@ -73,7 +73,7 @@ class PhasesDump:
         from attention_atlas.models.load import source_of
         from attention_atlas.models.vlm.load import load_vlm
         from attention_atlas.threads import cpu_threads
-        from attention_atlas.workflow.stage import config_hash
+        from attention_atlas.workflow.digests import config_hash
 
         corpus = instantiate(cfg.data.reader)
         source = source_of(cfg, job)

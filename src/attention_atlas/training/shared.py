@@ -1,0 +1,86 @@
+"""Accelerate's device and precision, and what the processes of one training share: the start, the gradients
+and the losses (training/processes.py starts the processes)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from attention_atlas.errors import ConfigError
+
+# Ways of accelerate to distribute a model that the loop does not support.
+SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+
+def accelerator_on(device: str, precision: str) -> Any:
+    """An Accelerator on exactly `device`. Under `accelerate launch` each process keeps its own device."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    for kind in SHARDED:
+        if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() in ("true", "1"):
+            raise ConfigError(
+                f"accelerate: use_{kind.lower()}: the training loop keeps the whole model in every process; "
+                "choose distributed_type MULTI_GPU or NO in accelerate's configuration"
+            )
+    threads = torch.get_num_threads()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = device
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or device == "cpu":
+        # Accelerate keeps its device and group for the whole process; a second run may need another one.
+        AcceleratorState._reset_state(True)
+        PartialState._reset_state()
+    with _own_threads():
+        accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    torch.set_num_threads(threads)
+    return accelerator
+
+
+@contextlib.contextmanager
+def _own_threads() -> Iterator[None]:
+    """Accelerate chooses a number of threads, with a warning, unless this variable is set."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = before or "1"
+    yield
+    if before is None:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+def same_start(model: nn.Module) -> None:
+    """Copy the first process's parameters and buffers to all processes."""
+    import torch.distributed
+
+    for tensor in model.state_dict().values():
+        torch.distributed.broadcast(tensor, 0)
+
+
+def summed_loss(value: float, accelerator: Any) -> float:
+    return float(accelerator.reduce(torch.tensor(value, dtype=torch.float64, device=accelerator.device)))
+
+
+def average_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
+    """Average `.grad` over the processes; a parameter that no process used keeps no gradient."""
+    has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32)
+    flat = torch.cat(
+        [
+            has.to(accelerator.device),
+            *((torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in parameters),
+        ]
+    )
+    flat = accelerator.reduce(flat, "mean")
+    used, at = flat[: len(parameters)].tolist(), len(parameters)
+    for parameter, share in zip(parameters, used):
+        part = flat[at : at + parameter.numel()].view_as(parameter)
+        at += parameter.numel()
+        if share:
+            if parameter.grad is None:
+                parameter.grad = torch.empty_like(parameter)
+            # Keep the gradient's memory layout: fused optimisers pair elements by their place in memory.
+            parameter.grad.copy_(part)
