@@ -68,6 +68,7 @@ def config(model: str = "object_relation", **loop: Any) -> Any:
     return OmegaConf.create(
         {
             "seed": 0,
+            "data": {"name": "made_up"},
             "model": {"name": model, "title": model, "task": "captioning", **models[model]},
             "train": {
                 "task": {

@@ -67,10 +67,10 @@ def test_round_trip(tmp_path: Path, parses: list[Parse]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.pop("phrases"), "line 1: phrases: field is missing"),
+        (lambda r: r.pop("phrases"), "line 1: phrases: is missing"),
         (lambda r: r["phrases"][0].update(end=99), r"span \[0,99\] is outside its 11 tokens"),
-        (lambda r: r["tokens"][0].update(lemma="a"), "line 1: wrong fields"),
-        (lambda r: r["relations"][0].pop("landmark"), "line 1: landmark: field is missing"),
+        (lambda r: r["tokens"][0].update(lemma="a"), "line 1: cannot be read .*unexpected.*lemma"),
+        (lambda r: r["relations"][0].pop("landmark"), "line 1: landmark: is missing"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path: Path, parses: list[Parse], change, message: str) -> None:

@@ -126,6 +126,8 @@ def test_the_figures_of_the_first_study_say_none():
         warnings.simplefilter("error")
         notes = {}
         for name, entry in spec.items():
+            if name == "learning":  # has a table of its own
+                continue
             figure = instantiate(entry, _partial_=True)(table)
             figure.canvas.draw()
             notes[name] = figure.get_supxlabel()

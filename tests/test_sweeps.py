@@ -97,6 +97,8 @@ def test_submitit_names_what_failed_and_one_command_runs_only_that(project: Path
     assert second.returncode == 0, second.stdout + second.stderr
     assert started(project) == [2, 3] and f"skipped: {name}/seed=1: already done" in second.stdout
 
+    # What a killed job did not send.
+    assert run(project, "-m", "attention_atlas", "track").returncode == 0
     client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
     experiment: Any = client.get_experiment_by_name(f"{EXPERIMENT}/{DATA}")
     found = list(client.search_runs([experiment.experiment_id]))
@@ -139,8 +141,8 @@ def test_slurm_gets_one_array_whose_jobs_report_as_any_other(project: Path) -> N
     wanted = ("array=0-1%2", "partition=gpu", "cpus-per-task=8", "gpus-per-node=1", "mem=32GB", "time=240")
     assert {f"#SBATCH --{word}" for word in wanted} <= set(script)
     assert "export ATLAS_CORES=$SLURM_CPUS_PER_TASK" in script
-    (parent,) = [line for line in script if line.startswith("export ATLAS_PARENT_RUN=")]
-    assert len(parent.partition("=")[2]) == 32
+    (parent,) = [line for line in script if line.startswith("export ATLAS_SESSION=")]
+    assert shlex.split(parent)[1].startswith("ATLAS_SESSION=sweep-")
     assert result.returncode == 1 and started(project) == [1, 4]
     assert "seed=4: ZeroDivisionError: a defect" in result.stdout
     assert "of 2 jobs 1 failed and 0 did not start" in result.stderr and "Traceback" not in result.stderr

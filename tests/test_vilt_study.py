@@ -201,7 +201,7 @@ def test_every_figure_is_drawn_from_the_table(study, tmp_path):
     table = read_table(folder / "tables/metrics.csv")
     spec = OmegaConf.load(Path(__file__).parents[1] / "conf/figure/vilt_layers.yaml")
     for name, entry in of_profile(spec, "mini").items():
-        if str(name).startswith("overlay") or name in ("importance_statistics", "pairs"):
+        if str(name).startswith("overlay") or name in ("importance_statistics", "pairs", "learning"):
             continue
         if name == "distribution":
             entry["values"] = str(folder / "distribution.json")

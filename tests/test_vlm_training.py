@@ -61,7 +61,13 @@ LOOP = {"lr": 4e-3, "eps": 1e-8, "clip_norm": 1.0, "threads": 1}
 def train(corpus, model, task, epochs, out):
     loop = LOOP | {"epochs": epochs, "validate_every": epochs}
     cfg = OmegaConf.create(
-        {"profile": "smoke", "seed": 0, "model": model, "train": {"task": task, "loop": loop}}
+        {
+            "profile": "smoke",
+            "seed": 0,
+            "data": {"name": "made_up"},
+            "model": model,
+            "train": {"task": task, "loop": loop},
+        }
     )
     ready = build_task(cfg)
     ready.prepare(corpus, None)

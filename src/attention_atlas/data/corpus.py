@@ -156,7 +156,8 @@ def read_corpus(root: str | Path, layer: str = "descriptions", name: str = "") -
         check_split(scene.split, f"{scenes_path}: line {line}")
         check_place(scene.path, f"{scenes_path}: line {line}: path")
         scenes[scene.image_id] = scene
-    examples = [_example(row, f"{layer_path}: line {line}") for line, row in read_jsonl(layer_path)]
+    rows = read_jsonl(layer_path, may_be_empty=True)  # a world without texts is a corpus, too
+    examples = [_example(row, f"{layer_path}: line {line}") for line, row in rows]
     check_examples(examples, scenes, str(layer_path))
     return Corpus(root, scenes, examples, name or root.name)
 

@@ -31,7 +31,7 @@ def read_winoground(
     path, folder = Path(examples), Path(images)
     scenes: dict[str, Scene] = {}
     found: list[Example] = []
-    for line, row in read_jsonl(path):
+    for line, row in read_jsonl(path, may_be_empty=True):
         where = f"{path}: line {line}"
         pair = f"winoground{identifier(row, 'id', where)}"
         captions = [text(row, f"caption_{i}", where).strip() for i in (0, 1)]

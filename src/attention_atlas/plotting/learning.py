@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def learning(
-    table: pd.DataFrame, history: str, panels: Mapping[str, Mapping[str, Any]], columns: int = 3
+    table: pd.DataFrame, history: str, panels: Mapping[str, Mapping[str, Any]], across: int = 3
 ) -> Figure:
     """One panel for each validated number, one line for each training: its mean over seeds, by alignment.
 
     history: learning.csv of the study. panels: {title: {measure, models: {name: label}}}; a model whose label
-    is "" is grey and not in the legend.
+    is "" is grey and not in the legend. across: panels beside each other.
     """
     del table  # the validations have a table of their own
     rows = read_table(history)
     count = len(panels)
-    columns = min(columns, count)
-    lines = -(-count // columns)
+    across = min(across, count)
+    lines = -(-count // across)
     figure = new_figure(PAGE, 2.1 * lines)
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    axes = figure.subplots(lines, across, squeeze=False).ravel()
     for ax in axes[count:]:
         ax.remove()
     for ax, (title, panel) in zip(axes, panels.items()):

@@ -31,13 +31,17 @@ class LearningTable(MetricTable):
         self.folder = folder
 
     def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-        from attention_atlas.measures.table import make_table
+        return learning_table(job.input(self.folder), cfg.study.name), {}
 
-        folder = job.input(self.folder)
-        rows = [row for path in sorted(folder.rglob("history.csv")) for row in learning_rows(path.parent)]
-        if not rows:
-            raise AtlasError(f"{folder}: holds no history.csv; run the training stages (dvc repro)")
-        return make_table({"study": cfg.study.name, **row} for row in rows), {}
+
+def learning_table(folder: Path, study: str) -> pd.DataFrame:
+    """The rows of all run folders below `folder`."""
+    from attention_atlas.measures.table import make_table
+
+    rows = [row for path in sorted(folder.rglob("history.csv")) for row in learning_rows(path.parent)]
+    if not rows:
+        raise AtlasError(f"{folder}: holds no history.csv; run the training stages (dvc repro)")
+    return make_table({"study": study, **row} for row in rows)
 
 
 def learning_rows(run: Path) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -30,6 +31,12 @@ def _folder_name(overrides: str) -> str:
     return f"{name[: LONGEST - 9]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
+def _quoted(text: str) -> str:
+    """`${quoted:${oc.env:NAME}}`: one word of a shell."""
+    return shlex.quote(str(text))
+
+
 OmegaConf.register_new_resolver("each", _each, replace=True)
 OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+OmegaConf.register_new_resolver("quoted", _quoted, replace=True)
 OmegaConf.register_new_resolver("titles", _titles, replace=True)

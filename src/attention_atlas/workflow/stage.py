@@ -69,6 +69,7 @@ class Job:
         # A stage whose `dvc` was killed ends by itself soon, and then leaves its work to this one.
         patience = PATIENCE if "DVC_STAGE" in os.environ else 0.0
         self._lock = lock(work.with_suffix(".lock"), work, patience)
+        work.mkdir(exist_ok=True)  # the one before may have ended well and removed it
         self._work = work
         return work
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.studies.metric_table import MetricTable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
     from omegaconf import DictConfig
 
@@ -33,7 +32,6 @@ class EveryAlignment:
 
     def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         import os
-        from pathlib import Path
 
         from attention_atlas.studies.alignment.log import log_run
         from attention_atlas.studies.alignment.runs import plan, train_runs
@@ -66,9 +64,11 @@ class Metrics(MetricTable):
     def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         from omegaconf import OmegaConf
 
+        from attention_atlas.measures.table import write_table
         from attention_atlas.studies.alignment.panel import read_panel
         from attention_atlas.studies.alignment.run import NONE
         from attention_atlas.studies.alignment.study import about, study_table, write_examples
+        from attention_atlas.studies.learning_table import learning_table
 
         wanted: Any = OmegaConf.to_container(cfg.study.panels, resolve=True)
         order = [str(name) for name in cfg.alignments]
@@ -91,4 +91,5 @@ class Metrics(MetricTable):
         )
         titles = {str(name): str(entry.title) for name, entry in cfg.alignments.items()}
         write_examples(panels, scores, titles, lower, out, cfg.study.examples, cfg.seed)
+        write_table(out / "tables/learning.csv", learning_table(Path(cfg.paths.runs), cfg.study.name))
         return frame, about(frame, panels, scores, titles, lower)

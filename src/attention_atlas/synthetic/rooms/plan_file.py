@@ -20,7 +20,7 @@ def plan_row(image_id: str, plan: Plan) -> dict[str, Any]:
 def read_plans(path: str | Path) -> dict[str, Plan]:
     """Plans by image id, in file order. Raises AtlasError for a missing file, a duplicated id, a bad row."""
     plans: dict[str, Plan] = {}
-    for line, row in read_jsonl(path):
+    for line, row in read_jsonl(path, may_be_empty=True):
         where = f"{path}: line {line}"
         try:
             image_id, plan = row["image_id"], _plan(row)
