@@ -20,9 +20,9 @@ from attention_atlas.__main__ import main
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground import Example, ground
 from attention_atlas.ground.attend import RowCapture, phrase_positions
-from attention_atlas.ground.examples import read_boxes
+from attention_atlas.data.phrase_boxes import read_boxes
 from attention_atlas.ground.page import overlay
-from attention_atlas.ground.places import Places
+from attention_atlas.measures.places import Places
 from attention_atlas.ground.scene import Scene
 from attention_atlas.ground.scores import CHANCES, MEASURES
 from attention_atlas.look.load import load

@@ -1,3 +1,3 @@
 """Roles of the positions of a query or key axis."""
 
-ROLES = ("text", "image", "video", "audio", "bos", "eos", "special", "pad")
+ROLES = ("text", "image", "video", "audio", "bos", "eos", "special", "class", "register", "pad")

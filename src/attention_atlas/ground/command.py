@@ -10,7 +10,7 @@ from attention_atlas.errors import ConfigError
 from attention_atlas.look.command import add_machine
 
 if TYPE_CHECKING:
-    from attention_atlas.ground.examples import Example
+    from attention_atlas.data.phrase_boxes import Example
 
 HELP = "which attention heads find what a phrase names, scored on boxes in your pictures"
 
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before the model is loaded where an argument or a row is wrong."""
-    from attention_atlas.ground.examples import checked, some
+    from attention_atlas.data.phrase_boxes import checked, some
     from attention_atlas.look.command import layer_numbers
     from attention_atlas.look.result import checked_folder
 
@@ -128,7 +128,7 @@ def examples_of(args: argparse.Namespace) -> list[Example]:
         return read_refcoco(args.refcoco, args.coco, args.data, args.split)
     if args.detector is not None:
         from attention_atlas.devices import resolve_device
-        from attention_atlas.ground.detected import detected
+        from attention_atlas.regions.detected import detected
 
         score = {} if args.score is None else {"score": args.score}
         return detected(args.detector, args.data, resolve_device(args.device), **score)
@@ -136,6 +136,6 @@ def examples_of(args: argparse.Namespace) -> list[Example]:
         from attention_atlas.ground.coco import read_coco
 
         return read_coco(args.coco, args.data)
-    from attention_atlas.ground.examples import read_boxes
+    from attention_atlas.data.phrase_boxes import read_boxes
 
     return read_boxes(args.boxes or args.data / "boxes.csv", args.data)

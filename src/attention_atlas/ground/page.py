@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from attention_atlas.data.pictures import read_rgb
-from attention_atlas.ground.places import Places
+from attention_atlas.measures.places import Places
 from attention_atlas.ground.scores import MEASURES
 
 if TYPE_CHECKING:

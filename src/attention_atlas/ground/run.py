@@ -14,9 +14,9 @@ import torch
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.ground.attend import MapFile, RowCapture
-from attention_atlas.ground.examples import Example, checked
+from attention_atlas.data.phrase_boxes import Example, checked
 from attention_atlas.ground.heads import best_heads, folds_of, picked
-from attention_atlas.ground.places import Places, Target
+from attention_atlas.measures.places import Places, Target
 from attention_atlas.ground.result import Grounded, Shown
 from attention_atlas.ground.scene import Scene
 from attention_atlas.ground.scores import MEASURES, chances, scores

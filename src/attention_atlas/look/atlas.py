@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import torch
 from attention_atlas.capture import Captured, role_groups
 from attention_atlas.capture.boxes import token_boxes
 from attention_atlas.capture.summaries import sink_keys
+from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.look.attend import WordCapture, decoder_layers
+from attention_atlas.look.attend import WordCapture, captured_words, decoder_layers
 from attention_atlas.look.inputs import Sequenced, picture_token, prompt_inputs, sequence, tokenizer_of
 from attention_atlas.look.result import Look, Picture
+from attention_atlas.look.things import things_of
 from attention_atlas.look.words import Word, words_of
 
 BUDGET = 64_000_000  # bytes of maps in a page, before compression
@@ -41,13 +42,14 @@ class Atlas:
         max_new_tokens: int = MAX_NEW_TOKENS,
         layers: Sequence[int] | None = None,
         budget: int = BUDGET,
+        boxes: Sequence[Example] = (),
     ) -> Look:
         """What each word of `prompt` and of the answer attends to.
 
         image: a path or PIL picture, or a list of them. answer: a text to look at; by default the model
         writes one, greedily, at most `max_new_tokens` long. layers: those whose maps are kept, from 0; by
         default all, or as many, evenly spaced, as `budget` bytes hold. Masses and entropies are those of all
-        layers.
+        layers. boxes: of things in these pictures, drawn and measured.
 
         Raises AtlasError if no position of the prompt is a picture's, ConfigError for a wrong argument.
         """
@@ -55,6 +57,7 @@ class Atlas:
         if not images:
             raise ConfigError("--image: no picture; give at least one")
         pictures = [opened(n, given) for n, given in enumerate(images)]
+        things = things_of(images, pictures, boxes)
         inputs = prompt_inputs(self.model, self.processor, [p.pixels for p in pictures], prompt)
         whole = sequence(self.model, self.processor, inputs, answer, max_new_tokens)
         is_image_S = np.array([role == "image" for role in whole.roles])
@@ -63,7 +66,8 @@ class Atlas:
         words = words_of(tokenizer_of(self.processor), whole.ids, whole.roles, whole.start, plain)
         if not any(word.part == "answer" for word in words):
             raise AtlasError(f"answer: '{whole.answer}' has no word; give --answer")
-        kept = self._kept(layers, len(words) * int(is_image_S.sum()), budget)
+        per_head = len(words) * int(is_image_S.sum())
+        kept = kept_layers(self.model.config.get_text_config(), layers, per_head, budget)
         capture, captured, more = self._pass(whole, words, is_image_S, kept)
         (kind,) = captured.values()
         found = [layer for layer in kind.layers if layer in kept]
@@ -93,6 +97,7 @@ class Atlas:
             boxes_S4=boxes_S4,
             picture_S=picture_S,
             notes=notes + more,
+            things=things,
         )
 
     def _places(
@@ -111,48 +116,17 @@ class Atlas:
         known = np.isfinite(boxes_S4[is_image_S]).any()
         return boxes_S4, picture.numpy(), [] if known else [_no_places("its tokens have no place")]
 
-    def _kept(self, layers: Sequence[int] | None, per_head: int, budget: int) -> list[int]:
-        text = self.model.config.get_text_config()
-        depth, heads = int(text.num_hidden_layers), int(text.num_attention_heads)
-        if layers is not None:
-            wrong = [layer for layer in layers if not 0 <= layer < depth]
-            if wrong or not layers:
-                given = f"{wrong[0]} is outside" if wrong else "names none of"
-                raise ConfigError(f"--layers: {given} 0..{depth - 1}; give numbers of layers, from 0")
-            return sorted(set(layers))
-        fits = max(1, budget // max(1, 2 * heads * per_head))  # raw and norm-based, one byte each
-        return sorted({round(x) for x in np.linspace(depth - 1, 0, min(depth, fits))})
-
     def _pass(
         self, whole: Sequenced, words: list[Word], is_image_S: np.ndarray, kept: list[int]
     ) -> tuple[WordCapture, Captured, list[str]]:
         groups, picture_T = role_groups([whole.roles]), np.flatnonzero(is_image_S).tolist()
-        layers, notes, inputs = decoder_layers(self.model), [], dict(whole.inputs)
+        layers, inputs = decoder_layers(self.model), dict(whole.inputs)
         answered = len(whole.ids) - whole.start
         if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
             inputs["logits_to_keep"] = answered + 1
         inputs["use_cache"] = False
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                capture = WordCapture(self.model, layers, words, groups, picture_T, kept)
-                captured = capture(**inputs)
-            except AtlasError as error:
-                if "do not request norms" not in str(error):
-                    raise
-                notes.append(f"no norm-based attention: {str(error).removeprefix('capture: ')}")
-                capture = WordCapture(self.model, layers, words, groups, picture_T, kept, norm=False)
-                captured = capture(**inputs)
-        notes += [str(w.message) for w in caught if str(w.message).startswith("capture:")]
-        if len(captured) != 1:
-            raise AtlasError(
-                f"{type(self.model).__name__}: its language model attends in several ways "
-                f"({', '.join(captured)}), which cannot be shown together yet"
-            )
-        if capture.others:
-            notes.append(
-                f"not shown: {', '.join(dict.fromkeys(capture.others))} (not over the whole sequence)"
-            )
+        options = words, groups, picture_T, kept
+        capture, captured, notes = captured_words(self.model, layers, *options, inputs)
         if whole.logits_NV is not None:
             again_NV = captured.output.logits[0, -answered - 1 : -1].float().cpu()
             off = float((again_NV.log_softmax(-1) - whole.logits_NV.log_softmax(-1)).abs().max())
@@ -167,6 +141,19 @@ class Atlas:
 
 def _no_places(reason: str) -> str:
     return f"the page shows the picture tokens' share of the attention, not their places: {reason}"
+
+
+def kept_layers(config: Any, layers: Sequence[int] | None, per_head: int, budget: int) -> list[int]:
+    """The layers whose maps are kept: `layers`, or as many as `budget` bytes hold with `per_head` values."""
+    depth, heads = int(config.num_hidden_layers), int(config.num_attention_heads)
+    if layers is not None:
+        wrong = [layer for layer in layers if not 0 <= layer < depth]
+        if wrong or not layers:
+            given = f"{wrong[0]} is outside" if wrong else "names none of"
+            raise ConfigError(f"--layers: {given} 0..{depth - 1}; give numbers of layers, from 0")
+        return sorted(set(layers))
+    fits = max(1, budget // max(1, 2 * heads * per_head))  # raw and norm-based, one byte each
+    return sorted({round(x) for x in np.linspace(depth - 1, 0, min(depth, fits))})
 
 
 def opened(number: int, given: Any) -> Picture:

@@ -6,6 +6,7 @@ Axes: L layer, H head, S position of the sequence, W word, T token of a picture,
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.capture import Capture, Groups
+from attention_atlas.capture import Capture, Captured, Groups
 from attention_atlas.capture.materialised import select_rows
 from attention_atlas.capture.seam import AttentionCall
 from attention_atlas.errors import AtlasError
@@ -113,6 +114,42 @@ class WordCapture(Capture):
         if layer in self.kept:
             rows_RT = self._rollout_ST[torch.tensor(self.query_R, device=call.q.device)]
             self.word_values["rollout"][layer] = (mean_WR.to(rows_RT) @ rows_RT).cpu()
+
+
+def captured_words(
+    model: Any,
+    layers: str | Sequence[str],
+    words: Sequence[Word],
+    groups: Groups,
+    picture_T: Sequence[int],
+    kept: Sequence[int],
+    inputs: dict[str, Any],
+) -> tuple[WordCapture, Captured, list[str]]:
+    """(capture, its result, what it cannot show, one line each) of one pass over `inputs`.
+
+    Raises AtlasError for a model that attends in several ways.
+    """
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            capture = WordCapture(model, layers, words, groups, picture_T, kept)
+            captured = capture(**inputs)
+        except AtlasError as error:
+            if "do not request norms" not in str(error):
+                raise
+            notes.append(f"no norm-based attention: {str(error).removeprefix('capture: ')}")
+            capture = WordCapture(model, layers, words, groups, picture_T, kept, norm=False)
+            captured = capture(**inputs)
+    notes += [str(w.message) for w in caught if str(w.message).startswith("capture:")]
+    if len(captured) != 1:
+        raise AtlasError(
+            f"{type(model).__name__}: its language model attends in several ways "
+            f"({', '.join(captured)}), which cannot be shown together yet"
+        )
+    if capture.others:
+        notes.append(f"not shown: {', '.join(dict.fromkeys(capture.others))} (not over the whole sequence)")
+    return capture, captured, notes
 
 
 def decoder_layers(model: Any) -> list[str]:

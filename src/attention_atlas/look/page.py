@@ -59,7 +59,12 @@ def payload(look: Look) -> dict[str, Any]:
         "answer": look.answer,
         "generated": look.generated,
         "notes": look.notes,
-        "words": [{"text": w.text, "part": w.part, "space": w.space} for w in look.words],
+        "vision": look.is_vision,
+        "words": [
+            {"text": w.text, "part": w.part, "space": w.space, "picture": w.picture} for w in look.words
+        ],
+        "things": [{"name": t.name, "picture": t.picture, "box": list(t.box)} for t in look.things],
+        "predicted_by": look.predicted_by,
         "layers": look.kept,
         "depth": len(look.layers),
         "heads": int(rows.shape[1]),
