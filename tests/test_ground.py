@@ -168,9 +168,9 @@ def test_rows_are_those_of_the_eager_matrices(tmp_path):
         for phrase in ("red block", "where"):
             example = Example(picture, phrase, [(0, 0, 9, 9)])
             for query in ("phrase", "last"):
-                inputs, rows, placed, places = Scene(model, processor, PROMPT, query).of(example)
+                inputs, rows, placed, places, length = Scene(model, processor, PROMPT, query).of(example)
                 ids = inputs["input_ids"][0]
-                layers, map_LHT = capture.maps(inputs, rows, placed)
+                layers, map_LHT = capture.maps(inputs, rows, placed, length)
                 model.set_attn_implementation("eager")
                 with torch.no_grad():
                     attn_LHSS = torch.cat(model(**inputs, output_attentions=True).attentions)

@@ -24,30 +24,32 @@ from attention_atlas.look.words import decoded, text_runs
 
 
 class RowCapture(Capture):
-    """Captures the language model's self-attention over the whole sequence: of each layer, the mean over some
+    """Captures the language model's self-attention (or that of `layers`) over the whole sequence: of each layer, the mean over some
     query rows, at the picture's tokens. The matrix is never formed. One instance serves all examples of a
     model, so that each layer is checked once.
 
     notes: modules that are not in the result, one line each.
     """
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model, ["rows"], rows=[0], layers=decoder_layers(model))
+    def __init__(self, model: Any, layers: str | Sequence[str] | None = None) -> None:
+        super().__init__(model, ["rows"], rows=[0], layers=decoder_layers(model) if layers is None else layers)
         self.length, self.picture_T = 0, torch.zeros(0, dtype=torch.long)
         self.notes: dict[str, None] = {}
-        self._more: dict[str, Any] = {"use_cache": False}
-        if "logits_to_keep" in inspect.signature(model.forward).parameters:
-            self._more["logits_to_keep"] = 1
+        self._more: dict[str, Any] = {}
+        if layers is None:
+            self._more["use_cache"] = False
+            if "logits_to_keep" in inspect.signature(model.forward).parameters:
+                self._more["logits_to_keep"] = 1
 
     def maps(
-        self, inputs: dict[str, Any], rows: Sequence[int], picture_T: Sequence[int]
+        self, inputs: dict[str, Any], rows: Sequence[int], picture_T: Sequence[int], length: int
     ) -> tuple[list[int], Tensor]:
         """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the positions `picture_T`, as
-        shares of the rows' whole attention. One pass of one example, without padding.
+        shares of the rows' whole attention. One pass of one example, without padding. length: of the sequence.
 
         Raises AtlasError for a model whose language model attends in several ways.
         """
-        self.length = inputs["input_ids"].shape[1]
+        self.length = length
         self.rows, self.picture_T = list(rows), torch.tensor(list(picture_T))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.look.command import add_machine
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         metavar="ID",
-        help="hub id or folder of an object detector: score its predictions instead",
+        help="object detector (hub id, folder, frozen SSD graph): score its predictions instead",
     )
     parser.add_argument(
         "--score", type=float, metavar="S", help="least score of a detection, 0 to 1 (default: 0.5)"
@@ -86,10 +86,20 @@ def run(args: argparse.Namespace) -> None:
     from attention_atlas.ground.result import FILES
     from attention_atlas.ground.run import PROMPT, check_arguments, ground
     from attention_atlas.look.load import load
+    from attention_atlas.look.vision import is_vision, load_vision
 
     prompt = PROMPT if args.prompt is None else args.prompt
     check_arguments(prompt, args.query, args.best, args.folds)
-    model, processor = load(args.model, args.device, args.dtype)
+    model: Any
+    if is_vision(args.model):
+        if args.prompt is not None or args.query != "phrase":
+            option = "--query" if args.prompt is None else "--prompt"
+            raise ConfigError(
+                f"{option}: '{args.model}' is a model for pictures only, which reads no text; leave it out"
+            )
+        model, processor = load_vision(args.model, args.device, args.dtype), None
+    else:
+        model, processor = load(args.model, args.device, args.dtype)
     found = ground(model, processor, examples, prompt, args.query, layers, args.best, args.folds, args.seed)
     found.model = args.model
     if args.detector is not None:

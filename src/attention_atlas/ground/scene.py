@@ -12,6 +12,7 @@ from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.attend import phrase_positions
 from attention_atlas.data.phrase_boxes import Example
+from attention_atlas.look.vision import Vision
 from attention_atlas.measures.places import Places
 from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
 
@@ -31,8 +32,9 @@ class Scene:
             self._key, self._image = example.key, image
         return self._image
 
-    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places]:
-        """(inputs, query rows, positions of the picture's tokens that have a place, their places)."""
+    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places, int]:
+        """(inputs, query rows, positions of the picture's tokens that have a place, their places, length of
+        the sequence)."""
         image = self.image(example)
         text = self.prompt.replace("{phrase}", example.phrase)
         inputs = prompt_inputs(self.model, self.processor, [image], text)
@@ -55,7 +57,23 @@ class Scene:
                     f"{_place(example)}: phrase: '{example.phrase}' is not in the tokenised prompt "
                     f"'{tokenizer.decode(ids, skip_special_tokens=True).strip()[-80:]}'; spell it otherwise"
                 )
-        return inputs, rows, placed, Places(boxes[placed].numpy())
+        return inputs, rows, placed, Places(boxes[placed].numpy()), len(ids)
+
+
+class VisionScene(Scene):
+    """The same for a model that sees pictures only: its class token attends, or all patches without one."""
+
+    def __init__(self, vision: Vision) -> None:
+        super().__init__(vision.net, vision.processor, "", "")
+        self.vision = vision
+
+    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places, int]:
+        inputs, roles, boxes = self.vision.scene(self.image(example))
+        self.query = "class token" if "class" in roles else "all patches"
+        placed = torch.isfinite(boxes[:, 0]).nonzero()[:, 0].tolist()
+        role = "class" if "class" in roles else "image"
+        rows = [n for n, own in enumerate(roles) if own == role]
+        return inputs, rows, placed, Places(boxes[placed].numpy()), len(roles)
 
 
 def _place(example: Example) -> str:

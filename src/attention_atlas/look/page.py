@@ -74,14 +74,20 @@ def payload(look: Look) -> dict[str, Any]:
         ],
         "picture": look.picture_S[picture_T].tolist(),
         "sinks": sink_N.tolist(),
-        "sink_tokens": [
-            f"{look.tokens[s]} ({look.roles[s]})" for s in look.sinks if look.roles[s] != "image"
-        ],
+        "sink_tokens": _sink_tokens(look),
         "pictures": [_picture(p.name, p.pixels) for p in look.pictures],
         "maps": maps,
         "entropy": packed(entropy_WMH),
         "chance": {name: packed(value) for name, value in chance.items()},
     }
+
+
+def _sink_tokens(look: Look) -> list[str]:
+    """Those outside the pictures; each picture of a vision model has its own class token."""
+    found = [s for s in look.sinks if look.roles[s] != "image"]
+    if look.is_vision:
+        return list(dict.fromkeys(f"{look.tokens[s]} token" for s in found))
+    return [f"{look.tokens[s]} ({look.roles[s]})" for s in found]
 
 
 def _map(rows_MHWS: np.ndarray, look: Look, sink_N: np.ndarray) -> dict[str, Any]:

@@ -163,7 +163,7 @@ function buildVision() {
   document.querySelectorAll("#words .turn").forEach((turn) => turn.remove());
   DATA.pictures.forEach(({ name }, p) => {
     const turn = document.createElement("div"), label = document.createElement("h2"), group = document.createElement("div");
-    turn.className = "turn"; label.id = `turn${p}-label`; label.textContent = name.replace(/\.\w+$/, "");
+    turn.className = "turn wide"; label.id = `turn${p}-label`; label.textContent = name.replace(/\.\w+$/, "");
     group.id = `turn${p}`; group.setAttribute("role", "group"); group.setAttribute("aria-labelledby", label.id);
     turn.append(label, group);
     $("hint").before(turn);
@@ -207,7 +207,7 @@ function build() {
   }
   $("strength").oninput = () => change({ strength: $("strength").value / 100 });
   $("sinks").onclick = () => change({ sinks: !state.sinks });
-  const others = DATA.sink_tokens.length ? `text: ${DATA.sink_tokens.join(", ")}` : "";
+  const others = DATA.sink_tokens.length ? `${DATA.vision ? "" : "text: "}${DATA.sink_tokens.join(", ")}` : "";
   $("sinks-note").textContent = [`${N} in the picture`, others].filter(Boolean).join("; ");
   $("sinks").disabled = !N && !others;
   $("boxes").hidden = !DATA.things.length;
@@ -291,7 +291,8 @@ async function start() {
   $("main").hidden = false;
   // Begin with the first word of a vision model, else with the word of the answer that looks most at the picture.
   const shares = DATA.words.map((word, w) => DATA.vision ? -w : word.part === "answer" ? shareOf(w, "raw", MEAN, MEAN, true) : -1);
-  change({ word: shares.indexOf(Math.max(...shares)) });
+  // A vision model's few sink patches would hide all others, and its last layer is the one that tasks use.
+  change({ word: shares.indexOf(Math.max(...shares)), ...(DATA.vision ? { sinks: false, layer: L - 1 } : {}) });
   document.body.dataset.ready = "true";
 }
 start();
