@@ -11,9 +11,9 @@ import pytest
 from look_tiny import photo
 from PIL import Image
 
+from attention_atlas.data.phrase_boxes import Example, checked, read_boxes, some
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.coco import read_coco, read_refcoco
-from attention_atlas.data.phrase_boxes import Example, checked, read_boxes, some
 from attention_atlas.regions.hf_detector import load_detector
 
 HEADER = "picture,phrase,x,y,w,h,note\n"

@@ -24,15 +24,17 @@ from attention_atlas.look.words import decoded, text_runs
 
 
 class RowCapture(Capture):
-    """Captures the language model's self-attention (or that of `layers`) over the whole sequence: of each layer, the mean over some
-    query rows, at the picture's tokens. The matrix is never formed. One instance serves all examples of a
-    model, so that each layer is checked once.
+    """Captures the language model's self-attention, or that of `layers`, over the whole sequence: of each
+    layer, the mean over some query rows, at the picture's tokens. The matrix is never
+    formed. One instance serves all examples of a model, so that each layer is checked once.
 
     notes: modules that are not in the result, one line each.
     """
 
     def __init__(self, model: Any, layers: str | Sequence[str] | None = None) -> None:
-        super().__init__(model, ["rows"], rows=[0], layers=decoder_layers(model) if layers is None else layers)
+        super().__init__(
+            model, ["rows"], rows=[0], layers=decoder_layers(model) if layers is None else layers
+        )
         self.length, self.picture_T = 0, torch.zeros(0, dtype=torch.long)
         self.notes: dict[str, None] = {}
         self._more: dict[str, Any] = {}
@@ -45,7 +47,8 @@ class RowCapture(Capture):
         self, inputs: dict[str, Any], rows: Sequence[int], picture_T: Sequence[int], length: int
     ) -> tuple[list[int], Tensor]:
         """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the positions `picture_T`, as
-        shares of the rows' whole attention. One pass of one example, without padding. length: of the sequence.
+        shares of the rows' whole attention. One pass of one example, without padding. length: of the
+        sequence.
 
         Raises AtlasError for a model whose language model attends in several ways.
         """

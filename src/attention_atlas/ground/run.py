@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from attention_atlas.data.phrase_boxes import Example, checked
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.ground.attend import MapFile, RowCapture
-from attention_atlas.data.phrase_boxes import Example, checked
 from attention_atlas.ground.heads import best_heads, folds_of, picked
-from attention_atlas.look.vision import LAYERS, Vision
-from attention_atlas.measures.places import Places, Target
 from attention_atlas.ground.result import Grounded, Shown
 from attention_atlas.ground.scene import Scene, VisionScene
 from attention_atlas.ground.scores import MEASURES, chances, scores
+from attention_atlas.look.vision import LAYERS, Vision
+from attention_atlas.measures.places import Places, Target
 from attention_atlas.progress import progress
 
 PROMPT = "Where is the {phrase}?"
@@ -46,7 +46,8 @@ def ground(
 
     model, processor: a transformers model for pictures and text (AutoModelForImageTextToText) and its
     processor; or a `look.vision.Vision` and None, whose class token is asked instead of a phrase (all patches
-    without one), so that prompt and query do not apply. prompt: has {phrase} in it; used as in `Atlas.look`. query: whose attention it is: that of the
+    without one), so that
+    prompt and query do not apply. prompt: has {phrase} in it; used as in `Atlas.look`. query: that of the
     phrase's tokens, averaged, or that of the prompt's last token (as in Kang et al. 2025). layers: those that
     are scored, from 0; default: all. best: heads whose maps are averaged. folds: of pictures; each is
     measured with the heads that were best on the others. seed: of folds, intervals and the control.

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from attention_atlas.capture import roles_of_ids, token_boxes
+from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.attend import phrase_positions
-from attention_atlas.data.phrase_boxes import Example
+from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
 from attention_atlas.look.vision import Vision
 from attention_atlas.measures.places import Places
-from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
 
 
 class Scene:

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prompt",
-        help="the question to a vision-language model; with the processor's picture token in it, used as it is",
+        help="the question to a vision-language model; with its picture token in it, used as it is",
     )
     parser.add_argument("--answer", help="text to look at (default: the model writes it, greedily)")
     parser.add_argument(
@@ -78,7 +78,6 @@ def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before anything is loaded where an argument is wrong."""
     from attention_atlas.data.pictures import read_rgb
     from attention_atlas.look.result import FILES, checked_folder
-
     from attention_atlas.look.vision import is_vision
 
     layers = None if args.layers is None else layer_numbers(args.layers)

@@ -74,7 +74,12 @@ def _same(given: Any, image: Any) -> bool:
 def _cut(name: str, box: Sequence[float], picture: Picture) -> tuple[float, float, float, float]:
     left, top, right, bottom = map(float, box)
     width, height = picture.pixels.size
-    left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+    left, top, right, bottom = (
+        max(left, 0.0),
+        max(top, 0.0),
+        min(right, float(width)),
+        min(bottom, float(height)),
+    )
     if not (left < right and top < bottom):
         raise AtlasError(
             f"--boxes: {name}: lies outside {picture.name} ({width} × {height} pixels); give pixels of the "

@@ -1,4 +1,4 @@
-"""Models that see pictures only (ViT, DINOv2, CLIP's and SigLIP's towers): their inputs, tokens and places."""
+"""Models that see pictures only (ViT, DINOv2, CLIP's and SigLIP's towers): inputs, tokens, places."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Vision:
         inputs = self._inputs(image)
         pixels = inputs["pixel_values"]
         if pixels.ndim != 4:
-            raise AtlasError(f"{type(self.net).__name__}: its pictures are not one grid of patches; give a ViT")
+            raise AtlasError(
+                f"{type(self.net).__name__}: its pictures are not one grid of patches; give a ViT"
+            )
         rows, columns = (side // self.patch for side in pixels.shape[2:])
         if self._first is None:
             self._first = self._before_patches(inputs, rows * columns)
@@ -58,9 +60,9 @@ class Vision:
         inputs: dict[str, Any] = {"pixel_values": pixels.to(self.net.device, self.net.dtype)}
         usual = getattr(self.net.config, "image_size", None)
         # DINOv2 interpolates its position embeddings always, ViT on request.
-        if tuple(pixels.shape[2:]) != (usual, usual):
-            if "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters:
-                inputs["interpolate_pos_encoding"] = True
+        on_request = "interpolate_pos_encoding" in inspect.signature(self.net.forward).parameters
+        if on_request and tuple(pixels.shape[2:]) != (usual, usual):
+            inputs["interpolate_pos_encoding"] = True
         return inputs
 
     def _before_patches(self, inputs: dict[str, Any], patches: int) -> list[str]:

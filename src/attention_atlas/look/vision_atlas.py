@@ -47,7 +47,7 @@ class VisionAtlas:
         a box is the mean over the patches whose centre lies in it. Without a class token, the mean over all
         patches takes its place. layers, budget: as in `Atlas.look`.
 
-        Raises AtlasError for a model whose sequence is not one grid of patches, ConfigError for a wrong layer.
+        Raises AtlasError for a model whose sequence is not one grid of patches, ConfigError for a bad layer.
         """
         images = list(image) if isinstance(image, list | tuple) else [image]
         if not images:

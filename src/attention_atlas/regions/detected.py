@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import files_under
-from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.progress import progress
 from attention_atlas.regions.hf_detector import detect, load_detector
 

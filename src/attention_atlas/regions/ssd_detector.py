@@ -57,7 +57,9 @@ def load_ssd(graph: str) -> Any:
         return cv2.dnn.readNetFromTensorflow(str(path), str((same or texts)[0]))
     except cv2.error as error:
         reason = " ".join(str(error).split())[:160]
-        raise ConfigError(f"--detector: {path}: OpenCV cannot read it ({reason}); give an SSD graph") from None
+        raise ConfigError(
+            f"--detector: {path}: OpenCV cannot read it ({reason}); give an SSD graph"
+        ) from None
 
 
 def detect_ssd(net: Any, image: Image) -> list[tuple[str, float, tuple[float, float, float, float]]]:

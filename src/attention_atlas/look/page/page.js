@@ -118,9 +118,20 @@ function markHead() {
   for (const b of $("best").children) b.setAttribute("aria-pressed", String(Number(b.dataset.head) === chosen));
 }
 
+// The box that sorts the heads is one of the chosen picture: of a vision model nearly all attention is on the picture.
+function followBox() {
+  const { picture, text } = DATA.words[state.word], number = /^box(\d+)$/.exec(state.statistic)?.[1];
+  if (number === undefined && state.statistic !== "picture" || number !== undefined && DATA.things[number].picture === picture) return;
+  const own = DATA.things.findIndex((t) => t.picture === picture && t.name === text);
+  const first = own < 0 ? DATA.things.findIndex((t) => t.picture === picture) : own;
+  state.statistic = first < 0 ? "top" : `box${first}`;
+  $("statistic").value = state.statistic;
+}
+
 let headsShown = ""; // what the heads were last drawn for: a slider should not draw a thousand of them again
 function change(what) {
   Object.assign(state, what);
+  if (DATA.vision) followBox();
   const rollout = state.measure === "rollout";
   $("layer").value = state.layer; $("head").value = state.head;
   $("layer-value").textContent = layerName(); $("head-value").textContent = headName();
@@ -215,6 +226,7 @@ function build() {
   if (DATA.predicted_by) DATA.notes.unshift(`The boxes are predictions of ${DATA.predicted_by}, not annotations.`);
   $("order").onclick = () => change({ falling: !state.falling });
   for (const [name, { label }] of Object.entries(STATISTICS)) $("statistic").append(new Option(label, name));
+  if (DATA.vision) $("statistic").querySelector("[value=picture]").remove(); // 100 % but for the class token
   $("statistic").onchange = () => change({ statistic: $("statistic").value });
   document.querySelectorAll("#measure button").forEach((button) => {
     button.disabled = !DATA.maps[button.dataset.measure];
