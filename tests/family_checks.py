@@ -37,7 +37,7 @@ boxes have one entry for each image token. `python tests/family_checks.py --writ
 - *decoder*, *vision*, *cross*, *other*: captured attention modules, by the aliases of `layers`.
 - *norms*: modules whose norms were compared, of all modules; or why there are none.
 - *roles*: whether picture tokens are found in the sequence.
-- *boxes*: whether `token_boxes` knows their places; queries have none.
+- *boxes*: whether `token_boxes` knows their places; queries have none. Mllama's are keys: `picture_keys`.
 - *left out*: modules that `validate` names, to be left out with `!`. Linear attention has no weights.
 
 | family | class | pictures | padded | decoder | vision | cross | other | norms | roles | boxes | left out |

@@ -1,4 +1,4 @@
-"""`look` and `ground` from the command line with a checkpoint of each of seven families; test_doctor.py and
+"""`look` and `ground` from the command line with a checkpoint of each of eight families; test_doctor.py and
 test_own_phases.py do the same for `doctor` and `phases`."""
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ import json
 
 import pytest
 from ground_tiny import boxes_csv
-from tiny_checkpoints import FAMILIES
+from tiny_checkpoints import CROSS_FAMILIES, FAMILIES
 
 from attention_atlas.__main__ import main
 
+ALL = FAMILIES | CROSS_FAMILIES
 
-@pytest.mark.parametrize("family", FAMILIES)
+
+@pytest.mark.parametrize("family", ALL)
 def test_a_checkpoint_of_each_family_is_looked_at_and_scored(family, tmp_path, capsys):
-    model, photos = str(FAMILIES[family](tmp_path / "model")), tmp_path / "photos"
+    model, photos = str(ALL[family](tmp_path / "model")), tmp_path / "photos"
     photos.mkdir()
     boxes_csv(photos, pictures=4)
     out = tmp_path / "look"
@@ -31,5 +33,5 @@ def test_a_checkpoint_of_each_family_is_looked_at_and_scored(family, tmp_path, c
     assert {row["measure"] for row in rows} == {"pointing", "mass", "iou"}
     for row in rows:
         assert 0 <= float(row["value"]) <= 1
-        # The share of the whole attention that the picture gets; every head of these models sees the picture.
+        # The share of the attention that the picture's patches get: every head sees the picture.
         assert 0 < float(row["share"]) < 1

@@ -97,7 +97,8 @@ def test_relevance_of_a_model_against_its_eager_attention(tiny: tuple[Any, Any],
     model, processor = tiny
     case = answered(model, processor, photo(tmp_path / "a.png"), PROMPT, ANSWER)
     found, notes = relevance(model, case)
-    attention, gradient = attention_gradients(model, case)
+    attention, gradient, crossing = attention_gradients(model, case)
+    assert not any(crossing)
     assert list(found) == list(METHODS) and not notes
     assert all(p.requires_grad for p in model.parameters())
     model.set_attn_implementation("eager")
@@ -249,7 +250,7 @@ def test_models_that_cannot_be_measured(tiny: tuple[Any, Any], tmp_path: Path, m
     def unknown(*_: Any) -> Any:
         raise AtlasError("token_boxes: no geometry")
 
-    monkeypatch.setattr("attention_atlas.interventions.curves.token_boxes", unknown)
+    monkeypatch.setattr("attention_atlas.look.keys.token_boxes", unknown)
     with pytest.raises(AtlasError, match=r"have no place \(token_boxes: no geometry\); use --baseline emb"):
         Hidden(model, processor, case, picture_T, "mean")
     example = (photo(tmp_path / "a.png"), PROMPT, ANSWER)

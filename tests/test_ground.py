@@ -57,7 +57,7 @@ def stub(monkeypatch, map_of) -> None:
     """Instead of a pass, 3 layers: map_of(number of the example) gives (heads,9)."""
     calls = iter(range(10**6))
 
-    def maps(self, inputs, rows, picture_T, length):
+    def maps(self, inputs, rows, picture_T, keys):
         assert len(picture_T) == 9
         return [0, 1, 2], torch.as_tensor(map_of(next(calls)), dtype=torch.float32).reshape(3, -1, 9)
 
@@ -168,9 +168,10 @@ def test_rows_are_those_of_the_eager_matrices(tmp_path):
         for phrase in ("red block", "where"):
             example = Example(picture, phrase, [(0, 0, 9, 9)])
             for query in ("phrase", "last"):
-                inputs, rows, placed, places, length = Scene(model, processor, PROMPT, query).of(example)
+                scene = Scene(model, processor, PROMPT, query)
+                inputs, rows, placed, places = scene.of(example)
                 ids = inputs["input_ids"][0]
-                layers, map_LHT = capture.maps(inputs, rows, placed, length)
+                layers, map_LHT = capture.maps(inputs, rows, placed, scene.keys)
                 model.set_attn_implementation("eager")
                 with torch.no_grad():
                     attn_LHSS = torch.cat(model(**inputs, output_attentions=True).attentions)

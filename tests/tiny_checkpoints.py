@@ -174,6 +174,40 @@ def internvl(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def mllama(folder: Path, seed: int = 0) -> Path:
+    """Pictures are keys of cross-attention in two layers of four; tiles with a class token each."""
+    import transformers as T
+
+    tokenizer = tokens("<|image|>", "<|python_tag|>")
+    sizes = dict(LLAMA, num_hidden_layers=4)
+    text = T.MllamaTextConfig(**sizes, **IDS, vocab_size=len(tokenizer), cross_attention_layers=[1, 3])
+    vision = T.MllamaVisionConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_global_layers=1,
+        attention_heads=2,
+        vision_output_dim=32,
+        intermediate_layers_indices=[0],
+        image_size=SIZE,
+        patch_size=PATCH,
+        initializer_range=0.3,
+    )
+    image = tokenizer.convert_tokens_to_ids("<|image|>")
+    config = T.MllamaConfig(text_config=text, vision_config=vision, image_token_index=image)
+    images = T.MllamaImageProcessorPil(size={"height": SIZE, "width": SIZE}, max_image_tiles=4)
+    processor = T.MllamaProcessor(images, tokenizer, chat_template=chat("<|image|>"))
+    torch.manual_seed(seed)
+    model = T.MllamaForConditionalGeneration(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate"):  # created as 0, which shuts the picture out
+            torch.nn.init.ones_(parameter)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+CROSS_FAMILIES = {"mllama": mllama}
 FAMILIES = look_tiny.FAMILIES | {
     made.__name__: made for made in (llava_next, qwen2_vl, idefics3, gemma3, internvl)
 }

@@ -93,5 +93,6 @@ def clipped(boxes_N4: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     limit = torch.tensor([width, height, width, height], dtype=boxes_N4.dtype)
     inside = torch.minimum(boxes_N4.clamp(min=0), limit)
-    empty = (inside[:, 2] <= inside[:, 0]) | (inside[:, 3] <= inside[:, 1])
+    # Less than a thousandth of a pixel is an edge of the picture that was rounded.
+    empty = (inside[:, 2:] - inside[:, :2] < 1e-3).any(1)
     return inside.masked_fill(empty[:, None], float("nan"))

@@ -19,40 +19,39 @@ from attention_atlas.capture import Capture
 from attention_atlas.capture.seam import AttentionCall
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.scores import normalised
-from attention_atlas.look.attend import decoder_layers
+from attention_atlas.look.keys import key_globs
 from attention_atlas.look.words import decoded, text_runs
 
 
 class RowCapture(Capture):
-    """Captures the language model's self-attention, or that of `layers`, over the whole sequence: of each
-    layer, the mean over some query rows, at the picture's tokens. The matrix is never
-    formed. One instance serves all examples of a model, so that each layer is checked once.
+    """Captures the attention from the whole sequence to the keys of the pictures (itself, or those of a
+    cross-attention), in the language model or in the modules of `globs`: of each layer, the mean over some
+    query rows, at the picture's tokens. The matrix is never formed. One instance serves all examples of a
+    model, so that each layer is checked once.
 
     notes: modules that are not in the result, one line each.
     """
 
-    def __init__(self, model: Any, layers: str | Sequence[str] | None = None) -> None:
-        super().__init__(
-            model, ["rows"], rows=[0], layers=decoder_layers(model) if layers is None else layers
-        )
-        self.length, self.picture_T = 0, torch.zeros(0, dtype=torch.long)
+    def __init__(self, model: Any, globs: Sequence[str] | None = None) -> None:
+        super().__init__(model, ["rows"], rows=[0], layers=key_globs(model) if globs is None else globs)
+        self.shape, self.picture_T = (0, 0), torch.zeros(0, dtype=torch.long)
         self.notes: dict[str, None] = {}
         self._more: dict[str, Any] = {}
-        if layers is None:
+        if globs is None:
             self._more["use_cache"] = False
             if "logits_to_keep" in inspect.signature(model.forward).parameters:
                 self._more["logits_to_keep"] = 1
 
     def maps(
-        self, inputs: dict[str, Any], rows: Sequence[int], picture_T: Sequence[int], length: int
+        self, inputs: dict[str, Any], rows: Sequence[int], picture_T: Sequence[int], keys: int
     ) -> tuple[list[int], Tensor]:
-        """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the positions `picture_T`, as
-        shares of the rows' whole attention. One pass of one example, without padding. length: of the
-        sequence.
+        """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the keys `picture_T`, as
+        shares of the rows' whole attention. One pass of one example, without padding. keys: how many there
+        are; as many as positions, unless the model reads pictures by cross-attention.
 
         Raises AtlasError for a model whose language model attends in several ways.
         """
-        self.length = length
+        self.shape = inputs["input_ids"].shape[1] if "input_ids" in inputs else keys, keys
         self.rows, self.picture_T = list(rows), torch.tensor(list(picture_T))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -73,8 +72,8 @@ class RowCapture(Capture):
 
     def _record(self, call: AttentionCall) -> Tensor:
         name, _, layer = self.sites.site(call.module)
-        if (call.q.shape[2], call.k.shape[2]) != (self.length, self.length) or layer in self._maps:
-            self.notes[f"not scored: {name} (not over the whole sequence)"] = None
+        if (call.q.shape[2], call.k.shape[2]) != self.shape or layer in self._maps:
+            self.notes[f"not scored: {name} (not over the same positions)"] = None
             return call.context()
         context = super()._record(call)
         rows_HRS = self._records[-1].values.pop("rows")[0]

@@ -19,7 +19,7 @@ from attention_atlas.ground.heads import best_heads, folds_of, picked
 from attention_atlas.ground.result import Grounded, Shown
 from attention_atlas.ground.scene import Scene, VisionScene
 from attention_atlas.ground.scores import MEASURES, chances, scores
-from attention_atlas.look.vision import LAYERS, Vision
+from attention_atlas.look.vision import GLOBS, Vision
 from attention_atlas.measures.places import Places, Target
 from attention_atlas.progress import progress
 
@@ -59,7 +59,7 @@ def ground(
     examples = checked(examples)
     vision = model if isinstance(model, Vision) else None
     scene = Scene(model, processor, prompt, query)
-    capture = RowCapture(model) if vision is None else RowCapture(vision.net, LAYERS)
+    capture = RowCapture(model) if vision is None else RowCapture(vision.net, GLOBS)
     if vision is not None:
         scene, model, prompt = VisionScene(vision), vision.net, ""
     found = _first_pass(capture, scene, examples, layers, seed)
@@ -115,13 +115,13 @@ def _first_pass(
     rng = np.random.default_rng(seed)
     known: dict[bytes, Places] = {}
     for example in progress(examples, "ground"):
-        inputs, rows, placed, places, length = scene.of(example)
+        inputs, rows, placed, places = scene.of(example)
         places = known.setdefault(places.boxes_T4.tobytes(), places)
         target = Target.of(places, example.boxes)
         if target.area <= 0:
             unseen += 1
             continue
-        numbers, map_LHT = capture.maps(inputs, rows, placed, length)
+        numbers, map_LHT = capture.maps(inputs, rows, placed, scene.keys)
         found.layers, keep = _kept(numbers, layers)
         map_LHT = map_LHT[keep]
         if not bool((map_LHT > 0).any()):
@@ -143,7 +143,7 @@ def _first_pass(
             f"{unseen} of {len(examples)} phrases are left out: the processor cuts off the "
             "part of the picture where their boxes are"
         )
-    found.notes += capture.notes
+    found.notes += [*scene.notes, *capture.notes]
     found.done()
     return found
 

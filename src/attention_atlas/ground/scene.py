@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from attention_atlas.capture import roles_of_ids, token_boxes
+from attention_atlas.capture import roles_of_ids
 from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.attend import phrase_positions
 from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
+from attention_atlas.look.keys import Keys, keys_of
 from attention_atlas.look.vision import Vision
 from attention_atlas.measures.places import Places
 
@@ -22,6 +23,7 @@ class Scene:
 
     def __init__(self, model: Any, processor: Any, prompt: str, query: str) -> None:
         self.model, self.processor, self.prompt, self.query = model, processor, prompt, query
+        self.keys, self.notes = 0, list[str]()  # of the last example
         self._key = ""
         self._image: Any = None
 
@@ -32,9 +34,8 @@ class Scene:
             self._key, self._image = example.key, image
         return self._image
 
-    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places, int]:
-        """(inputs, query rows, positions of the picture's tokens that have a place, their places, length of
-        the sequence)."""
+    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places]:
+        """(inputs, query rows, keys of the picture that have a place, their places)."""
         image = self.image(example)
         text = self.prompt.replace("{phrase}", example.phrase)
         inputs = prompt_inputs(self.model, self.processor, [image], text)
@@ -43,11 +44,9 @@ class Scene:
         ids = inputs["input_ids"][0].tolist()
         mask = inputs.get("attention_mask")
         (roles,) = roles_of_ids(inputs["input_ids"], self.model.config, mask, special)
-        processor = getattr(self.processor, "image_processor", None)
-        boxes, _ = token_boxes(self.model.config, inputs, [image.size[::-1]], processor)
-        placed = torch.isfinite(boxes[:, 0]).nonzero()[:, 0].tolist()
-        if not placed:
-            raise AtlasError(f"{type(self.model).__name__}: its picture tokens have no place in the picture")
+        keys = keys_of(self.model, self.processor, inputs, roles, [image.size[::-1]])
+        if keys.reason:
+            raise AtlasError(f"{type(self.model).__name__}: no place in the picture is known: {keys.reason}")
         rows = [len(ids) - 1]
         if self.query == "phrase":
             template = self.prompt.replace(picture_token(self.processor), " ")
@@ -57,7 +56,12 @@ class Scene:
                     f"{_place(example)}: phrase: '{example.phrase}' is not in the tokenised prompt "
                     f"'{tokenizer.decode(ids, skip_special_tokens=True).strip()[-80:]}'; spell it otherwise"
                 )
-        return inputs, rows, placed, Places(boxes[placed].numpy()), len(ids)
+        return inputs, rows, *self._placed(keys)
+
+    def _placed(self, keys: Keys) -> tuple[list[int], Places]:
+        self.keys, self.notes = len(keys.roles), keys.notes
+        placed = np.flatnonzero(np.isfinite(keys.boxes_K4[:, 0])).tolist()
+        return placed, Places(keys.boxes_K4[placed])
 
 
 class VisionScene(Scene):
@@ -67,13 +71,12 @@ class VisionScene(Scene):
         super().__init__(vision.net, vision.processor, "", "")
         self.vision = vision
 
-    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places, int]:
-        inputs, roles, boxes = self.vision.scene(self.image(example))
-        self.query = "class token" if "class" in roles else "all patches"
-        placed = torch.isfinite(boxes[:, 0]).nonzero()[:, 0].tolist()
-        role = "class" if "class" in roles else "image"
-        rows = [n for n, own in enumerate(roles) if own == role]
-        return inputs, rows, placed, Places(boxes[placed].numpy()), len(roles)
+    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places]:
+        inputs, keys = self.vision.scene(self.image(example))
+        self.query = "class token" if "class" in keys.roles else "all patches"
+        role = "class" if "class" in keys.roles else "image"
+        rows = [n for n, own in enumerate(keys.roles) if own == role]
+        return inputs, rows, *self._placed(keys)
 
 
 def _place(example: Example) -> str:

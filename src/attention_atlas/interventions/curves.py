@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from attention_atlas.capture.boxes import token_boxes
 from attention_atlas.capture.sites import Sites
 from attention_atlas.errors import AtlasError
 from attention_atlas.interventions.answers import Answered, answer_log_probs, same_answer
+from attention_atlas.look.keys import keys_of
 
 BASELINES = ("mean", "blur", "embedding")
+# What a language model with cross-attention gets from the vision tower.
+STATES = ("cross_attention_states", "encoder_hidden_states")
 
 
 class Hidden:
@@ -26,7 +28,8 @@ class Hidden:
     baseline (one of BASELINES): what takes the place of a token. mean, blur: the pixels of its box become the
     picture's mean colour, or those of the blurred picture (Gaussian, σ = a tenth of the longer side); the
     model then reads the whole picture again. embedding: its input to the language model becomes the mean
-    over the picture's tokens, which still holds what the whole picture is about.
+    over the picture's tokens, which still holds what the whole picture is about. With cross-attention it is
+    what the keys are made of.
 
     Tokens whose boxes overlap (tiles and thumbnail) hide each other's pixels. Tokens without a place are not
     hidden by mean and blur: `usable_T` is False. Values are kept, so that no mask is computed twice.
@@ -37,7 +40,10 @@ class Hidden:
     def __init__(self, model: Any, processor: Any, case: Answered, picture_T: Sequence[int], baseline: str):
         self.model, self.processor, self.case, self.baseline = model, processor, case, baseline
         self.picture_T = list(picture_T)
-        self.boxes_T4, self.owner_T, self.reason = self._places()
+        sizes = [picture.size[::-1] for picture in case.pictures]
+        self.keys = keys_of(model, processor, case.whole.inputs, case.whole.roles, sizes)
+        self.boxes_T4 = self.keys.boxes_K4[self.picture_T]
+        self.owner_T = np.maximum(self.keys.picture_K[self.picture_T], 0)
         self.usable_T = np.ones(len(self.picture_T), dtype=bool)
         self._known: dict[bytes, float] = {}
         if baseline == "embedding":
@@ -45,20 +51,10 @@ class Hidden:
         self.usable_T = np.isfinite(self.boxes_T4).all(1)
         if not self.usable_T.any():
             raise AtlasError(
-                f"--baseline: {baseline} hides pixels, but the picture tokens have no place ({self.reason}); "
-                "use --baseline embedding"
+                f"--baseline: {baseline} hides pixels, but the picture tokens have no place "
+                f"({self.keys.reason}); use --baseline embedding"
             )
         self.instead = [_instead(np.asarray(p), baseline) for p in case.pictures]
-
-    def _places(self) -> tuple[np.ndarray, np.ndarray, str]:
-        sizes = [picture.size[::-1] for picture in self.case.pictures]
-        images = getattr(self.processor, "image_processor", None)
-        try:
-            boxes, owner = token_boxes(self.model.config, self.case.whole.inputs, sizes, images)
-        except AtlasError as error:
-            none = np.full((len(self.picture_T), 4), np.nan)
-            return none, np.zeros(len(self.picture_T), dtype=int), str(error)
-        return boxes.numpy()[self.picture_T], owner.numpy()[self.picture_T], "no box is known"
 
     def __call__(self, mask_T: np.ndarray) -> float:
         mask_T = np.asarray(mask_T, dtype=bool)
@@ -95,9 +91,13 @@ class Hidden:
         chosen = torch.tensor(self.picture_T)
         ran = []
 
+        names = STATES if self.keys.cross else ("inputs_embeds",)
+
         def replace(_: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-            x = kwargs.get("inputs_embeds")
-            if x is None or x.shape[1] != len(self.case.whole.ids):
+            name = next((n for n in names if kwargs.get(n) is not None), names[0])
+            given = kwargs.get(name)
+            x = None if given is None else given.reshape(1, -1, given.shape[-1])
+            if x is None or x.shape[1] != len(self.keys.roles):
                 raise AtlasError(
                     f"--baseline: embedding: {type(self.model).__name__} does not hand the whole sequence of "
                     "embeddings to its language model; use mean or blur"
@@ -111,7 +111,7 @@ class Hidden:
             ran.append(True)
             x = x.clone()
             x[:, chosen[torch.tensor(mask_T)]] = x[:, chosen].mean(1, keepdim=True)
-            return args, kwargs | {"inputs_embeds": x}
+            return args, kwargs | {name: x.view_as(given)}
 
         if not mask_T.any():
             return float(answer_log_probs(self.model, self.case.whole).sum())

@@ -24,6 +24,7 @@ from attention_atlas.look.doctor_maps import CallMaps, MapCapture
 from attention_atlas.look.doctor_result import Captured, Diagnosis
 from attention_atlas.look.doctor_verdict import Run, judged
 from attention_atlas.look.inputs import Sequenced, prompt_inputs, sequence
+from attention_atlas.look.keys import checked_layers, cross_layers
 from attention_atlas.look.result import Picture
 
 PROMPT = "What is in the picture?"
@@ -217,11 +218,9 @@ def _globs(model: Any, layers: Sequence[int] | None) -> list[str]:
     if layers is None:
         return ["*"]
     depth = int(model.config.get_text_config().num_hidden_layers)
-    wrong = [layer for layer in layers if not 0 <= layer < depth]
-    if wrong or not layers:
-        given = f"{wrong[0]} is outside" if wrong else "names none of"
-        raise ConfigError(f"--layers: {given} 0..{depth - 1}; give numbers of layers, from 0")
-    return [f"decoder.{layer}" for layer in sorted(set(layers))]
+    chosen = checked_layers(layers, range(depth))
+    cross = [f"cross.{layer}" for layer in chosen if layer in cross_layers(model)]
+    return [f"decoder.{layer}" for layer in chosen] + cross
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from attention_atlas.capture import roles_of, roles_of_ids
+from attention_atlas.capture.cross_boxes import CROSS
 from attention_atlas.capture.token_roles import media_ids
 from attention_atlas.errors import AtlasError, ConfigError, loading
 
@@ -56,6 +57,12 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
         text = token * len(pictures) + "\n" + prompt
     with loading(f"{type(processor).__name__}: pictures and prompt", "see the model's card for its prompt"):
         made = processor(text=[text], images=[list(pictures)], return_tensors="pt", **special)
+        begin = getattr(tokenizer, "bos_token_id", None)
+        if not special and made["input_ids"][0].tolist().count(begin) == 2:
+            # The processor writes a BOS into the text, and its tokenizer adds another (Mllama).
+            special["add_special_tokens"] = False
+            alone = processor(text=[text], images=[list(pictures)], return_tensors="pt", **special)
+            made = alone if alone["input_ids"][0].tolist().count(begin) == 1 else made
     accepted = inspect.signature(model.forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
     device, dtype = model.get_input_embeddings().weight.device, model.dtype
@@ -66,7 +73,8 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
         if isinstance(value, Tensor):
             value = value.to(device, dtype if value.is_floating_point() else value.dtype)
         inputs[name] = value
-    roles_of(inputs, model.config)  # raises if no position is a picture's
+    if model.config.model_type not in CROSS:
+        roles_of(inputs, model.config)  # raises if no position is a picture's
     return inputs
 
 

@@ -44,9 +44,10 @@ def payload(look: Look) -> dict[str, Any]:
     if "norm_rows" in look.word_values:
         norm = look.word_values["norm_rows"]
         maps["norm"] = _map(norm / norm.sum(-1, keepdims=True), look, sink_N)
-    rollout_WMT = look.word_values["rollout"].transpose(1, 0, 2)[:, :, None]
-    maps["rollout"] = _quantised(rollout_WMT, sink_N)
-    is_image_S1 = (np.array(look.roles) == "image")[:, None]
+    if "rollout" in look.word_values:
+        rollout_WMT = look.word_values["rollout"].transpose(1, 0, 2)[:, :, None]
+        maps["rollout"] = _quantised(rollout_WMT, sink_N)
+    is_image_S1 = (np.array(look.key_roles) == "image")[:, None]
     at_M = [look.layers.index(layer) for layer in look.kept]
     entropy_WMH = look.statistics["entropy"][at_M].transpose(2, 0, 1)
     chance = {
@@ -84,10 +85,10 @@ def payload(look: Look) -> dict[str, Any]:
 
 def _sink_tokens(look: Look) -> list[str]:
     """Those outside the pictures; each picture of a vision model has its own class token."""
-    found = [s for s in look.sinks if look.roles[s] != "image"]
+    found = [s for s in look.sinks if look.key_roles[s] != "image"]
     if look.is_vision:
         return list(dict.fromkeys(f"{look.tokens[s]} token" for s in found))
-    return [f"{look.tokens[s]} ({look.roles[s]})" for s in found]
+    return [f"{look.key_tokens[s]} ({look.key_roles[s]})" for s in found]
 
 
 def _map(rows_MHWS: np.ndarray, look: Look, sink_N: np.ndarray) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The result of a look: statistics of one sequence, as arrays, and as the three files of `save`.
 
 Axes: L layer, M layers whose maps are kept, H head, S position (query or key), R queries of words, W word,
-T token of a picture, G group.
+T token of a picture, G group. In a model that reads pictures by cross-attention, keys are not positions of
+the sequence but those of `key_roles`; wherever S is an axis of keys, it counts them.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class Look:
     """values {statistic: (L,H,S,...)}: mass (G), entropy, norm_mass (G) of every layer and position.
 
     word_values {rows, norm_rows: (M,H,W,S); rollout: (M,W,T)}: attention of the words, in the layers `kept`.
-    received_LHS: mean over words of the attention that each position receives. visible: for each layer (R,S),
-    the keys that the queries `query_R` may attend to. sinks: positions. boxes_S4, picture_S: see places.py.
+    received_LHS: mean over words of the attention that each key receives. visible: for each layer (R,S),
+    the keys that the queries `query_R` may attend to. sinks: keys. boxes_S4, picture_S: see `token_boxes`.
     notes: what the page cannot show, one line each. things: boxes in the pictures; predicted_by: the detector
-    that they are predictions of, None for annotations.
+    that they are predictions of, None for annotations. cross: whether the keys are those of cross-attention;
+    key_tokens, key_roles: of the keys (default: of the sequence).
 
     A vision model has no prompt and no answer: see vision_atlas.py. visible then has one query of each word.
     """
@@ -71,6 +73,13 @@ class Look:
     notes: list[str] = field(default_factory=list)
     things: list[Thing] = field(default_factory=list)
     predicted_by: str | None = None
+    cross: bool = False
+    key_tokens: list[str] = field(default_factory=list)
+    key_roles: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.key_tokens = self.key_tokens or self.tokens
+        self.key_roles = self.key_roles or self.roles
 
     @property
     def is_vision(self) -> bool:
@@ -79,8 +88,8 @@ class Look:
 
     @cached_property
     def picture_T(self) -> np.ndarray:
-        """Positions of the picture tokens."""
-        return np.flatnonzero(np.array(self.roles) == "image")
+        """The keys that are picture tokens."""
+        return np.flatnonzero(np.array(self.key_roles) == "image")
 
     @cached_property
     def statistics(self) -> dict[str, np.ndarray]:
@@ -89,7 +98,7 @@ class Look:
         out = {name: self.of_words(value) for name, value in self.values.items()}
         if "norm_mass" in out:
             out["norm_mass"] = out["norm_mass"] / out["norm_mass"].sum(-1, keepdims=True)
-        member_SG = np.array(self.roles)[:, None] == np.array(self.groups)
+        member_SG = np.array(self.key_roles)[:, None] == np.array(self.groups)
         out["chance"] = self.uniform(member_SG)
         return out
 
@@ -105,7 +114,7 @@ class Look:
 
     def uniform(self, member_SG: np.ndarray, without: Sequence[int] = ()) -> np.ndarray:
         """(L,W,G): mass on groups of keys if all visible keys, except `without`, got the same weight."""
-        keys_S = ~np.isin(np.arange(len(self.roles)), without)
+        keys_S = ~np.isin(np.arange(len(self.key_roles)), without)
         of_layer = []
         for visible_RS in self.visible:
             seen_RS = visible_RS & keys_S
@@ -151,6 +160,7 @@ class Look:
             "answer": None if self.is_vision else self.answer,
             "generated": self.generated,
             "notes": self.notes,
+            "attention": "cross" if self.cross else "self",
             "pictures": [
                 {"name": p.name, "width": p.pixels.width, "height": p.pixels.height} for p in self.pictures
             ],
@@ -164,8 +174,8 @@ class Look:
             "sinks": [
                 {
                     "position": s,
-                    "token": self.tokens[s],
-                    "role": self.roles[s],
+                    "token": self.key_tokens[s],
+                    "role": self.key_roles[s],
                     "received": _plain(self.received_LHS[..., s]),
                 }
                 for s in self.sinks
@@ -235,23 +245,21 @@ class Look:
         axes = {
             "sequence": Axis(self.tokens, self.roles, word_S),
             "words": Axis([word.text for word in self.words]),
-            "picture": Axis([self.tokens[s] for s in self.picture_T], ["image"] * len(self.picture_T)),
         }
         own = "encoder_self" if self.is_vision else "decoder_self"
-        kinds = {
-            own: ("sequence", "sequence"),
-            "words": ("words", "sequence"),
-            "rollout": ("words", "picture"),
-        }
+        keys, kind = ("pictures", "cross") if self.cross else ("sequence", own)
+        if self.cross:
+            axes[keys] = Axis(self.key_tokens, self.key_roles)
+        kinds = {kind: ("sequence", keys), "words": ("words", keys)}
+        of_words = {n: v.astype(np.float32) for n, v in self.word_values.items()}
+        statistics = {kind: self.values, "words": of_words}
+        if "rollout" in of_words:
+            axes["picture"] = Axis([self.tokens[s] for s in self.picture_T], ["image"] * len(self.picture_T))
+            kinds["rollout"] = "words", "picture"
+            statistics["rollout"] = {"rollout": of_words.pop("rollout")}
         writer = StatisticsWriter(
-            path, model=self.model, config_hash="", kinds=kinds, groups={"sequence": self.groups}
+            path, model=self.model, config_hash="", kinds=kinds, groups={keys: self.groups}
         )
-        of_words = {n: v.astype(np.float32) for n, v in self.word_values.items() if n != "rollout"}
-        statistics = {
-            own: self.values,
-            "words": of_words,
-            "rollout": {"rollout": self.word_values["rollout"].astype(np.float32)},
-        }
         writer.write("look", statistics, axes)
         writer.finish()
 

@@ -79,15 +79,15 @@ def look_sinks(look: Look) -> LookSinks:
     # A vision model's queries see one picture each, and all of it.
     least = 0.0 if look.is_vision else LEAST
     visible = np.stack(look.visible)
-    by_head = find_sinks(look.received_LHS, visible, look.roles, least=least, weights_Q=weights_R)
+    by_head = find_sinks(look.received_LHS, visible, look.key_roles, least=least, weights_Q=weights_R)
     pixels = [np.asarray(picture.pixels) for picture in look.pictures]
     places = places_of(look.boxes_S4, look.picture_S, pixels)
     taken_K = (by_head.taken_LHK * by_head.is_sink_LHK).mean((0, 1))
     tokens = [
         SinkToken(
             position=k,
-            token=look.tokens[k],
-            sort=_sort(k, look.tokens[k], look.roles[k]),
+            token=look.key_tokens[k],
+            sort=look.key_roles[k] if look.cross else _sort(k, look.tokens[k], look.roles[k]),
             heads=float(by_head.heads_K[k]),
             mass=float(taken_K[k]),
             place=places.get(k),

@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from attention_atlas.capture.box_families import grid_boxes, seen_region
 from attention_atlas.capture.boxes import clipped
 from attention_atlas.errors import AtlasError, ConfigError, loading
+from attention_atlas.look.keys import Keys
 from attention_atlas.regions.backbone import Backbone, load_backbone
 
 # SigLIP's pooling has one query of its own, which is no position of the sequence.
-LAYERS = ["vision", "!head.*"]
+GLOBS = ["vision", "!head.*"]
 PATCHES = 28  # along the shorter side, for a model without an image processor
 
 
@@ -31,9 +32,9 @@ class Vision:
         self.patch = patch
         self._first: list[str] | None = None
 
-    def scene(self, image: Any) -> tuple[dict[str, Any], list[str], Tensor]:
-        """(inputs of the model; roles of its S positions; boxes_S4 in pixels of the picture, NaN without a
-        place). Raises AtlasError for a model whose sequence is not one grid of patches."""
+    def scene(self, image: Any) -> tuple[dict[str, Any], Keys]:
+        """(inputs of the model, the positions of its sequence as keys). Raises AtlasError for a model whose
+        sequence is not one grid of patches."""
         inputs = self._inputs(image)
         pixels = inputs["pixel_values"]
         if pixels.ndim != 4:
@@ -49,7 +50,17 @@ class Vision:
             region = seen_region(size, self.processor)
         boxes_T4 = clipped(grid_boxes(rows, columns, region), size)
         nowhere_N4 = torch.full((len(self._first), 4), float("nan"))
-        return inputs, [*self._first, *["image"] * len(boxes_T4)], torch.cat([nowhere_N4, boxes_T4])
+        roles = [*self._first, *["image"] * len(boxes_T4)]
+        return inputs, Keys(
+            cross=False,
+            globs=GLOBS,
+            layers=list(range(int(self.net.config.num_hidden_layers))),
+            roles=roles,
+            names=[],
+            boxes_K4=torch.cat([nowhere_N4, boxes_T4]).numpy(),
+            picture_K=np.where(np.array(roles) == "image", 0, -1),
+            reason="",
+        )
 
     def _inputs(self, image: Any) -> dict[str, Any]:
         if self.processor is None:

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.capture import role_groups
 from attention_atlas.capture.summaries import sink_keys
 from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.errors import ConfigError
-from attention_atlas.look.atlas import BUDGET, kept_layers, opened
-from attention_atlas.look.attend import WordCapture, captured_words
+from attention_atlas.look.atlas import BUDGET, opened
+from attention_atlas.look.attend import WordCapture
+from attention_atlas.look.keys import Keys, captured_words, kept_layers
 from attention_atlas.look.result import Look
 from attention_atlas.look.things import Thing, things_of
-from attention_atlas.look.vision import LAYERS, Vision
+from attention_atlas.look.vision import Vision
 from attention_atlas.look.words import Word
 
 WHOLE = {"class": "class token", "image": "all patches"}
@@ -55,24 +55,23 @@ class VisionAtlas:
         pictures = [opened(n, given) for n, given in enumerate(images)]
         things = things_of(images, pictures, boxes)
         scenes = [self.vision.scene(picture.pixels) for picture in pictures]
-        roles = [role for scene in scenes for role in scene[1]]
-        starts = np.cumsum([0, *(len(scene[1]) for scene in scenes)])
-        boxes_S4 = np.concatenate([scene[2].numpy() for scene in scenes])
+        roles = [role for _, keys in scenes for role in keys.roles]
+        starts = np.cumsum([0, *(len(keys.roles) for _, keys in scenes)])
+        boxes_S4 = np.concatenate([keys.boxes_K4 for _, keys in scenes])
         picture_S = np.repeat(np.arange(len(scenes)), np.diff(starts))
         picture_S = np.where(np.array(roles) == "image", picture_S, -1)
         words, notes = [], []
-        for p, (_, own, boxes_K4) in enumerate(scenes):
-            found, left = _words(p, own, boxes_K4.numpy(), things)
+        for p, (_, keys) in enumerate(scenes):
+            found, left = _words(p, keys, things)
             words.append(found)
             notes += left
         config = self.vision.net.config
         per_head = sum(map(len, words)) * roles.count("image")
-        kept = kept_layers(config, layers, per_head, budget)
+        kept = kept_layers(config, scenes[0][1], layers, per_head, budget)
         passes = []
-        for (inputs, own, _), found in zip(scenes, words):
-            places = [n for n, role in enumerate(own) if role == "image"]
-            options = found, role_groups([own]), places, kept
-            capture, captured, more = captured_words(self.vision.net, LAYERS, *options, inputs)
+        for (inputs, keys), found in zip(scenes, words):
+            options = len(keys.roles), found, kept, inputs
+            capture, captured, more = captured_words(self.vision.net, keys, *options)
             passes.append((capture, captured))
             notes += [note for note in more if note not in notes]
         (kind,) = passes[0][1].values()
@@ -155,13 +154,12 @@ class _Joined:
         self.visible = number_R[:, None] == of_S
 
 
-def _words(
-    picture: int, roles: list[str], boxes_K4: np.ndarray, things: list[Thing]
-) -> tuple[list[Word], list[str]]:
+def _words(picture: int, keys: Keys, things: list[Thing]) -> tuple[list[Word], list[str]]:
     """(the words of one picture, notes on boxes without a patch)."""
-    role = "class" if "class" in roles else "image"
-    whole = [n for n, own in enumerate(roles) if own == role]
+    role = "class" if "class" in keys.roles else "image"
+    whole = [n for n, own in enumerate(keys.roles) if own == role]
     found, notes = [Word(WHOLE[role], "picture", whole, whole, True, picture)], []
+    boxes_K4 = keys.boxes_K4
     x_K, y_K = (boxes_K4[:, 0] + boxes_K4[:, 2]) / 2, (boxes_K4[:, 1] + boxes_K4[:, 3]) / 2
     for index, thing in enumerate(things):
         if thing.picture != picture:
@@ -179,9 +177,9 @@ def _words(
 def _names(scenes: Sequence[Any]) -> list[str]:
     """What the sinks and statistics.h5 call the positions."""
     names = []
-    for _, roles, _ in scenes:
+    for _, keys in scenes:
         count: dict[str, int] = {}
-        for role in roles:
+        for role in keys.roles:
             count[role] = count.get(role, 0) + 1
             text = "patch" if role == "image" else role
             names.append(text if role == "class" else f"{text} {count[role]}")

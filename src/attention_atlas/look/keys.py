@@ -1,0 +1,206 @@
+"""What the words of a sequence attend to: the positions of the sequence, or the keys of a cross-attention.
+In a model that sees pictures only (vision.py), words are its class token and patches in boxes.
+
+Axes: K key, L layer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from attention_atlas.capture import Captured, role_groups
+from attention_atlas.capture.boxes import token_boxes
+from attention_atlas.capture.cross_boxes import CROSS, picture_keys
+from attention_atlas.capture.sites import Sites
+from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.look.attend import WordCapture, decoder_layers
+from attention_atlas.look.words import Word
+
+OTHERS = {"class": "class tokens", "empty": "patches without a part of the picture"}
+NO_ROLLOUT = "no rollout: it is defined for self-attention (Abnar and Zuidema 2020)"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """cross: whether the keys are those of cross-attention to the pictures, not the positions of the
+    sequence. globs: of the attention modules; layers: their numbers. roles, names: of the keys. boxes_K4,
+    picture_K: as in `token_boxes` and `picture_keys`. reason: why no box is known; '' if some are."""
+
+    cross: bool
+    globs: list[str]
+    layers: list[int]
+    roles: list[str]
+    names: list[str]
+    boxes_K4: np.ndarray
+    picture_K: np.ndarray
+    reason: str
+
+    @property
+    def picture_T(self) -> list[int]:
+        """The keys that are picture tokens."""
+        return [k for k, role in enumerate(self.roles) if role == "image"]
+
+    @property
+    def notes(self) -> list[str]:
+        """How rows over the keys differ from those over a sequence, one line."""
+        if not self.cross:
+            return []
+        counts = {name: self.roles.count(role) for role, name in OTHERS.items() if role in self.roles}
+        rest = " and ".join(f"{count} {name}" for name, count in counts.items())
+        layers = ", ".join(map(str, self.layers))
+        return [
+            f"the model reads pictures by cross-attention in layers {layers}: only these are shown. Rows are "
+            "over the keys of the pictures and add up to 1, so they do not say how much a word reads the "
+            f"pictures at all. Share on the picture is that of {len(self.picture_T)} patches; "
+            + (f"the rest is on {rest}" if rest else "it is always 1")
+        ]
+
+
+def keys_of(
+    model: Any,
+    processor: Any,
+    inputs: Mapping[str, Any],
+    roles: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+) -> Keys:
+    """The keys for one example. inputs, roles: of its sequence. sizes: (height, width) of its pictures.
+
+    Raises AtlasError for an encoder-decoder.
+    """
+    images = getattr(processor, "image_processor", None)
+    layers = cross_layers(model)
+    if layers:
+        found = picture_keys(model.config, inputs, sizes, images)
+        boxes_K4 = found.boxes_K4.numpy()
+        return Keys(
+            cross=True,
+            globs=key_globs(model),
+            layers=layers,
+            roles=found.roles,
+            names=found.names,
+            boxes_K4=boxes_K4,
+            picture_K=found.picture_K.numpy(),
+            reason="" if np.isfinite(boxes_K4).any() else "its keys have no place",
+        )
+    is_image_K = np.array([role == "image" for role in roles])
+    try:
+        boxes, picture = token_boxes(model.config, inputs, sizes, images)
+        boxes_K4, picture_K = boxes.numpy(), picture.numpy()
+        reason = "" if np.isfinite(boxes_K4[is_image_K]).any() else "its tokens have no place"
+    except AtlasError as error:
+        # A single picture has all picture tokens, wherever they lie.
+        picture_K = np.where(is_image_K & (len(sizes) == 1), 0, -1)
+        boxes_K4, reason = np.full((len(roles), 4), np.nan), str(error)
+    depth = int(model.config.get_text_config().num_hidden_layers)
+    return Keys(False, key_globs(model), list(range(depth)), list(roles), [], boxes_K4, picture_K, reason)
+
+
+def word_capture(
+    model: Any, keys: Keys, queries: int, words: Sequence[Word], kept: Sequence[int], norm: bool = True
+) -> WordCapture:
+    """The capture of the words' rows over these keys. queries: how many positions the sequence has."""
+    groups = role_groups([keys.roles])
+    picture_T = None if keys.cross else keys.picture_T
+    return WordCapture(model, keys.globs, words, groups, picture_T, kept, norm, queries)
+
+
+def captured_words(
+    model: Any,
+    keys: Keys,
+    queries: int,
+    words: Sequence[Word],
+    kept: Sequence[int],
+    inputs: Mapping[str, Any],
+) -> tuple[WordCapture, Captured, list[str]]:
+    """(capture, its result, what it cannot show, one line each) of one pass over `inputs`; without norms
+    where the model does not give them.
+
+    Raises AtlasError for a model that attends in several ways.
+    """
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            capture = word_capture(model, keys, queries, words, kept)
+            captured = capture(**inputs)
+        except AtlasError as error:
+            if "do not request norms" not in str(error):
+                raise
+            notes.append(f"no norm-based attention: {str(error).removeprefix('capture: ')}")
+            capture = word_capture(model, keys, queries, words, kept, norm=False)
+            captured = capture(**inputs)
+    notes += [str(w.message) for w in caught if str(w.message).startswith("capture:")]
+    if len(captured) != 1:
+        raise AtlasError(
+            f"{type(model).__name__}: its language model attends in several ways "
+            f"({', '.join(captured)}), which cannot be shown together yet"
+        )
+    if capture.others:
+        others = ", ".join(dict.fromkeys(capture.others))
+        notes.append(f"not shown: {others} (not over the same positions)")
+    return capture, captured, notes
+
+
+def kept_layers(
+    config: Any, keys: Keys, layers: Sequence[int] | None, per_head: int, budget: int
+) -> list[int]:
+    """The layers whose maps are kept: `layers`, or as many as `budget` bytes hold with `per_head` values.
+    config: with num_attention_heads. Raises ConfigError for a layer that does not attend to the keys."""
+    if layers is not None:
+        return checked_layers(layers, keys.layers)
+    per_layer = 2 * int(config.num_attention_heads) * per_head  # raw and norm-based, one byte each
+    fits = max(1, budget // max(1, per_layer))
+    chosen = np.linspace(len(keys.layers) - 1, 0, min(len(keys.layers), fits))
+    return sorted({keys.layers[round(n)] for n in chosen})
+
+
+def checked_layers(layers: Sequence[int], known: Sequence[int]) -> list[int]:
+    """--layers, sorted. Raises ConfigError for one that is not among the known ones."""
+    wrong = [layer for layer in layers if layer not in known]
+    if wrong or not layers:
+        evenly = list(known) == list(range(len(known)))
+        every = f"0..{len(known) - 1}" if evenly else ", ".join(map(str, known))
+        given = f"{wrong[0]} is outside" if wrong else "names none of"
+        more = "numbers of layers, from 0" if evenly else "numbers of layers with cross-attention, from 0"
+        raise ConfigError(f"--layers: {given} {every}; give {more}")
+    return sorted(set(layers))
+
+
+def key_globs(model: Any) -> list[str]:
+    """The globs of the modules that attend to the keys. Raises AtlasError for an encoder-decoder."""
+    globs = decoder_layers(model)
+    return [*globs, "!decoder", "!vision"] if cross_layers(model) else globs
+
+
+def cross_layers(model: Any) -> list[int]:
+    """Layers in which the language model attends to pictures that are not in the sequence; [] where pictures
+    are tokens, or where the family is not in CROSS."""
+    if model.config.model_type not in CROSS:
+        return []
+    return sorted({layer for layer, _ in _cross_modules(model)})
+
+
+def check_tokens(model: Any) -> None:
+    """Raises AtlasError for a model that reads pictures by a cross-attention whose keys are not known."""
+    found = [] if model.config.model_type in CROSS else _cross_modules(model)
+    if found:
+        raise AtlasError(
+            f"{type(model).__name__}: reads pictures by cross-attention ({found[0][1]}) whose keys are not "
+            "known; add the family to capture/cross_boxes.py, or use a model whose pictures are tokens"
+        )
+
+
+def _cross_modules(model: Any) -> list[tuple[int, str]]:
+    """(layer, name) of each in the language model."""
+    sites = Sites(model, ["*"], {})
+    inside = f"{sites.decoder_name()}." if sites.decoder_name() else ""
+    return [
+        (sites.site(module)[2], name)
+        for name, module in sites.modules.items()
+        if name.startswith(inside) and name.endswith(("cross_attn", "crossattention"))
+    ]
