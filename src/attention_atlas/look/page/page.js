@@ -218,7 +218,7 @@ function build() {
   }
   $("strength").oninput = () => change({ strength: $("strength").value / 100 });
   $("sinks").onclick = () => change({ sinks: !state.sinks });
-  const others = DATA.sink_tokens.length ? `${DATA.vision ? "" : "text: "}${DATA.sink_tokens.join(", ")}` : "";
+  const others = DATA.sink_tokens.length ? `${DATA.vision ? "" : "others: "}${DATA.sink_tokens.join(", ")}` : "";
   $("sinks-note").textContent = [`${N} in the picture`, others].filter(Boolean).join("; ");
   $("sinks").disabled = !N && !others;
   $("boxes").hidden = !DATA.things.length;
