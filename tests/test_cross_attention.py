@@ -14,9 +14,9 @@ from PIL import Image
 from tiny_checkpoints import mllama
 
 from attention_atlas.capture.cross_boxes import picture_keys
+from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.ground.attend import RowCapture
-from attention_atlas.ground.examples import Example
 from attention_atlas.ground.scene import Scene
 from attention_atlas.interventions import faithfulness
 from attention_atlas.interventions.answers import answer_log_probs, answered
@@ -32,6 +32,7 @@ from attention_atlas.interventions.relevance import (
 from attention_atlas.look import Atlas, diagnose
 from attention_atlas.look.load import load
 from attention_atlas.look.page import payload
+from attention_atlas.look.things import shares_in_boxes
 
 CROSS = [1, 3]  # of four layers
 TILE = 1 + (SIZE // PATCH) ** 2  # keys of a tile: a class token and its patches
@@ -235,6 +236,33 @@ def test_files_and_page(tiny: tuple[Any, Any], pictures: list[Path], tmp_path: P
         Atlas(*tiny).look(pictures, PROMPT, ANSWER, layers=[0])
     assert Atlas(*tiny).look(pictures, PROMPT, ANSWER, layers=[3]).kept == [3]
     assert Atlas(*tiny).look(pictures, PROMPT, ANSWER, budget=1).kept == [3]
+
+
+def test_boxes_get_the_attention_to_the_keys_inside_them(tiny: tuple[Any, Any], pictures: list[Path]) -> None:
+    wide, tall = (Image.open(path).size for path in pictures)
+    box = (10.0, 4.0, 37.0, 31.0)
+    boxes = [
+        Example(pictures[0], "all", [(0, 0, *wide)]),
+        Example(pictures[0], "part", [box]),
+        Example(pictures[1], "all", [(0, 0, *tall)]),
+    ]
+    look = Atlas(*tiny).look(pictures, PROMPT, ANSWER, boxes=boxes)
+    attn_LHSK = eager(tiny[0], case_of(tiny, pictures).whole).numpy()
+    found_MHWN = shares_in_boxes(look)
+    assert [thing.picture for thing in look.things] == [0, 0, 1]
+    for w, word in enumerate(look.words):
+        row_LHK = attn_LHSK[:, :, word.rows].mean(2)
+        expected = np.zeros((3, *row_LHK.shape[:2]))
+        for k, (left, top, right, bottom) in enumerate(look.boxes_S4):
+            if look.key_roles[k] != "image":
+                continue
+            expected[2 * int(look.picture_S[k])] += row_LHK[..., k]
+            if look.picture_S[k] == 0:
+                width = max(0, min(right, box[2]) - max(left, box[0]))
+                height = max(0, min(bottom, box[3]) - max(top, box[1]))
+                expected[1] += row_LHK[..., k] * width * height / ((right - left) * (bottom - top))
+        np.testing.assert_allclose(np.moveaxis(found_MHWN[:, :, w], -1, 0), expected, atol=1e-5)
+    assert not look.is_vision and 0 < found_MHWN[..., 1].max() < found_MHWN[..., 0].max()
 
 
 def test_words_before_the_picture_attend_to_padding_and_a_note_says_so(

@@ -17,15 +17,15 @@ from look_tiny import llava, paligemma, photo
 from PIL import Image
 
 from attention_atlas.__main__ import main
+from attention_atlas.data.phrase_boxes import read_boxes
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground import Example, ground
 from attention_atlas.ground.attend import RowCapture, phrase_positions
-from attention_atlas.ground.examples import read_boxes
 from attention_atlas.ground.page import overlay
-from attention_atlas.ground.places import Places
 from attention_atlas.ground.scene import Scene
 from attention_atlas.ground.scores import CHANCES, MEASURES
 from attention_atlas.look.load import load
+from attention_atlas.measures.places import Places
 
 PROMPT = "find a {phrase} lamp."
 CELLS = [(x, y) for y in range(3) for x in range(3)]  # of the tiny models' 48 × 48 pictures
@@ -168,9 +168,10 @@ def test_rows_are_those_of_the_eager_matrices(tmp_path):
         for phrase in ("red block", "where"):
             example = Example(picture, phrase, [(0, 0, 9, 9)])
             for query in ("phrase", "last"):
-                inputs, rows, placed, places = Scene(model, processor, PROMPT, query).of(example)
+                scene = Scene(model, processor, PROMPT, query)
+                inputs, rows, placed, places = scene.of(example)
                 ids = inputs["input_ids"][0]
-                layers, map_LHT = capture.maps(inputs, rows, placed)
+                layers, map_LHT = capture.maps(inputs, rows, placed, scene.keys)
                 model.set_attn_implementation("eager")
                 with torch.no_grad():
                     attn_LHSS = torch.cat(model(**inputs, output_attentions=True).attentions)

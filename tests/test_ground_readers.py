@@ -11,9 +11,9 @@ import pytest
 from look_tiny import photo
 from PIL import Image
 
+from attention_atlas.data.phrase_boxes import Example, checked, read_boxes, some
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.coco import read_coco, read_refcoco
-from attention_atlas.ground.examples import Example, checked, read_boxes, some
 from attention_atlas.regions.hf_detector import load_detector
 
 HEADER = "picture,phrase,x,y,w,h,note\n"
@@ -191,7 +191,7 @@ def test_detections_of_a_class_are_one_example(pictures, monkeypatch):
     from test_vision_hf_detector import NAMES, tiny
 
     from attention_atlas.data.pictures import read_rgb
-    from attention_atlas.ground.detected import detected
+    from attention_atlas.regions.detected import detected
 
     folder = tiny("yolos", pictures / "detector")
     net, processor = load_detector(folder)

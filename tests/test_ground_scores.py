@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from attention_atlas.ground.heads import best_heads, compared, estimate, folds_of, of_heads, picked
-from attention_atlas.ground.places import Places, Target, shared
 from attention_atlas.ground.scores import CHANCES, chances, scores
+from attention_atlas.measures.places import Places, Target, shared
 
 GRID = [(x, y, x + 10, y + 10) for y in range(0, 40, 10) for x in range(0, 40, 10)]
 

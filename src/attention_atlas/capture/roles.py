@@ -1,4 +1,15 @@
 """Roles of the positions of a query or key axis."""
 
-# class, empty: keys of a cross-attention to pictures (cross_boxes.py).
-ROLES = ("text", "image", "video", "audio", "bos", "eos", "special", "class", "empty", "pad")
+ROLES = (
+    "text",
+    "image",  # a token, patch or key that shows a part of a picture
+    "video",
+    "audio",
+    "bos",
+    "eos",
+    "special",
+    "class",  # the class token of a picture or tile, in a vision model or among the keys of cross-attention
+    "register",  # a register token of a vision model
+    "empty",  # a key of cross-attention that shows only what the processor added around the picture
+    "pad",
+)

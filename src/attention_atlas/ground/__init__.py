@@ -15,16 +15,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attention_atlas.ground.examples import Example
+    from attention_atlas.data.phrase_boxes import Example
     from attention_atlas.ground.result import Grounded
     from attention_atlas.ground.run import ground
 
-_WHERE = {"Example": "examples", "Grounded": "result", "ground": "run"}
+_WHERE = {"Example": "data.phrase_boxes", "Grounded": "ground.result", "ground": "ground.run"}
 __all__ = ["Example", "Grounded", "ground"]
 
 
 def __getattr__(name: str) -> Any:
     # The command imports this package before it knows whether its arguments are right; torch is slow to load.
     if name in _WHERE:
-        return getattr(importlib.import_module(f"attention_atlas.ground.{_WHERE[name]}"), name)
+        return getattr(importlib.import_module(f"attention_atlas.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'attention_atlas.ground' has no attribute '{name}'")

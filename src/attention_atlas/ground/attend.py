@@ -24,37 +24,34 @@ from attention_atlas.look.words import decoded, text_runs
 
 
 class RowCapture(Capture):
-    """Captures the language model's attention from the whole sequence to the keys of the pictures (itself, or
-    those of a cross-attention): of each layer, the mean over some query rows, at the picture's tokens. The
-    matrix is never formed. One instance serves all examples of a
+    """Captures the attention from the whole sequence to the keys of the pictures (itself, or those of a
+    cross-attention), in the language model or in the modules of `globs`: of each layer, the mean over some
+    query rows, at the picture's tokens. The matrix is never formed. One instance serves all examples of a
     model, so that each layer is checked once.
 
     notes: modules that are not in the result, one line each.
     """
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model, ["rows"], rows=[0], layers=key_globs(model))
+    def __init__(self, model: Any, globs: Sequence[str] | None = None) -> None:
+        super().__init__(model, ["rows"], rows=[0], layers=key_globs(model) if globs is None else globs)
         self.shape, self.picture_T = (0, 0), torch.zeros(0, dtype=torch.long)
         self.notes: dict[str, None] = {}
-        self._more: dict[str, Any] = {"use_cache": False}
-        if "logits_to_keep" in inspect.signature(model.forward).parameters:
-            self._more["logits_to_keep"] = 1
+        self._more: dict[str, Any] = {}
+        if globs is None:
+            self._more["use_cache"] = False
+            if "logits_to_keep" in inspect.signature(model.forward).parameters:
+                self._more["logits_to_keep"] = 1
 
     def maps(
-        self,
-        inputs: dict[str, Any],
-        rows: Sequence[int],
-        picture_T: Sequence[int],
-        keys: int | None = None,
+        self, inputs: dict[str, Any], rows: Sequence[int], picture_T: Sequence[int], keys: int
     ) -> tuple[list[int], Tensor]:
         """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the keys `picture_T`, as
         shares of the rows' whole attention. One pass of one example, without padding. keys: how many there
-        are; default: as many as positions.
+        are; as many as positions, unless the model reads pictures by cross-attention.
 
         Raises AtlasError for a model whose language model attends in several ways.
         """
-        length = inputs["input_ids"].shape[1]
-        self.shape = length, keys or length
+        self.shape = inputs["input_ids"].shape[1] if "input_ids" in inputs else keys, keys
         self.rows, self.picture_T = list(rows), torch.tensor(list(picture_T))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

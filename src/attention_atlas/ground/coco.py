@@ -12,8 +12,8 @@ from typing import Any
 
 from attention_atlas.data.corpus import check_place
 from attention_atlas.data.json_rows import identifier, items, number, read_published, reals, row_list, text
+from attention_atlas.data.phrase_boxes import Box, Example
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
-from attention_atlas.ground.examples import Box, Example
 
 INSTANCES = "COCO's instances_*.json"
 REFS = "a JSON list of references"

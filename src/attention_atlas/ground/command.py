@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.look.command import add_machine
 
 if TYPE_CHECKING:
-    from attention_atlas.ground.examples import Example
+    from attention_atlas.data.phrase_boxes import Example
 
 HELP = "which attention heads find what a phrase names, scored on boxes in your pictures"
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         metavar="ID",
-        help="hub id or folder of an object detector: score its predictions instead",
+        help="object detector (hub id, folder, frozen SSD graph): score its predictions instead",
     )
     parser.add_argument(
         "--score", type=float, metavar="S", help="least score of a detection, 0 to 1 (default: 0.5)"
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before the model is loaded where an argument or a row is wrong."""
-    from attention_atlas.ground.examples import checked, some
+    from attention_atlas.data.phrase_boxes import checked, some
     from attention_atlas.look.command import layer_numbers
     from attention_atlas.look.result import checked_folder
 
@@ -86,10 +86,20 @@ def run(args: argparse.Namespace) -> None:
     from attention_atlas.ground.result import FILES
     from attention_atlas.ground.run import PROMPT, check_arguments, ground
     from attention_atlas.look.load import load
+    from attention_atlas.look.vision import is_vision, load_vision
 
     prompt = PROMPT if args.prompt is None else args.prompt
     check_arguments(prompt, args.query, args.best, args.folds)
-    model, processor = load(args.model, args.device, args.dtype)
+    model: Any
+    if is_vision(args.model):
+        if args.prompt is not None or args.query != "phrase":
+            option = "--query" if args.prompt is None else "--prompt"
+            raise ConfigError(
+                f"{option}: '{args.model}' is a model for pictures only, which reads no text; leave it out"
+            )
+        model, processor = load_vision(args.model, args.device, args.dtype), None
+    else:
+        model, processor = load(args.model, args.device, args.dtype)
     found = ground(model, processor, examples, prompt, args.query, layers, args.best, args.folds, args.seed)
     found.model = args.model
     if args.detector is not None:
@@ -128,7 +138,7 @@ def examples_of(args: argparse.Namespace) -> list[Example]:
         return read_refcoco(args.refcoco, args.coco, args.data, args.split)
     if args.detector is not None:
         from attention_atlas.devices import resolve_device
-        from attention_atlas.ground.detected import detected
+        from attention_atlas.regions.detected import detected
 
         score = {} if args.score is None else {"score": args.score}
         return detected(args.detector, args.data, resolve_device(args.device), **score)
@@ -136,6 +146,6 @@ def examples_of(args: argparse.Namespace) -> list[Example]:
         from attention_atlas.ground.coco import read_coco
 
         return read_coco(args.coco, args.data)
-    from attention_atlas.ground.examples import read_boxes
+    from attention_atlas.data.phrase_boxes import read_boxes
 
     return read_boxes(args.boxes or args.data / "boxes.csv", args.data)

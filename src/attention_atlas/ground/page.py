@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from attention_atlas.data.pictures import read_rgb
-from attention_atlas.ground.places import Places
 from attention_atlas.ground.scores import MEASURES
+from attention_atlas.measures.places import Places
 
 if TYPE_CHECKING:
     from attention_atlas.ground.result import Grounded, Shown

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.files import write_text
-from attention_atlas.ground.examples import Example
 from attention_atlas.ground.heads import compared, difference, estimate, named, of_heads
-from attention_atlas.ground.places import Places
 from attention_atlas.ground.scores import CHANCES, MEASURES
 from attention_atlas.look.result import checked_folder
+from attention_atlas.measures.places import Places
 
 SCHEMA = "atlas.ground/1"
 FILES = ("heads.csv", "summary.json", "index.html")

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from attention_atlas.data.phrase_boxes import Example, checked
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.ground.attend import MapFile, RowCapture
-from attention_atlas.ground.examples import Example, checked
 from attention_atlas.ground.heads import best_heads, folds_of, picked
-from attention_atlas.ground.places import Places, Target
 from attention_atlas.ground.result import Grounded, Shown
-from attention_atlas.ground.scene import Scene
+from attention_atlas.ground.scene import Scene, VisionScene
 from attention_atlas.ground.scores import MEASURES, chances, scores
+from attention_atlas.look.vision import GLOBS, Vision
+from attention_atlas.measures.places import Places, Target
 from attention_atlas.progress import progress
 
 PROMPT = "Where is the {phrase}?"
@@ -44,7 +45,9 @@ def ground(
     """Score each attention head of the language model by how well it finds the boxes of phrases.
 
     model, processor: a transformers model for pictures and text (AutoModelForImageTextToText) and its
-    processor. prompt: has {phrase} in it; used as in `Atlas.look`. query: whose attention it is: that of the
+    processor; or a `look.vision.Vision` and None, whose class token is asked instead of a phrase (all patches
+    without one), so that
+    prompt and query do not apply. prompt: has {phrase} in it; used as in `Atlas.look`. query: that of the
     phrase's tokens, averaged, or that of the prompt's last token (as in Kang et al. 2025). layers: those that
     are scored, from 0; default: all. best: heads whose maps are averaged. folds: of pictures; each is
     measured with the heads that were best on the others. seed: of folds, intervals and the control.
@@ -54,15 +57,18 @@ def ground(
     """
     check_arguments(prompt, query, best, folds)
     examples = checked(examples)
-    capture = RowCapture(model)
+    vision = model if isinstance(model, Vision) else None
     scene = Scene(model, processor, prompt, query)
+    capture = RowCapture(model) if vision is None else RowCapture(vision.net, GLOBS)
+    if vision is not None:
+        scene, model, prompt = VisionScene(vision), vision.net, ""
     found = _first_pass(capture, scene, examples, layers, seed)
     with found.maps:
         picture_E, values_EMC = found.picture_E, found.values_EMC
         fold_I = folds_of(int(picture_E.max()) + 1, min(folds, int(picture_E.max()) + 1), seed)
         held_FMK = picked(values_EMC, picture_E, fold_I, best)
         whole_MK = np.stack([best_heads(values_EC, best) for values_EC in values_EMC.swapaxes(0, 1)])
-        return _second_pass(found, model, prompt, query, fold_I, held_FMK, whole_MK, seed)
+        return _second_pass(found, model, prompt, scene.query, fold_I, held_FMK, whole_MK, seed)
 
 
 def check_arguments(prompt: str, query: str, best: int, folds: int) -> None:

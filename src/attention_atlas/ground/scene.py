@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.capture import roles_of_ids
+from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.attend import phrase_positions
-from attention_atlas.ground.examples import Example
-from attention_atlas.ground.places import Places
 from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
-from attention_atlas.look.keys import keys_of
+from attention_atlas.look.keys import Keys, keys_of
+from attention_atlas.look.vision import Vision
+from attention_atlas.measures.places import Places
 
 
 class Scene:
@@ -46,8 +47,6 @@ class Scene:
         keys = keys_of(self.model, self.processor, inputs, roles, [image.size[::-1]])
         if keys.reason:
             raise AtlasError(f"{type(self.model).__name__}: no place in the picture is known: {keys.reason}")
-        self.keys, self.notes = len(keys.roles), keys.notes
-        placed = np.flatnonzero(np.isfinite(keys.boxes_K4[:, 0])).tolist()
         rows = [len(ids) - 1]
         if self.query == "phrase":
             template = self.prompt.replace(picture_token(self.processor), " ")
@@ -57,7 +56,27 @@ class Scene:
                     f"{_place(example)}: phrase: '{example.phrase}' is not in the tokenised prompt "
                     f"'{tokenizer.decode(ids, skip_special_tokens=True).strip()[-80:]}'; spell it otherwise"
                 )
-        return inputs, rows, placed, Places(keys.boxes_K4[placed])
+        return inputs, rows, *self._placed(keys)
+
+    def _placed(self, keys: Keys) -> tuple[list[int], Places]:
+        self.keys, self.notes = len(keys.roles), keys.notes
+        placed = np.flatnonzero(np.isfinite(keys.boxes_K4[:, 0])).tolist()
+        return placed, Places(keys.boxes_K4[placed])
+
+
+class VisionScene(Scene):
+    """The same for a model that sees pictures only: its class token attends, or all patches without one."""
+
+    def __init__(self, vision: Vision) -> None:
+        super().__init__(vision.net, vision.processor, "", "")
+        self.vision = vision
+
+    def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places]:
+        inputs, keys = self.vision.scene(self.image(example))
+        self.query = "class token" if "class" in keys.roles else "all patches"
+        role = "class" if "class" in keys.roles else "image"
+        rows = [n for n, own in enumerate(keys.roles) if own == role]
+        return inputs, rows, *self._placed(keys)
 
 
 def _place(example: Example) -> str:

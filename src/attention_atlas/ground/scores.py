@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.ground.places import Places, Target
+from attention_atlas.measures.places import Places, Target
 
 MEASURES = ("pointing", "mass", "iou")
 CHANCES = ("uniform", "area", "centre")

@@ -79,14 +79,15 @@ def _keys(model: Any, case: Answered) -> Keys:
 def _captured(model: Any, case: Answered, keys: Keys) -> tuple[dict[str, np.ndarray], list[str]]:
     word = Word(case.whole.answer, "answer", [row + 1 for row in case.rows], case.rows)
     inputs, notes = case.whole.inputs | {"use_cache": False}, []
+    queries = len(case.whole.ids)
     try:
-        capture = word_capture(model, keys, case.whole, [word], keys.layers)
+        capture = word_capture(model, keys, queries, [word], keys.layers)
         capture(**inputs)
     except AtlasError as error:
         if "do not request norms" not in str(error):
             raise
         notes.append(f"no norm-based attention: {str(error).removeprefix('capture: ')}")
-        capture = word_capture(model, keys, case.whole, [word], keys.layers, norm=False)
+        capture = word_capture(model, keys, queries, [word], keys.layers, norm=False)
         capture(**inputs)
     found = {}
     for statistic, name in (("rows", "attention"), ("norm_rows", "norm")):

@@ -21,9 +21,16 @@ if TYPE_CHECKING:
     from attention_atlas.look.doctor import diagnose
     from attention_atlas.look.doctor_result import Diagnosis
     from attention_atlas.look.result import Look
+    from attention_atlas.look.vision_atlas import VisionAtlas
 
-_WHERE = {"Atlas": "atlas", "Diagnosis": "doctor_result", "Look": "result", "diagnose": "doctor"}
-__all__ = ["Atlas", "Diagnosis", "Look", "diagnose"]
+_WHERE = {
+    "Atlas": "atlas",
+    "Diagnosis": "doctor_result",
+    "Look": "result",
+    "VisionAtlas": "vision_atlas",
+    "diagnose": "doctor",
+}
+__all__ = ["Atlas", "Diagnosis", "Look", "VisionAtlas", "diagnose"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,14 @@ import torch
 
 from attention_atlas.capture import Captured
 from attention_atlas.capture.summaries import sink_keys
+from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look.attend import WordCapture
 from attention_atlas.look.inputs import Sequenced, picture_token, prompt_inputs, sequence, tokenizer_of
-from attention_atlas.look.keys import NO_ROLLOUT, Keys, checked_layers, keys_of, word_capture
+from attention_atlas.look.keys import NO_ROLLOUT, Keys, captured_words, kept_layers, keys_of
 from attention_atlas.look.result import Look, Picture
+from attention_atlas.look.things import things_of
 from attention_atlas.look.words import Word, words_of
 
 BUDGET = 64_000_000  # bytes of maps in a page, before compression
@@ -41,13 +42,14 @@ class Atlas:
         max_new_tokens: int = MAX_NEW_TOKENS,
         layers: Sequence[int] | None = None,
         budget: int = BUDGET,
+        boxes: Sequence[Example] = (),
     ) -> Look:
         """What each word of `prompt` and of the answer attends to.
 
         image: a path or PIL picture, or a list of them. answer: a text to look at; by default the model
         writes one, greedily, at most `max_new_tokens` long. layers: those whose maps are kept, from 0; by
         default all, or as many, evenly spaced, as `budget` bytes hold. Masses and entropies are those of all
-        layers.
+        layers. boxes: of things in these pictures, drawn and measured.
 
         Raises AtlasError if no position of the prompt is a picture's, ConfigError for a wrong argument.
         """
@@ -55,6 +57,7 @@ class Atlas:
         if not images:
             raise ConfigError("--image: no picture; give at least one")
         pictures = [opened(n, given) for n, given in enumerate(images)]
+        things = things_of(images, pictures, boxes)
         inputs = prompt_inputs(self.model, self.processor, [p.pixels for p in pictures], prompt)
         whole = sequence(self.model, self.processor, inputs, answer, max_new_tokens)
         sizes = [p.pixels.size[::-1] for p in pictures]
@@ -65,7 +68,8 @@ class Atlas:
         words = words_of(tokenizer_of(self.processor), whole.ids, whole.roles, whole.start, plain)
         if not any(word.part == "answer" for word in words):
             raise AtlasError(f"answer: '{whole.answer}' has no word; give --answer")
-        kept = self._kept(layers, keys.layers, len(words) * len(keys.picture_T), budget)
+        per_head = len(words) * len(keys.picture_T)
+        kept = kept_layers(self.model.config.get_text_config(), keys, layers, per_head, budget)
         capture, captured, more = self._pass(whole, words, keys, kept)
         (kind,) = captured.values()
         found = [layer for layer in kind.layers if layer in kept]
@@ -100,46 +104,19 @@ class Atlas:
             boxes_S4=keys.boxes_K4,
             picture_S=keys.picture_K,
             notes=notes + more,
+            things=things,
         )
-
-    def _kept(
-        self, layers: Sequence[int] | None, known: Sequence[int], per_head: int, budget: int
-    ) -> list[int]:
-        heads = int(self.model.config.get_text_config().num_attention_heads)
-        if layers is not None:
-            return checked_layers(layers, known)
-        fits = max(1, budget // max(1, 2 * heads * per_head))  # raw and norm-based, one byte each
-        return sorted({known[round(x)] for x in np.linspace(len(known) - 1, 0, min(len(known), fits))})
 
     def _pass(
         self, whole: Sequenced, words: list[Word], keys: Keys, kept: list[int]
     ) -> tuple[WordCapture, Captured, list[str]]:
-        notes, inputs = [], dict(whole.inputs)
+        inputs = dict(whole.inputs)
         answered = len(whole.ids) - whole.start
         if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
             inputs["logits_to_keep"] = answered + 1
         inputs["use_cache"] = False
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                capture = word_capture(self.model, keys, whole, words, kept)
-                captured = capture(**inputs)
-            except AtlasError as error:
-                if "do not request norms" not in str(error):
-                    raise
-                notes.append(f"no norm-based attention: {str(error).removeprefix('capture: ')}")
-                capture = word_capture(self.model, keys, whole, words, kept, norm=False)
-                captured = capture(**inputs)
-        notes += [str(w.message) for w in caught if str(w.message).startswith("capture:")]
-        if len(captured) != 1:
-            raise AtlasError(
-                f"{type(self.model).__name__}: its language model attends in several ways "
-                f"({', '.join(captured)}), which cannot be shown together yet"
-            )
-        if capture.others:
-            notes.append(
-                f"not shown: {', '.join(dict.fromkeys(capture.others))} (not over the same positions)"
-            )
+        queries = len(whole.ids)
+        capture, captured, notes = captured_words(self.model, keys, queries, words, kept, inputs)
         is_pad_K = np.array(keys.roles) == "pad"
         if any(seen_RK[:, is_pad_K].any() for seen_RK in capture.visible.values()):
             notes.append(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError
+
+if TYPE_CHECKING:
+    from attention_atlas.data.phrase_boxes import Example
 
 HELP = "what each word of a prompt and its answer looks at in your pictures, as one HTML page"
 
@@ -15,16 +18,21 @@ HELP = "what each word of a prompt and its answer looks at in your pictures, as 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Let a vision-language model answer a prompt about pictures (or take your answer), run it once more "
-        "over the whole text, and write statistics.h5, summary.json and index.html, a page without a server."
+        "over the whole text, and write statistics.h5, summary.json and index.html, a page without a server. "
+        "A model for pictures only (ViT, DINOv2, a CLIP or SigLIP tower) takes no prompt: the page shows its "
+        "class token and your boxes."
     )
-    parser.add_argument("model", metavar="MODEL", help="hub id, or a folder that save_pretrained wrote")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="hub id, a folder that save_pretrained wrote, or an ONNX export of DINOv2",
+    )
     parser.add_argument(
         "--image", nargs="+", required=True, type=Path, metavar="PHOTO", help="one or more files"
     )
     parser.add_argument(
         "--prompt",
-        required=True,
-        help="the question; with the processor's picture token in it, used as it is",
+        help="the question to a vision-language model; with its picture token in it, used as it is",
     )
     parser.add_argument("--answer", help="text to look at (default: the model writes it, greedily)")
     parser.add_argument(
@@ -38,8 +46,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sinks", action="store_true", help="print which tokens take mass as sinks, and what is left without"
     )
+    add_boxes(parser)
     add_machine(parser)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the three files")
+
+
+def add_boxes(parser: argparse.ArgumentParser) -> None:
+    """--boxes, --detector and --score."""
+    parser.add_argument(
+        "--boxes", type=Path, metavar="CSV", help="picture,phrase,x,y,w,h in pixels; pictures beside the file"
+    )
+    parser.add_argument(
+        "--detector",
+        metavar="ID",
+        help="boxes that an object detector predicts: hub id, folder, or a frozen SSD graph (.pb)",
+    )
+    parser.add_argument(
+        "--score", type=float, metavar="S", help="least score of a detection, 0 to 1 (default: 0.5)"
+    )
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:
@@ -54,25 +78,49 @@ def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before anything is loaded where an argument is wrong."""
     from attention_atlas.data.pictures import read_rgb
     from attention_atlas.look.result import FILES, checked_folder
+    from attention_atlas.look.vision import is_vision
 
     layers = None if args.layers is None else layer_numbers(args.layers)
     longest = checked_length(args.max_new_tokens, args.answer)
-    if not args.prompt.strip():
+    check_boxes(args)
+    if args.prompt is not None and not args.prompt.strip():
         raise ConfigError("--prompt: is empty; give a question or an instruction")
     checked_folder(args.out)
     for path in args.image:
         read_rgb(path)
+    vision = is_vision(args.model)
+    for option in ("prompt", "answer", "max_new_tokens") if vision else ():
+        if getattr(args, option) is not None:
+            raise ConfigError(
+                f"--{option.replace('_', '-')}: '{args.model}' is a model for pictures only, which reads no "
+                "text; leave it out"
+            )
+    if args.prompt is None and not vision:
+        raise ConfigError("--prompt: is missing; give a question or an instruction about the picture")
+    boxes = boxes_of(args)
+    if vision:
+        from attention_atlas.look.vision import load_vision
+        from attention_atlas.look.vision_atlas import VisionAtlas
 
-    from attention_atlas.look import Atlas
-    from attention_atlas.look.load import load
+        tower = load_vision(args.model, args.device, args.dtype)
+        look = VisionAtlas(tower).look(list(args.image), boxes, layers)
+    else:
+        from attention_atlas.look import Atlas
+        from attention_atlas.look.load import load
 
-    model, processor = load(args.model, args.device, args.dtype)
-    look = Atlas(model, processor).look(list(args.image), args.prompt, args.answer, layers=layers, **longest)
-    look.model = args.model
+        model, processor = load(args.model, args.device, args.dtype)
+        look = Atlas(model, processor).look(
+            list(args.image), args.prompt, args.answer, layers=layers, boxes=boxes, **longest
+        )
+    look.model, look.predicted_by = args.model, args.detector
     look.save(args.out)
+    if args.detector is not None:
+        found = ", ".join(f"{thing.name} in {look.pictures[thing.picture].name}" for thing in look.things)
+        print(f"note: the boxes are predictions of {args.detector}, not annotations: {found or 'none found'}")
     for note in look.notes:
         print(f"note: {note}")
-    print(f"answer: {look.answer}")
+    if not vision:
+        print(f"answer: {look.answer}")
     if len(look.kept) < len(look.layers) and layers is None:
         kept = ", ".join(map(str, look.kept))
         print(f"maps of layers {kept} of {len(look.layers)}; choose others with --layers")
@@ -82,6 +130,31 @@ def run(args: argparse.Namespace) -> None:
         print(look_sinks(look).text())
     for name in FILES:
         print(f"{args.out / name}  {(args.out / name).stat().st_size / 1e6:.2f} MB")
+
+
+def check_boxes(args: argparse.Namespace) -> None:
+    """Raises ConfigError where --boxes, --detector and --score clash."""
+    if args.boxes is not None and args.detector is not None:
+        raise ConfigError("--boxes: has no effect with --detector; leave one of them out")
+    if args.score is not None and args.detector is None:
+        raise ConfigError("--score: has no effect without --detector; leave it out")
+    if args.score is not None and not 0 <= args.score <= 1:
+        raise ConfigError(f"--score: {args.score:g} is outside 0..1; give the least score of a detection")
+
+
+def boxes_of(args: argparse.Namespace) -> list[Example]:
+    """What --boxes or --detector give for the pictures."""
+    if args.boxes is not None:
+        from attention_atlas.data.phrase_boxes import read_boxes
+
+        return read_boxes(args.boxes, args.boxes.parent)
+    if args.detector is not None:
+        from attention_atlas.devices import resolve_device
+        from attention_atlas.regions.detected import detected_in
+
+        score = {} if args.score is None else {"score": args.score}
+        return detected_in(args.detector, args.image, resolve_device(args.device), **score)
+    return []
 
 
 def checked_length(longest: int | None, answer: str | None) -> dict[str, Any]:

@@ -1,23 +1,24 @@
 """What the words of a sequence attend to: the positions of the sequence, or the keys of a cross-attention.
+In a model that sees pictures only (vision.py), words are its class token and patches in boxes.
 
 Axes: K key, L layer.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from attention_atlas.capture import role_groups
+from attention_atlas.capture import Captured, role_groups
 from attention_atlas.capture.boxes import token_boxes
 from attention_atlas.capture.cross_boxes import CROSS, picture_keys
 from attention_atlas.capture.sites import Sites
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look.attend import WordCapture, decoder_layers
-from attention_atlas.look.inputs import Sequenced
 from attention_atlas.look.words import Word
 
 OTHERS = {"class": "class tokens", "empty": "patches without a part of the picture"}
@@ -100,12 +101,62 @@ def keys_of(
 
 
 def word_capture(
-    model: Any, keys: Keys, whole: Sequenced, words: Sequence[Word], kept: Sequence[int], norm: bool = True
+    model: Any, keys: Keys, queries: int, words: Sequence[Word], kept: Sequence[int], norm: bool = True
 ) -> WordCapture:
-    """The capture of the words' rows over these keys."""
+    """The capture of the words' rows over these keys. queries: how many positions the sequence has."""
     groups = role_groups([keys.roles])
     picture_T = None if keys.cross else keys.picture_T
-    return WordCapture(model, keys.globs, words, groups, picture_T, kept, norm, len(whole.ids))
+    return WordCapture(model, keys.globs, words, groups, picture_T, kept, norm, queries)
+
+
+def captured_words(
+    model: Any,
+    keys: Keys,
+    queries: int,
+    words: Sequence[Word],
+    kept: Sequence[int],
+    inputs: Mapping[str, Any],
+) -> tuple[WordCapture, Captured, list[str]]:
+    """(capture, its result, what it cannot show, one line each) of one pass over `inputs`; without norms
+    where the model does not give them.
+
+    Raises AtlasError for a model that attends in several ways.
+    """
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            capture = word_capture(model, keys, queries, words, kept)
+            captured = capture(**inputs)
+        except AtlasError as error:
+            if "do not request norms" not in str(error):
+                raise
+            notes.append(f"no norm-based attention: {str(error).removeprefix('capture: ')}")
+            capture = word_capture(model, keys, queries, words, kept, norm=False)
+            captured = capture(**inputs)
+    notes += [str(w.message) for w in caught if str(w.message).startswith("capture:")]
+    if len(captured) != 1:
+        raise AtlasError(
+            f"{type(model).__name__}: its language model attends in several ways "
+            f"({', '.join(captured)}), which cannot be shown together yet"
+        )
+    if capture.others:
+        others = ", ".join(dict.fromkeys(capture.others))
+        notes.append(f"not shown: {others} (not over the same positions)")
+    return capture, captured, notes
+
+
+def kept_layers(
+    config: Any, keys: Keys, layers: Sequence[int] | None, per_head: int, budget: int
+) -> list[int]:
+    """The layers whose maps are kept: `layers`, or as many as `budget` bytes hold with `per_head` values.
+    config: with num_attention_heads. Raises ConfigError for a layer that does not attend to the keys."""
+    if layers is not None:
+        return checked_layers(layers, keys.layers)
+    per_layer = 2 * int(config.num_attention_heads) * per_head  # raw and norm-based, one byte each
+    fits = max(1, budget // max(1, per_layer))
+    chosen = np.linspace(len(keys.layers) - 1, 0, min(len(keys.layers), fits))
+    return sorted({keys.layers[round(n)] for n in chosen})
 
 
 def checked_layers(layers: Sequence[int], known: Sequence[int]) -> list[int]:

@@ -60,7 +60,12 @@ def payload(look: Look) -> dict[str, Any]:
         "answer": look.answer,
         "generated": look.generated,
         "notes": look.notes,
-        "words": [{"text": w.text, "part": w.part, "space": w.space} for w in look.words],
+        "vision": look.is_vision,
+        "words": [
+            {"text": w.text, "part": w.part, "space": w.space, "picture": w.picture} for w in look.words
+        ],
+        "things": [{"name": t.name, "picture": t.picture, "box": list(t.box)} for t in look.things],
+        "predicted_by": look.predicted_by,
         "layers": look.kept,
         "depth": len(look.layers),
         "heads": int(rows.shape[1]),
@@ -70,14 +75,20 @@ def payload(look: Look) -> dict[str, Any]:
         ],
         "picture": look.picture_S[picture_T].tolist(),
         "sinks": sink_N.tolist(),
-        "sink_tokens": [
-            f"{look.key_tokens[s]} ({look.key_roles[s]})" for s in look.sinks if look.key_roles[s] != "image"
-        ],
+        "sink_tokens": _sink_tokens(look),
         "pictures": [_picture(p.name, p.pixels) for p in look.pictures],
         "maps": maps,
         "entropy": packed(entropy_WMH),
         "chance": {name: packed(value) for name, value in chance.items()},
     }
+
+
+def _sink_tokens(look: Look) -> list[str]:
+    """Those outside the pictures; each picture of a vision model has its own class token."""
+    found = [s for s in look.sinks if look.key_roles[s] != "image"]
+    if look.is_vision:
+        return list(dict.fromkeys(f"{look.tokens[s]} token" for s in found))
+    return [f"{look.key_tokens[s]} ({look.key_roles[s]})" for s in found]
 
 
 def _map(rows_MHWS: np.ndarray, look: Look, sink_N: np.ndarray) -> dict[str, Any]:

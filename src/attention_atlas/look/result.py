@@ -22,6 +22,7 @@ import numpy as np
 from attention_atlas.errors import ConfigError
 from attention_atlas.files import write_text
 from attention_atlas.look.sinks import look_sinks
+from attention_atlas.look.things import Thing, shares_in_boxes
 from attention_atlas.look.words import Word
 
 SCHEMA = "atlas.look/1"
@@ -43,8 +44,11 @@ class Look:
     word_values {rows, norm_rows: (M,H,W,S); rollout: (M,W,T)}: attention of the words, in the layers `kept`.
     received_LHS: mean over words of the attention that each key receives. visible: for each layer (R,S),
     the keys that the queries `query_R` may attend to. sinks: keys. boxes_S4, picture_S: see `token_boxes`.
-    notes: what the page cannot show, one line each. cross: whether the keys are those of cross-attention;
+    notes: what the page cannot show, one line each. things: boxes in the pictures; predicted_by: the detector
+    that they are predictions of, None for annotations. cross: whether the keys are those of cross-attention;
     key_tokens, key_roles: of the keys (default: of the sequence).
+
+    A vision model has no prompt and no answer: see vision_atlas.py. visible then has one query of each word.
     """
 
     model: str
@@ -67,6 +71,8 @@ class Look:
     boxes_S4: np.ndarray
     picture_S: np.ndarray
     notes: list[str] = field(default_factory=list)
+    things: list[Thing] = field(default_factory=list)
+    predicted_by: str | None = None
     cross: bool = False
     key_tokens: list[str] = field(default_factory=list)
     key_roles: list[str] = field(default_factory=list)
@@ -74,6 +80,11 @@ class Look:
     def __post_init__(self) -> None:
         self.key_tokens = self.key_tokens or self.tokens
         self.key_roles = self.key_roles or self.roles
+
+    @property
+    def is_vision(self) -> bool:
+        """Whether the model sees pictures only."""
+        return all(word.part == "picture" for word in self.words)
 
     @cached_property
     def picture_T(self) -> np.ndarray:
@@ -95,16 +106,21 @@ class Look:
         """(L,H,W,...): the mean over the queries of each word."""
         return np.stack([value_LHS[:, :, word.rows].mean(2) for word in self.words], 2)
 
+    @property
+    def seen_by(self) -> list[list[int]]:
+        """For each word its queries, as rows of `visible`."""
+        at = {row: n for n, row in enumerate(self.query_R)}
+        return [[at[row] for row in word.rows if row in at] for word in self.words]
+
     def uniform(self, member_SG: np.ndarray, without: Sequence[int] = ()) -> np.ndarray:
         """(L,W,G): mass on groups of keys if all visible keys, except `without`, got the same weight."""
-        at = {row: n for n, row in enumerate(self.query_R)}
         keys_S = ~np.isin(np.arange(len(self.key_roles)), without)
         of_layer = []
         for visible_RS in self.visible:
             seen_RS = visible_RS & keys_S
             count_R1 = np.maximum(seen_RS.sum(-1, keepdims=True), 1)
             share_RG = seen_RS @ member_SG.astype(np.float32) / count_R1
-            of_layer.append([share_RG[[at[row] for row in word.rows]].mean(0) for word in self.words])
+            of_layer.append([share_RG[rows].mean(0) for rows in self.seen_by])
         return np.array(of_layer)
 
     # Files -------------------------------------------------------------------------------------------
@@ -134,12 +150,14 @@ class Look:
         over_answer = {
             name: value[:, answered].mean(1) if name == "chance" else value[:, :, answered].mean(2)
             for name, value in by_word.items()
+            if answered
         }
+        inside = shares_in_boxes(self) if self.things else None
         return {
             "schema": SCHEMA,
             "model": self.model,
-            "prompt": self.prompt,
-            "answer": self.answer,
+            "prompt": None if self.is_vision else self.prompt,
+            "answer": None if self.is_vision else self.answer,
             "generated": self.generated,
             "notes": self.notes,
             "attention": "cross" if self.cross else "self",
@@ -164,13 +182,19 @@ class Look:
             ],
             "sink_statistics": self._sinks(),
             "answer_words": self._shares(over_answer),
+            "boxes": [
+                {"name": t.name, "picture": t.picture, "box": _plain(np.array(t.box), 2)} for t in self.things
+            ],
+            "boxes_predicted_by": self.predicted_by,
             "words": [
                 {
                     "text": word.text,
                     "part": word.part,
                     "positions": word.positions,
+                    "picture": word.picture if self.is_vision else None,
                     **self._shares({n: v[:, w] if n == "chance" else v[:, :, w] for n, v in by_word.items()}),
                     "strongest": self._strongest(w),
+                    **({} if inside is None else {"in_boxes": _plain(np.moveaxis(inside[:, :, w], -1, 0))}),
                 }
                 for w, word in enumerate(self.words)
             ],
@@ -216,13 +240,14 @@ class Look:
 
         word_S = [-1] * len(self.tokens)
         for w, word in enumerate(self.words):
-            for s in word.positions:
+            for s in word.positions if word.box < 0 else ():  # boxes overlap
                 word_S[s] = w
         axes = {
             "sequence": Axis(self.tokens, self.roles, word_S),
             "words": Axis([word.text for word in self.words]),
         }
-        keys, kind = ("pictures", "cross") if self.cross else ("sequence", "decoder_self")
+        own = "encoder_self" if self.is_vision else "decoder_self"
+        keys, kind = ("pictures", "cross") if self.cross else ("sequence", own)
         if self.cross:
             axes[keys] = Axis(self.key_tokens, self.key_roles)
         kinds = {kind: ("sequence", keys), "words": ("words", keys)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attention_atlas.capture.sinks import Place, Sinks, find_sinks, places_of
+from attention_atlas.capture.sinks import LEAST, Place, Sinks, find_sinks, places_of
 
 if TYPE_CHECKING:
     from attention_atlas.look.result import Look
@@ -72,12 +72,14 @@ class LookSinks:
 
 def look_sinks(look: Look) -> LookSinks:
     """The sinks among the positions of a look, by the attention of its words."""
-    at = {row: n for n, row in enumerate(look.query_R)}
     weights_R = np.zeros(len(look.query_R))
-    for word in look.words:
-        for row in word.rows:
-            weights_R[at[row]] += 1 / len(word.rows) / len(look.words)
-    by_head = find_sinks(look.received_LHS, np.stack(look.visible), look.key_roles, weights_Q=weights_R)
+    for rows in look.seen_by:
+        for row in rows:
+            weights_R[row] += 1 / len(rows) / len(look.words)
+    # A vision model's queries see one picture each, and all of it.
+    least = 0.0 if look.is_vision else LEAST
+    visible = np.stack(look.visible)
+    by_head = find_sinks(look.received_LHS, visible, look.key_roles, least=least, weights_Q=weights_R)
     pixels = [np.asarray(picture.pixels) for picture in look.pictures]
     places = places_of(look.boxes_S4, look.picture_S, pixels)
     taken_K = (by_head.taken_LHK * by_head.is_sink_LHK).mean((0, 1))
@@ -97,7 +99,7 @@ def look_sinks(look: Look) -> LookSinks:
 
 
 def _sort(position: int, token: str, role: str) -> str:
-    if position == 0:
+    if position == 0 and role != "class":
         return "first"
     if role != "text":
         return "special" if role in ("bos", "eos", "special") else role

@@ -83,3 +83,15 @@ const STATISTICS = {
   sinks: { label: "share on sinks", print: percent, f: (w, l, h) => DATA.maps.raw.sunk[at("raw", w, l, h)] },
 };
 if (!DATA.maps.norm) delete STATISTICS.norm;
+
+// The part of each picture token's area that lies in the box of a thing.
+const INSIDE = DATA.things.map(({ picture, box }) => Float32Array.from(DATA.boxes, (b, t) => {
+  if (!b || DATA.picture[t] !== picture) return 0;
+  const wide = Math.min(b[2], box[2]) - Math.max(b[0], box[0]), high = Math.min(b[3], box[3]) - Math.max(b[1], box[1]);
+  return Math.max(0, wide) * Math.max(0, high) / Math.max((b[2] - b[0]) * (b[3] - b[1]), 1e-6);
+}));
+const shareInBox = (values, thing) => values.reduce((sum, v, t) => sum + v * INSIDE[thing][t], 0);
+DATA.things.forEach(({ name, picture }, n) => {
+  const label = `share in the box “${name}”${DATA.pictures.length > 1 ? ` of ${DATA.pictures[picture].name}` : ""}`;
+  STATISTICS[`box${n}`] = { label, print: percent, f: (w, l, h, s) => shareInBox(mapOf(w, "raw", l, h, s), n) };
+});

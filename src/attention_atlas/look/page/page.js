@@ -2,15 +2,31 @@
 // Controls and what they change. The state is one object; every change draws the page again.
 
 const $ = (id) => document.getElementById(id);
-const state = { word: 0, layer: MEAN, head: MEAN, measure: "raw", sinks: true, strength: 0.75, statistic: "picture", falling: true };
+const state = { word: 0, layer: MEAN, head: MEAN, measure: "raw", sinks: true, strength: 0.75, statistic: "picture", falling: true, boxes: true };
 const BEST = 12;
 const images = [];
+const groups = DATA.vision ? DATA.pictures.map((_, p) => `turn${p}`) : ["prompt", "answer"];
+
+// The word that a picture is painted for: the chosen one, or, of a vision model, the one of that name in the picture.
+function wordOf(picture) {
+  const chosen = DATA.words[state.word];
+  if (!DATA.vision || chosen.picture === picture) return state.word;
+  return DATA.words.findIndex((w) => w.picture === picture && w.text === chosen.text);
+}
 
 function drawPictures() {
-  const values = mapOf(state.word, state.measure, state.layer, state.head, state.sinks);
-  const canvases = [...document.querySelectorAll("#pictures canvas")];
-  const heats = canvases.map((c, p) => density(p, values, c.width, c.height)), most = largest(heats);
-  canvases.forEach((canvas, p) => paint(canvas, p, heats[p], most));
+  const map = (word) => mapOf(word, state.measure, state.layer, state.head, state.sinks);
+  const values = map(state.word), canvases = [...document.querySelectorAll("#pictures canvas")];
+  const heats = canvases.map((c, p) => {
+    const word = wordOf(p);
+    return word < 0 ? null : density(p, word === state.word ? values : map(word), c.width, c.height);
+  });
+  const shared = DATA.vision ? 0 : largest(heats);
+  canvases.forEach((canvas, p) => {
+    if (heats[p]) paint(canvas, p, heats[p], DATA.vision ? largest([heats[p]]) : shared);
+    else canvas.getContext("2d").drawImage(images[p], 0, 0, canvas.width, canvas.height);
+    if (state.boxes) frames(canvas, p);
+  });
   let top = -1;
   values.forEach((v, t) => { if (DATA.boxes[t] && (top < 0 || v > values[top])) top = t; });
   $("most").textContent = top < 0 ? "no places known" : `${percent(values[top])} in the strongest patch`;
@@ -30,13 +46,19 @@ function describe({ values, top }) {
   const share = shareOf(state.word, state.measure, state.layer, state.head, state.sinks);
   const chance = chanceOf(state.word, state.layer, state.sinks);
   const kind = { raw: "attention", norm: "norm-based attention", rollout: "rollout" }[state.measure];
-  let text = `“${DATA.words[state.word].text}”, ${where()}: ${percent(share)} of its ${kind} is on the picture (chance ${percent(chance)})`;
+  const owner = DATA.vision && DATA.pictures.length > 1 ? ` of ${DATA.pictures[DATA.words[state.word].picture].name}` : "";
+  let text = `“${DATA.words[state.word].text}”${owner}, ${where()}: ${percent(share)} of its ${kind} is on the picture (chance ${percent(chance)})`;
   if (chance === 0) text = `“${DATA.words[state.word].text}” precedes the picture and cannot see it`;
   else if (top >= 0) {
-    const box = DATA.boxes[top].map(Math.round), name = DATA.pictures.length > 1 ? ` of ${DATA.pictures[DATA.picture[top]].name}` : "";
+    const box = DATA.boxes[top].map(Math.round), name = !DATA.vision && DATA.pictures.length > 1 ? ` of ${DATA.pictures[DATA.picture[top]].name}` : "";
     text += `; strongest patch: ${percent(values[top])}, pixels ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]}${name}`;
   }
-  $("readout").textContent = `${text}.`;
+  const inside = DATA.things.flatMap(({ name, picture, box }, n) => {
+    if (DATA.vision && picture !== DATA.words[state.word].picture) return [];
+    const { width, height } = DATA.pictures[picture], where = !DATA.vision && DATA.pictures.length > 1 ? ` of ${DATA.pictures[picture].name}` : "";
+    return [`${percent(shareInBox(values, n))} in “${name}”${where} (${percent(areaOf(box) / width / height)} of the area)`];
+  });
+  $("readout").textContent = `${text}${inside.length ? `; in boxes: ${inside.join(", ")}` : ""}.`;
 }
 
 function drawWords() {
@@ -49,7 +71,7 @@ function drawWords() {
     button.title = `${percent(shares[w])} on the picture`;
     button.querySelector("i").style.width = `calc((100% - .6rem) * ${shares[w] / most})`;
   });
-  for (const id of ["prompt", "answer"]) { // each group stays reachable by Tab
+  for (const id of groups) { // each group stays reachable by Tab
     const buttons = [...$(id).querySelectorAll("button")];
     if (buttons.length && buttons.every((b) => b.tabIndex < 0)) buttons[0].tabIndex = 0;
   }
@@ -96,9 +118,20 @@ function markHead() {
   for (const b of $("best").children) b.setAttribute("aria-pressed", String(Number(b.dataset.head) === chosen));
 }
 
+// The box that sorts the heads is one of the chosen picture: of a vision model nearly all attention is on the picture.
+function followBox() {
+  const { picture, text } = DATA.words[state.word], number = /^box(\d+)$/.exec(state.statistic)?.[1];
+  if (number === undefined && state.statistic !== "picture" || number !== undefined && DATA.things[number].picture === picture) return;
+  const own = DATA.things.findIndex((t) => t.picture === picture && t.name === text);
+  const first = own < 0 ? DATA.things.findIndex((t) => t.picture === picture) : own;
+  state.statistic = first < 0 ? "top" : `box${first}`;
+  $("statistic").value = state.statistic;
+}
+
 let headsShown = ""; // what the heads were last drawn for: a slider should not draw a thousand of them again
 function change(what) {
   Object.assign(state, what);
+  if (DATA.vision) followBox();
   const rollout = state.measure === "rollout";
   $("layer").value = state.layer; $("head").value = state.head;
   $("layer-value").textContent = layerName(); $("head-value").textContent = headName();
@@ -107,6 +140,7 @@ function change(what) {
   $("strength-value").textContent = `${Math.round(100 * state.strength)} %`;
   $("sinks").setAttribute("aria-pressed", String(!state.sinks));
   $("sinks").textContent = state.sinks ? "Leave out" : "Left out";
+  $("boxes").textContent = state.boxes ? "Hide boxes" : "Show boxes";
   $("order").textContent = state.falling ? "highest first" : "lowest first";
   document.querySelectorAll("#measure button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.measure === state.measure)));
   drawWords();
@@ -133,16 +167,34 @@ const across = (n, key) => {
   return n + ({ ArrowRight: 1, ArrowLeft: -1, ArrowDown: H, ArrowUp: -H }[key] ?? NaN);
 };
 
+// A vision model has no words: one turn for each picture, with its class token and its boxes.
+function buildVision() {
+  document.title = "Attention Atlas: look at a vision model";
+  $("title").textContent = "What each part of a picture looks at";
+  document.querySelectorAll("#words .turn").forEach((turn) => turn.remove());
+  DATA.pictures.forEach(({ name }, p) => {
+    const turn = document.createElement("div"), label = document.createElement("h2"), group = document.createElement("div");
+    turn.className = "turn wide"; label.id = `turn${p}-label`; label.textContent = name.replace(/\.\w+$/, "");
+    group.id = `turn${p}`; group.setAttribute("role", "group"); group.setAttribute("aria-labelledby", label.id);
+    turn.append(label, group);
+    $("hint").before(turn);
+  });
+  $("words").setAttribute("aria-label", "Pictures and what is in them");
+  $("hint").textContent = "Choose the class token, which sums up the picture for the model, or a box. Bright patches get its attention. Each picture shows its own token or box of that name, coloured from 0 to its strongest patch; the other pictures stay plain.";
+  $("how").textContent = "Each picture is a pass of its own, and its patches see that picture only. A box attends from all patches whose centre lies in it, averaged; “all patches” is the mean over the picture. Attention that is not on the picture is on the class token or on registers.";
+}
+
 function build() {
   const { model, layers, depth, pictures } = DATA;
   const shown = layers.length < depth ? `${layers.length} of ${depth} layers (${layers.join(", ")})` : `${depth} layers`;
-  $("about").textContent = `${model} · ${shown} × ${H} heads · ${T} picture positions · ${DATA.generated ? "answer by the model" : "answer given"}`;
+  $("about").textContent = `${model} · ${shown} × ${H} heads · ${T} picture positions · ${DATA.vision ? "a model that sees pictures only" : DATA.generated ? "answer by the model" : "answer given"}`;
+  if (DATA.vision) buildVision();
   DATA.words.forEach((word, w) => {
     const button = document.createElement("button"), bar = document.createElement("i");
     button.type = "button"; button.dataset.word = w; button.className = word.space ? "" : "joined";
     button.append(word.text, bar);
     button.onclick = () => change({ word: w });
-    $(word.part).append(button);
+    $(DATA.vision ? `turn${word.picture}` : word.part).append(button);
   });
   pictures.forEach((picture, p) => {
     const figure = document.createElement("figure"), canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
@@ -166,11 +218,15 @@ function build() {
   }
   $("strength").oninput = () => change({ strength: $("strength").value / 100 });
   $("sinks").onclick = () => change({ sinks: !state.sinks });
-  const others = DATA.sink_tokens.length ? `text: ${DATA.sink_tokens.join(", ")}` : "";
+  const others = DATA.sink_tokens.length ? `${DATA.vision ? "" : "others: "}${DATA.sink_tokens.join(", ")}` : "";
   $("sinks-note").textContent = [`${N} in the picture`, others].filter(Boolean).join("; ");
   $("sinks").disabled = !N && !others;
+  $("boxes").hidden = !DATA.things.length;
+  $("boxes").onclick = () => change({ boxes: !state.boxes });
+  if (DATA.predicted_by) DATA.notes.unshift(`The boxes are predictions of ${DATA.predicted_by}, not annotations.`);
   $("order").onclick = () => change({ falling: !state.falling });
   for (const [name, { label }] of Object.entries(STATISTICS)) $("statistic").append(new Option(label, name));
+  if (DATA.vision) $("statistic").querySelector("[value=picture]").remove(); // 100 % but for the class token
   $("statistic").onchange = () => change({ statistic: $("statistic").value });
   document.querySelectorAll("#measure button").forEach((button) => {
     button.disabled = !DATA.maps[button.dataset.measure];
@@ -189,7 +245,7 @@ function build() {
       row.insertCell().append(button);
     }
   }
-  for (const id of ["prompt", "answer", "measure"]) arrows($(id), along);
+  for (const id of [...groups, "measure"]) arrows($(id), along);
   arrows($("grid"), across);
   $("download").onclick = download;
   for (const note of DATA.notes) $("notes").append(Object.assign(document.createElement("li"), { textContent: note }));
@@ -198,7 +254,9 @@ function build() {
 function point(event, picture) {
   const x = (event.offsetX / event.target.clientWidth) * DATA.pictures[picture].width;
   const y = (event.offsetY / event.target.clientHeight) * DATA.pictures[picture].height;
-  const values = mapOf(state.word, state.measure, state.layer, state.head, state.sinks);
+  const word = wordOf(picture);
+  if (word < 0) return;
+  const values = mapOf(word, state.measure, state.layer, state.head, state.sinks);
   const hit = DATA.boxes.findIndex((b, t) => b && DATA.picture[t] === picture && b[0] <= x && x < b[2] && b[1] <= y && y < b[3]);
   $("pointer").textContent = hit < 0 ? "not seen by the model" : `here: ${percent(values[hit])}`;
 }
@@ -243,9 +301,10 @@ async function start() {
   }
   build();
   $("main").hidden = false;
-  // Begin with the word of the answer that looks most at the picture.
-  const shares = DATA.words.map((word, w) => word.part === "answer" ? shareOf(w, "raw", MEAN, MEAN, true) : -1);
-  change({ word: shares.indexOf(Math.max(...shares)) });
+  // Begin with the first word of a vision model, else with the word of the answer that looks most at the picture.
+  const shares = DATA.words.map((word, w) => DATA.vision ? -w : word.part === "answer" ? shareOf(w, "raw", MEAN, MEAN, true) : -1);
+  // A vision model's few sink patches would hide all others, and its last layer is the one that tasks use.
+  change({ word: shares.indexOf(Math.max(...shares)), ...(DATA.vision ? { sinks: false, layer: L - 1 } : {}) });
   document.body.dataset.ready = "true";
 }
 start();

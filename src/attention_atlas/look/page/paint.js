@@ -61,3 +61,25 @@ function paint(canvas, picture, heat, most) {
   inner.putImageData(pixels, 0, 0);
   context.drawImage(layer, 0, 0);
 }
+
+// The boxes in a picture, with their names.
+function frames(canvas, picture) {
+  const context = canvas.getContext("2d"), scale = canvas.width / DATA.pictures[picture].width, chosen = DATA.words[state.word];
+  const size = Math.round(canvas.width / 34);
+  context.font = `600 ${size}px system-ui, "DejaVu Sans", sans-serif`;
+  context.lineWidth = Math.max(2, canvas.width / 300);
+  const taken = [];
+  for (const { name, picture: own, box } of DATA.things) {
+    if (own !== picture) continue;
+    const [x, y, right, bottom] = box.map((v) => v * scale), here = DATA.vision && chosen.picture === own && chosen.text === name;
+    const inset = context.lineWidth / 2, wide = context.measureText(name).width + size * 0.7;
+    context.strokeStyle = context.fillStyle = here ? "#ffffff" : "#40c4ff";
+    context.strokeRect(x + inset, y + inset, right - x - 2 * inset, bottom - y - 2 * inset);
+    let top = y; // labels of boxes that begin at one place stand below each other
+    while (taken.some(([l, t, r]) => l < x + wide && x < r && Math.abs(t - top) < 1.3 * size)) top += 1.3 * size;
+    taken.push([x, top, x + wide]);
+    context.fillRect(x, top, wide, 1.3 * size);
+    context.fillStyle = "#10151a";
+    context.fillText(name, x + size * 0.35, top + size);
+  }
+}
