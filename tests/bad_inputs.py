@@ -19,6 +19,7 @@ from attention_atlas.data.folder import read_folder
 from attention_atlas.data.generated import read_generated
 from attention_atlas.data.name_list import read_names
 from attention_atlas.data.ocr_file import read_ocr
+from attention_atlas.data.phrase_boxes import read_boxes
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.data.stanford_paragraphs import read_stanford_paragraphs
 from attention_atlas.data.tell_me_more import COLUMNS as TELL_ME_MORE
@@ -27,7 +28,6 @@ from attention_atlas.data.vqav2 import read_vqav2
 from attention_atlas.data.winoground import read_winoground
 from attention_atlas.files import read_json
 from attention_atlas.ground.coco import read_coco
-from attention_atlas.ground.examples import read_boxes
 from attention_atlas.language.links import Links, PhraseLink, read_links, write_links
 from attention_atlas.language.parse import read_parses
 from attention_atlas.language.vocabulary import Vocabulary
