@@ -99,12 +99,14 @@ class Reached(AtlasError):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_pictures(command: str, name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     import attention_atlas.look.load as load
+    import attention_atlas.look.vision as vision
     import attention_atlas.studies.vlm_phases.any_model  # noqa: F401  (else it would keep what is patched here)
 
     def reached(*_: object, **__: object) -> None:
         raise Reached("reached")
 
     monkeypatch.setattr(load, "load", reached)
+    monkeypatch.setattr(vision, "is_vision", lambda *_: False)
     monkeypatch.chdir(tmp_path)
     noise().save("good.png")
     (GOOD | BAD)[name](tmp_path / name)
