@@ -5,8 +5,8 @@ each example is written to its own small file in the folder `<path>.part/`, unde
 renamed; `finish` copies them, sorted by id and without decompressing, into one file and renames that. The
 result depends only on the examples, not on interruptions.
 
-If HDF5 cannot write because the disk is full, it can crash the process. Therefore examples are laid out in memory and
-written as plain bytes, and `finish` reserves the space of the file before HDF5 writes it.
+If HDF5 cannot write because the disk is full, it can crash the process. Therefore examples are laid out in
+memory and written as plain bytes, and `finish` reserves the space of the file before HDF5 writes it.
 
 A lock in the folder excludes a second writer. The operating system frees it when the first one ends.
 """
