@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -329,6 +332,30 @@ def test_sending_twice_changes_nothing(tmp_path: Path) -> None:
     assert run.info.end_time - run.info.start_time == 4000
     assert len(run.inputs.dataset_inputs) == 1 and len(run.outputs.model_outputs) == 1
     assert (parent.info.start_time, parent.info.end_time, parent.info.status) == (1000, 5000, "FINISHED")
+
+
+def test_two_processes_that_send_the_same_run_create_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer of a killed stage, and the next stage, which hands its record over."""
+    from mlflow import MlflowClient
+
+    from attention_atlas.workflow.tracking_store import Store
+
+    stores = [Store(tmp_path, tracking_uri(tmp_path)) for _ in range(2)]
+    (experiment,) = {store.experiment(EXPERIMENT) for store in stores}
+    both, search = threading.Barrier(2), MlflowClient.search_runs
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        found = search(*arguments, **options)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=1)  # until the other has looked as well, if it may
+        return found
+
+    monkeypatch.setattr(MlflowClient, "search_runs", slow)
+    with ThreadPoolExecutor() as threads:
+        sent = [threads.submit(store.run, experiment, "1-a", "x", 1000, {}) for store in stores]
+    assert len({run.result() for run in sent}) == 1
 
 
 def test_a_line_that_a_full_disk_cut_is_left_out(tmp_path: Path) -> None:

@@ -45,14 +45,15 @@ class Store:
     @property
     def client(self) -> Any:
         if self._client is None:
-            with self._locked():
+            with self.locked():
                 self._client = _client(self.uri)
         return self._client
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         # Creating the schema of a fresh SQLite store is not safe against other processes; nor is
-        # "look for the parent run, else create it".
+        # "look for it, else create it": of a parent, and of a run, which the writer of a killed stage may
+        # still send while another process hands it over.
         from filelock import FileLock
 
         lock = store_root(self.root) / ".work" / "mlflow.lock"
@@ -63,7 +64,7 @@ class Store:
     def experiment(self, name: str) -> str:
         if name not in self._experiments:
             client = self.client
-            with self._locked():
+            with self.locked():
                 self._experiments[name] = self._experiment(client, name)
         return self._experiments[name]
 
@@ -85,7 +86,19 @@ class Store:
             client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def run(self, experiment: str, key: str) -> Any:
+    def run(
+        self, experiment: str, key: str, name: str, start: int, tags: Mapping[str, str], parent: str = ""
+    ) -> str:
+        """The id of the run with this key; created, nested in the run `parent`, if there is none."""
+        client = self.client
+        with self.locked():
+            run = self.find(experiment, key)
+            if run is None:
+                tags = {**tags, **({"mlflow.parentRunId": parent} if parent else {}), "atlas.run": key}
+                run = client.create_run(experiment, start_time=start, run_name=name, tags=tags)
+        return str(run.info.run_id)
+
+    def find(self, experiment: str, key: str) -> Any:
         """The run with this key, or None."""
         found = self.client.search_runs([experiment], f"tags.`atlas.run` = '{key}'", max_results=1)
         return found[0] if found else None
@@ -94,7 +107,7 @@ class Store:
         """The id of the parent of a session in an experiment; created if there is none."""
         if (experiment, key) not in self._parents:
             client = self.client
-            with self._locked():
+            with self.locked():
                 found = client.search_runs([experiment], f"tags.`atlas.session` = '{key}'", max_results=1)
                 parent = found[0] if found else None
                 if parent is None:
@@ -108,7 +121,7 @@ class Store:
 
     def extend(self, parent: str, end: int, status: str) -> None:
         """The parent lasts until its last child ends, and has failed if one of them has."""
-        with self._locked():
+        with self.locked():
             info = self.client.get_run(parent).info
             status = "FAILED" if "FAILED" in (info.status, status) else "FINISHED"
             self.client.set_terminated(parent, status=status, end_time=max(end, info.end_time or 0))
@@ -194,19 +207,14 @@ class Delivery:
         session: list[str] | None,
     ) -> None:
         self._experiment = self.store.experiment(experiment)
-        run = self.store.run(self._experiment, key)
         if session:
             key_of_session, title = session
             self._parent = self.store.parent(self._experiment, key_of_session, title, time, tags)
             self._session = key_of_session, title
-        if run is None:
-            above = self.store.run(self._experiment, parent) if parent else None
-            above_id = above.info.run_id if above else self._parent
-            nested = {"mlflow.parentRunId": above_id} if above_id else {}
-            run = self.store.client.create_run(
-                self._experiment, start_time=time, run_name=name, tags={**tags, **nested, "atlas.run": key}
-            )
-        self._id, self._time, self._tags = str(run.info.run_id), time, tags
+        above = self.store.find(self._experiment, parent) if parent else None
+        above_id = str(above.info.run_id) if above else self._parent
+        self._id = self.store.run(self._experiment, key, name, time, tags, above_id)
+        self._time, self._tags = time, tags
 
     def _do_params(self, number: int, values: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -248,12 +256,13 @@ class Delivery:
 
         client = self.store.client
         here = [self._experiment]
-        if client.search_logged_models(here, f"source_run_id = '{self._id}'", max_results=1):
-            return
-        tags = {"path": path, "mlflow.model.isExternal": "true"}  # its files are those of DVC
-        model = client.create_logged_model(
-            self._experiment, name, source_run_id=self._id, tags=tags, params=params
-        )
+        with self.store.locked():
+            if client.search_logged_models(here, f"source_run_id = '{self._id}'", max_results=1):
+                return
+            tags = {"path": path, "mlflow.model.isExternal": "true"}  # its files are those of DVC
+            model = client.create_logged_model(
+                self._experiment, name, source_run_id=self._id, tags=tags, params=params
+            )
         client.finalize_logged_model(model.model_id, "READY")
         client.log_outputs(self._id, [LoggedModelOutput(model.model_id, 0)])
 
