@@ -7,6 +7,8 @@ from pathlib import Path
 
 import h5py
 
+from attention_atlas.files import hdf5_file
+
 WORK = "work"  # attribute of a shard: digest of code and inputs, the same in all shards
 
 
@@ -52,11 +54,12 @@ def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[tuple[str, s
 
 def assemble(path: Path, parts: Mapping[str, tuple[Path, str]]) -> None:
     """Copy examples {id: (file, place in it)}, sorted by id and without decompressing, into the header at
-    `path`, and mark it complete."""
-    with h5py.File(path, "r+") as file:
+    `path`, and mark it complete. Raises OSError on a full disk."""
+    with hdf5_file(path, "r+") as (file, check):
         examples = file.create_group("examples")
         for id in sorted(parts):
             part, place = parts[id]
             with h5py.File(part, "r") as source:
                 source.copy(place, examples, id)
+            check()
         file.attrs["complete"] = True

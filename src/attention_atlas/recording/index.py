@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 
 from attention_atlas.errors import AtlasError
-from attention_atlas.files import atomic_path
+from attention_atlas.files import atomic_path, hdf5_file
 from attention_atlas.recording.header import (
     WORK,
     assemble,
@@ -85,7 +85,7 @@ def write_index(path: str | Path, shards: int, partial: bool = False, copy: bool
                 )
             where[id] = shard
     with atomic_path(path) as temporary:
-        with h5py.File(found[0], "r") as shard, h5py.File(temporary, "w") as file:
+        with h5py.File(found[0], "r") as shard, hdf5_file(temporary) as (file, _):
             attrs = {name: shard.attrs[name] for name in shard.attrs if name not in (WORK, "complete")}
             write_header(file, attrs, kinds_of(shard), groups_of(shard))
         if copy:
@@ -119,7 +119,7 @@ def _read(shard: Path, first: dict[str, str]) -> list[str]:
 
 
 def _link(path: Path, where: dict[str, Path], shards: Sequence[Path], complete: bool) -> None:
-    with h5py.File(path, "r+") as file:
+    with hdf5_file(path, "r+") as (file, _):
         examples = file.create_group("examples")
         for id in sorted(where):
             examples[id] = h5py.ExternalLink(where[id].name, f"/examples/{id}")

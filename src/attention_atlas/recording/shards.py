@@ -5,9 +5,6 @@ each example is written to its own small file in the folder `<path>.part/`, unde
 renamed; `finish` copies them, sorted by id and without decompressing, into one file and renames that. The
 result depends only on the examples, not on interruptions.
 
-If HDF5 cannot write because the disk is full, it can crash the process. Therefore examples are laid out in
-memory and written as plain bytes, and `finish` reserves the space of the file before HDF5 writes it.
-
 A lock in the folder excludes a second writer. The operating system frees it when the first one ends.
 """
 
@@ -27,7 +24,7 @@ import h5py
 import numpy as np
 
 from attention_atlas.errors import AtlasError, did_you_mean, system_error
-from attention_atlas.files import lock
+from attention_atlas.files import hdf5_file, lock
 from attention_atlas.recording.header import assemble, differences, identity, write_header
 
 if TYPE_CHECKING:
@@ -161,10 +158,10 @@ class ShardWriter:
             raise AtlasError(f"{path}: {name}: written with '{is_}', but '{wanted}' is requested; {remedy}")
 
     def _atomically(self, path: Path, fill: Fill) -> None:
-        image = in_memory(fill)
         temporary = path.with_name(path.name + ".tmp")
         with self._space(temporary):
-            temporary.write_bytes(image)
+            with hdf5_file(temporary) as (file, _):
+                fill(file)
             os.replace(temporary, path)
 
     @contextlib.contextmanager
@@ -198,16 +195,17 @@ class ShardWriter:
 
     def stored(self, id: str, values: Any, axes: Any) -> dict[str, int]:
         """Bytes that an example would take, by statistic; `axes`: tokens, roles and HDF5's own."""
-        image, found = in_memory(self._fill(id, values, axes)), dict[str, int]()
+        image, found = io.BytesIO(), dict[str, int]()
 
         def add(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset) and not name.startswith("axes/"):
                 part = name.partition("/")[2] or "attn"
                 found[part] = found.get(part, 0) + item.id.get_storage_size()
 
-        with h5py.File(io.BytesIO(image), "r") as file:
+        with h5py.File(image, "w") as file:
+            self._fill(id, values, axes)(file)
             file.visititems(add)
-        return {**found, "axes": len(image) - sum(found.values())}
+        return {**found, "axes": image.getbuffer().nbytes - sum(found.values())}
 
     def finish(self) -> None:
         """Assemble the file from the parts, mark it complete and rename it."""
@@ -217,9 +215,8 @@ class ShardWriter:
         parts = {id: (self.part / (quote(id, safe="") + ".h5"), "/") for id in self.done}
         with self._space(temporary):
             shutil.copyfile(self.part / HEADER, temporary)
-            reserve(temporary, temporary.stat().st_size + sum(p.stat().st_size for p, _ in parts.values()))
-        assemble(temporary, parts)
-        os.replace(temporary, self.path)
+            assemble(temporary, parts)
+            os.replace(temporary, self.path)
         self._finished = True
         shutil.rmtree(self.part, ignore_errors=True)
         self.close()
@@ -231,28 +228,6 @@ class ShardWriter:
         if kind is None:
             self.finish()
         self.close()
-
-
-def in_memory(fill: Fill) -> bytes:
-    """The bytes of the HDF5 file that `fill` makes."""
-    with h5py.File("example", "w", driver="core", backing_store=False, block_size=2**20) as file:
-        fill(file)
-        file.flush()
-        image: bytes = file.id.get_file_image()
-    return image
-
-
-def reserve(path: Path, size: int) -> None:
-    """Allocate `size` bytes for a file, where the system can; HDF5 cuts off what it does not need. Raises
-    OSError on a full disk."""
-    try:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
-    except AttributeError:  # macOS
-        pass
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise
 
 
 def readable(path: Path) -> bool:
