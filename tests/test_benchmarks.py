@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
-sys.path[:0] = [str(BENCHMARKS.parent), str(BENCHMARKS)]
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(1, str(ROOT / "benchmarks"))
 
 from benchmarks.metrics import run
 
@@ -21,6 +22,7 @@ def test_the_plain_loop_agrees_on_every_number():
 
 def test_ways_of_capture_give_the_logits_of_the_plain_model():
     import torch
+
     from benchmarks.capture_large import build, ways
 
     found = ways(build("tiny", 2, "cpu", torch.float32), 40, {})
