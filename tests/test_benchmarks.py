@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(1, str(ROOT / "benchmarks"))
-
-from benchmarks.metrics import run
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 
 def test_the_plain_loop_agrees_on_every_number():
     """The metrics and their plain loop, on every head."""
+    from metrics import run
+
     result = run(examples=6, looped_examples=6, sentences=4, layers=2, heads=3, regions=9)
     # 2 groundings, 2 entropies, 2 sets and 6 tags, 8 directions; 6 heads.
     assert result["numbers"] == 6 * (2 + 2 + 2 + 6 + 8)
@@ -22,8 +20,7 @@ def test_the_plain_loop_agrees_on_every_number():
 
 def test_ways_of_capture_give_the_logits_of_the_plain_model():
     import torch
-
-    from benchmarks.capture_large import build, ways
+    from capture_large import build, ways
 
     found = ways(build("tiny", 2, "cpu", torch.float32), 40, {})
     assert set(found) >= {"plain sdpa", "fused capture", "eager, output_attentions"}
