@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from browser import Browser, chromium
 from look_tiny import ANSWER, PROMPT, llava, photo
+from test_look_vision import tiny as vit
 
-from attention_atlas.look import Atlas
+from attention_atlas.data.phrase_boxes import Example
+from attention_atlas.look import Atlas, VisionAtlas
 from attention_atlas.look.load import load
 from attention_atlas.look.page import payload
+from attention_atlas.look.vision import load_vision
 
 pytestmark = pytest.mark.skipif(
     chromium() is None,
@@ -221,6 +224,34 @@ def test_download_is_a_png_of_both_pictures(page, look, tmp_path):
         widths = page.run("[...document.querySelectorAll('#pictures canvas')].map(c => c.width)")
         assert image.size[0] == sum(widths) + 12
     assert files[0].name == f"block_layer_{LAYER}_head_{HEAD}.png"
+
+
+def test_a_vision_model_shows_what_its_boxes_look_at(tmp_path):
+    model = load_vision(str(vit("registers", tmp_path / "model")), "cpu")
+    picture = photo(tmp_path / "wide.png", seed=None)
+    found = VisionAtlas(model).look([picture], [Example(picture, "cat", [(28.0, 0.0, 90.0, 21.0)])])
+    found.save(tmp_path / "out")
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    with Browser(chromium(), tmp_path / "profile") as page:
+        page.open(tmp_path / "out/index.html", READY)
+        page.click('[data-word="1"]')
+        page.click("#best button")
+        layer, head = page.run("[state.layer, state.head]")
+        text, (share, chance, top, inside, area) = shown(page)
+        assert text.startswith(f"“cat”, layer {layer}, head {head}:")
+        mass_LH = np.array(summary["words"][1]["mass"]["image"])
+        assert share == pytest.approx(mass_LH[layer, head], abs=6e-4)
+        assert chance == pytest.approx(9 / 13, abs=6e-4)
+        values_T = found.word_values["rows"][layer, head, 1][found.picture_T]
+        assert top == pytest.approx(values_T.max(), abs=1e-3)
+        # The box covers the second and third patch, and corners and edges of four others, of nine.
+        covered_T = np.array([2 / 30, 1, 1, 2 / 600, 1 / 20, 1 / 20, 0, 0, 0])
+        inside_LH = found.word_values["rows"][:, :, 1, found.picture_T] @ covered_T
+        assert inside == pytest.approx(inside_LH[layer, head], abs=1e-3)
+        assert inside_LH[layer, head] == inside_LH.max(), "the first of the sorted heads"
+        assert area == pytest.approx(covered_T.mean(), abs=1e-3)
+        assert np.abs(pixels(page) - expected_pixels(page, values_T)).max() < 8
+        assert not page.problems()
 
 
 def test_tokens_without_a_place_are_shown_as_shares(look, tmp_path):
