@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import os
+import tempfile
 from functools import partial
 from typing import Any
 
@@ -147,16 +148,21 @@ def bridge_way(model: Any) -> Any:
     except ImportError:
         return None
     from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     words = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
     )
-    copied = copy.deepcopy(model)
-    bridge: Any = TransformerBridge.boot_transformers(
-        "random llama", hf_model=copied, tokenizer=tokenizer, device=str(model.device), dtype=model.dtype
-    )
+    with tempfile.TemporaryDirectory() as folder:  # the bridge reads it again
+        tokenizer.save_pretrained(folder)
+        bridge: Any = TransformerBridge.boot_transformers(
+            "random llama",
+            hf_model=copy.deepcopy(model),
+            tokenizer=AutoTokenizer.from_pretrained(folder),
+            device=str(model.device),
+            dtype=model.dtype,
+        )
     names = [f"blocks.{i}.attn.hook_pattern" for i in range(model.config.num_hidden_layers)]
 
     def run(ids: torch.Tensor, member: torch.Tensor) -> torch.Tensor:

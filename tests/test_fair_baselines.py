@@ -19,7 +19,7 @@ PROFILES = ("mini", "smoke", "paper")
 # Without an alignment, a model has that of its own paper.
 MODEL = {"name", "title", "blind", "alignment"}
 TASK = {"naming", "knowledge", "grid", "patch_weight", "asked_weight"}
-UPDATES = ("epochs", "max_steps", "accumulate", "validate_every")
+UPDATES = ("epochs", "max_steps", "accumulate", "validate_every", "validate_steps")
 
 
 def base_of(model: str) -> str:

@@ -94,6 +94,29 @@ def test_the_best_checkpoint_is_kept_not_the_last(tmp_path: Path) -> None:
     assert float(weights["weight"]) == task.slopes[1] != task.slopes[2]
 
 
+def test_validation_within_epochs_changes_only_what_is_recorded(tmp_path: Path) -> None:
+    class Last(Line):
+        def validate(self, model: Any) -> dict[str, float]:
+            assert not model.training
+            torch.rand(7)
+            self.count = getattr(self, "count", 0) + 1
+            return {"loss": -float(self.count)}
+
+        def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
+            assert model.training
+            noise = torch.rand(()) / 10
+            yield "all", ((model(batch["x"]) - batch["y"] - noise) ** 2).mean()
+
+    found = {}
+    for steps in (0, 3):
+        settings = TrainSettings(epochs=3, max_steps=18, validate_every=2, validate_steps=steps, lr=0.1)
+        found[steps] = train(Last(7), slope(), settings, tmp_path / str(steps))
+    assert [row["step"] for row in found[0][1]] == [14, 18]
+    # 3 batches after the last one, at the end of every second epoch, and at the end.
+    assert [row["step"] for row in found[3][1]] == [3, 6, 9, 12, 14, 17, 18]
+    assert found[0][0]["weight"] == found[3][0]["weight"]
+
+
 @pytest.mark.parametrize("good", [0.0, 2.0])
 def test_fine_tuning_that_makes_things_worse_keeps_the_starting_weights(tmp_path: Path, good: float) -> None:
     class Tuned(Line):
@@ -225,7 +248,9 @@ def test_each_loss_moves_its_own_player_and_the_second_sees_the_first_s_step(tmp
 @pytest.mark.parametrize("name", ["object_relation", "lstm", "blind"])
 def test_a_killed_run_resumes_to_the_same_bytes(name: str, tmp_path: Path, features: FeaturesFile) -> None:
     """Killed in the middle of an epoch, between validation and checkpoint, and again after it."""
-    cfg = config(name, epochs=3, checkpoint_seconds=0.0, schedule={"name": "linear", "warmup": 3})
+    cfg = config(
+        name, epochs=3, validate_steps=2, checkpoint_seconds=0.0, schedule={"name": "linear", "warmup": 3}
+    )
     train_captioner(cfg, corpus(), features, tmp_path / "whole", tmp_path / "w1")
 
     def die_at_validation(step: int, metrics: dict[str, float]) -> None:

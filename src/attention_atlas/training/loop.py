@@ -194,10 +194,15 @@ class _Run:
                 bar.update(self.count)
                 if self.batch >= self.total:
                     break
-                late = time.monotonic() - self.saved_at > self.settings.checkpoint_seconds
-                # Not at the end of an epoch, where validation is due, and not with partly accumulated
+                # Not at the end of an epoch, which is handled below, and not with partly accumulated
                 # gradients.
-                if late and self.batch % self.per_epoch and self.closes():
+                if not self.batch % self.per_epoch or not self.closes():
+                    continue
+                if 0 < self.settings.validate_steps <= self.batch - self.validated_at():
+                    self.validate(epoch + 1)
+                    self.model.train()
+                    self.save()
+                elif time.monotonic() - self.saved_at > self.settings.checkpoint_seconds:
                     self.save()
             done = self.batch >= self.total
             if done or (epoch + 1) % self.settings.validate_every == 0:
@@ -205,6 +210,10 @@ class _Run:
                 self.save()
                 bar.set_postfix(self.history[-1])
         bar.close()
+
+    def validated_at(self) -> int:
+        """Batches done at the last validation."""
+        return int(self.history[-1]["step"]) if self.history else 0
 
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
         shared = (start + self.rank, self.count) if self.count > 1 else (start,)

@@ -83,7 +83,8 @@ class TrainSettings:
     """Settings of the loop. `clip_norm` limits the gradient's norm and `clip_value` each of its elements, for
     parameters whose names begin with `clip_prefix` (default: all).
 
-    `max_steps` ends the run early (0: never), `validate_every` counts epochs, `precision`: no, bf16 or fp16.
+    `max_steps` ends the run early (0: never), `precision`: no, bf16 or fp16. Validation is after every
+    `validate_every` epochs, within an epoch after every `validate_steps` batches (0: not), and at the end.
     `lr_scales` multiplies the rate of the parameters whose names begin with a prefix, e.g. {encoder.: 0.1}.
     `threads` fixes the number of CPU threads (0: all), since sums may depend on it.
     `average` is the decay of an exponential moving average of the weights (0: none), which is then validated
@@ -93,6 +94,7 @@ class TrainSettings:
     epochs: int = 10
     max_steps: int = 0
     validate_every: int = 1
+    validate_steps: int = 0
     lr: float = 1.0
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-9

@@ -86,7 +86,7 @@ KEPT = (
     *("seed", "*.seed", "workers", "gpus", "*.workers", "*threads", "study.processes", "trainer.processes"),
     *("study.alignments", "trainer.alignments", "study.examples", "*evaluator.shown"),
     *("dump.pictures", "dump.width", "dump.stride", "published.*"),
-    *("*loop.validate_every", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
+    *("*loop.validate_every", "*loop.validate_steps", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Reducing these steps and epochs would save no time.
     *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),
     *("*loop.clip_*", "*loop.weight_decay", "*loop.eps", "*loop.schedule.factor"),
