@@ -14,7 +14,7 @@ from attention_atlas.measures.table import make_table
 from attention_atlas.plotting.heatmap import Panel, heatmaps
 from attention_atlas.plotting.legends import outside
 from attention_atlas.plotting.style import new_figure, style
-from attention_atlas.studies.vilt_layers.figures import curves, distribution
+from attention_atlas.studies.vilt_layers.figures import curves, distribution, roles
 from attention_atlas.studies.vilt_layers.figures_heads import pruning
 
 LAYERS = 12
@@ -129,6 +129,14 @@ def test_numbers_in_cells_have_no_negative_zero_and_leave_cells_that_are_too_nar
         renderer = drawn(few)
     cell = few.axes[0].get_window_extent(renderer).width / 4
     assert max(t.get_window_extent(renderer).width for t in few.axes[0].texts) < cell
+
+
+def test_numbers_of_a_column_have_the_same_decimals_and_no_negative_zero():
+    table = lines_table({"image": 0.5})
+    table.loc[table["layer"] == 0, "value"] = -0.001
+    figure = roles(table, {"%": ["mass", "image", 100], "share": ["mass", "image"]})
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert texts[:4] == ["0", "0.00", "10", "0.10"] and texts[-2:] == ["60", "0.60"]
 
 
 def test_violins_are_set_against_the_chance_of_their_own_questions(tmp_path):

@@ -250,11 +250,11 @@ def roles(
     for (layer, column), value in np.ndenumerate(values):
         red, green, blue, _ = colormaps["YlGnBu"](shade[layer, column] / 1.15)
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-        text = f"{value:.2f}" if abs(value) < 9.995 else f"{value:.0f}"
+        decimals = 2 if high[column] < 9.995 else 0  # the same in a column
         ax.text(
             column,
             layer,
-            text.replace("-", "−"),
+            f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−"),
             ha="center",
             va="center",
             fontsize=6.5,
