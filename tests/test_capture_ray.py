@@ -7,15 +7,22 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from test_capture_dump import TEXTS, captioner, digests, run_dump, world  # noqa: F401
+from test_own_phases import own_data
+from tiny_checkpoints import FAMILIES
 
 from attention_atlas.dumps.captioning import CaptioningDump
-from attention_atlas.dumps.dump import Shard
+from attention_atlas.dumps.dump import DumpSettings, Shard, dump
+from attention_atlas.dumps.jobs import _load_vlm
 from attention_atlas.dumps.on_ray import RayEngine
+from attention_atlas.dumps.vision_llm import VisionLlmDump
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.models.vlm.load import load_vlm
 from attention_atlas.recording.index import write_index
+from attention_atlas.studies.vlm_phases.own import own_corpus
 
 
 def test_without_ray_it_says_how_to_install_it(world, tmp_path, monkeypatch):  # noqa: F811
@@ -128,3 +135,20 @@ def test_an_error_in_an_actor_is_one_line_and_the_next_run_goes_on(cluster, worl
     for name in here:
         write_index(tmp_path / "out" / name, 2, copy=True)
         assert digests(tmp_path / "out")[name] == here[name]
+
+
+@pytest.mark.slow
+def test_a_vision_llm_on_ray(cluster, tmp_path):
+    """Pictures are prepared in processes without the model."""
+    source = {"_target_": "attention_atlas.studies.vlm_phases.any_model.load_any", "name": "qwen2_vl"}
+    source |= {"run_folder": None, "path": str(FAMILIES["qwen2_vl"](tmp_path / "model"))}
+    task = VisionLlmDump("train+val+test")
+    loaded = load_vlm(source)
+    task.prepare(own_corpus(own_data(tmp_path / "data")), None, loaded.inputs, {})
+    settings = DumpSettings(["mass", "entropy"], layers="decoder", check=False)
+    found = []
+    for engine in (None, RayEngine(partial(_load_vlm, source), actors=2, device="cpu")):
+        out, work = (tmp_path / f"{name}{len(found)}" for name in ("out", "work"))
+        dump(task, loaded.model, settings, out, work, model_name="m", config_hash="h", engine=engine)
+        found.append((out / "statistics.h5").read_bytes())
+    assert found[0] == found[1]

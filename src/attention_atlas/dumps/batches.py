@@ -37,18 +37,22 @@ class DumpBatch:
 
     def first(self, count: int) -> DumpBatch:
         """The first `count` examples, still padded to the lengths of the batch."""
+        if count >= len(self.ids):
+            return self  # also where the first axis of an input is not that of examples
         inputs = {name: value[:count] for name, value in self.inputs.items()}
         generated = self.generated and (self.generated[0], self.generated[1][:count])
         return DumpBatch(self.ids[:count], inputs, self.axes[:count], self.lengths, generated)
 
 
 class DumpTask(Protocol):
-    """kinds: {kind: (query axis, key axis)} that the task supports; groups: {key axis: group names}.
+    """kinds: {kind: (query axis, key axis)} that the task supports; groups: {key axis: group names}; names:
+    {kind: glob over modules} (see Capture) for models whose modules do not name their kind.
 
     `plan` and `batch` need `prepare`; `group` and `forward` do not."""
 
     kinds: dict[str, tuple[str, str]]
     groups: dict[str, list[str]]
+    names: dict[str, str]
 
     def prepare(self, corpus: Any, features: Any, vocab: Any, config: dict[str, Any]) -> None: ...
     def plan(self) -> list[list[str]]: ...
@@ -60,6 +64,8 @@ class DumpTask(Protocol):
 class Planned:
     """Base of the tasks. plan: the ids of each batch. It depends on the examples alone, not on what is done
     already or on the number of shards, because rounding depends on the batch."""
+
+    names: dict[str, str] = {}  # noqa: RUF012  (tasks replace it, and none changes it)
 
     def plan(self) -> list[list[str]]:
         raise NotImplementedError
@@ -112,13 +118,14 @@ class Passes:
             groups={},
             backend=settings.backend,
             layers=settings.layers,
+            kinds=task.names,
             convention=settings.convention,
         )
 
     def __call__(self, batch: DumpBatch) -> list[Found]:
-        inputs = {key: value.to(self.device) for key, value in batch.inputs.items()}
+        inputs = self._placed(batch)
         if not self.checked:
-            self._check({key: value[:2] for key, value in inputs.items()})
+            self._check(self._placed(batch.first(2)))
         self.capture.groups = {kind: self.task.group(batch, key) for kind, (_, key) in self.kinds.items()}
         self.capture.queries = {kind: counted(batch, query) for kind, (query, _) in self.kinds.items()}
         captured = self.capture.run(partial(self.task.forward, self.model, inputs))
@@ -130,6 +137,9 @@ class Passes:
             }
             found.append(Found(id, values, axes))
         return found
+
+    def _placed(self, batch: DumpBatch) -> dict[str, Tensor]:
+        return {key: value.to(self.device) for key, value in batch.inputs.items()}
 
     def _check(self, few: dict[str, Tensor]) -> None:
         from attention_atlas.capture.checks import validate

@@ -107,7 +107,8 @@ def dump(
 
     shard = shard or Shard()
     names = list(settings.statistics)
-    plan = Capture(model, ["lse"], layers=settings.layers, convention=settings.convention).sites.planned()
+    sites = Capture(model, ["lse"], layers=settings.layers, convention=settings.convention).sites
+    plan = list(task.names) or sites.planned()
     unknown = [kind for kind in plan if kind not in task.kinds]
     if unknown or not plan:
         raise ConfigError(

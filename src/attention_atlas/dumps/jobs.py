@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch import nn
 
+    from attention_atlas.dumps.batches import DumpTask
     from attention_atlas.dumps.dump import Engine, Shard
     from attention_atlas.models.load import Source
     from attention_atlas.workflow.stage import Job
@@ -33,20 +34,10 @@ class ModelDump:
     def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
 
-        from attention_atlas.dumps.dump import dump, read_settings
         from attention_atlas.models.load import load_model, source_of
         from attention_atlas.regions.features_file import FeaturesFile, with_regions
-        from attention_atlas.workflow.digests import config_hash
 
-        if cfg.model.task not in self.tasks:
-            raise ConfigError(
-                f"model={cfg.model.name}: is a model of task '{cfg.model.task}', and study="
-                f"{cfg.study.name} dumps {', '.join(self.tasks)}; choose the study of that task"
-            )
-        # Which back end a kind got, and why.
-        logging.basicConfig(format="%(message)s")
-        logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
-        shard = shard_of(cfg, job)
+        self._check(cfg)
         corpus = instantiate(cfg.data.reader)
         features_file = job.input(cfg.paths.features)
         source = source_of(cfg, job)
@@ -54,19 +45,58 @@ class ModelDump:
         task = instantiate(cfg.capture.dump)
         with FeaturesFile(features_file) as features:
             task.prepare(with_regions(corpus, features), features, vocab, config)
-            whole = shard.shards == 1
-            return dump(
-                task,
-                model,
-                read_settings(cfg.capture.settings),
-                job.out(cfg.paths.attention) if whole else Path(cfg.paths.attention),
-                job.work() if whole else Path(),
-                model_name=cfg.model.name,
-                config_hash=config_hash(cfg),
-                device=job.device,
-                shard=shard,
-                engine=engine_of(cfg, source),
+            return _dumped(cfg, job, task, model, functools.partial(_load, _anywhere(source)))
+
+    def _check(self, cfg: DictConfig) -> None:
+        if cfg.model.task not in self.tasks:
+            raise ConfigError(
+                f"model={cfg.model.name}: is a model of task '{cfg.model.task}', and study="
+                f"{cfg.study.name} dumps {', '.join(self.tasks)}; choose the study of that task"
             )
+
+
+class VisionLlmDump(ModelDump):
+    """The same for a vision LLM, which makes its inputs from pictures itself."""
+
+    def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
+        from hydra.utils import instantiate
+
+        from attention_atlas.models.load import source_of
+        from attention_atlas.models.vlm.load import load_vlm
+
+        self._check(cfg)
+        corpus = instantiate(cfg.data.reader)
+        source = source_of(cfg, job)
+        loaded = load_vlm(source, job.device)
+        task = instantiate(cfg.capture.dump)
+        task.prepare(corpus, None, loaded.inputs, {})
+        return _dumped(cfg, job, task, loaded.model, functools.partial(_load_vlm, _anywhere(source)))
+
+
+def _dumped(
+    cfg: DictConfig, job: Job, task: DumpTask, model: nn.Module, load: Callable[[str], nn.Module]
+) -> dict[str, float]:
+    """Run the dump. load: the model again, in another process."""
+    from attention_atlas.dumps.dump import dump, read_settings
+    from attention_atlas.workflow.digests import config_hash
+
+    # Which back end a kind got, and why.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
+    shard = shard_of(cfg, job)
+    whole = shard.shards == 1
+    return dump(
+        task,
+        model,
+        read_settings(cfg.capture.settings),
+        job.out(cfg.paths.attention) if whole else Path(cfg.paths.attention),
+        job.work() if whole else Path(),
+        model_name=cfg.model.name,
+        config_hash=config_hash(cfg),
+        device=job.device,
+        shard=shard,
+        engine=engine_of(cfg, load),
+    )
 
 
 def shard_of(cfg: DictConfig, job: Job) -> Shard:
@@ -78,8 +108,8 @@ def shard_of(cfg: DictConfig, job: Job) -> Shard:
     return replace(shard, work=job.digest()) if shard.shards > 1 else shard
 
 
-def engine_of(cfg: DictConfig, source: Source) -> Engine | None:
-    """What runs the batches: None for this process. source: the model's."""
+def engine_of(cfg: DictConfig, load: Callable[[str], nn.Module]) -> Engine | None:
+    """What runs the batches: None for this process. load: the model, on a device."""
     from attention_atlas.dumps.on_ray import RayEngine
 
     capture = cfg.capture
@@ -87,14 +117,25 @@ def engine_of(cfg: DictConfig, source: Source) -> Engine | None:
         return None
     if capture.engine != "ray":
         raise ConfigError(f"capture.engine: '{capture.engine}'{did_you_mean(str(capture.engine), ENGINES)}")
-    load = functools.partial(_load, source.absolute() if isinstance(source, Path) else dict(source))
     return RayEngine(load, capture.actors, capture.readers, cfg.device.dump)
+
+
+def _anywhere(source: Source) -> Source:
+    """The source for another process, which may have another working directory."""
+    return source.absolute() if isinstance(source, Path) else dict(source)
 
 
 def _load(source: Source, device: str) -> nn.Module:
     from attention_atlas.models.load import load_model
 
     model: nn.Module = load_model(source, device)[0]
+    return model
+
+
+def _load_vlm(source: Source, device: str) -> nn.Module:
+    from attention_atlas.models.vlm.load import load_vlm
+
+    model: nn.Module = load_vlm(source, device).model
     return model
 
 

@@ -57,7 +57,9 @@ def _of_pictures(pretrained: str) -> Any:
             )
 
         without_video = type(own.__name__, (own,), {"check_argument_for_proper_class": accepted})
-        return without_video(image_processor=images, tokenizer=tokenizer, video_processor=None, **known)
+        made = without_video(image_processor=images, tokenizer=tokenizer, video_processor=None, **known)
+        made.__class__ = own  # which can be pickled; only __init__ checks the arguments
+        return made
 
 
 def _line(error: Exception) -> str:

@@ -34,6 +34,10 @@ class ProcessorInputs:
         self.pad = pad if pad is not None else self.tokenizer.eos_token_id
         self._start: dict[tuple[str, str], int] = {}  # {(picture, prompt): length of the prompt}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process that only prepares inputs: without the model's weights."""
+        return self.__dict__ | {"model": _Described(self.model)}
+
     def batch(
         self,
         samples: Sequence[Sample],
@@ -96,6 +100,16 @@ class ProcessorInputs:
     def _text_ids(self, text: str, end: bool) -> list[int]:
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
         return ids + ([self.tokenizer.eos_token_id] if end else [])
+
+
+class _Described:
+    """What `prompt_inputs` reads of a model."""
+
+    def __init__(self, model: Any) -> None:
+        self.config, self.dtype, self.forward = model.config, model.dtype, type(model).forward
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return torch.nn.Embedding(1, 1)
 
 
 def load_any(
