@@ -53,9 +53,9 @@ def from_passes(
         out = _attend(call.q, call.k, v, additive, call.is_causal, scale)
         return out if empty is None else out.masked_fill(empty[..., None], 0.0)
 
-    _masses(call, want, weight_HDM, values, attend)
-    if "entropy" in want:
-        mean_score = (call.q * attend(call.k)).sum(-1) * scale
+    mean_key = _masses(call, want, weight_HDM, values, attend)
+    if mean_key is not None:
+        mean_score = (call.q * mean_key).sum(-1) * scale
         # An empty row has lse −inf and entropy 0; rounding may leave −1e-7 for a one-hot row.
         values["entropy"] = torch.where(torch.isneginf(lse), 0.0, lse - mean_score).clamp(min=0.0)
     if "lse" in want:
@@ -78,22 +78,30 @@ def _masses(
     weight_HDM: Tensor | None,
     values: dict[str, Tensor],
     attend: Callable[[Tensor], Tensor],
-) -> None:
-    """Group mass and norm-based mass, in one pass if both fit into the head size."""
-    if want.member_BKG is None or not want.any("mass", "norm_mass"):
-        return
-    member = want.member_BKG[:, None].to(call.q.dtype)
+) -> Tensor | None:
+    """Add group mass and norm-based mass to `values`; return the mean key (B,H,Q,D) if entropy is wanted."""
     columns: dict[str, Tensor] = {}
-    if "mass" in want:
-        columns["mass"] = member.expand(-1, call.k.shape[1], -1, -1)
-    if "norm_mass" in want:
-        assert weight_HDM is not None
-        columns["norm_mass"] = member * projected_norm(call.v, weight_HDM)[..., None]
-    both = torch.cat(list(columns.values()), -1) if len(columns) > 1 else next(iter(columns.values()))
-    size = call.q.shape[-1]
+    if want.member_BKG is not None:
+        member = want.member_BKG[:, None].to(call.q.dtype).expand(-1, call.k.shape[1], -1, -1)
+        if "mass" in want:
+            columns["mass"] = member
+        if "norm_mass" in want:
+            assert weight_HDM is not None
+            columns["norm_mass"] = member * projected_norm(call.v, weight_HDM)[..., None]
     # As wide as the queries, so that no pass has to pad them.
-    out = torch.cat([attend(part) for part in both.split(size, -1)], -1)
-    values |= dict(zip(columns, out.split(member.shape[-1], -1)))
+    size = call.q.shape[-1]
+    parts = list(torch.cat(list(columns.values()), -1).split(size, -1)) if columns else []
+    mean_key, found = None, []
+    if "entropy" in want and parts and call.q.device.type == "cpu":
+        # One wider pass takes less time than two. The kernels of GPUs limit the width.
+        mean_key, first = attend(torch.cat([call.k, parts.pop(0)], -1)).tensor_split([size], -1)
+        found = [first]
+    elif "entropy" in want:
+        mean_key = attend(call.k)
+    found += [attend(part) for part in parts]
+    if columns:
+        values |= dict(zip(columns, torch.cat(found, -1).split(member.shape[-1], -1)))
+    return mean_key
 
 
 def _additive(call: AttentionCall) -> tuple[Tensor | None, Tensor | None]:
