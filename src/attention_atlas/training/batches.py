@@ -1,8 +1,8 @@
-"""Lists of numbers as batches, and padded rows of ids."""
+"""Lists of numbers as batches, padded rows of ids, and batches on a device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -49,3 +49,14 @@ def next_tokens(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
         "ids_BT": padded_ids([row[:-1] for row in rows], pad),
         "labels_BT": padded_ids([row[1:] for row in rows], IGNORED),
     }
+
+
+def to_device(batch: Any, device: Any) -> Any:
+    """All tensors of a batch, also in mappings and sequences, on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch

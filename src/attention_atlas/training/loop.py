@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
+from attention_atlas.training.batches import to_device
 from attention_atlas.training.optimizers import average, optimizers_of
 from attention_atlas.training.rates import LearningRates
 from attention_atlas.training.settings import TrainSettings
@@ -198,7 +199,8 @@ class _Run:
                 # gradients.
                 if not self.batch % self.per_epoch or not self.closes():
                     continue
-                if 0 < self.settings.validate_steps <= self.batch - self.validated_at():
+                last = self.history[-1]["step"] if self.history else 0
+                if 0 < self.settings.validate_steps <= self.batch - last:
                     self.validate(epoch + 1)
                     self.model.train()
                     self.save()
@@ -211,10 +213,6 @@ class _Run:
                 bar.set_postfix(self.history[-1])
         bar.close()
 
-    def validated_at(self) -> int:
-        """Batches done at the last validation."""
-        return int(self.history[-1]["step"]) if self.history else 0
-
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
         shared = (start + self.rank, self.count) if self.count > 1 else (start,)
         return itertools.islice(self.task.batches(epoch, *shared), (self.per_epoch - start) // self.count)
@@ -226,7 +224,7 @@ class _Run:
         closing = self.closes()
         if closing:
             self.update += 1
-        batch = _to(batch, self.accelerator.device)
+        batch = to_device(batch, self.accelerator.device)
         for name, loss in self.task.losses(self.model, batch, number + 1):
             if not torch.isfinite(loss):
                 raise AtlasError(
@@ -297,13 +295,3 @@ class _Run:
         if self.on_metrics is not None and self.accelerator.is_main_process:
             self.on_metrics(self.batch, {k: v for k, v in row.items() if k != "step"})
         self.accelerator.wait_for_everyone()
-
-
-def _to(batch: Mapping[str, Any] | Any, device: Any) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {key: _to(value, device) for key, value in batch.items()}
-    if isinstance(batch, list | tuple):
-        return type(batch)(_to(value, device) for value in batch)
-    return batch

@@ -62,7 +62,7 @@ def losses(task: Any, model: nn.Module) -> np.ndarray:
     """The task's losses on the first batch of epoch 0, in evaluation mode."""
     import torch
 
-    from attention_atlas.training.loop import _to
+    from attention_atlas.training.batches import to_device
 
     device = next(model.parameters()).device
     found: list[float] = []
@@ -70,7 +70,7 @@ def losses(task: Any, model: nn.Module) -> np.ndarray:
     with torch.no_grad():
         for i, batch in zip(range(BATCHES), task.batches(0)):
             torch.manual_seed(i)
-            found += [float(loss) for _, loss in task.losses(model, _to(batch, device), i + 1)]
+            found += [float(loss) for _, loss in task.losses(model, to_device(batch, device), i + 1)]
     return np.array(found)
 
 
