@@ -78,9 +78,10 @@ class VisionLlmDump(Planned):
         return Axis(self.inputs.tokenizer.convert_ids_to_tokens(ids[:stop]), roles[:stop], word)
 
     def _words(self, text: str, count: int) -> list[int]:
-        """The word of each piece of the text. A piece without one belongs to the word before it."""
+        """The word of each piece of the text. A piece without one belongs to the word before it. A slow
+        tokenizer does not say where its pieces are: then all belong to word 0."""
         tokenizer = self.inputs.tokenizer
-        if not getattr(tokenizer, "is_fast", False):  # it does not say where its pieces are
+        if not getattr(tokenizer, "is_fast", False):
             return [0] * count
         coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         word, last = [], 0
