@@ -55,7 +55,7 @@ class ModelDump:
             )
 
 
-class VisionLlmDump(ModelDump):
+class VlmModelDump(ModelDump):
     """The same for a vision LLM, which makes its inputs from pictures itself."""
 
     def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
