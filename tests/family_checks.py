@@ -23,7 +23,10 @@ from attention_atlas.capture.want import without
 from attention_atlas.errors import AtlasError
 
 PAGE = Path(__file__).parent.parent / "docs" / "families.md"
-UNCUT = SimpleNamespace(do_image_splitting=False, crop_to_patches=False, do_center_crop=False, do_pad=False)
+UNCUT = SimpleNamespace(
+    do_image_splitting=False, crop_to_patches=False, max_patches=1, split_image=False,
+    do_center_crop=False, do_pad=False,
+)  # fmt: skip
 EXACT = ["mass", "entropy", "rows"]
 NORMS = ["head_norm", "norm_mass"]
 HEAD = """# Families

@@ -98,7 +98,8 @@ def check(config, processor, size, light_of, least=0.6):
         # Tiles and thumbnail show the same place twice: compare tokens of one size, at other places.
         edges = boxes[:, 2:] - boxes[:, :2]
         same = [t for t in places if torch.allclose(edges[t], edges[token], rtol=0.3)]
-        same = [t for t in same if t == token or not torch.allclose(boxes[t], box, atol=2)]
+        shared = boxes[:, 2:].minimum(box[2:]) - boxes[:, :2].maximum(box[:2])
+        same = [t for t in same if t == token or not (shared[t] > 2).all()]
         light = light_of(processor(images=planted(size, box), return_tensors="pt"))[same]
         assert same[int(light.argmax())] == token, (token, same[int(light.argmax())], box)
         assert light.max() > least * light.sum(), (token, box, light)
@@ -223,3 +224,45 @@ def test_pictures_of_their_own_size_and_queries_without_a_place():
         emu = T.LlamaConfig(image_token_id=IMAGE)
         emu.model_type = "emu3"
         token_boxes(emu, {"input_ids": ids}, [(10, 10)])
+
+
+@pytest.mark.parametrize("size", [(60, 60), (40, 90), (90, 30), (30, 40)])
+@pytest.mark.parametrize("grid", ["covering", "canvas", "whole"])
+def test_thumbnail_tiles_and_padded_grid_of_ovis2(size, grid):
+    """5 × 5 patches a tile; the model pads them to 6 × 6 and joins 2 × 2."""
+    import transformers as T
+
+    config = T.Ovis2Config(
+        image_token_id=IMAGE, vision_config={"image_size": 40, "patch_size": 8, "hidden_stride": 2}
+    )
+    processor = T.Ovis2ImageProcessorPil(
+        size={"height": 40, "width": 40}, crop_to_patches=grid != "whole", min_patches=2, max_patches=6,
+        use_covering_area_grid=grid == "covering", **PLAIN,
+    )  # fmt: skip
+
+    def light(out):
+        padded = torch.nn.functional.pad(cells(out["pixel_values"], 8).reshape(-1, 5, 5), (0, 1, 0, 1))
+        return torch.nn.functional.avg_pool2d(padded, 2).flatten()
+
+    boxes = check(config, processor, size, light)
+    high, wide = size
+    assert boxes[0].tolist() == pytest.approx([0, 0, wide * 2 / 5, high * 2 / 5])
+    assert boxes[8].tolist() == pytest.approx([wide * 4 / 5, high * 4 / 5, wide, high])  # one patch, not four
+    if grid == "whole" or (size == (30, 40) and grid == "covering"):
+        assert len(boxes) == 9
+
+
+def test_queries_of_aria_are_as_many_as_its_tiles_have():
+    import transformers as T
+
+    config = T.AriaConfig(
+        image_token_id=IMAGE, text_config={}, projector_patch_to_query_dict={1225: 3, 4900: 5},
+        vision_config={"model_type": "idefics3_vision", "image_size": 980, "patch_size": 14},
+    )  # fmt: skip
+    for edge, split, count in ((490, False, 3), (980, False, 5), (490, True, 6)):
+        processor = T.AriaImageProcessorPil(max_image_size=edge, split_image=split, **PLAIN)
+        inputs = processor(images=np.zeros((40, 90, 3), np.uint8), return_tensors="pt")
+        assert count == {490: 3, 980: 5}[edge] * len(inputs["pixel_values"])
+        inputs = {"input_ids": torch.tensor([[1, *[IMAGE] * count]]), **inputs}
+        boxes, picture = token_boxes(config, inputs, [(40, 90)], processor)
+        assert boxes.isnan().all() and picture.tolist() == [-1, *[0] * count]

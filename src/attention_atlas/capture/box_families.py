@@ -175,12 +175,43 @@ def canvas(picture: Picture) -> Tensor:
     return torch.cat([*tiles(rows, columns, side, picture.whole), whole_N4])
 
 
+def covering(picture: Picture) -> Tensor:
+    """Ovis 2: the whole picture, then its tiles row by row if there are several. `hidden_stride` ×
+    `hidden_stride` patches become one token, after padding at the right and at the bottom."""
+    from transformers.models.ovis2 import image_processing_pil_ovis2 as ovis2
+
+    vision, size = picture.config.vision_config, picture.size
+    columns, rows, most = 1, 1, picture.setting("max_patches")
+    if picture.setting("crop_to_patches") and most > 1:
+        tile = dict(picture.setting("size"))
+        if picture.setting("use_covering_area_grid"):
+            columns, rows = ovis2.get_min_tile_covering_grid(size, tile["height"], most)
+        else:
+            limits = picture.setting("min_patches"), most
+            columns, rows = ovis2.get_optimal_tiled_canvas(size, (tile["height"], tile["width"]), *limits)
+    patches = vision.image_size // vision.patch_size
+    side = math.ceil(patches / vision.hidden_stride)
+    several = grid_boxes(rows, columns, picture.whole) if rows * columns > 1 else torch.empty(0, 4)
+    cut = []
+    for left, top, right, bottom in [picture.whole, *several.tolist()]:
+        scale = side * vision.hidden_stride / patches
+        end = left + (right - left) * scale, top + (bottom - top) * scale
+        cells = grid_boxes(side, side, (left, top, *end))
+        cut.append(cells.minimum(torch.tensor([right, bottom, right, bottom])))
+    return torch.cat(cut)
+
+
 def queries(picture: Picture) -> Tensor:
-    """Learned queries see the whole picture (Q-Former, resampler): no place."""
+    """Learned queries see the whole picture (Q-Former, resampler) or a tile of it (Aria): no place."""
     config = picture.config
+    if config.model_type == "aria":
+        edge = int(picture.inputs["pixel_values"].shape[-1]) // config.vision_config.patch_size
+        count = config.projector_patch_to_query_dict[edge**2]
+        if picture.processor is not None and picture.processor.split_image:
+            count *= picture.processor.get_number_of_image_patches(*picture.size)
+        return nowhere(count)
     counts = (getattr(config, name, None) for name in ("num_query_tokens", "latent_query_num"))
-    count = next((c for c in counts if c), None)
-    return nowhere(int(count or config.perceiver_config.resampler_n_latents))
+    return nowhere(int(next(filter(None, counts), None) or config.perceiver_config.resampler_n_latents))
 
 
 def nowhere(count: int) -> Tensor:
@@ -248,7 +279,8 @@ FAMILIES: dict[str, Callable[[Picture], Tensor]] = {
     **dict.fromkeys(("llava_next", "llava_next_video", "llava_onevision"), anyres),
     **dict.fromkeys(("idefics3", "smolvlm"), shuffled),
     **dict.fromkeys(("internvl", "got_ocr2", "aya_vision"), canvas),
-    **dict.fromkeys(("blip-2", "instructblip", "kosmos-2", "kosmos-2.5", "idefics2"), queries),
+    "ovis2": covering,
+    **dict.fromkeys(("blip-2", "instructblip", "kosmos-2", "kosmos-2.5", "idefics2", "aria"), queries),
 }
 
 
