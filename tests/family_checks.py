@@ -29,19 +29,30 @@ UNCUT = SimpleNamespace(
 )  # fmt: skip
 EXACT = ["mass", "entropy", "rows"]
 NORMS = ["head_norm", "norm_mass"]
-HEAD = """# Families
+HEAD = """# Model families
 
-Every row is checked by `tests/test_capture_families.py` on a tiny model with random weights. Attention, mass,
-entropy and rows of every captured module equal those of the family's own eager code (to 1e-5). So do norms,
-where a linear layer reads the context unchanged. The output is that of the plain model (to 1e-4). Roles and
-boxes have one entry for each image token. `python tests/family_checks.py --write` writes the table.
+These vision-language families of transformers are tested. `tests/test_capture_families.py` builds a tiny
+model with random weights for each row and checks that
 
-- *pictures*: how many each text of the batch has; *padded*: whether a text is, at the left.
-- *decoder*, *vision*, *cross*, *other*: captured attention modules, by the aliases of `layers`.
-- *norms*: modules whose norms were compared, of all modules; or why there are none.
-- *roles*: whether picture tokens are found in the sequence.
-- *boxes*: whether `token_boxes` knows their places; queries have none. Mllama's are keys: `picture_keys`.
-- *left out*: modules that `validate` names, to be left out with `!`. Linear attention has no weights.
+- attention, mass, entropy and rows of every captured module equal those of the family's own eager
+  implementation (to 1e-5), and so do the norm statistics wherever a linear layer reads the context unchanged;
+- the model's output is the same with and without the capture (to 1e-4);
+- every image token has one role and one box entry.
+
+`python tests/family_checks.py --write` regenerates this page.
+
+- *pictures*: number of images in each text of the test batch; *padded*: whether the batch has padding on the
+  left.
+- *decoder*, *vision*, *cross*: number of captured attention modules that each alias of `layers` selects;
+  *other*: modules that none of them selects.
+- *norms*: number of captured modules whose norm statistics were compared, of all captured modules, or the
+  reason why there are none.
+- *roles*: whether image tokens can be located in the sequence.
+- *boxes*: whether `token_boxes` can locate image tokens in the image. "no place": they are queries, which
+  have no location; "no": the geometry of the family is not implemented, or there are no image tokens in the
+  sequence. Mllama reads images by cross-attention; `picture_keys` locates its keys.
+- *left out*: modules whose attention bypasses the capture; `validate` fails unless `layers` excludes them
+  with `!`. Linear attention has no weights and is not listed.
 
 | family | class | pictures | padded | decoder | vision | cross | other | norms | roles | boxes | left out |
 |---|---|---|---|---|---|---|---|---|---|---|---|

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="object detector (hub id, folder, frozen SSD graph): score its predictions instead",
     )
     parser.add_argument(
-        "--score", type=float, metavar="S", help="least score of a detection, 0 to 1 (default: 0.5)"
+        "--score", type=float, metavar="S", help="minimum score of a detection, 0 to 1 (default: 0.5)"
     )
     parser.add_argument(
         "--prompt", metavar="TEMPLATE", help='text with {phrase} (default: "Where is the {phrase}?")'

@@ -18,7 +18,7 @@ def add_question(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument("--prompt", required=required, help="the question")
     parser.add_argument("--answer", help="answer to score (default: the model writes it, greedily)")
     parser.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="longest answer of the model (default: 40)"
+        "--max-new-tokens", type=int, metavar="N", help="maximum length of the model's answer (default: 40)"
     )
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--answer", help="text to look at (default: the model writes it, greedily)")
     parser.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="longest answer of the model (default: 40)"
+        "--max-new-tokens", type=int, metavar="N", help="maximum length of the model's answer (default: 40)"
     )
     parser.add_argument(
         "--layers",
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="layers with maps, from 0: 0,8,16-31 (default: as many as the page can hold)",
     )
     parser.add_argument(
-        "--sinks", action="store_true", help="print which tokens take mass as sinks, and what is left without"
+        "--sinks", action="store_true", help="print which tokens are sinks, and attention shares without them"
     )
     add_boxes(parser)
     add_machine(parser)
@@ -62,7 +62,7 @@ def add_boxes(parser: argparse.ArgumentParser) -> None:
         help="boxes that an object detector predicts: hub id, folder, or a frozen SSD graph (.pb)",
     )
     parser.add_argument(
-        "--score", type=float, metavar="S", help="least score of a detection, 0 to 1 (default: 0.5)"
+        "--score", type=float, metavar="S", help="minimum score of a detection, 0 to 1 (default: 0.5)"
     )
 
 

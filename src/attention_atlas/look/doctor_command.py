@@ -14,7 +14,7 @@ HELP = "whether sdpa, flash, eager and the capture agree on logits, answers and 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run one input through every attention implementation of this installation and through the capture, "
-        "and say whether logits, answers and attention maps agree, and where they stop to."
+        "and report whether logits, answers and attention maps agree, and where they first differ."
     )
     parser.add_argument("model", metavar="MODEL", help="hub id, or a folder that save_pretrained wrote")
     parser.add_argument(
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", help="the question (default: What is in the picture?)")
     parser.add_argument("--answer", help="text to compare on (default: each implementation writes its own)")
     parser.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="longest answer of the model (default: 20)"
+        "--max-new-tokens", type=int, metavar="N", help="maximum length of the model's answer (default: 20)"
     )
     parser.add_argument(
         "--layers",
