@@ -267,3 +267,73 @@ def test_digest_of_a_folder_without_links_is_that_of_earlier_versions(tmp_path: 
             f"{item.relative_to(tmp_path)}:{hashlib.sha256(item.read_bytes()).hexdigest()}".encode()
         )
     assert content_hash(tmp_path) == digest.hexdigest()[:16]
+
+
+def test_data_and_models_of_the_user_belong_to_the_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omegaconf import OmegaConf
+
+    from attention_atlas.workflow.stage import Job, job_digest
+
+    monkeypatch.chdir(tmp_path)
+    for folder in ("kitchens", "models/llava"):
+        Path(folder).mkdir(parents=True)
+    table = Path("kitchens/texts.csv")
+    cfg = OmegaConf.create(
+        {
+            "outputs": {"out": "data/x"},
+            "device": {"dump": "cpu"},
+            "data": {"name": "own", "reader": {"root": "./kitchens/", "text": "raw"}},
+            "model": {"path": "models/llava", "name": "llava"},
+        }
+    )
+    assert Job("dump", cfg, Mock(), None).inputs == ["kitchens", "models/llava"]
+    found = set()
+    for words in ("a chair", "a red chair"):
+        table.write_text(words)
+        found |= {job_digest(cfg), Job("dump", cfg, Mock(), None).digest()}
+    assert len(found) == 2
+
+
+SLOW_MLFLOW = """
+import contextlib
+import os
+import signal
+
+from attention_atlas.workflow import tracking
+from attention_atlas.workflow.ranks import Silent
+from attention_atlas.workflow.stage import stage
+
+@contextlib.contextmanager
+def killed_meanwhile(*_):
+    yield Silent()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+tracking.stage_run = killed_meanwhile
+
+@stage("world")
+def main(cfg, job):
+    (job.work() / "checkpoint").touch()
+    job.out("data/x").touch()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_a_job_killed_while_mlflow_does_not_answer_is_done(project: Path) -> None:
+    from attention_atlas.workflow.sweeps import read_status
+
+    words = ("-m", "seed=1", "hydra.sweep.dir=sweep")
+    (project / "slow.py").write_text(SLOW_MLFLOW)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC"))}
+    subprocess.run(
+        [sys.executable, "slow.py", *words], cwd=project, env={**environment, "PYTHONPATH": str(ROOT / "src")}
+    )
+    status = read_status(project / "sweep/seed=1")
+    assert status["status"] == "done" and status["written"] == ["sweep/seed=1/x"]
+    assert len(list((project / ".work/world").glob("*/checkpoint"))) == 1, "its work is removed last"
+    assert "skipped: sweep/seed=1: already done" in run(project, *words).stdout
+    (project / "sweep/seed=1/x").unlink()
+    assert "ran with seed 1" in run(project, *words).stdout

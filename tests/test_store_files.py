@@ -280,3 +280,47 @@ def test_statistics_round_trip(tmp_path):
         np.testing.assert_array_equal(store.read("x", "cross", "lse"), lse)
         with pytest.raises(AtlasError, match="did you mean 'mass'"):
             store.read("x", "cross", "masse")
+
+
+def test_parts_without_their_header_are_not_taken_over(tmp_path):
+    """Nobody knows with which configuration they were written."""
+    writer = AttentionWriter(tmp_path / "a.h5", work="old", **IDENTITY)
+    writer.write("id 0", *example(0))
+    writer.close()
+    with pytest.raises(AtlasError, match=rf"'old', but 'new' is requested; delete {tmp_path}/a.h5.part to"):
+        AttentionWriter(tmp_path / "a.h5", work="new", **IDENTITY)
+    (tmp_path / "a.h5.part/header.h5").unlink()
+    writer = AttentionWriter(tmp_path / "a.h5", work="new", **IDENTITY)
+    assert writer.done == set()
+    writer.close()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
+def test_results_move_to_another_file_system(tmp_path):
+    import shutil
+    import tempfile
+    from pathlib import Path
+
+    from attention_atlas.files import link, move
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        other = Path(folder)
+        if other.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm is on the same file system")
+        for target in (tmp_path / "here", other / "there"):
+            source = tmp_path / "run"
+            (source / "deep").mkdir(parents=True)
+            (source / "deep/file").write_text("new")
+            target.mkdir()
+            (target / "old").touch()
+            move(source, target)
+            assert [p.name for p in target.iterdir()] == ["deep"] and not source.exists()
+            assert (target / "deep/file").read_text() == "new"
+            file = tmp_path / "file"
+            file.write_text("linked")
+            link(file, target / "file")
+            assert (target / "file").read_text() == "linked"
+            assert file.exists() == (target.parent == tmp_path)
+            assert {p.name for p in target.parent.iterdir()} <= {target.name, "file", "here"}
+            file.unlink(missing_ok=True)
+            shutil.rmtree(target)

@@ -215,7 +215,7 @@ with stage_run(Path.cwd(), "outer", {}, {}) as outer:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "ATLAS", "DVC"))}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, timeout=120)
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    for _ in range(100):
+    for _ in range(600):  # a busy machine
         found = {r.info.run_name: r for r in runs(uri)} if (tmp_path / "mlflow.db").exists() else {}
         if len(found) == 3 and all(r.info.status != "RUNNING" for r in found.values()):
             break
@@ -289,6 +289,27 @@ def test_a_record_is_handed_over_once_and_not_while_its_stage_lives(tmp_path: Pa
     record.remove()
     with claimed(record.folder) as mine:
         assert not mine
+
+
+def test_a_record_on_nfs_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There only a file that is open for writing can be locked."""
+    import fcntl
+
+    from attention_atlas.workflow.tracking_runs import Record
+
+    lock = fcntl.flock
+
+    def on_nfs(file: Any, how: int) -> None:
+        if not file.writable():
+            raise OSError(9, "Bad file descriptor")
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", on_nfs)
+    record = Record(tmp_path, "1-a")
+    record.write("open")
+    record.release()
+    with claimed(record.folder) as mine:
+        assert mine
 
 
 def test_what_mlflow_refuses_is_left_out_and_noted(tmp_path: Path) -> None:

@@ -62,14 +62,19 @@ def learn(
     work: Path,
     join: Callable[[], None],
     accumulate: int = 2,
-    early_fault: bool = False,
+    early_fault: bool | str = False,
+    apart: bool = False,
     stop_at: int | None = None,
     here: bool = False,
     precision: str = "no",
 ) -> Any:
     """`here`: only the first process gets it."""
+    if early_fault == "exit" and not here:
+        os._exit(3)
     if early_fault and not here:
         raise AtlasError("texts.csv: no row")
+    if apart and not here:
+        work = work.with_name("of another machine")
     torch.manual_seed(0)
     model = Net()
     if not here:
@@ -163,6 +168,8 @@ def test_the_reason_of_a_further_process_is_the_reason_given(
 ) -> None:
     with pytest.raises(AtlasError, match=r"texts.csv: no row"):
         run(2, tmp_path / "a", early_fault=True)
+    with pytest.raises(AtlasError, match="a process ended with code 3; start again"):
+        run(3, tmp_path / "a", early_fault="exit")
     monkeypatch.setenv("ATLAS_TEST_FAULT", "4 nan")  # a batch of the second process
     with pytest.raises(AtlasError, match="loss 'all' is nan at step 4"):
         run(2, tmp_path / "b")
@@ -185,3 +192,14 @@ def test_processes_divide_an_update_and_do_not_outnumber_cores(monkeypatch: pyte
     monkeypatch.setenv("ATLAS_CORES", "1")  # in parallel
     assert process_count(2, "cpu") == 1
     assert process_count(2, "cpu", workers=2) == 2
+
+
+def test_processes_that_do_not_see_the_checkpoint_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(2, tmp_path / "w", stop_at=2 * STEPS)
+    with pytest.raises(AtlasError, match=r"w/checkpoint.pt: the processes would begin at different batches"):
+        run(2, tmp_path / "w", apart=True)
+    damaged = tmp_path / "w/checkpoint.pt"
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    with pytest.raises(AtlasError, match=r"w/checkpoint.pt: cannot be read .*; delete it to begin"):
+        run(1, tmp_path / "w")

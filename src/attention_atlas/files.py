@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import hashlib
 import io
 import json
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +40,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     for left in final.parent.glob(f"{glob.escape(beginning)}*{glob.escape(end)}"):
         owner = left.name[len(beginning) : -len(end)]
         if owner.isdecimal() and not _is_alive(int(owner)):
-            left.unlink(missing_ok=True)
+            _remove(left)
     temporary = final.with_name(f"{beginning}{os.getpid()}{end}")
     try:
         yield temporary
@@ -48,8 +51,70 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             error.filename = str(named)  # type: ignore[attr-defined]
         raise system_error(error, final) or error from None
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        _remove(temporary)
+
+
+@contextlib.contextmanager
+def results_in(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`, which is made; on success all that it holds goes to `folder`, in
+    place of what has the same names."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
+    except OSError as error:
+        raise system_error(error, folder) or error from None
+    try:
+        yield part
+        for new in sorted(part.iterdir()):
+            move(new, folder / new.name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if made and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or a folder to `target`, which is replaced. Where they are on different file systems, it
+    is copied under a temporary name first, so that `target` is complete or absent.
+
+    Raises AtlasError for a full disk and for a place that cannot be written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir() and target.exists():
+            shutil.rmtree(target)
+        os.replace(source, target)
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise system_error(error, target) or error from None
+    with atomic_path(target) as temporary:
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, temporary)
+    shutil.rmtree(source) if source.is_dir() else source.unlink()
+
+
+def link(source: Path, target: Path) -> None:
+    """Let `target` be the same file as `source`, which stays: a stage that is killed before its end finds it.
+    Where there are no hard links, the file is moved."""
+    try:
+        with atomic_path(target) as temporary:
+            os.link(source, temporary)
+    except (OSError, AtlasError):
+        move(source, target)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content has left the caches of the operating system."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _remove(path: Path) -> None:
+    """A file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_atlas.data.corpus import Example, Scene, check_examples, check_split
-from attention_atlas.data.pictures import picture_size
+from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.files import lock
 from attention_atlas.progress import progress
@@ -121,7 +121,7 @@ def _convert(
     (work / place).parent.mkdir(exist_ok=True)
     (work / place).write_bytes(data)
     try:
-        width, height = picture_size(work / place)
+        width, height = read_rgb(work / place).size  # decoded here, where the row is known
     except AtlasError as error:
         raise AtlasError(f"{where}: {image}: {str(error).removeprefix(f'{work / place}: ')}") from None
     scene = Scene(image_id, place, width, height, split)

@@ -46,6 +46,8 @@ def read_webdataset(
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
     for archive in archives:
+        if limit is not None and len(scenes) >= limit:
+            break
         for key, sample in _samples(archive):
             if limit is not None and len(scenes) >= limit:
                 break

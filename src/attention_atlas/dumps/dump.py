@@ -8,7 +8,7 @@ in conf/capture/<name>.yaml.
 from __future__ import annotations
 
 import contextlib
-import os
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +26,7 @@ from attention_atlas.dumps.batches import (
 )
 from attention_atlas.dumps.sizes import print_sizes
 from attention_atlas.errors import ConfigError, did_you_mean
+from attention_atlas.files import link
 from attention_atlas.progress import progress
 from attention_atlas.recording import AttentionWriter, StatisticsWriter
 from attention_atlas.recording.index import check_place, missing_shards, shard_path, write_index
@@ -52,6 +53,11 @@ class DumpSettings:
     filter: str = "bitshuffle"
     check: bool = True
 
+    def files(self) -> list[str]:
+        """Which files hold the statistics."""
+        others = set(self.statistics) - {"attn"}
+        return [*([ATTENTION] if "attn" in self.statistics else []), *([STATISTICS] if others else [])]
+
 
 @dataclass
 class Shard:
@@ -63,6 +69,9 @@ class Shard:
     work: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("shards", "shard"):
+            if not isinstance(value := getattr(self, name), int):
+                raise ConfigError(f"capture.{name}: must be a whole number, not {value!r}")
         if self.shards < 1:
             raise ConfigError(f"capture.shards: must be at least 1, not {self.shards}")
         if not 0 <= self.shard < self.shards:
@@ -106,7 +115,6 @@ def dump(
     from attention_atlas.capture.engine import Capture
 
     shard = shard or Shard()
-    names = list(settings.statistics)
     sites = Capture(model, ["lse"], layers=settings.layers, convention=settings.convention).sites
     plan = list(task.names) or sites.planned()
     unknown = [kind for kind in plan if kind not in task.kinds]
@@ -125,7 +133,7 @@ def dump(
         "filter": settings.filter,
         "work": shard.work,
     }
-    files = [*([ATTENTION] if "attn" in names else []), *([STATISTICS] if set(names) - {"attn"} else [])]
+    files = settings.files()
     place = work if shard.shards == 1 else out
     place.mkdir(parents=True, exist_ok=True)
     paths = {name: shard_path(place / name, shard.shard, shard.shards) for name in files}
@@ -141,10 +149,14 @@ def dump(
             writers[STATISTICS] = opened.enter_context(writer)
         done = set.intersection(*(writer.done for writer in writers.values()))
         planned = task.plan()[shard.shard :: shard.shards]
+        for id in itertools.chain.from_iterable(planned):
+            next(iter(writers.values())).check_id(id)
         todo = [ids for ids in planned if any(id not in done for id in ids)]
         passes = Passes(task, model, settings, kinds, device)
         if todo:
             print_sizes(task, passes, todo, done, writers, place)
+        if engine:
+            model.cpu()  # the engine's models may need the memory of the GPU
         found = engine(task, todo, settings, kinds) if engine and todo else _here(task, passes, todo)
         for results in progress(found, "dump", total=len(todo)):
             _write(results, writers)
@@ -152,7 +164,7 @@ def dump(
     out.mkdir(parents=True, exist_ok=True)
     for name, path in paths.items():
         if shard.shards == 1:
-            os.replace(path, out / name)
+            link(path, out / name)
         elif not missing_shards(out / name, shard.shards):
             write_index(out / name, shard.shards)
     return {"examples": float(sum(map(len, planned))), **sizes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,8 @@ class VlmModelDump(ModelDump):
 
         self._check(cfg)
         corpus = instantiate(cfg.data.reader)
+        if cfg.capture.engine != "local":  # pictures are read in processes with another working directory
+            corpus = replace(corpus, root=Path(corpus.root).absolute())
         source = source_of(cfg, job)
         loaded = load_vlm(source, job.device)
         task = instantiate(cfg.capture.dump)
@@ -78,18 +81,22 @@ def _dumped(
 ) -> dict[str, float]:
     """Run the dump. load: the model again, in another process."""
     from attention_atlas.dumps.dump import dump, read_settings
+    from attention_atlas.recording.index import shard_path
     from attention_atlas.workflow.digests import config_hash
 
     # Which back end a kind got, and why.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
-    shard = shard_of(cfg, job)
+    shard, settings = shard_of(cfg, job), read_settings(cfg.capture.settings)
     whole = shard.shards == 1
+    out = job.out(cfg.paths.attention) if whole else Path(cfg.paths.attention)
+    if not whole:
+        job.written += [shard_path(out / name, shard.shard, shard.shards) for name in settings.files()]
     return dump(
         task,
         model,
-        read_settings(cfg.capture.settings),
-        job.out(cfg.paths.attention) if whole else Path(cfg.paths.attention),
+        settings,
+        out,
         job.work() if whole else Path(),
         model_name=cfg.model.name,
         config_hash=config_hash(cfg),
@@ -122,7 +129,10 @@ def engine_of(cfg: DictConfig, load: Callable[[str], nn.Module]) -> Engine | Non
 
 def _anywhere(source: Source) -> Source:
     """The source for another process, which may have another working directory."""
-    return source.absolute() if isinstance(source, Path) else dict(source)
+    if isinstance(source, Path):
+        return source.absolute()
+    there = {key: value for key, value in source.items() if isinstance(value, str) and os.path.exists(value)}
+    return {**source, **{key: os.path.abspath(value) for key, value in there.items()}}
 
 
 def _load(source: Source, device: str) -> nn.Module:

@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 
 from attention_atlas.errors import AtlasError, did_you_mean, system_error
-from attention_atlas.files import hdf5_file, lock
+from attention_atlas.files import hdf5_file, lock, to_disk
 from attention_atlas.recording.header import assemble, differences, identity, write_header
 
 if TYPE_CHECKING:
@@ -118,8 +118,10 @@ class ShardWriter:
             stray.unlink()
         header = self.part / HEADER
         if header.exists():
-            self._compare(header, "delete it to start over")
+            self._compare(header, f"delete {self.part} to start over")
         else:
+            for unknown in self.part.glob("*.h5"):  # written with nobody knows what
+                unknown.unlink()
             attrs = {**self.attrs, "filter": self.filter}
             self._atomically(header, lambda file: write_header(file, attrs, self.kinds, self.groups))
         for shard in self.part.glob("*.h5"):
@@ -178,10 +180,18 @@ class ShardWriter:
                 f"{self.part}; make space and run the same command to continue"
             ) from None
 
-    def _write_example(self, id: str, fill: Fill) -> None:
+    def check_id(self, id: str) -> str:
+        """The name of an example's file. Raises AtlasError for an id that cannot name one."""
         name = quote(id, safe="") + ".h5"
         if not id or "/" in id or id == "." or len(name) > 240 or name == HEADER:
-            raise AtlasError(f"{self.path}: id: '{id}' cannot name an example; use a short id without '/'")
+            raise AtlasError(
+                f"{self.path}: id: '{id}' cannot name an example; use one without '/' that has at most 237 "
+                "characters when it is quoted as in a URL"
+            )
+        return name
+
+    def _write_example(self, id: str, fill: Fill) -> None:
+        name = self.check_id(id)
         if self._finished:
             if id in self.done:
                 return
@@ -216,6 +226,7 @@ class ShardWriter:
         with self._space(temporary):
             shutil.copyfile(self.part / HEADER, temporary)
             assemble(temporary, parts)
+            to_disk(temporary)  # the parts are deleted below
             os.replace(temporary, self.path)
         self._finished = True
         shutil.rmtree(self.part, ignore_errors=True)

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import atomic_path
+from attention_atlas.training import shared
 from attention_atlas.training.batches import to_device
 from attention_atlas.training.optimizers import average, optimizers_of
 from attention_atlas.training.rates import LearningRates
 from attention_atlas.training.settings import TrainSettings
-from attention_atlas.training.shared import accelerator_on, average_gradients, same_start, summed_loss
 
 Metrics = dict[str, float]
 
@@ -95,7 +95,7 @@ class _Run:
         self.task, self.settings, self.seed, self.on_metrics = task, settings, seed, on_metrics
         if settings.threads and device == "cpu":
             torch.set_num_threads(settings.threads)
-        self.accelerator = accelerator_on(device, settings.precision)
+        self.accelerator = shared.accelerator_on(device, settings.precision)
         base = optimizers_of(task, model, settings)
         self.bare = model
         # "Evaluation": on its device and in its precision, but not wrapped; see the top of this file.
@@ -105,7 +105,7 @@ class _Run:
         if task.steps_per_epoch() < self.count:
             self.count, self.rank = 1, 0  # too few batches to share: every process runs all of them
         if self.count > 1:
-            same_start(model)
+            shared.same_start(model)
         prefix = settings.clip_prefix
         self.clipped = {id(p) for name, p in model.named_parameters() if name.startswith(prefix)}
         if not self.clipped:
@@ -144,10 +144,12 @@ class _Run:
         return json.dumps([str(self.settings), self.seed, self.per_epoch, shapes], sort_keys=True)
 
     def resume(self) -> None:
-        if not self.checkpoint_path.exists():
-            return
-        where = self.accelerator.device
-        saved = torch.load(self.checkpoint_path, map_location=where, weights_only=True)
+        if self.checkpoint_path.exists():
+            self.load()
+        shared.same_batch(self.batch, self.accelerator, self.checkpoint_path)
+
+    def load(self) -> None:
+        saved = shared.read_checkpoint(self.checkpoint_path, self.accelerator.device)
         if saved["fingerprint"] != self.fingerprint():
             raise AtlasError(f"{self.checkpoint_path}: belongs to another run; delete the folder and restart")
         self.bare.load_state_dict(saved["model"])
@@ -214,8 +216,8 @@ class _Run:
         bar.close()
 
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
-        shared = (start + self.rank, self.count) if self.count > 1 else (start,)
-        return itertools.islice(self.task.batches(epoch, *shared), (self.per_epoch - start) // self.count)
+        share = (start + self.rank, self.count) if self.count > 1 else (start,)
+        return itertools.islice(self.task.batches(epoch, *share), (self.per_epoch - start) // self.count)
 
     def step(self, batch: Any) -> None:
         number = self.batch + self.rank
@@ -253,8 +255,8 @@ class _Run:
         optimizer, parameters = self.optimizers[name], self.parameters(name)
         loss = self.pending.pop(name)
         if self.count > 1:
-            loss = summed_loss(loss, self.accelerator)
-            average_gradients(parameters, self.accelerator)
+            loss = shared.summed_loss(loss, self.accelerator)
+            shared.average_gradients(parameters, self.accelerator)
         self.sums[name] = self.sums.get(name, 0.0) + loss
         clipped = [p for p in parameters if id(p) in self.clipped]
         if self.settings.clip_norm:

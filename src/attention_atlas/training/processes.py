@@ -190,7 +190,13 @@ def _join(count: int, where: str, device: str, pipes: Sequence[Any], others: Seq
         while not pipe.poll(0.2):
             if not process.is_alive():
                 _raise_reason(pipes, others)
-        if pipe.poll() and isinstance(found := pipe.recv(), AtlasError):
+        try:
+            found = pipe.recv() if pipe.poll() else None
+        except (EOFError, OSError):  # it died
+            process.join(10.0)
+            _raise_reason(pipes, others)
+            raise
+        if isinstance(found, AtlasError):
             raise found
     _enter(0, count, where, device)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from attention_atlas.errors import ConfigError
+from attention_atlas.errors import AtlasError, ConfigError
 
 # Ways of accelerate to distribute a model that the loop does not support.
 SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
@@ -51,6 +53,31 @@ def _own_threads() -> Iterator[None]:
     yield
     if before is None:
         del os.environ["OMP_NUM_THREADS"]
+
+
+def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Raises AtlasError for a file that cannot be read, for example after a power failure."""
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise AtlasError(
+            f"{path}: cannot be read ({reason}); delete it to begin this training again"
+        ) from None
+    return saved
+
+
+def same_batch(batch: int, accelerator: Any, checkpoint: Path) -> None:
+    """Raise AtlasError unless all processes begin at the same batch. Only the first one writes the
+    checkpoint: if the others do not see it, or see an old copy, they would begin elsewhere."""
+    if accelerator.num_processes == 1:
+        return
+    begins = accelerator.gather(torch.tensor([batch], device=accelerator.device)).tolist()
+    if len(set(begins)) > 1:
+        raise AtlasError(
+            f"{checkpoint}: the processes would begin at different batches {begins}; put the repository on a "
+            "file system that all machines share"
+        )
 
 
 def same_start(model: nn.Module) -> None:

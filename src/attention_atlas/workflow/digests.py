@@ -24,11 +24,11 @@ def config_hash(cfg: DictConfig) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def work_digest(cfg: DictConfig, inputs: Sequence[str], hash_of: Callable[[Path], str] | None = None) -> str:
+def work_digest(cfg: DictConfig, inputs: Sequence[str], hash_of: Callable[[Path], str]) -> str:
     """Digest of a configuration, the code and the content of all inputs."""
     digest = hashlib.sha256(config_hash(cfg).encode())
     for path in [*sorted(Path(__file__).parents[1].rglob("*.py")), *map(Path, inputs)]:
-        digest.update((hash_of or content_hash)(path).encode())
+        digest.update(hash_of(path).encode())
     return digest.hexdigest()[:16]
 
 

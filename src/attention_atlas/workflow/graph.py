@@ -9,6 +9,7 @@ writes those that it names under `outputs`. Data sets that a study needs bring t
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -204,9 +205,12 @@ class Graph:
             raise ConfigError(f"{' '.join(str(error).split())}; correct the YAML") from None
 
 
-def inputs_of(config: Mapping[str, Any], outputs: Sequence[str] = ()) -> list[str]:
+def inputs_of(
+    config: Mapping[str, Any], outputs: Sequence[str] = (), exists: Callable[[str], bool] | None = None
+) -> list[str]:
     """The files and folders that a configuration names for reading, sorted, none inside
-    another or in `outputs`."""
+    another or in `outputs`: paths below data/ or results/ and absolute ones. exists: with it also any other
+    string of the data set, the model and the features that it is true for, such as `data.root=pictures`."""
     from omegaconf import OmegaConf
 
     parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_READ}
@@ -217,20 +221,26 @@ def inputs_of(config: Mapping[str, Any], outputs: Sequence[str] = ()) -> list[st
         parts["model"] = {key: value for key, value in config["model"].items() if key != "training"}
     read = [parts, (config.get("data") or {}).get("reader")]
     found = set(paths_in(read))
+    if exists is not None:
+        given = [read[1], parts.get("model"), parts.get("features")]
+        found |= {os.path.normpath(text) for text in _strings(given) if text and exists(text)}
     made = {path for path in found if path in outputs or any(path.startswith(f"{out}/") for out in outputs)}
     return sorted(p for p in found - made if not any(p.startswith(f"{other}/") for other in found))
 
 
 def paths_in(value: Any) -> Iterator[str]:
     """Every string of a configuration that is a path below data/ or results/, or absolute."""
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from paths_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from paths_in(item)
-    elif isinstance(value, str) and value.startswith(("data/", "results/", "/")):
-        yield value.rstrip("/")
+    for text in _strings(value):
+        if text.startswith(("data/", "results/", "/")):
+            yield text.rstrip("/")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _strings(item)
 
 
 def _reads(reader: Stage, writer: Stage) -> bool:

@@ -37,22 +37,32 @@ class Job:
 
     inputs: the files and folders that the configuration names (workflow/graph.py)."""
 
-    def __init__(self, name: str, cfg: DictConfig, run: Any, sweep_dir: Path | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        cfg: DictConfig,
+        run: Any,
+        sweep_dir: Path | None,
+        hash_of: Callable[[Path], str] = content_hash,
+        written: list[Path] | None = None,
+    ) -> None:
         from attention_atlas.devices import resolve_device
 
         self.name, self.cfg, self.run = name, cfg, run
-        values: Any = OmegaConf.to_container(cfg, resolve=True)
-        self.inputs = inputs_of(values, list(paths_in(values["outputs"])))
+        self.inputs = present_inputs(cfg)
+        self.written = [] if written is None else written  # what a job of a sweep must have left when done
         self._sweep_dir = sweep_dir
         self.beside_others = sweep_dir is not None and _launches_together()
         self.device = resolve_device(cfg.device[name], name)
         self._work: Path | None = None
         self._lock: BaseFileLock | None = None
-        self._hashes: dict[Path, str] = {}  # a world has thousands of files and is hashed twice otherwise
+        self._hash = hash_of
 
     def out(self, path: str) -> Path:
         """Where an output goes: `path`, which DVC owns, or the job's folder in a sweep."""
-        return self._sweep_dir / Path(path).name if self._sweep_dir else Path(path)
+        place = self._sweep_dir / Path(path).name if self._sweep_dir else Path(path)
+        self.written.append(place)
+        return place
 
     def work(self) -> Path:
         """A folder outside the outputs that survives a kill. Its name is a digest of the configuration, the
@@ -90,11 +100,6 @@ class Job:
         self.run.input(path, self._hash(path))
         return path
 
-    def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = content_hash(path)
-        return self._hashes[path]
-
     def finish(self) -> None:
         """Remove the work folder and its lock, after success."""
         if self._work is not None:
@@ -108,11 +113,17 @@ class Job:
             self._lock.release()
 
 
-def job_digest(cfg: DictConfig) -> str:
-    """`work_digest` of a configuration; "" if an input is missing."""
+def present_inputs(cfg: DictConfig) -> list[str]:
+    """The files and folders that a configuration names for reading, also those that a user gave outside
+    data/."""
     values: Any = OmegaConf.to_container(cfg, resolve=True)
-    inputs = inputs_of(values, list(paths_in(values["outputs"])))
-    return work_digest(cfg, inputs) if all(Path(path).exists() for path in inputs) else ""
+    return inputs_of(values, list(paths_in(values["outputs"])), os.path.exists)
+
+
+def job_digest(cfg: DictConfig, hash_of: Callable[[Path], str] = content_hash) -> str:
+    """`work_digest` of a configuration; "" if an input is missing."""
+    inputs = present_inputs(cfg)
+    return work_digest(cfg, inputs, hash_of) if all(Path(path).exists() for path in inputs) else ""
 
 
 def seed_everything(seed: int) -> None:
@@ -238,15 +249,20 @@ def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictCo
     title, keys, tags = described(name, cfg, choices)
     logged = {**config, **keys}
     tracked = nullcontext(Silent()) if follows() else stage_run(Path.cwd(), title, logged, tags)
-    with job_status(sweep_dir, lambda: job_digest(cfg)), tracked as run:
-        current = Job(name, cfg, run, sweep_dir)
-        seed_everything(int(cfg.seed))
-        try:
+    hash_of = functools.cache(content_hash)  # a world has thousands of files
+    written: list[Path] = []
+    current = None
+    try:
+        # Done before MLflow is told, which may take minutes; the work folder is removed last.
+        with tracked as run, job_status(sweep_dir, lambda: job_digest(cfg, hash_of), written):
+            current = Job(name, cfg, run, sweep_dir, hash_of, written)
+            seed_everything(int(cfg.seed))
             result = function(cfg, current)
-            current.finish()
-        finally:
-            current.release()
+        current.finish()
         return result
+    finally:
+        if current is not None:
+            current.release()
 
 
 def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
@@ -264,7 +280,8 @@ def _hydra(name: str, job: Callable[[DictConfig], Any]) -> None:
         raise ConfigError("conf/: no such folder here; run from the repository root")
     _check_params()
     check_overrides(sys.argv[1:])
-    ResumableSweeper.digest = staticmethod(lambda cfg: job_digest(resolved(cfg)[0]))
+    hash_of = functools.cache(content_hash)  # once for all jobs
+    ResumableSweeper.digest = staticmethod(lambda cfg: job_digest(resolved(cfg)[0], hash_of))
     try:
         with profile_files(conf.parent, sys.argv[1:]):
             hydra.main(version_base="1.3", config_path=str(conf), config_name=f"stage/{name}")(job)()

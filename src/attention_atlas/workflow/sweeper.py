@@ -112,7 +112,8 @@ class ResumableSweeper(Sweeper):  # type: ignore[misc]  # Hydra has no types
             with read_write(cfg), open_dict(cfg):
                 del cfg["hydra"]
             digest = status.get("status") == "done" and status.get("digest")
-            done = bool(digest) and digest == type(self).digest(cfg)
+            done = bool(digest) and all(Path(path).exists() for path in status.get("written", ()))
+            done = done and digest == type(self).digest(cfg)
             jobs[path] = (words, done)
         return jobs
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +58,9 @@ def skipped(cfg: DictConfig, in_sweep: bool) -> bool:
     return bool(why) and in_sweep
 
 
-def read_status(folder: Path) -> dict[str, str]:
-    """What a job wrote about itself in its folder: status (running, done or failed), digest, error. Empty if
-    it never started, or the file is not one of ours."""
+def read_status(folder: Path) -> dict[str, Any]:
+    """What a job wrote about itself in its folder: status (running, done or failed), digest, error, written
+    (paths). Empty if it never started, or the file is not one of ours."""
     try:
         found = json.loads((folder / STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -72,14 +73,16 @@ def forget_status(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def job_status(folder: Path | None, digest: Callable[[], str]) -> Iterator[None]:
+def job_status(
+    folder: Path | None, digest: Callable[[], str], written: Sequence[Path] = ()
+) -> Iterator[None]:
     """Write the status of a sweep's job into `folder` (None: not a job of a sweep), with the digest of its
-    configuration, code and inputs, by which it is recognised as done. A job that is killed stays
-    "running"."""
+    configuration, code and inputs, by which it is recognised as done, and those of its outputs `written` that
+    are there. A job that is killed stays "running"."""
     if folder is None:
         yield
         return
-    status = {"status": "running"}
+    status: dict[str, Any] = {"status": "running"}
     write_json(folder / STATUS, status)
     try:
         status["digest"] = digest()
@@ -90,4 +93,5 @@ def job_status(folder: Path | None, digest: Callable[[], str]) -> Iterator[None]
             line = f"{type(error).__name__}: {line}"
         write_json(folder / STATUS, {**status, "status": "failed", "error": line})
         raise
-    write_json(folder / STATUS, {**status, "status": "done"})
+    left = [os.path.relpath(path) for path in written if path.exists()]
+    write_json(folder / STATUS, {**status, "status": "done", "written": left})

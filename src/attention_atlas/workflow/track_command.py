@@ -34,3 +34,5 @@ def run(args: argparse.Namespace) -> None:
             f"{where} does not record ({reason}); {len(kept(root))} runs stay in {records_folder(root)}; "
             "start the server or correct MLFLOW_TRACKING_URI, then run this again"
         )
+    if left := kept(root):
+        print(f"{records_folder(root)}: {len(left)} more are being written or handed over by others")

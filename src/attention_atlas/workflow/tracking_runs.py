@@ -126,7 +126,7 @@ def claimed(folder: Path) -> Iterator[bool]:
     """Whether this process may hand over the record: no stage is writing it, and nobody else hands it over.
     Locked until the end of the block."""
     try:
-        file = (folder / ORDERS).open("rb")
+        file = (folder / ORDERS).open("r+b")  # NFS locks no file that is open for reading only
     except OSError:
         yield False
         return

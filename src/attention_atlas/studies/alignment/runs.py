@@ -5,14 +5,12 @@ A finished run is a folder moved into the work folder, so that a killed stage re
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.errors import ConfigError, did_you_mean
-from attention_atlas.files import write_json
+from attention_atlas.files import move, write_json
 from attention_atlas.models.run_folder import read_history
 from attention_atlas.progress import progress
 from attention_atlas.studies.alignment.panel import ABOUT
@@ -91,6 +89,4 @@ def train_runs(
                 pass
     about = {"model": cfg.model.name, "title": cfg.model.get("title", cfg.model.name)}
     write_json(done / ABOUT, {**about, "data": cfg.data.name})
-    shutil.rmtree(out, ignore_errors=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(done, out)
+    move(done, out)
