@@ -266,3 +266,23 @@ def test_queries_of_aria_are_as_many_as_its_tiles_have():
         inputs = {"input_ids": torch.tensor([[1, *[IMAGE] * count]]), **inputs}
         boxes, picture = token_boxes(config, inputs, [(40, 90)], processor)
         assert boxes.isnan().all() and picture.tolist() == [-1, *[0] * count]
+
+
+@pytest.mark.parametrize(("short", "crop"), [(336, 336), (256, 224), (224, 224), (432, 384)])
+def test_what_a_centre_crop_keeps_is_exact_for_every_size(short, crop):
+    """Whole pixels of the resized picture are cut off on each side."""
+    from types import SimpleNamespace
+
+    from attention_atlas.capture.box_families import seen_region
+
+    processor = SimpleNamespace(
+        do_center_crop=True, size={"shortest_edge": short}, crop_size={"height": crop, "width": crop}
+    )
+    for height in range(100, 2000, 7):
+        width = height + 37
+        left, top, right, bottom = seen_region((height, width), processor)
+        wide = int(short * width / height)
+        assert top == pytest.approx((short - crop) // 2 * height / short)
+        assert left == pytest.approx((wide - crop) // 2 * width / wide)
+        assert bottom - top == pytest.approx(crop * height / short)
+        assert right - left == pytest.approx(crop * width / wide)

@@ -46,7 +46,7 @@ def run(model: Path, data: Path, *words: str) -> dict[str, float]:
     own = [f"model.path={model}", f"data.root={data}", *words]
     cfg, _ = resolved(compose(ROOT, "dump", ["study=vlm_capture", "model=hub", "data=folder", *own]))
     job: Any = SimpleNamespace(
-        device="cpu", digest=lambda: "d", input=Path, out=Path, work=lambda: Path("work")
+        device="cpu", digest=lambda: "d", input=Path, out=Path, work=lambda: Path("work"), written=[]
     )
     found: dict[str, float] = instantiate(cfg.dump)(cfg, job)
     return found
@@ -140,3 +140,19 @@ def test_padded_batches_of_several_examples(data, tmp_path):
     check(tmp_path / "out" / "statistics.h5", loaded, list(task.samples.values()))
     with AttentionStore(tmp_path / "out" / "attention.h5") as store:
         store.validate()
+
+
+def test_a_choice_of_layers_is_written_down(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = FAMILIES["llava"](tmp_path / "model")
+    for layers, numbers in (("decoder", None), ("*language_model.layers.[12].*", [1, 2])):
+        run(path, data, f"capture.settings.layers='{layers}'", "paths.attention=data/out")
+        with StatisticsStore("data/out/statistics.h5") as store:
+            (kind,) = store.kinds
+            names = store.names(store.ids[0], kind)
+            assert ("layers" in names) == (numbers is not None)
+            if numbers:
+                assert store.read(store.ids[0], kind, "layers").tolist() == numbers
+                assert len(store.read(store.ids[0], kind, "entropy")) == 2
+        Path("data/out/statistics.h5").unlink()
+        (tmp_path / "work/statistics.h5").unlink(missing_ok=True)

@@ -8,7 +8,7 @@ import json
 
 import pytest
 from ground_tiny import boxes_csv
-from tiny_checkpoints import CROSS_FAMILIES, FAMILIES
+from tiny_checkpoints import CROSS_FAMILIES, FAMILIES, QUERY_FAMILIES
 
 from attention_atlas.__main__ import main
 
@@ -35,3 +35,24 @@ def test_a_checkpoint_of_each_family_is_looked_at_and_scored(family, tmp_path, c
         assert 0 <= float(row["value"]) <= 1
         # The share of the attention that the picture's patches get: every head sees the picture.
         assert 0 < float(row["share"]) < 1
+
+
+@pytest.mark.parametrize("family", QUERY_FAMILIES)
+def test_models_that_read_pictures_through_queries(family, tmp_path, capsys):
+    """Their processors add the tokens of the picture. A query has no place, so heads have no map to score."""
+    model, photos = str(QUERY_FAMILIES[family](tmp_path / "model")), tmp_path / "photos"
+    photos.mkdir()
+    boxes_csv(photos, pictures=4)
+    asked = ["--image", str(photos / "0.png"), "--prompt", "where is the sofa ?", "--answer", "on the rug"]
+    assert main(["look", model, *asked, "--out", str(tmp_path / "look")]) == 0, capsys.readouterr().err
+    summary = json.loads((tmp_path / "look/summary.json").read_text())
+    assert [token["box"] for token in summary["picture_tokens"]] == [[None] * 4] * 4
+    assert main(["doctor", model, *asked]) == 0, capsys.readouterr().out
+    assert main(["faithfulness", model, *asked, "--baseline", "embedding", "--out", str(tmp_path / "f")]) == 0
+    assert main(["knockout", model, *asked, "--out", str(tmp_path / "k")]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    two = ["--image", *[str(photos / f"{n}.png") for n in (0, 1)], *asked[2:]]
+    assert main(["look", model, *two, "--out", str(tmp_path / "two")]) == 2
+    assert "takes one for each prompt" in capsys.readouterr().err
+    assert main(["ground", model, "--data", str(photos), "--folds", "2", "--out", str(tmp_path / "g")]) == 2
+    assert "error: " in capsys.readouterr().err and not (tmp_path / "g").exists()

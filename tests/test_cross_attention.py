@@ -232,7 +232,7 @@ def test_files_and_page(tiny: tuple[Any, Any], pictures: list[Path], tmp_path: P
     data = payload(look)
     assert set(data["maps"]) == {"raw", "norm"} and data["layers"] == CROSS
     assert sorted(set(data["picture"])) == [0, 1] and None not in data["boxes"]
-    with pytest.raises(ConfigError, match="--layers: 0 is outside 1, 3; give numbers of layers with cross"):
+    with pytest.raises(ConfigError, match="--layers: 0 is outside 1, 3; give numbers of layers with such"):
         Atlas(*tiny).look(pictures, PROMPT, ANSWER, layers=[0])
     assert Atlas(*tiny).look(pictures, PROMPT, ANSWER, layers=[3]).kept == [3]
     assert Atlas(*tiny).look(pictures, PROMPT, ANSWER, budget=1).kept == [3]

@@ -343,3 +343,28 @@ def test_what_cannot_be_used_is_one_line(
 def test_python_arguments_are_checked(tiny: tuple[Any, Any]) -> None:
     with pytest.raises(ConfigError, match="no example"):
         faithfulness(*tiny, [])
+
+
+def test_an_example_that_cannot_be_measured_is_left_out_with_its_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo(Path("a.png"))
+    command = ["faithfulness", str(folder), "--data", "rows.csv", "--methods", "rollout", "--steps", "2"]
+    command += ["--draws", "2", "--out", "out"]
+    row = "a.png,what is it?,"
+    Path("rows.csv").write_text(f"image,prompt,answer\n{row}a ball\n{row}a <image> ball\n{row}a sofa\n")
+    assert main(command) == 0, capsys.readouterr().err
+    about = json.loads(Path("out/faithfulness.json").read_text())
+    assert [e["answer"] for e in about["examples"]] == ["a ball", "a sofa"]
+    (left_out,) = about["left_out"]
+    assert left_out.startswith("rows.csv: line 3: left out: answer: 'a <image> ball' has the image token")
+    assert f"note: {left_out}" in capsys.readouterr().out
+    for lines, message in (
+        (f"{row}a <image>\n{row}<image>\n", "no example is left; rows.csv: line 2: left out: answer"),
+        (f"{row}a ball\n,what is it?,\n", "rows.csv: line 3: image is empty; fill it in"),
+        (f"{row}a ball\ngone.png,what is it?,\n", "rows.csv: line 3: gone.png: no such image"),
+    ):
+        Path("rows.csv").write_text(f"image,prompt,answer\n{lines}")
+        assert main(command) in (1, 2)
+        assert message in capsys.readouterr().err

@@ -357,3 +357,91 @@ def test_an_encoder_decoder_is_named(llava_folder, tmp_path):
     model.config.is_encoder_decoder = True
     with pytest.raises(AtlasError, match="is an encoder-decoder"):
         Atlas(model, processor).look(photo(tmp_path / "a.png"), PROMPT, ANSWER)
+
+
+def test_only_the_special_tokens_of_the_checkpoints_generation_settings_count(llava_folder, tmp_path):
+    """Each token of an answer is the most likely one: no penalty, no sampling."""
+    model, processor = load(str(llava_folder), "cpu")
+    picture = photo(tmp_path / "a.png")
+    plain = Atlas(model, processor).look(picture, PROMPT, max_new_tokens=8)
+    settings = dict(repetition_penalty=3.0, no_repeat_ngram_size=1, do_sample=True, num_beams=3)
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    assert Atlas(model, processor).look(picture, PROMPT, max_new_tokens=8).tokens == plain.tokens
+    assert model.generation_config.repetition_penalty == 3.0
+
+
+def test_given_answers_lose_their_end_and_may_not_stand_for_a_picture(llava_folder, tmp_path):
+    model, processor = load(str(llava_folder), "cpu")
+    picture = photo(tmp_path / "a.png")
+    atlas = Atlas(model, processor)
+    end = processor.tokenizer.eos_token
+    assert (
+        atlas.look(picture, PROMPT, f"a red block{end}").tokens
+        == atlas.look(picture, PROMPT, "a red block").tokens
+    )
+    with pytest.raises(ConfigError, match=r"answer: 'a <image> block' has the image token; leave it out"):
+        atlas.look(picture, PROMPT, "a <image> block")
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "pieces"),
+    [
+        ("Assistant:", "red", ["Ġred"]),  # as a model goes on after it
+        ("Assistant:\n", "red", ["red"]),
+        ("Assistant: ", "red", ["red"]),
+        ("Assistant:", " red", ["Ġred"]),
+        ("<s>", "red", ["red"]),
+    ],
+)
+def test_a_space_precedes_a_given_answer_where_a_model_would_write_one(before, text, pieces):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    made.train_from_iterator(["red red", "red", "a red"] * 5, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<s>")
+    ids = tokenizer(before, add_special_tokens=False)["input_ids"]
+    found = look_inputs.text_ids(LlamaConfig(), tokenizer, text, ids)
+    assert tokenizer.convert_ids_to_tokens(found) == pieces
+
+
+def test_layers_without_attention_cannot_be_chosen_and_a_page_has_an_end():
+    from types import SimpleNamespace
+
+    from attention_atlas.look.keys import attention_layers, kept_layers
+
+    hybrid = SimpleNamespace(layer_types=["conv", "full_attention", "linear_attention", "sliding_attention"])
+    assert attention_layers(hybrid) == [1, 3]
+    assert attention_layers(SimpleNamespace(num_hidden_layers=2)) == [0, 1]
+    keys = SimpleNamespace(layers=[1, 3])
+    heads = SimpleNamespace(num_attention_heads=4)
+    assert kept_layers(heads, keys, None, per_head=10, budget=100) == [3]
+    with pytest.raises(
+        ConfigError, match=r"--layers: 0 is outside 1, 3; give numbers of layers with such att"
+    ):
+        kept_layers(heads, keys, [0], per_head=10, budget=100)
+    with pytest.raises(
+        ConfigError, match=r"--prompt: the maps of a single layer would take 800 MB, too much"
+    ):
+        kept_layers(heads, keys, None, per_head=10**8, budget=100)
+
+
+def test_files_go_to_a_folder_whose_parent_cannot_be_written(tmp_path):
+    from attention_atlas.files import results_in
+
+    out = tmp_path / "parent/out"
+    out.mkdir(parents=True)
+    (out / "kept").touch()
+    with results_in(out) as part:
+        assert part.parent == out  # and so on the same file system
+        (part / "new").touch()
+    assert sorted(p.name for p in out.iterdir()) == ["kept", "new"]
+    with pytest.raises(ZeroDivisionError), results_in(tmp_path / "absent"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "absent").exists()

@@ -272,3 +272,18 @@ def test_the_pipeline_does_the_same(folders, data, ran, tmp_path):
     found, expected = table(tmp_path / "out"), table(ran("qwen2_vl"))
     np.testing.assert_allclose(found["value"], expected["value"], atol=1e-6)
     assert set(found["data"]) == {"folder"} and set(found["model"]) == {"qwen2_vl"}
+
+
+def test_models_with_cross_attention_and_folders_of_others_are_refused(tmp_path, capsys):
+    from tiny_checkpoints import mllama
+
+    data = own_data(tmp_path / "own")
+    command = ["phases", str(mllama(tmp_path / "model")), "--data", str(data)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "reads pictures by cross-attention (model.language_model.layers.1.cross_attn)" in error
+    (tmp_path / "mine/figures").mkdir(parents=True)
+    (tmp_path / "mine/figures/plan.png").touch()
+    assert main([*command, "--out", str(tmp_path / "mine")]) == 2
+    assert "mine/figures: is not of an earlier run; give another folder" in capsys.readouterr().err
+    assert (tmp_path / "mine/figures/plan.png").exists()

@@ -101,3 +101,14 @@ def test_chance_never_uses_a_caption_of_the_same_image() -> None:
     assert {int(j) for j in other[:, 2]} == {0, 1, 3, 4}
     with pytest.raises(AtlasError, match="two images"):
         other_captions(["a", "a"], 1, seed=0)
+
+
+def test_words_with_letters_outside_ascii_are_words_in_byte_level_vocabularies():
+    from attention_atlas.studies.vlm_phases.logit_lens import readable, scheme_of, words_of
+
+    raw = ["ĠcafÃ©", "ĠpÃ¢t", "isserie", "Ġthe", "Ã", "Ċ", "æ°´"]
+    pieces = readable(raw)
+    assert pieces == ["Ġcafé", "Ġpât", "isserie", "Ġthe", "Ã", "\n", "水"]
+    assert words_of(pieces[:4], scheme_of(raw)) == ["café", "pâtisserie", "the"]
+    for other in (["▁cafÃ©", "▁the", "▁a"], ["cafÃ©", "the"]):
+        assert readable(other) == other

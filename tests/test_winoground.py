@@ -158,3 +158,14 @@ def test_pairs_that_are_none() -> None:
     with pytest.raises(AtlasError, match="pair 'p': 1 captions of 1 pictures"):
         quadruples(lone)
     assert quadruples([Example("a", "i", "x")]) == []
+
+
+def test_examples_without_a_value_have_no_pair():
+    from attention_atlas.data.corpus import Example
+    from attention_atlas.studies.vlm_phases.winoground_scores import quadruples
+
+    def example(n, pair):
+        return Example(f"{n}", f"picture {n}", "a text", extra={"pair": pair})
+
+    found = quadruples([example(0, "x"), example(1, ""), example(2, "x"), example(3, None)])
+    assert [(q.id, q.first.id, q.second.id) for q in found] == [("x", "0", "2")]

@@ -207,7 +207,38 @@ def mllama(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def blip2(folder: Path, seed: int = 0, kind: str = "Blip2") -> Path:
+    """Four queries read the picture; the processor adds their tokens to the text."""
+    import transformers as T
+
+    tokenizer = train_tokenizer(TEXTS, 70)
+    queries = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)
+    config = getattr(T, f"{kind}Config")(
+        text_config=llama(tokenizer).to_dict(),
+        vision_config=VISION,
+        qformer_config=queries
+        | {"encoder_hidden_size": 16, "initializer_range": 0.3, "vocab_size": len(tokenizer)},
+        num_query_tokens=4,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    images = T.BlipImageProcessorPil(size={"height": SIZE, "width": SIZE})
+    own = (tokenizer,) if kind == "Blip2" else (tokenizer, tokenizer)
+    processor = getattr(T, f"{kind}Processor")(images, *own, num_query_tokens=4)
+    torch.manual_seed(seed)
+    model = getattr(T, f"{kind}ForConditionalGeneration")(config)
+    torch.nn.init.normal_(model.query_tokens)  # created as zeros
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def instructblip(folder: Path, seed: int = 0) -> Path:
+    """The same; the queries read the instruction too."""
+    return blip2(folder, seed, "InstructBlip")
+
+
 CROSS_FAMILIES = {"mllama": mllama}
+QUERY_FAMILIES = {"blip2": blip2, "instructblip": instructblip}
 FAMILIES = look_tiny.FAMILIES | {
     made.__name__: made for made in (llava_next, qwen2_vl, idefics3, gemma3, internvl)
 }

@@ -56,8 +56,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def results_in(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `folder`, which is made; on success all that it holds goes to `folder`, in
-    place of what has the same names."""
+    """Yield an empty folder inside `folder`; on success, its contents replace those of the same names."""
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,10 +74,8 @@ def results_in(folder: Path) -> Iterator[Path]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file or a folder to `target`, which is replaced. Where they are on different file systems, it
-    is copied under a temporary name first, so that `target` is complete or absent.
-
-    Raises AtlasError for a full disk and for a place that cannot be written."""
+    """Rename a file or a folder to `target`, which is replaced; on another file system it is copied under a
+    temporary name first. Raises AtlasError for a full disk and for a place that cannot be written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir() and target.exists():

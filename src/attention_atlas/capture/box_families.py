@@ -251,19 +251,18 @@ def seen_region(size: tuple[int, int], processor: Any) -> Region:
     if not getattr(processor, "do_center_crop", False):
         return left, top, left + width, top + height
     target = dict(processor.size) if getattr(processor, "do_resize", True) else {}
-    scale_y = scale_x = 1.0
-    if target.get("shortest_edge"):
-        shortest = target["shortest_edge"]
+    high, wide = height, width  # of the resized picture
+    if shortest := target.get("shortest_edge"):
         # transformers rounds the longer side down.
-        scale_y = (shortest if height <= width else int(shortest * height / width)) / height
-        scale_x = (shortest if width <= height else int(shortest * width / height)) / width
+        high = shortest if height <= width else int(shortest * height / width)
+        wide = shortest if width <= height else int(shortest * width / height)
     elif target.get("height"):
-        scale_y, scale_x = target["height"] / height, target["width"] / width
+        high, wide = target["height"], target["width"]
     crop = dict(processor.crop_size)
-    down = math.floor((height * scale_y - crop["height"]) / 2)
-    right = math.floor((width * scale_x - crop["width"]) / 2)
-    left, top = left + right / scale_x, top + down / scale_y
-    return left, top, left + crop["width"] / scale_x, top + crop["height"] / scale_y
+    pixel_x, pixel_y = width / wide, height / high
+    left += (wide - crop["width"]) // 2 * pixel_x
+    top += (high - crop["height"]) // 2 * pixel_y
+    return left, top, left + crop["width"] * pixel_x, top + crop["height"] * pixel_y
 
 
 def _edge(size: Any) -> int:

@@ -129,12 +129,17 @@ class Passes:
         self.capture.groups = {kind: self.task.group(batch, key) for kind, (_, key) in self.kinds.items()}
         self.capture.queries = {kind: counted(batch, query) for kind, (query, _) in self.kinds.items()}
         captured = self.capture.run(partial(self.task.forward, self.model, inputs))
+        # Hybrid models have no attention in some layers, and `settings.layers` may choose among them.
+        numbers = {kind: np.array(result.layers) for kind, result in captured.items()}
+        some = {kind: n for kind, n in numbers.items() if (n != np.arange(len(n))).any()}
         found = []
         for row, (id, axes) in enumerate(zip(batch.ids, with_logprobs(batch, captured.output))):
             values = {
                 kind: {name: trimmed(name, value, axes, self.kinds[kind]) for name, value in of_kind.items()}
                 for kind, of_kind in captured.example(row).items()
             }
+            for kind, layers in some.items():
+                values[kind]["layers"] = layers
             found.append(Found(id, values, axes))
         return found
 

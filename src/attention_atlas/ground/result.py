@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.data.phrase_boxes import Example
-from attention_atlas.files import write_text
+from attention_atlas.files import results_in, write_text
 from attention_atlas.ground.heads import compared, difference, estimate, named, of_heads
 from attention_atlas.ground.scores import CHANCES, MEASURES
 from attention_atlas.look.result import checked_folder
@@ -145,22 +142,14 @@ class Grounded:
         from attention_atlas.ground.page import page
 
         folder = checked_folder(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        try:
-            with (beside / FILES[0]).open("w", encoding="utf-8", newline="") as file:
+        with results_in(folder) as part:
+            with (part / FILES[0]).open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
                 writer.writeheader()
                 writer.writerows({k: _short(v) for k, v in row.items()} for row in self.rows())
-            write_text(
-                beside / FILES[1], json.dumps(_plain(self.summary()), ensure_ascii=False, indent=1) + "\n"
-            )
-            write_text(beside / FILES[2], page(self))
-            folder.mkdir(exist_ok=True)
-            for name in FILES:
-                os.replace(beside / name, folder / name)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            summary = json.dumps(_plain(self.summary()), ensure_ascii=False, indent=1)
+            write_text(part / FILES[1], summary + "\n")
+            write_text(part / FILES[2], page(self))
         return folder
 
 

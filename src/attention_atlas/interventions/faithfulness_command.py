@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from attention_atlas.errors import ConfigError
+from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.interventions.arguments import add_output, add_question, checked_question, number
 
 HELP = "which relevance of picture tokens is faithful: deletion and insertion curves against random orders"
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before anything is loaded where an argument is wrong."""
     longest = checked_question(args)
-    examples = _examples(args)
+    examples, names = _examples(args)
 
     import numpy as np
 
@@ -60,11 +60,13 @@ def run(args: argparse.Namespace) -> None:
         baseline=args.baseline,
         steps=args.steps,
         draws=args.draws,
+        names=names,
         **longest,
     )
     league.model = args.model
     league.save(args.out)
-    for note in dict.fromkeys(note for example in league.examples for note in example.notes):
+    notes = dict.fromkeys(note for example in league.examples for note in example.notes)
+    for note in [*league.left_out, *notes]:
         print(f"note: {note}")
     if len(league.examples) == 1:
         low, high = np.percentile(league.examples[0].random_areas, [2.5, 97.5])
@@ -80,7 +82,8 @@ def run(args: argparse.Namespace) -> None:
         print(args.out / name)
 
 
-def _examples(args: argparse.Namespace) -> list[tuple[Any, str, str | None]]:
+def _examples(args: argparse.Namespace) -> tuple[list[tuple[Any, str, str | None]], list[str]]:
+    """(examples, their names)."""
     from attention_atlas.data.csv_rows import csv_rows
     from attention_atlas.data.pictures import read_rgb
 
@@ -89,7 +92,7 @@ def _examples(args: argparse.Namespace) -> list[tuple[Any, str, str | None]]:
             raise ConfigError("--image, --prompt: give both, or several examples with --data")
         for path in args.image:
             read_rgb(path)
-        return [(list(args.image), args.prompt, args.answer)]
+        return [(list(args.image), args.prompt, args.answer)], []
     if args.image is not None or args.prompt is not None or args.answer is not None:
         raise ConfigError("--data: holds the examples; leave out --image, --prompt and --answer")
     if not args.data.is_file():
@@ -100,11 +103,17 @@ def _examples(args: argparse.Namespace) -> list[tuple[Any, str, str | None]]:
             raise ConfigError(f"--data: {args.data}: has no column '{name}'; it has {', '.join(columns)}")
     if not rows:
         raise ConfigError(f"--data: {args.data}: has no rows; give at least one example")
-    found = []
+    found, names = [], []
     for line, row in rows:
-        if not row["prompt"].strip():
-            raise ConfigError(f"--data: {args.data}: line {line}: prompt is empty; write a question")
+        name = f"{args.data}: line {line}"
+        for column in ("image", "prompt"):
+            if not row[column].strip():
+                raise ConfigError(f"--data: {name}: {column} is empty; fill it in, or remove the line")
         path = args.data.parent / row["image"]
-        read_rgb(path)
+        try:
+            read_rgb(path)
+        except AtlasError as error:
+            raise ConfigError(f"--data: {name}: {error}") from None
         found.append((path, row["prompt"], row.get("answer", "").strip() or None))
-    return found
+        names.append(name)
+    return found, names

@@ -28,7 +28,7 @@ import numpy as np
 
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_json, write_text
-from attention_atlas.interventions.answers import answered
+from attention_atlas.interventions.answers import Answered, answered
 from attention_atlas.interventions.curves import BASELINES, Hidden, area, curve_of, steps_of
 from attention_atlas.interventions.relevance import METHODS, centre_first, order_of, picture_tokens, relevance
 from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
@@ -82,6 +82,7 @@ class League:
     baseline: str
     examples: list[Example]
     seed: int = 0
+    left_out: list[str] = field(default_factory=list)  # one line for each example
 
     @property
     def methods(self) -> list[str]:
@@ -142,7 +143,7 @@ class League:
         writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_json(folder / FILES[0], about | {"rows": rows, "examples": examples})
+        write_json(folder / FILES[0], about | {"rows": rows, "left_out": self.left_out, "examples": examples})
         write_text(folder / FILES[1], text.getvalue())
         return folder
 
@@ -158,9 +159,11 @@ def faithfulness(
     draws: int = 10,
     max_new_tokens: int = 40,
     seed: int = 0,
+    names: Sequence[str] = (),
 ) -> League:
     """examples: (picture or pictures, prompt, answer or None for the model's own). baseline: what hides a
     token (curves.Hidden). steps: points of a curve after the first. draws: random orders for each example.
+    names: of the examples in messages. Of several examples, one that cannot be measured is left out.
 
     One pass of the capture and one with gradients for each example, then at most (2 · methods + 2 + draws) ·
     steps passes.
@@ -171,46 +174,65 @@ def faithfulness(
     if not examples:
         raise ConfigError("faithfulness: no example; give at least one")
     model.eval()
-    found = []
+    found, left_out = [], []
     for n, (image, prompt, answer) in enumerate(examples):
-        rng = np.random.default_rng([seed, n])
-        case = answered(model, processor, image, prompt, answer, max_new_tokens)
-        hidden = Hidden(model, processor, case, picture_tokens(model, case), baseline)
-        usable = np.flatnonzero(hidden.usable_T)
-        size, count_K = len(hidden.picture_T), steps_of(len(usable), steps)
-        values, notes = relevance(model, case, methods)
-        # Only tokens that can be hidden are ordered.
-        orders = {name: usable[order_of(value_T[usable])] for name, value_T in values.items()}
-        if np.isfinite(hidden.boxes_T4[usable]).all():
-            sizes = [case.pictures[int(i)].size for i in hidden.owner_T[usable]]
-            orders[CENTRE] = usable[centre_first(hidden.boxes_T4[usable], sizes.__getitem__)]
-        else:
-            notes.append("no centre-first order: the picture tokens have no place")
-        by_method = {
-            name: {c: curve_of(hidden, order, size, count_K, c == "insertion") for c in CURVES}
-            for name, order in orders.items()
-        }
-        if not by_method:
-            raise AtlasError(f"faithfulness: no method is left ({'; '.join(notes)})")
-        random_DK = np.stack(
-            [curve_of(hidden, rng.permutation(usable), size, count_K, insertion=False) for _ in range(draws)]
-        )
-        some = next(iter(by_method.values()))["deletion"]
-        found.append(
-            Example(
-                prompt=prompt,
-                answer=case.whole.answer,
-                shown=float(some[0]),
-                hidden=float(some[-1]),
-                count_K=count_K,
-                curves=by_method,
-                random_DK=random_DK,
-                relevance=values,
-                boxes_T4=hidden.boxes_T4,
-                notes=notes,
-            )
-        )
-    return League(model.config.name_or_path or type(model).__name__, baseline, found, seed)
+        try:
+            case = answered(model, processor, image, prompt, answer, max_new_tokens)
+            rng = np.random.default_rng([seed, n])
+            found.append(_example(model, processor, case, methods, baseline, steps, draws, rng))
+        except AtlasError as error:
+            if len(examples) == 1:
+                raise
+            left_out.append(f"{names[n] if names else f'example {n + 1}'}: left out: {error}")
+    if not found:
+        raise AtlasError(f"faithfulness: no example is left; {left_out[0]}")
+    name = model.config.name_or_path or type(model).__name__
+    return League(name, baseline, found, seed, left_out)
+
+
+def _example(
+    model: Any,
+    processor: Any,
+    case: Answered,
+    methods: Sequence[str],
+    baseline: str,
+    steps: int,
+    draws: int,
+    rng: np.random.Generator,
+) -> Example:
+    hidden = Hidden(model, processor, case, picture_tokens(model, case), baseline)
+    usable = np.flatnonzero(hidden.usable_T)
+    size, count_K = len(hidden.picture_T), steps_of(len(usable), steps)
+    values, notes = relevance(model, case, methods)
+    # Only tokens that can be hidden are ordered.
+    orders = {name: usable[order_of(value_T[usable])] for name, value_T in values.items()}
+    if np.isfinite(hidden.boxes_T4[usable]).all():
+        sizes = [case.pictures[int(i)].size for i in hidden.owner_T[usable]]
+        orders[CENTRE] = usable[centre_first(hidden.boxes_T4[usable], sizes.__getitem__)]
+    else:
+        notes.append("no centre-first order: the picture tokens have no place")
+    by_method = {
+        name: {c: curve_of(hidden, order, size, count_K, c == "insertion") for c in CURVES}
+        for name, order in orders.items()
+    }
+    if not by_method:
+        raise AtlasError(f"faithfulness: no method is left ({'; '.join(notes)})")
+    random_DK = np.stack(
+        [curve_of(hidden, rng.permutation(usable), size, count_K, insertion=False) for _ in range(draws)]
+    )
+    some = next(iter(by_method.values()))["deletion"]
+    return Example(
+        prompt=case.prompt,
+        answer=case.whole.answer,
+        shown=float(some[0]),
+        hidden=float(some[-1]),
+        count_K=count_K,
+        curves=by_method,
+        random_DK=random_DK,
+        relevance=values,
+        boxes_T4=hidden.boxes_T4,
+        notes=notes,
+    )
 
 
 def check(methods: Sequence[str], baseline: str, steps: int, draws: int) -> None:

@@ -14,6 +14,7 @@ from attention_atlas.capture import roles_of, roles_of_ids
 from attention_atlas.capture.cross_boxes import CROSS
 from attention_atlas.capture.token_roles import media_ids
 from attention_atlas.errors import AtlasError, ConfigError, loading
+from attention_atlas.models.vlm.loaded import plain_generation
 
 
 @dataclass
@@ -34,12 +35,18 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
 
     A prompt that contains the processor's picture token is used as it is. Otherwise the processor's chat
     template makes one turn of a user, pictures first; without a template the picture tokens and a line break
-    precede the prompt.
+    precede the prompt. The processors of BLIP-2 and InstructBLIP add the tokens of the picture themselves.
     """
     tokenizer = tokenizer_of(processor)
     token = picture_token(processor)
     special = {}
-    if token in prompt:
+    if getattr(processor, "num_query_tokens", None):
+        text = prompt.replace(token, "").strip()
+        if len(pictures) != 1:
+            raise ConfigError(
+                f"--image: {len(pictures)} pictures, but {type(processor).__name__} takes one for each prompt"
+            )
+    elif token in prompt:
         text, count = prompt, prompt.count(token)
         if count != len(pictures):
             raise ConfigError(
@@ -84,8 +91,11 @@ def sequence(
     """`inputs` with the answer appended: `answer`, or what the model writes greedily."""
     tokenizer, logits_NV = tokenizer_of(processor), None
     start = inputs["input_ids"].shape[1]
+    ends = _ends(model, tokenizer)
     if answer is not None:
-        new = list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+        new = text_ids(model.config, tokenizer, answer, inputs["input_ids"][0].tolist())
+        while new and new[-1] in ends:
+            new.pop()
         if not new:
             raise ConfigError("--answer: has no tokens; give a text, or leave it out to let the model answer")
     else:
@@ -93,7 +103,6 @@ def sequence(
         new = made.sequences[0].tolist()
         new = new[start:] if new[:start] == inputs["input_ids"][0].tolist() else new
         logits_NV = torch.stack([logits[0].float().cpu() for logits in made.logits])
-        ends = _ends(model, tokenizer)
         while new and new[-1] in ends:
             new.pop()
         if not new:
@@ -102,6 +111,28 @@ def sequence(
             )
         logits_NV, answer = logits_NV[: len(new)], tokenizer.decode(new, skip_special_tokens=True).strip()
     return with_answer(model, processor, inputs, new, answer, logits_NV)
+
+
+def text_ids(config: Any, tokenizer: Any, text: str, prompt_ids: Sequence[int]) -> list[int]:
+    """The tokens of a text that follows the prompt. A space precedes it where a model would write one: after
+    a prompt that ends in text, such as `Assistant:`, if the tokenizer does not add it by itself.
+
+    Raises ConfigError for a text with a picture's token, which would stand for a picture that is not there.
+    """
+
+    def ids_of(words: str) -> list[int]:
+        return list(tokenizer(words, add_special_tokens=False)["input_ids"])
+
+    last = prompt_ids[-1]
+    if text and not text[0].isspace() and last not in getattr(tokenizer, "all_special_ids", ()):
+        first = tokenizer.convert_ids_to_tokens(ids_of("a"))[0]
+        if not tokenizer.decode([last])[-1:].isspace() and not first.startswith(("▁", "Ġ")):
+            text = " " + text
+    new = ids_of(text)
+    for name, token in media_ids(config).items():
+        if token in new:
+            raise ConfigError(f"answer: '{text.strip()}' has the {name} token; leave it out")
+    return new
 
 
 def with_answer(
@@ -126,6 +157,8 @@ def extended(inputs: dict[str, Any], new: Sequence[int]) -> dict[str, Any]:
     out = dict(inputs)
     for name, value in inputs.items():
         if not isinstance(value, Tensor) or value.shape[:2] != (1, length):
+            continue
+        if name.startswith("qformer_"):  # InstructBLIP: the instruction alone
             continue
         if name == "input_ids":
             more = torch.tensor([list(new)], dtype=value.dtype, device=value.device)
@@ -155,21 +188,17 @@ def tokenizer_of(processor: Any) -> Any:
 @torch.no_grad()
 def _generated(model: Any, tokenizer: Any, inputs: dict[str, Any], longest: int) -> Any:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # Greedy, whatever the checkpoint's own generation settings are, so that a look can be repeated.
-    return model.generate(
-        **inputs,
-        max_new_tokens=longest,
-        do_sample=False,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        num_beams=1,
-        pad_token_id=pad,
-        # A placeholder in the answer would stand for a picture that is not there.
-        suppress_tokens=sorted(media_ids(model.config).values()) or None,
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
+    # A placeholder in the answer would stand for a picture that is not there.
+    never = sorted(media_ids(model.config).values()) or None
+    with plain_generation(model):
+        return model.generate(
+            **inputs,
+            max_new_tokens=longest,
+            pad_token_id=pad,
+            suppress_tokens=never,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:

@@ -22,6 +22,8 @@ from attention_atlas.look.attend import WordCapture, decoder_layers
 from attention_atlas.look.words import Word
 
 OTHERS = {"class": "class tokens", "empty": "patches without a part of the picture"}
+LINEAR = "linear_attention"
+LARGEST = 256_000_000  # bytes of the maps of one layer
 NO_ROLLOUT = "no rollout: it is defined for self-attention (Abnar and Zuidema 2020)"
 
 
@@ -96,8 +98,15 @@ def keys_of(
         # A single picture has all picture tokens, wherever they lie.
         picture_K = np.where(is_image_K & (len(sizes) == 1), 0, -1)
         boxes_K4, reason = np.full((len(roles), 4), np.nan), str(error)
-    depth = int(model.config.get_text_config().num_hidden_layers)
-    return Keys(False, key_globs(model), list(range(depth)), list(roles), [], boxes_K4, picture_K, reason)
+    layers = attention_layers(model.config.get_text_config())
+    return Keys(False, key_globs(model), layers, list(roles), [], boxes_K4, picture_K, reason)
+
+
+def attention_layers(config: Any) -> list[int]:
+    """The layers of a language model that have attention weights: not all in a hybrid model, some of whose
+    layers are convolutions, linear attention or state spaces."""
+    types = getattr(config, "layer_types", None) or ["full_attention"] * int(config.num_hidden_layers)
+    return [n for n, kind in enumerate(types) if kind == "hybrid" or ("attention" in kind and kind != LINEAR)]
 
 
 def word_capture(
@@ -154,6 +163,11 @@ def kept_layers(
     if layers is not None:
         return checked_layers(layers, keys.layers)
     per_layer = 2 * int(config.num_attention_heads) * per_head  # raw and norm-based, one byte each
+    if per_layer > LARGEST:
+        raise ConfigError(
+            f"--prompt: the maps of a single layer would take {per_layer / 1e6:.0f} MB, too much for a page; "
+            "shorten the prompt, or give fewer or smaller pictures"
+        )
     fits = max(1, budget // max(1, per_layer))
     chosen = np.linspace(len(keys.layers) - 1, 0, min(len(keys.layers), fits))
     return sorted({keys.layers[round(n)] for n in chosen})
@@ -166,7 +180,7 @@ def checked_layers(layers: Sequence[int], known: Sequence[int]) -> list[int]:
         evenly = list(known) == list(range(len(known)))
         every = f"0..{len(known) - 1}" if evenly else ", ".join(map(str, known))
         given = f"{wrong[0]} is outside" if wrong else "names none of"
-        more = "numbers of layers, from 0" if evenly else "numbers of layers with cross-attention, from 0"
+        more = "numbers of layers, from 0" if evenly else "numbers of layers with such attention, from 0"
         raise ConfigError(f"--layers: {given} {every}; give {more}")
     return sorted(set(layers))
 
@@ -182,12 +196,12 @@ def cross_layers(model: Any) -> list[int]:
     are tokens, or where the family is not in CROSS."""
     if model.config.model_type not in CROSS:
         return []
-    return sorted({layer for layer, _ in _cross_modules(model)})
+    return sorted({layer for layer, _ in cross_modules(model)})
 
 
 def check_tokens(model: Any) -> None:
     """Raises AtlasError for a model that reads pictures by a cross-attention whose keys are not known."""
-    found = [] if model.config.model_type in CROSS else _cross_modules(model)
+    found = [] if model.config.model_type in CROSS else cross_modules(model)
     if found:
         raise AtlasError(
             f"{type(model).__name__}: reads pictures by cross-attention ({found[0][1]}) whose keys are not "
@@ -195,7 +209,7 @@ def check_tokens(model: Any) -> None:
         )
 
 
-def _cross_modules(model: Any) -> list[tuple[int, str]]:
+def cross_modules(model: Any) -> list[tuple[int, str]]:
     """(layer, name) of each in the language model."""
     sites = Sites(model, ["*"], {})
     inside = f"{sites.decoder_name()}." if sites.decoder_name() else ""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.errors import ConfigError
-from attention_atlas.files import write_text
+from attention_atlas.files import results_in, write_text
 from attention_atlas.look.sinks import look_sinks
 from attention_atlas.look.things import Thing, shares_in_boxes
 from attention_atlas.look.words import Word
@@ -130,17 +128,10 @@ class Look:
         from attention_atlas.look.page import page
 
         folder = checked_folder(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        try:
-            self._write_statistics(beside / FILES[0])
-            write_text(beside / FILES[1], json.dumps(self.summary(), ensure_ascii=False) + "\n")
-            write_text(beside / FILES[2], page(self))
-            folder.mkdir(exist_ok=True)
-            for name in FILES:
-                os.replace(beside / name, folder / name)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+        with results_in(folder) as part:
+            self._write_statistics(part / FILES[0])
+            write_text(part / FILES[1], json.dumps(self.summary(), ensure_ascii=False) + "\n")
+            write_text(part / FILES[2], page(self))
         return folder
 
     def summary(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Per example and kind: `mass` (L,H,Q,G) share of attention on each source group, `entropy` (L,H,Q) in nats,
 `lse` (L,H,Q) log of the softmax denominator, and other requested statistics (`rows`, `pairs`, `received`,
-`norm`, ...; docs/capture.md). Floats are float32. Group names are in /groups/<key axis>.
+`norm`, ...; docs/capture.md); `layers` (L,) numbers of the model's layers, unless they are 0, 1, ..., L − 1.
+Floats are float32. Group names are in /groups/<key axis>.
 """
 
 from __future__ import annotations

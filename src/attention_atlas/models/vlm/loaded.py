@@ -6,7 +6,8 @@ Axes: B batch, S positions of the language model, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -131,14 +132,13 @@ class LoadedVlm:
         bare = [replace(s, text="") for s in samples]
         inputs = self._placed(self.inputs.batch(bare, left=True, images=images))
         tokenizer = self.inputs.tokenizer
-        ids = self.model.generate(
-            **inputs,
-            max_new_tokens=longest,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self.inputs.pad,
-            eos_token_id=tokenizer.eos_token_id,
-        )
+        with plain_generation(self.model):
+            ids = self.model.generate(
+                **inputs,
+                max_new_tokens=longest,
+                pad_token_id=self.inputs.pad,
+                eos_token_id=tokenizer.eos_token_id,
+            )
         prompt = inputs["input_ids"].shape[1]
         return [text.strip() for text in tokenizer.batch_decode(ids[:, prompt:], skip_special_tokens=True)]
 
@@ -163,3 +163,18 @@ def decoder_stack(name: str, model: Any) -> Any:
         f"{name}: language model: {kind} has no module with 'layers' and 'embed_tokens'; use one whose "
         "decoder is structured like LLaMA"
     )
+
+
+@contextlib.contextmanager
+def plain_generation(model: Any) -> Iterator[None]:
+    """Greedy, with none of the checkpoint's own settings (sampling, penalties, lengths) but its special
+    tokens, so that a text can be repeated and each of its tokens is the most likely one."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+    model.generation_config = GenerationConfig(**{name: getattr(own, name, None) for name in names})
+    try:
+        yield
+    finally:
+        model.generation_config = own

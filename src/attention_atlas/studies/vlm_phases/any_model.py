@@ -13,7 +13,8 @@ from attention_atlas.capture import roles_of
 from attention_atlas.capture.boxes import token_boxes
 from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.look.inputs import extended, prompt_inputs, tokenizer_of
+from attention_atlas.look.inputs import extended, prompt_inputs, text_ids, tokenizer_of
+from attention_atlas.look.keys import cross_modules
 from attention_atlas.look.load import load
 from attention_atlas.models.vlm.samples import Sample
 
@@ -29,10 +30,16 @@ class ProcessorInputs:
     alone = True
 
     def __init__(self, model: Any, processor: Any) -> None:
+        if found := cross_modules(model):
+            raise AtlasError(
+                f"{type(model).__name__}: reads pictures by cross-attention ({found[0][1]}); this needs a "
+                "model whose pictures are tokens of the sequence (`attention-atlas look` takes this one)"
+            )
         self.model, self.processor, self.tokenizer = model, processor, tokenizer_of(processor)
         pad = self.tokenizer.pad_token_id
         self.pad = pad if pad is not None else self.tokenizer.eos_token_id
         self._start: dict[tuple[str, str], int] = {}  # {(picture, prompt): length of the prompt}
+        self._last: dict[str, int] = {}  # {prompt: its last token, which the picture does not change}
 
     def __getstate__(self) -> dict[str, Any]:
         """For a process that only prepares inputs: without the model's weights."""
@@ -50,10 +57,8 @@ class ProcessorInputs:
         if len(samples) != 1:
             raise ConfigError(f"batch: {len(samples)} samples; a model with its own processor takes one")
         (sample,), image = samples, samples[0].image if images is None else images[0]
-        inputs = prompt_inputs(self.model, self.processor, [_opened(image)], sample.prompt)
-        if isinstance(image, str | Path):
-            self._start[str(image), sample.prompt] = inputs["input_ids"].shape[1]
-        ids = self._text_ids(sample.text, end)
+        inputs = self._prompt(image, sample.prompt)
+        ids = self._text_ids(sample, end)
         return extended(inputs, ids) if ids else inputs
 
     def spans(
@@ -65,10 +70,16 @@ class ProcessorInputs:
             image = sample.image if images is None else images[n]
             start = self._start.get((str(image), sample.prompt))
             if start is None:
-                inputs = prompt_inputs(self.model, self.processor, [_opened(image)], sample.prompt)
-                start = inputs["input_ids"].shape[1]
-            out.append((start, start + len(self._text_ids(sample.text, end))))
+                start = self._prompt(image, sample.prompt)["input_ids"].shape[1]
+            out.append((start, start + len(self._text_ids(sample, end))))
         return out
+
+    def _prompt(self, image: Any, prompt: str) -> dict[str, Any]:
+        inputs = prompt_inputs(self.model, self.processor, [_opened(image)], prompt)
+        if isinstance(image, str | Path):
+            self._start[str(image), prompt] = inputs["input_ids"].shape[1]
+        self._last[prompt] = int(inputs["input_ids"][0, -1])
+        return inputs
 
     def roles(self, inputs: dict[str, Any]) -> list[list[str]]:
         """'image', 'bos', 'pad', or 'text' for all else: marks of the template belong to the prompt."""
@@ -97,8 +108,15 @@ class ProcessorInputs:
         found = [None if box.isnan().any() else np.round(box.tolist(), 5).tolist() for box in share_N4]
         return found if any(box is not None for box in found) else None
 
-    def _text_ids(self, text: str, end: bool) -> list[int]:
-        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"]) if text else []
+    def _text_ids(self, sample: Sample, end: bool) -> list[int]:
+        """After `_prompt`."""
+        ids: list[int] = []
+        if sample.text:
+            before = [self._last[sample.prompt]]
+            try:
+                ids = text_ids(self.model.config, self.tokenizer, sample.text, before)
+            except ConfigError as error:
+                raise AtlasError(f"{sample.id}: {error}") from None
         return ids + ([self.tokenizer.eos_token_id] if end else [])
 
 

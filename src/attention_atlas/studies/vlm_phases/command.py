@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import shutil
 from pathlib import Path
 
 from attention_atlas.errors import ConfigError
+from attention_atlas.files import move
 from attention_atlas.look.command import add_machine
 
 HELP = "study 5 (phases of words and pictures by layer) for your model and your pictures with texts"
@@ -46,13 +46,17 @@ def run(args: argparse.Namespace) -> None:
     from attention_atlas.look.result import checked_folder
     from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.studies.vlm_phases.any_model import ProcessorInputs
-    from attention_atlas.studies.vlm_phases.own import SAMPLES, own_corpus, phases
+    from attention_atlas.studies.vlm_phases.own import DUMP, FIGURES, SAMPLES, TABLES, own_corpus, phases
 
     if not args.prompt.strip():
         raise ConfigError("--prompt: is empty; give an instruction that the texts answer")
     if args.most is not None and args.most < 2:
         raise ConfigError(f"--most: {args.most} is less than 2; chance needs a second picture")
     out = checked_folder(args.out)
+    if not (out / "metrics.json").is_file():
+        for own in (DUMP, TABLES, FIGURES):
+            if (out / own).exists():
+                raise ConfigError(f"--out: {out / own}: is not of an earlier run; give another folder")
     corpus = own_corpus(args.data)
     model, processor = load(args.model, args.device, args.dtype)
     name = Path(args.model).name
@@ -86,7 +90,4 @@ def _moved(done: Path, out: Path) -> None:
     """Put the results into `out`, in place of those of an earlier run; other files there stay."""
     out.mkdir(parents=True, exist_ok=True)
     for new in sorted(done.iterdir()):
-        old = out / new.name
-        if old.is_dir():
-            shutil.rmtree(old)
-        os.replace(new, old)
+        move(new, out / new.name)

@@ -52,6 +52,25 @@ def scheme_of(pieces: Sequence[str]) -> str:
     return "##" if any(p.startswith("##") and len(p) > 2 for p in pieces) else "word"
 
 
+def readable(pieces: Sequence[str]) -> list[str]:
+    """The pieces of a byte-level vocabulary as text, with 'Ġ' before a beginning; those that hold a part of a
+    character, and other vocabularies, as they are."""
+    if scheme_of(pieces) != "Ġ":
+        return list(pieces)
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
+
+    def text(piece: str) -> str:
+        marked = piece.startswith("Ġ")
+        try:
+            return "Ġ" * marked + bytes(byte_of[c] for c in piece[marked:]).decode()
+        except (KeyError, UnicodeDecodeError):
+            return piece
+
+    return [text(piece) for piece in pieces]
+
+
 def words_of(tokens: Sequence[str], scheme: str, joining: str = "join") -> list[str]:
     """Words, lower-case, that the tokens at consecutive positions make; '\\0' for a fragment. Tokens without
     a letter and special tokens ('<s>', '[CLS]', '<0x0A>') are not words and end the preceding word."""

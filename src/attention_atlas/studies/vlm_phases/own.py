@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attention_atlas.errors import ConfigError
+from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import read_json
 from attention_atlas.studies.metric_table import Measure, table_of
 from attention_atlas.studies.vlm_phases.context_rows import Contextualisation
@@ -16,7 +16,7 @@ from attention_atlas.studies.vlm_phases.knockout_rows import CHANGE, Knockout, W
 from attention_atlas.studies.vlm_phases.lens_rows import LogitLens
 from attention_atlas.studies.vlm_phases.norm_rows import NormAttention
 from attention_atlas.studies.vlm_phases.probe import missing
-from attention_atlas.studies.vlm_phases.run import ABOUT, HELD, PhasesDump, draw, dump_phases
+from attention_atlas.studies.vlm_phases.run import ABOUT, PhasesDump, draw, dump_phases
 from attention_atlas.studies.vlm_phases.shown import Shown
 from attention_atlas.studies.vlm_phases.winoground_scores import quadruples
 
@@ -94,8 +94,11 @@ def phases(
 
     drawn = samples_of(corpus, draw(corpus.split(split), seed), prompt)
     absent = missing(loaded, drawn)
-    if not quadruples(corpus.split(HELD)):
-        absent["pairs"] = "no column 'pair' names two of the texts"
+    try:
+        if not quadruples(corpus.split(split)):
+            absent["pairs"] = "no column 'pair' names two of the texts"
+    except AtlasError as error:
+        absent["pairs"] = str(error)
     layers = len(loaded.decoder_layers)
     settings = PhasesDump(
         {part: 0 if part in absent else wanted for part, wanted in samples.items()},
@@ -103,6 +106,7 @@ def phases(
         width=window(layers),
         prompt=prompt,
         split=split,
+        pair_split=split,
         lens=("plain",) if "normalised" in absent else ("plain", "normalised"),
     )
     dump_phases(

@@ -18,10 +18,11 @@ import numpy as np
 
 from attention_atlas.data.pictures import encode_picture
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
-from attention_atlas.files import write_json
+from attention_atlas.files import link, write_json
 from attention_atlas.progress import progress
 from attention_atlas.recording import Axis, StatisticsWriter
 from attention_atlas.studies.vlm_phases.knockout import OTHER, PLAIN, block_log_probs, decoder_call, windows
+from attention_atlas.studies.vlm_phases.logit_lens import readable
 from attention_atlas.studies.vlm_phases.measure import GROUPS, measure
 from attention_atlas.studies.vlm_phases.norm_attention import ROWS
 from attention_atlas.studies.vlm_phases.winoground_scores import quadruples, score_quadruples
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
 KIND, QUERY, KEY = "decoder", "row", "sequence"
-HELD = "val+test"  # of quadruples, which need both of their pictures: all that no model was trained on
+HELD = "val+test"  # all that no model was trained on
 SHOWN = 160  # pixels: the longer side of pictures kept for figures
 
 
@@ -45,8 +46,8 @@ SHOWN = 160  # pixels: the longer side of pictures kept for figures
 class PhasesDump:
     """What `pipeline.dump` runs for a vision LLM. samples: {context | lens | norm | knockout |
     pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
-    knock-out (knockout.windows). prompt: instruction; split: as in Corpus.split; pictures: how many samples'
-    pictures are kept for the figures. threads: CPU threads, 0 = all."""
+    knock-out (knockout.windows). prompt: instruction; split, pair_split: as in Corpus.split, the second for
+    pairs; pictures: how many samples' pictures are kept for the figures. threads: CPU threads, 0 = all."""
 
     samples: Mapping[str, int | None]
     blocks: Sequence[str] = ("text → image",)
@@ -54,6 +55,7 @@ class PhasesDump:
     stride: int = 1
     prompt: str = "describe the picture."
     split: str = "test"
+    pair_split: str = HELD
     batch_size: int = 16
     lens: Sequence[str] = ("plain", "normalised")
     pictures: int = 2
@@ -143,13 +145,14 @@ def dump_phases(
                 _knock(loaded, batch, drawn, at, found, counts["knockout"], blocks)
             for i, (statistics, axes) in zip(at, found):
                 writer.write(drawn[i].id, {KIND: statistics}, axes)
-    held = corpus.split(HELD)
-    pairs = quadruples(held)[: settings.count("pairs", len(held))]
+    held = corpus.split(settings.pair_split)
+    most = settings.count("pairs", len(held))
+    pairs = quadruples(held)[:most] if most else []
     scores = np.empty((0, 2, 2))
     if pairs:
         scores = score_quadruples(loaded, corpus, pairs, settings.prompt, settings.batch_size)
     out.mkdir(parents=True, exist_ok=True)
-    (work / STATISTICS).replace(out / STATISTICS)
+    link(work / STATISTICS, out / STATISTICS)
     grid = loaded.grid
     write_json(
         out / ABOUT,
@@ -162,7 +165,7 @@ def dump_phases(
             "groups": list(GROUPS),
             "conditions": [PLAIN, OTHER, *(b.name for b in blocks)],
             "counts": counts,
-            "pieces": _vocabulary(loaded),
+            "pieces": readable(_vocabulary(loaded)),
             "samples": [{"id": s.id, "image_id": s.image_id, "text": s.text} for s in drawn],
             "pictures": {s.id: encode_picture(s.image, SHOWN) for s in drawn[: settings.pictures]},
             "places": {s.id: loaded.inputs.places(s) for s in drawn[: settings.pictures]},

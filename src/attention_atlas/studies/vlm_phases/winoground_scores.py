@@ -39,11 +39,11 @@ class Quadruple:
 
 
 def quadruples(examples: Sequence[Example]) -> list[Quadruple]:
-    """Pairs of examples by `extra.pair`, sorted; none for a corpus without. Raises AtlasError for a pair
-    without exactly two examples of two pictures."""
+    """Pairs of examples by `extra.pair`, sorted; none for a corpus without. Examples without a value have no
+    pair. Raises AtlasError for a pair without exactly two examples of two pictures."""
     by_pair: dict[str, list[Example]] = {}
     for example in examples:
-        if "pair" in example.extra:
+        if example.extra.get("pair") not in (None, ""):
             by_pair.setdefault(str(example.extra["pair"]), []).append(example)
     out = []
     for name in sorted(by_pair):
