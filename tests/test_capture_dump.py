@@ -1,5 +1,6 @@
 """The dump of a captioning model: the right rows, resumable to the same bytes; both conventions."""
 
+import dataclasses
 import hashlib
 import math
 import subprocess
@@ -285,6 +286,18 @@ def test_wrong_dumps_are_one_line(world, tmp_path):
         read_settings({"backends": "fused", "statistics": ["lse"]})
     with pytest.raises(AtlasError, match="split 'val' has no example"):
         run_dump(world, tmp_path / "c", CaptioningDump(split="val"))
+    corpus, *others = world
+    named = dataclasses.replace(
+        corpus, examples=[dataclasses.replace(e, id=f"train/{e.id}") for e in corpus.examples]
+    )
+
+    def never(*_):
+        raise AssertionError("ids are checked before the first pass")
+
+    with pytest.raises(AtlasError, match="id: 'train/text3' cannot name an example; use one without '/'"):
+        run_dump((named, *others), tmp_path / "e", engine=never)
+    with pytest.raises(ConfigError, match=r"capture.shards: must be a whole number, not 2.5"):
+        Shard(0, 2.5)
     run_dump(world, tmp_path / "d", CaptioningDump(examples=2), layers=["cross.*"], check=False)
     with AttentionStore(tmp_path / "d/out/attention.h5") as store:
         assert store.ids == ["text0", "text1"] and list(store.kinds) == ["cross"]

@@ -54,6 +54,8 @@ def test_samples_of_tar_files_are_a_corpus(tmp_path):
     assert pixels.shape == (9, 9, 3) and (pixels == 60).all()
     assert list(read_webdataset(root, shards="1.tar").scenes) == ["0003", "0004"]
     assert list(read_webdataset(root, limit=3).scenes) == ["0001", "0002", "0003"]
+    (root / "2.tar").write_bytes(b"is not listed")
+    assert len(read_webdataset(root, limit=4).scenes) == 4
 
 
 def test_the_webdataset_library_reads_the_same_samples(tmp_path):
@@ -125,6 +127,16 @@ def test_damaged_archives_are_one_line(tmp_path):
         read_webdataset(root, shards="x*.tar")
     with pytest.raises(AtlasError, match=r"0\.tar: 7\.png: no such member"):
         read_rgb(root / "0.tar" / "7.png")
+
+
+def test_an_imported_picture_is_decoded_while_its_row_is_known(tmp_path):
+    (tmp_path / "images").mkdir()
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8))
+    buffer = io.BytesIO()
+    noise.save(buffer, "JPEG")
+    row = {"image": buffer.getvalue()[:1500], "text": "A."}
+    with pytest.raises(AtlasError, match="row 7: image: picture: is truncated or damaged"):
+        huggingface._convert(row, "image", "text", "a: row 7", 7, tmp_path, "test")
 
 
 def parquet(path, rows, captions="text"):

@@ -32,8 +32,8 @@ READ_AHEAD = 2  # batches that wait at a model
 class RayEngine:
     """load: device -> model, called in each model's actor; it must be picklable, and what it reads must be
     there on every node. actors: number of models (0: one per GPU of the cluster, or, without GPUs, one for
-    two of its CPUs). readers: number of processes that prepare batches. device: cpu, or anything else for
-    the GPUs of the cluster."""
+    two of its CPUs). readers: largest number of processes that prepare batches; each takes a CPU. device:
+    cpu, or anything else for the GPUs of the cluster."""
 
     load: Callable[[str], nn.Module]
     actors: int = 0
@@ -52,7 +52,9 @@ class RayEngine:
 
         has = ray.cluster_resources()
         gpus = 0 if self.device == "cpu" else int(has.get("GPU", 0))
-        count = self.actors or gpus or max(1, int(has.get("CPU", 1)) // 2)
+        cpus = int(has.get("CPU", 1))
+        count = self.actors or gpus or max(1, cpus // 2)
+        readers = max(1, min(self.readers, cpus - count, len(todo)))  # more would keep the models waiting
         # Rounding depends on the number of threads.
         threads = torch.get_num_threads()
         model = (self.load, task_alone(task), settings, dict(kinds), "cuda" if gpus else "cpu", threads)
@@ -62,7 +64,7 @@ class RayEngine:
         data = data.map(
             Reader,
             fn_constructor_args=(ray.put(task),),
-            compute=ray.data.ActorPoolStrategy(size=max(1, min(self.readers, len(todo)))),
+            compute=ray.data.ActorPoolStrategy(size=readers),
             num_cpus=1,
         )
         data = data.map(
