@@ -51,6 +51,8 @@ def test_the_lines_are_means_over_seeds_by_alignment(table: Path) -> None:
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
     assert lines == [([10, 20], [2.5, 1.5]), ([10, 20], [7.0, 6.0]), ([10, 20], [2.0, 1.0])]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["no picture"]
+    two = learning(make_table([]), str(table), {"loss": panel, "again": panel}).axes
+    assert [ax.get_legend() is None for ax in two] == [False, True]
 
 
 def test_a_panel_without_rows_is_named(table: Path) -> None:

@@ -21,7 +21,8 @@ def learning(
     """One panel for each validated number, one line for each training: its mean over seeds, by alignment.
 
     history: learning.csv of the study. panels: {title: {measure, models: {name: label}}}; a model whose label
-    is "" is grey and not in the legend. across: panels beside each other.
+    is "" is grey and not in the legend. Panels with the same models share the legend of the first. across:
+    panels beside each other.
     """
     del table  # the validations have a table of their own
     rows = read_table(history)
@@ -32,10 +33,14 @@ def learning(
     axes = figure.subplots(lines, across, squeeze=False).ravel()
     for ax in axes[count:]:
         ax.remove()
+    explained: list[Mapping[str, str]] = []
     for ax, (title, panel) in zip(axes, panels.items()):
         _panel(ax, rows[rows["measure"] == panel["measure"]], panel["models"])
         if not ax.lines:
             raise AtlasError(f"{history}: no rows for '{title}'; correct the figure's YAML")
+        if panel["models"] not in explained and any(panel["models"].values()):
+            explained.append(panel["models"])
+            ax.legend(frameon=False)
         ax.set_title(title)
         ax.set_xlabel("training steps")
     return figure
@@ -49,6 +54,4 @@ def _panel(ax: Any, rows: pd.DataFrame, models: Mapping[str, str]) -> None:
         for _, of_one in found.groupby("alignment", sort=False):
             means = of_one.groupby("setting")["value"].mean()
             ax.plot(means.index, means, ".-", color=colour, label=label or "_")
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(frameon=False)
     ax.set_xlim(left=0)
