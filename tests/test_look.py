@@ -392,6 +392,7 @@ def test_given_answers_lose_their_end_and_may_not_stand_for_a_picture(llava_fold
         ("Assistant: ", "red", ["red"]),
         ("Assistant:", " red", ["Ġred"]),
         ("<s>", "red", ["red"]),
+        ("Assistant:", "水", ["æ", "°", "´"]),
     ],
 )
 def test_a_space_precedes_a_given_answer_where_a_model_would_write_one(before, text, pieces):

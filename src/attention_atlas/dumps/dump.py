@@ -156,7 +156,8 @@ def dump(
         if todo:
             print_sizes(task, passes, todo, done, writers, place)
         if engine:
-            model.cpu()  # the engine's models may need the memory of the GPU
+            with contextlib.suppress(RuntimeError, ValueError):  # spread by accelerate, or quantised
+                model.cpu()  # the engine's models may need the memory of the GPU
         found = engine(task, todo, settings, kinds) if engine and todo else _here(task, passes, todo)
         for results in progress(found, "dump", total=len(todo)):
             _write(results, writers)

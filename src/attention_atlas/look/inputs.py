@@ -16,6 +16,8 @@ from attention_atlas.capture.token_roles import media_ids
 from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.models.vlm.loaded import plain_generation
 
+CJK = "\u2e80"  # from here on, scripts without spaces
+
 
 @dataclass
 class Sequenced:
@@ -124,8 +126,9 @@ def text_ids(config: Any, tokenizer: Any, text: str, prompt_ids: Sequence[int]) 
         return list(tokenizer(words, add_special_tokens=False)["input_ids"])
 
     last = prompt_ids[-1]
-    if text and not text[0].isspace() and last not in getattr(tokenizer, "all_special_ids", ()):
-        first = tokenizer.convert_ids_to_tokens(ids_of("a"))[0]
+    spaced = text and not text[0].isspace() and text[0] < CJK
+    if spaced and last not in getattr(tokenizer, "all_special_ids", ()):
+        first = "".join(tokenizer.convert_ids_to_tokens(ids_of("a"))[:1])
         if not tokenizer.decode([last])[-1:].isspace() and not first.startswith(("▁", "Ġ")):
             text = " " + text
     new = ids_of(text)
