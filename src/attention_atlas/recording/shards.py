@@ -120,7 +120,7 @@ class ShardWriter:
         if header.exists():
             self._compare(header, f"delete {self.part} to start over")
         else:
-            for unknown in self.part.glob("*.h5"):  # written with nobody knows what
+            for unknown in self.part.glob("*.h5"):  # of an unknown configuration
                 unknown.unlink()
             attrs = {**self.attrs, "filter": self.filter}
             self._atomically(header, lambda file: write_header(file, attrs, self.kinds, self.groups))
