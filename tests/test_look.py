@@ -433,7 +433,7 @@ def test_layers_without_attention_cannot_be_chosen_and_a_page_has_an_end():
         kept_layers(heads, keys, None, per_head=10**8, budget=100)
 
 
-def test_files_go_to_a_folder_whose_parent_cannot_be_written(tmp_path):
+def test_files_are_prepared_inside_their_own_folder(tmp_path):
     from attention_atlas.files import results_in
 
     out = tmp_path / "parent/out"

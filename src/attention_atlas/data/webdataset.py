@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -45,26 +46,23 @@ def read_webdataset(
         raise AtlasError(f"{root}: no file matches '{shards}'; put the tar files there, or correct shards")
     scenes: dict[str, Scene] = {}
     examples: list[Example] = []
-    for archive in archives:
-        if limit is not None and len(scenes) >= limit:
-            break
-        for key, sample in _samples(archive):
-            if limit is not None and len(scenes) >= limit:
-                break
-            where = f"{archive}: sample '{key}'"
-            image_id = key.replace("/", "--")
-            if image_id in scenes:
-                raise AtlasError(f"{where}: is also in {scenes[image_id].path}; rename one")
-            pictures = [suffix for suffix in sample if suffix.lower() in PICTURES]
-            if len(pictures) != 1:
-                raise AtlasError(f"{where}: has {len(pictures)} pictures; give each sample one")
-            if text not in sample:
-                raise AtlasError(f"{where}: {text}: no such member, only {', '.join(sample)}; correct text")
-            picture = f"{archive.relative_to(root).as_posix()}/{sample[pictures[0]]}"
-            width, height = picture_size(root / picture)
-            scenes[image_id] = Scene(image_id, picture, width, height, split)
-            for i, words in enumerate(_texts(archive / sample[text], text, field)):
-                examples.append(Example(f"{image_id}#{i}", image_id, words))
+    samples = ((archive, *found) for archive in archives for found in _samples(archive))
+    most = None if limit is None else max(0, limit)
+    for archive, key, sample in itertools.islice(samples, most):  # lists no more archives than it needs
+        where = f"{archive}: sample '{key}'"
+        image_id = key.replace("/", "--")
+        if image_id in scenes:
+            raise AtlasError(f"{where}: is also in {scenes[image_id].path}; rename one")
+        pictures = [suffix for suffix in sample if suffix.lower() in PICTURES]
+        if len(pictures) != 1:
+            raise AtlasError(f"{where}: has {len(pictures)} pictures; give each sample one")
+        if text not in sample:
+            raise AtlasError(f"{where}: {text}: no such member, only {', '.join(sample)}; correct text")
+        picture = f"{archive.relative_to(root).as_posix()}/{sample[pictures[0]]}"
+        width, height = picture_size(root / picture)
+        scenes[image_id] = Scene(image_id, picture, width, height, split)
+        for i, words in enumerate(_texts(archive / sample[text], text, field)):
+            examples.append(Example(f"{image_id}#{i}", image_id, words))
     if not scenes:
         raise AtlasError(f"{root}: {shards}: has no sample; put pictures and texts into the tar files")
     check_examples(examples, scenes, str(root))

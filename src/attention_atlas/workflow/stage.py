@@ -253,7 +253,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictCo
     written: list[Path] = []
     current = None
     try:
-        # Done before MLflow is told, which may take minutes; the work folder is removed last.
+        # The job counts as done before MLflow receives the rest of the run, which can take minutes.
         with tracked as run, job_status(sweep_dir, lambda: job_digest(cfg, hash_of), written):
             current = Job(name, cfg, run, sweep_dir, hash_of, written)
             seed_everything(int(cfg.seed))
