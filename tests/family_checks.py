@@ -41,7 +41,7 @@ model with random weights for each row and checks that
 
 `python tests/family_checks.py --write` regenerates this page.
 
-- *pictures*: number of images in each text of the test batch; *padded*: whether the batch has padding on the
+- *images*: number of images in each text of the test batch; *padded*: whether the batch has padding on the
   left.
 - *decoder*, *vision*, *cross*: number of captured attention modules that each alias of `layers` selects;
   *other*: modules that none of them selects.
@@ -54,7 +54,7 @@ model with random weights for each row and checks that
 - *left out*: modules whose attention bypasses the capture; `validate` fails unless `layers` excludes them
   with `!`. Linear attention has no weights and is not listed.
 
-| family | class | pictures | padded | decoder | vision | cross | other | norms | roles | boxes | left out |
+| family | class | images | padded | decoder | vision | cross | other | norms | roles | boxes | left out |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 """
 
