@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 from conftest import ROOT
 from test_dvc_graph import graph
 
@@ -19,3 +23,32 @@ def test_raw_data_is_in_the_list() -> None:
         for path in stage.inputs:
             if path.startswith("data/raw/"):
                 assert related(path, listed), f"{name}: {path}: name it in conf/paper_files.yaml"
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in a composed configuration."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, str(name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def test_hub_weights_are_in_the_list() -> None:
+    folders = {path.name for path in ROOT.iterdir()} | {"data", "results", "logs"}
+    found = set()
+    for stage in graph("paper").stages.values():
+        for key, text in leaves(stage.config):
+            owner = text.partition("/")[0]
+            if key == "title":
+                continue
+            if re.fullmatch(r"[A-Za-z][\w.-]+/[\w.-]+", text) and owner not in folders:
+                found.add(text)
+            elif key == "weights" and "/" not in text:
+                found.add(text)
+    assert {"distilgpt2", "llava-hf/llava-1.5-13b-hf"} <= found
+    needs = " ".join(str(need["what"]) for need in read_list(ROOT / "conf/paper_files.yaml")["needs"])
+    assert sorted(name for name in found if name not in needs) == []

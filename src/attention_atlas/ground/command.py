@@ -127,7 +127,7 @@ def examples_of(args: argparse.Namespace) -> list[Example]:
     if args.score is not None and args.detector is None:
         raise ConfigError("--score: has no effect without --detector; leave it out")
     if args.score is not None and not 0 <= args.score <= 1:
-        raise ConfigError(f"--score: {args.score:g} is outside 0..1; give the least score of a detection")
+        raise ConfigError(f"--score: {args.score:g} is outside 0..1; give the minimum score of a detection")
     if args.refcoco is not None and args.coco is None:
         raise ConfigError("--refcoco: needs RefCOCO's instances.json as --coco; add it")
     if args.split is not None and args.refcoco is None:

@@ -139,7 +139,7 @@ def check_boxes(args: argparse.Namespace) -> None:
     if args.score is not None and args.detector is None:
         raise ConfigError("--score: has no effect without --detector; leave it out")
     if args.score is not None and not 0 <= args.score <= 1:
-        raise ConfigError(f"--score: {args.score:g} is outside 0..1; give the least score of a detection")
+        raise ConfigError(f"--score: {args.score:g} is outside 0..1; give the minimum score of a detection")
 
 
 def boxes_of(args: argparse.Namespace) -> list[Example]:
