@@ -45,9 +45,8 @@ def test_hub_weights_are_in_the_list() -> None:
             owner = text.partition("/")[0]
             if key == "title":
                 continue
-            if re.fullmatch(r"[A-Za-z][\w.-]+/[\w.-]+", text) and owner not in folders:
-                found.add(text)
-            elif key == "weights" and "/" not in text:
+            hub_id = re.fullmatch(r"[A-Za-z][\w.-]+/[\w.-]+", text) and owner not in folders
+            if hub_id or (key == "weights" and "/" not in text):
                 found.add(text)
     assert {"distilgpt2", "llava-hf/llava-1.5-13b-hf"} <= found
     needs = " ".join(str(need["what"]) for need in read_list(ROOT / "conf/paper_files.yaml")["needs"])

@@ -125,7 +125,7 @@ def test_gpus_of_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
             process_count(accumulate, device, gpus=wanted)
 
 
-def test_a_sharded_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharding_by_accelerate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(ConfigError, match="use_fsdp: the training loop keeps the whole model"):
+    with pytest.raises(ConfigError, match=r"use_fsdp: is not supported; .* train.loop.shard=true"):
         accelerator_on("cpu", "no")

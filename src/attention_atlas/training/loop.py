@@ -21,8 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
-from attention_atlas.files import atomic_path
-from attention_atlas.training import shared
+from attention_atlas.training import sharding, shared
 from attention_atlas.training.batches import to_device
 from attention_atlas.training.optimizers import average, optimizers_of
 from attention_atlas.training.rates import LearningRates
@@ -96,6 +95,11 @@ class _Run:
         if settings.threads and device == "cpu":
             torch.set_num_threads(settings.threads)
         self.accelerator = shared.accelerator_on(device, settings.precision)
+        self.trained: dict[str, list[bool]] = {}
+        self.sharded = settings.shard and self.accelerator.num_processes > 1
+        self.takes_part = self.sharded or self.accelerator.is_main_process  # in writing files
+        if self.sharded:
+            sharding.shard_layers(model, self.accelerator)
         base = optimizers_of(task, model, settings)
         self.bare = model
         # "Evaluation": on its device and in its precision, but not wrapped; see the top of this file.
@@ -149,9 +153,11 @@ class _Run:
         shared.same_batch(self.batch, self.accelerator, self.checkpoint_path)
 
     def load(self) -> None:
-        saved = shared.read_checkpoint(self.checkpoint_path, self.accelerator.device)
+        saved = shared.read_checkpoint(self.checkpoint_path, self.accelerator.device, self.sharded)
         if saved["fingerprint"] != self.fingerprint():
             raise AtlasError(f"{self.checkpoint_path}: belongs to another run; delete the folder and restart")
+        if self.sharded:
+            saved = sharding.split(saved, self.bare, self.optimizers)
         self.bare.load_state_dict(saved["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
@@ -165,7 +171,7 @@ class _Run:
 
     def save(self) -> None:
         self.saved_at = time.monotonic()
-        if not self.accelerator.is_main_process:
+        if not self.takes_part:
             return
         state = {
             name: getattr(self, name) for name in ("batch", "update", "sums", "summed", "best", "history")
@@ -178,8 +184,7 @@ class _Run:
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         state["optimizers"] = {name: o.state_dict() for name, o in self.optimizers.items()}
-        with atomic_path(self.checkpoint_path) as temporary, temporary.open("wb") as file:  # says: disk full
-            torch.save(state, file)
+        shared.write_checkpoint(self.checkpoint_path, state, self.accelerator, self.sharded)
 
     def epochs(self) -> None:
         from tqdm import tqdm
@@ -206,7 +211,7 @@ class _Run:
                     self.validate(epoch + 1)
                     self.model.train()
                     self.save()
-                elif time.monotonic() - self.saved_at > self.settings.checkpoint_seconds:
+                elif self.agreed(time.monotonic() - self.saved_at) > self.settings.checkpoint_seconds:
                     self.save()
             done = self.batch >= self.total
             if done or (epoch + 1) % self.settings.validate_every == 0:
@@ -214,6 +219,10 @@ class _Run:
                 self.save()
                 bar.set_postfix(self.history[-1])
         bar.close()
+
+    def agreed(self, value: float) -> float:
+        """The first process's value, for a decision that all take alike where they share one model."""
+        return shared.of_the_first(value, self.accelerator) if self.sharded else value
 
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:
         share = (start + self.rank, self.count) if self.count > 1 else (start,)
@@ -258,18 +267,13 @@ class _Run:
             loss = shared.summed_loss(loss, self.accelerator)
             shared.average_gradients(parameters, self.accelerator)
         self.sums[name] = self.sums.get(name, 0.0) + loss
-        clipped = [p for p in parameters if id(p) in self.clipped]
-        if self.settings.clip_norm:
-            self.accelerator.clip_grad_norm_(clipped, self.settings.clip_norm)
-        if self.settings.clip_value:
-            self.accelerator.clip_grad_value_(clipped, self.settings.clip_value)
+        self.trained[name] = sharding.same_trained(parameters, self.trained.get(name))
+        shared.clip([p for p in parameters if id(p) in self.clipped], self.settings, self.accelerator)
         self.rates.set(name, self.update)
         optimizer.step()
         optimizer.zero_grad()
 
     def validate(self, epoch: int) -> None:
-        from safetensors.torch import save_file
-
         losses = {f"train_loss_{k}" if k != "all" else "train_loss": v for k, v in self.sums.items()}
         row: Metrics = {"epoch": epoch, "step": self.batch}
         row |= {k: v / max(self.summed, 1) for k, v in losses.items()}
@@ -283,16 +287,13 @@ class _Run:
         metric, direction = self.task.best
         if metric not in row:
             raise AtlasError(f"training: select_on: the task reports no '{metric}'; it reports {sorted(row)}")
-        value = row[metric]
+        value = self.agreed(row[metric])
         self.rates.validated(value)
         better = self.best is None or (value > self.best if direction == "max" else value < self.best)
         if better:
             self.best = value
-        if better and self.accelerator.is_main_process:
-            # clone: safetensors refuses tensors that share memory (tied embeddings).
-            weights = {k: v.detach().cpu().contiguous().clone() for k, v in self.judged.state_dict().items()}
-            with atomic_path(self.best_path) as temporary:
-                save_file(weights, temporary)
+        if better and self.takes_part:
+            shared.write_weights(self.best_path, self.judged, self.accelerator)
         self.history.append(row)
         if self.on_metrics is not None and self.accelerator.is_main_process:
             self.on_metrics(self.batch, {k: v for k, v in row.items() if k != "step"})

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import ConfigError
 from attention_atlas.training.settings import TrainSettings
+from attention_atlas.training.sharding import apart
 
 
 def optimizers_of(task: Any, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
@@ -31,7 +32,12 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
         if not groups[prefix]:
             raise ConfigError(f"lr_scales: no parameter's name begins with '{prefix}'")
     scales = {"": 1.0, **settings.lr_scales}
-    return [{"params": ps, "lr": settings.lr * scales[prefix]} for prefix, ps in groups.items() if ps]
+    return [
+        {"params": part, "lr": settings.lr * scales[prefix]}
+        for prefix, ps in groups.items()
+        for part in (apart(model, ps) if settings.shard else [ps])
+        if part
+    ]
 
 
 def adam(parameters: Any, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -89,6 +89,7 @@ class TrainSettings:
     `threads` fixes the number of CPU threads (0: all), since sums may depend on it.
     `average` is the decay of an exponential moving average of the weights (0: none), which is then validated
     and kept instead of the weights themselves.
+    `shard` splits the layers over the processes (training/sharding.py) instead of repeating them in each.
     """
 
     epochs: int = 10
@@ -108,6 +109,7 @@ class TrainSettings:
     precision: str = "no"
     threads: int = 0
     average: float = 0.0
+    shard: bool = False
     checkpoint_seconds: float = 60.0
 
     @classmethod
@@ -129,6 +131,10 @@ class TrainSettings:
         settings.schedule.check(f"{where}: schedule")
         if not 0 <= settings.average < 1:
             raise ConfigError(f"{where}: average: must be at least 0 and below 1, not {settings.average}")
+        if settings.shard and settings.average:
+            raise ConfigError(f"{where}: average: does not work with shard; set one of them to its default")
+        if settings.shard and settings.precision == "fp16":
+            raise ConfigError(f"{where}: precision: fp16 does not work with shard; use bf16")
         for name in ("epochs", "validate_every", "accumulate"):
             if getattr(settings, name) < 1:
                 raise ConfigError(f"{where}: {name}: must be at least 1, not {getattr(settings, name)}")

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
+from attention_atlas.files import atomic_path
+from attention_atlas.training.settings import TrainSettings
+from attention_atlas.training.sharding import by_kind, clip_norm, is_sharded, whole
 
-# Ways of accelerate to distribute a model that the loop does not support.
+# Accelerate's ways to distribute a model, of which the loop uses none (see sharding.py).
 SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
@@ -27,8 +30,8 @@ def accelerator_on(device: str, precision: str) -> Any:
     for kind in SHARDED:
         if os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() in ("true", "1"):
             raise ConfigError(
-                f"accelerate: use_{kind.lower()}: the training loop keeps the whole model in every process; "
-                "choose distributed_type MULTI_GPU or NO in accelerate's configuration"
+                f"accelerate: use_{kind.lower()}: is not supported; choose distributed_type MULTI_GPU in "
+                "accelerate's configuration, and train.loop.shard=true to split the model over the GPUs"
             )
     threads = torch.get_num_threads()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -55,16 +58,40 @@ def _own_threads() -> Iterator[None]:
         del os.environ["OMP_NUM_THREADS"]
 
 
-def read_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Raises AtlasError for a file that cannot be read, for example after a power failure."""
+def read_checkpoint(path: Path, device: torch.device, sharded: bool = False) -> dict[str, Any]:
+    """Raises AtlasError for a file that cannot be read, for example after a power failure. sharded: the
+    device may be too small for the whole of it."""
+    where = torch.device("cpu") if sharded else device
     try:
-        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        saved: dict[str, Any] = torch.load(path, map_location=where, weights_only=True, mmap=sharded)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AtlasError(
             f"{path}: cannot be read ({reason}); delete it to begin this training again"
         ) from None
     return saved
+
+
+def write_checkpoint(path: Path, state: dict[str, Any], accelerator: Any, sharded: bool = False) -> None:
+    """The first process writes; if the model is sharded, all processes call this."""
+    first = accelerator.is_main_process
+    state = whole(state, keep=first) if sharded else state
+    if first:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:  # says if the disk is full
+            torch.save(state, file)
+
+
+def write_weights(path: Path, model: nn.Module, accelerator: Any) -> None:
+    """The first process writes; if the model is sharded, all processes call this."""
+    from safetensors.torch import save_file
+
+    first = accelerator.is_main_process
+    weights = whole(model.state_dict(), keep=first)
+    if first:
+        # clone: safetensors refuses tensors that share memory (tied embeddings).
+        weights = {k: v.detach().cpu().contiguous().clone() for k, v in weights.items()}
+        with atomic_path(path) as temporary:
+            save_file(weights, temporary)
 
 
 def same_batch(batch: int, accelerator: Any, checkpoint: Path) -> None:
@@ -81,11 +108,31 @@ def same_batch(batch: int, accelerator: Any, checkpoint: Path) -> None:
 
 
 def same_start(model: nn.Module) -> None:
-    """Copy the first process's parameters and buffers to all processes."""
+    """Copy the first process's parameters and buffers to all processes; sharded ones are equal already."""
     import torch.distributed
 
     for tensor in model.state_dict().values():
-        torch.distributed.broadcast(tensor, 0)
+        if not is_sharded(tensor):
+            torch.distributed.broadcast(tensor, 0)
+
+
+def of_the_first(value: float, accelerator: Any) -> float:
+    """The first process's value, for a decision that all must take alike."""
+    from accelerate.utils import broadcast
+
+    sent: Any = broadcast(torch.tensor(value, dtype=torch.float64, device=accelerator.device))
+    return float(sent)
+
+
+def clip(parameters: Sequence[Tensor], settings: TrainSettings, accelerator: Any) -> None:
+    """Limit the gradients' norm and elements as `settings` says."""
+    kinds = by_kind(parameters)
+    if settings.clip_norm and any(is_sharded(kind[0]) for kind in kinds):
+        clip_norm(parameters, settings.clip_norm)
+    elif settings.clip_norm:
+        accelerator.clip_grad_norm_(parameters, settings.clip_norm)
+    for kind in kinds if settings.clip_value else ():
+        accelerator.clip_grad_value_(kind, settings.clip_value)
 
 
 def summed_loss(value: float, accelerator: Any) -> float:
@@ -93,7 +140,9 @@ def summed_loss(value: float, accelerator: Any) -> float:
 
 
 def average_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
-    """Average `.grad` over the processes; a parameter that no process used keeps no gradient."""
+    """Average `.grad` over the processes; a parameter that no process used keeps no gradient. FSDP has
+    averaged those of sharded parameters."""
+    parameters = [p for p in parameters if not is_sharded(p)]
     has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32)
     flat = torch.cat(
         [

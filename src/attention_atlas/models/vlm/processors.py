@@ -6,10 +6,15 @@ PIL and NumPy.
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from attention_atlas.errors import AtlasError, loading
+from attention_atlas.files import write_text
+
+SETTINGS = ("image_seq_len", "image_seq_length")  # of a processor itself, not of one of its parts
 
 
 def load_processor(pretrained: str) -> Any:
@@ -34,6 +39,21 @@ def load_processor(pretrained: str) -> Any:
         ) from None
 
 
+def save_processor(processor: Any, folder: Path) -> None:
+    """`save_pretrained`, also for a processor that was loaded without its video part."""
+    parts = {name: getattr(processor, name, None) for name in processor.get_attributes()}
+    if None not in parts.values():
+        processor.save_pretrained(folder)
+        return
+    processor.tokenizer.chat_template = processor.chat_template  # written to a file that processors read too
+    for part in parts.values():
+        if part is not None:
+            part.save_pretrained(folder)
+    settings = {name: getattr(processor, name) for name in SETTINGS if hasattr(processor, name)}
+    settings["processor_class"] = type(processor).__name__
+    write_text(folder / "processor_config.json", json.dumps(settings, indent=2) + "\n")
+
+
 def _of_pictures(pretrained: str) -> Any:
     import transformers
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
@@ -46,9 +66,7 @@ def _of_pictures(pretrained: str) -> Any:
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")
         tokenizer = transformers.AutoTokenizer.from_pretrained(pretrained)
         settings, _ = own.get_processor_dict(pretrained)
-        known = {
-            k: v for k, v in settings.items() if k in ("image_seq_len", "image_seq_length", "chat_template")
-        }
+        known = {k: v for k, v in settings.items() if k in (*SETTINGS, "chat_template")}
         known.setdefault("chat_template", getattr(tokenizer, "chat_template", None))
 
         def accepted(self: Any, name: str, argument: Any) -> Any:

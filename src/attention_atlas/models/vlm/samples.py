@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,3 +43,12 @@ def samples_of(corpus: Corpus, examples: Sequence[Example], prompt: str = CAPTIO
     if not examples:
         raise AtlasError(f"{corpus.root}: no example in this split; check data and split names")
     return [sample_of(corpus, e, prompt) for e in examples]
+
+
+def with_other_images(samples: Sequence[Sample]) -> list[Sample]:
+    """Each text with the next different image of the list: the baseline of a model that ignores the image."""
+    found = []
+    for i, sample in enumerate(samples):
+        ahead = [samples[(i + k) % len(samples)].image for k in range(1, len(samples))]
+        found.append(replace(sample, image=next((p for p in ahead if p != sample.image), sample.image)))
+    return found

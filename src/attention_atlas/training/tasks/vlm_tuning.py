@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.models.vlm.packed import pack
-from attention_atlas.models.vlm.samples import CAPTION_PROMPT
+from attention_atlas.models.vlm.samples import CAPTION_PROMPT, with_other_images
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
@@ -216,7 +216,7 @@ class VlmTuningTask:
             sums = {True: [0.0, 0], False: [0.0, 0]}
             for caption in (True, False):
                 chosen = [s for s in self.held_out if (s.prompt == CAPTION_PROMPT) == caption]
-                shown = _turned(chosen) if name else chosen
+                shown = with_other_images(chosen) if name else chosen
                 for at in range(0, len(shown), 4 * self.batch_size):
                     part = shown[at : at + 4 * self.batch_size]
                     batch = self.tensors(vlm, [[s] for s in part], device)
@@ -259,15 +259,3 @@ class VlmTuningTask:
                 captions.update((str(p), text) for p, text in zip(part, texts))
             row[name] = 100 * cider(references, captions)[0]
         return row
-
-
-def _turned(samples: Sequence[Sample]) -> list[Sample]:
-    """Each text with the next different picture of the list: the baseline of a model that ignores the
-    picture."""
-    from dataclasses import replace
-
-    found = []
-    for i, sample in enumerate(samples):
-        ahead = [samples[(i + k) % len(samples)].image for k in range(1, len(samples))]
-        found.append(replace(sample, image=next((p for p in ahead if p != sample.image), sample.image)))
-    return found
