@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from attention_atlas.capture.knockout import cut_edges, knocked_out
     from attention_atlas.capture.result import Captured
     from attention_atlas.capture.token_roles import roles_of, roles_of_ids
+    from attention_atlas.capture.videos import video_boxes
 
 _WHERE = {
     "Capture": "engine",
@@ -26,6 +27,7 @@ _WHERE = {
     "token_boxes": "boxes",
     "word_of_tokens": "groups",
     "validate": "checks",
+    "video_boxes": "videos",
 }
 __all__ = [
     "Capture",
@@ -38,6 +40,7 @@ __all__ = [
     "roles_of_ids",
     "token_boxes",
     "validate",
+    "video_boxes",
     "word_of_tokens",
 ]
 
