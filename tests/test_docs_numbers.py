@@ -25,7 +25,7 @@ PATTERNS = {
         r"\b\d+\.\d+ (→|->|against|to) \d+\.\d+ (of|on|in) (the )?(blind|captioner|model)"
     ),
 }
-EXCEPT = {"docs/benchmarks.md", "docs/paper_setup.md"}
+EXCEPT = {"docs/benchmarks.md", "docs/mini_long.md", "docs/paper_setup.md"}
 PAGES = sorted(
     str(path.relative_to(ROOT))
     for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
