@@ -109,7 +109,7 @@ class _Run:
         if task.steps_per_epoch() < self.count:
             self.count, self.rank = 1, 0  # too few batches to share: every process runs all of them
         if self.count > 1:
-            shared.same_start(model)
+            sharding.same_start(model)
         prefix = settings.clip_prefix
         self.clipped = {id(p) for name, p in model.named_parameters() if name.startswith(prefix)}
         if not self.clipped:

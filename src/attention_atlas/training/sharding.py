@@ -53,12 +53,19 @@ def apart(model: nn.Module, parameters: Sequence[Tensor]) -> list[list[Tensor]]:
     return [part for part in parts if part]
 
 
+def same_start(model: nn.Module) -> None:
+    """Copy the first process's parameters and buffers to all processes; sharded ones are equal already."""
+    import torch.distributed
+
+    for tensor in model.state_dict().values():
+        if not is_sharded(tensor):
+            torch.distributed.broadcast(tensor, 0)
+
+
 def shard_layers(model: nn.Module, accelerator: Any) -> None:
     """Split the layers over the processes, which all call this and start from the first one's weights."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
-
-    from attention_atlas.training.shared import same_start
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     for layer in reversed(layers_of(model)):  # a layer within another one first

@@ -1,5 +1,5 @@
-"""Accelerate's device and precision, and what the processes of one training share: the start, the gradients
-and the losses (training/processes.py starts the processes)."""
+"""Accelerate's device and precision, and what the processes of one training share: gradients, losses, decisions
+and files (training/processes.py starts the processes)."""
 
 from __future__ import annotations
 
@@ -105,15 +105,6 @@ def same_batch(batch: int, accelerator: Any, checkpoint: Path) -> None:
             f"{checkpoint}: the processes would begin at different batches {begins}; put the repository on a "
             "file system that all machines share"
         )
-
-
-def same_start(model: nn.Module) -> None:
-    """Copy the first process's parameters and buffers to all processes; sharded ones are equal already."""
-    import torch.distributed
-
-    for tensor in model.state_dict().values():
-        if not is_sharded(tensor):
-            torch.distributed.broadcast(tensor, 0)
 
 
 def of_the_first(value: float, accelerator: Any) -> float:
