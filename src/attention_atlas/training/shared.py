@@ -1,5 +1,5 @@
-"""Accelerate's device and precision, and what the processes of one training share: gradients, losses, decisions
-and files (training/processes.py starts the processes)."""
+"""Accelerate's device and precision, and what the processes of one training share: gradients, losses,
+decisions and files (training/processes.py starts the processes)."""
 
 from __future__ import annotations
 
