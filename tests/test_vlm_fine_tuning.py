@@ -70,12 +70,12 @@ def test_a_checkpoint_learns_its_texts_and_stays_a_checkpoint(
         if not torch.equal(old, new)
     }
     assert "language_model" in changed and not changed & {"vision_tower", "visual"}
-    assert row["loss"] < 0.9 * untuned(before, data)
+    assert row["loss"] < 0.9 * validation_loss(before, data)
     # What the run reports is what the saved checkpoint does, read as model=hub reads it.
-    assert row["loss"] == pytest.approx(untuned(tmp_path / "out", data), rel=1e-5)
+    assert row["loss"] == pytest.approx(validation_loss(tmp_path / "out", data), rel=1e-5)
 
 
-def untuned(path: Path, data: Path) -> float:
+def validation_loss(path: Path, data: Path) -> float:
     """The validation loss by `log_prob` of the model that model=hub loads."""
     model, inputs, _ = load_any(str(path), "float32")
     corpus = read_folder(data / "images", data / "texts.csv", name="folder")
@@ -87,7 +87,7 @@ def test_no_better_weights_are_kept(data: Path, tmp_path: Path) -> None:
     """A rate that destroys the model: the start is what is kept."""
     before = look_tiny.llava(tmp_path / "before")
     row = tuned(config(before, data, "train.loop.lr=5", "train.loop.epochs=2"), tmp_path)
-    assert row["epoch"] == 0 and row["loss"] == pytest.approx(untuned(before, data), rel=1e-5)
+    assert row["epoch"] == 0 and row["loss"] == pytest.approx(validation_loss(before, data), rel=1e-5)
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_layers_split_over_two_processes(data: Path, tmp_path: Path) -> None:
     one = tuned(config(before, data, *words), tmp_path / "1")
     two = tuned(config(before, data, *words), tmp_path / "2", processes=2)
     assert two == pytest.approx(one, rel=1e-4)
-    assert untuned(tmp_path / "2/out", data) == pytest.approx(two["loss"], rel=1e-4)
+    assert validation_loss(tmp_path / "2/out", data) == pytest.approx(two["loss"], rel=1e-4)
 
 
 def test_the_loss_is_that_of_the_text_alone(data: Path, tmp_path: Path) -> None:
@@ -131,3 +131,12 @@ def test_globs_that_freeze_nothing_or_everything(frozen: list[str], tmp_path: Pa
 def test_no_path() -> None:
     with pytest.raises(ConfigError, match=r"model.path: is empty"):
         pretrained("")
+
+
+def test_the_command_of_the_docs_composes() -> None:
+    page = (ROOT / "docs/howto/cluster.md").read_text(encoding="utf-8")
+    start = page.index("python -m pipeline.train study=vlm_phases data=folder model=fine_tuned")
+    words = page[start:].split("\n\n")[0].replace("\\\n", " ").split()[3:]
+    assert "train.loop.shard=true" in words
+    loop = compose(ROOT, "train", words).train.loop
+    assert loop.shard is True and loop.precision == "bf16"
