@@ -62,9 +62,10 @@ def test_the_store_lies_in_the_repository_whatever_its_name(name: str, tmp_path:
     (tmp_path / name).mkdir()
     engine = sqlalchemy.create_engine(tracking_uri(tmp_path / name))
     assert engine.url.database == str(tmp_path / name / "mlflow.db")
-    if name == "a%20b":
+    if name in ("a%20b", "a?b"):
         assert _client(tracking_uri(tmp_path / name)).search_experiments()
         assert [p.name for p in (tmp_path / name).iterdir()] == ["mlflow.db"]
+        assert [p.name for p in tmp_path.iterdir()] == [name], "MLflow made a folder of the quoted name"
 
 
 WRITERS: dict[str, str] = {

@@ -1,7 +1,6 @@
 """The only file that uses MLflow: sends the record of a run (workflow/tracking_runs.py) to it.
 
-Sending can stop anywhere and be repeated: a run is found again by its key. Nothing of MLflow ever enters a
-DVC output.
+Sending can be repeated: a run is found again by its key. Nothing of MLflow ever enters a DVC output.
 """
 
 from __future__ import annotations
@@ -135,14 +134,23 @@ def _client(uri: str) -> Any:
 
     for noisy in ("alembic", "mlflow", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    store = Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
-    if store is not None and not store.exists():
-        # MLflow builds its schema step by step: if killed in between, it could never open the file again.
-        new = store.with_name(f"{store.name}.new")
-        new.unlink(missing_ok=True)
-        MlflowClient(tracking_uri=f"{uri}.new").search_experiments()
-        os.replace(new, store)
-    return MlflowClient(tracking_uri=uri)
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(tracking_uri=uri)
+    quoted = Path(uri.removeprefix("sqlite:///"))
+    store = Path(unquote(str(quoted)))
+    # For a store in "a%20b", whose URI has "a%2520b", MLflow 3.17 also creates a folder of that name.
+    stray = [folder for folder in quoted.parents if not folder.exists()]
+    try:
+        if not store.exists():
+            # MLflow builds its schema step by step: if killed in between, it could never open the file again.
+            (new := store.with_name(f"{store.name}.new")).unlink(missing_ok=True)
+            MlflowClient(tracking_uri=f"{uri}.new").search_experiments()
+            os.replace(new, store)
+        return MlflowClient(tracking_uri=uri)
+    finally:
+        with contextlib.suppress(OSError):
+            for folder in stray:
+                folder.rmdir()
 
 
 class Delivery:
@@ -281,11 +289,10 @@ class Delivery:
 
 def _order(line: bytes) -> dict[str, Any] | None:
     """None: a line that a full disk or a kill has cut."""
-    try:
+    with contextlib.suppress(ValueError):
         order = json.loads(line)
-    except ValueError:
-        return None
-    return order if isinstance(order, dict) else None
+        return order if isinstance(order, dict) else None
+    return None
 
 
 def _batches(rows: list[Any], size: int) -> Iterator[list[Any]]:
