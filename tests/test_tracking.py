@@ -249,6 +249,21 @@ def test_a_store_that_cannot_be_written_does_not_stop_a_stage(
     assert found["x", "FINISHED"].data.metrics == {"m": 1.0}
 
 
+def test_an_error_in_the_database_is_one_line_and_no_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow itself logs the traceback of an OperationalError, such as that of a full disk."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/store.db")
+    with stage_run(tmp_path, "x", {}, {}):
+        pass
+    with sqlite3.connect(tmp_path / "store.db") as store:
+        store.execute("ALTER TABLE runs RENAME TO gone")
+    with stage_run(tmp_path, "y", {}, {}):
+        pass
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "did not record this run (" in line and "no such table" in line
+
+
 def test_a_record_that_cannot_be_written_does_not_stop_a_stage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,7 +407,7 @@ def test_runs_look_as_a_person_expects_in_the_ui(tmp_path: Path) -> None:
 
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "probe.py").write_text(UI_PROBE)
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=b", *COMMIT]):
@@ -421,7 +436,7 @@ def test_runs_look_as_a_person_expects_in_the_ui(tmp_path: Path) -> None:
     tags = run.data.tags
     assert tags["mlflow.source.name"] == "pipeline/probe.py" and len(tags["mlflow.source.git.commit"]) == 40
     (data,) = run.inputs.dataset_inputs
-    assert (data.dataset.name, data.dataset.digest) == ("pictures", "abc")
+    assert (data.dataset.name, data.dataset.digest) == ("images", "abc")
     (model,) = run.outputs.model_outputs
     assert client.get_logged_model(model.model_id).name == "mac"
     assert run.info.end_time - run.info.start_time >= 1500, "the time that the stage worked"
@@ -440,8 +455,8 @@ def main(cfg, job):
     from pathlib import Path
 
     time.sleep(1.5)
-    Path("figure.png").write_text("a picture")
-    job.run.input("pictures", "abc")
+    Path("figure.png").write_text("an image")
+    job.run.input("images", "abc")
     job.run.model(cfg.model.name, {"seed": cfg.seed}, "data/models/mac")
     job.run.artifact("figure.png")
     job.run.summary("alignment", {"accuracy": 96.0})

@@ -133,7 +133,7 @@ def _client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what fails raises, and is one line
     if not uri.startswith("sqlite:///"):
         return MlflowClient(tracking_uri=uri)
     quoted = Path(uri.removeprefix("sqlite:///"))
