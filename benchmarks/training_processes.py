@@ -3,7 +3,7 @@
     python benchmarks/training_processes.py               # after worlds and features are built
     python benchmarks/training_processes.py "study=vilt_layers data=rooms_questions model=vilt train=vqa"
 
-All ways train on the same pictures per update; prints the ratios to one process with all threads.
+All ways train on the same images per update; prints the ratios to one process with all threads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Pictures and a small classifier that the example notebooks share: a coloured disc and a striped square.
+"""Images and a small classifier that the example notebooks share: a coloured disc and a striped square.
 
-Axes: N pictures, H height, W width.
+Axes: N images, H height, W width.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass
-class Pictures:
-    """pictures (N,H,W,3) 0..1; boxes x1,y1,x2,y2 in pixels, x2 and y2 exclusive; colours (N,) into COLOURS,
+class Images:
+    """images (N,H,W,3) 0..1; boxes x1,y1,x2,y2 in pixels, x2 and y2 exclusive; colours (N,) into COLOURS,
     the disc's; stripes (N,) into STRIPES, the square's."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     discs: list[Box]
     squares: list[Box]
     colours: np.ndarray
@@ -31,29 +31,29 @@ class Pictures:
     @property
     def pixels(self) -> Tensor:
         """(N,3,H,W) in -1..1, as the model takes them."""
-        return torch.tensor(self.pictures, dtype=torch.float32).permute(0, 3, 1, 2) * 2 - 1
+        return torch.tensor(self.images, dtype=torch.float32).permute(0, 3, 1, 2) * 2 - 1
 
 
-def draw(count: int, seed: int) -> Pictures:
-    """`count` pictures on a noisy ground: one disc in a colour and one striped square that do not overlap."""
+def draw(count: int, seed: int) -> Images:
+    """`count` images on a noisy ground: one disc in a colour and one striped square that do not overlap."""
     rng = np.random.default_rng(seed)
-    pictures = rng.uniform(0.35, 0.65, (count, SIZE, SIZE, 1)).repeat(3, axis=-1)
+    images = rng.uniform(0.35, 0.65, (count, SIZE, SIZE, 1)).repeat(3, axis=-1)
     colours, stripes = rng.integers(0, 3, (2, count))
     y, x = np.mgrid[:SIZE, :SIZE]
     lines = [y // 2 % 2, x // 2 % 2, (x + y) // 2 % 2]
     discs, squares = [], []
-    for picture, colour, stripe in zip(pictures, colours, stripes):
+    for image, colour, stripe in zip(images, colours, stripes):
         disc = square = _box(rng)
         while _overlap(disc, square):
             square = _box(rng)
         left, top, right, bottom = disc
         inside = np.hypot(x + 0.5 - (left + right) / 2, y + 0.5 - (top + bottom) / 2) <= (right - left) / 2
-        picture[inside] = list(COLOURS.values())[colour]
+        image[inside] = list(COLOURS.values())[colour]
         at = np.s_[square[1] : square[3], square[0] : square[2]]
-        picture[at] = lines[stripe][at][..., None]
+        image[at] = lines[stripe][at][..., None]
         discs.append(disc)
         squares.append(square)
-    return Pictures(pictures, discs, squares, colours, stripes)
+    return Images(images, discs, squares, colours, stripes)
 
 
 def _box(rng: np.random.Generator) -> Box:

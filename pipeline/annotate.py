@@ -1,4 +1,4 @@
-"""Write a text layer over a world's pictures: captions, questions, ... (Examples, one per line)."""
+"""Write a text layer over a world's images: captions, questions, ... (Examples, one per line)."""
 
 from attention_atlas.workflow.stage import stage
 

@@ -1,4 +1,4 @@
-"""Describe the regions of every picture: boxes, features, labels, attributes (features.h5)."""
+"""Describe the regions of every image: boxes, features, labels, attributes (features.h5)."""
 
 from attention_atlas.workflow.stage import stage
 

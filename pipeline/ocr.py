@@ -1,4 +1,4 @@
-"""Read the words in every picture: tokens, boxes and confidences, one line per picture."""
+"""Read the words in every image: tokens, boxes and confidences, one line per image."""
 
 from attention_atlas.workflow.stage import stage
 

@@ -1,4 +1,4 @@
-"""Render a synthetic world: pictures, their annotated scenes, and texts about them."""
+"""Render a synthetic world: images, their annotated scenes, and texts about them."""
 
 import os
 

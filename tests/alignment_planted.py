@@ -27,7 +27,7 @@ TYPES = ("exist", "count", "query attribute")
 
 def result(name: str, seed: int, skill: float, examples: int = 300, mass: float | None = None) -> RunResult:
     """Answers drawn with the skill; the same draw for all alignments, so that differences are paired. Every
-    third example of a picture is harder."""
+    third example of an image is harder."""
     draw = np.random.default_rng(5).random(examples)
     noise = np.random.default_rng([seed, len(name), sum(map(ord, name))]).normal(0, 0.015)
     mass = 0.1 + 0.6 * skill if mass is None else mass
@@ -49,7 +49,7 @@ def result(name: str, seed: int, skill: float, examples: int = 300, mass: float 
         found.shown.append(
             Shown(
                 example=f"q{i:03d}",
-                picture=picture(i),
+                pixels=image(i),
                 size=(120, 90),
                 words=["chair", "red"],
                 attn_WN=attn,
@@ -60,7 +60,7 @@ def result(name: str, seed: int, skill: float, examples: int = 300, mass: float 
     return found
 
 
-def picture(i: int) -> np.ndarray:
+def image(i: int) -> np.ndarray:
     """Four coloured quarters."""
     image = np.zeros((90, 120, 3), np.uint8)
     for k, (y, x) in enumerate(((0, 0), (0, 60), (45, 0), (45, 60))):

@@ -111,11 +111,11 @@ class TinyEvaluator:
             row = {"example": f"q{i:03d}", "word": "query", "mass": float(mass[i]), "chance": 1 / KEYS}
             result.grounding.append({**row, "top1": int(top[i])})
         for i in range(3):
-            picture = torch.randint(255, (24, 36, 3), generator=torch.Generator().manual_seed(i))
+            image = torch.randint(255, (24, 36, 3), generator=torch.Generator().manual_seed(i))
             result.shown.append(
                 Shown(
                     example=f"q{i:03d}",
-                    picture=picture.to(torch.uint8).numpy(),
+                    pixels=image.to(torch.uint8).numpy(),
                     size=(36, 24),
                     words=["query"],
                     attn_WN=attn[i : i + 1].numpy(),

@@ -12,7 +12,7 @@ from attention_atlas.training.batches import padded_ids
 from attention_atlas.training.loop import train
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.damsm import DamsmTask
-from attention_atlas.training.tasks.picture_classifier import PictureClassifierTask
+from attention_atlas.training.tasks.image_classifier import ImageClassifierTask
 from attention_atlas.training.tasks.text_to_image import TextToImageTask
 
 DAMSM = {
@@ -81,9 +81,9 @@ def make_world(root):
     corpus = corpus_of(root / "corpus", 18, 6)
     runs = {}
     damsm = DamsmTask(batch_size=9, max_words=8, candidates=6)
-    classifier = PictureClassifierTask(batch_size=9)
+    classifier = ImageClassifierTask(batch_size=9)
     model = {
-        "_target_": "attention_atlas.models.picture_classifier.PictureClassifier",
+        "_target_": "attention_atlas.models.image_classifier.ImageClassifier",
         "name": "c",
         "channels": 8,
         "dim": 16,

@@ -17,10 +17,10 @@ from attention_atlas.data.corpus import Corpus, Example, Scene, read_corpus
 from attention_atlas.data.cub_boxes import read_boxes as read_cub_boxes
 from attention_atlas.data.folder import read_folder
 from attention_atlas.data.generated import read_generated
+from attention_atlas.data.images import read_rgb
 from attention_atlas.data.name_list import read_names
 from attention_atlas.data.ocr_file import read_ocr
 from attention_atlas.data.phrase_boxes import read_boxes
-from attention_atlas.data.pictures import read_rgb
 from attention_atlas.data.stanford_paragraphs import read_stanford_paragraphs
 from attention_atlas.data.tell_me_more import COLUMNS as TELL_ME_MORE
 from attention_atlas.data.tell_me_more import read_tell_me_more
@@ -66,7 +66,7 @@ def _text(text: str) -> Callable[[Path], Any]:
     return lambda path: path.write_text(text)
 
 
-def _picture(path: Path) -> None:
+def _image(path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 12, 3)).astype(np.uint8)).save(path)
 
 
@@ -182,17 +182,17 @@ def parse(path: Path) -> None:
 
 
 KINDS: dict[str, Kind] = {
-    "picture": Kind("a.png", _picture, read_rgb),
+    "image": Kind("a.png", _image, read_rgb),
     "texts of a folder": Kind(
         "texts.csv",
         _text("image,text\na.png,A lamp.\n"),
-        lambda p: (beside(p, "a.png", _picture), read_folder(p.parent, p)),
+        lambda p: (beside(p, "a.png", _image), read_folder(p.parent, p)),
         lines=True,
     ),
     "boxes": Kind(
         "boxes.csv",
-        _text("picture,phrase,x,y,w,h\na.png,lamp,1,1,5,5\n"),
-        lambda p: (beside(p, "a.png", _picture), read_boxes(p, p.parent)),
+        _text("image,phrase,x,y,w,h\na.png,lamp,1,1,5,5\n"),
+        lambda p: (beside(p, "a.png", _image), read_boxes(p, p.parent)),
         lines=True,
     ),
     "gold links": Kind(

@@ -1,4 +1,4 @@
-"""Families of vision-language models of transformers: tiny ones and inputs with two pictures in the first
+"""Families of vision-language models of transformers: tiny ones and inputs with two images in the first
 text, one in the second, which is padded at the left."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Inputs = dict[str, Any]
 @dataclass(frozen=True)
 class Family:
     """model: class of transformers. pixels: what the processor gives besides the text. tokens: of each
-    picture of each text. change: of the small configuration."""
+    image of each text. change: of the small configuration."""
 
     model: str
     pixels: Callable[[], Inputs]
@@ -36,17 +36,17 @@ def named(name: str) -> Callable[[], Inputs]:
 
 
 def sized() -> Inputs:
-    """Pixtral: pictures of any size, padded to the largest."""
+    """Pixtral: images of any size, padded to the largest."""
     return {"pixel_values": noise(3, 3, 32, 32), "image_sizes": torch.tensor([[32, 32], [16, 32], [32, 16]])}
 
 
 def tiled() -> Inputs:
-    """LLaVA-NeXT: a thumbnail and tiles; here 2 × 2 for square pictures."""
+    """LLaVA-NeXT: a thumbnail and tiles; here 2 × 2 for square images."""
     return {"pixel_values": noise(3, 5, 3, 24, 24), "image_sizes": torch.tensor([[48, 48]] * 3)}
 
 
 def per_row(size: int) -> Callable[[], Inputs]:
-    """Idefics: (B, pictures, 3, h, w), where a picture of zeros is none."""
+    """Idefics: (B, images, 3, h, w), where an image of zeros is none."""
 
     def pixels() -> Inputs:
         pixel_values = noise(2, 2, 3, size, size)
@@ -57,7 +57,7 @@ def per_row(size: int) -> Callable[[], Inputs]:
 
 
 def patches(patch: int = 8) -> Inputs:
-    """Qwen-VL: patches of all pictures in a row, and their grids."""
+    """Qwen-VL: patches of all images in a row, and their grids."""
     grid = torch.tensor([[1, 4, 4], [1, 2, 4], [1, 4, 2]])
     return {"pixel_values": noise(32, 3 * patch * patch), "image_grid_thw": grid}
 
@@ -94,7 +94,7 @@ def decoded(inputs: Inputs) -> Inputs:
 
 
 def pair(**more: Any) -> Callable[[], Inputs]:
-    """One picture for each text."""
+    """One image for each text."""
     return lambda: {"pixel_values": noise(2, 3, 24, 24)} | more
 
 
@@ -107,14 +107,14 @@ def with_places(inputs: Inputs) -> Inputs:
 
 
 def crossing() -> Inputs:
-    """Idefics: pictures are keys of cross-attention."""
+    """Idefics: images are keys of cross-attention."""
     seen = torch.zeros(2, 3, 2)
     seen[0, 1:], seen[1, 2:, 0] = 1, 1
     return {"pixel_values": noise(2, 2, 3, 24, 24), "image_attention_mask": seen}
 
 
 def mllama() -> Inputs:
-    """Two pictures of up to four tiles for the first text, one for the second."""
+    """Two images of up to four tiles for the first text, one for the second."""
     tiles = torch.tensor([[[1, 1, 1, 1], [1, 0, 0, 0]], [[1, 1, 0, 0], [0, 0, 0, 0]]])
     found = {"pixel_values": noise(2, 2, 4, 3, 24, 24), "aspect_ratio_mask": tiles}
     seen = torch.zeros(2, 11, 2, 4, dtype=torch.long)
@@ -123,10 +123,10 @@ def mllama() -> Inputs:
 
 
 def naflex() -> Inputs:
-    """SigLIP 2: patches of each picture, padded to the longest."""
+    """SigLIP 2: patches of each image, padded to the longest."""
     mask = torch.zeros(3, 16, dtype=torch.long)
-    for picture, count in enumerate((16, 8, 8)):
-        mask[picture, :count] = 1
+    for image, count in enumerate((16, 8, 8)):
+        mask[image, :count] = 1
     shapes = torch.tensor([[4, 4], [2, 4], [4, 2]])
     return {"pixel_values": noise(3, 16, 192), "spatial_shapes": shapes, "pixel_attention_mask": mask}
 
@@ -226,7 +226,7 @@ def family(name: str) -> tuple[Any, Inputs]:
 
 
 def text_with(tokens: tuple[tuple[int, ...], ...]) -> torch.Tensor:
-    """(B,T) ids: for each picture its number of image tokens, then a word; padded with 0 at the left."""
+    """(B,T) ids: for each image its number of image tokens, then a word; padded with 0 at the left."""
     rows = [
         [1, 5, *(i for k, n in enumerate(row) for i in [57, *[IMAGE] * n, 58, 6 + k]), 9] for row in tokens
     ]

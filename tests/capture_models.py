@@ -90,7 +90,7 @@ def llava(T):
         image_token_id=IMAGE,
         vision_feature_layer=-1,
     )
-    # Two pictures in the first text, one in the second; left padding evens the lengths.
+    # Two images in the first text, one in the second; left padding evens the lengths.
     first = [1, *[IMAGE] * 9, 5, *[IMAGE] * 9, 6, 7]
     second = [1, *[IMAGE] * 9, 8, 9]
     ids = torch.tensor([first, [0] * (len(first) - len(second)) + second])
@@ -125,7 +125,7 @@ def qwen2_vl(T):
         vision_start_token_id=57,
         vision_end_token_id=58,
     )
-    # Two pictures of different size, so the vision tower attends twice per layer.
+    # Two images of different size, so the vision tower attends twice per layer.
     ids = torch.tensor([[1, 57, *[IMAGE] * 4, 58, 5, 57, *[IMAGE] * 2, 58, 6]])
     inputs = {
         "input_ids": ids,

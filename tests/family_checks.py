@@ -50,7 +50,7 @@ model with random weights for each row and checks that
 - *roles*: whether image tokens can be located in the sequence.
 - *boxes*: whether `token_boxes` can locate image tokens in the image. "no place": they are queries, which
   have no location; "no": the geometry of the family is not implemented, or there are no image tokens in the
-  sequence. Mllama reads images by cross-attention; `picture_keys` locates its keys.
+  sequence. Mllama reads images by cross-attention; `image_keys` locates its keys.
 - *left out*: modules whose attention bypasses the capture; `validate` fails unless `layers` excludes them
   with `!`. Linear attention has no weights and is not listed.
 
@@ -88,7 +88,7 @@ def eager_calls(model: Any, inputs: dict[str, Any], complete: bool = True) -> li
         return record
 
     def projecting(layer: Any, given: Any) -> None:
-        # A tower that attends once for each picture projects all contexts together.
+        # A tower that attends once for each image projects all contexts together.
         together = [c for c in calls if c.module is calls[-1].module and c.projection is None]
         if together and sum(c.context.numel() for c in together) == given[0].numel():
             whole = torch.cat([c.context for c in together], 1)
@@ -150,10 +150,10 @@ def check(name: str) -> str:
         assert found.outside, pattern
     validate(model, run, layers=layers)
     roles, boxes = places(name, model, inputs)
-    pictures = ", ".join(str(len(row)) for row in FAMILIES[name].tokens)
+    images = ", ".join(str(len(row)) for row in FAMILIES[name].tokens)
     padded = "yes" if bool((inputs["attention_mask"][:, 0] == 0).any()) else "no"
     norms = norms or f"{sum(compared.values())} of {len(compared)}"
-    cells = [pictures, padded, *(str(counts[part]) for part in counts), norms, roles, boxes]
+    cells = [images, padded, *(str(counts[part]) for part in counts), norms, roles, boxes]
     left = ", ".join(f"`{p[1:]}`" for p in layers[1:])
     return f"| {name} | `{FAMILIES[name].model}` | {' | '.join(cells)} | {left} |\n"
 
@@ -201,7 +201,7 @@ def places(name: str, model: Any, inputs: dict[str, Any]) -> tuple[str, str]:
     try:
         roles = roles_of(inputs, model.config)
     except AtlasError as error:
-        assert "no position of input_ids is a picture" in str(error) and not any(map(sum, tokens))
+        assert "no position of input_ids is an image" in str(error) and not any(map(sum, tokens))
         return "not in the sequence", "no"
     assert [row.count("image") for row in roles] == [sum(row) for row in tokens], name
     assert [r == "pad" for row in roles for r in row] == (inputs["attention_mask"] == 0).flatten().tolist()
@@ -215,14 +215,14 @@ def places(name: str, model: Any, inputs: dict[str, Any]) -> tuple[str, str]:
         assert "geometry is not known" in str(error), error
         return "yes", "no"
     first = 0
-    for (_, picture), row in zip(cut, tokens):
-        assert [int((picture == first + n).sum()) for n in range(len(row))] == list(row), name
+    for (_, image), row in zip(cut, tokens):
+        assert [int((image == first + n).sum()) for n in range(len(row))] == list(row), name
         first += len(row)
     return "yes", "no place" if cut[0][0].isnan().all() else "yes"
 
 
 def by_role(model: Any, inputs: dict[str, Any], roles: list[list[str]], is_image: Tensor) -> None:
-    """Mass on the picture, in the decoder that reads it."""
+    """Mass on the image, in the decoder that reads it."""
     if "decoder_input_ids" in inputs:
         return
     groups = role_groups(roles)

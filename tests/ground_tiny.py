@@ -1,4 +1,4 @@
-"""Tiny models of families that `look_tiny` lacks, with their processors, and pictures with boxes."""
+"""Tiny models of families that `look_tiny` lacks, with their processors, and images with boxes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def qwen2_vl(seed: int = 0) -> tuple[Any, Any]:
 
 
 def llava_next(seed: int = 0) -> tuple[Any, Any]:
-    """LLaVA-NeXT: the whole picture, then tiles of it, with a token at the end of each row."""
+    """LLaVA-NeXT: the whole image, then tiles of it, with a token at the end of each row."""
     import transformers as T
 
     tokenizer = train_tokenizer(TEXTS, 70)
@@ -85,11 +85,11 @@ def llava_next(seed: int = 0) -> tuple[Any, Any]:
     return T.LlavaNextForConditionalGeneration(config).eval(), processor
 
 
-def boxes_csv(folder: Path, pictures: int = 6, size: tuple[int, int] = (90, 60), seed: int = 0) -> Path:
-    """Pictures of noise and boxes.csv: two phrases in each, one of them with two boxes in the first."""
+def boxes_csv(folder: Path, images: int = 6, size: tuple[int, int] = (90, 60), seed: int = 0) -> Path:
+    """Images of noise and boxes.csv: two phrases in each, one of them with two boxes in the first."""
     rng = np.random.default_rng(seed)
-    rows = ["picture,phrase,x,y,w,h"]
-    for n in range(pictures):
+    rows = ["image,phrase,x,y,w,h"]
+    for n in range(images):
         photo(folder / f"{n}.png", *size, seed=n)
         for phrase in (PHRASES[n % 3], PHRASES[(n + 1) % 3]):
             for _ in range(1 + (n == 0)):

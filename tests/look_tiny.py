@@ -23,7 +23,7 @@ CHAT = (
     "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}"
     "{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %} ASSISTANT:{% endif %}"
 )
-SIZE, PATCH = 48, 16  # nine picture tokens
+SIZE, PATCH = 48, 16  # nine image tokens
 LLAMA = dict(
     hidden_size=16,
     intermediate_size=24,
@@ -72,7 +72,7 @@ def llava(folder: Path, seed: int = 0) -> Path:
 
 
 def paligemma(folder: Path, seed: int = 0) -> Path:
-    """PaliGemma: the picture is stretched to a square; its tokens and the prompt see each other both ways."""
+    """PaliGemma: the image is stretched to a square; its tokens and the prompt see each other both ways."""
     import transformers as T
 
     tokenizer = train_tokenizer(TEXTS, 70)
@@ -101,7 +101,7 @@ FAMILIES = {"llava": llava, "paligemma": paligemma}
 
 
 def photo(path: Path, width: int = 90, height: int = 60, seed: int | None = 0) -> Path:
-    """A picture of noise; with seed None one grey, whose pixels JPEG keeps."""
+    """An image of noise; with seed None one grey, whose pixels JPEG keeps."""
     from PIL import Image
 
     pixels: Any = np.full((height, width, 3), 128, dtype=np.uint8)

@@ -43,12 +43,12 @@ def write_fasttext(path: Path, words: list[str]) -> str:
 
 
 def write_ocr_features(folder: Path, ocr: str) -> str:
-    """One file per picture: row r of picture n is 10 n + r everywhere. Numbers the words' rows in `ocr`."""
+    """One file per image: row r of image n is 10 n + r everywhere. Numbers the words' rows in `ocr`."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = read_ocr(ocr)
-    for n, picture in enumerate(pictures.values()):
-        picture.tokens = [replace(t, row=r) for r, t in enumerate(picture.tokens)]
-        table = 10 * n + np.arange(len(picture.tokens))[:, None] + np.zeros(FEATURES)
-        np.save(folder / f"{picture.image_id}.npy", table.astype(np.float32))
-    write_ocr(ocr, pictures.values())
+    images = read_ocr(ocr)
+    for n, image in enumerate(images.values()):
+        image.tokens = [replace(t, row=r) for r, t in enumerate(image.tokens)]
+        table = 10 * n + np.arange(len(image.tokens))[:, None] + np.zeros(FEATURES)
+        np.save(folder / f"{image.image_id}.npy", table.astype(np.float32))
+    write_ocr(ocr, images.values())
     return str(folder)

@@ -1,4 +1,4 @@
-"""A few pictures with words in them, read without error, and questions about them, for the tests of M4C."""
+"""A few images with words in them, read without error, and questions about them, for the tests of M4C."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, SceneObject
-from attention_atlas.data.ocr_file import LOOK, OcrPicture, OcrToken, write_ocr
+from attention_atlas.data.ocr_file import LOOK, OcrImage, OcrToken, write_ocr
 from attention_atlas.regions.features_file import FeaturesFile, FeaturesWriter
 
 COLOURS = {"red": (200, 20, 20), "blue": (20, 30, 200), "green": (20, 150, 40)}
@@ -15,11 +15,11 @@ WORDS = ("apple", "bread", "candle", "dragon", "eagle", "forest", "guitar", "hon
 
 
 def signs(root: Path, train: int = 24, held: int = 8, wrong: int = 2) -> tuple[Corpus, FeaturesFile, str]:
-    """(corpus, features, path of the OCR file): three signs of three colours in a row in every picture; of
+    """(corpus, features, path of the OCR file): three signs of three colours in a row in every image; of
     ten people `wrong` misspell. Questions: what does the red sign say, what colour is the first sign."""
     rng = np.random.default_rng(0)
     scenes: dict[str, Scene] = {}
-    examples, pictures = [], []
+    examples, images = [], []
     for n in range(train + 2 * held):
         split = "train" if n < train else "val" if n < train + held else "test"
         image_id = f"{split}{n:02d}"
@@ -33,7 +33,7 @@ def signs(root: Path, train: int = 24, held: int = 8, wrong: int = 2) -> tuple[C
             inside = (box[0] + 2, 7.0, box[2] - 2, 15.0)
             tokens.append(OcrToken(word.upper(), inside, 0.99, look))
         scenes[image_id] = Scene(image_id, f"images/{image_id}.png", 96, 40, split, objects)
-        pictures.append(OcrPicture(image_id, (96, 40), tokens, "drawn"))
+        images.append(OcrImage(image_id, (96, 40), tokens, "drawn"))
         for k, colour in enumerate(("red", "blue")):
             at = colours.index(colour)
             word = words[at]
@@ -44,7 +44,7 @@ def signs(root: Path, train: int = 24, held: int = 8, wrong: int = 2) -> tuple[C
         extra = {"type": "what color", "from": "vocabulary", "sign": 1, "words": "seen"}
         text = "What color is the first sign?"
         examples.append(Example(f"{image_id}_2", image_id, text, answers=[colours[0]] * 10, extra=extra))
-    write_ocr(root / "ocr.jsonl", pictures)
+    write_ocr(root / "ocr.jsonl", images)
     with FeaturesWriter(
         root / "features.h5",
         regions=4,

@@ -24,7 +24,7 @@ SIDE = 60
 
 
 def shapes(root: Path, count: int = 24, most: int = 5, seed: int = 0) -> tuple[Corpus, FeaturesFile]:
-    """Pictures with 2 to `most` things from left to right, one question of each type per picture."""
+    """Images with 2 to `most` things from left to right, one question of each type per image."""
     rng = np.random.default_rng(seed)
     (root / "images").mkdir(parents=True)
     scenes, examples = [], []

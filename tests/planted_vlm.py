@@ -16,7 +16,7 @@ ANSWER = "red"
 LAST = look_tiny.LLAMA["num_hidden_layers"] - 1
 
 
-def picture(white: int | None) -> Any:
+def image(white: int | None) -> Any:
     """A grey square with one white patch, counted row by row, or none."""
     from PIL import Image
 
@@ -30,7 +30,7 @@ def picture(white: int | None) -> Any:
 @torch.no_grad()
 def planted(folder: Path, blind: bool = False) -> tuple[Any, Any]:
     """(model, processor). Head 0 of the last layer attends to a white patch and carries it to the answer, all
-    other heads attend uniformly and carry nothing. blind: the picture tokens are all the same."""
+    other heads attend uniformly and carry nothing. blind: the image tokens are all the same."""
     model, processor = load(str(look_tiny.llava(folder)), "cpu", "float32")
     for name, parameter in model.named_parameters():
         parameter.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)

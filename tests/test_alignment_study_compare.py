@@ -30,7 +30,7 @@ def whole_set(score_AS: np.ndarray) -> Panel:
 
 
 def with_examples(value_ASE: np.ndarray) -> Panel:
-    """A score that is the mean of its examples, one picture each."""
+    """A score that is the mean of its examples, one image each."""
 
     def run(value_E: np.ndarray) -> RunResult:
         rows = [{"example": f"e{k:03d}", "metric": "score", "value": float(v)} for k, v in enumerate(value_E)]
@@ -66,7 +66,7 @@ def test_pooled_seeds_by_hand() -> None:
 
 
 def test_both_kinds_of_noise_by_hand() -> None:
-    """Errors 3 over seeds (5 degrees of freedom) and 4 over pictures (20) make 5, with Satterthwaite's
+    """Errors 3 over seeds (5 degrees of freedom) and 4 over images (20) make 5, with Satterthwaite's
     5^4 / (3^4/5 + 4^4/20) degrees of freedom; Clark's min F' is (1/F1 + 1/F2)^-1."""
     from scipy import stats
 
@@ -82,7 +82,7 @@ def test_both_kinds_of_noise_by_hand() -> None:
 
 
 def test_one_seed_is_never_marked() -> None:
-    """However clear the test pictures are: what another training run would give is unknown."""
+    """However clear the test images are: what another training run would give is unknown."""
     one = panel("mac", "shapes", seeds=1)
     found = verdicts(one, "accuracy")
     clear = found["general_kq", "activated_general"]
@@ -97,8 +97,8 @@ def test_one_seed_is_never_marked() -> None:
 
 
 def simulated(rng: np.random.Generator, effect: float = 0.0, interaction: float = 0.0) -> np.ndarray:
-    """(A=5,S=2,E=40): pictures, seeds and their noise; `interaction`: what an alignment is better at on some
-    pictures and worse on others; `effect`: added to the last alignment."""
+    """(A=5,S=2,E=40): images, seeds and their noise; `interaction`: what an alignment is better at on some
+    images and worse on others; `effect`: added to the last alignment."""
     value_ASE = rng.normal(size=(1, 1, 40)) + 0.3 * rng.normal(size=(5, 2, 1)) + rng.normal(size=(5, 2, 40))
     value_ASE += interaction * rng.normal(size=(5, 1, 40))
     value_ASE[-1] += effect
@@ -122,7 +122,7 @@ def test_pooled_seeds_keep_their_level_exactly() -> None:
 
 @pytest.mark.parametrize("interaction", [0.0, 2.0])
 def test_no_more_marks_than_the_level_on_noise(interaction: float) -> None:
-    """Also where alignments differ on single pictures but not on average, which a test of seeds alone takes
+    """Also where alignments differ on single images but not on average, which a test of seeds alone takes
     for a difference."""
     rng = np.random.default_rng(1)
     found = rates([with_examples(simulated(rng, 0.0, interaction)) for _ in range(200)], "score")

@@ -15,7 +15,7 @@ from attention_atlas.studies.alignment.result import RunResult, Shown
 
 def test_round_trip_and_the_same_bytes(tmp_path: Path) -> None:
     made = result("dot", 0, 0.6, examples=9)
-    made.shown[1].picture, made.shown[1].image = None, "images/x.png"
+    made.shown[1].pixels, made.shown[1].image = None, "images/x.png"
     made.shown[2].boxes_N4, made.shown[2].grid = None, (2, 2)
     made.save(tmp_path / "a")
     made.save(tmp_path / "b")
@@ -28,7 +28,7 @@ def test_round_trip_and_the_same_bytes(tmp_path: Path) -> None:
             *(y.example, y.image, y.size, y.words, y.grid, y.text),
         )
         assert np.array_equal(x.attn_WN, y.attn_WN)
-        for name in ("picture", "boxes_N4"):
+        for name in ("pixels", "boxes_N4"):
             a, b = getattr(x, name), getattr(y, name)
             assert (a is None) == (b is None) and (a is None or np.array_equal(a, b))
 
@@ -62,8 +62,8 @@ GROUND = {"example": "q", "word": "a", "mass": 0.5, "chance": 0.1, "top1": 1}
         (RunResult({"a": 1.0}, shown=[shown(words=["a", "b"])]), "does not fit 2 words"),
         (RunResult({"a": 1.0}, shown=[shown(grid=(3, 2))]), "has 4 columns for 6 places"),
         (RunResult({"a": 1.0}, shown=[shown(grid=None)]), "give either boxes_N4 or grid"),
-        (RunResult({"a": 1.0}, shown=[shown(image="")]), "give image .a path. or picture"),
-        (RunResult({"a": 1.0}, shown=[shown(picture=np.zeros((2, 2)))]), "is not uint8"),
+        (RunResult({"a": 1.0}, shown=[shown(image="")]), "give image .a path. or pixels"),
+        (RunResult({"a": 1.0}, shown=[shown(pixels=np.zeros((2, 2)))]), "is not uint8"),
     ],
 )
 def test_bad_results_are_refused(made: RunResult, message: str, tmp_path: Path) -> None:

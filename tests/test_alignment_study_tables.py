@@ -62,13 +62,13 @@ def test_scores_are_means_over_seeds_with_chance(table: pd.DataFrame, made: Pane
     assert second == pytest.approx(made.runs["dot"][1].scores["accuracy"])
 
 
-def test_intervals_agree_with_a_naive_bootstrap_over_pictures(made: Panel) -> None:
+def test_intervals_agree_with_a_naive_bootstrap_over_images(made: Panel) -> None:
     found = estimates(made, "accuracy")[0]
-    pictures: dict[str, list[float]] = {}
+    images: dict[str, list[float]] = {}
     for run in made.runs["cosine"]:
         for row in run.examples:
-            pictures.setdefault(row["image"], []).append(row["value"])
-    values = list(pictures.values())
+            images.setdefault(row["image"], []).append(row["value"])
+    values = list(images.values())
     rng = np.random.default_rng(3)
     drawn = []
     for _ in range(2000):
@@ -158,7 +158,7 @@ def test_grounding_is_the_mean_over_words(table: pd.DataFrame, made: Panel) -> N
 
 
 def test_grounding_of_examples_without_rows_still_counts() -> None:
-    """A word of an example that no row is about makes a picture of its own in the bootstrap."""
+    """A word of an example that no row is about makes an image of its own in the bootstrap."""
     one = panel(seeds=1)
     for runs in one.runs.values():
         runs[0].grounding.append({"example": "new", "word": "x", "mass": 1.0, "chance": 0.1, "top1": 1})

@@ -36,7 +36,7 @@ def test_word_attention_against_a_loop(kind):
 
 
 @torch.no_grad()
-def test_captured_attention_makes_the_context_and_changes_the_picture():
+def test_captured_attention_makes_the_context_and_changes_the_image():
     model, batch = model_of(), {**BATCH, "noise_BZ": torch.randn(3, 4)}
 
     def drawn(recorder):
@@ -72,10 +72,10 @@ def test_formulas_by_hand():
     mean, logvar = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, math.log(2)]])
     wanted = (0.5 * 1 + 0.5 * (0 + 2 - math.log(2) - 1)) / 2
     assert float(divergence(mean, logvar)) == pytest.approx(wanted, rel=1e-5)
-    picture = torch.arange(4.0).view(1, 1, 2, 2)
-    assert float(nearest(picture, picture.flip(-1), mirror=True)) == 0
-    assert float(nearest(picture, picture.flip(-1), mirror=False)) == 1
-    assert float(at_size(picture, 1)) == 1.5 and at_size(picture, 2) is picture
+    image = torch.arange(4.0).view(1, 1, 2, 2)
+    assert float(nearest(image, image.flip(-1), mirror=True)) == 0
+    assert float(nearest(image, image.flip(-1), mirror=False)) == 1
+    assert float(at_size(image, 1)) == 1.5 and at_size(image, 2) is image
 
 
 def test_discriminator_loss_against_its_parts():
@@ -88,7 +88,7 @@ def test_discriminator_loss_against_its_parts():
         real(critic.with_sentence(t, sentence)) / 2,
         fake(critic.alone(m).flatten()) / 3,
         fake(critic.with_sentence(m, sentence)) / 3,
-        # Pictures 0 and 1 with the sentences of 1 and 2.
+        # Images 0 and 1 with the sentences of 1 and 2.
         fake(critic.with_sentence(t[:2], sentence[1:])) / 3,
     ]
     assert float(discriminator_loss(critic, true, made, sentence)) == pytest.approx(

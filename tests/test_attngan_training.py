@@ -113,38 +113,38 @@ def test_run_folder_and_evaluator(world, tmp_path):
         "attribute accuracy",
         "chance attribute accuracy",
         "attribute gain",
-        "attribute accuracy of real pictures",
+        "attribute accuracy of real images",
         "classifier score",
         "classifier Fréchet distance",
     }
-    assert result.scores["attribute accuracy of real pictures"] > 90
+    assert result.scores["attribute accuracy of real images"] > 90
     shares = [r["value"] for r in result.examples if r["metric"] == "attribute accuracy"]
     assert np.mean(shares) == pytest.approx(result.scores["attribute accuracy"]) and len(shares) == 6
     words = {r["word"] for r in result.grounding}
     assert {"hat", "coat"} <= words <= {"hat", "coat", *COLORS}
-    assert [len(s.words) for s in result.shown] == [7, 7] and result.shown[0].picture.shape == (32, 32, 3)
+    assert [len(s.words) for s in result.shown] == [7, 7] and result.shown[0].pixels.shape == (32, 32, 3)
     again = evaluator(load_run(tmp_path / "run")[0], task)
     assert again.scores == result.scores
     assert "attribute accuracy" not in AttnGanEvaluator(candidates=6)(model, task).scores
 
 
 def test_attributes_over_chance_by_hand(world):
-    """Six pictures: each hat colour in a third of them, each of two coat colours in half. So a picture of
-    another caption shows (1/3 + 1/2) / 2 of what it states; the next picture no hat and four of six coats."""
+    """Six images: each hat colour in a third of them, each of two coat colours in half. So an image of
+    another caption shows (1/3 + 1/2) / 2 of what it states; the next image no hat and four of six coats."""
     _, runs = world
     evaluator = AttnGanEvaluator(classifier=str(runs["classifier"][0]))
     pairs = evaluator.pairs(task_of(world), 32)
     examples = [pairs.examples[i] for i in pairs.first_captions()]
     assert len(examples) == 6
-    true = pairs.pictures.batch(examples)
+    true = pairs.pixels.batch(examples)
     chance = 100 * (1 / 3 + 1 / 2) / 2
     for made, share, expected in (
         (true, 100, chance),
         (true.roll(1, 0), 100 / 3, chance),
-        (true[:1].expand_as(true), chance, chance),  # one picture for all captions: no gain
+        (true[:1].expand_as(true), chance, chance),  # one image for all captions: no gain
     ):
         scores, rows = evaluator.attributes(examples, made, true, "cpu")
-        assert scores["attribute accuracy of real pictures"] == 100
+        assert scores["attribute accuracy of real images"] == 100
         assert scores["attribute accuracy"] == pytest.approx(share)
         assert scores["chance attribute accuracy"] == pytest.approx(expected)
         assert scores["attribute gain"] == pytest.approx(share - expected)
@@ -167,8 +167,8 @@ def test_grounding_by_hand(tmp_path):
     turned = {r["word"]: r for r in grounded(example, scene, weights_QT, 8, True)}
     assert turned["hat"]["mass"] == 0.0 and turned["hat"]["chance"] == 0.25
     assert np.allclose(spread(weights_QT).sum(1)[[0, 2]], 1)
-    picture = torch.rand(2, 3, 8, 8)
-    assert mirrored(picture, torch.stack([picture[0], picture[1].flip(-1)])) == [False, True]
+    image = torch.rand(2, 3, 8, 8)
+    assert mirrored(image, torch.stack([image[0], image[1].flip(-1)])) == [False, True]
 
 
 def test_bad_values(world, tmp_path):
@@ -182,7 +182,7 @@ def test_bad_values(world, tmp_path):
     with pytest.raises(AtlasError, match=r"config\.yaml: no such file"):
         TextToImageTask(damsm=str(tmp_path / "none"), batch_size=6).prepare(corpus)
     task = task_of(world, size=64)
-    with pytest.raises(ConfigError, match=r"size: 64 is not the model's finest picture \(32"):
+    with pytest.raises(ConfigError, match=r"size: 64 is not the model's finest image \(32"):
         fresh(task)
     with pytest.raises(ConfigError, match="candidates"):
         AttnGanEvaluator(candidates=1)
@@ -190,7 +190,7 @@ def test_bad_values(world, tmp_path):
 
 def test_a_damsm_of_another_size_is_reported_before_the_first_step(world):
     task = task_of(world, size=64)
-    with pytest.raises(ConfigError, match=r"size: 64, but the DAMSM of .* reads pictures of 32 pixels only"):
+    with pytest.raises(ConfigError, match=r"size: 64, but the DAMSM of .* reads images of 32 pixels only"):
         fresh(task, stages=3)
 
 

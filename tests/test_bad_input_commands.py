@@ -1,4 +1,4 @@
-"""The commands on bad pictures, weights and places: one line, exit code 2, nothing written."""
+"""The commands on bad images, weights and places: one line, exit code 2, nothing written."""
 
 from __future__ import annotations
 
@@ -71,21 +71,21 @@ BAD: dict[str, Callable[[Path], None]] = {
 }
 
 
-def words_of(command: str, picture: Path) -> list[str]:
-    """The command line of a command on one picture, or on it and a good one, with the files that it needs."""
-    here = picture.parent
+def words_of(command: str, image: Path) -> list[str]:
+    """The command line of a command on one image, or on it and a good one, with the files that it needs."""
+    here = image.parent
     if command == "ground":
         (here / "boxes.csv").write_text(
-            f"picture,phrase,x,y,w,h\ngood.png,block,1,1,5,5\n{picture.name},block,0,0,1,1\n"
+            f"image,phrase,x,y,w,h\ngood.png,block,1,1,5,5\n{image.name},block,0,0,1,1\n"
         )
         return ["--data", str(here)]
     if command == "phases":
-        (here / "texts.csv").write_text(f"image,text\ngood.png,A block.\n{picture.name},A red block.\n")
+        (here / "texts.csv").write_text(f"image,text\ngood.png,A block.\n{image.name},A red block.\n")
         return ["--data", str(here)]
     if command == "faithfulness from a file":
-        (here / "few.csv").write_text(f"image,prompt,answer\n{picture.name},{PROMPT},{ANSWER}\n")
+        (here / "few.csv").write_text(f"image,prompt,answer\n{image.name},{PROMPT},{ANSWER}\n")
         return ["--data", str(here / "few.csv")]
-    return ["--image", str(picture), "--prompt", PROMPT, "--answer", ANSWER]
+    return ["--image", str(image), "--prompt", PROMPT, "--answer", ANSWER]
 
 
 COMMANDS = ("look", "ground", "doctor", "knockout", "faithfulness", "faithfulness from a file", "phases")
@@ -97,7 +97,7 @@ class Reached(AtlasError):
 
 @pytest.mark.parametrize("name", [*GOOD, *BAD])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_pictures(command: str, name: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_images(command: str, name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     import attention_atlas.look.load as load
     import attention_atlas.look.vision as vision
     import attention_atlas.studies.vlm_phases.any_model  # noqa: F401  (else it would keep what is patched here)
@@ -114,14 +114,14 @@ def test_pictures(command: str, name: str, tmp_path: Path, monkeypatch, capsys) 
     before = sorted(tmp_path.iterdir())
     assert main([command.split()[0], "model", *given, "--out", "out"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    # These read the sizes of many pictures, and decode each one when it is its turn.
+    # These read the sizes of many images, and decode each one when it is its turn.
     accepted = name in GOOD or (command in ("ground", "phases") and name == "cut.jpg")
     assert (line == "error: reached") == accepted and (accepted or name in line), line
     assert sorted(tmp_path.iterdir()) == before and not Path("opened").exists()
 
 
 @pytest.mark.parametrize("name", ["one pixel.png", "16 bit.png", "cmyk.jpg", "animated.gif", "wide.png"])
-def test_an_unusual_picture_is_looked_at(name: str, folder: Path, tmp_path: Path) -> None:
+def test_an_unusual_image_is_looked_at(name: str, folder: Path, tmp_path: Path) -> None:
     GOOD[name](tmp_path / name)
     assert (
         main(["look", str(folder), *words_of("look", tmp_path / name), "--out", str(tmp_path / "out")]) == 0

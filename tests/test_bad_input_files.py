@@ -73,27 +73,27 @@ def test_a_damaged_file_is_one_line(kind: str, damage: str, tmp_path: Path, monk
     assert not Path("opened").exists()
 
 
-PICTURE = "image,text\na.png,A lamp.\n"
-BOX = "picture,phrase,x,y,w,h\na.png,lamp,1,1,5,5\n"
+IMAGE = "image,text\na.png,A lamp.\n"
+BOX = "image,phrase,x,y,w,h\na.png,lamp,1,1,5,5\n"
 LONG = "A lamp. " * 20_000  # a field above 131,072 characters
 DEEP = "[" * 100_000
 
 
 # (kind, text in the good file, text in its place, what the line says)
 CONTENT = [
-    ("texts of a folder", PICTURE, f"image,text\na.png,{LONG}\n", "line 2: field larger than field limit"),
-    ("texts of a folder", PICTURE, "image,text\na.png,A lamp.,\n", "line 2: 3 fields"),
-    ("texts of a folder", PICTURE, "image,id,text\na.png,1,A.\na.png,1,B.\n", "id occurs twice"),
-    ("texts of a folder", PICTURE, "image;text\na.png;A lamp.\n", "image: column is missing"),
-    ("texts of a folder", PICTURE, 'image,text\na.png,"A lamp.\n', "line 2: unexpected end"),
-    ("texts of a folder", PICTURE, "image,text\n../a.png,A lamp.\n", "is not below"),
-    ("texts of a folder", PICTURE, "image,text\nb.png,A lamp.\n", "no such image"),
-    ("texts of a folder", PICTURE, "image,text\na.png,...\n", "text: has no words"),
-    ("texts of a folder", PICTURE, "image,text\n", "has no rows"),
+    ("texts of a folder", IMAGE, f"image,text\na.png,{LONG}\n", "line 2: field larger than field limit"),
+    ("texts of a folder", IMAGE, "image,text\na.png,A lamp.,\n", "line 2: 3 fields"),
+    ("texts of a folder", IMAGE, "image,id,text\na.png,1,A.\na.png,1,B.\n", "id occurs twice"),
+    ("texts of a folder", IMAGE, "image;text\na.png;A lamp.\n", "image: column is missing"),
+    ("texts of a folder", IMAGE, 'image,text\na.png,"A lamp.\n', "line 2: unexpected end"),
+    ("texts of a folder", IMAGE, "image,text\n../a.png,A lamp.\n", "is not below"),
+    ("texts of a folder", IMAGE, "image,text\nb.png,A lamp.\n", "no such image"),
+    ("texts of a folder", IMAGE, "image,text\na.png,...\n", "text: has no words"),
+    ("texts of a folder", IMAGE, "image,text\n", "has no rows"),
     ("boxes", BOX, BOX.replace("1,1,5,5", "nan,1,5,5"), "line 2: x: 'nan' is not a number"),
     ("boxes", BOX, BOX.replace("1,1,5,5", "1,1,5,1e999"), "line 2: h: '1e999' is not a number"),
     ("boxes", BOX, BOX.replace("5,5", "5,0"), "line 2: h: 0 is less than a pixel"),
-    ("boxes", BOX, BOX.replace("a.png", "../a.png"), "picture: '../a.png' is outside the folder"),
+    ("boxes", BOX, BOX.replace("a.png", "../a.png"), "image: '../a.png' is outside the folder"),
     ("gold links", "e,0,4,0", "e,4,0,0", "line 2: end: 0 is not after"),
     ("gold links", "e,0,4,0", "e,-1,4,0", "line 2: start: '-1'"),
     ("metric table", "0.5", "half", "value: line 2: 'half' is not a number"),
@@ -129,7 +129,7 @@ CONTENT = [
         "image 1: sentences: is null",
     ),
     ("karpathy", '"sentences": [', '"sentences": [null, ', "sentences: 0: is null"),
-    ("karpathy", '"a.png"', '"../../a.png"', "is outside the folder of pictures"),
+    ("karpathy", '"a.png"', '"../../a.png"', "is outside the folder of images"),
     ("karpathy", '"cocoid": 1', '"cocoid": [1]', "image 1: cocoid: is [1]"),
     ("karpathy", '"cocoid": 1', '"cocoid": 1e400', "image 1: cocoid: is Infinity"),
     ("questions", '"question_id": 1', '"question_id": 1.5', "question_id: is 1.5"),

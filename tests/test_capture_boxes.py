@@ -1,4 +1,4 @@
-"""The box of each image token, against pictures with one planted patch that go through the processor."""
+"""The box of each image token, against images with one planted patch that go through the processor."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ def llava(T, **more):
     return T.LlavaConfig(vision_config=vision, text_config=T.LlamaConfig(), image_token_id=IMAGE, **more)
 
 
-def test_fixed_grid_of_two_pictures_with_text_between():
+def test_fixed_grid_of_two_images_with_text_between():
     import transformers as T
 
     ids = torch.tensor([[1, *[IMAGE] * 16, 3, *[IMAGE] * 16, 4], [0] * 18 + [1, *[IMAGE] * 16]])
     sizes = [(100, 200), (40, 40), (8, 4)]
-    boxes, picture = token_boxes(llava(T), {"input_ids": ids}, sizes)
-    assert boxes.shape == (35, 4) and picture.tolist() == [-1, *[0] * 16, -1, *[1] * 16, -1]
+    boxes, image = token_boxes(llava(T), {"input_ids": ids}, sizes)
+    assert boxes.shape == (35, 4) and image.tolist() == [-1, *[0] * 16, -1, *[1] * 16, -1]
     assert boxes[[0, 17, 34]].isnan().all()
     assert boxes[1].tolist() == [0, 0, 50, 25] and boxes[2].tolist() == [50, 0, 100, 25]
     assert boxes[16].tolist() == [150, 75, 200, 100] and boxes[33].tolist() == [30, 30, 40, 40]
-    boxes, picture = token_boxes(llava(T), {"input_ids": ids}, sizes, row=1)
-    assert picture[19:].tolist() == [2] * 16 and boxes[-1].tolist() == [3, 6, 4, 8]
+    boxes, image = token_boxes(llava(T), {"input_ids": ids}, sizes, row=1)
+    assert image[19:].tolist() == [2] * 16 and boxes[-1].tolist() == [3, 6, 4, 8]
     full = llava(T, vision_feature_select_strategy="full")
-    boxes, picture = token_boxes(full, {"input_ids": torch.tensor([[IMAGE] * 17])}, [(40, 40)])
-    assert boxes[0].isnan().all() and picture[0] == 0 and boxes[1].tolist() == [0, 0, 10, 10]
-    with pytest.raises(AtlasError, match="16 image tokens, but llava's geometry gives 17 for 1 pictures"):
+    boxes, image = token_boxes(full, {"input_ids": torch.tensor([[IMAGE] * 17])}, [(40, 40)])
+    assert boxes[0].isnan().all() and image[0] == 0 and boxes[1].tolist() == [0, 0, 10, 10]
+    with pytest.raises(AtlasError, match="16 image tokens, but llava's geometry gives 17 for 1 images"):
         token_boxes(full, {"input_ids": torch.tensor([[IMAGE] * 16])}, [(40, 40)])
-    with pytest.raises(AtlasError, match="row 0 has more image tokens than 1 pictures give"):
+    with pytest.raises(AtlasError, match="row 0 has more image tokens than 1 images give"):
         token_boxes(llava(T), {"input_ids": ids}, sizes[:1])
-    with pytest.raises(AtlasError, match="4 sizes, but the inputs hold 3 pictures"):
+    with pytest.raises(AtlasError, match="4 sizes, but the inputs hold 3 images"):
         token_boxes(llava(T), {"input_ids": ids}, [*sizes, (1, 1)])
 
 
@@ -61,11 +61,11 @@ def test_a_planted_patch_lands_where_the_processor_puts_it(size, how):
         if box.isnan().any():
             continue
         left, top, right, bottom = box.tolist()
-        picture = np.zeros((*size, 3), np.uint8)
-        picture[round(top) : round(bottom), round(left) : round(right)] = 255
-        pixels = made(images=picture, return_tensors="np")["pixel_values"][0, 0]
+        image = np.zeros((*size, 3), np.uint8)
+        image[round(top) : round(bottom), round(left) : round(right)] = 255
+        pixels = made(images=image, return_tensors="np")["pixel_values"][0, 0]
         light = pixels.reshape(4, 7, 4, 7).sum((1, 3)).ravel()
-        # DeepSeek-VL's padding starts at a pixel of its input, not of the picture.
+        # DeepSeek-VL's padding starts at a pixel of its input, not of the image.
         least = 0.6 if how == "deepseek" else 0.7
         assert light.argmax() == token and light[token] > least * light.sum(), (token, light)
         seen += 1
@@ -76,11 +76,11 @@ PLAIN = {"do_rescale": False, "do_normalize": False, "resample": 0}
 
 
 def planted(size, box):
-    """A black picture that is white in the box."""
+    """A black image that is white in the box."""
     left, top, right, bottom = (round(x) for x in box.tolist())
-    picture = np.zeros((*size, 3), np.uint8)
-    picture[top:bottom, left:right] = 255
-    return picture
+    image = np.zeros((*size, 3), np.uint8)
+    image[top:bottom, left:right] = 255
+    return image
 
 
 def check(config, processor, size, light_of, least=0.6):
@@ -89,8 +89,8 @@ def check(config, processor, size, light_of, least=0.6):
     first = processor(images=planted(size, torch.tensor([0, 0, *size[::-1]])), return_tensors="pt")
     tokens = len(light_of(first))
     inputs = {"input_ids": torch.full((1, tokens), IMAGE), **first}
-    boxes, picture = token_boxes(config, inputs, [size], processor)
-    assert boxes.shape == (tokens, 4) and picture.tolist() == [0] * tokens
+    boxes, image = token_boxes(config, inputs, [size], processor)
+    assert boxes.shape == (tokens, 4) and image.tolist() == [0] * tokens
     places = (~boxes[:, 0].isnan()).nonzero()[:, 0].tolist()
     assert len(places) > 3
     for token in places:
@@ -186,7 +186,7 @@ def test_tiles_and_pixel_shuffle_of_idefics3(size, split):
 
     boxes = check(config, processor, size, light)
     assert len(boxes) == (16 if not split else 16 * (5 if size == (60, 60) else 3))
-    with pytest.raises(AtlasError, match="idefics3: how pictures are cut depends on their processor"):
+    with pytest.raises(AtlasError, match="idefics3: how images are cut depends on their processor"):
         token_boxes(config, {"input_ids": torch.full((1, 16), IMAGE)}, [size])
 
 
@@ -207,19 +207,19 @@ def test_tiles_thumbnail_and_pixel_shuffle_of_internvl(size):
     check(config, processor, size, light)
 
 
-def test_pictures_of_their_own_size_and_queries_without_a_place():
+def test_images_of_their_own_size_and_queries_without_a_place():
     import transformers as T
 
     pixtral = T.PixtralVisionConfig(patch_size=4, image_size=32)
     config = T.Mistral3Config(image_token_id=IMAGE, vision_config=pixtral, spatial_merge_size=2)
     ids = torch.tensor([[1, *[IMAGE] * 3, 5, *[IMAGE] * 3, 2, *[IMAGE] * 4]])  # breaks between rows
     inputs = {"input_ids": ids, "image_sizes": torch.tensor([[16, 24], [16, 16]])}
-    boxes, picture = token_boxes(config, inputs, [(160, 240), (20, 40)])
+    boxes, image = token_boxes(config, inputs, [(160, 240), (20, 40)])
     assert boxes[5].tolist() == [0, 80, 80, 160] and boxes[-1].tolist() == [20, 10, 40, 20]
-    assert picture.tolist() == [-1, 0, 0, 0, -1, 0, 0, 0, -1, 1, 1, 1, 1]
+    assert image.tolist() == [-1, 0, 0, 0, -1, 0, 0, 0, -1, 1, 1, 1, 1]
     blip = T.Blip2Config(image_token_index=IMAGE, num_query_tokens=3)
-    boxes, picture = token_boxes(blip, {"input_ids": torch.tensor([[IMAGE] * 3 + [4]])}, [(10, 10)])
-    assert boxes.isnan().all() and picture.tolist() == [0, 0, 0, -1]
+    boxes, image = token_boxes(blip, {"input_ids": torch.tensor([[IMAGE] * 3 + [4]])}, [(10, 10)])
+    assert boxes.isnan().all() and image.tolist() == [0, 0, 0, -1]
     with pytest.raises(AtlasError, match="emu3: its geometry is not known; known: llava"):
         emu = T.LlamaConfig(image_token_id=IMAGE)
         emu.model_type = "emu3"
@@ -264,13 +264,13 @@ def test_queries_of_aria_are_as_many_as_its_tiles_have():
         inputs = processor(images=np.zeros((40, 90, 3), np.uint8), return_tensors="pt")
         assert count == {490: 3, 980: 5}[edge] * len(inputs["pixel_values"])
         inputs = {"input_ids": torch.tensor([[1, *[IMAGE] * count]]), **inputs}
-        boxes, picture = token_boxes(config, inputs, [(40, 90)], processor)
-        assert boxes.isnan().all() and picture.tolist() == [-1, *[0] * count]
+        boxes, image = token_boxes(config, inputs, [(40, 90)], processor)
+        assert boxes.isnan().all() and image.tolist() == [-1, *[0] * count]
 
 
 @pytest.mark.parametrize(("short", "crop"), [(336, 336), (256, 224), (224, 224), (432, 384)])
 def test_what_a_centre_crop_keeps_is_exact_for_every_size(short, crop):
-    """Whole pixels of the resized picture are cut off on each side."""
+    """Whole pixels of the resized image are cut off on each side."""
     from types import SimpleNamespace
 
     from attention_atlas.capture.box_families import seen_region

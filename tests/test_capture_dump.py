@@ -346,12 +346,12 @@ print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def large_world(root, count, pictures=50):
+def large_world(root, count, images=50):
     """`count` captions of one length: what differs is their number."""
     scenes, examples = {}, []
     rng = np.random.default_rng(0)
     with FeaturesWriter(root / "features.h5", dim=6, regions=5, labels=["chair"], source="test") as file:
-        for i in range(pictures):
+        for i in range(images):
             boxes = np.tile([0, 0, 32, 32], (5, 1))
             file.add(
                 f"i{i}",
@@ -363,7 +363,7 @@ def large_world(root, count, pictures=50):
             )
             scenes[f"i{i}"] = Scene(f"i{i}", f"{i}.png", 64, 64, "test")
     for i in range(count):
-        examples.append(Example(f"t{i}", f"i{i % pictures}", " ".join([WORDS[i % 20]] * 60)))
+        examples.append(Example(f"t{i}", f"i{i % images}", " ".join([WORDS[i % 20]] * 60)))
     return Corpus(root, scenes, examples, "large"), FeaturesFile(root / "features.h5"), Vocabulary(WORDS)
 
 

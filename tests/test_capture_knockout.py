@@ -30,7 +30,7 @@ def edges_of(model: Any, inputs: dict[str, Any], query: str, key: str) -> Edges:
 
 
 def roles_of_text(model: Any, inputs: dict[str, Any]) -> list[list[str]]:
-    """Idefics has no position for a picture."""
+    """Idefics has no position for an image."""
     text = {n: v for n, v in inputs.items() if not n.startswith(("pixel", "image_"))}
     return roles_of(text if model.config.model_type == "idefics" else inputs, model.config)
 
@@ -42,7 +42,7 @@ def implementation(request: pytest.FixtureRequest) -> str:
 
 @functools.cache
 def lively(name: str) -> tuple[Any, dict[str, Any]]:
-    """Weights that start as almost zero (gates, learned queries, BLIP's tower) would hide the picture."""
+    """Weights that start as almost zero (gates, learned queries, BLIP's tower) would hide the image."""
     model, inputs = copy.deepcopy(family(name))
     torch.manual_seed(0)
     for parameter in model.parameters():
@@ -90,8 +90,8 @@ def test_names_and_starts_are_checked() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_without_edges_to_the_picture_no_text_depends_on_it(name: str, implementation: str) -> None:
-    """In all layers, for padded batches with several pictures; with the edges every text does."""
+def test_without_edges_to_the_image_no_text_depends_on_it(name: str, implementation: str) -> None:
+    """In all layers, for padded batches with several images; with the edges every text does."""
     model, inputs = prepared(name, implementation)
     roles = roles_of_text(model, inputs)
     text_BS = torch.tensor([[role not in ("image", "pad") for role in row] for row in roles])
@@ -243,7 +243,7 @@ def test_against_a_mask_handed_to_the_layers(name: str, implementation: str) -> 
 
 
 def test_gradients_pass_through_a_cut(implementation: str) -> None:
-    """The derivative by a picture's embeddings is zero where the text cannot read them."""
+    """The derivative by an image's embeddings is zero where the text cannot read them."""
     model, inputs = prepared("llava", implementation)
     pixels = inputs["pixel_values"].clone().requires_grad_()
     edges = edges_of(model, inputs, "text", "image")

@@ -198,7 +198,7 @@ def test_the_check_runs_the_back_end_that_is_used(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["auto", "fused", "materialised"])
-def test_the_word_attention_of_attngan_keeps_its_picture(backend):
+def test_the_word_attention_of_attngan_keeps_its_image(backend):
     from attention_atlas.models.attngan.generator import WordAttention
 
     torch.manual_seed(0)

@@ -79,7 +79,7 @@ def test_attention_that_is_not_captured_is_named_and_the_output_stays(name):
         captured = capture(**inputs)
     assert torch.equal(captured.output.logits, plain) or distance([plain], [captured.output.logits]) < 1e-5
     assert set(missing) <= set(captured.outside)
-    assert len(captured) == 1  # the picture's layers
+    assert len(captured) == 1  # the image's layers
     with pytest.raises(AtlasError, match="check 'inventory': attention does not pass through the capture"):
         validate(model, lambda: model(**inputs))
     rest = ["*", *(f"!{name}" for name in captured.outside)]

@@ -317,7 +317,7 @@ def test_membership_is_copied_to_a_device_once_and_again_when_it_changes():
 
 
 def test_runs_of_blocks():
-    """Keys 0 BOS, 1 to 40 picture, then text; blocks of 4; the last two keys are no whole block."""
+    """Keys 0 BOS, 1 to 40 image, then text; blocks of 4; the last two keys are no whole block."""
     at = torch.arange(70)
     label = (at > 0).long() + (at > 40)
     member = torch.nn.functional.one_hot(label, 3).bool()

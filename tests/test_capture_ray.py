@@ -139,7 +139,7 @@ def test_an_error_in_an_actor_is_one_line_and_the_next_run_goes_on(cluster, worl
 
 @pytest.mark.slow
 def test_a_vision_llm_on_ray(cluster, tmp_path):
-    """Pictures are prepared in processes without the model."""
+    """Images are prepared in processes without the model."""
     source = {"_target_": "attention_atlas.studies.vlm_phases.any_model.load_any", "name": "qwen2_vl"}
     source |= {"run_folder": None, "path": str(FAMILIES["qwen2_vl"](tmp_path / "model"))}
     task = VisionLlmDump("train+val+test")

@@ -1,4 +1,4 @@
-"""Roles of the positions of models whose configurations say differently where pictures and videos are."""
+"""Roles of the positions of models whose configurations say differently where images and videos are."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_ids_of_nested_configurations_are_found_the_outermost_first():
 
 def test_a_mask_in_the_inputs_gives_the_places_where_the_configuration_has_no_id():
     config = T.Kosmos2Config()
-    with pytest.raises(AtlasError, match=r"kosmos-2: has no id for pictures; use roles_of\(inputs, config\)"):
+    with pytest.raises(AtlasError, match=r"kosmos-2: has no id for images; use roles_of\(inputs, config\)"):
         roles_of_ids(IDS, config)
     inputs = {"input_ids": IDS, "pixel_values": torch.zeros(1, 3, 4, 4)}
     inputs["image_embeds_position_mask"] = torch.tensor([[0, 0, 1, 1, 0, 0]])
@@ -45,12 +45,12 @@ def test_a_mask_in_the_inputs_gives_the_places_where_the_configuration_has_no_id
     assert roles_of(inputs, config)[0][4:] == ["text", "pad"]
     inputs["image_embeds_position_mask"] = torch.zeros(1, 5)
     with pytest.raises(
-        AtlasError, match=r"the mask of pictures has shape \(1, 5\), but input_ids has \(1, 6\)"
+        AtlasError, match=r"the mask of images has shape \(1, 5\), but input_ids has \(1, 6\)"
     ):
         roles_of(inputs, config)
 
 
-def test_pixels_without_a_picture_among_the_ids_are_an_error():
+def test_pixels_without_a_image_among_the_ids_are_an_error():
     config = T.LlavaConfig(image_token_index=40)
     assert set(roles_of({"input_ids": IDS}, config)[0]) >= {"text"}
     for name in ("pixel_values", "pixel_values_videos", "image_patches"):

@@ -93,7 +93,7 @@ def parts_of(name):
 def test_parts_of_other_architectures():
     assert set(parts_of("clip")) == {"vision", "decoder"}  # its text tower is its language model
     assert set(parts_of("gpt2")) == set(parts_of("llama")) == {"decoder"}
-    # A Q-Former is neither; its attention to the picture is cross-attention.
+    # A Q-Former is neither; its attention to the image is cross-attention.
     qformer = parts_of("instructblip_qformer")
     assert set(qformer) == {"", "cross"} and all("crossattention" in n for n in qformer["cross"])
 

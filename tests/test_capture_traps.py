@@ -203,7 +203,7 @@ def test_vilt_patches_come_in_random_order_and_are_put_back():
     expected = projected_BDHW + constant_D[:, None, None]
     assert torch.allclose(found[0], expected[0], atol=1e-6)
     assert torch.allclose(found[1, :, :2], expected[1, :, :2], atol=1e-6)
-    assert found[1, :, 2].isnan().all()  # pixel_mask hides the third row of the second picture
+    assert found[1, :, 2].isnan().all()  # pixel_mask hides the third row of the second image
     roles = patches.roles([["text"] * 7] * 2)
     assert roles[0] == ["text"] * 7 + ["special"] + ["image"] * 9
     assert roles[1].count("image") == 6 and roles[1].count("pad") == 3

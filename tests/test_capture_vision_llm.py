@@ -86,7 +86,7 @@ def check(path: Path, loaded: Any, samples: list[Any]) -> None:
             np.testing.assert_allclose(found_LHS, entropy_LHS, atol=2e-3)
 
 
-def test_one_command_over_a_folder_of_pictures(model, data, tmp_path, monkeypatch):
+def test_one_command_over_a_folder_of_images(model, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(model, data, "study.split=train+val+test")["examples"] == 6
     task = VisionLlmDump("train+val+test")

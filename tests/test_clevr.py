@@ -123,7 +123,7 @@ def test_functions_of_the_templates_have_types():
 
 
 def files(folder, change=None):
-    """CLEVR's layout with two pictures and all PROGRAMS about the first, one about the second."""
+    """CLEVR's layout with two images and all PROGRAMS about the first, one about the second."""
     scene = {"image_index": 0, "image_filename": "CLEVR_val_000000.png", "split": "val", "objects": OBJECTS}
     scene["relationships"] = RELATIONSHIPS
     scenes = [scene, {**scene, "image_index": 1, "image_filename": "CLEVR_val_000001.png"}]
@@ -173,8 +173,8 @@ def test_the_published_layout(tmp_path):
 def test_parts_of_val_and_subsets(tmp_path):
     part = files(tmp_path)
     parts = {
-        "val": {**part, "split": "val", "pictures": [0, 1]},
-        "test": {**part, "split": "test", "pictures": [1, 9]},
+        "val": {**part, "split": "val", "images": [0, 1]},
+        "test": {**part, "split": "test", "images": [1, 9]},
     }
     corpus = read_clevr(parts, tmp_path)
     assert len(corpus.split("val")) == 11 and [e.image_id for e in corpus.split("test")] == [
@@ -261,7 +261,7 @@ def test_wrong_files_and_settings(tmp_path):
             {},
             "questions: is missing or empty; give CLEVR's questions",
         ),
-        ({"val": {**part, "pictures": [5, 9]}}, {}, "no question about a picture"),
+        ({"val": {**part, "images": [5, 9]}}, {}, "no question about an image"),
         ({"val": {**part, "split": "dev"}}, {}, "split: 'dev' is not one of"),
         ({"val": {"questions": part["questions"]}}, {}, "val: scenes: is missing"),
         ({"val": part}, {"subset": 0}, "subset: must be at least 1"),

@@ -1,4 +1,4 @@
-"""Features of whole CLEVR pictures, and the network that reads them."""
+"""Features of whole CLEVR images, and the network that reads them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def grid_file(path, shape=(2, 6, 3, 3), name="features"):
     return values
 
 
-def test_features_of_whole_pictures(tmp_path):
+def test_features_of_whole_images(tmp_path):
     values = grid_file(tmp_path / "val.h5")
     grid = ClevrGrid({"val": tmp_path / "val.h5"})
     assert grid.channels == 6 and np.array_equal(grid.read("CLEVR_val_000001"), values[1])
     for image_id, message in (
-        ("CLEVR_val_000002", "has 2 pictures"),
+        ("CLEVR_val_000002", "has 2 images"),
         ("CLEVR_train_000000", "files: has no 'train'"),
         ("room7", "is not named CLEVR_"),
     ):

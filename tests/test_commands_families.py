@@ -19,7 +19,7 @@ ALL = FAMILIES | CROSS_FAMILIES
 def test_a_checkpoint_of_each_family_is_looked_at_and_scored(family, tmp_path, capsys):
     model, photos = str(ALL[family](tmp_path / "model")), tmp_path / "photos"
     photos.mkdir()
-    boxes_csv(photos, pictures=4)
+    boxes_csv(photos, images=4)
     out = tmp_path / "look"
     asked = ["--image", str(photos / "0.png"), "--prompt", "where is the sofa ?", "--answer", "on the rug"]
     assert main(["look", model, *asked, "--out", str(out)]) == 0, capsys.readouterr().err
@@ -33,20 +33,20 @@ def test_a_checkpoint_of_each_family_is_looked_at_and_scored(family, tmp_path, c
     assert {row["measure"] for row in rows} == {"pointing", "mass", "iou"}
     for row in rows:
         assert 0 <= float(row["value"]) <= 1
-        # The share of the attention that the picture's patches get: every head sees the picture.
+        # The share of the attention that the image's patches get: every head sees the image.
         assert 0 < float(row["share"]) < 1
 
 
 @pytest.mark.parametrize("family", QUERY_FAMILIES)
-def test_models_that_read_pictures_through_queries(family, tmp_path, capsys):
-    """Their processors add the tokens of the picture. A query has no place, so heads have no map to score."""
+def test_models_that_read_images_through_queries(family, tmp_path, capsys):
+    """Their processors add the tokens of the image. A query has no place, so heads have no map to score."""
     model, photos = str(QUERY_FAMILIES[family](tmp_path / "model")), tmp_path / "photos"
     photos.mkdir()
-    boxes_csv(photos, pictures=4)
+    boxes_csv(photos, images=4)
     asked = ["--image", str(photos / "0.png"), "--prompt", "where is the sofa ?", "--answer", "on the rug"]
     assert main(["look", model, *asked, "--out", str(tmp_path / "look")]) == 0, capsys.readouterr().err
     summary = json.loads((tmp_path / "look/summary.json").read_text())
-    assert [token["box"] for token in summary["picture_tokens"]] == [[None] * 4] * 4
+    assert [token["box"] for token in summary["image_tokens"]] == [[None] * 4] * 4
     assert main(["doctor", model, *asked]) == 0, capsys.readouterr().out
     assert main(["faithfulness", model, *asked, "--baseline", "embedding", "--out", str(tmp_path / "f")]) == 0
     assert main(["knockout", model, *asked, "--out", str(tmp_path / "k")]) == 0, capsys.readouterr().err

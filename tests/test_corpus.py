@@ -15,7 +15,7 @@ from attention_atlas.data.corpus import (
     Scene,
     SceneObject,
     read_corpus,
-    with_other_pictures,
+    with_other_images,
     write_examples,
     write_scenes,
 )
@@ -127,13 +127,13 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_pictures_are_the_next_that_differ() -> None:
+def test_other_images_are_the_next_that_differ() -> None:
     def of(images: str) -> list[Example]:
         return [Example(f"e{n}", image, f"text {n}", answers=["yes"]) for n, image in enumerate(images)]
 
     for images, wanted in (("abc", "bca"), ("aab", "bba"), ("abba", "baab"), ("aaabca", "bbbcab")):
-        found = with_other_pictures(of(images))
+        found = with_other_images(of(images))
         assert "".join(e.image_id for e in found) == wanted
         assert [(e.id, e.text, e.answers) for e in found] == [(e.id, e.text, e.answers) for e in of(images)]
-    with pytest.raises(AtlasError, match="all examples have the same picture"):
-        with_other_pictures(of("aa"))
+    with pytest.raises(AtlasError, match="all examples have the same image"):
+        with_other_images(of("aa"))

@@ -1,4 +1,4 @@
-"""Models that read pictures by cross-attention in look, ground, faithfulness, knockout and doctor."""
+"""Models that read images by cross-attention in look, ground, faithfulness, knockout and doctor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from look_tiny import ANSWER, PATCH, PROMPT, SIZE, photo
 from PIL import Image
 from tiny_checkpoints import mllama
 
-from attention_atlas.capture.cross_boxes import picture_keys
+from attention_atlas.capture.cross_boxes import image_keys
 from attention_atlas.data.phrase_boxes import Example
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.ground.attend import RowCapture
@@ -26,7 +26,7 @@ from attention_atlas.interventions.relevance import (
     METHODS,
     attention_gradients,
     chefer,
-    picture_tokens,
+    image_tokens,
     relevance,
 )
 from attention_atlas.look import Atlas, diagnose
@@ -50,8 +50,8 @@ def tiny(folder: Path) -> tuple[Any, Any]:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """A wide picture, which becomes 2 × 2 tiles with empty patches, and a tall one of 3 × 1 tiles."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A wide image, which becomes 2 × 2 tiles with empty patches, and a tall one of 3 × 1 tiles."""
     at = tmp_path_factory.mktemp("photos")
     return [photo(at / "wide.png"), photo(at / "tall.png", 48, 144, 1)]
 
@@ -78,42 +78,42 @@ def test_a_planted_patch_lands_in_the_key_of_its_box(size: tuple[int, int], tiny
     model, processor = tiny
     images = processor.image_processor
 
-    def pixels(picture: np.ndarray) -> Any:
+    def pixels(image: np.ndarray) -> Any:
         plain = {"do_normalize": False, "do_rescale": False, "resample": 0}
-        return images(images=Image.fromarray(picture), return_tensors="pt", **plain)
+        return images(images=Image.fromarray(image), return_tensors="pt", **plain)
 
-    keys = picture_keys(model.config, pixels(np.zeros((*size, 3), np.uint8)), [size])
+    keys = image_keys(model.config, pixels(np.zeros((*size, 3), np.uint8)), [size])
     assert len(keys.roles) == 4 * TILE and keys.roles[0] == "class"
     boxes = keys.boxes_K4.numpy()
     placed = [k for k, role in enumerate(keys.roles) if role == "image"]
     assert np.isfinite(boxes[placed]).all() and np.isnan(np.delete(boxes, placed, 0)).all()
     area = (boxes[placed, 2] - boxes[placed, 0]) * (boxes[placed, 3] - boxes[placed, 1])
-    assert area.sum() == pytest.approx(size[0] * size[1], rel=1e-4)  # the whole picture, once
+    assert area.sum() == pytest.approx(size[0] * size[1], rel=1e-4)  # the whole image, once
     for key in placed:
         left, top, right, bottom = np.rint(boxes[key]).astype(int)
-        picture = np.zeros((*size, 3), np.uint8)
-        picture[top : max(bottom, top + 1), left : max(right, left + 1)] = 255
-        light_CTHW = pixels(picture)["pixel_values"][0, 0].float().mean(1)  # tile, height, width
+        image = np.zeros((*size, 3), np.uint8)
+        image[top : max(bottom, top + 1), left : max(right, left + 1)] = 255
+        light_CTHW = pixels(image)["pixel_values"][0, 0].float().mean(1)  # tile, height, width
         cells = light_CTHW.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).sum((-1, -2)).flatten(1)
         light_K = torch.cat([torch.zeros(4, 1), cells], 1).flatten()
         assert int(light_K.argmax()) == key and light_K[key] > 0.5 * light_K.sum()
 
 
-def test_a_padded_batch_is_not_confused(tiny: tuple[Any, Any], pictures: list[Path]) -> None:
+def test_a_padded_batch_is_not_confused(tiny: tuple[Any, Any], images: list[Path]) -> None:
     model, processor = tiny
-    wide, tall = (Image.open(path) for path in pictures)
+    wide, tall = (Image.open(path) for path in images)
     texts = [f"<|image|><|image|>{PROMPT}", f"<|image|>{PROMPT}"]
     inputs = processor(text=texts, images=[[wide, tall], [tall]], return_tensors="pt", padding=True)
     sizes = [wide.size[::-1], tall.size[::-1], tall.size[::-1]]
-    first, second = (picture_keys(model.config, inputs, sizes, row=row) for row in (0, 1))
-    alone = picture_keys(
+    first, second = (image_keys(model.config, inputs, sizes, row=row) for row in (0, 1))
+    alone = image_keys(
         model.config, processor(text=texts[1], images=tall, return_tensors="pt"), [tall.size[::-1]]
     )
     half = 4 * TILE
     assert first.roles[half:] == second.roles[:half] == alone.roles
-    assert second.roles[half:] == ["pad"] * half and set(second.picture_K[half:].tolist()) == {-1}
-    assert set(first.picture_K[:half].tolist()) == {0} and set(first.picture_K[half:].tolist()) == {1, -1}
-    assert second.picture_K[0] == 2 and alone.roles[-TILE:] == ["pad"] * TILE
+    assert second.roles[half:] == ["pad"] * half and set(second.image_K[half:].tolist()) == {-1}
+    assert set(first.image_K[:half].tolist()) == {0} and set(first.image_K[half:].tolist()) == {1, -1}
+    assert second.image_K[0] == 2 and alone.roles[-TILE:] == ["pad"] * TILE
     torch.testing.assert_close(first.boxes_K4[half:], alone.boxes_K4, equal_nan=True)
     # The model masks what is called padding, and nothing else.
     with torch.no_grad():
@@ -123,8 +123,8 @@ def test_a_padded_batch_is_not_confused(tiny: tuple[Any, Any], pictures: list[Pa
     for row, keys in enumerate((first, second)):
         seen_K = (attn[row, :, -1] > 0).all(0)
         assert seen_K.tolist() == [role != "pad" for role in keys.roles]
-    with pytest.raises(AtlasError, match="1 sizes, but the inputs hold 3 pictures"):
-        picture_keys(model.config, inputs, sizes[:1])
+    with pytest.raises(AtlasError, match="1 sizes, but the inputs hold 3 images"):
+        image_keys(model.config, inputs, sizes[:1])
 
 
 # Look ------------------------------------------------------------------------------------------------
@@ -132,10 +132,10 @@ def test_a_padded_batch_is_not_confused(tiny: tuple[Any, Any], pictures: list[Pa
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_numbers_are_those_of_the_eager_matrices(
-    count: int, tiny: tuple[Any, Any], pictures: list[Path]
+    count: int, tiny: tuple[Any, Any], images: list[Path]
 ) -> None:
-    look = Atlas(*tiny).look(pictures[:count], PROMPT, ANSWER)
-    attn_LHSK = eager(tiny[0], case_of(tiny, pictures[:count]).whole).numpy()
+    look = Atlas(*tiny).look(images[:count], PROMPT, ANSWER)
+    attn_LHSK = eager(tiny[0], case_of(tiny, images[:count]).whole).numpy()
     assert (
         look.layers == look.kept == CROSS and attn_LHSK.shape[-1] == len(look.key_roles) == count * 4 * TILE
     )
@@ -160,7 +160,7 @@ def test_numbers_are_those_of_the_eager_matrices(
     model = tiny[0].model.language_model.layers[CROSS[1]].cross_attn
     seen: list[torch.Tensor] = []
     hook = model.v_proj.register_forward_hook(lambda m, args, out: seen.append(out[:].detach()))
-    case = case_of(tiny, pictures[:count])
+    case = case_of(tiny, images[:count])
     with torch.no_grad():
         tiny[0](**case.whole.inputs)
     hook.remove()
@@ -170,8 +170,8 @@ def test_numbers_are_those_of_the_eager_matrices(
     norm_HK = torch.einsum("khd,hdm->hkm", value_KHD, weight_HDM).norm(dim=-1).detach().numpy()
     wanted = attn_LHSK[1][:, look.words[2].rows].mean(1) * norm_HK
     np.testing.assert_allclose(look.word_values["norm_rows"][1, :, 2], wanted, atol=1e-5, rtol=1e-4)
-    owner = look.picture_S[look.picture_T]
-    assert set(owner.tolist()) == set(range(count)) and np.isfinite(look.boxes_S4[look.picture_T]).all()
+    owner = look.image_S[look.image_T]
+    assert set(owner.tolist()) == set(range(count)) and np.isfinite(look.boxes_S4[look.image_T]).all()
 
 
 def alone(model: Any) -> None:
@@ -185,16 +185,16 @@ def alone(model: Any) -> None:
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_planted_patch_changes_the_attention_to_its_key_alone(which: int, folder: Path) -> None:
     """In a row all weights change by the same factor, but that of the patch whose pixels are another colour.
-    Two pictures that are not square; the patch lies in either."""
+    Two images that are not square; the patch lies in either."""
     model, processor = load(str(folder), "cpu", "float32")
     alone(model)
     atlas, sizes = Atlas(model, processor), [(90, 60), (48, 144)]
     plain = [Image.new("RGB", size, (60, 60, 60)) for size in sizes]
     before = atlas.look(plain, PROMPT, ANSWER)
-    places = [k for k in before.picture_T if before.picture_S[k] == which]
+    places = [k for k in before.image_T if before.image_S[k] == which]
     for key in places[:: max(1, len(places) // 5)]:
         left, top, right, bottom = np.rint(before.boxes_S4[key]).astype(int)
-        painted = [picture.copy() for picture in plain]
+        painted = [image.copy() for image in plain]
         painted[which].paste((250, 40, 200), (left, top, right, bottom))
         after = atlas.look(painted, PROMPT, ANSWER)
         real = np.array(before.key_roles) != "pad"
@@ -205,59 +205,59 @@ def test_a_planted_patch_changes_the_attention_to_its_key_alone(which: int, fold
         off_K = np.abs(factor - np.median(factor, -1, keepdims=True)).max((0, 1))
         at = int(real[:key].sum())
         assert off_K[at] > 0.05 and np.delete(off_K, at).max() < 1e-3, (key, off_K.argsort()[-3:])
-    # Control: the same picture again changes nothing.
+    # Control: the same image again changes nothing.
     again = atlas.look(plain, PROMPT, ANSWER)
     np.testing.assert_array_equal(again.word_values["rows"], before.word_values["rows"])
 
 
-def test_files_and_page(tiny: tuple[Any, Any], pictures: list[Path], tmp_path: Path) -> None:
+def test_files_and_page(tiny: tuple[Any, Any], images: list[Path], tmp_path: Path) -> None:
     from attention_atlas.recording import StatisticsStore
 
-    look = Atlas(*tiny).look(pictures, PROMPT, max_new_tokens=4)
+    look = Atlas(*tiny).look(images, PROMPT, max_new_tokens=4)
     assert look.generated and len(look.notes) == 2 and "layers 1, 3" in look.notes[0]
     assert "class tokens" in look.notes[0] and "no rollout" in look.notes[1]
     look.save(tmp_path / "out")
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["attention"] == "cross" and summary["layers"] == summary["layers_with_maps"] == CROSS
-    boxes = {token["position"]: token for token in summary["picture_tokens"]}
-    assert list(boxes) == look.picture_T.tolist() and all(None not in t["box"] for t in boxes.values())
+    boxes = {token["position"]: token for token in summary["image_tokens"]}
+    assert list(boxes) == look.image_T.tolist() and all(None not in t["box"] for t in boxes.values())
     for w, word in enumerate(summary["words"]):
         best = word["strongest"][0]
         assert best["position"] in boxes
-        rows_T = look.word_values["rows"][:, :, w][..., look.picture_T].mean((0, 1))
+        rows_T = look.word_values["rows"][:, :, w][..., look.image_T].mean((0, 1))
         assert best["share"] == pytest.approx(rows_T.max(), abs=1e-6)
     with StatisticsStore(tmp_path / "out/statistics.h5") as store:
         np.testing.assert_allclose(store.read("look", "words", "rows"), look.word_values["rows"])
         np.testing.assert_allclose(store.read("look", "cross", "mass"), look.values["mass"])
     data = payload(look)
     assert set(data["maps"]) == {"raw", "norm"} and data["layers"] == CROSS
-    assert sorted(set(data["picture"])) == [0, 1] and None not in data["boxes"]
+    assert sorted(set(data["image"])) == [0, 1] and None not in data["boxes"]
     with pytest.raises(ConfigError, match="--layers: 0 is outside 1, 3; give numbers of layers with such"):
-        Atlas(*tiny).look(pictures, PROMPT, ANSWER, layers=[0])
-    assert Atlas(*tiny).look(pictures, PROMPT, ANSWER, layers=[3]).kept == [3]
-    assert Atlas(*tiny).look(pictures, PROMPT, ANSWER, budget=1).kept == [3]
+        Atlas(*tiny).look(images, PROMPT, ANSWER, layers=[0])
+    assert Atlas(*tiny).look(images, PROMPT, ANSWER, layers=[3]).kept == [3]
+    assert Atlas(*tiny).look(images, PROMPT, ANSWER, budget=1).kept == [3]
 
 
-def test_boxes_get_the_attention_to_the_keys_inside_them(tiny: tuple[Any, Any], pictures: list[Path]) -> None:
-    wide, tall = (Image.open(path).size for path in pictures)
+def test_boxes_get_the_attention_to_the_keys_inside_them(tiny: tuple[Any, Any], images: list[Path]) -> None:
+    wide, tall = (Image.open(path).size for path in images)
     box = (10.0, 4.0, 37.0, 31.0)
     boxes = [
-        Example(pictures[0], "all", [(0, 0, *wide)]),
-        Example(pictures[0], "part", [box]),
-        Example(pictures[1], "all", [(0, 0, *tall)]),
+        Example(images[0], "all", [(0, 0, *wide)]),
+        Example(images[0], "part", [box]),
+        Example(images[1], "all", [(0, 0, *tall)]),
     ]
-    look = Atlas(*tiny).look(pictures, PROMPT, ANSWER, boxes=boxes)
-    attn_LHSK = eager(tiny[0], case_of(tiny, pictures).whole).numpy()
+    look = Atlas(*tiny).look(images, PROMPT, ANSWER, boxes=boxes)
+    attn_LHSK = eager(tiny[0], case_of(tiny, images).whole).numpy()
     found_MHWN = shares_in_boxes(look)
-    assert [thing.picture for thing in look.things] == [0, 0, 1]
+    assert [thing.image for thing in look.things] == [0, 0, 1]
     for w, word in enumerate(look.words):
         row_LHK = attn_LHSK[:, :, word.rows].mean(2)
         expected = np.zeros((3, *row_LHK.shape[:2]))
         for k, (left, top, right, bottom) in enumerate(look.boxes_S4):
             if look.key_roles[k] != "image":
                 continue
-            expected[2 * int(look.picture_S[k])] += row_LHK[..., k]
-            if look.picture_S[k] == 0:
+            expected[2 * int(look.image_S[k])] += row_LHK[..., k]
+            if look.image_S[k] == 0:
                 width = max(0, min(right, box[2]) - max(left, box[0]))
                 height = max(0, min(bottom, box[3]) - max(top, box[1]))
                 expected[1] += row_LHK[..., k] * width * height / ((right - left) * (bottom - top))
@@ -265,11 +265,11 @@ def test_boxes_get_the_attention_to_the_keys_inside_them(tiny: tuple[Any, Any], 
     assert not look.is_vision and 0 < found_MHWN[..., 1].max() < found_MHWN[..., 0].max()
 
 
-def test_words_before_the_picture_attend_to_padding_and_a_note_says_so(
-    tiny: tuple[Any, Any], pictures: list[Path]
+def test_words_before_the_image_attend_to_padding_and_a_note_says_so(
+    tiny: tuple[Any, Any], images: list[Path]
 ) -> None:
-    look = Atlas(*tiny).look(pictures[1], f"the ball <|image|> {PROMPT}", ANSWER)
-    assert any("before the picture" in note for note in look.notes)
+    look = Atlas(*tiny).look(images[1], f"the ball <|image|> {PROMPT}", ANSWER)
+    assert any("before the image" in note for note in look.notes)
     pad_K = np.array(look.key_roles) == "pad"
     before = look.word_values["rows"][:, :, [w.text for w in look.words].index("ball")]
     assert pad_K.any() and (before[..., pad_K] > 0).all()
@@ -280,8 +280,8 @@ def test_words_before_the_picture_attend_to_padding_and_a_note_says_so(
     assert not after[..., pad_K].any()
 
 
-def test_the_sequence_has_one_bos(tiny: tuple[Any, Any], pictures: list[Path]) -> None:
-    assert Atlas(*tiny).look(pictures[0], PROMPT, ANSWER).roles.count("bos") == 1
+def test_the_sequence_has_one_bos(tiny: tuple[Any, Any], images: list[Path]) -> None:
+    assert Atlas(*tiny).look(images[0], PROMPT, ANSWER).roles.count("bos") == 1
 
 
 # Ground ----------------------------------------------------------------------------------------------
@@ -289,11 +289,11 @@ def test_the_sequence_has_one_bos(tiny: tuple[Any, Any], pictures: list[Path]) -
 
 @pytest.mark.parametrize("query", ["phrase", "last"])
 def test_ground_maps_are_rows_of_the_eager_matrices(
-    query: str, tiny: tuple[Any, Any], pictures: list[Path]
+    query: str, tiny: tuple[Any, Any], images: list[Path]
 ) -> None:
     model, processor = tiny
     scene, capture = Scene(model, processor, "where is the {phrase}?", query), RowCapture(model)
-    for path in pictures:
+    for path in images:
         example = Example(path, "ball", [(0, 0, 20, 20)])
         inputs, rows, placed, places = scene.of(example)
         layers, map_LHT = capture.maps(inputs, rows, placed, scene.keys)
@@ -307,10 +307,10 @@ def test_ground_maps_are_rows_of_the_eager_matrices(
 
 
 def test_relevance_is_that_of_the_eager_matrices_and_gradients(
-    tiny: tuple[Any, Any], pictures: list[Path]
+    tiny: tuple[Any, Any], images: list[Path]
 ) -> None:
     model, _ = tiny
-    case = case_of(tiny, pictures[0])
+    case = case_of(tiny, images[0])
     found, notes = relevance(model, case)
     assert list(found) == WITHOUT_ROLLOUT and notes == [
         "no rollout: it is defined for self-attention (Abnar and Zuidema 2020)"
@@ -326,14 +326,12 @@ def test_relevance_is_that_of_the_eager_matrices_and_gradients(
     for n, (a, g) in enumerate(zip(attention, gradient, strict=True)):
         torch.testing.assert_close(a, out.attentions[n][0].detach(), atol=1e-5, rtol=0)
         torch.testing.assert_close(g, wanted[n][0], atol=1e-4, rtol=1e-3)
-    picture_T = picture_tokens(model, case)
-    attn = torch.stack([out.attentions[n][0].detach() for n in CROSS]).numpy()[:, :, case.rows][
-        ..., picture_T
-    ]
+    image_T = image_tokens(model, case)
+    attn = torch.stack([out.attentions[n][0].detach() for n in CROSS]).numpy()[:, :, case.rows][..., image_T]
     np.testing.assert_allclose(found["attention"], attn.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(found["attention_last"], attn[-1].mean((0, 1)), atol=1e-6)
     product = [(out.attentions[n][0] * wanted[n][0]).clamp(min=0).mean(0).sum(0) for n in CROSS]
-    by_hand = torch.stack(product).mean(0)[picture_T].detach().numpy()
+    by_hand = torch.stack(product).mean(0)[image_T].detach().numpy()
     np.testing.assert_allclose(found["gradient_attention"], by_hand, atol=1e-5, rtol=1e-3)
 
 
@@ -364,18 +362,18 @@ def test_chefers_rules_for_cross_attention_by_loops() -> None:
     assert np.abs(R_SK).max() > 0.1
 
 
-def test_hidden_states_are_their_mean(tiny: tuple[Any, Any], pictures: list[Path]) -> None:
+def test_hidden_states_are_their_mean(tiny: tuple[Any, Any], images: list[Path]) -> None:
     model, processor = tiny
-    case = case_of(tiny, pictures[0])
-    picture_T = picture_tokens(model, case)
-    hidden = Hidden(model, processor, case, picture_T, "embedding")
-    mask = np.arange(len(picture_T)) < 7
+    case = case_of(tiny, images[0])
+    image_T = image_tokens(model, case)
+    hidden = Hidden(model, processor, case, image_T, "embedding")
+    mask = np.arange(len(image_T)) < 7
     inputs = dict(case.whole.inputs)
     vision = {name: inputs.pop(name) for name in ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")}
     with torch.no_grad():
         states = model.model.multi_modal_projector(model.model.vision_model(**vision).last_hidden_state)
         flat = states.reshape(-1, states.shape[-1])
-        flat[picture_T[:7]] = flat[picture_T].mean(0)
+        flat[image_T[:7]] = flat[image_T].mean(0)
         states = flat.reshape(-1, *states.shape[-2:])
         log_NV = model(**inputs, cross_attention_states=states).logits[0].log_softmax(-1)
     wanted = sum(float(log_NV[row, token]) for row, token in zip(case.rows, case.new, strict=True))
@@ -383,14 +381,14 @@ def test_hidden_states_are_their_mean(tiny: tuple[Any, Any], pictures: list[Path
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_faithfulness_and_a_model_that_ignores_the_picture(
-    baseline: str, folder: Path, pictures: list[Path]
+def test_faithfulness_and_a_model_that_ignores_the_image(
+    baseline: str, folder: Path, images: list[Path]
 ) -> None:
     model, processor = load(str(folder), "cpu", "float32")
-    examples = [(path, PROMPT, ANSWER) for path in pictures]
+    examples = [(path, PROMPT, ANSWER) for path in images]
     league = faithfulness(model, processor, examples, baseline=baseline, steps=2, draws=2)
     assert set(league.methods) == {*WITHOUT_ROLLOUT, "centre_first", "random"}
-    for example, path in zip(league.examples, pictures):
+    for example, path in zip(league.examples, images):
         with torch.no_grad():
             plain = float(answer_log_probs(model, case_of((model, processor), path).whole).sum())
         assert example.shown == pytest.approx(plain, abs=1e-5) and abs(plain - example.hidden) > 1e-3
@@ -407,11 +405,11 @@ def test_faithfulness_and_a_model_that_ignores_the_picture(
         assert not example.relevance["gradient_attention"].any() and not example.relevance["chefer"].any()
 
 
-def test_a_cut_of_all_cross_attention_leaves_nothing_of_the_picture(
-    tiny: tuple[Any, Any], pictures: list[Path]
+def test_a_cut_of_all_cross_attention_leaves_nothing_of_the_image(
+    tiny: tuple[Any, Any], images: list[Path]
 ) -> None:
-    other = photo(pictures[0].with_name("other.png"), seed=7)
-    found = knock_out(*tiny, pictures[0], PROMPT, ANSWER, other=other, cuts=["text-image"], windows=4)
+    other = photo(images[0].with_name("other.png"), seed=7)
+    found = knock_out(*tiny, images[0], PROMPT, ANSWER, other=other, cuts=["text-image"], windows=4)
     by_window = {(cut.first, cut.last): n for n, cut in enumerate(found.cuts)}
     whole = by_window[0, 3]
     np.testing.assert_allclose(found.cut_CN[whole], found.other_CN[whole], atol=1e-4)
@@ -421,11 +419,11 @@ def test_a_cut_of_all_cross_attention_leaves_nothing_of_the_picture(
     assert all(np.abs(found.change_CN[by_window[n, n]]).max() > 1e-3 for n in CROSS)
 
 
-def test_doctor_compares_cross_attention_too(tiny: tuple[Any, Any], pictures: list[Path]) -> None:
-    found = diagnose(*tiny, pictures[0], PROMPT, max_new_tokens=3)
+def test_doctor_compares_cross_attention_too(tiny: tuple[Any, Any], images: list[Path]) -> None:
+    found = diagnose(*tiny, images[0], PROMPT, max_new_tokens=3)
     assert found.healthy and found.reference == "sdpa" and not found.outside
     for name in ("eager", "capture: fused", "capture: materialised"):
         assert {m.part for m in found[name].maps} == {"vision", "decoder", "cross"}
         assert found[name].largest < 1e-5 and found[name].logits < 1e-5
-    few = diagnose(*tiny, pictures[0], PROMPT, ANSWER, layers=[1, 2])
+    few = diagnose(*tiny, images[0], PROMPT, ANSWER, layers=[1, 2])
     assert {(m.part, m.layer) for m in few["eager"].maps} == {("cross", 1), ("decoder", 2)}

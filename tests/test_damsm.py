@@ -19,7 +19,7 @@ from attention_atlas.models.attngan.image import BackboneEncoder, ImageEncoder
 from attention_atlas.models.attngan.text import TextEncoder
 from attention_atlas.training.batches import padded_ids
 from attention_atlas.training.loop import train
-from attention_atlas.training.pairs import Pairs, SquarePictures
+from attention_atlas.training.pairs import Pairs, SquareImages
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.tasks.damsm import DamsmTask
 
@@ -143,7 +143,7 @@ def test_it_learns_and_gives_the_same_bytes(tmp_path):
     assert all(torch.equal(weights[k], again[k]) for k in weights)
 
 
-def test_batches_have_each_picture_once_and_start_anywhere(tmp_path):
+def test_batches_have_each_image_once_and_start_anywhere(tmp_path):
     corpus = corpus_of(tmp_path, 12, 3)
     vocab = Vocabulary.build([["a", "hat"]])
     pairs = Pairs(corpus, "train", vocab, 32, 8, by_category=True)
@@ -158,7 +158,7 @@ def test_batches_have_each_picture_once_and_start_anywhere(tmp_path):
         pairs.steps(13)
 
 
-def test_an_epoch_may_be_one_caption_of_each_picture(tmp_path):
+def test_an_epoch_may_be_one_caption_of_each_image(tmp_path):
     corpus = corpus_of(tmp_path, 12, 3)
     vocab = Vocabulary.build([["a", "hat", "coat", "and", "this", "one", "has"]])
     pairs = Pairs(corpus, "train", vocab, 32, 8, mirror=False, rounds=1)
@@ -178,7 +178,7 @@ def test_one_category_for_all_is_an_error(tmp_path):
     DamsmTask(batch_size=4, by_category=False).prepare(corpus)
 
 
-def test_squares_are_cut_at_random_from_enlarged_pictures(tmp_path):
+def test_squares_are_cut_at_random_from_enlarged_images(tmp_path):
     from PIL import Image
 
     corpus = corpus_of(tmp_path, 4, 3)
@@ -186,11 +186,11 @@ def test_squares_are_cut_at_random_from_enlarged_pictures(tmp_path):
     path = corpus.image_path(example.image_id)
     ramp = np.arange(40, dtype=np.uint8)[None, :, None] + 2 * np.arange(20, dtype=np.uint8)[:, None, None]
     Image.fromarray(np.repeat(ramp, 3, 2)).save(path)
-    pictures = SquarePictures(corpus, 16, enlarged=20)  # kept as 40 x 20
+    images = SquareImages(corpus, 16, enlarged=20)  # kept as 40 x 20
     whole = torch.from_numpy(ramp[..., 0])
-    assert torch.equal(pictures.get(example, (0.0, 0.0))[0], whole[:16, :16])
-    assert torch.equal(pictures.get(example, (1.0, 1.0))[0], whole[4:, 24:])
-    assert torch.equal(pictures.get(example)[0], whole[2:18, 12:28])
+    assert torch.equal(images.get(example, (0.0, 0.0))[0], whole[:16, :16])
+    assert torch.equal(images.get(example, (1.0, 1.0))[0], whole[4:, 24:])
+    assert torch.equal(images.get(example)[0], whole[2:18, 12:28])
     vocab = Vocabulary.build([["a", "hat"]])
     pairs = Pairs(corpus, "train", vocab, 16, 8, mirror=False, rounds=1, enlarged=20)
     first, later = (next(pairs.shuffled(4, 0, epoch))["pixels_BCSS"] for epoch in (0, 1))
@@ -199,28 +199,28 @@ def test_squares_are_cut_at_random_from_enlarged_pictures(tmp_path):
     again = next(pairs.shuffled(4, 0, 0))["pixels_BCSS"]
     assert torch.equal(first, again)
     with pytest.raises(ConfigError, match="enlarged: 8 is less than size 16"):
-        SquarePictures(corpus, 16, enlarged=8)
+        SquareImages(corpus, 16, enlarged=8)
 
 
-def test_pictures_beyond_the_memory_are_read_again(tmp_path):
+def test_images_beyond_the_memory_are_read_again(tmp_path):
     corpus = corpus_of(tmp_path, 3, 3)
-    pictures = SquarePictures(corpus, 16, keep_bytes=2 * 3 * 16 * 16)
-    first = [pictures.get(e).clone() for e in corpus.examples]
-    assert len(pictures._kept) == 2
-    assert all(torch.equal(a, pictures.get(e)) for a, e in zip(first, corpus.examples))
+    images = SquareImages(corpus, 16, keep_bytes=2 * 3 * 16 * 16)
+    first = [images.get(e).clone() for e in corpus.examples]
+    assert len(images._kept) == 2
+    assert all(torch.equal(a, images.get(e)) for a, e in zip(first, corpus.examples))
 
 
-def test_pictures_are_cut_and_mirrored(tmp_path):
+def test_images_are_cut_and_mirrored(tmp_path):
     corpus = corpus_of(tmp_path, 3, 3)
     example = corpus.examples[0]
-    whole = SquarePictures(corpus, 16).batch([example, example], [False, True])
+    whole = SquareImages(corpus, 16).batch([example, example], [False, True])
     assert whole.shape == (2, 3, 16, 16) and torch.equal(whole[1], whole[0].flip(-1))
     example.extra["crop"] = [4, 2, 16, 14]
-    part = SquarePictures(corpus, 4).batch([example])
+    part = SquareImages(corpus, 4).batch([example])
     assert np.allclose((part[0].mean((1, 2)) + 1) * 127.5, (20, 40, 220), atol=1)
     corpus.scenes[example.image_id].path = "images/none.png"
     with pytest.raises(AtlasError, match=r"none\.png: no such image"):
-        SquarePictures(corpus, 16).get(example)
+        SquareImages(corpus, 16).get(example)
 
 
 def test_bad_values():
@@ -228,7 +228,7 @@ def test_bad_values():
         TextEncoder(10, 7)
     with pytest.raises(ConfigError, match=r"ImageEncoder: size: 36"):
         ImageEncoder(8, size=36)
-    with pytest.raises(AtlasError, match=r"ImageEncoder: size: 32, but pictures have 64"):
+    with pytest.raises(AtlasError, match=r"ImageEncoder: size: 32, but images have 64"):
         ImageEncoder(8, size=32, channels=4)(torch.zeros(1, 3, 64, 64))
     with pytest.raises(ConfigError, match="batch_size"):
         DamsmTask(batch_size=1)

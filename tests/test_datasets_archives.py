@@ -10,12 +10,12 @@ from PIL import Image
 
 from attention_atlas.data import huggingface
 from attention_atlas.data.corpus import read_corpus
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.data.webdataset import read_webdataset
 from attention_atlas.errors import AtlasError
 
 
-def picture(i, format="PNG"):
+def image(i, format="PNG"):
     pixels = np.full((6 + i, 9, 3), 20 * i, np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format)
@@ -39,7 +39,7 @@ def write(path, *members):
 
 
 def sample(i, text="txt", data=None):
-    return [(f"{i:04d}.png", picture(i)), (f"{i:04d}.{text}", data or f"Picture {i}.".encode())]
+    return [(f"{i:04d}.png", image(i)), (f"{i:04d}.{text}", data or f"Image {i}.".encode())]
 
 
 def test_samples_of_tar_files_are_a_corpus(tmp_path):
@@ -47,7 +47,7 @@ def test_samples_of_tar_files_are_a_corpus(tmp_path):
     write(root / "0.tar", *sample(1), *reversed(sample(2)), (".DS_Store", b"x"))
     corpus = read_webdataset(root)
     assert [e.id for e in corpus.examples] == ["0001#0", "0002#0", "0003#0", "0004#0"]
-    assert [e.text for e in corpus.examples][2] == "Picture 3."
+    assert [e.text for e in corpus.examples][2] == "Image 3."
     scene = corpus.scenes["0003"]
     assert (scene.width, scene.height, scene.split) == (9, 9, "test")
     pixels = np.asarray(read_rgb(corpus.image_path("0003")))
@@ -85,12 +85,12 @@ BAD = {
     "leads out": ([("../0001.png", b"x")], r"member '\.\./0001\.png': its path leads out of the archive"),
     "absolute": ([("/etc/0001.png", b"x")], "its path leads out of the archive"),
     "twice": ([*sample(1), *sample(1)], r"member '0001\.png': occurs twice"),
-    "no text": ([*sample(1), ("0002.png", picture(2))], r"sample '0002': txt: no such member, only png"),
-    "no picture": ([("0002.txt", b"x")], "sample '0002': has 0 pictures"),
-    "two pictures": ([*sample(2), ("0002.jpg", b"x")], "sample '0002': has 2 pictures"),
-    "no words": ([("1.png", picture(1)), ("1.txt", b" ")], "example '1#0': text: has no words"),
-    "not UTF-8": ([("1.png", picture(1)), ("1.txt", b"\xff\xfe\xfa")], r"1\.txt: cannot be read"),
-    "bad picture": ([("1.png", b"GIF"), ("1.txt", b"x")], r"0\.tar/1\.png: not a picture"),
+    "no text": ([*sample(1), ("0002.png", image(2))], r"sample '0002': txt: no such member, only png"),
+    "no image": ([("0002.txt", b"x")], "sample '0002': has 0 images"),
+    "two images": ([*sample(2), ("0002.jpg", b"x")], "sample '0002': has 2 images"),
+    "no words": ([("1.png", image(1)), ("1.txt", b" ")], "example '1#0': text: has no words"),
+    "not UTF-8": ([("1.png", image(1)), ("1.txt", b"\xff\xfe\xfa")], r"1\.txt: cannot be read"),
+    "bad image": ([("1.png", b"GIF"), ("1.txt", b"x")], r"0\.tar/1\.png: not an image"),
     "empty": ([], "has no sample"),
 }
 
@@ -129,13 +129,13 @@ def test_damaged_archives_are_one_line(tmp_path):
         read_rgb(root / "0.tar" / "7.png")
 
 
-def test_an_imported_picture_is_decoded_while_its_row_is_known(tmp_path):
+def test_an_imported_image_is_decoded_while_its_row_is_known(tmp_path):
     (tmp_path / "images").mkdir()
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 60, 3), np.uint8))
     buffer = io.BytesIO()
     noise.save(buffer, "JPEG")
     row = {"image": buffer.getvalue()[:1500], "text": "A."}
-    with pytest.raises(AtlasError, match="row 7: image: picture: is truncated or damaged"):
+    with pytest.raises(AtlasError, match="row 7: image: is truncated or damaged"):
         huggingface._convert(row, "image", "text", "a: row 7", 7, tmp_path, "test")
 
 
@@ -153,19 +153,19 @@ def parquet(path, rows, captions="text"):
 
 def test_a_data_set_is_imported_as_a_corpus_folder(tmp_path, capsys):
     pytest.importorskip("datasets", reason="pip install datasets to test the import")
-    rows = [(picture(i, "JPEG" if i % 2 else "PNG"), [f"Picture {i}.", "Grey."]) for i in range(5)]
+    rows = [(image(i, "JPEG" if i % 2 else "PNG"), [f"Image {i}.", "Grey."]) for i in range(5)]
     file = parquet(tmp_path / "a.parquet", rows, "caption")
     words = ["parquet", str(tmp_path / "out"), "--files", str(file), "--text", "caption"]
-    assert huggingface.main(words) == 0 and "5 pictures" in capsys.readouterr().out
+    assert huggingface.main(words) == 0 and "5 images" in capsys.readouterr().out
     corpus = read_corpus(tmp_path / "out", "captions")
     assert len(corpus.scenes) == 5 and len(corpus.split("test")) == 10
-    assert corpus.examples[2].text == "Picture 1." and corpus.scenes["row000000001"].height == 7
+    assert corpus.examples[2].text == "Image 1." and corpus.scenes["row000000001"].height == 7
     assert corpus.image_path("row000000001").read_bytes() == rows[1][0]
     assert huggingface.main(words) == 1 and "exists; delete it" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "out"]
     lines = tmp_path / "b.jsonl"
     lines.write_text("".join(json.dumps({"file": str(tmp_path / "p.png"), "text": t}) + "\n" for t in "abc"))
-    (tmp_path / "p.png").write_bytes(picture(2))
+    (tmp_path / "p.png").write_bytes(image(2))
     assert huggingface.import_dataset("json", tmp_path / "o", image="file", files=[str(lines)], limit=2) == 2
     assert len(read_corpus(tmp_path / "o", "captions").examples) == 2
 
@@ -173,13 +173,13 @@ def test_a_data_set_is_imported_as_a_corpus_folder(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("rows", "more", "message"),
     [
-        ([(picture(1), "A."), (b"broken", "B.")], {}, "row 1: image: not a picture"),
-        ([(picture(1), "A."), (picture(2), None)], {}, "row 1: text: is not text"),
-        ([(picture(1), "...")], {}, "row 0: example 'row000000000#0': text: has no words"),
+        ([(image(1), "A."), (b"broken", "B.")], {}, "row 1: image: not an image"),
+        ([(image(1), "A."), (image(2), None)], {}, "row 1: text: is not text"),
+        ([(image(1), "...")], {}, "row 0: example 'row000000000#0': text: has no words"),
         ([(None, "A.")], {}, "row 0: image: is empty"),
-        ([(picture(1), "A.")], {"text": "caption"}, "caption: no such column; known: image, text"),
-        ([(picture(1), "A.")], {"rows": "dev"}, "cannot be loaded"),
-        ([(picture(1), "A.")], {"limit": 0}, "--limit: must be at least 1"),
+        ([(image(1), "A.")], {"text": "caption"}, "caption: no such column; known: image, text"),
+        ([(image(1), "A.")], {"rows": "dev"}, "cannot be loaded"),
+        ([(image(1), "A.")], {"limit": 0}, "--limit: must be at least 1"),
     ],
 )
 def test_a_bad_data_set_is_one_line_and_leaves_nothing(tmp_path, rows, more, message):

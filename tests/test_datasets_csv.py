@@ -1,4 +1,4 @@
-"""CSV and TSV files of a person: unclosed quotation marks, double columns, one picture by two names."""
+"""CSV and TSV files of a person: unclosed quotation marks, double columns, one image by two names."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_faults_of_tell_me_more(tmp_path: Path, header: Any, row: Any, message: 
 
 
 @pytest.mark.parametrize("same", ["./a.png", "sub/../a.png", ".\\a.png", "sub\\..//a.png"])
-def test_one_picture_by_two_names(tmp_path: Path, same: str) -> None:
+def test_one_image_by_two_names(tmp_path: Path, same: str) -> None:
     Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
     path = written(tmp_path / "t.csv", f"image,text\na.png,A lamp.\n{same},A chair.\n")
     corpus = read_folder(tmp_path, path)

@@ -1,4 +1,4 @@
-"""A user's own folder of pictures and CSV of texts: the example of docs/data.md, and every mistake in it."""
+"""A user's own folder of images and CSV of texts: the example of docs/data.md, and every mistake in it."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def test_what_is_absent(tmp_path: Path, images: Path) -> None:
     with pytest.raises(AtlasError, match=r"texts.csv: not UTF-8"):
         read_folder(images, tmp_path / "texts.csv")
     (images / "a.png").write_bytes(b"nothing")
-    with pytest.raises(AtlasError, match=r"a.png: not a picture"):
+    with pytest.raises(AtlasError, match=r"a.png: not an image"):
         read_folder(images, texts(tmp_path, CSV))
 
 
-def test_two_pictures_with_one_id(tmp_path: Path, images: Path) -> None:
+def test_two_images_with_one_id(tmp_path: Path, images: Path) -> None:
     Image.new("RGB", (4, 4)).save(images / "sub--b.png")
     with pytest.raises(
         AtlasError, match=r"image: 'sub--b.png' and 'sub/b.png' have the same id 'sub--b.png'"
@@ -98,9 +98,9 @@ def test_the_example_of_the_documentation(tmp_path: Path, root: Path) -> None:
     assert block is not None
     rows = block.group(1).strip().splitlines()
     for row in rows[1:]:
-        picture = tmp_path / "images" / row.split(",")[0]
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (6, 4)).save(picture)
+        image = tmp_path / "images" / row.split(",")[0]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 4)).save(image)
     corpus = read_folder(tmp_path / "images", texts(tmp_path, block.group(1)))
     assert len(corpus.examples) == len(rows) - 1 >= 3
 

@@ -20,7 +20,7 @@ ROWS = [
     (13, "VG_100K", "A man rides a bicycle."),
     (14, "VG_100K", "A bowl of soup is on a table."),
     (12, "VG_100K_2", "A lake with two boats."),
-    (15, "VG_100K", "Nobody put this picture into a split."),
+    (15, "VG_100K", "Nobody put this image into a split."),
 ]
 SPLITS = {"train": [12, 14], "val": [11], "test": [13]}
 
@@ -56,7 +56,7 @@ def test_splits_texts_and_paths(tmp_path: Path) -> None:
     assert set(read(tmp_path, keep_splits=["test"]).scenes) == {"13"}
 
 
-def test_pictures_give_the_sizes(tmp_path: Path) -> None:
+def test_images_give_the_sizes(tmp_path: Path) -> None:
     written(tmp_path)
     with pytest.raises(AtlasError, match=r"VG_100K/11.jpg: no such image"):
         read(tmp_path, require_images=True)

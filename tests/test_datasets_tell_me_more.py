@@ -17,7 +17,7 @@ HERE = Path(__file__).parent / "fixtures/tell_me_more"
 
 def read(sequences: Path = HERE / "sequences.csv", splits: Path = HERE / "splits.json", **kw) -> Corpus:
     kw.setdefault("require_images", False)
-    return read_tell_me_more(sequences, splits, kw.pop("images", "pictures"), **kw)
+    return read_tell_me_more(sequences, splits, kw.pop("images", "images"), **kw)
 
 
 def test_splits_texts_and_paths() -> None:
@@ -37,7 +37,7 @@ def test_splits_texts_and_paths() -> None:
     )
     assert len(example.extra["sentences"]) == 5 and not example.phrases
     assert corpus.scene(example).category == "poolroom home"
-    assert corpus.image_path("104") == Path("pictures/validation/p/poolroom/home/ADE_val_00000104.jpg")
+    assert corpus.image_path("104") == Path("images/validation/p/poolroom/home/ADE_val_00000104.jpg")
 
 
 def test_quotation_marks_mean_themselves() -> None:
@@ -55,16 +55,16 @@ def test_kept_splits_and_limit() -> None:
     assert [e.id for e in read(limit=1).examples] == ["tmm0", "tmm1", "tmm2", "tmm3"]
 
 
-def test_pictures_give_the_sizes(tmp_path: Path) -> None:
+def test_images_give_the_sizes(tmp_path: Path) -> None:
     with pytest.raises(AtlasError, match=r"ADE_val_00000103.jpg: no such image"):
         read(images=tmp_path, require_images=True, keep_splits=["val"])
-    picture = tmp_path / "validation/a/attic/ADE_val_00000103.jpg"
-    picture.parent.mkdir(parents=True)
-    Image.new("RGB", (31, 17)).save(picture)
+    image = tmp_path / "validation/a/attic/ADE_val_00000103.jpg"
+    image.parent.mkdir(parents=True)
+    Image.new("RGB", (31, 17)).save(image)
     scene = read(images=tmp_path, require_images=True, keep_splits=["val"]).scenes["103"]
     assert (scene.width, scene.height) == (31, 17)
-    picture.write_bytes(b"not a picture")
-    with pytest.raises(AtlasError, match="not a picture that can be read"):
+    image.write_bytes(b"not an image")
+    with pytest.raises(AtlasError, match="not an image that can be read"):
         read(images=tmp_path, require_images=True, keep_splits=["val"])
 
 

@@ -84,7 +84,7 @@ def test_the_square_is_attngans():
     assert crop_square((10.0, 10.0, 5.0, 4.0), 100, 100) == [9, 9, 15, 15]  # centre 12, 12; reach int(3.75)
 
 
-def test_validation_pictures_are_drawn_from_training(cub):
+def test_validation_images_are_drawn_from_training(cub):
     one = read(cub, val_share=0.5, seed=1)
     splits = {i: s.split for i, s in one.scenes.items()}
     assert sorted(splits.values()) == ["test", "train", "train", "val", "val"]

@@ -69,7 +69,7 @@ def test_comments_of_the_configuration_quote_no_results(path: str) -> None:
         "## Measured",
         "Measured on the 2,000 tables of the default",
         "on two cores that took 54 minutes",
-        "A picture takes 0.27 s of a core.",
+        "An image takes 0.27 s of a core.",
         "its CIDEr of 84.5 rises",
         "Text-only on captions: perplexity 9.2 per word",
         "R@10 sentence, accuracy 38 %",

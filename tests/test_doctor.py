@@ -18,7 +18,7 @@ from attention_atlas.__main__ import main
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look import diagnose, doctor_maps
 from attention_atlas.look import inputs as look_inputs
-from attention_atlas.look.doctor import made_up_picture
+from attention_atlas.look.doctor import made_up_image
 from attention_atlas.look.doctor_result import MapDifference
 from attention_atlas.look.load import load
 
@@ -187,7 +187,7 @@ def test_what_is_not_finite_differs(llava, monkeypatch):
 def test_numbers_are_those_of_the_models_own_output(llava, monkeypatch):
     """Against `output_attentions` of the patched eager and of the plain one, by definition."""
     model, processor = llava
-    inputs = look_inputs.prompt_inputs(model, processor, [made_up_picture().pixels], PROMPT)
+    inputs = look_inputs.prompt_inputs(model, processor, [made_up_image().pixels], PROMPT)
     inputs = look_inputs.sequence(model, processor, inputs, ANSWER, 1).inputs
 
     def own():
@@ -217,9 +217,7 @@ def test_where_answers_part_by_how_much(llava, monkeypatch):
     patched(monkeypatch, no_scaling)
     model, processor = llava
     found = diagnose(model, processor, max_new_tokens=6)["eager"]
-    inputs = look_inputs.prompt_inputs(
-        model, processor, [made_up_picture().pixels], "What is in the picture?"
-    )
+    inputs = look_inputs.prompt_inputs(model, processor, [made_up_image().pixels], "What is in the picture?")
     texts = {}
     for name in ("sdpa", "eager"):
         model.set_attn_implementation(name)
@@ -256,13 +254,13 @@ def test_large_maps_are_compared_in_evenly_spaced_rows(llava, monkeypatch):
 
 
 def test_layers_restrict_the_maps(llava, tmp_path):
-    picture = photo(tmp_path / "a.png")
-    found = diagnose(*llava, image=[picture, picture], prompt=PROMPT, answer=ANSWER, layers=[0, 2])
+    image = photo(tmp_path / "a.png")
+    found = diagnose(*llava, image=[image, image], prompt=PROMPT, answer=ANSWER, layers=[0, 2])
     assert [m.module for m in found["eager"].maps] == [LAYER.format(0), LAYER.format(2)]
-    assert found.healthy and found.pictures == ("a.png (90 × 60)",) * 2
+    assert found.healthy and found.images == ("a.png (90 × 60)",) * 2
     with pytest.raises(ConfigError, match=r"--layers: 3 is outside 0\.\.2"):
         diagnose(*llava, layers=[3])
-    with pytest.raises(ConfigError, match="--image: no picture"):
+    with pytest.raises(ConfigError, match="--image: no image"):
         diagnose(*llava, image=[])
     with pytest.raises(FrozenInstanceError):
         found.model = "other"
@@ -287,7 +285,7 @@ def test_the_command_alone(folders, tmp_path, monkeypatch, capsys):
     ):
         assert part in shown
     found = json.loads((tmp_path / "out/doctor.json").read_text())
-    assert found["schema"] == "atlas.doctor/1" and found["healthy"] and found["model"] == folder
+    assert found["schema"] == "atlas.doctor/2" and found["healthy"] and found["model"] == folder
     assert [i["name"] for i in found["implementations"] if i["verdict"] != "absent"] == RAN
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 STAGES = {
-    "world": {"cmd": "mkdir world && echo picture > world/a.png", "outs": ["world"]},
+    "world": {"cmd": "mkdir world && echo image > world/a.png", "outs": ["world"]},
     "train": {"cmd": "cat world/a.png > model; echo ran >> ran.txt", "deps": ["world"], "outs": ["model"]},
 }
 KEYS = {
@@ -58,7 +58,7 @@ def push_and_pull(first: Path, second: Path, url: str, endpoint: str = "") -> No
     run(first.parent, "git", "clone", "-q", str(first), str(second))
     assert not (second / "model").exists()
     dvc(second, "pull")
-    assert (second / "model").read_text() == "picture\n" and (second / "world/a.png").exists()
+    assert (second / "model").read_text() == "image\n" and (second / "world/a.png").exists()
     assert "up to date" in dvc(second, "repro")
     assert not (second / "ran.txt").exists(), "a stage ran although its result was pulled"
 

@@ -166,7 +166,7 @@ def manifest(folder: Path, name: str) -> dict[str, Any]:
 
 MAC = {"alignment_runs-mac", "alignment_runs-mac_blind"}
 ATTNGAN = {"alignment_runs-attngan"}
-CLASSIFIERS = {"alignment_encoders-picture_classifier"}
+CLASSIFIERS = {"alignment_encoders-image_classifier"}
 SOURCE = "src/attention_atlas"
 # An edit, and the stages that it must make stale.
 EDITS: dict[str, tuple[str, set[str]]] = {
@@ -187,7 +187,7 @@ EDITS: dict[str, tuple[str, set[str]]] = {
         {"grounding_train-lstm", "grounding_generate-lstm", "grounding_learning"},
     ),
     f"{SOURCE}/models/mac.py": ("#", MAC),
-    f"{SOURCE}/models/picture_classifier.py": ("#", CLASSIFIERS | ATTNGAN),
+    f"{SOURCE}/models/image_classifier.py": ("#", CLASSIFIERS | ATTNGAN),
     f"{SOURCE}/linking/bertscore.py": ("#", {"grounding_linkers"}),
     f"{SOURCE}/measures/pos.py": ("#", {"grounding_metrics", "modality_metrics"}),
     f"{SOURCE}/measures/text/bleu.py": ("#", {"grounding_captions", "modality_captions"}),

@@ -15,7 +15,7 @@ from attention_atlas.workflow.compose import compose
 from attention_atlas.workflow.graph import Stage
 
 PROFILES = ("mini", "smoke", "paper")
-# What a blind model may have otherwise: its name, that it is blind, and what only a picture could teach.
+# What a blind model may have otherwise: its name, that it is blind, and what only an image could teach.
 # Without an alignment, a model has that of its own paper.
 MODEL = {"name", "title", "blind", "alignment"}
 TASK = {"naming", "knowledge", "grid", "patch_weight", "asked_weight"}
@@ -53,8 +53,8 @@ def without(values: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_a_blind_model_is_the_same_model_trained_alike_without_the_picture(profile: str) -> None:
-    """Class, width, layers, examples, batches, updates, rates: everything but the picture."""
+def test_a_blind_model_is_the_same_model_trained_alike_without_the_image(profile: str) -> None:
+    """Class, width, layers, examples, batches, updates, rates: everything but the image."""
     pairs = list(blind_pairs(profile))
     assert len(pairs) == (4 if profile == "paper" else 5)  # published vision LLMs are not trained
     for blind, base, given in pairs:
@@ -80,7 +80,7 @@ def test_every_blind_model_is_compared_with_one(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_other_baselines_see_as_many_examples_in_as_many_updates(profile: str) -> None:
-    """A captioner of another architecture keeps its sizes and rates; a control differs in its pictures."""
+    """A captioner of another architecture keeps its sizes and rates; a control differs in its images."""
     captioners = [s.words for s in trainings(profile) if s.name.startswith("grounding_train")]
     (_, one), (_, other) = (trained(m, profile, captioners[0]) for m in ("lstm", "object_relation"))
     assert one["task"] == other["task"]

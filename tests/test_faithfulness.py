@@ -13,7 +13,7 @@ import planted_vlm
 import pytest
 import torch
 from look_tiny import ANSWER, PROMPT, llava, photo
-from planted_vlm import picture, planted
+from planted_vlm import image, planted
 
 from attention_atlas.__main__ import main
 from attention_atlas.capture.summaries import rollout
@@ -21,7 +21,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.interventions import faithfulness
 from attention_atlas.interventions.answers import answer_log_probs, answered, same_answer
 from attention_atlas.interventions.curves import BASELINES, Hidden, area, curve_of, steps_of
-from attention_atlas.interventions.knockout import plain_picture
+from attention_atlas.interventions.knockout import plain_image
 from attention_atlas.interventions.league import CENTRE, COLUMNS, RANDOM, Example, League
 from attention_atlas.interventions.relevance import (
     METHODS,
@@ -29,8 +29,8 @@ from attention_atlas.interventions.relevance import (
     centre_first,
     chefer,
     gradient_attention,
+    image_tokens,
     order_of,
-    picture_tokens,
     relevance,
 )
 from attention_atlas.look.load import load
@@ -114,8 +114,8 @@ def test_relevance_of_a_model_against_its_eager_attention(tiny: tuple[Any, Any],
     for name in METHODS:
         np.testing.assert_allclose(found[name], eager_found[name], atol=1e-5, rtol=1e-4)
     attn = torch.stack([x[0].detach() for x in out.attentions]).numpy()
-    picture_T = picture_tokens(model, case)
-    at = np.ix_(case.rows, picture_T)
+    image_T = image_tokens(model, case)
+    at = np.ix_(case.rows, image_T)
     np.testing.assert_allclose(found["rollout"], rollout(attn)[at].mean(0), atol=1e-6)
     np.testing.assert_allclose(found["attention"], attn.mean((0, 1))[at].mean(0), atol=1e-6)
     np.testing.assert_allclose(found["attention_last"], attn[-1].mean(0)[at].mean(0), atol=1e-6)
@@ -127,7 +127,7 @@ def test_relevance_of_a_model_against_its_eager_attention(tiny: tuple[Any, Any],
 @pytest.mark.parametrize("white", [5, 0])
 def test_one_patch_decides_and_every_method_finds_it(white: int, tmp_path: Path) -> None:
     model, processor = planted(tmp_path / "model")
-    example = (picture(white), PROMPT, planted_vlm.ANSWER)
+    example = (image(white), PROMPT, planted_vlm.ANSWER)
     league = faithfulness(model, processor, [example], steps=9, draws=20)
     (found,) = league.examples
     assert found.shown - found.hidden > 1
@@ -148,9 +148,9 @@ def test_one_patch_decides_and_every_method_finds_it(white: int, tmp_path: Path)
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_a_model_that_ignores_the_picture_has_flat_curves(baseline: str, tmp_path: Path) -> None:
+def test_a_model_that_ignores_the_image_has_flat_curves(baseline: str, tmp_path: Path) -> None:
     model, processor = planted(tmp_path / "model", blind=True)
-    examples = [(picture(n), PROMPT, planted_vlm.ANSWER) for n in (5, 7)]
+    examples = [(image(n), PROMPT, planted_vlm.ANSWER) for n in (5, 7)]
     league = faithfulness(model, processor, examples, baseline=baseline, steps=3, draws=2)
     for example in league.examples:
         every = [v for by in example.curves.values() for v in by.values()] + [example.random_DK]
@@ -164,24 +164,24 @@ def test_a_model_that_ignores_the_picture_has_flat_curves(baseline: str, tmp_pat
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_the_ends_of_a_curve_are_the_plain_and_the_hidden_picture(
+def test_the_ends_of_a_curve_are_the_plain_and_the_hidden_image(
     baseline: str, tiny: tuple[Any, Any], tmp_path: Path
 ) -> None:
     model, processor = tiny
     case = answered(model, processor, photo(tmp_path / "a.png", 48, 48), PROMPT, ANSWER)
-    hidden = Hidden(model, processor, case, picture_tokens(model, case), baseline)
+    hidden = Hidden(model, processor, case, image_tokens(model, case), baseline)
     order, count_K = np.arange(9)[::-1], steps_of(9, 4)
     deletion, insertion = (curve_of(hidden, order, 9, count_K, way) for way in (False, True))
     with torch.no_grad():
         plain = float(answer_log_probs(model, case.whole).sum())
         if baseline == "mean":
-            whole = same_answer(model, processor, case, [plain_picture(case.pictures[0])])
+            whole = same_answer(model, processor, case, [plain_image(case.images[0])])
             assert deletion[-1] == float(answer_log_probs(model, whole).sum())
     assert deletion[0] == insertion[-1] == plain and deletion[-1] == insertion[0] != plain
     # In between: by hand, with the first two tokens of the order hidden.
     if baseline != "embedding":
         painted = np.asarray(hidden.painted(np.arange(9) >= 7)[0])
-        own = np.asarray(case.pictures[0])
+        own = np.asarray(case.images[0])
         assert (painted[:, :16] == own[:, :16]).all() and (painted[:32] == own[:32]).all()
         assert (painted[32:, 16:] == hidden.instead[0][32:, 16:]).all()
         whole = same_answer(model, processor, case, hidden.painted(np.arange(9) >= 7))
@@ -192,13 +192,13 @@ def test_the_ends_of_a_curve_are_the_plain_and_the_hidden_picture(
 def test_hidden_embeddings_are_their_mean(tiny: tuple[Any, Any], tmp_path: Path) -> None:
     model, processor = tiny
     case = answered(model, processor, photo(tmp_path / "a.png"), PROMPT, ANSWER)
-    picture_T = picture_tokens(model, case)
-    hidden = Hidden(model, processor, case, picture_T, "embedding")
+    image_T = image_tokens(model, case)
+    hidden = Hidden(model, processor, case, image_T, "embedding")
     mask = np.arange(9) < 4
     with torch.no_grad():
         features = model.get_image_features(case.whole.inputs["pixel_values"]).pooler_output[0]
         embeds = model.get_input_embeddings()(case.whole.inputs["input_ids"])
-        embeds[0, picture_T] = torch.where(torch.tensor(mask)[:, None], features.mean(0), features)
+        embeds[0, image_T] = torch.where(torch.tensor(mask)[:, None], features.mean(0), features)
         log_NV = model(inputs_embeds=embeds).logits[0].log_softmax(-1)
     wanted = sum(float(log_NV[row, token]) for row, token in zip(case.rows, case.new, strict=True))
     assert hidden(mask) == pytest.approx(wanted, abs=1e-4)
@@ -245,20 +245,20 @@ def test_table_by_hand() -> None:
 def test_models_that_cannot_be_measured(tiny: tuple[Any, Any], tmp_path: Path, monkeypatch: Any) -> None:
     model, processor = tiny
     case = answered(model, processor, photo(tmp_path / "a.png"), PROMPT, ANSWER)
-    picture_T = picture_tokens(model, case)
+    image_T = image_tokens(model, case)
 
     def unknown(*_: Any) -> Any:
         raise AtlasError("token_boxes: no geometry")
 
     monkeypatch.setattr("attention_atlas.look.keys.token_boxes", unknown)
     with pytest.raises(AtlasError, match=r"have no place \(token_boxes: no geometry\); use --baseline emb"):
-        Hidden(model, processor, case, picture_T, "mean")
+        Hidden(model, processor, case, image_T, "mean")
     example = (photo(tmp_path / "a.png"), PROMPT, ANSWER)
     (found,) = faithfulness(
         model, processor, [example], baseline="embedding", methods=["norm"], draws=2
     ).examples
     assert CENTRE not in found.curves and found.notes == [
-        "no centre-first order: the picture tokens have no place"
+        "no centre-first order: the image tokens have no place"
     ]
     forward = type(model.model.language_model).forward
 
@@ -266,11 +266,11 @@ def test_models_that_cannot_be_measured(tiny: tuple[Any, Any], tmp_path: Path, m
         return forward(self, *args, **kwargs)
 
     monkeypatch.setattr(type(model.model.language_model), "forward", deep)
-    hidden = Hidden(model, processor, case, picture_T, "embedding")
+    hidden = Hidden(model, processor, case, image_T, "embedding")
     plain = model.model.language_model.register_forward_pre_hook(
         lambda m, args, kwargs: (args, kwargs | {"deepstack_visual_embeds": [1]}), with_kwargs=True
     )
-    with pytest.raises(AtlasError, match=r"adds the picture in later layers too \(deepstack"):
+    with pytest.raises(AtlasError, match=r"adds the image in later layers too \(deepstack"):
         hidden(np.ones(9, dtype=bool))
     plain.remove()
     with pytest.raises(AtlasError, match="give a mask of 9 tokens"):

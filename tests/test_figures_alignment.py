@@ -111,7 +111,7 @@ def test_seeds_and_grounding_and_correlation_are_drawn(table: pd.DataFrame) -> N
 
 
 def test_figures_without_intervals_draw_none(table: pd.DataFrame) -> None:
-    """One test picture has no interval: no error bar at all, not one of width 0."""
+    """One test image has no interval: no error bar at all, not one of width 0."""
     table = table.assign(ci_low=np.nan, ci_high=np.nan)
     with style(), warnings.catch_warnings():
         warnings.simplefilter("error")

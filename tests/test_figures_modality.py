@@ -1,4 +1,4 @@
-"""Figures of study 2: what is written stays in its picture."""
+"""Figures of study 2: what is written stays in its image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attention_atlas.plotting.style import new_figure
 from attention_atlas.studies.modality.figures_examples import _box
 
 
-def test_the_label_of_a_box_at_the_right_edge_ends_within_the_picture():
+def test_the_label_of_a_box_at_the_right_edge_ends_within_the_image():
     figure = new_figure(3, 3)
     ax = figure.subplots()
     ax.imshow(np.zeros((64, 64, 3)))

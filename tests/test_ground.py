@@ -28,7 +28,7 @@ from attention_atlas.look.load import load
 from attention_atlas.measures.places import Places
 
 PROMPT = "find a {phrase} lamp."
-CELLS = [(x, y) for y in range(3) for x in range(3)]  # of the tiny models' 48 × 48 pictures
+CELLS = [(x, y) for y in range(3) for x in range(3)]  # of the tiny models' 48 × 48 images
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,11 @@ def tiny(llava_folder):
     return load(str(llava_folder), "cpu")
 
 
-def squares(pictures: int, seed: int = 0) -> list[Example]:
-    """Pictures of nine tokens; the box of each phrase is that of one token."""
+def squares(images: int, seed: int = 0) -> list[Example]:
+    """Images of nine tokens; the box of each phrase is that of one token."""
     rng = np.random.default_rng(seed)
     out = []
-    for _ in range(pictures):
+    for _ in range(images):
         image = Image.new("RGB", (48, 48))
         for phrase in PHRASES[:2]:
             x, y = CELLS[rng.integers(9)]
@@ -57,8 +57,8 @@ def stub(monkeypatch, map_of) -> None:
     """Instead of a pass, 3 layers: map_of(number of the example) gives (heads,9)."""
     calls = iter(range(10**6))
 
-    def maps(self, inputs, rows, picture_T, keys):
-        assert len(picture_T) == 9
+    def maps(self, inputs, rows, image_T, keys):
+        assert len(image_T) == 9
         return [0, 1, 2], torch.as_tensor(map_of(next(calls)), dtype=torch.float32).reshape(3, -1, 9)
 
     monkeypatch.setattr(RowCapture, "maps", maps)
@@ -71,9 +71,9 @@ def test_the_head_that_looks_at_the_box_is_picked(tiny, monkeypatch):
         map_CT = rng.random((12, 9))
         left, top = (int(edge) // 16 for edge in examples[number].boxes[0][:2])
         map_CT[6] = 0
-        map_CT[6, 3 * top + left] = 0.01  # layer 1, head 2; little of its attention is on the picture
+        map_CT[6, 3 * top + left] = 0.01  # layer 1, head 2; little of its attention is on the image
         map_CT[1] = 0.1  # uniform
-        map_CT[2] = 0  # sees no picture
+        map_CT[2] = 0  # sees no image
         return map_CT
 
     stub(monkeypatch, map_of)
@@ -82,7 +82,7 @@ def test_the_head_that_looks_at_the_box_is_picked(tiny, monkeypatch):
     assert len(rows) == 3 * 12
     for m, measure in enumerate(MEASURES):
         planted = rows[measure, 1, 2]
-        assert planted["rank"] == 1 and planted["n"] == 20 and planted["pictures"] == 10
+        assert planted["rank"] == 1 and planted["n"] == 20 and planted["images"] == 10
         assert [planted[k] for k in ("value", "ci_low", "ci_high")] == [1, 1, 1]
         assert planted["share"] == pytest.approx(0.01) and planted["control"] < 0.5
         assert planted["above_control_ci_low"] > 0
@@ -96,8 +96,8 @@ def test_the_head_that_looks_at_the_box_is_picked(tiny, monkeypatch):
             assert held["above"]["control"]["ci_low"] > 0
             uniform = held["above"]["chance_uniform"]
             assert uniform["value"] == pytest.approx(1 - 1 / 9) and uniform["ci_low"] > 0.8
-        # The control is the same map against the boxes of other pictures: equal boxes score 1, others 0.
-        same = [[float(a.boxes == b.boxes) for b in examples if b.picture is not a.picture] for a in examples]
+        # The control is the same map against the boxes of other images: equal boxes score 1, others 0.
+        same = [[float(a.boxes == b.boxes) for b in examples if b.image is not a.image] for a in examples]
         assert found.control_EMC[:, m, 6].mean() == pytest.approx(np.mean(same), abs=0.1)
 
 
@@ -112,7 +112,7 @@ def test_attention_that_does_not_know_the_boxes_scores_chance(tiny, monkeypatch)
         assert ((low <= 0) & (high >= 0)).mean() >= 0.88
         assert abs(float(numbers["above_control"][m].mean())) < 0.01
         assert found.picks[measure]["best_head"]["in_sample"]["value"] == numbers["value"][m].max()
-    # Picked and measured on the same pictures, heads are above chance by luck; on others they are not.
+    # Picked and measured on the same images, heads are above chance by luck; on others they are not.
     above = {
         name: [
             found.picks[measure][kind][name]["above"][against]
@@ -162,11 +162,11 @@ def models(tmp_path):
 
 
 def test_rows_are_those_of_the_eager_matrices(tmp_path):
-    picture = photo(tmp_path / "a.png")
+    image = photo(tmp_path / "a.png")
     for model, processor in models(tmp_path):
         capture = RowCapture(model)
         for phrase in ("red block", "where"):
-            example = Example(picture, phrase, [(0, 0, 9, 9)])
+            example = Example(image, phrase, [(0, 0, 9, 9)])
             for query in ("phrase", "last"):
                 scene = Scene(model, processor, PROMPT, query)
                 inputs, rows, placed, places = scene.of(example)
@@ -229,13 +229,13 @@ def test_phrases_are_found_where_the_template_has_them():
 
 def test_what_the_processor_cuts_off_is_left_out(tiny):
     """LLaVA-1.5 sees the square in the middle: columns 15 to 75 of 90."""
-    pictures = [Image.new("RGB", (90, 60)) for _ in range(3)]
-    examples = [Example(p, "red block", [(20, 5, 60, 50)]) for p in pictures]
-    hidden = Example(pictures[0], "blue ball", [(0, 0, 15, 60)])
+    images = [Image.new("RGB", (90, 60)) for _ in range(3)]
+    examples = [Example(p, "red block", [(20, 5, 60, 50)]) for p in images]
+    hidden = Example(images[0], "blue ball", [(0, 0, 15, 60)])
     found = ground(*tiny, [hidden, *examples], PROMPT)
     assert len(found.examples) == 3 and "1 of 4 phrases are left out" in found.notes[0]
-    with pytest.raises(AtlasError, match="fewer than 2 pictures"):
-        ground(*tiny, [replace(hidden, picture=p) for p in pictures], PROMPT)
+    with pytest.raises(AtlasError, match="fewer than 2 images"):
+        ground(*tiny, [replace(hidden, image=p) for p in images], PROMPT)
 
 
 def test_the_order_of_the_examples_does_not_matter_to_their_scores(tiny):
@@ -267,7 +267,7 @@ def test_the_command_writes_the_three_files(llava_folder, tmp_path, capsys):
     assert main([*arguments, "--prompt", PROMPT, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert summary["schema"] == "atlas.ground/1" and summary["n"] == 10 and summary["folds"] == 3
+    assert summary["schema"] == "atlas.ground/2" and summary["n"] == 10 and summary["folds"] == 3
     rows = list(csv.DictReader((tmp_path / "out/heads.csv").open()))
     assert len(rows) == 3 * 3 * 4
     for measure in MEASURES:
@@ -343,13 +343,13 @@ def test_what_cannot_be_used_is_one_line(changed, message, llava_folder, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == before
 
 
-def test_a_model_whose_picture_tokens_have_no_place_is_named(tiny, monkeypatch):
+def test_a_model_whose_image_tokens_have_no_place_is_named(tiny, monkeypatch):
     model, processor = tiny
     monkeypatch.setattr(model.config, "model_type", "unknown")
     with pytest.raises(AtlasError, match="unknown: its geometry is not known"):
         ground(model, processor, squares(2), PROMPT)
 
 
-def test_a_prompt_before_the_picture_is_named(tiny):
-    with pytest.raises(AtlasError, match="no head sees the picture from its query"):
+def test_a_prompt_before_the_image_is_named(tiny):
+    with pytest.raises(AtlasError, match="no head sees the image from its query"):
         ground(*tiny, squares(2), "where is the {phrase}? <image>")

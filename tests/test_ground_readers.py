@@ -16,23 +16,23 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.ground.coco import read_coco, read_refcoco
 from attention_atlas.regions.hf_detector import load_detector
 
-HEADER = "picture,phrase,x,y,w,h,note\n"
+HEADER = "image,phrase,x,y,w,h,note\n"
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     for name in ("a.png", "b.png"):
         photo(tmp_path / name, 90, 60)
     return tmp_path
 
 
-def test_rows_of_one_phrase_are_one_example(pictures):
-    path = pictures / "boxes.csv"
+def test_rows_of_one_phrase_are_one_example(images):
+    path = images / "boxes.csv"
     path.write_text(
         HEADER + "a.png,red  mug,1,2,3,4,\nb.png,cat,0,0,90,60.5,x\n\na.png, red mug ,10,20,30,40,\n"
     )
-    first, second = checked(read_boxes(path, pictures))
-    assert (first.picture, first.phrase, first.size) == (pictures / "a.png", "red mug", (90, 60))
+    first, second = checked(read_boxes(path, images))
+    assert (first.image, first.phrase, first.size) == (images / "a.png", "red mug", (90, 60))
     assert list(first.boxes) == [(1, 2, 4, 6), (10, 20, 40, 60)]
     assert [w.rpartition("/")[2] for w in first.where] == ["boxes.csv: line 2", "boxes.csv: line 5"]
     assert list(second.boxes) == [(0, 0, 90, 60)]  # cut at the edge
@@ -41,8 +41,8 @@ def test_rows_of_one_phrase_are_one_example(pictures):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("c.png,cat,1,1,9,9,", "line 2: picture: 'c.png' is not in "),
-        (",cat,1,1,9,9,", "line 2: picture: is empty"),
+        ("c.png,cat,1,1,9,9,", "line 2: image: 'c.png' is not in "),
+        (",cat,1,1,9,9,", "line 2: image: is empty"),
         ("a.png, ,1,1,9,9,", "line 2: phrase: is empty"),
         ("a.png,cat,1,,9,9,", "line 2: y: '' is not a number"),
         ("a.png,cat,1,1,nan,9,", "line 2: w: 'nan' is not a number"),
@@ -54,26 +54,26 @@ def test_rows_of_one_phrase_are_one_example(pictures):
             "a.png,cat,1,1,9,9,\nb.png,dog,-5,1,50,9,",
             r"line 3: box: .*do not lie in b.png \(90 × 60 pixels\)",
         ),
-        ("a.png,cat,1,1,9,9,", "boxes: are in 1 picture; .* give boxes in at least 2"),
-        ("a.png,cat,1,1,9,9,\nbad.png,cat,1,1,9,9,", "line 3: picture: .*bad.png: not a picture"),
+        ("a.png,cat,1,1,9,9,", "boxes: are in 1 image; .* give boxes in at least 2"),
+        ("a.png,cat,1,1,9,9,\nbad.png,cat,1,1,9,9,", "line 3: image: .*bad.png: not an image"),
         ("", "boxes.csv: has no rows"),
     ],
 )
-def test_a_wrong_row_is_named(rows, message, pictures):
-    (pictures / "bad.png").write_text("no picture")
-    path = pictures / "boxes.csv"
+def test_a_wrong_row_is_named(rows, message, images):
+    (images / "bad.png").write_text("no image")
+    path = images / "boxes.csv"
     path.write_text(HEADER + rows + "\n")
     with pytest.raises(AtlasError, match=message):
-        checked(read_boxes(path, pictures))
+        checked(read_boxes(path, images))
 
 
-def test_columns_and_arguments_are_checked(pictures):
-    path = pictures / "boxes.csv"
-    path.write_text("picture,phrase,x,y,w\n")
+def test_columns_and_arguments_are_checked(images):
+    path = images / "boxes.csv"
+    path.write_text("image,phrase,x,y,w\n")
     with pytest.raises(
-        AtlasError, match="h: column is missing; the first line must name picture,phrase,x,y,w,h"
+        AtlasError, match="h: column is missing; the first line must name image,phrase,x,y,w,h"
     ):
-        read_boxes(path, pictures)
+        read_boxes(path, images)
     image = Image.new("RGB", (9, 9))
     for example, message in (
         (Example(image, " ", [(0, 0, 1, 1)]), "example 0: phrase: is empty"),
@@ -91,7 +91,7 @@ def test_columns_and_arguments_are_checked(pictures):
 def test_some_examples_are_drawn_in_their_order():
     examples = [Example(str(n), "x", [(0, 0, 1, 1)]) for n in range(50)]
     drawn = some(examples, 10, seed=1)
-    numbers = [int(e.picture) for e in drawn]
+    numbers = [int(e.image) for e in drawn]
     assert len(numbers) == 10 and numbers == sorted(set(numbers)) and numbers != list(range(10))
     assert some(examples, 10, seed=1) == drawn and some(examples, 10, seed=2) != drawn
     assert some(examples, None) == some(examples, 99) == examples
@@ -117,9 +117,9 @@ def written(path: Path, value) -> Path:
     return path
 
 
-def test_a_category_of_a_coco_picture_is_one_example(pictures):
-    examples = checked(read_coco(written(pictures / "i.json", instances()), pictures))
-    assert [(e.picture.name, e.phrase, list(e.boxes)) for e in examples] == [
+def test_a_category_of_a_coco_image_is_one_example(images):
+    examples = checked(read_coco(written(images / "i.json", instances()), images))
+    assert [(e.image.name, e.phrase, list(e.boxes)) for e in examples] == [
         ("a.png", "dog", [(1, 2, 4, 6), (10.5, 2, 13.5, 6)]),
         ("b.png", "cat", [(0, 0, 9, 9)]),
     ]  # the dogs of b.png are a crowd
@@ -133,11 +133,11 @@ def test_a_category_of_a_coco_picture_is_one_example(pictures):
     ):
         table = instances(annotations=[wrong[0] | change, *wrong[1:]])
         with pytest.raises(AtlasError, match=message):
-            checked(read_coco(written(pictures / "i.json", table), pictures))
+            checked(read_coco(written(images / "i.json", table), images))
     with pytest.raises(AtlasError, match="images: is missing or empty"):
-        read_coco(written(pictures / "i.json", {}), pictures)
+        read_coco(written(images / "i.json", {}), images)
     with pytest.raises(AtlasError, match=r"--images: .*nowhere: no such folder"):
-        read_coco(pictures / "i.json", pictures / "nowhere")
+        read_coco(images / "i.json", images / "nowhere")
 
 
 def refs() -> list[dict]:
@@ -147,18 +147,18 @@ def refs() -> list[dict]:
     ]
 
 
-def test_each_sentence_of_refcoco_is_one_example(pictures):
-    table = written(pictures / "instances.json", instances())
-    path = written(pictures / "refs.json", refs())
-    examples = checked(read_refcoco(path, table, pictures))
-    assert [(e.picture.name, e.phrase, list(e.boxes)) for e in examples] == [
+def test_each_sentence_of_refcoco_is_one_example(images):
+    table = written(images / "instances.json", instances())
+    path = written(images / "refs.json", refs())
+    examples = checked(read_refcoco(path, table, images))
+    assert [(e.image.name, e.phrase, list(e.boxes)) for e in examples] == [
         ("a.png", "right dog", [(10.5, 2, 13.5, 6)]),
         ("a.png", "dog", [(10.5, 2, 13.5, 6)]),
         ("b.png", "the cat", [(0, 0, 9, 9)]),
     ]
-    assert [e.phrase for e in read_refcoco(path, table, pictures, "testA")] == ["the cat"]
+    assert [e.phrase for e in read_refcoco(path, table, images, "testA")] == ["the cat"]
     with pytest.raises(AtlasError, match=r"split: no reference is in 'testB'; did you mean 'testA'\?"):
-        read_refcoco(path, table, pictures, "testB")
+        read_refcoco(path, table, images, "testB")
     for change, message in (
         ({"ann_id": 99}, "refs.json: entry 1: ann_id: 99 is not in"),
         ({"sentences": []}, "refs.json: entry 1: sentences: is .*not a list with entries"),
@@ -168,7 +168,7 @@ def test_each_sentence_of_refcoco_is_one_example(pictures):
         rows = refs()
         rows[1] |= change
         with pytest.raises(AtlasError, match=message):
-            checked(read_refcoco(written(pictures / "refs.json", rows), table, pictures))
+            checked(read_refcoco(written(images / "refs.json", rows), table, images))
 
 
 class Bomb:
@@ -177,27 +177,27 @@ class Bomb:
 
 
 @pytest.mark.parametrize("name", ["refs(unc).p", "refs.json"])
-def test_a_pickle_is_never_opened(name, pictures, monkeypatch):
-    monkeypatch.chdir(pictures)
-    (pictures / name).write_bytes(pickle.dumps(Bomb()))
+def test_a_pickle_is_never_opened(name, images, monkeypatch):
+    monkeypatch.chdir(images)
+    (images / name).write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(AtlasError, match=r"is a pickle.*convert it once: json\.dump"):
-        read_refcoco(pictures / name, pictures / "instances.json", pictures)
+        read_refcoco(images / name, images / "instances.json", images)
     assert not Path("opened").exists()
 
 
-def test_detections_of_a_class_are_one_example(pictures, monkeypatch):
+def test_detections_of_a_class_are_one_example(images, monkeypatch):
     """Against transformers' own post-processing."""
     import torch
     from test_vision_hf_detector import NAMES, tiny
 
-    from attention_atlas.data.pictures import read_rgb
+    from attention_atlas.data.images import read_rgb
     from attention_atlas.regions.detected import detected
 
-    folder = tiny("yolos", pictures / "detector")
+    folder = tiny("yolos", images / "detector")
     net, processor = load_detector(folder)
     expected = set()
     for name in ("a.png", "b.png"):
-        image = read_rgb(pictures / name)
+        image = read_rgb(images / name)
         with torch.no_grad():
             made = net(**processor(images=[image], return_tensors="pt"))
         (own,) = processor.post_process_object_detection(made, 0.0, target_sizes=[(60, 90)])
@@ -205,20 +205,20 @@ def test_detections_of_a_class_are_one_example(pictures, monkeypatch):
             (name, NAMES[int(label)], tuple(np.clip(box.numpy(), 0, (90, 60, 90, 60)).round(1).tolist()))
             for label, box in zip(own["labels"], own["boxes"])
         }
-    found = checked(detected(folder, pictures, score=0.0))
-    boxes = {(e.picture.name, e.phrase, tuple(np.round(box, 1).tolist())) for e in found for box in e.boxes}
-    assert len({(e.picture, e.phrase) for e in found}) == len(found)
+    found = checked(detected(folder, images, score=0.0))
+    boxes = {(e.image.name, e.phrase, tuple(np.round(box, 1).tolist())) for e in found for box in e.boxes}
+    assert len({(e.image, e.phrase) for e in found}) == len(found)
     assert len(boxes) == len(expected) and sorted(b[:2] for b in boxes) == sorted(b[:2] for b in expected)
     for (*_, box), (*_, own) in zip(sorted(boxes), sorted(expected)):
         assert box == pytest.approx(own, abs=0.2)
     with pytest.raises(AtlasError, match="finds nothing with a score of 1; lower --score"):
-        detected(folder, pictures, score=1.0)
-    (pictures / "empty").mkdir()
-    with pytest.raises(AtlasError, match=r"empty: has no pictures \(\.jpg"):
-        detected(folder, pictures / "empty")
+        detected(folder, images, score=1.0)
+    (images / "empty").mkdir()
+    with pytest.raises(AtlasError, match=r"empty: has no images \(\.jpg"):
+        detected(folder, images / "empty")
 
 
-def test_the_command_reads_what_its_options_name(pictures):
+def test_the_command_reads_what_its_options_name(images):
     import argparse
 
     from attention_atlas.ground import command
@@ -226,16 +226,16 @@ def test_the_command_reads_what_its_options_name(pictures):
     def phrases(*options: str) -> list[str]:
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
-        folder = ["--data", str(pictures)] if "--images" not in options else []
+        folder = ["--data", str(images)] if "--images" not in options else []
         args = parser.parse_args(["model", *folder, "--out", "out", *options])
         return [example.phrase for example in command.examples_of(args)]
 
-    (pictures / "boxes.csv").write_text(HEADER + "a.png,mug,1,2,3,4,\n")
-    (pictures / "more.csv").write_text(HEADER + "a.png,cup,1,2,3,4,\n")
-    table = str(written(pictures / "instances.json", instances()))
-    path = str(written(pictures / "refs.json", refs()))
-    assert phrases() == ["mug"] and phrases("--boxes", str(pictures / "more.csv")) == ["cup"]
-    assert phrases("--coco", table, "--images", str(pictures)) == ["dog", "cat"]
+    (images / "boxes.csv").write_text(HEADER + "a.png,mug,1,2,3,4,\n")
+    (images / "more.csv").write_text(HEADER + "a.png,cup,1,2,3,4,\n")
+    table = str(written(images / "instances.json", instances()))
+    path = str(written(images / "refs.json", refs()))
+    assert phrases() == ["mug"] and phrases("--boxes", str(images / "more.csv")) == ["cup"]
+    assert phrases("--coco", table, "--images", str(images)) == ["dog", "cat"]
     assert phrases("--coco", table, "--refcoco", path) == ["right dog", "dog", "the cat"]
     assert phrases("--coco", table, "--refcoco", path, "--split", "testA") == ["the cat"]
     for options, message in (

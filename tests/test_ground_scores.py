@@ -36,7 +36,7 @@ def test_scores_by_hand():
     assert one({5: 0.5, 6: 0.5}, [(10, 10, 25, 20), (15, 10, 40, 20)]) == pytest.approx([1, 1, 2 / 3])
     # Of two equal largest values, each counts half.
     assert one({5: 0.5, 0: 0.5}, [(10, 10, 20, 20)]) == pytest.approx([0.5, 0.5, 0.5])
-    # A head that does not see the picture finds nothing.
+    # A head that does not see the image finds nothing.
     assert one({}, [(10, 10, 20, 20)]) == [0, 0, 0]
 
 
@@ -124,37 +124,37 @@ def test_uniform_attention_scores_chance():
     assert chances(plain, (40, 40), target)[:2, 2] == pytest.approx([0.5, expected])
 
 
-def test_a_head_is_measured_on_pictures_that_did_not_pick_it():
+def test_a_head_is_measured_on_images_that_did_not_pick_it():
     rng = np.random.default_rng(0)
-    picture_E = np.repeat(np.arange(40), 2)
+    image_E = np.repeat(np.arange(40), 2)
     value_EMC = rng.random((80, 1, 300)) < 0.2  # 300 heads that hit at random
     fold_I = folds_of(40, 5, 0)
     assert np.bincount(fold_I).tolist() == [8] * 5
-    heads_FMK = picked(value_EMC.astype(float), picture_E, fold_I, 3)
+    heads_FMK = picked(value_EMC.astype(float), image_E, fold_I, 3)
     for fold, heads_K in enumerate(heads_FMK[:, 0]):
-        others = value_EMC[fold_I[picture_E] != fold, 0].mean(0)
+        others = value_EMC[fold_I[image_E] != fold, 0].mean(0)
         assert heads_K[0] == others.argmax() and (np.diff(others[heads_K]) <= 0).all()
-    held_E = of_heads(value_EMC, heads_FMK, fold_I[picture_E])[:, 0].astype(float)
+    held_E = of_heads(value_EMC, heads_FMK, fold_I[image_E])[:, 0].astype(float)
     best = best_heads(value_EMC[:, 0], 1)[0]
-    held, whole = (estimate(x, picture_E, 0) for x in (held_E, value_EMC[:, 0, best].astype(float)))
+    held, whole = (estimate(x, image_E, 0) for x in (held_E, value_EMC[:, 0, best].astype(float)))
     assert whole["ci_low"] > 0.2  # by luck
     assert held["ci_low"] <= 0.2 <= held["ci_high"] and held["value"] < whole["ci_low"]
-    # A head that is better on all pictures is found, and keeps its value.
+    # A head that is better on all images is found, and keeps its value.
     value_EMC[:, 0, 17] = rng.random(80) < 0.9
-    heads_FMK = picked(value_EMC.astype(float), picture_E, fold_I, 3)
+    heads_FMK = picked(value_EMC.astype(float), image_E, fold_I, 3)
     assert (heads_FMK[:, 0, 0] == 17).all()
-    held_E = of_heads(value_EMC, heads_FMK, fold_I[picture_E])[:, 0]
+    held_E = of_heads(value_EMC, heads_FMK, fold_I[image_E])[:, 0]
     assert held_E.tolist() == value_EMC[:, 0, 17].tolist()
 
 
-def test_intervals_draw_pictures_not_examples():
+def test_intervals_draw_images_not_examples():
     value_I = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.5])
     single = estimate(value_I, np.arange(6), 0)
     repeated = estimate(np.repeat(value_I, 50), np.repeat(np.arange(6), 50), 0)
     for name in ("value", "ci_low", "ci_high"):
         assert single[name] == pytest.approx(repeated[name])
     assert single["ci_high"] - single["ci_low"] > 0.4
-    # By hand: of two pictures, a resample is one of both (half of the time) or each of them.
+    # By hand: of two images, a resample is one of both (half of the time) or each of them.
     two = estimate(np.array([0.0, 0.0, 1.0]), np.array([0, 0, 1]), 0)
     assert [float(two[k]) for k in ("value", "ci_low", "ci_high")] == pytest.approx([1 / 3, 0, 1])
 

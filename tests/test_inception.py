@@ -23,14 +23,14 @@ from attention_atlas.studies.alignment.attngan import AttnGanEvaluator
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A network of the same class, loud enough for its answers to differ from picture to picture, saved
+    """A network of the same class, loud enough for its answers to differ from image to image, saved
     under a name that says its hash, as published."""
 
     network = fresh_inception()
     network.eval()
     with torch.no_grad():
-        # Classes that are likeness to some pictures, less what all pictures share; a bias to be left out.
-        features_BD, _ = network(pictures(5, 3))
+        # Classes that are likeness to some images, less what all images share; a bias to be left out.
+        features_BD, _ = network(images(5, 3))
         mean_D = features_BD.mean(0)
         away_BD = features_BD - mean_D
         away_BD -= torch.outer(away_BD @ mean_D, mean_D) / (mean_D @ mean_D)
@@ -43,7 +43,7 @@ def weights(tmp_path_factory):
     return network.eval(), (folder / "w.pth").rename(named)
 
 
-def pictures(count, seed, size=9):
+def images(count, seed, size=9):
     """Colours at random in coarse blocks."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randint(0, 256, (count, 3, 3, 3), generator=generator, dtype=torch.uint8)
@@ -51,11 +51,11 @@ def pictures(count, seed, size=9):
 
 
 def naive(network, made, real):
-    """Picture by picture, loops over classes, the root's trace from the singular values of the features."""
+    """Image by image, loops over classes, the root's trace from the singular values of the features."""
     rows, features = [], {"made": [], "real": []}
     for name, group in (("made", made), ("real", real)):
-        for picture in group:
-            feature, _ = network(picture[None])
+        for image in group:
+            feature, _ = network(image[None])
             features[name].append(feature[0].double().numpy())
             if name == "made":
                 logits = network.fc.weight.double().numpy() @ features[name][-1]
@@ -72,9 +72,9 @@ def naive(network, made, real):
 
 @pytest.fixture(scope="module")
 def seen(weights):
-    """What the reader reports of made and real pictures, and the naive answers."""
+    """What the reader reports of made and real images, and the naive answers."""
     network, path = weights
-    made, real = pictures(11, 1), pictures(4, 2, size=12)
+    made, real = images(11, 1), images(4, 2, size=12)
     reader = InceptionReader(path)
     with torch.no_grad():
         return reader, reader(made.split(8)), reader([real]), naive(network, made, real)
@@ -84,10 +84,10 @@ def test_probabilities_and_inception_score_equal_naive_ones(seen):
     reader, (probabilities, features), _, (whole, _, rows) = seen
     assert probabilities.shape == (11, 1008) and features.shape == (11, 2048)
     assert np.allclose(probabilities, rows, rtol=1e-3, atol=1e-7)
-    assert whole > 1.2  # the pictures differ for this network
+    assert whole > 1.2  # the images differ for this network
     assert score_of(probabilities) == pytest.approx(whole, rel=1e-4)
     order = np.random.default_rng(0).permutation(11)
-    first = rows[order[:2]]  # a part of two pictures, and nine of one, which score 1
+    first = rows[order[:2]]  # a part of two images, and nine of one, which score 1
     kl = (first * np.log(first / first.mean(0))).sum(1).mean()
     assert split_score(probabilities) == pytest.approx((math.exp(kl) + 9) / 10, rel=1e-4)
     assert kl > 0.01
@@ -101,7 +101,7 @@ def test_fid_equals_the_naive_one(seen, monkeypatch):
     monkeypatch.setattr(InceptionReader, "__call__", lambda self, batches: answers[batches])
     scores = reader.scores("made", "real")
     assert scores["FID"] == pytest.approx(fid, rel=1e-3) and fid > 0
-    assert scores["Inception score of all pictures"] == pytest.approx(whole, rel=1e-4)
+    assert scores["Inception score of all images"] == pytest.approx(whole, rel=1e-4)
     assert scores["Inception score"] == split_score(made[0])
 
 
@@ -109,14 +109,14 @@ def test_split_score_by_hand():
     eye = np.eye(2)[[0, 1] * 10]
     assert split_score(eye, splits=1) == pytest.approx(2)
     assert split_score(np.full((10, 4), 0.25)) == pytest.approx(1)
-    assert split_score(eye[:10]) == pytest.approx(1)  # one picture in each part
+    assert split_score(eye[:10]) == pytest.approx(1)  # one image in each part
     ordered = np.repeat(np.eye(2), 500, 0)  # by category: every part would hold one class only
     assert split_score(ordered) == pytest.approx(2, abs=0.05)
-    with pytest.raises(AtlasError, match="9 pictures for 10 parts"):
+    with pytest.raises(AtlasError, match="9 images for 10 parts"):
         split_score(eye[:9])
 
 
-def test_pictures_as_bytes():
+def test_images_as_bytes():
     x = torch.tensor([-2.0, -1.0, 0.0, 0.999, 1.0, 7.0])
     assert as_bytes(x).tolist() == [0, 0, 128, 255, 255, 255] and as_bytes(x).dtype == torch.uint8
 
@@ -161,7 +161,7 @@ def test_the_rest_of_the_package_is_left_alone():
     assert "torch_fidelity" not in sys.modules and "torchvision" not in sys.modules
 
 
-def test_evaluator_compares_the_pictures_it_made_with_the_whole_split(tmp_path, monkeypatch):
+def test_evaluator_compares_the_images_it_made_with_the_whole_split(tmp_path, monkeypatch):
     task = task_of(make_world(tmp_path))
     model = fresh(task)
     given = {"split": "train", "judged": 12, "candidates": 6, "shown": 0}
@@ -180,13 +180,13 @@ def test_evaluator_compares_the_pictures_it_made_with_the_whole_split(tmp_path, 
     evaluator = AttnGanEvaluator(**given, inception="w.pth")
     result = evaluator(model, task).check()
     added = set(result.scores) - set(plain.scores)
-    assert added == {"Inception score", "Inception score of all pictures", "FID"}
+    assert added == {"Inception score", "Inception score of all images", "FID"}
     assert all(np.isfinite(result.scores[name]) for name in added) and result.scores["FID"] > 0
     assert {k: v for k, v in result.scores.items() if k not in added} == plain.scores
     pairs = evaluator.pairs(task, model.size)
-    made, _ = evaluator.pictures(model, pairs, pairs.first_captions(12), "cpu")
+    made, _ = evaluator.images(model, pairs, pairs.first_captions(12), "cpu")
     assert len(made) == 12 and torch.equal(seen[0], as_bytes(made))
-    real = pairs.pictures.batch([pairs.examples[i] for i in pairs.first_captions()])
+    real = pairs.pixels.batch([pairs.examples[i] for i in pairs.first_captions()])
     assert len(real) == 18 and torch.equal(seen[1], as_bytes(real))
 
 
@@ -197,7 +197,7 @@ def test_the_damsm_s_encoder_is_the_network_up_to_two_of_its_layers(weights):
     network, path = weights
     torch.manual_seed(0)
     encoder = InceptionEncoder(8, str(path)).train()
-    bytes_B3SS = pictures(2, 5, size=299)  # already of the network's size: no scaling
+    bytes_B3SS = images(2, 5, size=299)  # already of the network's size: no scaling
     whole = type(network).__mro__[1]
     saved = network.features_list
     network.features_list = ["768", "2048"]

@@ -12,7 +12,7 @@ import planted_vlm
 import pytest
 from conftest import ROOT
 from look_tiny import ANSWER, FAMILIES, PROMPT, photo
-from planted_vlm import LAST, picture, planted
+from planted_vlm import LAST, image, planted
 
 from attention_atlas.__main__ import main
 from attention_atlas.errors import ConfigError
@@ -27,12 +27,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_a_planted_edge_is_found(tmp_path: Path) -> None:
-    """Only the last layer's head 0 reads the picture; without it every token is as likely as any other."""
+    """Only the last layer's head 0 reads the image; without it every token is as likely as any other."""
     model, processor = planted(tmp_path / "model")
     heads = [(layer, head) for layer in (0, LAST) for head in range(4)]
-    found = knock_out(
-        model, processor, picture(5), PROMPT, planted_vlm.ANSWER, other=picture(None), heads=heads
-    )
+    found = knock_out(model, processor, image(5), PROMPT, planted_vlm.ANSWER, other=image(None), heads=heads)
     guess = -np.log(model.lm_head.weight.shape[0])
     assert (found.plain_N > guess + 1).all()
     assert found.other_plain_N == pytest.approx(guess, abs=1e-5)
@@ -48,7 +46,7 @@ def test_a_planted_edge_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_cut_off_everywhere_the_net_effect_is_that_of_the_other_picture(
+def test_cut_off_everywhere_the_net_effect_is_that_of_the_other_image(
     name: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     model, processor = load(str(folders[name]), "cpu", "float32")
@@ -57,7 +55,7 @@ def test_cut_off_everywhere_the_net_effect_is_that_of_the_other_picture(
     np.testing.assert_allclose(found.cut_CN, found.other_CN, atol=1e-4)
     np.testing.assert_allclose(found.net_CN[0], found.other_plain_N - found.plain_N, atol=1e-4)
     assert np.abs(found.net_CN).max() > 1e-2
-    # Null: where the other picture is the same, nothing is left.
+    # Null: where the other image is the same, nothing is left.
     same = knock_out(model, processor, own, PROMPT, ANSWER, other=own, cuts=["text -> image"])
     assert not same.net_CN.any() and np.abs(same.change_CN).max() > 1e-2
     np.testing.assert_array_equal(same.plain_N, found.plain_N)
@@ -73,7 +71,7 @@ def test_words_and_tokens_of_the_models_own_answer(folders: dict[str, Path], tmp
     own = photo(tmp_path / "a.png")
     found = knock_out(model, processor, own, PROMPT, max_new_tokens=6, windows=3)
     case = answered(model, processor, own, PROMPT, None, 6)
-    assert len(found.plain_N) == len(case.new) and found.control == "own picture in its mean colour"
+    assert len(found.plain_N) == len(case.new) and found.control == "own image in its mean colour"
     assert processor.tokenizer.convert_ids_to_tokens(case.new) == found.tokens
     with torch.no_grad():
         log_NV = model(**case.whole.inputs).logits[0].log_softmax(-1)[case.whole.start - 1 :]

@@ -63,7 +63,7 @@ SLIPS = (
     "A bathroom with blue tiles and blue curtain",
     "Under the curtain is a desk with a blue chair and on the desk a lamp.",
     "and a small table with three black chairs",
-    "And a lamp on the right side of the picture, behind the bed.",
+    "And a lamp on the right side of the image, behind the bed.",
     "but a desktop and laptop computer on it",
     "There is a wall/shelves with dark chocolate trim.",
     'Lots of "wood" in this room.',

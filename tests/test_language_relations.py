@@ -22,7 +22,7 @@ def triples(text: str) -> list[tuple[str, str, str, str, str]]:
     ("text", "triple"),
     [
         ("A lamp stands on the table.", ("A lamp", "on", "the table", "region", TRL)),
-        ("The picture is above the bed.", ("The picture", "above", "the bed", "direction", TRL)),
+        ("The image is above the bed.", ("The image", "above", "the bed", "direction", TRL)),
         ("The bed is far from the door.", ("The bed", "far from", "the door", "distance", TRL)),
         (
             "There is a red chair next to the round table.",

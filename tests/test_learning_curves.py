@@ -46,11 +46,11 @@ def test_a_row_for_each_number_of_each_validation(table: Path) -> None:
 
 
 def test_the_lines_are_means_over_seeds_by_alignment(table: Path) -> None:
-    panel = {"measure": "loss", "models": {"mac": "", "blind": "no picture"}}
+    panel = {"measure": "loss", "models": {"mac": "", "blind": "no image"}}
     (ax,) = learning(make_table([]), str(table), {"loss": panel}).axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in ax.lines]
     assert lines == [([10, 20], [2.5, 1.5]), ([10, 20], [7.0, 6.0]), ([10, 20], [2.0, 1.0])]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["no picture"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["no image"]
     two = learning(make_table([]), str(table), {"loss": panel, "again": panel}).axes
     assert [ax.get_legend() is None for ax in two] == [False, True]
 

@@ -40,14 +40,14 @@ def llava_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def look(llava_folder, tmp_path_factory):
-    picture = photo(tmp_path_factory.mktemp("photo") / "a.png")
-    return Atlas(*load(str(llava_folder), "cpu")).look(picture, PROMPT, ANSWER)
+    image = photo(tmp_path_factory.mktemp("photo") / "a.png")
+    return Atlas(*load(str(llava_folder), "cpu")).look(image, PROMPT, ANSWER)
 
 
-def eager(folder: Path, picture: Path, look) -> tuple[np.ndarray, torch.Tensor]:
+def eager(folder: Path, image: Path, look) -> tuple[np.ndarray, torch.Tensor]:
     """(L,H,S,S) attention and the ids of transformers' own pass over the look's whole text."""
     model, processor = load(str(folder), "cpu")
-    inputs = look_inputs.prompt_inputs(model, processor, [p.pixels for p in look.pictures], PROMPT)
+    inputs = look_inputs.prompt_inputs(model, processor, [p.pixels for p in look.images], PROMPT)
     whole = look_inputs.sequence(model, processor, inputs, look.answer, 1)
     model.set_attn_implementation("eager")
     with torch.no_grad():
@@ -56,12 +56,12 @@ def eager(folder: Path, picture: Path, look) -> tuple[np.ndarray, torch.Tensor]:
 
 
 def test_numbers_are_those_of_the_eager_matrices(checkpoint, tmp_path):
-    picture = photo(tmp_path / "a.png")
-    look = Atlas(*load(str(checkpoint), "cpu")).look(picture, PROMPT, ANSWER)
-    attn_LHSS, _ = eager(checkpoint, picture, look)
+    image = photo(tmp_path / "a.png")
+    look = Atlas(*load(str(checkpoint), "cpu")).look(image, PROMPT, ANSWER)
+    attn_LHSS, _ = eager(checkpoint, image, look)
     is_image_S = np.array(look.roles) == "image"
-    image = look.groups.index("image")
-    np.testing.assert_allclose(look.values["mass"][..., image], attn_LHSS[..., is_image_S].sum(-1), atol=1e-5)
+    group = look.groups.index("image")
+    np.testing.assert_allclose(look.values["mass"][..., group], attn_LHSS[..., is_image_S].sum(-1), atol=1e-5)
     entropy = -(attn_LHSS * np.log(np.where(attn_LHSS > 0, attn_LHSS, 1))).sum(-1)
     np.testing.assert_allclose(look.values["entropy"], entropy, atol=1e-4)
     for w, word in enumerate(look.words):
@@ -74,7 +74,7 @@ def test_numbers_are_those_of_the_eager_matrices(checkpoint, tmp_path):
         # Uniform attention to the keys that the matrix shows to be visible.
         visible_RS = attn_LHSS[0, 0, word.rows] > 0
         chance = (visible_RS & is_image_S).sum(-1) / visible_RS.sum(-1)
-        np.testing.assert_allclose(look.statistics["chance"][0, w, image], chance.mean(), atol=1e-6)
+        np.testing.assert_allclose(look.statistics["chance"][0, w, group], chance.mean(), atol=1e-6)
     assert look.statistics["norm_mass"].sum(-1) == pytest.approx(1, abs=1e-5)
     received = np.mean([attn_LHSS[:, :, word.rows].mean(2) for word in look.words], 0)
     np.testing.assert_allclose(look.received_LHS, received, atol=1e-5)
@@ -105,8 +105,8 @@ def test_pieces_become_words_by_what_they_decode_to():
 
 
 def test_generation_and_one_pass_agree_or_a_note_says_so(checkpoint, tmp_path, monkeypatch):
-    atlas, picture = Atlas(*load(str(checkpoint), "cpu")), photo(tmp_path / "a.png")
-    look = atlas.look(picture, PROMPT, max_new_tokens=6)
+    atlas, image = Atlas(*load(str(checkpoint), "cpu")), photo(tmp_path / "a.png")
+    look = atlas.look(image, PROMPT, max_new_tokens=6)
     assert look.generated and look.answer and not look.notes
     if "paligemma" in str(checkpoint):
         # An answer that counts as prompt would see its own end.
@@ -117,11 +117,11 @@ def test_generation_and_one_pass_agree_or_a_note_says_so(checkpoint, tmp_path, m
             return whole | {"token_type_ids": torch.zeros_like(whole["token_type_ids"])}
 
         monkeypatch.setattr(look_inputs, "extended", wrong)
-        look = atlas.look(picture, PROMPT, max_new_tokens=6)
+        look = atlas.look(image, PROMPT, max_new_tokens=6)
         assert any("differs from its generation" in note for note in look.notes)
 
 
-def test_an_answer_holds_no_placeholder_of_a_picture(llava_folder, tmp_path):
+def test_an_answer_holds_no_placeholder_of_a_image(llava_folder, tmp_path):
     model, processor = load(str(llava_folder), "cpu")
     image = model.config.image_token_id
 
@@ -135,22 +135,22 @@ def test_an_answer_holds_no_placeholder_of_a_picture(llava_folder, tmp_path):
     assert look.answer and "<image>" not in look.answer
 
 
-def test_boxes_are_pixels_of_the_original_picture(checkpoint, tmp_path):
+def test_boxes_are_pixels_of_the_original_image(checkpoint, tmp_path):
     from PIL import Image
 
     atlas, wide = Atlas(*load(str(checkpoint), "cpu")), Image.new("RGB", (90, 60), "red")
     look = atlas.look(wide, PROMPT, answer="a cat")
-    own = look.boxes_S4[look.picture_S == 0]
-    assert np.isnan(look.boxes_S4[look.picture_S < 0]).all() and len(own) == 9
+    own = look.boxes_S4[look.image_S == 0]
+    assert np.isnan(look.boxes_S4[look.image_S < 0]).all() and len(own) == 9
     if "llava" in str(checkpoint):  # the centre square of 60 pixels
         assert own[0].tolist() == [15, 0, 35, 20] and own[-1].tolist() == [55, 40, 75, 60]
-    else:  # the whole picture, stretched
+    else:  # the whole image, stretched
         assert own[0].tolist() == [0, 0, 30, 20] and own[-1].tolist() == [60, 40, 90, 60]
     look = atlas.look([wide, wide], PROMPT, answer="a cat")
-    assert look.picture_S[look.picture_S >= 0].tolist() == [0] * 9 + [1] * 9
+    assert look.image_S[look.image_S >= 0].tolist() == [0] * 9 + [1] * 9
     atlas.model.config.model_type = "unknown"
     look = atlas.look(wide, PROMPT, answer="a cat")
-    assert np.isnan(look.boxes_S4).all() and (look.picture_S == 0).sum() == 9
+    assert np.isnan(look.boxes_S4).all() and (look.image_S == 0).sum() == 9
     assert any("not their places" in note for note in look.notes)
 
 
@@ -167,7 +167,7 @@ def test_the_page_holds_the_numbers_to_a_byte(look):
         else:
             if name == "norm":
                 values = values / values.sum(-1, keepdims=True)
-            values_WMHT = values[..., look.picture_T].transpose(2, 0, 1, 3)
+            values_WMHT = values[..., look.image_T].transpose(2, 0, 1, 3)
         scale = unpacked(data["maps"][name]["scale"]).reshape(*values_WMHT.shape[:3], 1)
         stored = unpacked(data["maps"][name]["bytes"], np.uint8).reshape(values_WMHT.shape)
         found = scale * (stored / 255) ** 2
@@ -180,7 +180,7 @@ def test_the_page_holds_the_numbers_to_a_byte(look):
 def test_sinks_keep_their_own_numbers(look):
     from dataclasses import replace
 
-    position = int(look.picture_T[4])
+    position = int(look.image_T[4])
     rows = look.word_values["rows"].copy()
     rows[..., position] += 50
     data = payload(replace(look, sinks=[position], word_values=look.word_values | {"rows": rows}))
@@ -192,15 +192,15 @@ def test_sinks_keep_their_own_numbers(look):
 
 
 def test_a_budget_thins_the_layers_evenly(llava_folder, look, tmp_path):
-    atlas, picture = Atlas(*load(str(llava_folder), "cpu")), photo(tmp_path / "a.png")
-    one_layer = 2 * 4 * len(look.words) * len(look.picture_T)
-    assert atlas.look(picture, PROMPT, ANSWER, budget=2 * one_layer).kept == [0, 2]
-    thin = atlas.look(picture, PROMPT, ANSWER, budget=1)
+    atlas, image = Atlas(*load(str(llava_folder), "cpu")), photo(tmp_path / "a.png")
+    one_layer = 2 * 4 * len(look.words) * len(look.image_T)
+    assert atlas.look(image, PROMPT, ANSWER, budget=2 * one_layer).kept == [0, 2]
+    thin = atlas.look(image, PROMPT, ANSWER, budget=1)
     assert thin.kept == [2] and thin.layers == [0, 1, 2]
     np.testing.assert_allclose(thin.word_values["rollout"][0], look.word_values["rollout"][2], atol=1e-6)
-    assert atlas.look(picture, PROMPT, ANSWER, layers=[1], budget=1).kept == [1]
+    assert atlas.look(image, PROMPT, ANSWER, layers=[1], budget=1).kept == [1]
     with pytest.raises(ConfigError, match=r"--layers: 3 is outside 0\.\.2"):
-        atlas.look(picture, PROMPT, ANSWER, layers=[3])
+        atlas.look(image, PROMPT, ANSWER, layers=[3])
 
 
 def test_files_hold_the_same_numbers(look, tmp_path):
@@ -215,7 +215,7 @@ def test_files_hold_the_same_numbers(look, tmp_path):
     for w, word in enumerate(summary["words"]):
         mass_LH = look.statistics["mass"][:, :, w, image]
         np.testing.assert_allclose(word["mass"]["image"], mass_LH, atol=1e-6)
-        rows_MHT = look.word_values["rows"][:, :, w][..., look.picture_T]
+        rows_MHT = look.word_values["rows"][:, :, w][..., look.image_T]
         best = word["strongest"][0]
         assert best["share"] == pytest.approx(rows_MHT.mean((0, 1)).max(), abs=1e-6)
     with StatisticsStore(tmp_path / "out/statistics.h5") as store:
@@ -262,8 +262,8 @@ def test_the_example_in_the_docs_runs(llava_folder, tmp_path, monkeypatch, capsy
 
 
 def test_the_command_writes_the_three_files(checkpoint, tmp_path):
-    pictures = [photo(tmp_path / "a.png"), photo(tmp_path / "b.jpg", 50, 80, 1)]
-    pictures = pictures if "llava" in str(checkpoint) else pictures[:1]
+    images = [photo(tmp_path / "a.png"), photo(tmp_path / "b.jpg", 50, 80, 1)]
+    images = images if "llava" in str(checkpoint) else images[:1]
     run = subprocess.run(
         [
             *(
@@ -273,7 +273,7 @@ def test_the_command_writes_the_three_files(checkpoint, tmp_path):
                 "look",
                 str(checkpoint),
                 "--image",
-                *map(str, pictures),
+                *map(str, images),
             ),
             *("--prompt", PROMPT, "--max-new-tokens", "4", "--layers", "0,2", "--out", str(tmp_path / "out")),
         ],
@@ -283,10 +283,10 @@ def test_the_command_writes_the_three_files(checkpoint, tmp_path):
     )
     assert run.returncode == 0, run.stderr[-2000:]
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert [p["name"] for p in summary["pictures"]] == [p.name for p in pictures]
+    assert [p["name"] for p in summary["images"]] == [p.name for p in images]
     assert summary["layers"] == [0, 1, 2] and summary["layers_with_maps"] == [0, 2]
     assert f"answer: {summary['answer']}" in run.stdout and "index.html" in run.stdout
-    assert {token["picture"] for token in summary["picture_tokens"]} == set(range(len(pictures)))
+    assert {token["image"] for token in summary["image_tokens"]} == set(range(len(images)))
 
 
 def test_the_console_script_is_the_command():
@@ -300,7 +300,7 @@ def test_the_console_script_is_the_command():
     ("changed", "message"),
     [
         ({"--image": "gone.png"}, "gone.png: no such image"),
-        ({"--image": "text.txt"}, "text.txt: not a picture"),
+        ({"--image": "text.txt"}, "text.txt: not an image"),
         ({"--prompt": " "}, "--prompt: is empty"),
         ({"--answer": ""}, "--answer: has no tokens"),
         ({"--layers": "x"}, "--layers: 'x' is no layer"),
@@ -310,11 +310,11 @@ def test_the_console_script_is_the_command():
         ({"--max-new-tokens": "3", "--answer": "a"}, "--max-new-tokens: has no effect"),
         ({"--device": "cuda:77"}, "device: 'cuda:77' is not available"),
         ({"--dtype": "int3"}, "'int3' is unknown"),
-        ({"--prompt": "<image> <image> what?"}, "--prompt: has 2 <image> for 1 pictures"),
+        ({"--prompt": "<image> <image> what?"}, "--prompt: has 2 <image> for 1 images"),
         ({"MODEL": "nowhere/model"}, "MODEL: 'nowhere/model' cannot be loaded"),
         ({"MODEL": "llama"}, "MODEL: .*llama': a 'llama' is not a vision-language model"),
         ({"MODEL": "bare"}, "MODEL: .*bare': processor cannot be loaded"),
-        ({"MODEL": "wordless"}, "no position of input_ids is a picture"),
+        ({"MODEL": "wordless"}, "no position of input_ids is an image"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(changed, message, llava_folder, tmp_path, monkeypatch, capsys):
@@ -324,7 +324,7 @@ def test_what_cannot_be_used_is_one_line(changed, message, llava_folder, tmp_pat
 
     monkeypatch.chdir(tmp_path)
     photo(Path("a.png"))
-    Path("text.txt").write_text("no picture")
+    Path("text.txt").write_text("no image")
     model = changed.get("MODEL", str(llava_folder))
     if model == "llama":
         LlamaConfig(hidden_size=8, num_attention_heads=2).save_pretrained("llama")
@@ -333,7 +333,7 @@ def test_what_cannot_be_used_is_one_line(changed, message, llava_folder, tmp_pat
     if model == "bare":
         Path("bare/processor_config.json").unlink()
         Path("bare/tokenizer.json").unlink()
-    if model == "wordless":  # the ids of the processor's picture tokens are not the model's
+    if model == "wordless":  # the ids of the processor's image tokens are not the model's
         config = json.loads(Path("wordless/config.json").read_text())
         Path("wordless/config.json").write_text(json.dumps(config | {"image_token_id": 69}))
     options = {"--image": "a.png", "--prompt": PROMPT, "--out": "out"} | changed
@@ -362,26 +362,26 @@ def test_an_encoder_decoder_is_named(llava_folder, tmp_path):
 def test_only_the_special_tokens_of_the_checkpoints_generation_settings_count(llava_folder, tmp_path):
     """Each token of an answer is the most likely one: no penalty, no sampling."""
     model, processor = load(str(llava_folder), "cpu")
-    picture = photo(tmp_path / "a.png")
-    plain = Atlas(model, processor).look(picture, PROMPT, max_new_tokens=8)
+    image = photo(tmp_path / "a.png")
+    plain = Atlas(model, processor).look(image, PROMPT, max_new_tokens=8)
     settings = dict(repetition_penalty=3.0, no_repeat_ngram_size=1, do_sample=True, num_beams=3)
     for name, value in settings.items():
         setattr(model.generation_config, name, value)
-    assert Atlas(model, processor).look(picture, PROMPT, max_new_tokens=8).tokens == plain.tokens
+    assert Atlas(model, processor).look(image, PROMPT, max_new_tokens=8).tokens == plain.tokens
     assert model.generation_config.repetition_penalty == 3.0
 
 
-def test_given_answers_lose_their_end_and_may_not_stand_for_a_picture(llava_folder, tmp_path):
+def test_given_answers_lose_their_end_and_may_not_stand_for_a_image(llava_folder, tmp_path):
     model, processor = load(str(llava_folder), "cpu")
-    picture = photo(tmp_path / "a.png")
+    image = photo(tmp_path / "a.png")
     atlas = Atlas(model, processor)
     end = processor.tokenizer.eos_token
     assert (
-        atlas.look(picture, PROMPT, f"a red block{end}").tokens
-        == atlas.look(picture, PROMPT, "a red block").tokens
+        atlas.look(image, PROMPT, f"a red block{end}").tokens
+        == atlas.look(image, PROMPT, "a red block").tokens
     )
     with pytest.raises(ConfigError, match=r"answer: 'a <image> block' has the image token; leave it out"):
-        atlas.look(picture, PROMPT, "a <image> block")
+        atlas.look(image, PROMPT, "a <image> block")
 
 
 @pytest.mark.parametrize(

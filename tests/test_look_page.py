@@ -28,11 +28,11 @@ WORD, LAYER, HEAD = 8, 1, 2  # "block" of the answer
 
 @pytest.fixture(scope="module")
 def look(tmp_path_factory):
-    """Two grey pictures, whose colour under the overlay is known, and two positions that count as sinks."""
+    """Two grey images, whose colour under the overlay is known, and two positions that count as sinks."""
     folder = tmp_path_factory.mktemp("look")
-    pictures = [photo(folder / "wide.png", seed=None), photo(folder / "tall.png", 50, 80, seed=None)]
-    found = Atlas(*load(str(llava(folder / "model")), "cpu")).look(pictures, PROMPT, ANSWER)
-    found = replace(found, model="tiny", sinks=[0, int(found.picture_T[3])])
+    images = [photo(folder / "wide.png", seed=None), photo(folder / "tall.png", 50, 80, seed=None)]
+    found = Atlas(*load(str(llava(folder / "model")), "cpu")).look(images, PROMPT, ANSWER)
+    found = replace(found, model="tiny", sinks=[0, int(found.image_T[3])])
     found.save(folder / "out")
     return found, folder / "out"
 
@@ -55,7 +55,7 @@ def choose(page: Browser) -> None:
 
 
 def shown(page: Browser) -> tuple[str, list[float]]:
-    """(the description below the pictures, its percentages as shares)."""
+    """(the description below the images, its percentages as shares)."""
     text = page.run("document.getElementById('readout').textContent")
     return text, [float(x) / 100 for x in re.findall(r"([\d.]+) %", text)]
 
@@ -72,9 +72,9 @@ def pixels(page: Browser) -> np.ndarray:
     """(T,3): the canvases at the middle of each token's box."""
     return np.array(
         page.run(
-            "DATA.boxes.map((b, t) => { const p = DATA.picture[t]; "
-            "const c = document.querySelectorAll('#pictures canvas')[p]; "
-            "const s = c.width / DATA.pictures[p].width; return [...c.getContext('2d').getImageData("
+            "DATA.boxes.map((b, t) => { const p = DATA.image[t]; "
+            "const c = document.querySelectorAll('#images canvas')[p]; "
+            "const s = c.width / DATA.images[p].width; return [...c.getContext('2d').getImageData("
             "Math.floor(s * (b[0] + b[2]) / 2), Math.floor(s * (b[1] + b[3]) / 2), 1, 1).data].slice(0, 3) })"
         )
     )
@@ -91,14 +91,14 @@ def test_a_word_at_a_layer_and_head_shows_the_numbers_of_the_files(page, look):
     assert text.startswith(f"“{summary['words'][WORD]['text']}”, layer {LAYER}, head {HEAD}:")
     assert share == pytest.approx(summary["words"][WORD]["mass"]["image"][LAYER][HEAD], abs=6e-4)
     assert chance == pytest.approx(summary["words"][WORD]["chance"]["image"][LAYER], abs=6e-4)
-    values_T = found.word_values["rows"][LAYER, HEAD, WORD][found.picture_T]
+    values_T = found.word_values["rows"][LAYER, HEAD, WORD][found.image_T]
     assert top == pytest.approx(values_T.max(), abs=1e-3)
     difference = np.abs(pixels(page) - expected_pixels(page, values_T))
     assert difference.max() < 8 and difference.mean() < 2
     assert len({tuple(p) for p in pixels(page).tolist()}) > 6  # an overlay, not one colour
-    # Outside the square that the model sees of the wide picture.
+    # Outside the square that the model sees of the wide image.
     corner = page.run(
-        "[...document.querySelector('#pictures canvas').getContext('2d').getImageData(3, 3, 1, 1).data]"
+        "[...document.querySelector('#images canvas').getContext('2d').getImageData(3, 3, 1, 1).data]"
     )
     assert corner[:3] == pytest.approx([128 * (1 - page.run("VEIL"))] * 3, abs=2)
 
@@ -110,9 +110,9 @@ def test_the_mean_of_heads_is_the_strongest_patch_of_the_summary(page, look):
     assert best["layer"] is None
     text, (_, _, top) = shown(page)
     assert "mean of layers, mean of heads" in text and top == pytest.approx(best["share"], abs=1e-3)
-    (token,) = [t for t in summary["picture_tokens"] if t["position"] == best["position"]]
+    (token,) = [t for t in summary["image_tokens"] if t["position"] == best["position"]]
     box = [round(x) for x in token["box"]]
-    name = summary["pictures"][token["picture"]]["name"]
+    name = summary["images"][token["image"]]["name"]
     assert f"pixels {box[0]}, {box[1]} to {box[2]}, {box[3]} of {name}" in text
 
 
@@ -124,12 +124,12 @@ def test_sinks_left_out_are_not_painted_and_the_rest_is_scaled(page, look):
     row_S = found.word_values["rows"][LAYER, HEAD, WORD].copy()
     left = 1 - row_S[found.sinks].sum()
     row_S[found.sinks] = 0
-    values_T = row_S[found.picture_T] / left
+    values_T = row_S[found.image_T] / left
     _, (share, chance, top) = shown(page)
     assert share == pytest.approx(values_T.sum(), abs=6e-4)
     assert top == pytest.approx(values_T.max(), abs=1e-3)
     visible = found.roles.index("pad") if "pad" in found.roles else found.words[WORD].rows[0] + 1
-    assert chance == pytest.approx((len(found.picture_T) - 1) / (visible - 2), abs=6e-4)
+    assert chance == pytest.approx((len(found.image_T) - 1) / (visible - 2), abs=6e-4)
     difference = np.abs(pixels(page) - expected_pixels(page, values_T))
     assert difference.max() < 8
 
@@ -139,7 +139,7 @@ def test_other_measures(page, look):
     choose(page)
     page.click("[data-measure=norm]")
     norm_S = found.word_values["norm_rows"][LAYER, HEAD, WORD]
-    values_T = (norm_S / norm_S.sum())[found.picture_T]
+    values_T = (norm_S / norm_S.sum())[found.image_T]
     assert shown(page)[1][0] == pytest.approx(values_T.sum(), abs=6e-4)
     assert np.abs(pixels(page) - expected_pixels(page, values_T)).max() < 8
     page.click("[data-measure=rollout]")
@@ -149,7 +149,7 @@ def test_other_measures(page, look):
     assert np.abs(pixels(page) - expected_pixels(page, values_T)).max() < 8
 
 
-@pytest.mark.parametrize("statistic", ["picture", "norm", "entropy", "sinks", "top"])
+@pytest.mark.parametrize("statistic", ["image", "norm", "entropy", "sinks", "top"])
 def test_heads_are_sorted_by_a_statistic(page, look, statistic):
     found, _ = look
     choose(page)
@@ -159,11 +159,11 @@ def test_heads_are_sorted_by_a_statistic(page, look, statistic):
     )
     rows_LHS, norm_LHS = (found.word_values[name][:, :, WORD] for name in ("rows", "norm_rows"))
     expected = {
-        "picture": rows_LHS[..., found.picture_T].sum(-1),
-        "norm": (norm_LHS / norm_LHS.sum(-1, keepdims=True))[..., found.picture_T].sum(-1),
+        "image": rows_LHS[..., found.image_T].sum(-1),
+        "norm": (norm_LHS / norm_LHS.sum(-1, keepdims=True))[..., found.image_T].sum(-1),
         "entropy": found.statistics["entropy"][:, :, WORD],
         "sinks": rows_LHS[..., found.sinks].sum(-1),
-        "top": rows_LHS[..., found.picture_T].max(-1),
+        "top": rows_LHS[..., found.image_T].max(-1),
     }[statistic]
     for best in (np.argmax, np.argmin):
         layer, head = np.unravel_index(best(expected), expected.shape)
@@ -208,7 +208,7 @@ def test_a_screen_reader_gets_names_and_changes(page):
     assert page.run("document.querySelectorAll('#grid button[tabindex=\"0\"]').length") == 1
 
 
-def test_download_is_a_png_of_both_pictures(page, look, tmp_path):
+def test_download_is_a_png_of_both_images(page, look, tmp_path):
     page.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "down"))
     choose(page)
     page.click("#download")
@@ -221,15 +221,15 @@ def test_download_is_a_png_of_both_pictures(page, look, tmp_path):
     from PIL import Image
 
     with Image.open(files[0]) as image:
-        widths = page.run("[...document.querySelectorAll('#pictures canvas')].map(c => c.width)")
+        widths = page.run("[...document.querySelectorAll('#images canvas')].map(c => c.width)")
         assert image.size[0] == sum(widths) + 12
     assert files[0].name == f"block_layer_{LAYER}_head_{HEAD}.png"
 
 
 def test_a_vision_model_shows_what_its_boxes_look_at(tmp_path):
     model = load_vision(str(vit("registers", tmp_path / "model")), "cpu")
-    picture = photo(tmp_path / "wide.png", seed=None)
-    found = VisionAtlas(model).look([picture], [Example(picture, "cat", [(28.0, 0.0, 90.0, 21.0)])])
+    image = photo(tmp_path / "wide.png", seed=None)
+    found = VisionAtlas(model).look([image], [Example(image, "cat", [(28.0, 0.0, 90.0, 21.0)])])
     found.save(tmp_path / "out")
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     with Browser(chromium(), tmp_path / "profile") as page:
@@ -242,11 +242,11 @@ def test_a_vision_model_shows_what_its_boxes_look_at(tmp_path):
         mass_LH = np.array(summary["words"][1]["mass"]["image"])
         assert share == pytest.approx(mass_LH[layer, head], abs=6e-4)
         assert chance == pytest.approx(9 / 13, abs=6e-4)
-        values_T = found.word_values["rows"][layer, head, 1][found.picture_T]
+        values_T = found.word_values["rows"][layer, head, 1][found.image_T]
         assert top == pytest.approx(values_T.max(), abs=1e-3)
         # The box covers the second and third patch, and corners and edges of four others, of nine.
         covered_T = np.array([2 / 30, 1, 1, 2 / 600, 1 / 20, 1 / 20, 0, 0, 0])
-        inside_LH = found.word_values["rows"][:, :, 1, found.picture_T] @ covered_T
+        inside_LH = found.word_values["rows"][:, :, 1, found.image_T] @ covered_T
         assert inside == pytest.approx(inside_LH[layer, head], abs=1e-3)
         assert inside_LH[layer, head] == inside_LH.max(), "the first of the sorted heads"
         assert area == pytest.approx(covered_T.mean(), abs=1e-3)
@@ -263,24 +263,24 @@ def test_tokens_without_a_place_are_shown_as_shares(look, tmp_path):
         page.open(tmp_path / "out/index.html", READY)
         choose(page)
         assert "no places known" in page.run("document.getElementById('most').textContent")
-        assert "is on the picture (chance" in shown(page)[0]
+        assert "is on the image (chance" in shown(page)[0]
         assert not page.problems()
 
 
 def test_boxes_of_any_shape_and_overlap_are_painted_where_they_lie(look, tmp_path):
-    """Attention on one token of an irregular set lights its box, in the pixels of the original picture."""
+    """Attention on one token of an irregular set lights its box, in the pixels of the original image."""
     found, _ = look
     boxes_S4 = np.full_like(found.boxes_S4, np.nan)
-    boxes_S4[found.picture_T[:4]] = [(0, 0, 90, 60), (10, 5, 33, 25), (33, 5, 70, 25), (10, 25, 70, 55)]
+    boxes_S4[found.image_T[:4]] = [(0, 0, 90, 60), (10, 5, 33, 25), (33, 5, 70, 25), (10, 25, 70, 55)]
     rows = np.zeros_like(found.word_values["rows"])
-    rows[..., found.picture_T[1]] = 1
+    rows[..., found.image_T[1]] = 1
     planted = replace(found, boxes_S4=boxes_S4, sinks=[], word_values=found.word_values | {"rows": rows})
     planted.save(tmp_path / "out")
     with Browser(chromium(), tmp_path / "profile") as page:
         page.open(tmp_path / "out/index.html", READY)
         choose(page)
         lit = page.run(
-            "(() => { const c = document.querySelector('#pictures canvas'), s = c.width / 90, "
+            "(() => { const c = document.querySelector('#images canvas'), s = c.width / 90, "
             "at = (x, y) => c.getContext('2d').getImageData(Math.floor(s * x), Math.floor(s * y), 1, 1);"
             "return [[11, 6], [32, 24], [9, 6], [34, 24], [11, 26], [11, 4]].map(p => at(...p).data[0]) })()"
         )

@@ -1,4 +1,4 @@
-"""`look` and `ground` for models that see pictures only: against eager attention, and planted attention."""
+"""`look` and `ground` for models that see images only: against eager attention, and planted attention."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST = {
     "registers": ["class", *["register"] * 3],
     "siglip": [],
 }
-BOX = (28.0, 0.0, 90.0, 21.0)  # of a picture of 90 × 60 pixels: the centres of patches 1 and 2
+BOX = (28.0, 0.0, 90.0, 21.0)  # of an image of 90 × 60 pixels: the centres of patches 1 and 2
 
 
 def tiny(kind: str, folder: Path) -> Path:
@@ -57,11 +57,11 @@ def tiny(kind: str, folder: Path) -> Path:
 @pytest.fixture(scope="module", params=FIRST)
 def case(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    pictures = [photo(folder / "a.png", 90, 60), photo(folder / "b.png", 50, 80, 1)]
-    boxes = [Example(pictures[0], "cat", [BOX]), Example(pictures[1], "dog", [(0, 0, 50, 80)])]
+    images = [photo(folder / "a.png", 90, 60), photo(folder / "b.png", 50, 80, 1)]
+    boxes = [Example(images[0], "cat", [BOX]), Example(images[1], "dog", [(0, 0, 50, 80)])]
     model = tiny(request.param, folder / "model")
     vision = load_vision(str(model), "cpu")
-    return request.param, model, vision, pictures, boxes, VisionAtlas(vision).look(pictures, boxes)
+    return request.param, model, vision, images, boxes, VisionAtlas(vision).look(images, boxes)
 
 
 def eager(vision: Any, image: Any) -> np.ndarray:
@@ -78,24 +78,24 @@ def eager(vision: Any, image: Any) -> np.ndarray:
 def test_numbers_are_those_of_the_eager_matrices(case):
     kind, _, vision, _, _, look = case
     start = 0
-    for number, picture in enumerate(look.pictures):
-        attn_LHSS = eager(vision, picture.pixels)
+    for number, image in enumerate(look.images):
+        attn_LHSS = eager(vision, image.pixels)
         length = attn_LHSS.shape[-1]
         own = slice(start, start + length)
         assert look.roles[own] == [*FIRST[kind], *["image"] * 9]
         for w, word in enumerate(look.words):
-            if word.picture != number:
+            if word.image != number:
                 assert not look.word_values["rows"][:, :, w, own].any()
                 continue
             rows = [row - start for row in word.rows]
             expected_LHS = attn_LHSS[:, :, rows].mean(2)
             np.testing.assert_allclose(look.word_values["rows"][:, :, w, own], expected_LHS, atol=1e-5)
-            image = look.groups.index("image")
+            group = look.groups.index("image")
             mass_LH = expected_LHS[..., len(FIRST[kind]) :].sum(-1)
-            np.testing.assert_allclose(look.statistics["mass"][:, :, w, image], mass_LH, atol=1e-5)
+            np.testing.assert_allclose(look.statistics["mass"][:, :, w, group], mass_LH, atol=1e-5)
             chance = 9 / length
-            np.testing.assert_allclose(look.statistics["chance"][:, w, image], chance, atol=1e-6)
-            places = (look.picture_S[look.picture_T] == number).nonzero()[0]
+            np.testing.assert_allclose(look.statistics["chance"][:, w, group], chance, atol=1e-6)
+            places = (look.image_S[look.image_T] == number).nonzero()[0]
             for layer in look.kept:
                 rolled_T = rollout(attn_LHSS[: layer + 1])[rows].mean(0)[len(FIRST[kind]) :]
                 found_T = look.word_values["rollout"][layer, w]
@@ -117,9 +117,9 @@ def test_words_are_the_class_token_and_the_boxes(case):
     inside_T = inside_boxes(look)[0]
     np.testing.assert_allclose(inside_T[:6], [2 / 30, 1, 1, 2 / 600, 1 / 20, 1 / 20], atol=1e-6)
     assert not inside_T[6:].any()
-    expected = look.word_values["rows"][..., look.picture_T] @ inside_T
+    expected = look.word_values["rows"][..., look.image_T] @ inside_T
     np.testing.assert_allclose(shares_in_boxes(look)[..., 0], expected, atol=1e-6)
-    assert not shares_in_boxes(look)[:, :, 0, 1].any()  # a box of the other picture
+    assert not shares_in_boxes(look)[:, :, 0, 1].any()  # a box of the other image
 
 
 def test_planted_attention_lights_the_right_patch(tmp_path):
@@ -141,9 +141,9 @@ def test_planted_attention_lights_the_right_patch(tmp_path):
     tiny("vit", tmp_path / "processor")
     processor = load_vision(str(tmp_path / "processor"), "cpu").processor
     look = VisionAtlas(net, processor).look(photo(tmp_path / "a.png", 90, 60))
-    row_T = look.word_values["rows"][0, 0, 0][look.picture_T]
+    row_T = look.word_values["rows"][0, 0, 0][look.image_T]
     assert row_T.argmax() == 5 and row_T[5] > 0.9
-    assert look.boxes_S4[look.picture_T[5]].tolist() == [60, 20, 90, 40]
+    assert look.boxes_S4[look.image_T[5]].tolist() == [60, 20, 90, 40]
 
 
 def test_files_and_page(case, tmp_path):
@@ -157,26 +157,26 @@ def test_files_and_page(case, tmp_path):
     np.testing.assert_allclose(found, shares_in_boxes(look)[:, :, 0, 0], atol=1e-6)
     data = payload(look)
     assert data["vision"] and data["predicted_by"] == "a detector"
-    assert [w["picture"] for w in data["words"]] == [0, 0, 1, 1]
+    assert [w["image"] for w in data["words"]] == [0, 0, 1, 1]
 
 
 def test_heads_are_scored_by_the_class_token(case):
     kind, _, vision, _, boxes, look = case
     found = ground(vision, None, boxes)
     assert found.query == ("class token" if FIRST[kind] else "all patches") and found.prompt == ""
-    row_LHS = look.word_values["rows"][:, :, 0][..., look.picture_T[:9]]
+    row_LHS = look.word_values["rows"][:, :, 0][..., look.image_T[:9]]
     map_CT = (row_LHS / row_LHS.sum(-1, keepdims=True)).reshape(12, 9)
     np.testing.assert_allclose(found.values_EMC[0, 1], map_CT @ inside_boxes(look)[0][:9], atol=1e-5)
-    np.testing.assert_allclose(found.values_EMC[1, :2], 1, atol=1e-5)  # the box is the whole picture
+    np.testing.assert_allclose(found.values_EMC[1, :2], 1, atol=1e-5)  # the box is the whole image
 
 
 def test_the_commands(case, tmp_path, capsys):
-    _, model, _, pictures, _, _ = case
-    folder = pictures[0].parent
-    (folder / "boxes.csv").write_text("picture,phrase,x,y,w,h\na.png,cat,28,0,62,21\nb.png,dog,0,0,50,80\n")
-    images = ["--image", *map(str, pictures)]
+    _, model, _, images, _, _ = case
+    folder = images[0].parent
+    (folder / "boxes.csv").write_text("image,phrase,x,y,w,h\na.png,cat,28,0,62,21\nb.png,dog,0,0,50,80\n")
+    shown = ["--image", *map(str, images)]
     boxes = ["--boxes", str(folder / "boxes.csv")]
-    assert main(["look", str(model), *images, *boxes, "--out", str(tmp_path / "look")]) == 0
+    assert main(["look", str(model), *shown, *boxes, "--out", str(tmp_path / "look")]) == 0
     summary = json.loads((tmp_path / "look/summary.json").read_text())
     assert [w["text"] for w in summary["words"]][1::2] == ["cat", "dog"]
     assert main(["ground", str(model), "--data", str(folder), "--out", str(tmp_path / "ground")]) == 0
@@ -187,7 +187,7 @@ def test_the_commands(case, tmp_path, capsys):
         ("look", ["--score", "0.3"]),
         ("ground", ["--query", "last"]),
     ):
-        given = images if command == "look" else ["--data", str(folder)]
+        given = shown if command == "look" else ["--data", str(folder)]
         assert main([command, str(model), *given, *option, "--out", str(tmp_path / "no")]) == 2
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and lines[0].startswith(f"error: {option[0]}:")

@@ -178,14 +178,14 @@ def test_archives_of_word_features(tmp_path):
     np.save(tmp_path / "a.npy", np.arange(6, dtype=np.float32).reshape(3, 2))
     archive = OcrFeatures(tmp_path)
     assert archive.dim == 2 and archive.get("a", [2, 0]).tolist() == [[4, 5], [0, 1]]
-    assert archive.get("b", []).shape == (0, 2)  # a picture without words needs no file
+    assert archive.get("b", []).shape == (0, 2)  # an image without words needs no file
     np.save(tmp_path / "wide.npy", np.zeros((1, 3), np.float32))
     np.save(tmp_path / "nan.npy", np.full((1, 2), np.nan, np.float32))
     np.save(tmp_path / "flat.npy", np.zeros(3, np.float32))
     np.save(tmp_path / "object.npy", np.array([{"x": 1}]), allow_pickle=True)
     for name, rows, message in (
         ("b", [0], "b.npy: no such file"),
-        ("a", [3], "has 3 rows, but the picture has a word 3"),
+        ("a", [3], "has 3 rows, but the image has a word 3"),
         ("a", [-1], "ocr=rosetta"),
         ("wide", [0], "has 3 columns, other files 2"),
         ("nan", [0], "not finite"),

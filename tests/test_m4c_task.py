@@ -10,7 +10,7 @@ import torch
 from m4c_world import signs
 
 from attention_atlas.data.corpus import Corpus, Example
-from attention_atlas.data.ocr_file import OcrPicture, OcrToken
+from attention_atlas.data.ocr_file import OcrImage, OcrToken
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.vocabulary import BOS, EOS, Vocabulary
 from attention_atlas.models.m4c import M4C
@@ -72,10 +72,10 @@ def test_words_read_are_compared_in_lower_case_without_points():
         "it's",
         "...",
     ]
-    picture = OcrPicture(
+    image = OcrImage(
         "a", (9, 9), [OcrToken(t, (0, 0, 1, 1), c) for t, c in (("a", 0.5), ("b", 0.2), ("c", 0.9))]
     )
-    assert [t.text for t in best_read(picture, 2)] == ["a", "c"]
+    assert [t.text for t in best_read(image, 2)] == ["a", "c"]
 
 
 def test_targets_say_every_way_to_spell_the_drawn_answer(task):
@@ -148,7 +148,7 @@ def test_it_learns_to_copy_and_the_evaluator_shows_it(task, tmp_path, monkeypatc
     assert result.scores["accuracy"] > result.scores["accuracy, random words"] + 20
     assert result.scores["accuracy, best from OCR"] == pytest.approx(best_spelled(task))
     assert history[-1]["accuracy"] > 40
-    assert result.scores[GAIN] > 20, "before another picture the words to copy are others"
+    assert result.scores[GAIN] > 20, "before another image the words to copy are others"
     rows = [r for r in result.examples if r["metric"] != GAIN]
     pointed = [r["value"] for r in rows if r["metric"] == POINTED]
     assert result.scores[POINTED] == pytest.approx(np.mean(pointed)) and result.scores[POINTED] > 50
@@ -187,7 +187,7 @@ def test_scores_are_means_over_their_groups():
 
 
 def test_baselines_by_hand(task):
-    # Each picture has three words. Of a sign: 8 of 10 people are right, two name a misspelling,
+    # Each image has three words. Of a sign: 8 of 10 people are right, two name a misspelling,
     # so one of three words is right: 1/3; a colour is none of the words; two of three questions are of signs.
     found = baselines(task.questions(task.of("test")))
     assert found["accuracy, random words"] == pytest.approx(100 * 2 / 3 / 3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mac_world import SIDE, shapes
 
-from attention_atlas.data.corpus import Example, Phrase, with_other_pictures
+from attention_atlas.data.corpus import Example, Phrase, with_other_images
 from attention_atlas.errors import AtlasError
 from attention_atlas.models.mac import Mac
 from attention_atlas.studies.alignment.mac import (
@@ -43,7 +43,7 @@ def test_rows_scores_and_files(task, tmp_path):
     expected = {e.id: 100.0 * (s == e.answers[0]) for e, s in zip(examples, predicted)}
     own = [row for row in found.examples if row["metric"] == "accuracy"]
     assert {row["example"]: row["value"] for row in own} == expected
-    turned = with_other_pictures(sorted(examples, key=lambda e: e.id))
+    turned = with_other_images(sorted(examples, key=lambda e: e.id))
     others = {
         e.id: 100.0 * (task.answers[int(model(task.questions([e]).batch([0])).argmax())] == e.answers[0])
         for e in turned
@@ -145,7 +145,7 @@ def test_cells_by_hand():
 
 def test_a_grid_and_a_blind_model(tmp_path):
     corpus, features = shapes(tmp_path)
-    task = CompositionalTask(knowledge="grid", picture=24)
+    task = CompositionalTask(knowledge="grid", image=24)
     task.prepare(corpus, None)
     model = model_of(task, knowledge="grid", stem=[4], strides=[4])
     found = MacEvaluator(shown=2)(model, task, "cpu").check()

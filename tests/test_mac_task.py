@@ -82,7 +82,7 @@ def test_accuracy_by_type_is_what_counting_gives(world):
 
 def test_pixels_and_a_grid_of_another_source(world):
     corpus, _ = world
-    task = CompositionalTask(knowledge="grid", picture=12)
+    task = CompositionalTask(knowledge="grid", image=12)
     task.prepare(corpus, None)
     pixels = task.train.batch([0, 6])["grid_BCHW"]
     assert pixels.shape == (2, 3, 12, 12) and task.model_sizes()["channels"] == 3
@@ -130,7 +130,7 @@ def test_errors_name_their_cause(world):
     for more, message in (
         ({"knowledge": "air"}, "knowledge: 'air'"),
         ({"batch_size": 0}, "batch_size: must be at least 1"),
-        ({"knowledge": "grid", "picture": 2}, "picture: must be at least 8"),
+        ({"knowledge": "grid", "image": 2}, "image: must be at least 8"),
         ({"knowledge": "grid", "naming": 1.0}, "naming: only regions have names"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -208,7 +208,7 @@ def test_captions_are_short_true_and_know_their_objects():
 
 
 def test_captions_grow_with_the_room_up_to_the_longest():
-    """Positions up to 16 need captions of 16 words, and pictures from which a model can tell how long its
+    """Positions up to 16 need captions of 16 words, and images from which a model can tell how long its
     caption should be."""
     full, other = Counter(), Counter()
     for seed in range(120):

@@ -1,4 +1,4 @@
-"""Study 2 from trained models to figures, on a hand-made world: dumps, comparison, page, pictures."""
+"""Study 2 from trained models to figures, on a hand-made world: dumps, comparison, page, images."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def study(tmp_path_factory):
     made = world.corpus(train=4, held=4)
     images = list(made.scenes)
     texts = [Example(f"{i}.c", i, TEXTS[n % 4]) for n, i in enumerate(images)]
-    made = dataclasses.replace(made, examples=texts, root=root / "pictures")
+    made = dataclasses.replace(made, examples=texts, root=root / "images")
     for scene in made.scenes.values():
-        (root / "pictures" / scene.path).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (100, 80), (90, 120, 160)).save(root / "pictures" / scene.path)
+        (root / "images" / scene.path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (100, 80), (90, 120, 160)).save(root / "images" / scene.path)
     features = FeaturesFile(world.write_features(root / "features.h5", made))
     task = ImageCaptioningTask(min_count=1, batch_size=2)
     task.prepare(made, features)
@@ -130,8 +130,8 @@ def test_text_only_attention_is_the_models_own(study):
         assert max(axis.word) == len(words(example.text)) - 1
 
 
-def test_the_picture_reaches_words_only_through_deeper_layers(study):
-    """Layer 1's masked self-attention has seen words alone; it is the same for any picture."""
+def test_the_image_reaches_words_only_through_deeper_layers(study):
+    """Layer 1's masked self-attention has seen words alone; it is the same for any image."""
     root, corpus = study
     own, other, blank, raw = (
         AttentionStore(root / "attention" / run / "attention.h5")
@@ -152,7 +152,7 @@ def test_table_has_all_runs_and_differences(study):
     table = read_table(study[0] / "results" / "tables" / "metrics.csv")
     assert set(table["model"]) >= set(EXPERIMENT["runs"]) and set(table["against"]) == {"", "gpt2", "blank"}
     first = measured(table, model="captioner", against="blank", measure="locality", layer=0, head=-1)
-    assert (first["value"] == 0).all() and len(first) == 2  # the first layer has not seen the picture
+    assert (first["value"] == 0).all() and len(first) == 2  # the first layer has not seen the image
     summary = json.loads((study[0] / "results" / "metrics.json").read_text())
     assert summary["about"]["captions"] == 4
 
@@ -223,7 +223,7 @@ def test_runs_are_checked(study, tmp_path):
     where = {"corpus": corpus, "features": None, "split": "test", "config_hash": "x"}
     for run, message in (
         ({"title": "x"}, "no model"),
-        ({"model": "captioner", "picture": "own"}, "unknown 'picture'"),
+        ({"model": "captioner", "image": "own"}, "unknown 'image'"),
         ({"model": "captioner", "image": "upside down"}, "image: 'upside down'"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -23,13 +23,13 @@ from attention_atlas.training.decode import CaptionDecoder
 from attention_atlas.workflow.profiles import apply_profile
 
 
-def test_one_text_per_picture_for_any_batch_size(tmp_path: Path) -> None:
+def test_one_text_per_image_for_any_batch_size(tmp_path: Path) -> None:
     data = corpus()
     features = FeaturesFile(write_features(tmp_path / "f.h5", data))
     train_captioner(config(epochs=10), data, features, tmp_path / "run", tmp_path / "w")
     model, vocab, _ = load_run(tmp_path / "run")
     examples = data.split("test")
-    again = [*examples, Example("second", examples[0].image_id, "Another text of the first picture.")]
+    again = [*examples, Example("second", examples[0].image_id, "Another text of the first image.")]
     one = list(CaptionDecoder(beam=2, batch_size=4, max_words=20).rows(model, vocab, again, features))
     two = list(CaptionDecoder(beam=2, batch_size=50, max_words=20).rows(model, vocab, again, features))
     assert one == two

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, SceneObject
-from attention_atlas.data.ocr_file import LOOK, OcrPicture, OcrToken, look_of, read_ocr, write_ocr
+from attention_atlas.data.ocr_file import LOOK, OcrImage, OcrToken, look_of, read_ocr, write_ocr
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.regions.ocr import RapidOcr, split_line, words_on
 from attention_atlas.regions.phoc import BIGRAMS, LEVELS, SIZE, SYMBOLS, phoc
@@ -20,13 +20,13 @@ def token(text, *box):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    pictures = [
-        OcrPicture("b", (40, 30), [OcrToken("EXIT", (1.0, 2.0, 9.5, 6.0), 0.5, [7] * LOOK)], "me"),
-        OcrPicture("a", (40, 30), []),
+    images = [
+        OcrImage("b", (40, 30), [OcrToken("EXIT", (1.0, 2.0, 9.5, 6.0), 0.5, [7] * LOOK)], "me"),
+        OcrImage("a", (40, 30), []),
     ]
-    write_ocr(tmp_path / "x.jsonl", pictures)
+    write_ocr(tmp_path / "x.jsonl", images)
     found = read_ocr(tmp_path / "x.jsonl")
-    assert list(found) == ["a", "b"] and found["b"] == pictures[0] and found["a"].tokens == []
+    assert list(found) == ["a", "b"] and found["b"] == images[0] and found["a"].tokens == []
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_broken_files_are_named(tmp_path, change, message):
         read_ocr(path)
 
 
-def test_a_double_picture_and_a_missing_file_are_named(tmp_path):
+def test_a_double_image_and_a_missing_file_are_named(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text((json.dumps({"image_id": "a", "size": [9, 9], "tokens": []}) + "\n") * 2)
     with pytest.raises(AtlasError, match=r"line 2.*'a' occurs twice"):
@@ -67,16 +67,16 @@ def test_a_line_is_split_by_its_letters():
 
 
 def test_look_is_the_mean_of_cells():
-    picture = np.zeros((8, 8, 3), np.uint8)
-    picture[:2, :2] = (200, 100, 0)
-    picture[0, 0] = (0, 100, 0)
-    look = np.array(look_of(picture, (0, 0, 8, 8))).reshape(4, 4, 3)
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[:2, :2] = (200, 100, 0)
+    image[0, 0] = (0, 100, 0)
+    look = np.array(look_of(image, (0, 0, 8, 8))).reshape(4, 4, 3)
     assert look[0, 0].tolist() == [150, 100, 0] and look[1:].sum() == 0
-    assert look_of(picture, (20, 20, 30, 30)) == []
+    assert look_of(image, (20, 20, 30, 30)) == []
 
 
 def test_words_on_a_sign_are_read_by_lines_then_columns():
-    picture = OcrPicture(
+    image = OcrImage(
         "a",
         (100, 100),
         [
@@ -86,7 +86,7 @@ def test_words_on_a_sign_are_read_by_lines_then_columns():
             token("too", 31, 20, 45, 29),
         ],
     )
-    assert [picture.tokens[i].text for i in words_on(picture, (0, 0, 50, 50))] == ["one", "two", "too"]
+    assert [image.tokens[i].text for i in words_on(image, (0, 0, 50, 50))] == ["one", "two", "too"]
 
 
 def naive_phoc(word: str) -> np.ndarray:
@@ -121,7 +121,7 @@ def test_phoc_of_beyond_at_level_two():
     assert ["".join(SYMBOLS[i] for i in np.flatnonzero(h)) for h in halves] == ["bey", "dno"]
 
 
-def picture_of(lines, size=(160, 96)):
+def image_of(lines, size=(160, 96)):
     image = Image.new("RGB", size, (250, 250, 245))
     draw = ImageDraw.Draw(image)
     for k, line in enumerate(lines):
@@ -129,9 +129,9 @@ def picture_of(lines, size=(160, 96)):
     return image
 
 
-def test_words_are_recognised_in_a_drawn_picture(tmp_path):
-    picture_of(["RED COUCH", "2024"]).save(tmp_path / "i0.png")
-    picture_of([]).save(tmp_path / "i1.png")
+def test_words_are_recognised_in_a_drawn_image(tmp_path):
+    image_of(["RED COUCH", "2024"]).save(tmp_path / "i0.png")
+    image_of([]).save(tmp_path / "i1.png")
     scenes = {
         "i0": Scene("i0", "i0.png", 160, 96, "test", [SceneObject(0, "sign", [], (0, 0, 9, 9), 81, 0, "X")]),
         "i1": Scene("i1", "i1.png", 160, 96, "test"),
@@ -143,7 +143,7 @@ def test_words_are_recognised_in_a_drawn_picture(tmp_path):
     red, couch, year = found["i0"].tokens
     assert red.box[2] <= couch.box[0] and year.box[1] > red.box[3] - 4 and red.confidence > 0.6
     assert 5 < red.box[0] < 20 and len(red.look) == LOOK and np.mean(red.look) > 100
-    # What is in the work folder is not read again; only pictures with words when asked so.
+    # What is in the work folder is not read again; only images with words when asked so.
     (tmp_path / "w" / "ocr.jsonl").write_text(
         json.dumps({"image_id": "i0", "size": [160, 96], "tokens": []}) + "\n"
     )
@@ -151,14 +151,14 @@ def test_words_are_recognised_in_a_drawn_picture(tmp_path):
     assert {i: p.tokens for i, p in read_ocr(tmp_path / "some.jsonl").items()} == {"i0": []}
 
 
-def test_wrong_settings_and_pictures_are_named(tmp_path):
+def test_wrong_settings_and_images_are_named(tmp_path):
     with pytest.raises(ConfigError, match="scale must be above 0"):
         RapidOcr(scale=0)
     empty = Corpus(tmp_path, {"a": Scene("a", "a.png", 9, 9, "test")}, [Example("a", "a", "what?")])
-    with pytest.raises(AtlasError, match="no picture with words"):
+    with pytest.raises(AtlasError, match="no image with words"):
         RapidOcr(only_texts=True).extract(empty, tmp_path / "x.jsonl", tmp_path)
     with pytest.raises(AtlasError, match=r"a.png: no such image"):
         RapidOcr().extract(empty, tmp_path / "x.jsonl", tmp_path)
-    (tmp_path / "a.png").write_text("no picture")
-    with pytest.raises(AtlasError, match="not a picture"):
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(AtlasError, match="not an image"):
         RapidOcr().extract(empty, tmp_path / "x.jsonl", tmp_path)

@@ -1,5 +1,5 @@
 """`attention-atlas phases`: study 5 for checkpoints of seven families, saved with their processors, and six
-pictures of one's own."""
+images of one's own."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from attention_atlas.studies.vlm_phases.figures_norm import spread
 from attention_atlas.studies.vlm_phases.own import DRAWN, own_corpus, phases
 
 CAPTIONS = [*TEXTS[1:], "a red ball", "the sofa"]
-FIXED = ("llava", "paligemma", "gemma3")  # a picture of any size has as many tokens
+FIXED = ("llava", "paligemma", "gemma3")  # an image of any size has as many tokens
 
 
-def own_data(folder: Path, pictures: int = 6) -> Path:
-    """images/ and texts.csv: pictures of noise, each with a text."""
+def own_data(folder: Path, images: int = 6) -> Path:
+    """images/ and texts.csv: images of noise, each with a text."""
     (folder / "images").mkdir(parents=True)
     lines = ["image,text"]
-    for n in range(pictures):
+    for n in range(images):
         photo(folder / f"images/{n}.png", 90 - 4 * n, 60, n)
         lines.append(f"{n}.png,{CAPTIONS[n % len(CAPTIONS)]}")
     (folder / "texts.csv").write_text("\n".join(lines) + "\n")
@@ -112,7 +112,7 @@ def test_one_command_gives_all_tables_and_figures(name, ran):
     if name == "llava":
         files = list((out / "figures").iterdir())
         assert len(files) == 2 * len(DRAWN) and all(p.stat().st_size > 4000 for p in files)
-    # The only thing that pictures with one text each cannot have.
+    # The only thing that images with one text each cannot have.
     (note,) = read_json(out / "metrics.json")["about"]["left out"]
     assert note.startswith("word-order pairs: left out: no column 'pair'")
     assert [p.name for p in out.parent.iterdir()] == [name], "the work folder is gone"
@@ -125,7 +125,7 @@ def test_one_command_gives_all_tables_and_figures(name, ran):
         for column in ("value", "chance"):
             total = part.groupby([row, "layer"])[column].sum()
             assert len(total) == 9 and np.allclose(total, 1, atol=1e-5), (measure, column)
-    # A token cannot attend to what comes after it: the last one of the picture sees no text.
+    # A token cannot attend to what comes after it: the last one of the image sees no text.
     assert "last image → caption" not in set(plain["condition"])
     cosine = plain[plain["measure"] == "cosine"]
     assert cosine["value"].abs().max() <= 1 and (cosine["n"] == 6).all()
@@ -135,7 +135,7 @@ def test_one_command_gives_all_tables_and_figures(name, ran):
     cut = rows[(rows["kind"] == "knockout") & (rows["condition"] == "text → image") & (rows["group"] == "")]
     assert set(cut["setting"]) == {"1", "all"} and (cut["value"].abs() > 1e-6).all()
     if name in FIXED:
-        # Cut off in all layers, the picture does not matter: what is left is the effect of another picture.
+        # Cut off in all layers, the image does not matter: what is left is the effect of another image.
         net = cut[(cut["setting"] == "all") & (cut["measure"] == "net log-prob change")]["value"].item()
         other = rows[(rows["measure"] == "log-prob change") & (rows["input"] == "other")]
         assert net == pytest.approx(other[other["condition"] == ""]["value"].item(), abs=1e-4)
@@ -155,13 +155,13 @@ def test_numbers_are_those_of_the_adapter(ran, folders, data, tmp_path):
         np.testing.assert_allclose(found[column], expected[column], atol=2e-4, rtol=1e-4)
     one, two = (read_json(f / "tables/shown.json")["samples"][0] for f in (tmp_path / "a", ran("llava")))
     assert one["roles"] == two["roles"] and one["tokens"] == two["tokens"] and one["grid"] == [3, 3]
-    # The centre square, as shares of a picture of 90 × 60 pixels or narrower.
+    # The centre square, as shares of an image of 90 × 60 pixels or narrower.
     assert len(two["places"]) == 9 and two["places"][0][1] == 0 and two["places"][8][3] == 1
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_later_word_changes_nothing_before_it(name, folders, data):
-    """Texts are causal in every family, also where the prompt or the picture sees both ways."""
+    """Texts are causal in every family, also where the prompt or the image sees both ways."""
     loaded = loaded_from(folders(name))
     corpus = own_corpus(data)
     sample = samples_of(corpus, corpus.examples[:1])[0]
@@ -176,7 +176,7 @@ def test_a_later_word_changes_nothing_before_it(name, folders, data):
 
 
 def test_types_of_an_answer():
-    """Gemma 3 marks pictures with 1, PaliGemma the answer."""
+    """Gemma 3 marks images with 1, PaliGemma the answer."""
     ids = torch.tensor([[1, 9, 9, 5]])
     for prompt, answer in (([0, 1, 1, 0], [0, 0]), ([0, 0, 0, 0], [1, 1])):
         whole = extended({"input_ids": ids, "token_type_ids": torch.tensor([prompt])}, [7, 8])
@@ -198,12 +198,12 @@ def test_what_a_model_cannot_have_is_left_out(folders, data, tmp_path, monkeypat
         "logit lens behind the final norm",
         "knock-out",
         "word-order pairs",
-        "attention over the picture",
+        "attention over the image",
     )
     assert {note.split(": left out: ")[0] for note in made.notes} == set(starts)
     assert any("differs from the model by" in note for note in made.notes)
     drawn = {p.stem for p in made.figures}
-    assert set(DRAWN) - drawn == {"lens", "norm_picture", "knockout", "knockout_own_picture"}
+    assert set(DRAWN) - drawn == {"lens", "norm_image", "knockout", "knockout_own_image"}
 
     import attention_atlas.studies.vlm_phases.probe as probe
 
@@ -219,21 +219,21 @@ def test_what_a_model_cannot_have_is_left_out(folders, data, tmp_path, monkeypat
 
 def test_what_cannot_be_used_is_one_line(folders, data, tmp_path, capsys):
     model = folders("llava")
-    broken = shutil.copytree(model, tmp_path / "broken")  # one token of the picture too many
+    broken = shutil.copytree(model, tmp_path / "broken")  # one token of the image too many
     settings = (broken / "processor_config.json").read_text()
     wrong = settings.replace(
         '"vision_feature_select_strategy": "default"', '"vision_feature_select_strategy": "full"'
     )
     assert wrong != settings
     (broken / "processor_config.json").write_text(wrong)
-    single = own_data(tmp_path / "single", pictures=1)
+    single = own_data(tmp_path / "single", images=1)
     empty = tmp_path / "empty"
     empty.mkdir()
     for change, message in (
         ({"MODEL": str(broken)}, "broken: does not run on what its processor returns"),
         ({"--data": str(empty)}, "empty: has no texts.csv or captions.csv; add one"),
         ({"--data": "nowhere"}, "--data: nowhere: no such folder"),
-        ({"--data": str(single)}, "study 5: one picture only"),
+        ({"--data": str(single)}, "study 5: one image only"),
         ({"--most": "1"}, "--most: 1 is less than 2"),
         ({"--prompt": " "}, "--prompt: is empty"),
         ({"MODEL": str(data)}, "MODEL: "),
@@ -281,7 +281,7 @@ def test_models_with_cross_attention_and_folders_of_others_are_refused(tmp_path,
     command = ["phases", str(mllama(tmp_path / "model")), "--data", str(data)]
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "reads pictures by cross-attention (model.language_model.layers.1.cross_attn)" in error
+    assert "reads images by cross-attention (model.language_model.layers.1.cross_attn)" in error
     (tmp_path / "mine/figures").mkdir(parents=True)
     (tmp_path / "mine/figures/plan.png").touch()
     assert main([*command, "--out", str(tmp_path / "mine")]) == 2

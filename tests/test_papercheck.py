@@ -13,7 +13,7 @@ from attention_atlas.workflow import paper_check as papercheck
 LIST = """
 files:
   - {study: one, path: raw/a.txt, what: letters, source: "https://a.example", bytes: 3, sha256: HASH}
-  - {study: one, path: raw/folder, what: pictures, source: "https://b.example", files: 2, disk: 1.5}
+  - {study: one, path: raw/folder, what: images, source: "https://b.example", files: 2, disk: 1.5}
   - {study: two, path: raw/extra.txt, what: more, source: "https://c.example", optional: true}
 needs:
   - {study: two, what: training, disk: unknown, gpu: 24}

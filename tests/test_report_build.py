@@ -149,7 +149,7 @@ def test_tables_show_both_numbers_and_say_what_is_missing(page):
     text = Text(page)
     ours = text.row("multi-modal transformer")
     assert ours[1] == "39.68 0.25" and ours[5] == "14.97 —" and ours[8] == "15"
-    assert text.row("blind (no picture)")[1] == "10.25"
+    assert text.row("blind (no image)")[1] == "10.25"
     baseline = text.row("CNN + LSTM + LSTM")  # has no rows in captions.csv
     assert "(not run)" in baseline[0] and baseline[1] == "25.10"
     assert "not computed: needs Java" in page

@@ -60,7 +60,7 @@ class Features:
 
 
 def world(images=60):
-    """Each picture shows two things; its captions name one or both, with the objects they mean."""
+    """Each image shows two things; its captions name one or both, with the objects they mean."""
     rng = np.random.default_rng(0)
     scenes, examples, shown = {}, [], {}
     for i in range(images):

@@ -116,7 +116,7 @@ def test_written_layer_is_the_same_for_the_same_seed(tmp_path):
     assert len(read_corpus(tmp_path, str(tmp_path / "a.jsonl")).examples) == 8
     bare = Scene("i", "i.png", 100, 100, "train", [])
     write_scenes(tmp_path / "scenes.jsonl", [bare])
-    with pytest.raises(AtlasError, match="no picture has a sign"):
+    with pytest.raises(AtlasError, match="no image has a sign"):
         SignQuestions(4)(tmp_path, tmp_path / "c.jsonl", 3)
 
 
@@ -127,7 +127,7 @@ def test_wrong_settings_are_named():
         SignQuestions(shares={"colour": 1.0})
 
 
-def test_training_pictures_never_show_a_held_out_word():
+def test_training_images_never_show_a_held_out_word():
     held = held_out()
     assert 0.15 < len(held) / len(usable()) < 0.25 and max(map(len, usable())) <= LONGEST
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from attention_atlas.capture.sinks import find_sinks, places_of
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look import Atlas
 from attention_atlas.look import inputs as look_inputs
-from attention_atlas.look.doctor import made_up_picture
+from attention_atlas.look.doctor import made_up_image
 from attention_atlas.look.load import load
 from attention_atlas.look.sinks import look_sinks
 
@@ -68,7 +68,7 @@ def test_nor_have_positions_that_only_see_themselves():
     assert judged.is_sink_LHK[0, 0, -1]
 
 
-def test_one_of_many_picture_tokens_by_multiples_of_the_uniform_share():
+def test_one_of_many_image_tokens_by_multiples_of_the_uniform_share():
     roles = ["bos", *["image"] * 100, *["text"] * 20]
     attn_QK = np.ones((20, 121)) / 121
     attn_QK[:, 37] = 11 / 121
@@ -76,8 +76,8 @@ def test_one_of_many_picture_tokens_by_multiples_of_the_uniform_share():
     received_K, visible = attn_QK.sum(0), np.ones((20, 121), dtype=bool)
     sinks = find_sinks(received_K[None, None], visible, roles)
     assert sinks.positions == [37] and sinks.heads_K[37] == 1
-    image = sinks.groups.index("image")
-    assert sinks.without_LHG[0, 0, image] == pytest.approx(99 / 120)
+    group = sinks.groups.index("image")
+    assert sinks.without_LHG[0, 0, group] == pytest.approx(99 / 120)
     for rule in ({"times": None}, {"times": 10.5}):
         assert not find_sinks(received_K[None, None], visible, roles, **rule).positions
     # The same rule for each head alone.
@@ -90,7 +90,7 @@ def test_received_gives_what_the_matrix_gives(name, tmp_path):
     """Against loops over the whole matrix; a low threshold, so that random models have sinks."""
     local = {"window": 8} if name == "gemma3" else {}  # shorter than the text
     model, processor = load(str(FAMILIES[name](tmp_path, **local)), "cpu")
-    inputs = look_inputs.prompt_inputs(model, processor, [made_up_picture().pixels], PROMPT)
+    inputs = look_inputs.prompt_inputs(model, processor, [made_up_image().pixels], PROMPT)
     (roles,) = roles_of(inputs, model.config)
     (kind,) = Capture(model, ["received", "attn"], layers="decoder")(**inputs).values()
     attn_LHQK = kind.attn[0].double().numpy()
@@ -142,12 +142,12 @@ def planted(model, layer: int, bos: int | None, patch: int | None) -> None:
 
 def test_planted_sinks_are_found_where_they_are(llava_folder, tmp_path):
     model, processor = load(str(llava_folder), "cpu")
-    picture = photo(tmp_path / "a.png")
-    plain = Atlas(model, processor).look(picture, PROMPT, ANSWER)
-    bos, patch = 0, int(plain.picture_T[4])  # the middle of 3 × 3
+    image = photo(tmp_path / "a.png")
+    plain = Atlas(model, processor).look(image, PROMPT, ANSWER)
+    bos, patch = 0, int(plain.image_T[4])  # the middle of 3 × 3
     planted(model, 1, bos, patch)
     planted(model, 2, None, None)
-    look = Atlas(model, processor).look(picture, PROMPT, ANSWER)
+    look = Atlas(model, processor).look(image, PROMPT, ANSWER)
     found = look_sinks(look)
     sinks = found.by_head
     assert [np.flatnonzero(x).tolist() for x in sinks.is_sink_LHK[1]] == [[bos]] * 2 + [[patch]] * 2
@@ -160,30 +160,30 @@ def test_planted_sinks_are_found_where_they_are(llava_folder, tmp_path):
     assert found.at_edges == 8 / 9
     assert sinks.mass_LH[1] == pytest.approx(1, abs=0.2)
     # Shares are those of the words; without the patch, the rest of the attention is uniform.
-    image = sinks.groups.index("image")
+    group = sinks.groups.index("image")
     mass_LHG = look.statistics["mass"].mean(2)
     np.testing.assert_allclose(sinks.with_LHG, mass_LHG, atol=1e-5)
     np.testing.assert_allclose(found.by_head.taken_LHK.sum(-1), 1, atol=1e-5)
-    assert sinks.with_LHG[1, 2, image] > 0.8 > 0.5 > sinks.without_LHG[1, 2, image]
-    assert sinks.without_LHG[1, 0, image] == pytest.approx(
-        sinks.with_LHG[1, 0, image] / (1 - sinks.mass_LH[1, 0]), rel=1e-4
+    assert sinks.with_LHG[1, 2, group] > 0.8 > 0.5 > sinks.without_LHG[1, 2, group]
+    assert sinks.without_LHG[1, 0, group] == pytest.approx(
+        sinks.with_LHG[1, 0, group] / (1 - sinks.mass_LH[1, 0]), rel=1e-4
     )
     summary = look.summary()["sink_statistics"]
     assert summary["mass"][1] == pytest.approx(sinks.mass_LH[1], abs=1e-6)
-    assert summary["without"]["image"][1] == pytest.approx(sinks.without_LHG[1, :, image], abs=1e-6)
+    assert summary["without"]["image"][1] == pytest.approx(sinks.without_LHG[1, :, group], abs=1e-6)
     assert {t["position"] for t in summary["tokens"]} >= {bos, patch} and json.dumps(summary)
-    assert "2 of 3" in found.text() and "89% of all picture tokens" in found.text()
+    assert "2 of 3" in found.text() and "89% of all image tokens" in found.text()
 
 
 def test_places_and_contrast():
-    """A thumbnail of 2 × 2 and two tiles of 2 × 2 beside each other, all of one picture; a second picture."""
+    """A thumbnail of 2 × 2 and two tiles of 2 × 2 beside each other, all of one image; a second image."""
     thumbnail = [[x, y, x + 20, y + 20] for y in (0, 20) for x in (0, 20)]
     tiles = [[x, y, x + 10, y + 20] for left in (0, 20) for y in (0, 20) for x in (left, left + 10)]
     boxes = np.array([[np.nan] * 4, *thumbnail, *tiles, [0, 0, 5, 5], [5, 0, 10, 5]], dtype=float)
-    picture_K = np.array([-1, *[0] * 12, 1, 1])
+    image_K = np.array([-1, *[0] * 12, 1, 1])
     first = np.full((40, 40, 3), 90)
     first[20:30, 10:20] = np.random.default_rng(0).integers(0, 255, (10, 10, 3))
-    places = places_of(boxes, picture_K, [first, np.zeros((5, 10, 3))])
+    places = places_of(boxes, image_K, [first, np.zeros((5, 10, 3))])
     assert sorted(places) == list(range(1, 15))
     assert [(p.row, p.column) for k, p in sorted(places.items()) if 1 <= k <= 4] == [
         (0, 0),
@@ -210,7 +210,7 @@ def test_the_command_prints_them(llava_folder, tmp_path, monkeypatch, capsys):
     arguments = ["look", str(llava_folder), "--image", "a.png", "--prompt", PROMPT, "--answer", ANSWER]
     assert main([*arguments, "--device", "cpu", "--sinks", "--out", "out"]) == 0
     shown = capsys.readouterr().out
-    assert "on sinks" in shown and "of all picture tokens lie at an edge" in shown
+    assert "on sinks" in shown and "of all image tokens lie at an edge" in shown
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert set(summary["sink_statistics"]) == {"tokens", "mass", "at_edges", "with", "without"}
 

@@ -14,7 +14,7 @@ TEXTS = [
     "there is a red chair near the window",
     "a small lamp stands on the wooden table",
     "the bed is against the wall",
-    "two pictures hang above the sofa",
+    "two images hang above the sofa",
 ]
 
 
@@ -30,7 +30,7 @@ def test_perfect_and_wrong_models_are_distinguished() -> None:
     value = measured(table).set_index(["model", "measure"])["value"]
     other = measured(table, input="other").set_index(["model", "measure"])["value"]
     assert list(table["measure"]) == [*4 * SHOWN, "different", "different"]
-    # Each text judged before the next picture: the right one is then wrong, the wrong one two places off.
+    # Each text judged before the next image: the right one is then wrong, the wrong one two places off.
     assert other["right", "BLEU-4"] < 70
     assert other["right", "CIDEr"] < value["right", "CIDEr"] / 5
     for metric in ("BLEU-1", "BLEU-4", "WMD"):
@@ -58,7 +58,7 @@ def test_share_of_pairs_with_different_texts() -> None:
     whole = np.ones((1, 4))
     assert different(["a", "a", "b", "c"], whole) == pytest.approx([100 * 5 / 6])
     assert different(["a"] * 4, whole) == [0]
-    # The pictures were drawn 2, 0, 1 and 1 times: the two draws of the first are not a pair.
+    # The images were drawn 2, 0, 1 and 1 times: the two draws of the first are not a pair.
     assert different(["a", "a", "b", "c"], np.array([[2, 0, 1, 1]])) == [100]
     assert different(["a", "a", "b", "c"], np.array([[1, 1, 2, 0]])) == pytest.approx([100 * 4 / 5])
     assert np.isnan(different(["a", "b"], np.array([[2, 0]]))).all()

@@ -1,4 +1,4 @@
-"""Measures of generated pictures: closed forms by hand and against naive ones, facts, the classifier."""
+"""Measures of generated images: closed forms by hand and against naive ones, facts, the classifier."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scipy.linalg import sqrtm
 from attention_atlas.data.corpus import Example, Phrase, Scene, SceneObject
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.measures.generation import frechet_distance, r_precision, score_of
-from attention_atlas.models.picture_classifier import PictureClassifier
+from attention_atlas.models.image_classifier import ImageClassifier
 from attention_atlas.models.run_folder import build_model, save_run
 from attention_atlas.training.fact_reader import FactReader
 from attention_atlas.training.facts import (
@@ -27,11 +27,11 @@ from attention_atlas.training.facts import (
 )
 from attention_atlas.training.loop import train
 from attention_atlas.training.settings import TrainSettings
-from attention_atlas.training.tasks.picture_classifier import UNSEEN, PictureClassifierTask, cells
+from attention_atlas.training.tasks.image_classifier import UNSEEN, ImageClassifierTask, cells
 
 
 def test_score_by_hand():
-    assert score_of(np.eye(4)) == pytest.approx(4)  # sure of every picture, all classes alike
+    assert score_of(np.eye(4)) == pytest.approx(4)  # sure of every image, all classes alike
     assert score_of(np.full((5, 3), 1 / 3)) == pytest.approx(1)
     p = np.array([[0.8, 0.2], [0.4, 0.6]])
     kl = [
@@ -51,9 +51,9 @@ def test_frechet_distance_by_hand_and_by_scipy():
     naive = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(one + two - 2 * sqrtm(one @ two).real)
     assert frechet_distance(x, y) == pytest.approx(naive, rel=1e-6)
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-6)
-    few = rng.normal(size=(3, 20))  # fewer pictures than units: singular covariances
+    few = rng.normal(size=(3, 20))  # fewer images than units: singular covariances
     assert np.isfinite(frechet_distance(few, rng.normal(size=(4, 20))))
-    with pytest.raises(AtlasError, match="two pictures or more"):
+    with pytest.raises(AtlasError, match="two images or more"):
         frechet_distance(a, b[:1])
 
 
@@ -133,13 +133,13 @@ def test_cells_of_boxes():
 def test_the_classifier_learns_and_reads(tmp_path):
     corpus = corpus_of(tmp_path / "corpus", 18, 9)
     corpus.scenes["train_0"].objects.pop()  # a coat that cannot be seen
-    task = PictureClassifierTask(batch_size=9)
+    task = ImageClassifierTask(batch_size=9)
     task.prepare(corpus)
     assert task.targets["train"][0].tolist() == [UNSEEN, 0]
     turned = task.box_of(task.examples["val"][0], True)[1].tolist()
     assert turned == [12 / 32, 2 / 32, 28 / 32, 14 / 32]
     config = {
-        "_target_": "attention_atlas.models.picture_classifier.PictureClassifier",
+        "_target_": "attention_atlas.models.image_classifier.ImageClassifier",
         "channels": 8,
         "dim": 16,
     }
@@ -153,14 +153,14 @@ def test_the_classifier_learns_and_reads(tmp_path):
     reader = FactReader(tmp_path / "run")
     examples = [e for e in corpus.split("test") if e.id.endswith("c0")]
     stated = [reader.reading.stated(e) for e in examples]
-    probabilities, features = reader(task.pictures.batch(examples))
+    probabilities, features = reader(task.images.batch(examples))
     hits = [v for row in reader.hits(probabilities, stated) for v in row.values()]
     assert np.mean(hits) > 0.9 and features.shape == (9, 16)
-    # All nine combinations once: a picture of another caption fits each fact in a third of the cases.
+    # All nine combinations once: an image of another caption fits each fact in a third of the cases.
     rates = reader.rates(probabilities, stated)
     assert len(rates) == 6 and np.mean(list(rates.values())) == pytest.approx(1 / 3, abs=0.1)
     assert 2 < reader.score(probabilities) <= 3
-    smaller, _ = reader(task.pictures.batch(examples).repeat_interleave(2, -1).repeat_interleave(2, -2))
+    smaller, _ = reader(task.images.batch(examples).repeat_interleave(2, -1).repeat_interleave(2, -2))
     assert np.allclose(smaller[0], probabilities[0], atol=1e-4)
     (tmp_path / "run" / "slots.json").write_text(
         '{"kind": "PartColors", "slots": ["hat"], "values": [["red"]]}'
@@ -171,6 +171,6 @@ def test_the_classifier_learns_and_reads(tmp_path):
 
 def test_bad_values():
     with pytest.raises(ConfigError, match="multiple of 8"):
-        PictureClassifier([2], size=30)
+        ImageClassifier([2], size=30)
     with pytest.raises(ConfigError, match="batch_size"):
-        PictureClassifierTask(batch_size=1)
+        ImageClassifierTask(batch_size=1)

@@ -14,7 +14,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 
 
 def files(root):
-    """Four training and four validation pictures, two questions each; the second picture is turned."""
+    """Four training and four validation images, two questions each; the second image is turned."""
     for part, names in (("train", "abcd"), ("val", "efgh")):
         questions, words = [], []
         for n, name in enumerate(names):
@@ -47,14 +47,14 @@ def files(root):
     }
 
 
-def test_questions_pictures_and_splits(tmp_path):
+def test_questions_images_and_splits(tmp_path):
     corpus = read_textvqa(files(tmp_path), tmp_path)
     assert {s: len(corpus.split(s)) for s in ("train", "val", "test")} == {"train": 8, "val": 4, "test": 4}
-    assert (corpus.scenes["b"].width, corpus.scenes["b"].height) == (40, 20)  # of the picture itself
+    assert (corpus.scenes["b"].width, corpus.scenes["b"].height) == (40, 20)  # of the image itself
     assert corpus.examples[0].answers.count("exit") == 9 and corpus.image_path("a").name == "a.jpg"
     by_image = {e.image_id: corpus.scene(e).split for e in corpus.examples}
     assert sorted(by_image.values()) == ["test"] * 2 + ["train"] * 4 + ["val"] * 2
-    # Seeds differ in training, never in the pictures that are tested.
+    # Seeds differ in training, never in the images that are tested.
     for seed in range(1, 6):
         other = read_textvqa(files(tmp_path), tmp_path, seed=seed)
         assert {e.image_id: other.scene(e).split for e in other.examples} == by_image
@@ -69,10 +69,10 @@ def test_rosetta_words_become_an_ocr_file(tmp_path):
     found = read_ocr(tmp_path / "ocr.jsonl")
     assert list(found) == list("abcdefgh") and found["a"].size == (40, 20)
     (word,) = found["a"].tokens
-    assert word.text == "EXIT" and word.box == (10.0, 10.0, 30.0, 20.0)  # cut at the picture's edge
+    assert word.text == "EXIT" and word.box == (10.0, 10.0, 30.0, 20.0)  # cut at the image's edge
     assert len(word.look) == LOOK and np.allclose(word.look, 90, atol=3)
     assert word.row == 0
-    with pytest.raises(AtlasError, match="no picture 'e'"):
+    with pytest.raises(AtlasError, match="no image 'e'"):
         RosettaOcr([str(tmp_path / "train_ocr.json")]).extract(corpus, tmp_path / "x.jsonl", tmp_path)
 
 

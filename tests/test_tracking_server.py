@@ -33,11 +33,11 @@ import sys
 from pathlib import Path
 from attention_atlas.workflow.tracking import stage_run
 
-Path("picture.png").write_text("a picture")
+Path("image.png").write_text("an image")
 for number in sys.argv[1:]:
     with stage_run(Path.cwd(), f"job {number}", {"number": number}, {"study": "probe"}) as run:
         run.metrics({"number": int(number)})
-        run.artifact("picture.png")
+        run.artifact("image.png")
     Path(f"done_{number}").touch()
 """
 
@@ -147,7 +147,7 @@ def check_jobs(url: str, count: int) -> None:
     assert sorted(r.data.metrics["number"] for r in jobs) == list(range(count))
     assert {r.data.tags["mlflow.parentRunId"] for r in jobs} == {parents[0].info.run_id}
     assert {r.info.status for r in jobs} == {"FINISHED"}
-    assert [a.path for a in client.list_artifacts(jobs[0].info.run_id)] == ["picture.png"]
+    assert [a.path for a in client.list_artifacts(jobs[0].info.run_id)] == ["image.png"]
 
 
 def test_sixteen_jobs_at_a_time_lose_no_run(store: str, tmp_path: Path) -> None:

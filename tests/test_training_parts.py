@@ -194,7 +194,7 @@ def test_features_are_standardised_over_the_training_regions(tmp_path: Path) -> 
     assert not torch.allclose(batch["features_BND"][batch["regions_BN"]].mean(0), torch.zeros(8), atol=1e-2)
 
 
-def test_pooled_pictures_differ_before_the_first_update(tmp_path: Path) -> None:
+def test_pooled_images_differ_before_the_first_update(tmp_path: Path) -> None:
     data = corpus()
     means = {}
     for standardised in (False, True):
@@ -210,7 +210,7 @@ def test_pooled_pictures_differ_before_the_first_update(tmp_path: Path) -> None:
         with torch.no_grad():
             pooled_BD = model.encode(batch)["pooled_BD"]
         means[standardised] = float((pooled_BD.mean(0) ** 2).sum() / (pooled_BD**2).mean(0).sum())
-    # The share of the power that all pictures have in common.
+    # The share of the power that all images have in common.
     assert means[True] < 0.5 < means[False]
 
 

@@ -30,8 +30,8 @@ class Net(nn.Module):
         self.odd, self.never = nn.Parameter(torch.tensor(0.1)), nn.Parameter(torch.tensor(7.0))
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        pictures = batch["x"][:, :, None, None].expand(-1, -1, 4, 4).cumsum(-1)
-        y = self.body(self.see(pictures.contiguous(memory_format=torch.channels_last)).mean((2, 3)))
+        images = batch["x"][:, :, None, None].expand(-1, -1, 4, 4).cumsum(-1)
+        y = self.body(self.see(images.contiguous(memory_format=torch.channels_last)).mean((2, 3)))
         return y + self.odd if int(batch["number"]) % 2 else y
 
 

@@ -1,4 +1,4 @@
-"""From picture to map: a model built to look at the bright patch, captured, lands on it in pictures of any
+"""From image to map: a model built to look at the bright patch, captured, lands on it in images of any
 shape.
 """
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from vqa_world import blocks
 
-from attention_atlas.data.corpus import with_other_pictures
+from attention_atlas.data.corpus import with_other_images
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_jsonl
 from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
@@ -136,14 +136,14 @@ def test_answers_and_majority(setup):
     assert majority(train, unseen)["new"] in ("blue", "green", "red")  # by group: what color
 
 
-def test_a_model_that_looks_also_answers_before_another_picture(setup, tmp_path):
+def test_a_model_that_looks_also_answers_before_another_image(setup, tmp_path):
     task, model = setup
     task.save(tmp_path)
     config = {"train": {"task": {"patch": 16, "longest": 12, "min_count": 1}}}
     rows = answer_split(model, task.train.corpus, "test", task.vocab, config, tmp_path, "cpu", batch_size=5)
     examples = sorted(task.train.corpus.split("test"), key=lambda e: e.id)
     assert [r["id"] for r in rows] == [e.id for e in examples]
-    data = of_run(task.train.corpus, with_other_pictures(examples), task.vocab, config, task.answers)
+    data = of_run(task.train.corpus, with_other_images(examples), task.vocab, config, task.answers)
     wanted = [task.answers[int(model(data.batch([i])).argmax())] for i in range(len(examples))]
     assert [r["other"] for r in rows] == wanted != [r["answer"] for r in rows]
     write_jsonl(tmp_path / "given.jsonl", rows)

@@ -1,4 +1,4 @@
-"""Measures of the layer-wise study by hand, planted differences, and overlays on pictures of several
+"""Measures of the layer-wise study by hand, planted differences, and overlays on images of several
 shapes.
 """
 
@@ -57,7 +57,7 @@ def test_measures_by_hand():
         0,
         0.2,
         0.6,
-    ]  # "sofa": 0.8 to the picture, three quarters of it to the sofa
+    ]  # "sofa": 0.8 to the image, three quarters of it to the sofa
     attn[1] = [0.5, 0, 0, 0.5, 0, 0, 0, 0, 0, 0]  # "where" looks at words alone
     attn[0] = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0]
     found = {key: value[0, 0] for key, (value, _) in measure(question(attn)).items()}
@@ -144,8 +144,8 @@ def test_overlay_lands_on_the_right_patch(size):
     width, height = size
     rows, columns = height // 16, width // 16
     row, column = rows - 2, 1
-    picture = np.zeros((height, width, 3), dtype=np.uint8)
-    picture[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 255
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 255
     attn = np.zeros((1, 2, 3 + rows * columns, 3 + rows * columns))
     attn[:, :, 1, 3 + row * columns + column] = 1.0
     axis = Axis(
@@ -158,7 +158,7 @@ def test_overlay_lands_on_the_right_patch(size):
     figure = new_figure(width / 100, height / 100)
     figure.set_layout_engine("none")
     ax = figure.add_axes((0, 0, 1, 1))
-    overlay(ax, picture, maps["sofa"][0], 1.0)
+    overlay(ax, image, maps["sofa"][0], 1.0)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

@@ -47,7 +47,7 @@ def answer_of(example):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Head (1, 0) sends "where" questions to the picture; head (0, 1) matters most; answers are right but for
+    """Head (1, 0) sends "where" questions to the image; head (0, 1) matters most; answers are right but for
     every sixth."""
     folder = tmp_path_factory.mktemp("study")
     corpus = blocks(folder / "world", 120)
@@ -205,7 +205,7 @@ def test_every_figure_is_drawn_from_the_table(study, tmp_path):
             continue
         if name == "distribution":
             entry["values"] = str(folder / "distribution.json")
-        for rows in (table, table.assign(ci_low=np.nan, ci_high=np.nan)):  # one picture has no intervals
+        for rows in (table, table.assign(ci_low=np.nan, ci_high=np.nan)):  # one image has no intervals
             figure = instantiate(entry, _partial_=True)(rows)
             assert figure.axes, name
             figure.canvas.draw()

@@ -1,4 +1,4 @@
-"""Archives against their pictures: sizes, ids, damaged rows, and examples that are left without regions."""
+"""Archives against their images: sizes, ids, damaged rows, and examples that are left without regions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LXMERT = ["img_id", "img_h", "img_w", *WITH_CLASSES[3:]]
 
 
 def wide(*image_ids: str, width: int = 100, height: int = 80) -> Corpus:
-    """Pictures of COCO's names, wider than high."""
+    """Images of COCO's names, wider than high."""
     scenes = {
         i: Scene(i, f"val2014/COCO_val2014_{int(i.rpartition('_')[2]):012d}.jpg", width, height, "val")
         for i in image_ids
@@ -109,7 +109,7 @@ def test_width_and_height_in_the_wrong_order_are_an_error(tmp_path: Path) -> Non
     corpus = wide("1")
     swapped = ["image_id", "image_h", "image_w", *PLAIN[3:]]
     path = rows(corpus, swapped, tmp_path / "f.tsv")
-    message = r"f.tsv: image '1': width, height: 80x100 in the archive, but the picture has 100x80; swap"
+    message = r"f.tsv: image '1': width, height: 80x100 in the archive, but the image has 100x80; swap"
     with pytest.raises(AtlasError, match=message) as caught:
         convert(BottomUpTSV(paths=[str(path)], dim=D, regions=3, image_key="{stem}"), corpus, tmp_path)
     assert "\n" not in str(caught.value)
@@ -130,11 +130,11 @@ def test_other_archives_compare_the_size_too(tmp_path: Path, kind: str) -> None:
     else:
         np.savez(tmp_path / "1.npz", w=50, h=40, **arrays)
         source = BottomUpNpz(folder=str(tmp_path), names=names, dim=D, regions=3)
-    with pytest.raises(AtlasError, match="50x40 in the archive, but the picture has 100x80; use"):
+    with pytest.raises(AtlasError, match="50x40 in the archive, but the image has 100x80; use"):
         convert(source, wide("1"), tmp_path)
 
 
-def test_without_pictures_the_archive_gives_the_size(tmp_path: Path) -> None:
+def test_without_images_the_archive_gives_the_size(tmp_path: Path) -> None:
     path = rows(wide("1"), PLAIN, tmp_path / "f.tsv")
     source = BottomUpTSV(paths=[str(path)], dim=D, regions=3, image_key="{stem}")
     assert convert(source, wide("1", width=0, height=0), tmp_path).read("1").size == (100, 80)
@@ -150,8 +150,8 @@ def test_boxes_of_another_scale_are_an_error(tmp_path: Path) -> None:
             convert(BottomUpTSV(paths=[str(path)], columns=columns, **settings), corpus, tmp_path)
 
     pixels = detected(0, 3)["boxes"]
-    attempt(pixels * 4, "boxes: one exceeds the picture of 100x80 pixels")
-    attempt(pixels, "boxes: one exceeds the picture of 100x80 pixels", boxes_are="relative")
+    attempt(pixels * 4, "boxes: one exceeds the image of 100x80 pixels")
+    attempt(pixels, "boxes: one exceeds the image of 100x80 pixels", boxes_are="relative")
     attempt(pixels / 100, r"boxes: all are within 0..1; set boxes_are to relative")
 
 

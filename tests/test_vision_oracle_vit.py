@@ -81,7 +81,7 @@ def test_names_are_learned_and_work_is_resumed(
         return box_means(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(oracle_vit, "box_means", dies)
-    for _ in range(2):  # killed in the second block of pictures, resumed there
+    for _ in range(2):  # killed in the second block of images, resumed there
         if not (tmp_path / "again" / "blocks").exists():
             with pytest.raises(KeyboardInterrupt):
                 source(vit).extract(world, tmp_path / "g.h5", tmp_path / "again", "cpu")
@@ -92,7 +92,7 @@ def test_names_are_learned_and_work_is_resumed(
 
 
 def test_box_means_by_hand() -> None:
-    grid = np.arange(4, dtype=np.float32).reshape(2, 2, 1)  # 0 1 / 2 3, of a picture 40 wide and 20 high
+    grid = np.arange(4, dtype=np.float32).reshape(2, 2, 1)  # 0 1 / 2 3, of an image 40 wide and 20 high
     boxes = np.array([[0.0, 0, 40, 20], [0, 0, 20, 10], [10, 0, 40, 10], [25, 12, 27, 14]])
     means = box_means(grid, boxes, (40, 20))
     assert means.dtype == np.float16

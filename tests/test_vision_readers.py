@@ -47,7 +47,7 @@ def vocab(tmp_path: Path) -> dict[str, Any]:
 
 def test_tsv_with_classes(world: Corpus, vocab: dict[str, Any], tmp_path: Path) -> None:
     images = archive(world)
-    # Pictures of other data sets may be in the same file.
+    # Images of other data sets may be in the same file.
     path = write_tsv(tmp_path / "f.tsv", {"other": detected(9, 2), **images}, WITH_CLASSES)
     check(convert(BottomUpTSV(paths=[str(path)], columns=WITH_CLASSES, **vocab), world, tmp_path), images)
 

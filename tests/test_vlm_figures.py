@@ -32,7 +32,7 @@ LAYERS = 2
 
 
 def planted(folder: Path) -> Path:
-    """Three pictures, two layers, three visual tokens; every number is known."""
+    """Three images, two layers, three visual tokens; every number is known."""
     writer = StatisticsWriter(
         folder / "statistics.h5",
         model="m",
@@ -80,11 +80,11 @@ def planted(folder: Path) -> Path:
     about = {
         **{"model": "m", "data": "d", "grid": [1, 3], "layers": LAYERS, "rows": list(ROWS)},
         "groups": ["image", "prompt", "caption"],
-        "conditions": ["plain", "another picture", "text → image | 0-0", "text → image | 0-1"],
+        "conditions": ["plain", "another image", "text → image | 0-0", "text → image | 0-1"],
         "counts": {"context": 3, "lens": 3, "norm": 3, "knockout": 3},
         "pieces": PIECES,
         "samples": [{"id": f"e{i}", "image_id": f"im{i}", "text": text} for i, text in enumerate(TEXTS)],
-        "pictures": {},
+        "images": {},
         "pairs": [
             {"id": "p", "scores": [[2.0, 1.0], [0.0, 3.0]]},
             {"id": "q", "scores": [[1.0, 2.0], [0.0, 3.0]]},
@@ -135,7 +135,7 @@ def test_context_of_the_planted_dump(tmp_path: Path) -> None:
     for layer in range(LAYERS + 1):
         row = found["cosine", INTER, layer]
         assert row["value"] == pytest.approx(layer / 3) and row["n"] == 3
-        # Other pictures point along other axes.
+        # Other images point along other axes.
         assert row["chance"] == pytest.approx(0)
         assert found["cosine", "image – image", layer]["value"] == pytest.approx(1)
         assert found["cosine", "text – text", layer]["value"] == pytest.approx(1)
@@ -181,7 +181,7 @@ def test_knockout_of_the_planted_dump(tmp_path: Path) -> None:
     net = "net log-prob change"
     assert rows[("log-prob change", "other", "1"), "text → image", 0]["value"] == pytest.approx(-0.25)
     assert rows[(net, "1"), "text → image", 0]["value"] == pytest.approx(-0.5 + 0.25)
-    # Cut off everywhere, no picture matters: what is left is what the own picture is worth.
+    # Cut off everywhere, no image matters: what is left is what the own image is worth.
     assert rows[("log-prob change", "other", "all"), "text → image", -1]["value"] == pytest.approx(-1)
     assert rows[(net, "all"), "text → image", -1]["value"] == pytest.approx(-1)
     assert rows[(net, "III Inter-modal Encoding"), "text → image", -1]["value"] == pytest.approx(-0.25)

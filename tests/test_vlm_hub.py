@@ -90,7 +90,7 @@ def test_inputs_are_those_of_transformers_own_processor(checkpoint, sample):
     kind, folder = checkpoint
     loaded = loaded_from(folder, kind)
     tokenizer, images = loaded.inputs.tokenizer, CLIPImageProcessorPil.from_pretrained(folder)
-    picture = Image.open(sample.image)
+    image = Image.open(sample.image)
     ours = loaded.batch([Sample("x", "x", sample.image, TEXTS[0])])
     if kind == "llava":
         own = LlavaProcessor(
@@ -100,10 +100,10 @@ def test_inputs_are_those_of_transformers_own_processor(checkpoint, sample):
             vision_feature_select_strategy="default",
             image_token="<image>",
             num_additional_image_tokens=1,
-        )(images=picture, text=TEMPLATES[kind].format(prompt=TEXTS[0]), return_tensors="pt")
+        )(images=image, text=TEMPLATES[kind].format(prompt=TEXTS[0]), return_tensors="pt")
     else:
         own = InstructBlipProcessor(images, tokenizer, tokenizer, num_query_tokens=5)(
-            images=picture, text=TEXTS[0], return_tensors="pt"
+            images=image, text=TEXTS[0], return_tensors="pt"
         )
         assert torch.equal(own["qformer_input_ids"], ours["qformer_input_ids"])
     assert own["input_ids"].tolist() == ours["input_ids"].tolist()
@@ -166,7 +166,7 @@ def test_published_models_are_named_by_hub_id(name):
 
 @pytest.mark.parametrize("strategy", ["default", "full"])
 @pytest.mark.parametrize("tower", ["clip", "siglip"])
-def test_a_picture_has_as_many_tokens_as_its_tower_gives(tower, strategy, tmp_path, sample):
+def test_a_image_has_as_many_tokens_as_its_tower_gives(tower, strategy, tmp_path, sample):
     """SigLIP has no class token, so `full` is one position less than CLIP's, and `default` drops a patch."""
     import transformers as T
 

@@ -1,4 +1,4 @@
-"""Knock-out: nothing blocked is the plain model, everything blocked a model without the picture."""
+"""Knock-out: nothing blocked is the plain model, everything blocked a model without the image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nothing_blocked_is_the_plain_model(name: str, tmp_path: Path) -> None:
     plain = [total for total, _ in loaded.log_prob(samples, end=False)]
     call = decoder_call(loaded, inputs)
     assert np.allclose(text_log_prob(loaded, call, inputs, spans, roles), plain, atol=1e-4)
-    # Queries of the picture exist in the prompt only: a block without a key changes nothing.
+    # Queries of the image exist in the prompt only: a block without a key changes nothing.
     nothing = [["text" if r == "image" else r for r in row] for row in roles]
     block = Block("text", "image", 0, LAST)
     assert np.allclose(text_log_prob(loaded, call, inputs, spans, nothing, block), plain, atol=1e-4)
@@ -45,10 +45,10 @@ def test_nothing_blocked_is_the_plain_model(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize("name", tiny.MAKERS)
-def test_everything_blocked_is_a_model_without_the_picture(
+def test_everything_blocked_is_a_model_without_the_image(
     name: str, implementation: str, tmp_path: Path
 ) -> None:
-    """The text's positions keep their numbers; the picture's are taken out of the sequence."""
+    """The text's positions keep their numbers; the image's are taken out of the sequence."""
     loaded, _, inputs, spans, roles = prepared(name, tmp_path)
     loaded.model.set_attn_implementation(implementation)
     call = decoder_call(loaded, inputs)
@@ -70,7 +70,7 @@ def test_everything_blocked_is_a_model_without_the_picture(
 
 
 @pytest.mark.parametrize("name", tiny.MAKERS)
-def test_blocked_everywhere_no_picture_matters_and_in_part_it_does(name: str, tmp_path: Path) -> None:
+def test_blocked_everywhere_no_image_matters_and_in_part_it_does(name: str, tmp_path: Path) -> None:
     loaded, _, inputs, spans, roles = prepared(name, tmp_path)
     own = decoder_call(loaded, inputs)
     embeds = own["inputs_embeds"].clone()

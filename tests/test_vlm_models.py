@@ -30,7 +30,7 @@ def tokenizer():
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     rng = np.random.default_rng(0)
     paths = []
     for i, size in enumerate(((48, 48), (60, 48), (48, 90))):
@@ -39,11 +39,11 @@ def pictures(tmp_path):
     return paths
 
 
-def samples(pictures):
+def samples(images):
     return [
-        Sample("a", "0", pictures[0], TEXTS[0], TEXTS[1]),
-        Sample("b", "1", pictures[1], "what color is it?", "blue"),
-        Sample("c", "2", pictures[2], TEXTS[0], "a red block"),
+        Sample("a", "0", images[0], TEXTS[0], TEXTS[1]),
+        Sample("b", "1", images[1], "what color is it?", "blue"),
+        Sample("c", "2", images[2], TEXTS[0], "a red block"),
     ]
 
 
@@ -67,10 +67,10 @@ def test_tokenizer_joins_words_and_keeps_marks_apart(tokenizer, tmp_path):
         train_tokenizer(TEXTS, 10)
 
 
-def test_rows_roles_and_spans_by_hand(tokenizer, pictures):
+def test_rows_roles_and_spans_by_hand(tokenizer, images):
     model = tiny("llava", tokenizer)
     loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
-    some = samples(pictures)
+    some = samples(images)
     inputs = loaded.batch(some)
     (start, stop), *_ = loaded.text_spans(some)
     text = tokenizer(some[0].text, add_special_tokens=False)["input_ids"]
@@ -90,11 +90,11 @@ def test_rows_roles_and_spans_by_hand(tokenizer, pictures):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_packed_texts_cost_what_they_cost_alone(kind, tokenizer, pictures):
+def test_packed_texts_cost_what_they_cost_alone(kind, tokenizer, images):
     model = tiny(kind, tokenizer)
     inputs = mini_inputs(model, tokenizer)
     loaded = LoadedVlm("m", model.model, inputs)
-    a, _, c = samples(pictures)
+    a, _, c = samples(images)
     groups = [[a, Sample("d", "0", a.image, a.prompt, "a blue block on the right")], [c]]
     rows = [inputs.rows(group, end=True) for group in groups]
     batch = pack(rows, model.image_token_id, inputs.pad)
@@ -123,7 +123,7 @@ def test_what_a_packed_text_sees_by_hand():
         [0, 0, 0, 0, 0, 1],
     ]
     assert seen(segment)[0].int().tolist() == expected
-    # 9 is the picture; the learned texts are 7 8 and 6.
+    # 9 is the image; the learned texts are 7 8 and 6.
     packed = pack([[([1, 9, 9, 5, 7, 8], 4), ([1, 9, 9, 4, 6], 4)], [([1, 9, 9, 5, 3], 4)]], 9, 0)
     assert packed["input_ids"].tolist() == [[1, 9, 9, 5, 7, 8, 4, 6], [1, 9, 9, 5, 3, 0, 0, 0]]
     assert packed["position_ids"].tolist() == [[0, 1, 2, 3, 4, 5, 3, 4], [0, 1, 2, 3, 4, 0, 0, 0]]
@@ -151,10 +151,10 @@ def test_both_towers_give_what_clip_gives():
             assert torch.allclose(model.features(pixels), normed, atol=1e-4)
 
 
-def test_llava_reads_the_last_layer_but_one_without_class_token(tokenizer, pictures):
+def test_llava_reads_the_last_layer_but_one_without_class_token(tokenizer, images):
     model = tiny("llava", tokenizer)
     inputs = mini_inputs(model, tokenizer)
-    pixels = inputs.pixels(pictures)
+    pixels = inputs.pixels(images)
     with torch.no_grad():
         own = model.model.get_image_features(pixel_values=pixels).pooler_output
         assert torch.allclose(
@@ -203,23 +203,23 @@ def test_a_tied_language_model_stays_tied(kind, tokenizer):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_picture_and_the_instruction_matter(kind, tokenizer, pictures):
+def test_the_image_and_the_instruction_matter(kind, tokenizer, images):
     model = tiny(kind, tokenizer)
     loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
-    some = samples(pictures)
+    some = samples(images)
     own = loaded.log_prob(some)
-    turned = loaded.log_prob(some, images=[*pictures[1:], pictures[0]])
+    turned = loaded.log_prob(some, images=[*images[1:], images[0]])
     assert all(abs(a - b) > 1e-4 for (a, _), (b, _) in zip(own, turned))
     alone = [loaded.log_prob([s])[0] for s in some]  # padding changes nothing
     assert np.allclose([a for a, _ in own], [a for a, _ in alone], atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_written_texts_are_the_most_probable_tokens(kind, tokenizer, pictures):
+def test_written_texts_are_the_most_probable_tokens(kind, tokenizer, images):
     model = tiny(kind, tokenizer)
     loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
-    some = [s for s in samples(pictures) if s.prompt == TEXTS[0]]  # of one length, so without padding
-    texts = loaded.write([*some, samples(pictures)[1]], longest=4)
+    some = [s for s in samples(images) if s.prompt == TEXTS[0]]  # of one length, so without padding
+    texts = loaded.write([*some, samples(images)[1]], longest=4)
     for text, sample in zip(texts, some):
         inputs = loaded.batch([Sample("x", "x", sample.image, sample.prompt)])
         ids = []
@@ -234,7 +234,7 @@ def test_written_texts_are_the_most_probable_tokens(kind, tokenizer, pictures):
         assert text == tokenizer.decode(ids, skip_special_tokens=True).strip()
 
 
-def test_unembedding_is_the_models_own_last_step(tokenizer, pictures):
+def test_unembedding_is_the_models_own_last_step(tokenizer, images):
     for kind in KINDS:
         model = tiny(kind, tokenizer)
         loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
@@ -243,21 +243,21 @@ def test_unembedding_is_the_models_own_last_step(tokenizer, pictures):
             lambda *call, into=kept: into.append(call[2])
         )
         with torch.no_grad():
-            logits = model.model(**loaded.batch(samples(pictures))).logits
+            logits = model.model(**loaded.batch(samples(images))).logits
         handle.remove()
         hidden = kept[0][0] if isinstance(kept[0], tuple) else kept[0]
         assert torch.allclose(loaded.unembed(hidden), logits, atol=1e-5)
         assert not torch.allclose(loaded.unembed(hidden, normalise=False), logits, atol=1e-2)
 
 
-def test_the_blind_model_has_no_picture(tokenizer, pictures):
+def test_the_blind_model_has_no_image(tokenizer, images):
     model = tiny("llava", tokenizer, blind=True)
     inputs = mini_inputs(model, tokenizer)
     loaded = LoadedVlm("m", model.model, inputs)
-    batch = loaded.batch(samples(pictures))
+    batch = loaded.batch(samples(images))
     assert "pixel_values" not in batch and "image" not in {r for row in loaded.roles(batch) for r in row}
-    own = loaded.log_prob(samples(pictures))
-    assert own == loaded.log_prob(samples(pictures), images=[*pictures[1:], pictures[0]])
+    own = loaded.log_prob(samples(images))
+    assert own == loaded.log_prob(samples(images), images=[*images[1:], images[0]])
 
 
 def test_contrastive_loss_by_hand():
@@ -273,7 +273,7 @@ def test_contrastive_loss_by_hand():
         "shown_BPW": torch.tensor([[[1.0, 0.0]] * 4, [[-1.0, -1.0]] * 4]),
     }
     found = tower.losses(batch, 0.5)
-    # All scores equal: one of two pictures; all logits 0: ln 2 for each of two words.
+    # All scores equal: one of two images; all logits 0: ln 2 for each of two words.
     assert found["contrastive"].item() == pytest.approx(math.log(2))
     assert found["shown"].item() == pytest.approx(0.5 * 2 * math.log(2))
 
@@ -306,7 +306,7 @@ def test_text_loss_by_hand():
     assert text.loss(ids, labels).item() == pytest.approx(math.log(20))
 
 
-def test_wrong_sizes_and_inputs_are_named(tokenizer, pictures, tmp_path):
+def test_wrong_sizes_and_inputs_are_named(tokenizer, images, tmp_path):
     with pytest.raises(ConfigError, match="do not divide dim"):
         vision_config(3, 3, 16, 8, 48, 16)
     with pytest.raises(ConfigError, match="does not divide image_size"):
@@ -323,16 +323,16 @@ def test_wrong_sizes_and_inputs_are_named(tokenizer, pictures, tmp_path):
     inputs = mini_inputs(model, tokenizer)
     with pytest.raises(AtlasError, match="no such image"):
         inputs.pixels([tmp_path / "absent.png"])
-    (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(AtlasError, match="not a picture"):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(AtlasError, match="not an image"):
         inputs.pixels([tmp_path / "text.png"])
     with pytest.raises(AtlasError, match="is not a vision LLM of transformers"):
         LoadedVlm("x", torch.nn.Linear(2, 2), inputs)
 
 
-def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
+def test_queries_start_apart_and_words_cost_by_hand(tokenizer, images):
     model = tiny("instructblip", tokenizer)
-    features = model.features(mini_inputs(model, tokenizer).pixels(pictures))
+    features = model.features(mini_inputs(model, tokenizer).pixels(images))
     model.place_queries(features.mean(0))
     query_ND = model.model.query_tokens[0]
     places_PD = features.mean(0)[1:]
@@ -342,7 +342,7 @@ def test_queries_start_apart_and_words_cost_by_hand(tokenizer, pictures):
     with torch.no_grad():
         for parameter in (model.word_head.weight, model.word_head.bias):
             parameter.zero_()
-        rows = mini_inputs(model, tokenizer).rows(samples(pictures)[:1], end=True)
+        rows = mini_inputs(model, tokenizer).rows(samples(images)[:1], end=True)
         batch = pack([rows], model.image_token_id, 0) | {"features": features[:1]}
         batch["qformer_input_ids"] = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
         batch["qformer_attention_mask"] = torch.ones_like(batch["qformer_input_ids"])

@@ -69,7 +69,7 @@ def test_rows_are_last_image_last_prompt_and_last_text() -> None:
     roles = ["bos", "text", "image", "image", "text", "text", "text", "pad"]
     assert chosen_rows(roles, 5, 7) == [3, 4, 6]
     for bad in ((["bos", "text", "text"], 1, 2), (roles, 5, 5), (roles, 0, 3)):
-        with pytest.raises(AtlasError, match="picture, prompt and text"):
+        with pytest.raises(AtlasError, match="image, prompt and text"):
             chosen_rows(*bad)
 
 

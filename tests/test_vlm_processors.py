@@ -1,4 +1,4 @@
-"""Processors of pictures load without torchvision."""
+"""Processors of images load without torchvision."""
 
 from importlib.util import find_spec
 
@@ -26,7 +26,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_pictures_and_texts_pass_through_a_processor_that_also_takes_videos(folder):
+def test_images_and_texts_pass_through_a_processor_that_also_takes_videos(folder):
     from PIL import Image
 
     if find_spec("torchvision") is None:

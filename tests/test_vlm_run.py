@@ -43,7 +43,7 @@ def test_each_part_is_kept_of_as_many_samples_as_asked(name: str, tmp_path: Path
     windows = ["0-1", "1-2", "2-3", "0-3"]
     assert about["conditions"] == [
         "plain",
-        "another picture",
+        "another image",
         *(f"{b} | {w}" for b in SETTINGS.blocks for w in windows),
     ]
     image = 9 if name == "llava" else 5
@@ -69,7 +69,7 @@ def test_each_part_is_kept_of_as_many_samples_as_asked(name: str, tmp_path: Path
 
 
 def test_log_probabilities_are_the_models_own(tmp_path: Path) -> None:
-    """Own picture, another picture, and all layers blocked against the model run by itself."""
+    """Own image, another image, and all layers blocked against the model run by itself."""
     _, about, loaded, corpus = dumped("llava", tmp_path)
     samples = samples_of(corpus, draw(corpus.examples, 0))
     with StatisticsStore(tmp_path / "out/statistics.h5") as store:
@@ -85,7 +85,7 @@ def test_log_probabilities_are_the_models_own(tmp_path: Path) -> None:
     with StatisticsStore(tmp_path / "out/statistics.h5") as store:
         strange = [store.read(s.id, "decoder", "log_prob_other") for s in samples[:2]]
     assert np.allclose([r[0] for r in strange], [r[1] for r in rows], atol=1e-5)
-    assert np.allclose([r[blind] for r in strange], [r[blind] for r in rows], atol=1e-3), "no picture matters"
+    assert np.allclose([r[blind] for r in strange], [r[blind] for r in rows], atol=1e-3), "no image matters"
     window = about["conditions"].index("text → image | 0-1")
     assert abs(strange[0][window] - rows[0][window]) > 1e-5
 
@@ -114,7 +114,7 @@ def test_a_killed_dump_resumes_with_the_same_result(tmp_path: Path, monkeypatch:
     assert one == two
 
 
-def test_order_shows_every_picture_before_any_twice(tmp_path: Path) -> None:
+def test_order_shows_every_image_before_any_twice(tmp_path: Path) -> None:
     corpus = tiny.corpus(tmp_path)
     many = [e for e in corpus.examples for _ in range(3)]
     drawn = draw(many, seed=1)

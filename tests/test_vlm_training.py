@@ -1,4 +1,4 @@
-"""Tower, language model and both vision LLMs are trained on small pictures, saved, read again, and look."""
+"""Tower, language model and both vision LLMs are trained on small images, saved, read again, and look."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attention_atlas.training.run import build_task, train_task
 from attention_atlas.training.tasks.contrastive import ContrastiveTask
 from attention_atlas.training.tasks.vlm_text import VlmTextTask
 from attention_atlas.training.tasks.vlm_tuning import VlmTuningTask
-from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
+from attention_atlas.training.vlm_images import PixelCache, read_layers, samples
 
 MODELS = "attention_atlas.models.vlm."
 TASKS = "attention_atlas.training.tasks."
@@ -80,8 +80,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     corpus, layers = captioned(folder / "world", 48)
     common = {"layers": layers, "pieces": 150}
-    pictures = {"image_size": 48, "patch_size": 16, "batch_size": 12, "word_min": 1}
-    tower = {"_target_": TASKS + "contrastive.ContrastiveTask", **common, **pictures}
+    images = {"image_size": 48, "patch_size": 16, "batch_size": 12, "word_min": 1}
+    tower = {"_target_": TASKS + "contrastive.ContrastiveTask", **common, **images}
     text = {"_target_": TASKS + "vlm_text.VlmTextTask", **common, "batch_size": 40}
     best = train(corpus, TOWER, tower, 25, folder / "tower")
     text_best = train(corpus, TEXT, text, 12, folder / "text")
@@ -115,7 +115,7 @@ def test_the_language_model_learns_the_texts(runs):
 
 
 @pytest.mark.parametrize("model", [LLAVA, BLIP], ids=["llava", "instructblip"])
-def test_a_tuned_model_looks_at_the_picture(runs, model):
+def test_a_tuned_model_looks_at_the_image(runs, model):
     corpus, layers, folder, *_ = runs
     out = folder / model["name"]
     best = train(corpus, model, tuning(layers, folder), 16, out)
@@ -130,13 +130,13 @@ def test_a_tuned_model_looks_at_the_picture(runs, model):
     assert all("block" in text for text in loaded.write(chosen[:3], longest=8))
 
 
-def test_the_blind_model_trains_without_pictures(runs):
+def test_the_blind_model_trains_without_images(runs):
     corpus, layers, folder, *_ = runs
     best = train(corpus, LLAVA | {"blind": True}, tuning(layers, folder, written=0), 2, folder / "blind")
     loaded = load_vlm(folder / "blind")
     chosen = samples_of(corpus, corpus.split("val"))
     assert loaded.batch(chosen[:2]).keys() == {"input_ids", "attention_mask"}
-    # What it was validated with is the loss without a picture, whichever is shown.
+    # What it was validated with is the loss without an image, whichever is shown.
     own = loaded.log_prob(chosen)
     assert loaded.log_prob(chosen, images=[s.image for s in chosen[::-1]]) == own
     total, number = (sum(column) for column in zip(*own))

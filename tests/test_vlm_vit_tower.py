@@ -23,7 +23,7 @@ from attention_atlas.regions.backbone import load_backbone
 
 
 def dinov2_folder(where: Path) -> str:
-    """A DINOv2-architecture ViT with random weights, for pictures of other sizes than the tower's."""
+    """A DINOv2-architecture ViT with random weights, for images of other sizes than the tower's."""
     from transformers import Dinov2Config, Dinov2Model, ViTImageProcessorPil
 
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> list[Path]:
+def images(tmp_path: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     paths = [tmp_path / f"{i}.png" for i in range(2)]
     for path in paths:
@@ -56,13 +56,13 @@ def llava(tower: VitTower, tokenizer: Any) -> Llava:
     return model
 
 
-def test_its_tokens_are_means_of_the_backbones(folder: str, pictures: list[Path]) -> None:
+def test_its_tokens_are_means_of_the_backbones(folder: str, images: list[Path]) -> None:
     tower = VitTower(folder, image_size=48, pool=2)
     backbone = load_backbone(folder)
-    images = [Image.open(path) for path in pictures]
-    grid_BRCD = backbone.patches(backbone.pixels(images, 48))
+    opened = [Image.open(path) for path in images]
+    grid_BRCD = backbone.patches(backbone.pixels(opened, 48))
     expected = torch.nn.functional.avg_pool2d(grid_BRCD.permute(0, 3, 1, 2), 2).flatten(2).mT
-    values_BHWC = torch.from_numpy(np.stack([np.asarray(i) for i in images]))
+    values_BHWC = torch.from_numpy(np.stack([np.asarray(i) for i in opened]))
     pixels = values_BHWC.permute(0, 3, 1, 2) / 127.5 - 1
     out = tower.vision(pixels, output_hidden_states=True)
     assert out.last_hidden_state.shape == (2, 1 + 9, 16) and expected.std() > 0.1
@@ -71,20 +71,20 @@ def test_its_tokens_are_means_of_the_backbones(folder: str, pictures: list[Path]
     assert VitTower(folder, 48, 2, layers=2).sizes["num_hidden_layers"] == 2
 
 
-def test_llava_writes_and_is_captured_on_it(folder: str, pictures: list[Path]) -> None:
+def test_llava_writes_and_is_captured_on_it(folder: str, images: list[Path]) -> None:
     tokenizer = tiny_tokenizer()
     model = llava(VitTower(folder, image_size=48, pool=2), tokenizer)
     assert model.image_tokens == 9 and model.image_size == 48
     loaded = LoadedVlm("vit", model.model, mini_inputs(model, tokenizer))
     assert loaded.grid == (3, 3)
-    samples = [Sample(str(i), str(i), path, TEXTS[0], TEXTS[1]) for i, path in enumerate(pictures)]
+    samples = [Sample(str(i), str(i), path, TEXTS[0], TEXTS[1]) for i, path in enumerate(images)]
     assert len(loaded.write(samples, longest=5)) == 2
     inputs = loaded.batch(samples)
     # The features that training caches are what the whole model sees.
     tokens = model.project({"features": model.features(inputs["pixel_values"])})
     seen = model.model.get_image_features(inputs["pixel_values"]).pooler_output
     assert torch.allclose(tokens, torch.stack(list(seen)), atol=1e-5)
-    one, other = (loaded.log_prob(samples[:1], images=[path])[0][0] for path in pictures)
+    one, other = (loaded.log_prob(samples[:1], images=[path])[0][0] for path in images)
     assert abs(one - other) > 1e-4
 
     groups = role_groups(loaded.roles(inputs))

@@ -62,12 +62,12 @@ def test_output_equals_transformers_own_forward():
 
 
 @torch.no_grad()
-def test_padding_of_text_and_picture_changes_nothing():
+def test_padding_of_text_and_image_changes_nothing():
     model, inputs = small(), batch(number=1)
     alone = model(inputs)
     padded = {
         "ids_BT": torch.nn.functional.pad(inputs["ids_BT"], (0, 4)),
-        # A picture in a larger batch: grey at the right and below, and a matching mask.
+        # An image in a larger batch: grey at the right and below, and a matching mask.
         "pixels_BCHW": torch.nn.functional.pad(inputs["pixels_BCHW"], (0, 32, 0, 16)),
         "pixel_mask_BHW": torch.nn.functional.pad(torch.ones(1, 48, 48), (0, 32, 0, 16)),
     }
@@ -75,7 +75,7 @@ def test_padding_of_text_and_picture_changes_nothing():
     assert shape == (4, 5) and mask.sum() == 5 + 1 + 9
     assert torch.allclose(model.embed(inputs)[0][:, 5:], sequence[:, 9 : 9 + 10], atol=1e-4)
     assert torch.allclose(model(padded), alone, atol=1e-4)
-    with pytest.raises(AtlasError, match="pictures of one size"):
+    with pytest.raises(AtlasError, match="images of one size"):
         small(stem=[4, 6])(padded)
 
 
@@ -169,23 +169,23 @@ def test_start_sets_the_prior(tmp_path):
     model = Vilt(**task.model_sizes(), **SMALL)
     task.start(model)
     share = torch.sigmoid(model.answer[-1].bias)[task.answers.index("red")].item()
-    # Four of twelve pictures are red, one question in three asks for it: 4 of 36.
+    # Four of twelve images are red, one question in three asks for it: 4 of 36.
     assert share == pytest.approx((4 + 0.5) / 37, abs=1e-6)
 
 
 @torch.no_grad()
-def test_a_picture_shared_by_questions_gives_the_same_answers_as_its_copies(tmp_path):
-    task = VqaTask(patch=16, min_count=1, batch_size=6, longest=12, by_picture=True)
+def test_a_image_shared_by_questions_gives_the_same_answers_as_its_copies(tmp_path):
+    task = VqaTask(patch=16, min_count=1, batch_size=6, longest=12, by_image=True)
     task.prepare(blocks(tmp_path / "world", 24))
     together = next(task.batches(0))
-    assert len(together["pixels_BCHW"]) == 2 and together["picture_B"].tolist() == [0, 0, 0, 1, 1, 1]
-    orders = [task.train.order(6, 0, epoch, by_picture=True) for epoch in (0, 1)]
+    assert len(together["pixels_BCHW"]) == 2 and together["image_B"].tolist() == [0, 0, 0, 1, 1, 1]
+    orders = [task.train.order(6, 0, epoch, by_image=True) for epoch in (0, 1)]
     assert orders[0] != orders[1]
     assert sorted(i for part in orders[0] for i in part) == list(range(len(task.train)))
     model = Vilt(**task.model_sizes(), **(SMALL | {"initial_std": 0.2}), stem=[8]).eval()
-    picture_B = together.pop("picture_B")
-    copies = together | {name: together[name][picture_B] for name in ("pixels_BCHW", "pixel_mask_BHW")}
-    torch.testing.assert_close(model(together | {"picture_B": picture_B}), model(copies))
+    image_B = together.pop("image_B")
+    copies = together | {name: together[name][image_B] for name in ("pixels_BCHW", "pixel_mask_BHW")}
+    torch.testing.assert_close(model(together | {"image_B": image_B}), model(copies))
     assert not torch.allclose(model(copies)[0], model(copies)[3])
 
 

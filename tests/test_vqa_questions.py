@@ -80,7 +80,7 @@ def test_ten_people_mostly_agree_and_sometimes_err():
     assert np.mean([vqa_accuracy("left", a) for a in many]) > 0.99
 
 
-def test_pairs_have_one_text_two_pictures_and_two_answers():
+def test_pairs_have_one_text_two_images_and_two_answers():
     rng = np.random.default_rng(3)
     rooms = [sample_room(np.random.default_rng(n)).plan for n in range(30)]
     made = Questions(per_scene=3).of_rooms([(f"r{n:02d}", p, seen(p)) for n, p in enumerate(rooms)], rng)
@@ -109,7 +109,7 @@ def test_same_seed_same_questions():
     assert one != Questions().of_rooms(rooms, np.random.default_rng(6))
 
 
-def test_a_picture_is_used_once_per_question():
+def test_a_image_is_used_once_per_question():
     yes, no = Asked("Is it?", "yes", "is"), Asked("Is it?", "no", "is")
     pairs = pair_up([[yes], [no], [yes], [yes]], 8, {"is": 1.0}, np.random.default_rng(0))
     assert len(pairs) == 1  # one "no" only

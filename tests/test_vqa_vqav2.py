@@ -15,7 +15,7 @@ TEXTS = ("What color is the cup?", "Where is the cat?", "How many dogs are there
 
 
 def write(root, part, numbers):
-    """Four questions about each picture; pictures are paired (1 with 2, 3 with 4, ...) question by
+    """Four questions about each image; images are paired (1 with 2, 3 with 4, ...) question by
     question.
     """
     questions, annotations, pairs = [], [], []

@@ -35,9 +35,9 @@ LINE = {
 }
 
 
-def written(root: Path, lines: list[dict], pictures: bool = True) -> Path:
+def written(root: Path, lines: list[dict], images: bool = True) -> Path:
     (root / "images").mkdir(parents=True)
-    if pictures:
+    if images:
         for line in lines:
             for i in (0, 1):
                 Image.new("RGB", (8, 6)).save(root / f"images/{line[f'image_{i}']}.png")
@@ -75,8 +75,8 @@ def test_winoground_errors(change: dict, message: str, tmp_path: Path) -> None:
         read_winoground(written(tmp_path, [line]), tmp_path / "images")
 
 
-def test_winoground_without_pictures_or_lines(tmp_path: Path) -> None:
-    path = written(tmp_path / "a", [LINE], pictures=False)
+def test_winoground_without_images_or_lines(tmp_path: Path) -> None:
+    path = written(tmp_path / "a", [LINE], images=False)
     with pytest.raises(AtlasError, match=r"ex_0_img_0\.png: no such image"):
         read_winoground(path, tmp_path / "a/images")
     assert len(read_winoground(path, tmp_path, require_images=False).examples) == 2
@@ -122,7 +122,7 @@ def test_coco_errors(tmp_path: Path) -> None:
 
 
 def test_scores_by_hand() -> None:
-    # Rows: captions 0 and 1; columns: pictures 0 and 1.
+    # Rows: captions 0 and 1; columns: images 0 and 1.
     table = {
         "all right": ([[4, 1], [2, 3]], (1, 1, 1, 1)),
         "text only": ([[3, 4], [2, 5]], (1, 0, 0, 1)),
@@ -141,7 +141,7 @@ def test_chance_is_that_of_all_orders() -> None:
         assert right.mean() == pytest.approx(CHANCE[name])
 
 
-def test_a_model_scores_captions_given_pictures(tmp_path: Path) -> None:
+def test_a_model_scores_captions_given_images(tmp_path: Path) -> None:
     from attention_atlas.models.vlm.samples import Sample
 
     loaded, corpus = tiny.llava(), tiny.corpus(tmp_path)
@@ -155,7 +155,7 @@ def test_a_model_scores_captions_given_pictures(tmp_path: Path) -> None:
 
 def test_pairs_that_are_none() -> None:
     lone = [Example("a", "i", "x", extra={"pair": "p"})]
-    with pytest.raises(AtlasError, match="pair 'p': 1 captions of 1 pictures"):
+    with pytest.raises(AtlasError, match="pair 'p': 1 captions of 1 images"):
         quadruples(lone)
     assert quadruples([Example("a", "i", "x")]) == []
 
@@ -165,7 +165,7 @@ def test_examples_without_a_value_have_no_pair():
     from attention_atlas.studies.vlm_phases.winoground_scores import quadruples
 
     def example(n, pair):
-        return Example(f"{n}", f"picture {n}", "a text", extra={"pair": pair})
+        return Example(f"{n}", f"image {n}", "a text", extra={"pair": pair})
 
     found = quadruples([example(0, "x"), example(1, ""), example(2, "x"), example(3, None)])
     assert [(q.id, q.first.id, q.second.id) for q in found] == [("x", "0", "2")]

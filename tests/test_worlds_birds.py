@@ -1,4 +1,4 @@
-"""The world of birds: surfaces, parts, scene annotations against the picture."""
+"""The world of birds: surfaces, parts, scene annotations against the image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def birds():
 @pytest.fixture(scope="module")
 def drawn():
     world = Birds(64)
-    return [(picture, bird, objects) for picture, (bird, _), objects in drawn_by(world)]
+    return [(image, bird, objects) for image, (bird, _), objects in drawn_by(world)]
 
 
 def drawn_by(world):
@@ -115,7 +115,7 @@ def test_words_of_a_part_by_hand(birds):
     assert color_of(["short", "hooked", "red"]) == "red" and color_of(["cloudy"]) == ""
 
 
-def test_visible_parts_of_a_hand_made_picture(birds):
+def test_visible_parts_of_a_hand_made_image(birds):
     bird = dataclasses.replace(
         birds[0], ground="branch", colors=dict.fromkeys(PARTS, "red") | {"wing": "blue"}, patterns={}
     )
@@ -141,20 +141,20 @@ def test_visible_parts_of_a_hand_made_picture(birds):
     assert main_color(bird, masks) == []  # 40 and 40
 
 
-def test_pictures_show_what_scenes_say(drawn):
+def test_images_show_what_scenes_say(drawn):
     """The middle colour of a plain part is nearest to the colour that its attributes name."""
     right = total = 0
-    for picture, bird, objects in drawn:
-        assert picture.rgb.shape == (64, 64, 3) and len({o.id for o in objects}) == len(objects)
+    for image, bird, objects in drawn:
+        assert image.rgb.shape == (64, 64, 3) and len({o.id for o in objects}) == len(objects)
         for item in objects:
-            mask = picture.ids == item.id
+            mask = image.ids == item.id
             if item.label == "bird":
                 continue
             rows, columns = np.nonzero(mask)
             assert item.area == mask.sum()
             assert item.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
             if item.label in PARTS and item.area >= 20 and item.label not in bird.patterns:
-                shown = np.median(picture.rgb[mask] / 255, axis=0)
+                shown = np.median(image.rgb[mask] / 255, axis=0)
                 chroma = {c: np.abs(shown - np.array(v)).sum() for c, v in COLORS.items()}
                 right += min(chroma, key=chroma.get) == color_of(item.attributes)
                 total += 1

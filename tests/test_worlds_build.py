@@ -46,11 +46,11 @@ def test_the_number_of_workers_changes_no_byte(tmp_path):
     assert digest(build(tmp_path, "one")) == digest(build(tmp_path, "three", workers=3))
 
 
-def test_another_seed_gives_other_pictures_and_each_scene_is_different(tmp_path):
+def test_another_seed_gives_other_images_and_each_scene_is_different(tmp_path):
     first, second = digest(build(tmp_path, "a")), digest(build(tmp_path, "b", seed=6))
-    pictures = [name for name in first if name.endswith(".png")]
-    assert sum(first[n] != second[n] for n in pictures) == len(pictures)
-    assert len({first[n] for n in pictures}) == len(pictures)
+    images = [name for name in first if name.endswith(".png")]
+    assert sum(first[n] != second[n] for n in images) == len(images)
+    assert len({first[n] for n in images}) == len(images)
 
 
 def test_a_larger_split_begins_with_the_smaller_ones_scenes(tmp_path):

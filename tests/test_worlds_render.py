@@ -1,4 +1,4 @@
-"""Meshes and pictures against hand-worked geometry."""
+"""Meshes and images against hand-worked geometry."""
 
 import numpy as np
 import pytest
@@ -97,22 +97,22 @@ def test_textures_repeat_for_a_seed_and_an_unknown_one_is_named():
 
 
 def test_a_card_covers_the_pixels_of_its_perspective(renderer):
-    # 90° over 100 pixels: at 2 m the picture is 4 m wide, so 25 pixels a metre.
-    picture = renderer.draw(looking_ahead((7, card(1.0, 2.0, 0.5, 2.0, 0.2))))
-    rows, columns = np.nonzero(picture.ids == 7)
+    # 90° over 100 pixels: at 2 m the image is 4 m wide, so 25 pixels a metre.
+    image = renderer.draw(looking_ahead((7, card(1.0, 2.0, 0.5, 2.0, 0.2))))
+    rows, columns = np.nonzero(image.ids == 7)
     assert (columns.min(), columns.max() + 1) == (50, 75)
     assert (rows.min(), rows.max() + 1) == (20, 70)  # z from -0.8 to 1.2, row 0 on top
-    assert picture.whole[7] == 25 * 50 == (picture.ids == 7).sum()
-    assert set(np.unique(picture.ids)) == {-1, 7}
+    assert image.whole[7] == 25 * 50 == (image.ids == 7).sum()
+    assert set(np.unique(image.ids)) == {-1, 7}
 
 
 def test_nearer_things_occlude_and_the_full_area_is_kept(renderer):
     near, far = card(1.0, 1.0, 0.5, 1.0), card(2.0, 2.0, 0.0, 2.0)
-    picture = renderer.draw(looking_ahead((0, far), (300, near)))
+    image = renderer.draw(looking_ahead((0, far), (300, near)))
     # Far: 50 × 50 pixels in the middle. Near: columns 50..100, rows 25..75; so half of far is hidden.
-    assert picture.whole == {0: 2500, 300: 2500}
-    assert (picture.ids == 300).sum() == 2500
-    assert (picture.ids == 0).sum() == 1250
+    assert image.whole == {0: 2500, 300: 2500}
+    assert (image.ids == 300).sum() == 2500
+    assert (image.ids == 0).sum() == 1250
 
 
 def test_colours_are_lit_and_a_texture_is_shown(renderer):
@@ -151,6 +151,6 @@ def test_a_machine_without_opengl_gets_install_instructions(monkeypatch):
         Renderer(32)
 
 
-def test_ids_that_do_not_fit_the_picture_are_refused(renderer):
+def test_ids_that_do_not_fit_the_image_are_refused(renderer):
     with pytest.raises(AtlasError, match="65534"):
         renderer.draw(looking_ahead((70000, card(1, 1, 0, 2))))

@@ -185,7 +185,7 @@ def hand_plan():
     return Plan("kitchen", (4, 4, 2.5), Camera((0, 0, 1.5), (0, 4, 1), 60), [*shell, ball, sign])
 
 
-def test_visible_objects_of_a_hand_made_picture():
+def test_visible_objects_of_a_hand_made_image():
     ids = np.full((20, 20), 0, np.int32)
     ids[0, :11] = 1  # 11 of 400 pixels: below 3 %, so no object
     ids[5:8, 4:10] = 2  # 18 pixels

@@ -1,4 +1,4 @@
-"""Tables: pictures match their annotations, nothing touches, relations are clear, the same bytes."""
+"""Tables: images match their annotations, nothing touches, relations are clear, the same bytes."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ from worlds_tabletop_scene import BLUE_CUBE, CUBE, RING, SPHERE, TABLE
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.synthetic.build import build_world
 from attention_atlas.synthetic.mesh import Material, bounds
-from attention_atlas.synthetic.render import Picture
+from attention_atlas.synthetic.render import Rendering
 from attention_atlas.synthetic.rooms.view import project
 from attention_atlas.synthetic.tabletop import Tabletop
 from attention_atlas.synthetic.tabletop.describe import describe
@@ -42,7 +42,7 @@ def drawn():
     return [world.make(f"train_{i:05d}", "train", [0, 0, i]) for i in range(6)]
 
 
-def test_nothing_touches_and_everything_is_in_the_picture(laid):
+def test_nothing_touches_and_everything_is_in_the_image(laid):
     for one in laid:
         assert 3 <= len(one.table.items) <= 8
         for (a, at), (b, bt) in combinations(zip(one.table.items, one.centers, strict=True), 2):
@@ -59,7 +59,7 @@ def test_relations_are_clear_and_are_the_viewers(laid):
             a, b = one.table.items[i], one.table.items[j]
             assert abs(a.side - b.side) >= LEAST_ASIDE - 1e-3
             assert abs(a.depth - b.depth) >= LEAST_DEEPER - 1e-3
-            # What stands in front stands lower in the picture.
+            # What stands in front stands lower in the image.
             assert holds(a, "front", b) == (feet[i, 1] < feet[j, 1])
             for relation, other in OPPOSITE.items():
                 assert holds(a, relation, b) == holds(b, other, a) != holds(b, relation, a)
@@ -125,7 +125,7 @@ def test_chosen_words_are_what_is_drawn():
                 assert made.pattern == {"metal": "metal", "rubber": "plain"}[material]
 
 
-def test_the_picture_shows_the_objects_where_the_scene_says(drawn):
+def test_the_image_shows_the_objects_where_the_scene_says(drawn):
     for made in drawn:
         assert made.rgb.shape == (96, 96, 3) and made.scene.split == "train"
         row = made.extra["tables"]
@@ -144,21 +144,21 @@ def test_the_picture_shows_the_objects_where_the_scene_says(drawn):
                 assert (tint @ hue).max() > 0.5 * (hue @ hue), seen  # some pixel has its colour
 
 
-def test_visible_objects_of_a_hand_made_picture():
+def test_visible_objects_of_a_hand_made_image():
     ids = np.full((50, 50), -1, np.int32)
     ids[10:14, 20:25] = 0  # 20 of 2,500 pixels
     ids[30:36, 5:15] = 1
     ids[40:44, 30:40] = 2
     ids[0:5, 0:4] = 3
-    picture = Picture(np.zeros((50, 50, 3), np.uint8), ids, {0: 25, 1: 60, 2: 40, 3: 20})
-    found = scene_objects(TABLE, picture)
+    image = Rendering(np.zeros((50, 50, 3), np.uint8), ids, {0: 25, 1: 60, 2: 40, 3: 20})
+    found = scene_objects(TABLE, image)
     assert [(o.id, o.label, o.area, o.occlusion) for o in found] == [
         (0, "cube", 20, 0.2), (1, "sphere", 60, 0.0), (2, "ring", 40, 0.0), (3, "cube", 20, 0.0),
     ]  # fmt: skip
     assert found[0].box == (20, 10, 25, 14) and found[0].attributes == ["large", "red", "metal"]
-    assert scene_objects(TABLE, dataclasses.replace(picture, whole={**picture.whole, 0: 70})) is None
+    assert scene_objects(TABLE, dataclasses.replace(image, whole={**image.whole, 0: 70})) is None
     ids[0:3, :] = -1  # of the last one 8 pixels are left
-    assert scene_objects(TABLE, picture) is None
+    assert scene_objects(TABLE, image) is None
 
 
 def test_a_description_names_everything_in_order():

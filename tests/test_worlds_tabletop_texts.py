@@ -125,7 +125,7 @@ def test_a_pair_is_found_where_there_is_one():
     }
     assert all(p.swap == "relation" and set(p.images) == {0, 1} for p in pairs)
     assert find_pairs([first, first], 10, 10, ["color"], rng) == []
-    assert len(find_pairs([first, second], 10, 1, ["color"], rng)) == 1  # each picture once
+    assert len(find_pairs([first, second], 10, 1, ["color"], rng)) == 1  # each image once
     assert len(find_pairs([first, second], 1, 9, ["color"], rng)) == 1
 
 
@@ -140,7 +140,7 @@ def reads(text, table):
     raise AssertionError(text)
 
 
-def test_a_pair_has_the_same_words_and_each_caption_fits_its_own_picture_only(tmp_path):
+def test_a_pair_has_the_same_words_and_each_caption_fits_its_own_image_only(tmp_path):
     known = write_corpus(tmp_path, 80, "test")
     out = tmp_path / "order.jsonl"
     Order(pairs=12, splits=("test",), times=2)(tmp_path, out, seed=0)

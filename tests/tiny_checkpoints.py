@@ -79,7 +79,7 @@ def llava_next(folder: Path, seed: int = 0) -> Path:
 
 
 def qwen2_vl(folder: Path, seed: int = 0) -> Path:
-    """Pictures of any size, merged patches, positions in three dimensions. Its parts are saved one by one:
+    """Images of any size, merged patches, positions in three dimensions. Its parts are saved one by one:
     the processor is one of videos too, which needs torchvision."""
     import transformers as T
 
@@ -122,7 +122,7 @@ def idefics3(folder: Path, seed: int = 0) -> Path:
 
 
 def gemma3(folder: Path, seed: int = 0, window: int = 32) -> Path:
-    """A picture's tokens see each other both ways; layers of local attention over `window` positions."""
+    """An image's tokens see each other both ways; layers of local attention over `window` positions."""
     import transformers as T
 
     tokenizer = tokens(
@@ -144,7 +144,7 @@ def gemma3(folder: Path, seed: int = 0, window: int = 32) -> Path:
     processor = T.Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4)
     torch.manual_seed(seed)
     model = T.Gemma3ForConditionalGeneration(config)
-    # Created as zeros, which would make every picture the same.
+    # Created as zeros, which would make every image the same.
     torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.5)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -152,7 +152,7 @@ def gemma3(folder: Path, seed: int = 0, window: int = 32) -> Path:
 
 
 def internvl(folder: Path, seed: int = 0) -> Path:
-    """Tiles of the picture and a thumbnail. Its processor is one of videos too."""
+    """Tiles of the image and a thumbnail. Its processor is one of videos too."""
     import transformers as T
 
     names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<ctx>"}
@@ -175,7 +175,7 @@ def internvl(folder: Path, seed: int = 0) -> Path:
 
 
 def mllama(folder: Path, seed: int = 0) -> Path:
-    """Pictures are keys of cross-attention in two layers of four; tiles with a class token each."""
+    """Images are keys of cross-attention in two layers of four; tiles with a class token each."""
     import transformers as T
 
     tokenizer = tokens("<|image|>", "<|python_tag|>")
@@ -200,7 +200,7 @@ def mllama(folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = T.MllamaForConditionalGeneration(config)
     for name, parameter in model.named_parameters():
-        if name.endswith("gate"):  # created as 0, which shuts the picture out
+        if name.endswith("gate"):  # created as 0, which shuts the image out
             torch.nn.init.ones_(parameter)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
@@ -208,7 +208,7 @@ def mllama(folder: Path, seed: int = 0) -> Path:
 
 
 def blip2(folder: Path, seed: int = 0, kind: str = "Blip2") -> Path:
-    """Four queries read the picture; the processor adds their tokens to the text."""
+    """Four queries read the image; the processor adds their tokens to the text."""
     import transformers as T
 
     tokenizer = train_tokenizer(TEXTS, 70)

@@ -1,5 +1,5 @@
 """LLaVA and InstructBLIP of transformers' own classes, tiny, random weights, grouped-query attention, and
-pictures and captions for them."""
+images and captions for them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def instructblip(seed: int = 0) -> LoadedVlm:
         image_token_id=image,
     )
     model = T.InstructBlipForConditionalGeneration(config).eval()
-    # Both are created as zeros, which would make every picture the same.
+    # Both are created as zeros, which would make every image the same.
     torch.nn.init.normal_(model.query_tokens, std=0.5)
     inputs = VlmInputs(t, mini_image_processor(24), "{prompt} ", image, 5, qformer_tokenizer=t)
     return LoadedVlm("tiny_instructblip", model, inputs)
@@ -116,7 +116,7 @@ MAKERS = {"llava": llava, "instructblip": instructblip}
 
 
 def corpus(root: Path, images: int = 6) -> Corpus:
-    """One picture per caption; captions 0 and 4 are a Winoground pair."""
+    """One image per caption; captions 0 and 4 are a Winoground pair."""
     from PIL import Image
 
     (root / "images").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Small coloured pictures with captions and questions, and tiny vision LLMs, for tests of study 5."""
+"""Small coloured images with captions and questions, and tiny vision LLMs, for tests of study 5."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = ["describe the picture.", "a red block on the left", "a blue block on th
 
 
 def captioned(root: Path, count: int = 24) -> tuple[Corpus, list[dict[str, str]]]:
-    """A layer of two captions for each picture (the corpus), and an additional layer of questions."""
+    """A layer of two captions for each image (the corpus), and an additional layer of questions."""
     from vqa_world import blocks
 
     corpus = blocks(root, count)

@@ -1,4 +1,4 @@
-"""Small coloured pictures with one block each, and questions about it, for tests of the layer-wise study."""
+"""Small coloured images with one block each, and questions about it, for tests of the layer-wise study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = {"red": (220, 30, 30), "blue": (30, 60, 200), "green": (20, 140, 60)}
 
 
 def blocks(root: Path, count: int = 24, size: tuple[int, int] = (48, 48)) -> Corpus:
-    """Pictures with a block on the left or the right; three questions each."""
+    """Images with a block on the left or the right; three questions each."""
     rng = np.random.default_rng(0)
     width, height = size
     scenes, examples = [], []

@@ -1,4 +1,4 @@
-"""A hand-made table, sampled tables without pictures, and a reader of noun phrases.
+"""A hand-made table, sampled tables without images, and a reader of noun phrases.
 
 from above, the viewer below        id  what                          side   depth
     1                               0   large red metal cube          -0.5   6.0
@@ -48,7 +48,7 @@ def understood(phrase, table):
 
 
 def write_corpus(root, number, split):
-    """A corpus without pictures: what the annotators read."""
+    """A corpus without images: what the annotators read."""
     scenes, texts, rows = [], [], []
     for i, table in enumerate(tables(number, start=0)):
         image_id = f"{split}_{i:05d}"

@@ -1,4 +1,4 @@
-"""A hand-made room whose relations can be read off its numbers, and the boxes a picture of it would have."""
+"""A hand-made room whose relations can be read off its numbers, and the boxes an image of it would have."""
 
 from __future__ import annotations
 

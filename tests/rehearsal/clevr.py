@@ -1,4 +1,4 @@
-"""CLEVR v1.0: pictures, scenes, questions with programs, and ResNet features of whole pictures."""
+"""CLEVR v1.0: images, scenes, questions with programs, and ResNet features of whole images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ATTRIBUTES = {
     "shape": ("cube", "sphere", "cylinder"),
 }
 WIDTH, HEIGHT = 480, 320
-# Published pictures of each set; half of val, by number, is the test split of conf/data/clevr.yaml.
+# Published images of each set; half of val, by number, is the test split of conf/data/clevr.yaml.
 NUMBERS = {"train": range(24), "val": [*range(12), *range(7500, 7514)]}
 COUNTS = {"train": 70_000, "val": 15_000}
 STEP = dict[str, Any]

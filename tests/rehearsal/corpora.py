@@ -1,4 +1,4 @@
-"""Corpora of pictures and texts: Tell-Me-More, COCO and what is built on it, CUB, Flickr30k, Winoground."""
+"""Corpora of images and texts: Tell-Me-More, COCO and what is built on it, CUB, Flickr30k, Winoground."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from .drawn import COLOURS, KINDS, SIZE, Thing, captions, draw, paragraph, things
 from .regions import write_npz, write_tsv
 
-Pictures = dict[int, list[Thing]]
+Images = dict[int, list[Thing]]
 TRAIN, VAL = range(1, 41), range(101, 137)  # COCO's numbers of train2014 and val2014
 KARPATHY = {"restval": range(101, 107), "val": range(107, 121), "test": range(121, 137)}
 
@@ -52,8 +52,8 @@ def write_stanford_paragraphs(folder: Path) -> None:
     write_tsv(folder / "features.tsv", shown.items())
 
 
-def write_coco(folder: Path) -> Pictures:
-    """Pictures, Karpathy's JSON, the annotations of captions and instances, bottom-up regions."""
+def write_coco(folder: Path) -> Images:
+    """Images, Karpathy's JSON, the annotations of captions and instances, bottom-up regions."""
     rng = np.random.default_rng(2)
     shown = {n: things(rng) for n in [*TRAIN, *VAL]}
     for number, found in shown.items():
@@ -75,7 +75,7 @@ def file_of(number: int) -> str:
     return f"COCO_{part_of(number)}_{number:012d}.jpg"
 
 
-def _write_karpathy(path: Path, shown: Pictures) -> None:
+def _write_karpathy(path: Path, shown: Images) -> None:
     images, sentences = [], 0
     for number, found in shown.items():
         split = next((s for s, numbers in KARPATHY.items() if number in numbers), "train")
@@ -92,7 +92,7 @@ def _sentences(texts: list[str], first: int) -> list[dict[str, Any]]:
     ]
 
 
-def _write_annotations(folder: Path, part: str, shown: Pictures) -> None:
+def _write_annotations(folder: Path, part: str, shown: Images) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     images = [
         {"id": n, "file_name": file_of(n), "width": SIZE[0], "height": SIZE[1], "license": 1} for n in shown
@@ -118,8 +118,8 @@ def _write_annotations(folder: Path, part: str, shown: Pictures) -> None:
     )
 
 
-def write_coco_images(folder: Path, coco: Path, shown: Pictures) -> None:
-    """AttnGAN's preparation: links to the pictures, lists of names, one file of captions per picture."""
+def write_coco_images(folder: Path, coco: Path, shown: Images) -> None:
+    """AttnGAN's preparation: links to the images, lists of names, one file of captions per image."""
     (folder / "images").mkdir(parents=True)
     (folder / "text").mkdir()
     for number, found in shown.items():
@@ -143,7 +143,7 @@ def write_names(folder: Path, train: list[str], test: list[str]) -> None:
 def write_cub(folder: Path) -> None:
     """Ten captions of each bird, boxes, and classes that train and test do not share."""
     rng = np.random.default_rng(3)
-    pictures, texts = folder / "CUB_200_2011" / "images", folder / "text"
+    images, texts = folder / "CUB_200_2011" / "images", folder / "text"
     names: dict[str, list[str]] = {"train": [], "test": []}
     lines, boxes = [], []
     for n in range(46):
@@ -151,7 +151,7 @@ def write_cub(folder: Path) -> None:
         kind = n % 4 if split == "train" else 4 + n % 4
         name = f"{kind + 1:03d}.Bird_{'ABCDEFGH'[kind]}/Bird_{n:04d}_{n}"
         body, head = things(rng, 2, ("bird", "head"))
-        draw(pictures / f"{name}.jpg", [body, head])
+        draw(images / f"{name}.jpg", [body, head])
         sentences = [
             f"a {body.colour} bird with a {head.colour} {part} and {'long' if k % 2 else 'short'} wings."
             for k, part in enumerate(("head", "crown", "beak", "throat", "tail") * 2)
@@ -195,8 +195,8 @@ def write_winoground(folder: Path) -> None:
     (folder / "examples.jsonl").write_text("\n".join(rows) + "\n")
 
 
-def write_vqav2(folder: Path, shown: Pictures) -> None:
-    """Six files; complementary pairs are the same question about two pictures with different answers."""
+def write_vqav2(folder: Path, shown: Images) -> None:
+    """Six files; complementary pairs are the same question about two images with different answers."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, numbers in (("train2014", TRAIN), ("val2014", VAL)):
         questions, notes = [], []

@@ -1,4 +1,4 @@
-"""Pictures of a few coloured things, and what people might say about them."""
+"""Images of a few coloured things, and what people might say about them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def things(rng: np.random.Generator, count: int = 3, names: tuple[str, ...] = tu
 
 
 def draw(path: Path, shown: list[Thing], text: str = "", size: tuple[int, int] = SIZE) -> None:
-    """A grey picture with the things on it; `text` stands at its lower left."""
+    """A grey image with the things on it; `text` stands at its lower left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.new("RGB", size, (150, 150, 150))
     pen = ImageDraw.Draw(image)

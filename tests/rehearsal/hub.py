@@ -160,7 +160,7 @@ def _instructblip(folder: Path, texts: list[str]) -> None:
         image_token_id=image,
     )
     model = T.InstructBlipForConditionalGeneration(config)
-    # Made as zeros, which would make every picture the same.
+    # Made as zeros, which would make every image the same.
     torch.nn.init.normal_(model.query_tokens, std=0.5)
     model.save_pretrained(folder)
     T.BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)

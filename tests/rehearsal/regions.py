@@ -53,19 +53,19 @@ def detected(shown: list[Thing], seed: int, count: int = COUNT) -> dict[str, np.
     }
 
 
-def write_tsv(path: Path, pictures: Iterable[tuple[str, list[Thing]]]) -> None:
+def write_tsv(path: Path, images: Iterable[tuple[str, list[Thing]]]) -> None:
     """In LXMERT's order of columns: image_id, height, width, classes, num_boxes, boxes, features."""
     with path.open("w") as file:
-        for seed, (image_id, shown) in enumerate(pictures):
+        for seed, (image_id, shown) in enumerate(images):
             arrays = detected(shown, seed)
             coded = {name: base64.b64encode(value.tobytes()).decode() for name, value in arrays.items()}
             cells = [image_id, SIZE[1], SIZE[0], *(coded[c] for c in COLUMNS), COUNT]
             file.write("\t".join(map(str, [*cells, coded["boxes"], coded["features"]])) + "\n")
 
 
-def write_npz(folder: Path, pictures: Iterable[tuple[str, list[Thing]]], count: int = COUNT) -> None:
+def write_npz(folder: Path, images: Iterable[tuple[str, list[Thing]]], count: int = COUNT) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for seed, (image_id, shown) in enumerate(pictures):
+    for seed, (image_id, shown) in enumerate(images):
         arrays = detected(shown, seed, count)
         np.savez(
             folder / f"{image_id}.npz",

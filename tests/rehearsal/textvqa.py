@@ -1,4 +1,4 @@
-"""TextVQA: questions about words on pictures, the words as Rosetta read them, and what else M4C reads."""
+"""TextVQA: questions about words on images, the words as Rosetta read them, and what else M4C reads."""
 
 from __future__ import annotations
 

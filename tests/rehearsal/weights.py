@@ -18,15 +18,15 @@ WIDTH, LAYERS, HEADS, FEATURES = 24, 6, 8, 2048
 REGIONS, STEPS, RATE = 8, 200, 5e-3
 
 
-def write_captioner(folder: Path, pictures: Iterable[tuple[list[Thing], list[list[str]]]]) -> None:
-    """model-best.pth and cocotalk.json; `pictures`: what is on each, and its captions as lists of
+def write_captioner(folder: Path, images: Iterable[tuple[list[Thing], list[list[str]]]]) -> None:
+    """model-best.pth and cocotalk.json; `images`: what is on each, and its captions as lists of
     words, from which a few steps learn."""
     from attention_atlas.models.yahoo_checkpoint import key_map
 
-    pictures = list(pictures)
-    words = sorted({word for _, captions in pictures for caption in captions for word in caption})
+    images = list(images)
+    words = sorted({word for _, captions in images for caption in captions for word in caption})
     ids = {word: i for i, word in enumerate([*words, "UNK"], 1)}
-    model = _trained(pictures, ids)
+    model = _trained(images, ids)
     state = model.state_dict()
     released = {}
     for ours, theirs in key_map(LAYERS, HEADS).items():
@@ -43,18 +43,18 @@ def write_captioner(folder: Path, pictures: Iterable[tuple[list[Thing], list[lis
     (folder / "cocotalk.json").write_text(json.dumps({"ix_to_word": {str(i): w for w, i in ids.items()}}))
 
 
-def _trained(pictures: list[tuple[list[Thing], list[list[str]]]], ids: dict[str, int]) -> Any:
-    """Enough steps for captions that can be parsed and differ from picture to picture."""
+def _trained(images: list[tuple[list[Thing], list[list[str]]]], ids: dict[str, int]) -> Any:
+    """Enough steps for captions that can be parsed and differ from image to image."""
     from attention_atlas.language.vocabulary import BOS, EOS, PAD
     from attention_atlas.models.released_object_relation import ReleasedObjectRelation
 
     torch.manual_seed(0)
     sizes = {"layers": LAYERS, "heads": HEADS, "dim": WIDTH, "inner": WIDTH, "dropout": 0.0}
     model = ReleasedObjectRelation(len(ids) + 3, FEATURES, feature_dropout=0.0, max_length=18, **sizes)
-    seen = [detected(shown, seed, REGIONS) for seed, (shown, _) in enumerate(pictures)]
+    seen = [detected(shown, seed, REGIONS) for seed, (shown, _) in enumerate(images)]
     features_INF = torch.from_numpy(np.stack([s["features"] for s in seen]))
     boxes_IN4 = torch.from_numpy(np.stack([s["boxes"] for s in seen])) / torch.tensor([*SIZE, *SIZE])
-    rows = [(n, caption) for n, (_, captions) in enumerate(pictures) for caption in captions[:1]]
+    rows = [(n, caption) for n, (_, captions) in enumerate(images) for caption in captions[:1]]
     image_C = torch.tensor([n for n, _ in rows])
     encoded = [torch.tensor([BOS, *(ids[w] + 3 for w in caption[:16]), EOS]) for _, caption in rows]
     ids_CT = torch.nn.utils.rnn.pad_sequence(encoded, batch_first=True, padding_value=PAD)
@@ -74,7 +74,7 @@ def _trained(pictures: list[tuple[list[Thing], list[list[str]]]], ids: dict[str,
 
 
 def fresh_inception() -> Any:
-    """A network of its own class, loud enough for its answers to differ from picture to picture."""
+    """A network of its own class, loud enough for its answers to differ from image to image."""
     from attention_atlas.models.inception import network_class
 
     class Fresh(network_class()):  # type: ignore[misc]

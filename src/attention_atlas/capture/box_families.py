@@ -1,7 +1,7 @@
-"""How families cut a picture into tokens: for one picture the boxes of its tokens, in their order.
+"""How families cut an image into tokens: for one image the boxes of its tokens, in their order.
 
-Each function takes (Picture) and returns boxes (N,4): left, top, right, bottom in pixels of the original
-picture, NaN for a token without a place. Boxes may reach over the edge, into padding.
+Each function takes (ImageInput) and returns boxes (N,4): left, top, right, bottom in pixels of the original
+image, NaN for a token without a place. Boxes may reach over the edge, into padding.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Region = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """config: the model's. inputs: the processor's. index: of the picture in the batch. size: (height,
-    width). processor: the image processor, or None. alone: whether it is the only picture of its text."""
+class ImageInput:
+    """config: the model's. inputs: the processor's. index: of the image in the batch. size: (height,
+    width). processor: the image processor, or None. alone: whether it is the only image of its text."""
 
     config: Any
     inputs: Mapping[str, Any]
@@ -40,21 +40,21 @@ class Picture:
         """A setting of the image processor, which this family needs. Raises AtlasError without one."""
         if self.processor is None:
             raise AtlasError(
-                f"token_boxes: {self.config.model_type}: how pictures are cut depends on their processor; "
+                f"token_boxes: {self.config.model_type}: how images are cut depends on their processor; "
                 "pass image_processor=processor.image_processor"
             )
         return getattr(self.processor, name)
 
 
-def fixed(picture: Picture) -> Tensor:
+def fixed(image: ImageInput) -> Tensor:
     """One grid over what the processor keeps (LLaVA, PaliGemma, Gemma 3)."""
-    config = next(part for part in parts(picture.config) if hasattr(part, "vision_config"))
+    config = next(part for part in parts(image.config) if hasattr(part, "vision_config"))
     vision = config.vision_config
     if vision.model_type == "pixtral":
-        return sized(picture)
+        return sized(image)
     count = getattr(config, "mm_tokens_per_image", None)
     side = math.isqrt(count) if count else _edge(vision.image_size) // _edge(vision.patch_size)
-    grid_N4 = grid_boxes(side, side, seen_region(picture.size, picture.processor))
+    grid_N4 = grid_boxes(side, side, seen_region(image.size, image.processor))
     # A class token has no place. SigLIP has none, and LLaVA's `default` drops its first patch instead.
     strategy = getattr(config, "vision_feature_select_strategy", "")
     if "siglip" in vision.model_type:
@@ -62,41 +62,41 @@ def fixed(picture: Picture) -> Tensor:
     return torch.cat([nowhere(int(strategy == "full")), grid_N4])
 
 
-def sized(picture: Picture) -> Tensor:
-    """Pixtral: a picture of its own size, in squares of `spatial_merge_size` patches; ends of rows are other
+def sized(image: ImageInput) -> Tensor:
+    """Pixtral: an image of its own size, in squares of `spatial_merge_size` patches; ends of rows are other
     tokens."""
-    config = picture.config
-    height, width = torch.as_tensor(picture.inputs["image_sizes"])[picture.index].tolist()
+    config = image.config
+    height, width = torch.as_tensor(image.inputs["image_sizes"])[image.index].tolist()
     edge = _edge(config.vision_config.patch_size) * getattr(config, "spatial_merge_size", 1)
-    return grid_boxes(height // edge, width // edge, picture.whole)
+    return grid_boxes(height // edge, width // edge, image.whole)
 
 
-def merged(picture: Picture) -> Tensor:
+def merged(image: ImageInput) -> Tensor:
     """Qwen-VL, GLM-4V, VideoLLaMA 3: a grid of patches, of which a square of `spatial_merge_size` becomes one
     token; the frames of a clip one after the other."""
-    frames, rows, columns = torch.as_tensor(picture.inputs["image_grid_thw"])[picture.index].tolist()
-    if "image_merge_sizes" in picture.inputs:
-        merge = int(picture.inputs["image_merge_sizes"][picture.index])
+    frames, rows, columns = torch.as_tensor(image.inputs["image_grid_thw"])[image.index].tolist()
+    if "image_merge_sizes" in image.inputs:
+        merge = int(image.inputs["image_merge_sizes"][image.index])
     else:
-        merge = picture.config.vision_config.spatial_merge_size
-    return grid_boxes(rows // merge, columns // merge, picture.whole).repeat(frames, 1)
+        merge = image.config.vision_config.spatial_merge_size
+    return grid_boxes(rows // merge, columns // merge, image.whole).repeat(frames, 1)
 
 
-def anyres(picture: Picture) -> Tensor:
-    """LLaVA-NeXT, LLaVA-OneVision: the whole picture, then tiles of the picture, enlarged and padded to the
+def anyres(image: ImageInput) -> Tensor:
+    """LLaVA-NeXT, LLaVA-OneVision: the whole image, then tiles of the image, enlarged and padded to the
     best resolution; rows of the tiles' common grid that show only padding are left out, and each row ends
     with a token of its own."""
     from transformers.image_processing_utils import select_best_resolution
 
-    config, (height, width) = picture.config, picture.size
+    config, (height, width) = image.config, image.size
     edge = config.vision_config.image_size
     side = edge // config.vision_config.patch_size
-    base_N4 = grid_boxes(side, side, picture.whole)
-    if config.model_type == "llava_onevision" and not picture.alone:
-        return torch.cat([base_N4, nowhere(1)])  # several pictures of one text are not cut
+    base_N4 = grid_boxes(side, side, image.whole)
+    if config.model_type == "llava_onevision" and not image.alone:
+        return torch.cat([base_N4, nowhere(1)])  # several images of one text are not cut
     high, wide = select_best_resolution((height, width), config.image_grid_pinpoints)
     rows, columns = high // edge * side, wide // edge * side
-    # The processor's enlarged picture, and its place on the canvas.
+    # The processor's enlarged image, and its place on the canvas.
     if wide / width < high / height:
         inner = wide, min(math.ceil(height * wide / width), high)
     else:
@@ -122,23 +122,23 @@ def anyres(picture: Picture) -> Tensor:
     return torch.cat([base_N4, ended])
 
 
-def shuffled(picture: Picture) -> Tensor:
-    """Idefics 3, SmolVLM: tiles row by row, then the whole picture; pixel shuffle leaves one token of
+def shuffled(image: ImageInput) -> Tensor:
+    """Idefics 3, SmolVLM: tiles row by row, then the whole image; pixel shuffle leaves one token of
     `scale_factor` × `scale_factor` patches."""
-    vision = picture.config.vision_config
-    side = _edge(vision.image_size) // _edge(vision.patch_size) // picture.config.scale_factor
-    whole_N4 = grid_boxes(side, side, picture.whole)
-    if not picture.setting("do_image_splitting"):
+    vision = image.config.vision_config
+    side = _edge(vision.image_size) // _edge(vision.patch_size) // image.config.scale_factor
+    whole_N4 = grid_boxes(side, side, image.whole)
+    if not image.setting("do_image_splitting"):
         return whole_N4
-    height, width = picture.size
-    if picture.setting("do_resize"):
-        longest = dict(picture.setting("size"))["longest_edge"]
+    height, width = image.size
+    if image.setting("do_resize"):
+        longest = dict(image.setting("size"))["longest_edge"]
         # The shorter side becomes even.
         if width >= height:
             width, height = longest, math.ceil(int(longest / (width / height)) / 2) * 2
         else:
             width, height = math.ceil(int(longest * (width / height)) / 2) * 2, longest
-    edge = dict(picture.setting("max_image_size"))["longest_edge"]
+    edge = dict(image.setting("max_image_size"))["longest_edge"]
     if width >= height:
         columns = math.ceil(width / edge)
         rows = math.ceil(int(columns * edge / (width / height)) / edge)
@@ -147,15 +147,15 @@ def shuffled(picture: Picture) -> Tensor:
         columns = math.ceil(int(rows * edge * (width / height)) / edge)
     if rows == columns == 1:
         return whole_N4
-    return torch.cat([*tiles(rows, columns, side, picture.whole), whole_N4])
+    return torch.cat([*tiles(rows, columns, side, image.whole), whole_N4])
 
 
-def canvas(picture: Picture) -> Tensor:
-    """InternVL, GOT-OCR 2, Aya Vision: tiles of the picture, stretched to the best arrangement, row by row,
+def canvas(image: ImageInput) -> Tensor:
+    """InternVL, GOT-OCR 2, Aya Vision: tiles of the image, stretched to the best arrangement, row by row,
     then a thumbnail if there are several."""
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
-    config = picture.config
+    config = image.config
     if config.model_type == "aya_vision":
         vision = config.vision_config
         side = vision.image_size // vision.patch_size // config.downsample_factor
@@ -164,36 +164,36 @@ def canvas(picture: Picture) -> Tensor:
         side = math.ceil(config.vision_config.image_size / config.vision_config.patch_size / 4)
     else:
         side = math.isqrt(config.image_seq_length)
-    whole_N4 = grid_boxes(side, side, picture.whole)
-    if not picture.setting("crop_to_patches"):
+    whole_N4 = grid_boxes(side, side, image.whole)
+    if not image.setting("crop_to_patches"):
         return whole_N4
-    size = dict(picture.setting("size"))
-    limits = picture.setting("min_patches"), picture.setting("max_patches")
-    columns, rows = get_optimal_tiled_canvas(picture.size, (size["height"], size["width"]), *limits)
+    size = dict(image.setting("size"))
+    limits = image.setting("min_patches"), image.setting("max_patches")
+    columns, rows = get_optimal_tiled_canvas(image.size, (size["height"], size["width"]), *limits)
     if rows == columns == 1:
         return whole_N4
-    return torch.cat([*tiles(rows, columns, side, picture.whole), whole_N4])
+    return torch.cat([*tiles(rows, columns, side, image.whole), whole_N4])
 
 
-def covering(picture: Picture) -> Tensor:
-    """Ovis 2: the whole picture, then its tiles row by row if there are several. `hidden_stride` ×
+def covering(image: ImageInput) -> Tensor:
+    """Ovis 2: the whole image, then its tiles row by row if there are several. `hidden_stride` ×
     `hidden_stride` patches become one token, after padding at the right and at the bottom."""
     from transformers.models.ovis2 import image_processing_pil_ovis2 as ovis2
 
-    vision, size = picture.config.vision_config, picture.size
-    columns, rows, most = 1, 1, picture.setting("max_patches")
-    if picture.setting("crop_to_patches") and most > 1:
-        tile = dict(picture.setting("size"))
-        if picture.setting("use_covering_area_grid"):
+    vision, size = image.config.vision_config, image.size
+    columns, rows, most = 1, 1, image.setting("max_patches")
+    if image.setting("crop_to_patches") and most > 1:
+        tile = dict(image.setting("size"))
+        if image.setting("use_covering_area_grid"):
             columns, rows = ovis2.get_min_tile_covering_grid(size, tile["height"], most)
         else:
-            limits = picture.setting("min_patches"), most
+            limits = image.setting("min_patches"), most
             columns, rows = ovis2.get_optimal_tiled_canvas(size, (tile["height"], tile["width"]), *limits)
     patches = vision.image_size // vision.patch_size
     side = math.ceil(patches / vision.hidden_stride)
-    several = grid_boxes(rows, columns, picture.whole) if rows * columns > 1 else torch.empty(0, 4)
+    several = grid_boxes(rows, columns, image.whole) if rows * columns > 1 else torch.empty(0, 4)
     cut = []
-    for left, top, right, bottom in [picture.whole, *several.tolist()]:
+    for left, top, right, bottom in [image.whole, *several.tolist()]:
         scale = side * vision.hidden_stride / patches
         end = left + (right - left) * scale, top + (bottom - top) * scale
         cells = grid_boxes(side, side, (left, top, *end))
@@ -201,14 +201,14 @@ def covering(picture: Picture) -> Tensor:
     return torch.cat(cut)
 
 
-def queries(picture: Picture) -> Tensor:
-    """Learned queries see the whole picture (Q-Former, resampler) or a tile of it (Aria): no place."""
-    config = picture.config
+def queries(image: ImageInput) -> Tensor:
+    """Learned queries see the whole image (Q-Former, resampler) or a tile of it (Aria): no place."""
+    config = image.config
     if config.model_type == "aria":
-        edge = int(picture.inputs["pixel_values"].shape[-1]) // config.vision_config.patch_size
+        edge = int(image.inputs["pixel_values"].shape[-1]) // config.vision_config.patch_size
         count = config.projector_patch_to_query_dict[edge**2]
-        if picture.processor is not None and picture.processor.split_image:
-            count *= picture.processor.get_number_of_image_patches(*picture.size)
+        if image.processor is not None and image.processor.split_image:
+            count *= image.processor.get_number_of_image_patches(*image.size)
         return nowhere(count)
     counts = (getattr(config, name, None) for name in ("num_query_tokens", "latent_query_num"))
     return nowhere(int(next(filter(None, counts), None) or config.perceiver_config.resampler_n_latents))
@@ -237,21 +237,21 @@ def grid_boxes(rows: int, columns: int, region: Region) -> Tensor:
 
 
 def seen_region(size: tuple[int, int], processor: Any) -> Region:
-    """What fills the model's input, in pixels of the original; larger than the picture where the processor
+    """What fills the model's input, in pixels of the original; larger than the image where the processor
     pads, smaller where it crops."""
     height, width = size
     left, top = 0.0, 0.0
     if processor is None:
         return left, top, float(width), float(height)
     if getattr(processor, "do_pad", False) and hasattr(processor, "pad_to_square"):
-        # To a square around the picture (LLaVA if asked to, Janus, DeepSeek-VL).
+        # To a square around the image (LLaVA if asked to, Janus, DeepSeek-VL).
         side = max(height, width)
         left, top = -float((side - width) // 2), -float((side - height) // 2)
         height = width = side
     if not getattr(processor, "do_center_crop", False):
         return left, top, left + width, top + height
     target = dict(processor.size) if getattr(processor, "do_resize", True) else {}
-    high, wide = height, width  # of the resized picture
+    high, wide = height, width  # of the resized image
     if shortest := target.get("shortest_edge"):
         # transformers rounds the longer side down.
         high = shortest if height <= width else int(shortest * height / width)
@@ -269,7 +269,7 @@ def _edge(size: Any) -> int:
     return int(size[0] if isinstance(size, list | tuple) else size)
 
 
-FAMILIES: dict[str, Callable[[Picture], Tensor]] = {
+FAMILIES: dict[str, Callable[[ImageInput], Tensor]] = {
     **dict.fromkeys(
         ("llava", "vipllava", "paligemma", "gemma3", "video_llava", "janus", "deepseek_vl"), fixed
     ),
@@ -283,17 +283,17 @@ FAMILIES: dict[str, Callable[[Picture], Tensor]] = {
 }
 
 
-def boxes_of(picture: Picture) -> Tensor:
-    """Boxes of a picture's tokens. Raises AtlasError for a family whose geometry is not known."""
-    config = picture.config
+def boxes_of(image: ImageInput) -> Tensor:
+    """Boxes of an image's tokens. Raises AtlasError for a family whose geometry is not known."""
+    config = image.config
     known = FAMILIES.get(config.model_type)
     merging = hasattr(getattr(config, "vision_config", None), "spatial_merge_size")
-    merging = merging or "image_merge_sizes" in picture.inputs
-    if known is None and merging and "image_grid_thw" in picture.inputs:
+    merging = merging or "image_merge_sizes" in image.inputs
+    if known is None and merging and "image_grid_thw" in image.inputs:
         known = merged
     if known is None:
         raise AtlasError(
             f"token_boxes: {config.model_type}: its geometry is not known; known: {', '.join(FAMILIES)}, and "
             "those with image_grid_thw. Add it to capture/box_families.py"
         )
-    return known(picture)
+    return known(image)

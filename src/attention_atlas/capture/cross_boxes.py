@@ -1,9 +1,9 @@
-"""The keys of a cross-attention to pictures, for models whose pictures are not tokens of the sequence.
+"""The keys of a cross-attention to images, for models whose images are not tokens of the sequence.
 
-keys = picture_keys(model.config, inputs, [image.size[::-1]])
-left, top, right, bottom = keys.boxes_K4[k]          # pixels of picture keys.picture_K[k]
+keys = image_keys(model.config, inputs, [image.size[::-1]])
+left, top, right, bottom = keys.boxes_K4[k]          # pixels of image keys.image_K[k]
 
-Axes: K key, N key of one picture.
+Axes: K key, N key of one image.
 """
 
 from __future__ import annotations
@@ -15,61 +15,61 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_atlas.capture.box_families import Picture, nowhere, tiles
+from attention_atlas.capture.box_families import ImageInput, nowhere, tiles
 from attention_atlas.capture.boxes import clipped
 from attention_atlas.errors import AtlasError
 
 
 @dataclass(frozen=True)
-class PictureKeys:
-    """boxes_K4: left, top, right, bottom in pixels of the original picture; NaN for a key without a place.
-    picture_K: index of the picture, −1 for padding. names: for a person to read. roles, of each key:
+class ImageKeys:
+    """boxes_K4: left, top, right, bottom in pixels of the original image; NaN for a key without a place.
+    image_K: index of the image, −1 for padding. names: for a person to read. roles, of each key:
 
-    - image: a patch that shows a part of the picture
-    - class: the class token of a picture or tile
-    - empty: a patch that shows only what the processor added around the picture; the model can attend to it
-    - pad: of a tile or picture that is not there; masked
+    - image: a patch that shows a part of the image
+    - class: the class token of an image or tile
+    - empty: a patch that shows only what the processor added around the image; the model can attend to it
+    - pad: of a tile or image that is not there; masked
     """
 
     boxes_K4: Tensor
-    picture_K: Tensor
+    image_K: Tensor
     roles: list[str]
     names: list[str]
 
 
-def picture_keys(
+def image_keys(
     config: Any,
     inputs: Mapping[str, Any],
     sizes: Sequence[tuple[int, int]],
     image_processor: Any = None,
     row: int = 0,
-) -> PictureKeys:
+) -> ImageKeys:
     """The keys of one row of the batch, in the model's order.
 
-    config: the model's. inputs: what the processor returned. sizes: (height, width) of all pictures of the
+    config: the model's. inputs: what the processor returned. sizes: (height, width) of all images of the
     batch, in their order. image_processor: its cropping is undone.
 
-    Raises AtlasError for a family that is not in CROSS, and when `sizes` has more or fewer pictures than the
+    Raises AtlasError for a family that is not in CROSS, and when `sizes` has more or fewer images than the
     inputs.
     """
     if config.model_type not in CROSS:
         raise AtlasError(
-            f"picture_keys: {config.model_type}: the keys of its cross-attention are not known; known: "
+            f"image_keys: {config.model_type}: the keys of its cross-attention are not known; known: "
             f"{', '.join(CROSS)}. Add it to capture/cross_boxes.py"
         )
     there_BM, keys_of = CROSS[config.model_type]
     there = [[bool(x) for x in slots] for slots in there_BM(inputs)]
     if sum(map(sum, there)) != len(sizes):
         raise AtlasError(
-            f"picture_keys: {len(sizes)} sizes, but the inputs hold {sum(map(sum, there))} pictures; pass "
-            "those of all pictures"
+            f"image_keys: {len(sizes)} sizes, but the inputs hold {sum(map(sum, there))} images; pass "
+            "those of all images"
         )
     index = sum(map(sum, there[:row]))
     boxes, roles, names, owners = list[Tensor](), list[str](), list[str](), list[int]()
     for slot, filled in enumerate(there[row]):
-        # A slot without a picture has as many keys as any other.
+        # A slot without an image has as many keys as any other.
         size = sizes[index] if filled else (1, 1)
-        found = keys_of(Picture(config, inputs, index, size, image_processor, alone=True), row, slot)
+        found = keys_of(ImageInput(config, inputs, index, size, image_processor, alone=True), row, slot)
         plain_N4 = torch.cat([box for _, box in found])
         inside_N4 = clipped(plain_N4, size)
         lost_N = (plain_N4.isfinite() & inside_N4.isnan()).any(1).tolist()
@@ -80,13 +80,13 @@ def picture_keys(
             kinds, inside_N4 = ["pad"] * len(kinds), nowhere(len(kinds))
         boxes.append(inside_N4)
         roles += kinds
-        names += [f"key {n} of picture {slot + 1}" for n in range(len(kinds))]
+        names += [f"key {n} of image {slot + 1}" for n in range(len(kinds))]
         owners += [index if kind != "pad" else -1 for kind in kinds]
         index += filled
-    return PictureKeys(torch.cat(boxes), torch.tensor(owners), roles, names)
+    return ImageKeys(torch.cat(boxes), torch.tensor(owners), roles, names)
 
 
-# Families: (which slots hold a picture, keys of a slot as parts of one role) -----------------------------
+# Families: (which slots hold an image, keys of a slot as parts of one role) -----------------------------
 
 Parts = list[tuple[str, Tensor]]
 
@@ -95,21 +95,21 @@ def _mllama_there(inputs: Mapping[str, Any]) -> Any:
     return torch.as_tensor(inputs["aspect_ratio_ids"]) > 0
 
 
-def _mllama(picture: Picture, row: int, slot: int) -> Parts:
-    """Tiles of the picture, enlarged to fill as few tiles as possible, at their upper left; each begins with
+def _mllama(image: ImageInput, row: int, slot: int) -> Parts:
+    """Tiles of the image, enlarged to fill as few tiles as possible, at their upper left; each begins with
     a class token. The processor's arrangement is in the inputs."""
     from transformers.models.mllama.image_processing_pil_mllama import (
         get_all_supported_aspect_ratios,
         get_image_size_fit_to_canvas,
     )
 
-    most, edge = picture.inputs["pixel_values"].shape[2], picture.inputs["pixel_values"].shape[-1]
-    side = edge // _edge(picture.config.vision_config.patch_size)
-    arrangement = int(torch.as_tensor(picture.inputs["aspect_ratio_ids"])[row, slot])
+    most, edge = image.inputs["pixel_values"].shape[2], image.inputs["pixel_values"].shape[-1]
+    side = edge // _edge(image.config.vision_config.patch_size)
+    arrangement = int(torch.as_tensor(image.inputs["aspect_ratio_ids"])[row, slot])
     found: Parts = []
     if arrangement:
         rows, columns = get_all_supported_aspect_ratios(most)[arrangement - 1]
-        height, width = picture.size
+        height, width = image.size
         inner = get_image_size_fit_to_canvas(height, width, rows * edge, columns * edge, edge)
         region = 0.0, 0.0, columns * edge * width / int(inner[1]), rows * edge * height / int(inner[0])
         for tile_N4 in tiles(rows, columns, side, region):
@@ -122,6 +122,6 @@ def _edge(size: Any) -> int:
     return int(size[0] if isinstance(size, list | tuple) else size)
 
 
-CROSS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[Picture, int, int], Parts]]] = {
+CROSS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], Callable[[ImageInput, int, int], Parts]]] = {
     "mllama": (_mllama_there, _mllama),
 }

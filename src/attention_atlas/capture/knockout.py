@@ -31,13 +31,13 @@ from attention_atlas.capture.sites import Sites
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 
 QUERIES = KEYS = ("text", "image", "prompt", "answer")
-PICTURES = ("image", "video")
+IMAGES = ("image", "video")
 
 
 @dataclass(frozen=True)
 class Edges:
     """within_BSS: bool, True where a query (axis 1) may not attend to a key (axis 2) of its own sequence.
-    across_BS: queries that may not read a picture that is not part of the sequence (cross-attention)."""
+    across_BS: queries that may not read an image that is not part of the sequence (cross-attention)."""
 
     within_BSS: Tensor
     across_BS: Tensor
@@ -48,9 +48,9 @@ def cut_edges(
 ) -> Edges:
     """The edges from `query` to `key`, each one of:
 
-    - image: positions of pictures and videos;
-    - text: all others. As queries they include BOS and the marks around a picture, which would otherwise
-      carry the picture to the text;
+    - image: positions of images and videos;
+    - text: all others. As queries they include BOS and the marks around an image, which would otherwise
+      carry the image to the text;
     - answer: as keys the positions from `start` on; as queries those that predict them, from start − 1 on;
     - prompt: text before the answer.
 
@@ -66,7 +66,7 @@ def cut_edges(
     if start is None and {query, key} & {"prompt", "answer"}:
         raise ConfigError(f"knock-out: {query} → {key}: needs start=, where the answer begins")
     batch, length = len(roles_BS), len(roles_BS[0])
-    image_BS = torch.tensor([[role in PICTURES for role in row] for row in roles_BS])
+    image_BS = torch.tensor([[role in IMAGES for role in row] for row in roles_BS])
     real_BS = torch.tensor([[role != "pad" for role in row] for row in roles_BS])
     first_BS = torch.tensor([_firsts(row) for row in roles_BS])
     begin_B1 = torch.as_tensor(length if start is None else start).reshape(-1, 1).expand(batch, 1)

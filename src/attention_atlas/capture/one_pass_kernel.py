@@ -4,7 +4,7 @@ Online softmax by blocks of keys as in Dao 2023 (FlashAttention-2), algorithm 1.
 running maximum m of score·log₂e: with t = score·log₂e − m they are l = Σ 2^t, Σ 2^t·t for the entropy,
 Σ 2^t·M for the groups and Σ 2^t·V. A new maximum rescales all of them.
 
-Groups are mostly long runs of keys (a picture, a prompt). The keys of a run share one row of M, so that its
+Groups are mostly long runs of keys (an image, a prompt). The keys of a run share one row of M, so that its
 Σ 2^t·M is its l times that row, and costs nothing in the loop; only other blocks take a product with M.
 """
 

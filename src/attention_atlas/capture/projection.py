@@ -69,7 +69,7 @@ class UnchangedContexts:
         self._fine: set[int] = set()
 
     def expect(self, name: str, layer: nn.Module, context_BHQD: Tensor) -> None:
-        """`layer` will be called with this context, possibly together with others (pictures in a row)."""
+        """`layer` will be called with this context, possibly together with others (images in a row)."""
         if id(layer) in self._fine:
             return
         if id(layer) not in self._contexts:

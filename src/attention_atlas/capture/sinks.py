@@ -6,10 +6,10 @@
 
 Sinks are often the first tokens (Xiao et al. 2024, Efficient Streaming Language Models with Attention Sinks)
 and delimiters (Sun et al. 2024, Massive Activations in Large Language Models). In vision-language models they
-are also picture tokens of the background (Kang et al. 2025, See What You Are Told: Visual Attention Sink in
+are also image tokens of the background (Kang et al. 2025, See What You Are Told: Visual Attention Sink in
 Large Multimodal Models).
 
-Axes: L layer, H head, Q query, K key, G group, N tokens of a picture.
+Axes: L layer, H head, Q query, K key, G group, N tokens of an image.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def find_sinks(
     The score of a key is its mean attention over the queries that see it, α_k = Σ_q α_qk / #{q sees k}
     (Gu et al. 2025, When Attention Sink Emerges in Language Models). It is a sink of a head if its
     score is above `epsilon`, 0.3 in that paper, or `times` the uniform share u_k, the score under equal
-    attention to all visible keys: one of many picture tokens takes much long before it takes 0.3. The score
+    attention to all visible keys: one of many image tokens takes much long before it takes 0.3. The score
     must also be above 2·u_k, because in short texts uniform attention gives the first token 0.3 as well.
     None leaves one of the two out. Keys that fewer than `least` of the queries see are not judged: the last
     ones are seen by themselves only.
@@ -119,11 +119,11 @@ def find_sinks(
 
 @dataclass(frozen=True)
 class Place:
-    """Where a picture token lies: its picture; row and column, from 0, of its grid (a picture cut into tiles
+    """Where an image token lies: its image; row and column, from 0, of its grid (an image cut into tiles
     has a grid for each) of `rows` × `columns`; edge: whether it touches the border of what the model sees of
-    the picture. detail: share of the picture's tokens with less contrast, from 0 (plain) to 1."""
+    the image. detail: share of the image's tokens with less contrast, from 0 (plain) to 1."""
 
-    picture: int
+    image: int
     row: int
     column: int
     rows: int
@@ -133,20 +133,20 @@ class Place:
 
 
 def places_of(
-    boxes_K4: np.ndarray, picture_K: np.ndarray, pictures: Sequence[np.ndarray] = ()
+    boxes_K4: np.ndarray, image_K: np.ndarray, images: Sequence[np.ndarray] = ()
 ) -> dict[int, Place]:
     """{position: place} of every token with a box.
 
-    boxes_K4, picture_K: of `token_boxes`. pictures: (height,width,3) pixels of each; without them there is no
+    boxes_K4, image_K: of `token_boxes`. images: (height,width,3) pixels of each; without them there is no
     `detail`. The contrast of a token is the standard deviation of the brightness in its box; ties count half.
     """
     found: dict[int, Place] = {}
-    for picture in sorted(set(picture_K[picture_K >= 0].tolist())):
-        at_N = np.flatnonzero((picture_K == picture) & np.isfinite(boxes_K4).all(-1))
+    for image in sorted(set(image_K[image_K >= 0].tolist())):
+        at_N = np.flatnonzero((image_K == image) & np.isfinite(boxes_K4).all(-1))
         if not len(at_N):
             continue
         boxes_N4 = np.asarray(boxes_K4, dtype=np.float64)[at_N]
-        detail_N = _detail(pictures[picture], boxes_N4) if len(pictures) else None
+        detail_N = _detail(images[image], boxes_N4) if len(images) else None
         low, high = boxes_N4[:, :2].min(0), boxes_N4[:, 2:].max(0)
         edge_N = ((boxes_N4[:, :2] - low < 0.5) | (high - boxes_N4[:, 2:] < 0.5)).any(-1)
         for first, last in _grids(boxes_N4):
@@ -156,7 +156,7 @@ def places_of(
                 row, column = int(row_N[n - first]), int(column_N[n - first])
                 detail = None if detail_N is None else float(detail_N[n])
                 found[int(at_N[n])] = Place(
-                    picture, row, column, len(tops), len(lefts), bool(edge_N[n]), detail
+                    image, row, column, len(tops), len(lefts), bool(edge_N[n]), detail
                 )
     return found
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from attention_atlas.capture.want import fits, matches
 
-PICTURES = {"image", "video"}
+IMAGES = {"image", "video"}
 # Attention to another sequence, where its module does not say so (BART, T5, Kosmos-2).
 CROSS = re.compile(r"cross|encoder_attn|encdecattention|x_attn", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ class Sites:
         """ "decoder", "vision", "cross", or "" for none of them; `name` is that of an attention module.
 
         cross: it attends to another sequence, as its `is_cross_attention` or its name says. vision: the
-        innermost transformers model around it takes pictures only (`input_modalities`), or a configuration
+        innermost transformers model around it takes images only (`input_modalities`), or a configuration
         in between is the vision part of the model's. decoder: it is in
         what transformers calls the decoder, without an encoder in that, and the innermost model takes text;
         or the model generates text from both in one stack (GIT, Idefics). Modules of this project say it by
@@ -69,7 +69,7 @@ class Sites:
         if not inner:
             return ""
         takes = _modalities(inner[-1])
-        if takes <= PICTURES or any(self._is_vision(getattr(m, "config", None)) for m in inner):
+        if takes <= IMAGES or any(self._is_vision(getattr(m, "config", None)) for m in inner):
             return "vision"
         decoder = self.decoder_name()
         inside = decoder == "" or name.startswith(f"{decoder}.")

@@ -15,7 +15,7 @@ from torch import Tensor
 from attention_atlas.errors import AtlasError
 
 MEDIA = ("image", "video", "audio")
-# Models without an id for pictures say in the inputs where they are: 0 text, else an index into MEDIA + 1.
+# Models without an id for images say in the inputs where they are: 0 text, else an index into MEDIA + 1.
 MASKS = ("image_embeds_position_mask", "mm_token_type_ids")
 # Parts of a configuration whose special ids are not those of the text.
 NOT_TEXT = ("vision", "audio", "qformer", "vq", "image")
@@ -32,8 +32,8 @@ PIXELS = (
 def roles_of(inputs: Mapping[str, Any], config: Any, special_ids: Iterable[int] = ()) -> list[list[str]]:
     """Roles of the (B,K) positions of a processor's `inputs` (input_ids, attention_mask, pixels, ...).
 
-    As roles_of_ids; where the configuration has no id for pictures (Kosmos-2), a mask in the inputs gives
-    their positions. Raises AtlasError when the inputs hold a picture or video but no position has one.
+    As roles_of_ids; where the configuration has no id for images (Kosmos-2), a mask in the inputs gives
+    their positions. Raises AtlasError when the inputs hold an image or video but no position has one.
     """
     if "input_ids" not in inputs:
         raise AtlasError(f"roles: inputs hold no input_ids, only {', '.join(inputs)}; pass the processor's")
@@ -45,8 +45,8 @@ def roles_of(inputs: Mapping[str, Any], config: Any, special_ids: Iterable[int] 
     pixels = [name for name, value in inputs.items() if value is not None and _holds_pixels(name)]
     if pixels and not any(role in ("image", "video") for row in roles for role in row):
         raise AtlasError(
-            f"roles: {config.model_type}: the inputs hold {pixels[0]}, but no position of input_ids is a "
-            "picture. If the model has a sequence or tower of its own for pictures, use roles_of_ids for the "
+            f"roles: {config.model_type}: the inputs hold {pixels[0]}, but no position of input_ids is an "
+            "image. If the model has a sequence or tower of its own for images, use roles_of_ids for the "
             "text; else correct the prompt (it needs the processor's image token) or set "
             "config.image_token_id"
         )
@@ -62,11 +62,11 @@ def roles_of_ids(
     image, video, audio: config.image_token_id and so on (image_token_index in older files). bos, eos: the
     config's. special: `special_ids`, for example tokenizer.all_special_ids. The rest is text.
 
-    Raises AtlasError for a family whose ids do not tell where pictures are (Kosmos-2): see roles_of.
+    Raises AtlasError for a family whose ids do not tell where images are (Kosmos-2): see roles_of.
     """
     if hasattr(config, "latent_query_num") and not media_ids(config):
         raise AtlasError(
-            f"roles: {config.model_type}: has no id for pictures; use roles_of(inputs, config) with the "
+            f"roles: {config.model_type}: has no id for images; use roles_of(inputs, config) with the "
             "processor's inputs, which hold image_embeds_position_mask"
         )
     return _roles(torch.as_tensor(input_ids), config, attention_mask, special_ids, None)
@@ -126,7 +126,7 @@ def _roles(
     places = ids_BK.new_zeros(ids_BK.shape) if place_BK is None else place_BK
     if places.shape != ids_BK.shape:
         raise AtlasError(
-            f"roles: the mask of pictures has shape {tuple(places.shape)}, but input_ids has "
+            f"roles: the mask of images has shape {tuple(places.shape)}, but input_ids has "
             f"{tuple(ids_BK.shape)}; pass both from one processor call"
         )
     return [

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_atlas.capture.box_families import Picture, fixed, grid_boxes, nowhere, seen_region
+from attention_atlas.capture.box_families import ImageInput, fixed, grid_boxes, nowhere, seen_region
 from attention_atlas.capture.boxes import clipped
 from attention_atlas.capture.token_roles import roles_of
 from attention_atlas.errors import AtlasError
@@ -56,7 +56,7 @@ def video_boxes(
                     f"video_boxes: row {b} has more video tokens than {len(sizes)} videos give; pass the "
                     "sizes of all videos"
                 )
-            video = Picture(config, inputs, index, sizes[index], video_processor, True)
+            video = ImageInput(config, inputs, index, sizes[index], video_processor, True)
             boxes_N4, frames, ends = _cut(video)
             steps = _steps(inputs, index)
             count = steps * len(boxes_N4) + ends
@@ -85,7 +85,7 @@ def _steps(inputs: Mapping[str, Any], index: int) -> int:
     return int(inputs["pixel_values_videos"].shape[1])
 
 
-def _merged(video: Picture) -> Cut:
+def _merged(video: ImageInput) -> Cut:
     """Qwen-VL: a grid of patches, of which a square of `spatial_merge_size` becomes one token;
     `temporal_patch_size` frames share their tokens."""
     vision = video.config.vision_config
@@ -94,7 +94,7 @@ def _merged(video: Picture) -> Cut:
     return grid_boxes(rows // merge, columns // merge, video.whole), vision.temporal_patch_size, 0
 
 
-def _fixed(video: Picture) -> Cut:
+def _fixed(video: ImageInput) -> Cut:
     """Video-LLaVA: each frame as an image of its own, and with its class token, which images lose."""
     grid_N4 = fixed(video)
     if video.config.vision_feature_select_strategy != "full":
@@ -102,7 +102,7 @@ def _fixed(video: Picture) -> Cut:
     return grid_N4, 1, 0
 
 
-def _pooled(video: Picture) -> Cut:
+def _pooled(video: ImageInput) -> Cut:
     """LLaVA-NeXT-Video: squares of `spatial_pool_stride` patches are averaged; what does not fill one is left
     out."""
     config = video.config
@@ -114,7 +114,7 @@ def _pooled(video: Picture) -> Cut:
     return grid_boxes(side, side, region), 1, 0
 
 
-def _halved(video: Picture) -> Cut:
+def _halved(video: ImageInput) -> Cut:
     """LLaVA-OneVision: the grid of each frame is scaled down to half of its side; one token ends the
     video."""
     vision = video.config.vision_config
@@ -122,7 +122,7 @@ def _halved(video: Picture) -> Cut:
     return grid_boxes(side, side, seen_region(video.size, video.processor)), 1, 1
 
 
-FAMILIES: dict[str, Callable[[Picture], Cut]] = {
+FAMILIES: dict[str, Callable[[ImageInput], Cut]] = {
     "video_llava": _fixed,
     "llava_next_video": _pooled,
     "llava_onevision": _halved,
@@ -130,7 +130,7 @@ FAMILIES: dict[str, Callable[[Picture], Cut]] = {
 }
 
 
-def _cut(video: Picture) -> Cut:
+def _cut(video: ImageInput) -> Cut:
     family = video.config.model_type
     if family not in FAMILIES:
         raise AtlasError(

@@ -34,12 +34,12 @@ def read_clevr(
 ) -> Corpus:
     """Read the corpus.
 
-    parts: {picture set (train, val): {questions, scenes, split, subset (optional)}}; CLEVR's own test set has
-    neither scenes nor answers, so a second part of `val` may take the split `test` with `pictures: [first,
+    parts: {image set (train, val): {questions, scenes, split, subset (optional)}}; CLEVR's own test set has
+    neither scenes nor answers, so a second part of `val` may take the split `test` with `images: [first,
     end)`. subset: maximum number of questions per part, evenly spaced. templates: the folder
     CLEVR_1.0_templates, only for questions without a program. check_answers: whether each program must give
     the answer in the file.
-    Raises AtlasError for a missing file or field, an unknown picture, or a program with another answer.
+    Raises AtlasError for a missing file or field, an unknown image, or a program with another answer.
     """
     if subset is not None and subset < 1:
         raise ConfigError(f"read_clevr: subset: must be at least 1 or null, not {subset}")
@@ -54,11 +54,9 @@ def read_clevr(
                 raise ConfigError(f"read_clevr: parts: {part}: {field}: is missing; give the file's path")
         own = _scenes(Path(files["scenes"]), split)
         path = Path(files["questions"])
-        rows = _about(own, path, files.get("pictures"))
+        rows = _about(own, path, files.get("images"))
         if not rows:
-            raise AtlasError(
-                f"{path}: no question about a picture of {files['scenes']}; use files of one set"
-            )
+            raise AtlasError(f"{path}: no question about an image of {files['scenes']}; use files of one set")
         if subset is not None and subset < len(rows):
             rows = [rows[i * len(rows) // subset] for i in range(subset)]
         for row in rows:
@@ -90,10 +88,8 @@ def read_templates(folder: str | Path) -> dict[tuple[str, int], str]:
     return found
 
 
-def _about(
-    own: Mapping[str, tuple[Scene, dict[str, Any]]], path: Path, pictures: Any
-) -> list[dict[str, Any]]:
-    """Questions on all pictures, or on those numbered from..to. Raises AtlasError for an unknown picture."""
+def _about(own: Mapping[str, tuple[Scene, dict[str, Any]]], path: Path, images: Any) -> list[dict[str, Any]]:
+    """Questions on all images, or on those numbered from..to. Raises AtlasError for an unknown image."""
     rows = []
     for i, row in enumerate(row_list(read_published(path), "questions", path, "CLEVR's questions file")):
         where = f"{path}: questions: {i}"
@@ -108,13 +104,13 @@ def _about(
                 f"{where}: image_index: is {row['image_index']}, but {number} in the scenes; use "
                 "questions and scenes of one set"
             )
-        if pictures is None or int(pictures[0]) <= number < int(pictures[1]):
+        if images is None or int(images[0]) <= number < int(images[1]):
             rows.append(row)
     return rows
 
 
 def _scenes(path: Path, split: str) -> dict[str, tuple[Scene, dict[str, Any]]]:
-    """{picture file: (Scene, row of the file)}."""
+    """{image file: (Scene, row of the file)}."""
     out = {}
     for i, row in enumerate(row_list(read_published(path), "scenes", path, "CLEVR's scenes file")):
         where = f"{path}: scenes: {i}"

@@ -1,5 +1,5 @@
-"""Features of whole CLEVR pictures, as its feature extraction writes them: `features` (I,C,H,W), one file per
-picture set, row i for the picture with number i (ResNet-101's conv4: C 1024, H and W 14)."""
+"""Features of whole CLEVR images, as its feature extraction writes them: `features` (I,C,H,W), one file per
+image set, row i for the image with number i (ResNet-101's conv4: C 1024, H and W 14)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from attention_atlas.errors import AtlasError
 
 
 class ClevrGrid:
-    """files: {picture set (train, val): path}. Files are opened on first use."""
+    """files: {image set (train, val): path}. Files are opened on first use."""
 
     def __init__(self, files: Mapping[str, str | Path]) -> None:
         self.paths = {part: Path(path) for part, path in files.items()}
@@ -33,14 +33,14 @@ class ClevrGrid:
         return self._channels
 
     def read(self, image_id: str) -> np.ndarray:
-        """(C,H,W) of picture CLEVR_<part>_<number>. Raises AtlasError for a picture that is in no file."""
+        """(C,H,W) of image CLEVR_<part>_<number>. Raises AtlasError for an image that is in no file."""
         part, number = _place(image_id)
         if part not in self.paths:
             raise AtlasError(f"CLEVR features: image '{image_id}': files: has no '{part}'; add its path")
         features = self._features(part)
         if number >= len(features):
             raise AtlasError(
-                f"{self.paths[part]}: features: has {len(features)} pictures, not '{image_id}'; extract again"
+                f"{self.paths[part]}: features: has {len(features)} images, not '{image_id}'; extract again"
             )
         return np.asarray(features[number])
 

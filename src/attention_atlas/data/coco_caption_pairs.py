@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.data.images import image_size
 from attention_atlas.data.json_rows import identifier, number, read_published, row_list, text
-from attention_atlas.data.pictures import picture_size
 from attention_atlas.errors import AtlasError
 
 FILE = "COCO's captions file"
@@ -39,7 +39,7 @@ def read_coco_caption_pairs(
         where = f"{path}: image {image}"
         file = text(rows[image], "file_name", where)
         if require_images:
-            width, height = picture_size(folder / file)
+            width, height = image_size(folder / file)
         else:
             width, height = (
                 number(rows[image], side, where) if side in rows[image] else 0 for side in ("width", "height")

@@ -30,7 +30,7 @@ def read_coco_captions(
     """Read the corpus. `image_id` is COCO's number, as in bottom-up features.
 
     karpathy: dataset_coco.json. images: the folder that holds train2014/ and val2014/; with
-    `require_images` each picture of `keep_splits` must exist and sets width and height, else both are 0.
+    `require_images` each image of `keep_splits` must exist and sets width and height, else both are 0.
     text: tokens (lower-case, without punctuation, joined by spaces, as captioners learn) or raw. limit:
     maximum number of images per split, in file order: one number, or {split: number}. instances: COCO's
     instances_*.json, which adds objects to the scenes (see coco_instances). Raises AtlasError for a missing
@@ -43,7 +43,7 @@ def read_coco_captions(
         file="dataset_coco.json",
         prefix="coco",
         splits=SPLITS,
-        picture=lambda row: (row.id("cocoid"), "cocoid", f"{row.text('filepath')}/{row.text('filename')}"),
+        image=lambda row: (row.id("cocoid"), "cocoid", f"{row.text('filepath')}/{row.text('filename')}"),
         keep_splits=keep_splits,
         text=text,
         require_images=require_images,

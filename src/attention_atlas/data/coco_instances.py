@@ -11,7 +11,7 @@ from attention_atlas.errors import AtlasError
 
 
 def read_instances(paths: Iterable[str | Path]) -> dict[int, list[SceneObject]]:
-    """{picture number: its objects}, in file order.
+    """{image number: its objects}, in file order.
 
     An object's label is its super-category (one of 12: person, vehicle, ...), its attribute the category.
     Boxes are x1, y1, x2, y2 in pixels. Raises AtlasError for a missing file or field.

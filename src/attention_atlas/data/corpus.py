@@ -172,10 +172,10 @@ def check_split(split: str, where: str) -> None:
 
 
 def check_place(path: str, where: str) -> None:
-    """Raise AtlasError for a path of a picture that leads out of the folder of the pictures."""
+    """Raise AtlasError for a path of an image that leads out of the folder of the images."""
     place = PurePosixPath(path)
     if place.is_absolute() or ".." in place.parts:
-        raise AtlasError(f"{where}: '{path}' is outside the folder of pictures; give a path below it")
+        raise AtlasError(f"{where}: '{path}' is outside the folder of images; give a path below it")
 
 
 def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where: str) -> None:
@@ -188,7 +188,7 @@ def check_examples(examples: Iterable[Example], scenes: dict[str, Scene], where:
         seen.add(example.id)
         if example.image_id not in scenes:
             raise AtlasError(f"{at}: image_id: no scene '{example.image_id}'; add it or remove the example")
-        check_place(scenes[example.image_id].path, f"{at}: picture")
+        check_place(scenes[example.image_id].path, f"{at}: image")
         if not any(c.isalnum() for c in example.text):
             raise AtlasError(f"{at}: text: has no words; give a text or remove the row")
         spans: list[Span] = [(p.start, p.end) for p in example.phrases]
@@ -283,14 +283,14 @@ def _fields(cls: Any) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(f.name for f in fields), frozenset(needed)
 
 
-def with_other_pictures(examples: Sequence[Example]) -> list[Example]:
+def with_other_images(examples: Sequence[Example]) -> list[Example]:
     """Each example with the image of the next example about another one (cyclic); text and answers stay.
 
     A model's score on these is due to the text alone. Raises AtlasError if all examples have the same image.
     """
     images = [e.image_id for e in examples]
     if len(set(images)) < 2:
-        raise AtlasError("other pictures: all examples have the same picture; use at least two pictures")
+        raise AtlasError("other images: all examples have the same image; use at least two images")
     # Backwards: an example's next other image is its successor's own, or the one found for its successor.
     found: list[Example] = []
     following = next(image for image in images if image != images[-1])

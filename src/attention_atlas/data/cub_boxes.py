@@ -12,7 +12,7 @@ MARGIN = 0.75  # half the square's side, as a fraction of the box's longer side 
 
 
 def read_boxes(folder: Path) -> dict[str, Box]:
-    """{path of a picture below images/: its box (x, y, width, height) in pixels}.
+    """{path of an image below images/: its box (x, y, width, height) in pixels}.
 
     `folder` holds images.txt ("1 001.Black_footed_Albatross/x.jpg") and bounding_boxes.txt
     ("1 60.0 27.0 325.0 304.0"). Raises AtlasError for a missing file or a line in another format.
@@ -49,7 +49,7 @@ def _rows(path: Path, fields: int) -> list[tuple[int, list[str]]]:
 def crop_square(box: Box, width: int, height: int) -> list[int]:
     """AttnGAN's crop [x1, y1, x2, y2] in pixels, x2 and y2 exclusive, for a box (x, y, width, height).
 
-    Centre of the box ± int(0.75 × its longer side), clipped to the picture of `width` × `height`; a size of 0
+    Centre of the box ± int(0.75 × its longer side), clipped to the image of `width` × `height`; a size of 0
     (unknown) disables clipping at the right and bottom.
     """
     x, y, w, h = box

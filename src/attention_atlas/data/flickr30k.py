@@ -35,7 +35,7 @@ def read_flickr30k(
         file="dataset_flickr30k.json",
         prefix="flickr",
         splits={split: split for split in SPLITS},
-        picture=lambda row: (Path(row.text("filename")).stem, "filename", row.text("filename")),
+        image=lambda row: (Path(row.text("filename")).stem, "filename", row.text("filename")),
         keep_splits=keep_splits,
         text=text,
         require_images=require_images,

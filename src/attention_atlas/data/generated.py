@@ -1,4 +1,4 @@
-"""Generated captions as a corpus: one example per picture, so that they can be parsed and dumped."""
+"""Generated captions as a corpus: one example per image, so that they can be parsed and dumped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from attention_atlas.files import read_jsonl
 def read_generated_corpus(
     root: str | Path, layer: str | Path, generated: str | Path, name: str = ""
 ) -> Corpus:
-    """root, layer: the corpus whose pictures were captioned (folder, text layer); generated: the file of the
-    generate stage. The id of an example is its image id. Omits pictures whose caption has no words.
+    """root, layer: the corpus whose images were captioned (folder, text layer); generated: the file of the
+    generate stage. The id of an example is its image id. Omits images whose caption has no words.
 
-    Raises AtlasError for a caption of an unknown picture, or if no caption has a word.
+    Raises AtlasError for a caption of an unknown image, or if no caption has a word.
     """
     return of_generated(read_corpus(root, str(layer)), generated, name)
 

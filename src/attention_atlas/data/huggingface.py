@@ -1,4 +1,4 @@
-"""Import a data set of the `datasets` library as a corpus folder: pictures, scenes.jsonl and captions.jsonl.
+"""Import a data set of the `datasets` library as a corpus folder: images, scenes.jsonl and captions.jsonl.
 
     python -m attention_atlas.data.huggingface nlphuji/flickr30k data/raw/huggingface --text caption
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_atlas.data.corpus import Example, Scene, check_examples, check_split
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.files import lock
 from attention_atlas.progress import progress
@@ -42,9 +42,9 @@ def import_dataset(
     """Write the rows `rows` (the data set's own split) to the folder `out`; returns their number.
 
     image, text: columns; a text is a string or a list of strings. config: of a hub data set. files: data
-    files of a format such as parquet. split: that of the pictures in the corpus. limit: number of rows, from
+    files of a format such as parquet. split: that of the images in the corpus. limit: number of rows, from
     the first on. `out` appears when all rows are there.
-    Raises AtlasError for a data set that cannot be opened, a missing column, and a row without a picture or
+    Raises AtlasError for a data set that cannot be opened, a missing column, and a row without an image or
     text that can be read.
     """
     out = Path(out)
@@ -140,7 +140,7 @@ def _bytes(value: Any, where: str) -> bytes:
     if isinstance(value, bytes):
         return value
     if not isinstance(path, str) or not path:
-        raise AtlasError(f"{where}: is empty or no picture; leave the row out, or choose another column")
+        raise AtlasError(f"{where}: is empty or no image; leave the row out, or choose another column")
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("path", help="hub id, or a format: parquet, json, csv, imagefolder, webdataset")
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--image", default="image", help="column of the pictures")
+    parser.add_argument("--image", default="image", help="column of the images")
     parser.add_argument("--text", default="text", help="column of the texts")
     parser.add_argument("--config", help="configuration of a hub data set")
     parser.add_argument("--rows", default="train", help="split of the data set (default: train)")
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AtlasError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{args.out}: {count} pictures")
+    print(f"{args.out}: {count} images")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from attention_atlas.data import json_rows
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
-from attention_atlas.data.pictures import picture_size
+from attention_atlas.data.images import image_size
 from attention_atlas.errors import AtlasError
 
 TEXTS = ("tokens", "raw")
@@ -40,7 +40,7 @@ def read_karpathy(
     file: str,
     prefix: str,
     splits: Mapping[str, str],
-    picture: Callable[[Row], tuple[str, str, str]],
+    image: Callable[[Row], tuple[str, str, str]],
     keep_splits: Sequence[str],
     text: str,
     require_images: bool,
@@ -49,8 +49,8 @@ def read_karpathy(
     """The corpus of `path`, Karpathy's `file`.
 
     prefix: prefix of the examples' ids, before the sentence's number. splits: {split in the file: our split}.
-    picture: function from an image to its id, the field of the id, and its path below `images`; with
-    `require_images` each picture of `keep_splits` must exist and sets width and height, else both are 0.
+    image: function from an image to its id, the field of the id, and its path below `images`; with
+    `require_images` each image of `keep_splits` must exist and sets width and height, else both are 0.
     text: tokens (lower-case, without punctuation, joined by spaces) or raw. limit: maximum number of images
     per split, in file order; one number or {split: number}.
     Raises AtlasError for a missing file or field, an unknown split, a duplicate id, or a text without words.
@@ -76,10 +76,10 @@ def read_karpathy(
         if split not in kept or ((last := most.get(split)) is not None and kept[split] >= last):
             continue
         kept[split] += 1
-        image_id, field, place = picture(row)
+        image_id, field, place = image(row)
         if image_id in scenes:
             raise AtlasError(f"{row.where}: {field}: '{row[field]}' occurs twice; download the file again")
-        width, height = picture_size(images / place) if require_images else (0, 0)
+        width, height = image_size(images / place) if require_images else (0, 0)
         scenes[image_id] = Scene(image_id, place, width, height, split)
         for i, values in enumerate(json_rows.items(row.values, "sentences", row.where)):
             sentence = Row(values, f"{row.where}: sentences: {i}")

@@ -41,5 +41,5 @@ def read_names(path: Path) -> list[str]:
         if not name.isprintable():
             raise AtlasError(f"{path}: {name!r} is not a name; write one name per line to a .txt")
         if name.startswith(("/", "\\")) or ".." in Path(name).parts:
-            raise AtlasError(f"{path}: '{name}' is outside the folder of pictures; correct the name")
+            raise AtlasError(f"{path}: '{name}' is outside the folder of images; correct the name")
     return names

@@ -1,9 +1,9 @@
-"""`<images>_ocr.jsonl`: the words that optical character recognition found, one line per picture.
+"""`<images>_ocr.jsonl`: the words that optical character recognition found, one line per image.
 
     {"image_id": ..., "size": [width, height], "source": "rapidocr 3.10.0",
      "tokens": [{"text": "EXIT", "box": [x1,y1,x2,y2], "confidence": 0.98, "look": [48 numbers 0..255]}, ...]}
 
-A token is one word without spaces; boxes are in pixels of the picture, x2 and y2 exclusive; `look` is the
+A token is one word without spaces; boxes are in pixels of the image, x2 and y2 exclusive; `look` is the
 mean colour of 4 × 4 cells of the box, R,G,B by row and column, or [] if the pixels were not available. Words
 of published OCR also have `row`, the number of their entry there.
 """
@@ -38,8 +38,8 @@ class OcrToken:
 
 
 @dataclass
-class OcrPicture:
-    """The words of one picture; `size` is (width, height) in pixels."""
+class OcrImage:
+    """The words of one image; `size` is (width, height) in pixels."""
 
     image_id: str
     size: tuple[int, int]
@@ -47,36 +47,36 @@ class OcrPicture:
     source: str = ""
 
 
-def write_ocr(path: str | Path, pictures: Iterable[OcrPicture]) -> None:
-    """Write the file, pictures sorted by id, after the same checks as in `read_ocr`."""
-    rows = [asdict(p) for p in sorted(pictures, key=lambda p: p.image_id)]
+def write_ocr(path: str | Path, images: Iterable[OcrImage]) -> None:
+    """Write the file, images sorted by id, after the same checks as in `read_ocr`."""
+    rows = [asdict(p) for p in sorted(images, key=lambda p: p.image_id)]
     for row in rows:
         row["tokens"] = [{k: v for k, v in t.items() if (k, v) != ("row", -1)} for t in row["tokens"]]
-        _picture(row, f"{path}: image '{row['image_id']}'")
+        _image(row, f"{path}: image '{row['image_id']}'")
     write_jsonl(path, rows)
 
 
-def read_ocr(path: str | Path) -> dict[str, OcrPicture]:
-    """Pictures by id. Raises AtlasError for a missing file or field, a duplicate id, a value out of range."""
-    pictures: dict[str, OcrPicture] = {}
+def read_ocr(path: str | Path) -> dict[str, OcrImage]:
+    """Images by id. Raises AtlasError for a missing file or field, a duplicate id, a value out of range."""
+    images: dict[str, OcrImage] = {}
     for line, row in read_jsonl(path):
-        picture = _picture(row, f"{path}: line {line}")
-        if picture.image_id in pictures:
+        image = _image(row, f"{path}: line {line}")
+        if image.image_id in images:
             raise AtlasError(
-                f"{path}: line {line}: image_id: '{picture.image_id}' occurs twice; run the OCR stage again"
+                f"{path}: line {line}: image_id: '{image.image_id}' occurs twice; run the OCR stage again"
             )
-        pictures[picture.image_id] = picture
-    return pictures
+        images[image.image_id] = image
+    return images
 
 
-def _picture(row: Mapping[str, Any], where: str) -> OcrPicture:
+def _image(row: Mapping[str, Any], where: str) -> OcrImage:
     width, height = (int(v) for v in reals(row, "size", where, 2))
     rows = value(row, "tokens", where)
     if not isinstance(rows, list):
         raise AtlasError(f"{where}: tokens: is not a list; run the OCR stage again")
     tokens = [_token(t, f"{where}: tokens: {i}") for i, t in enumerate(rows)]
     image_id = text_of(row, "image_id", where)
-    return OcrPicture(image_id, (width, height), tokens, str(row.get("source", "")))
+    return OcrImage(image_id, (width, height), tokens, str(row.get("source", "")))
 
 
 def _token(row: Mapping[str, Any], where: str) -> OcrToken:
@@ -94,14 +94,14 @@ def _token(row: Mapping[str, Any], where: str) -> OcrToken:
     return OcrToken(text, (x1, y1, x2, y2), confidence, look, int(row.get("row", -1)))
 
 
-def look_of(picture_HWC: np.ndarray, box: tuple[float, float, float, float]) -> list[int]:
+def look_of(image_HWC: np.ndarray, box: tuple[float, float, float, float]) -> list[int]:
     """Mean colours (R,G,B in 0..255) of 4 × 4 cells of a box, with edges rounded outwards to whole pixels."""
     from PIL import Image
 
-    height, width = picture_HWC.shape[:2]
+    height, width = image_HWC.shape[:2]
     x1, y1 = (max(0, math.floor(v)) for v in box[:2])
     x2, y2 = min(width, math.ceil(box[2])), min(height, math.ceil(box[3]))
     if x2 <= x1 or y2 <= y1:
         return []
-    crop = Image.fromarray(np.ascontiguousarray(picture_HWC[y1:y2, x1:x2]))
+    crop = Image.fromarray(np.ascontiguousarray(image_HWC[y1:y2, x1:x2]))
     return np.asarray(crop.resize((CELLS, CELLS), Image.Resampling.BOX)).ravel().astype(int).tolist()

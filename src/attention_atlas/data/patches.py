@@ -1,4 +1,4 @@
-"""The patches of a picture that show an object, by its box."""
+"""The patches of an image that show an object, by its box."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MIDDLE = 0.12  # fraction of the width to either side of the centre that people 
 def coverage(boxes: Sequence[Sequence[float]], size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
     """(N, rows, columns): fraction of each patch inside each box (pixels x1,y1,x2,y2, exclusive).
 
-    size: width, height of the picture that the boxes refer to. Patches divide the picture evenly, so the
-    boxes also hold for a resized picture.
+    size: width, height of the image that the boxes refer to. Patches divide the image evenly, so the
+    boxes also hold for a resized image.
     """
     rows, columns = shape
     box_N4 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)

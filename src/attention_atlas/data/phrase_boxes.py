@@ -1,4 +1,4 @@
-"""Phrases with boxes in pictures: what heads are scored on. Read from a CSV file, and checked."""
+"""Phrases with boxes in images: what heads are scored on. Read from a CSV file, and checked."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from attention_atlas.data.corpus import check_place
 from attention_atlas.data.csv_rows import csv_rows
-from attention_atlas.data.pictures import picture_size
+from attention_atlas.data.images import image_size
 from attention_atlas.errors import AtlasError, ConfigError
 
 Box = tuple[float, float, float, float]
-COLUMNS = ("picture", "phrase", "x", "y", "w", "h")
+COLUMNS = ("image", "phrase", "x", "y", "w", "h")
 SLACK = 1.0  # pixels by which a box may reach over the edge: published boxes are rounded
 
 
@@ -24,12 +24,12 @@ SLACK = 1.0  # pixels by which a box may reach over the edge: published boxes ar
 class Example:
     """A phrase and the boxes of what it names.
 
-    picture: a path or PIL picture. boxes: left, top, right, bottom in pixels of the upright picture; several
+    image: a path or PIL image. boxes: left, top, right, bottom in pixels of the upright image; several
     boxes count as one region. where: file and row of each box, for error messages. size: width and height of
-    the picture; `checked` sets it.
+    the image; `checked` sets it.
     """
 
-    picture: Any
+    image: Any
     phrase: str
     boxes: Sequence[Box]
     where: Sequence[str] = field(default=(), compare=False)
@@ -37,26 +37,26 @@ class Example:
 
     @property
     def key(self) -> str:
-        """The same for all examples of one picture."""
-        return str(self.picture) if isinstance(self.picture, str | Path) else f"picture {id(self.picture)}"
+        """The same for all examples of one image."""
+        return str(self.image) if isinstance(self.image, str | Path) else f"image {id(self.image)}"
 
     @property
     def name(self) -> str:
-        return Path(self.picture).name if isinstance(self.picture, str | Path) else "picture"
+        return Path(self.image).name if isinstance(self.image, str | Path) else "image"
 
 
 def read_boxes(path: str | Path, folder: str | Path) -> list[Example]:
-    """Examples of a UTF-8 CSV file with the columns picture, phrase, x, y, w, h.
+    """Examples of a UTF-8 CSV file with the columns image, phrase, x, y, w, h.
 
-    picture: path below `folder`. x, y: the upper left corner; w, h: width and height; all in pixels. Rows
-    with the same picture and phrase are one example with several boxes. Other columns are ignored.
+    image: path below `folder`. x, y: the upper left corner; w, h: width and height; all in pixels. Rows
+    with the same image and phrase are one example with several boxes. Other columns are ignored.
 
     Raises AtlasError, with the line and the column, for a missing file or column, an empty phrase, a number
     that is none, or a box without an area.
     """
     path, folder = Path(path), Path(folder)
     if not folder.is_dir():
-        raise ConfigError(f"--data: {folder}: no such folder; give the folder of the pictures")
+        raise ConfigError(f"--data: {folder}: no such folder; give the folder of the images")
     if not path.is_file():
         raise AtlasError(f"{path}: no such file; write one with the columns {','.join(COLUMNS)}")
     columns, rows = csv_rows(path)
@@ -68,14 +68,14 @@ def read_boxes(path: str | Path, folder: str | Path) -> list[Example]:
     found: dict[tuple[str, str], Example] = {}
     for line, row in rows:
         where = f"{path}: line {line}"
-        picture, phrase = row["picture"].strip(), " ".join(row["phrase"].split())
-        for column, text in (("picture", picture), ("phrase", phrase)):
+        image, phrase = row["image"].strip(), " ".join(row["phrase"].split())
+        for column, text in (("image", image), ("phrase", phrase)):
             if not text:
                 raise AtlasError(f"{where}: {column}: is empty; give one for each box")
-        check_place(picture, f"{where}: picture")
-        if not (folder / picture).is_file():
+        check_place(image, f"{where}: image")
+        if not (folder / image).is_file():
             raise AtlasError(
-                f"{where}: picture: '{picture}' is not in {folder}; correct the path or add the file"
+                f"{where}: image: '{image}' is not in {folder}; correct the path or add the file"
             )
         x, y, w, h = (_number(row[column], f"{where}: {column}") for column in COLUMNS[2:])
         for column, edge in (("w", w), ("h", h)):
@@ -83,8 +83,8 @@ def read_boxes(path: str | Path, folder: str | Path) -> list[Example]:
                 raise AtlasError(
                     f"{where}: {column}: {edge:g} is less than a pixel; give pixels, not fractions"
                 )
-        known = found.get((picture, phrase), Example(folder / picture, phrase, ()))
-        found[picture, phrase] = replace(
+        known = found.get((image, phrase), Example(folder / image, phrase, ()))
+        found[image, phrase] = replace(
             known, boxes=(*known.boxes, (x, y, x + w, y + h)), where=(*known.where, where)
         )
     if not found:
@@ -101,10 +101,10 @@ def some(examples: Sequence[Example], limit: int | None, seed: int = 0) -> list[
 
 
 def checked(examples: Sequence[Example]) -> list[Example]:
-    """The examples with boxes cut at the edge of their picture.
+    """The examples with boxes cut at the edge of their image.
 
-    Raises AtlasError for an empty phrase, an example without a box, a picture that cannot be read, a box that
-    lies outside its picture or reaches over its edge by more than a pixel, and fewer than two pictures.
+    Raises AtlasError for an empty phrase, an example without a box, an image that cannot be read, a box that
+    lies outside its image or reaches over its edge by more than a pixel, and fewer than two images.
     """
     sizes: dict[str, tuple[int, int]] = {}
     out = []
@@ -116,17 +116,17 @@ def checked(examples: Sequence[Example]) -> list[Example]:
             raise AtlasError(f"{first}: boxes: none; give at least one")
         if example.key not in sizes:
             try:
-                is_path = isinstance(example.picture, str | Path)
-                sizes[example.key] = picture_size(example.picture) if is_path else example.picture.size
+                is_path = isinstance(example.image, str | Path)
+                sizes[example.key] = image_size(example.image) if is_path else example.image.size
             except AtlasError as error:
-                raise AtlasError(f"{first}: picture: {error}") from None
+                raise AtlasError(f"{first}: image: {error}") from None
         size = sizes[example.key]
         places = example.where or [f"{first}: box {n}" for n in range(len(example.boxes))]
         boxes = tuple(_inside(box, size, example, place) for box, place in zip(example.boxes, places))
         out.append(replace(example, boxes=boxes, size=size))
     if len(sizes) < 2:
         raise AtlasError(
-            f"boxes: are in {len(sizes)} picture; heads are picked on other pictures than they are measured "
+            f"boxes: are in {len(sizes)} image; heads are picked on other images than they are measured "
             "on, so give boxes in at least 2"
         )
     return out
@@ -141,7 +141,7 @@ def _inside(box: Box, size: tuple[int, int], example: Example, where: str) -> Bo
         shown = ", ".join(f"{edge:g}" for edge in box)
         raise AtlasError(
             f"{where}: box: left, top, right, bottom {shown} do not lie in {example.name} ({width} × "
-            f"{height} pixels); give pixels of the upright picture"
+            f"{height} pixels); give pixels of the upright image"
         )
     return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
 

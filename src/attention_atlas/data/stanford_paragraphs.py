@@ -1,8 +1,8 @@
-"""Stanford image paragraphs (Krause et al. 2017): one paragraph for each of 19,551 Visual Genome pictures.
+"""Stanford image paragraphs (Krause et al. 2017): one paragraph for each of 19,551 Visual Genome images.
 
 Files: `paragraphs_v1.json`, a list of {"image_id": 2356347, "url": ".../VG_100K_2/2356347.jpg", "paragraph"};
 `train_split.json` (14,575), `val_split.json` (2,487) and `test_split.json` (2,489), each a list of image ids;
-Visual Genome's pictures in `VG_100K/` and `VG_100K_2/`.
+Visual Genome's images in `VG_100K/` and `VG_100K_2/`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
+from attention_atlas.data.images import image_size
 from attention_atlas.data.json_rows import read_published
-from attention_atlas.data.pictures import picture_size
 from attention_atlas.errors import AtlasError
 
 
@@ -29,7 +29,7 @@ def read_stanford_paragraphs(
 ) -> Corpus:
     """Read the corpus. White space inside a paragraph becomes single spaces.
 
-    A picture's path below `images` is the last folder and the file name of its `url`. Keeps all paragraphs of
+    An image's path below `images` is the last folder and the file name of its `url`. Keeps all paragraphs of
     an image. Omits images without a split (a few in the published file).
 
     Args:
@@ -37,7 +37,7 @@ def read_stanford_paragraphs(
         splits: name of a split -> path of its JSON list of image ids.
         images: folder that holds VG_100K and VG_100K_2.
         keep_splits: the splits to read.
-        require_images: each picture must exist and sets width and height; else both are 0.
+        require_images: each image must exist and sets width and height; else both are 0.
         limit: maximum number of images per split, in file order (None: all).
 
     Raises:
@@ -65,7 +65,7 @@ def read_stanford_paragraphs(
                 continue
             kept[split] += 1
             place = "/".join(urlsplit(url).path.split("/")[-2:]).lstrip("/")
-            width, height = picture_size(images / place) if require_images else (0, 0)
+            width, height = image_size(images / place) if require_images else (0, 0)
             scenes[image_id] = Scene(image_id, place, width, height, split)
         counts[image_id] = counts.get(image_id, 0) + 1
         suffix = f".{counts[image_id]}" if counts[image_id] > 1 else ""

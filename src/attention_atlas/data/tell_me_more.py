@@ -1,7 +1,7 @@
 """Tell-Me-More (Ilinykh, Zarrieß and Schlangen 2019): five sentences on each of 5,702 ADE20K rooms.
 
 `sequences.csv` is tab-separated with literal quotation marks; `splits.json` maps an
-image_id to train (3,527), extra (1,293), val (441) or test (441). The pictures are ADE20K's.
+image_id to train (3,527), extra (1,293), val (441) or test (441). The images are ADE20K's.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
 from attention_atlas.data.csv_rows import csv_rows
+from attention_atlas.data.images import image_size
 from attention_atlas.data.joining import join_sentences
 from attention_atlas.data.json_rows import read_published
-from attention_atlas.data.pictures import picture_size
 from attention_atlas.errors import AtlasError
 
 COLUMNS = ("seq_id", "image_id", "image_path", "image_cat", "image_subcat", "d1", "d2", "d3", "d4", "d5")
@@ -32,7 +32,7 @@ def read_tell_me_more(
 ) -> Corpus:
     """Read the corpus. The paragraph is d1 to d5 joined; the sentences are in `extra["sentences"]`.
 
-    `images` is the folder with ADE20K's `training/` and `validation/`; with `require_images` each picture of
+    `images` is the folder with ADE20K's `training/` and `validation/`; with `require_images` each image of
     `keep_splits` must exist and sets width and height, else both are 0. `limit` is the maximum number per
     split, in file order. Raises AtlasError for a missing file or column, an image without a split, an unknown
     split, a duplicate id, or a text without words.
@@ -57,7 +57,7 @@ def read_tell_me_more(
         kept[split] += 1
         if image_id in scenes:
             raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; keep one of the rows")
-        width, height = picture_size(images / row["image_path"]) if require_images else (0, 0)
+        width, height = image_size(images / row["image_path"]) if require_images else (0, 0)
         category = " ".join(p for p in (row["image_cat"], row["image_subcat"]) if p)
         scenes[image_id] = Scene(image_id, row["image_path"], width, height, split, [], category)
         sentences = [row[d] for d in SENTENCES if row[d].strip()]

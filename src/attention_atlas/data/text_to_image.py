@@ -1,5 +1,5 @@
 """CUB-200-2011 and COCO as prepared for text-to-image models (Reed et al. 2016; Zhang et al. 2017; Xu et al.,
-AttnGAN, CVPR 2018): `filenames.pickle` per split, one text file of captions per picture."""
+AttnGAN, CVPR 2018): `filenames.pickle` per split, one text file of captions per image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from attention_atlas.data.corpus import SPLITS, Corpus, Example, Scene, check_examples, check_split
 from attention_atlas.data.cub_boxes import crop_square, read_boxes
+from attention_atlas.data.images import image_size
 from attention_atlas.data.name_list import read_names
-from attention_atlas.data.pictures import picture_size
 from attention_atlas.errors import AtlasError, ConfigError
 
 
@@ -29,16 +29,16 @@ def read_text_to_image(
     captions: int | None = 10,
     limit: int | None = None,
 ) -> Corpus:
-    """Read the corpus. A listed name is the path, without suffix, of a picture below `images` and of its
+    """Read the corpus. A listed name is the path, without suffix, of an image below `images` and of its
     captions below `texts`; `image_id` is its last part.
 
     names: {split: list of names (filenames.pickle or a .txt)}. Without a list for val, a fraction `val_share`
-    of the training pictures, drawn with `seed`, becomes val. captions: maximum number per picture, in file
+    of the training images, drawn with `seed`, becomes val. captions: maximum number per image, in file
     order (AttnGAN uses 10 for CUB, 5 for COCO; None: all). boxes: the folder of CUB's images.txt and
     bounding_boxes.txt, which sets `Example.extra["crop"]` to AttnGAN's square around the bird. A folder in
-    the name (CUB's classes) is the category. limit: maximum number of pictures per split. With
-    `require_images` each picture must exist and sets width and height, else both are 0.
-    Raises AtlasError for a missing file, a picture without captions or box, or an id that occurs twice;
+    the name (CUB's classes) is the category. limit: maximum number of images per split. With
+    `require_images` each image must exist and sets width and height, else both are 0.
+    Raises AtlasError for a missing file, an image without captions or box, or an id that occurs twice;
     ConfigError for a number out of range.
     """
     images, texts = Path(images), Path(texts)
@@ -58,7 +58,7 @@ def read_text_to_image(
             if image_id in scenes:
                 raise AtlasError(f"{names.get(split, split)}: '{image_id}' occurs twice; keep one of them")
             path = f"{row}{ending}"
-            width, height = picture_size(images / path) if require_images else (0, 0)
+            width, height = image_size(images / path) if require_images else (0, 0)
             scenes[image_id] = Scene(image_id, path, width, height, split, [], _category(row))
             extra: dict[str, Any] = {}
             if table is not None:

@@ -3,7 +3,7 @@
 Files: TextVQA_0.5.1_{train,val}.json ({"data": [{question_id, question, image_id, image_width, image_height,
 answers}]}), train_val_images/train_images/<image_id>.jpg, and TextVQA_Rosetta_OCR_v0.2_{train,val}.json
 ({"data": [{image_id, ocr_info: [{word, bounding_box: {top_left_x, top_left_y, width, height}}]}]}, the box
-relative to the picture's size).
+relative to the image's size).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_split
+from attention_atlas.data.images import read_rgb, used_corpus
 from attention_atlas.data.json_rows import (
     answer,
     identifier,
@@ -28,8 +29,7 @@ from attention_atlas.data.json_rows import (
     text,
     value,
 )
-from attention_atlas.data.ocr_file import OcrPicture, OcrToken, look_of, write_ocr
-from attention_atlas.data.pictures import read_rgb, used_corpus
+from attention_atlas.data.ocr_file import OcrImage, OcrToken, look_of, write_ocr
 from attention_atlas.errors import AtlasError, ConfigError
 
 IMAGE = "{image_id}.jpg"
@@ -48,10 +48,10 @@ def read_textvqa(
     """Read the corpus.
 
     parts: {name: {questions: path, split}}. The answers to TextVQA's test questions are not public, so a
-    fraction `test_share` of the pictures of a part with split `val` becomes the split `test`: those whose ids
+    fraction `test_share` of the images of a part with split `val` becomes the split `test`: those whose ids
     have the lowest SHA-256 digests, independently of the seed. subset: maximum number of questions per split,
-    drawn with `seed` (None: all). file: a picture's path below `images`.
-    Raises AtlasError for a missing file, field or picture, or a question id that occurs twice.
+    drawn with `seed` (None: all). file: an image's path below `images`.
+    Raises AtlasError for a missing file, field or image, or a question id that occurs twice.
     """
     if subset is not None and subset < 1:
         raise ConfigError(f"read_textvqa: subset: must be at least 1 or null, not {subset}")
@@ -73,7 +73,7 @@ def read_textvqa(
             known = scenes.get(example.image_id)
             if known is not None and known.split != where:
                 raise AtlasError(
-                    f"{path}: image_id: '{example.image_id}' is in two parts; give each picture to one"
+                    f"{path}: image_id: '{example.image_id}' is in two parts; give each image to one"
                 )
             scenes[example.image_id] = Scene(
                 example.image_id, file.format(image_id=example.image_id), *size, where
@@ -81,7 +81,7 @@ def read_textvqa(
             examples.append(example)
     if subset is not None:
         examples = _drawn(examples, scenes, subset, seed)
-    # The sizes in the file are those of the original pictures; some were rotated since.
+    # The sizes in the file are those of the original images; some were rotated since.
     return used_corpus(images, scenes, examples, name, parts, require_images)
 
 
@@ -112,7 +112,7 @@ def _drawn(examples: Sequence[Example], scenes: Mapping[str, Scene], subset: int
 @dataclass
 class RosettaOcr:
     """Writes the words published by TextVQA's authors. files: the JSON files. looks: read the colours of the
-    words from the pictures. longest: maximum number of words per picture."""
+    words from the images. longest: maximum number of words per image."""
 
     files: Sequence[str]
     looks: bool = True
@@ -123,24 +123,24 @@ class RosettaOcr:
         self.inputs = list(self.files)
 
     def extract(self, corpus: Corpus, out: Path, work: Path) -> None:
-        """Write the OCR file of the corpus. Raises AtlasError for a picture missing from the files."""
+        """Write the OCR file of the corpus. Raises AtlasError for an image missing from the files."""
         found: dict[str, list[Any]] = {}
         for name in self.files:
             for i, row in enumerate(_data(Path(name))):
                 where = f"{name}: data: {i}"
                 image_id, words = identifier(row, "image_id", where), value(row, "ocr_info", where)
-                if not isinstance(words, list):  # [] of a picture without words
+                if not isinstance(words, list):  # [] of an image without words
                     raise AtlasError(f"{where}: ocr_info: is not a list; download the file again")
                 if found.setdefault(image_id, words) is not words:
                     raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; keep one of the rows")
-        pictures = []
+        images = []
         for image_id in sorted({e.image_id for e in corpus.examples}):
             if image_id not in found:
-                raise AtlasError(f"{self.files[0]}: image_id: no picture '{image_id}'; add its file")
-            pictures.append(self._picture(corpus, image_id, found[image_id]))
-        write_ocr(out, pictures)
+                raise AtlasError(f"{self.files[0]}: image_id: no image '{image_id}'; add its file")
+            images.append(self._image(corpus, image_id, found[image_id]))
+        write_ocr(out, images)
 
-    def _picture(self, corpus: Corpus, image_id: str, rows: Sequence[Any]) -> OcrPicture:
+    def _image(self, corpus: Corpus, image_id: str, rows: Sequence[Any]) -> OcrImage:
         scene = corpus.scenes[image_id]
         pixels = None
         if self.looks:
@@ -156,7 +156,7 @@ class RosettaOcr:
             place = (round(x1, 1), round(y1, 1), round(max(x2, x1 + 1), 1), round(max(y2, y1 + 1), 1))
             look = look_of(pixels, place) if pixels is not None else []
             tokens += [OcrToken(word, place, 1.0, look, place_in_list) for word in words]
-        return OcrPicture(image_id, (scene.width, scene.height), tokens[: self.longest], "Rosetta")
+        return OcrImage(image_id, (scene.width, scene.height), tokens[: self.longest], "Rosetta")
 
 
 def _data(path: Path) -> list[Any]:

@@ -1,4 +1,4 @@
-"""VQAv2 (Goyal et al. 2017): questions and annotations in the published JSON layout, COCO pictures by number.
+"""VQAv2 (Goyal et al. 2017): questions and annotations in the published JSON layout, COCO images by number.
 
 A question's ten answers are in `answers`; `extra` has the official question type, the study's group, the
 annotators' most frequent answer and, if the list of complementary pairs is given, the id of the other
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_split
+from attention_atlas.data.images import used_corpus
 from attention_atlas.data.json_rows import REMEDY, answer, items, number, read_published, row_list, text
-from attention_atlas.data.pictures import used_corpus
 from attention_atlas.data.question_types import group_of, official_type
 from attention_atlas.errors import AtlasError, ConfigError
 
@@ -35,11 +35,11 @@ def read_vqav2(
 ) -> Corpus:
     """Read the corpus.
 
-    parts: {picture set (train2014, val2014): {questions, annotations, split, pairs (optional)}}. VQAv2's test
-    answers are not public, so a fraction `test_share` of the pictures of a part with split `val`, drawn with
+    parts: {image set (train2014, val2014): {questions, annotations, split, pairs (optional)}}. VQAv2's test
+    answers are not public, so a fraction `test_share` of the images of a part with split `val`, drawn with
     `seed`, becomes the split `test`. subset: maximum number of questions per group and split, drawn with
     `seed` (None: all); with pairs, both questions of a pair or neither. groups: only these (None: all). file:
-    a picture's path below `images`.
+    an image's path below `images`.
     Raises AtlasError for a missing file, a field that is missing, null or of another type, a question without
     annotation or vice versa, an image id that differs between the two files, or a duplicate id.
     """

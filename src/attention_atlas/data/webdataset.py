@@ -11,11 +11,11 @@ from typing import Any
 
 from attention_atlas.data import json_rows
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples, check_split
-from attention_atlas.data.pictures import picture_size
+from attention_atlas.data.images import image_size
 from attention_atlas.data.tar_members import members, read_member
 from attention_atlas.errors import AtlasError
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
+IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff")
 
 
 def read_webdataset(
@@ -29,14 +29,14 @@ def read_webdataset(
 ) -> Corpus:
     """The samples of the uncompressed tar files `shards` (a glob) in the folder `root`, ordered by file name.
 
-    A sample is the members whose names are equal up to the first dot: one picture (jpg, png, ...) and one
+    A sample is the members whose names are equal up to the first dot: one image (jpg, png, ...) and one
     text with the suffix `text`: a UTF-8 file, or with `json` its field `field`, a string or a list of them.
     The image id is the common name with '--' for '/'; examples are `<image id>#0`, #1, .... limit: number of
-    samples, from the first on. Texts are kept in memory. Pictures stay in the tar files and are read from
+    samples, from the first on. Texts are kept in memory. Images stay in the tar files and are read from
     there when they are needed.
 
     Raises AtlasError for no tar file, a damaged or compressed one, a member whose path leads out of it, a
-    sample without exactly one picture and one text, a picture or text that cannot be read, or a name in two
+    sample without exactly one image and one text, an image or text that cannot be read, or a name in two
     files.
     """
     root = Path(root)
@@ -53,18 +53,18 @@ def read_webdataset(
         image_id = key.replace("/", "--")
         if image_id in scenes:
             raise AtlasError(f"{where}: is also in {scenes[image_id].path}; rename one")
-        pictures = [suffix for suffix in sample if suffix.lower() in PICTURES]
-        if len(pictures) != 1:
-            raise AtlasError(f"{where}: has {len(pictures)} pictures; give each sample one")
+        images = [suffix for suffix in sample if suffix.lower() in IMAGES]
+        if len(images) != 1:
+            raise AtlasError(f"{where}: has {len(images)} images; give each sample one")
         if text not in sample:
             raise AtlasError(f"{where}: {text}: no such member, only {', '.join(sample)}; correct text")
-        picture = f"{archive.relative_to(root).as_posix()}/{sample[pictures[0]]}"
-        width, height = picture_size(root / picture)
-        scenes[image_id] = Scene(image_id, picture, width, height, split)
+        image = f"{archive.relative_to(root).as_posix()}/{sample[images[0]]}"
+        width, height = image_size(root / image)
+        scenes[image_id] = Scene(image_id, image, width, height, split)
         for i, words in enumerate(_texts(archive / sample[text], text, field)):
             examples.append(Example(f"{image_id}#{i}", image_id, words))
     if not scenes:
-        raise AtlasError(f"{root}: {shards}: has no sample; put pictures and texts into the tar files")
+        raise AtlasError(f"{root}: {shards}: has no sample; put images and texts into the tar files")
     check_examples(examples, scenes, str(root))
     return Corpus(root, scenes, examples, name)
 

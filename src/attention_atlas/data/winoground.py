@@ -1,7 +1,7 @@
 """Winoground (Thrush et al. 2022) as published: examples.jsonl (400 lines) and the folder images/.
 
 Each line is a quadruple: caption_0 and caption_1 have the same words in different order, and caption_i
-describes image_i. It becomes two examples with the same `extra.pair`, each with its own picture, in the split
+describes image_i. It becomes two examples with the same `extra.pair`, each with its own image, in the split
 `test`.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from attention_atlas.data.corpus import Corpus, Example, Scene, check_examples
+from attention_atlas.data.images import image_size
 from attention_atlas.data.json_rows import identifier, text
-from attention_atlas.data.pictures import picture_size
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_jsonl
 
@@ -26,7 +26,7 @@ def read_winoground(
     require_images: bool = True,
 ) -> Corpus:
     """Read the corpus. images: folder of <image name><suffix>. Raises AtlasError for a missing file, a field
-    that is missing or null, or a picture that occurs twice. Does not check that the captions share their
+    that is missing or null, or an image that occurs twice. Does not check that the captions share their
     words."""
     path, folder = Path(examples), Path(images)
     scenes: dict[str, Scene] = {}
@@ -41,7 +41,7 @@ def read_winoground(
             file = image if Path(image).suffix else f"{image}{suffix}"
             if image in scenes:
                 raise AtlasError(f"{where}: image_{i}: '{image}' occurs twice; download the file again")
-            width, height = picture_size(folder / file) if require_images else (0, 0)
+            width, height = image_size(folder / file) if require_images else (0, 0)
             scenes[image] = Scene(image, file, width, height, "test")
             found.append(Example(f"{pair}.{i}", image, caption, extra=dict(extra)))
     if not found:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.regions.features_file import FeaturesFile
 
-KEEP_BYTES = 256 << 20  # of regions: the captions of a picture are far apart in the order of batches
+KEEP_BYTES = 256 << 20  # of regions: the captions of an image are far apart in the order of batches
 
 
 @dataclass

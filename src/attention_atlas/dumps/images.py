@@ -1,4 +1,4 @@
-"""Captioning models on a picture other than the caption's: does the picture change how they attend to
+"""Captioning models on an image other than the caption's: does the image change how they attend to
 text?"""
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ IMAGES = ("own", "shuffled", "blank")
 
 @dataclass
 class ImageDump(CaptioningDump):
-    """image: own; shuffled: another picture of the split, each once; blank: all features 0, each box the
-    whole picture. The region axis is always that of the caption's own picture."""
+    """image: own; shuffled: another image of the split, each once; blank: all features 0, each box the
+    whole image. The region axis is always that of the caption's own image."""
 
     image: str = "own"
     seed: int = 0
@@ -45,7 +45,7 @@ class ImageDump(CaptioningDump):
 
 
 class Blank(RegionCache):
-    """A RegionCache in which every picture is blank: the same number of regions, without content."""
+    """A RegionCache in which every image is blank: the same number of regions, without content."""
 
     def get(self, image_id: str) -> tuple[Tensor, Tensor, Tensor]:
         features, boxes, valid = super().get(image_id)

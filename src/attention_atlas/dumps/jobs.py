@@ -57,7 +57,7 @@ class ModelDump:
 
 
 class VlmModelDump(ModelDump):
-    """The same for a vision LLM, which makes its inputs from pictures itself."""
+    """The same for a vision LLM, which makes its inputs from images itself."""
 
     def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from hydra.utils import instantiate
@@ -67,7 +67,7 @@ class VlmModelDump(ModelDump):
 
         self._check(cfg)
         corpus = instantiate(cfg.data.reader)
-        if cfg.capture.engine != "local":  # pictures are read in processes with another working directory
+        if cfg.capture.engine != "local":  # images are read in processes with another working directory
             corpus = replace(corpus, root=Path(corpus.root).absolute())
         source = source_of(cfg, job)
         loaded = load_vlm(source, job.device)

@@ -1,4 +1,4 @@
-"""Several dumps of one study over the same texts, with different models, pictures or conventions."""
+"""Several dumps of one study over the same texts, with different models, images or conventions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
     from attention_atlas.regions.features_file import FeaturesFile
 
-# Only runs with the caption's own picture need more than the decoder's attention to words.
+# Only runs with the caption's own image need more than the decoder's attention to words.
 TEXT_ONLY_LAYERS = "decoder_self.*"
 BATCH = 50  # captions are short
 
@@ -46,7 +46,7 @@ def dump_runs(
 ) -> dict[str, float]:
     """Write `out`/<run>/attention.h5 for every run of conf/study: {model, image, convention, kinds}.
 
-    source_of: what `load_model` reads, by the model's name. Runs on their own picture keep cross-attention
+    source_of: what `load_model` reads, by the model's name. Runs on their own image keep cross-attention
     too (`kinds`: globs "kind.layer" to keep instead). Returns the number of examples by run.
     """
     found: dict[str, float] = {}

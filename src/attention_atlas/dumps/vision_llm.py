@@ -1,4 +1,4 @@
-"""Vision LLMs: picture, instruction and text in one sequence, teacher-forced. Any that `load_vlm` loads."""
+"""Vision LLMs: image, instruction and text in one sequence, teacher-forced. Any that `load_vlm` loads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """ViLT-like models: words and patches in one sequence with joint attention.
 
 Patches are in raster order because the model puts them back (transformers' ViLT shuffles them, also in
-evaluation). Padding for pictures of different sizes belongs to no group and is removed.
+evaluation). Padding for images of different sizes belongs to no group and is removed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from attention_atlas.data.corpus import Corpus
 
-KEEP_BYTES = 256 << 20  # of pictures
+KEEP_BYTES = 256 << 20  # of images
 GROUPS = ["cls", "text", "sep", "image_cls", "image", "asked"]
 
 
@@ -32,7 +32,7 @@ GROUPS = ["cls", "text", "sep", "image_cls", "image", "asked"]
 class VqaDump(Planned):
     """split: which questions; examples: maximum number, evenly spaced over those sorted by id (0: all).
 
-    One axis, `sequence`: CLS, question, SEP, the picture's class token, patches by row and column. Groups of
+    One axis, `sequence`: CLS, question, SEP, the image's class token, patches by row and column. Groups of
     it: cls, text, sep, image_cls, image, and `asked`, the patches of the things that the question names
     (also in `image`; empty where they are not known).
     """
@@ -48,18 +48,18 @@ class VqaDump(Planned):
             raise ConfigError("dump: batch_size must be at least 1 and examples at least 0")
 
     def prepare(self, corpus: Corpus, features: Any, vocab: Any, config: dict[str, Any]) -> None:
-        """Read the questions; `config` is that of the run: it defines how pictures and texts are prepared."""
+        """Read the questions; `config` is that of the run: it defines how images and texts are prepared."""
         chosen = sorted(corpus.some(self.split), key=lambda e: e.id)
         self.vocab, self.config = vocab, config
         self.data = of_run(corpus, spread(chosen, self.examples), vocab, config, [])
-        self.data.pictures.keep_bytes = KEEP_BYTES
+        self.data.images.keep_bytes = KEEP_BYTES
 
     def plan(self) -> list[list[str]]:
-        # Questions of one length together, so that there is no padding between text and picture; likewise
-        # pictures of one size.
+        # Questions of one length together, so that there is no padding between text and image; likewise
+        # images of one size.
         by_shape: dict[tuple[int, ...], list[str]] = {}
         for example, encoded in zip(self.data.examples, self.data.encoded):
-            shape = (len(encoded.ids), *self.data.pictures.shape(example.image_id))
+            shape = (len(encoded.ids), *self.data.images.shape(example.image_id))
             by_shape.setdefault(shape, []).append(example.id)
         return [
             of_shape[i : i + self.batch_size]
@@ -83,13 +83,13 @@ class VqaDump(Planned):
     def _asked(self, i: int) -> np.ndarray:
         example = self.data.examples[i]
         asked_P = self.data.asked(example)
-        rows, columns = self.data.pictures.shape(example.image_id)
+        rows, columns = self.data.images.shape(example.image_id)
         return np.zeros(rows * columns, dtype=bool) if asked_P is None else asked_P
 
     def axis(self, i: int) -> Axis:
         """Tokens, roles and words of example i; a patch is named by row and column from 1."""
         encoded = self.data.encoded[i]
-        rows, columns = self.data.pictures.shape(self.data.examples[i].image_id)
+        rows, columns = self.data.images.shape(self.data.examples[i].image_id)
         patches = [f"{r + 1},{c + 1}" for r in range(rows) for c in range(columns)]
         inner = ["text"] * (len(encoded.ids) - 2)
         return Axis(

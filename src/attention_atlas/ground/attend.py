@@ -1,6 +1,6 @@
-"""The attention of a phrase, or of the last token of a prompt, to the tokens of a picture, by head.
+"""The attention of a phrase, or of the last token of a prompt, to the tokens of an image, by head.
 
-Axes: L layer, H head, C = L·H, S position, R query rows, T picture tokens with a place.
+Axes: L layer, H head, C = L·H, S position, R query rows, T image tokens with a place.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from attention_atlas.look.words import decoded, text_runs
 
 
 class RowCapture(Capture):
-    """Captures the attention from the whole sequence to the keys of the pictures (itself, or those of a
+    """Captures the attention from the whole sequence to the keys of the images (itself, or those of a
     cross-attention), in the language model or in the modules of `globs`: of each layer, the mean over some
-    query rows, at the picture's tokens. The matrix is never formed. One instance serves all examples of a
+    query rows, at the image's tokens. The matrix is never formed. One instance serves all examples of a
     model, so that each layer is checked once.
 
     notes: modules that are not in the result, one line each.
@@ -34,7 +34,7 @@ class RowCapture(Capture):
 
     def __init__(self, model: Any, globs: Sequence[str] | None = None) -> None:
         super().__init__(model, ["rows"], rows=[0], layers=key_globs(model) if globs is None else globs)
-        self.shape, self.picture_T = (0, 0), torch.zeros(0, dtype=torch.long)
+        self.shape, self.image_T = (0, 0), torch.zeros(0, dtype=torch.long)
         self.notes: dict[str, None] = {}
         self._more: dict[str, Any] = {}
         if globs is None:
@@ -43,16 +43,16 @@ class RowCapture(Capture):
                 self._more["logits_to_keep"] = 1
 
     def maps(
-        self, inputs: dict[str, Any], rows: Sequence[int], picture_T: Sequence[int], keys: int
+        self, inputs: dict[str, Any], rows: Sequence[int], image_T: Sequence[int], keys: int
     ) -> tuple[list[int], Tensor]:
-        """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the keys `picture_T`, as
+        """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the keys `image_T`, as
         shares of the rows' whole attention. One pass of one example, without padding. keys: how many there
-        are; as many as positions, unless the model reads pictures by cross-attention.
+        are; as many as positions, unless the model reads images by cross-attention.
 
         Raises AtlasError for a model whose language model attends in several ways.
         """
         self.shape = inputs["input_ids"].shape[1] if "input_ids" in inputs else keys, keys
-        self.rows, self.picture_T = list(rows), torch.tensor(list(picture_T))
+        self.rows, self.image_T = list(rows), torch.tensor(list(image_T))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             captured = self(**inputs, **self._more)
@@ -77,7 +77,7 @@ class RowCapture(Capture):
             return call.context()
         context = super()._record(call)
         rows_HRS = self._records[-1].values.pop("rows")[0]
-        self._maps[layer] = rows_HRS.mean(1)[:, self.picture_T.to(rows_HRS.device)].float().cpu()
+        self._maps[layer] = rows_HRS.mean(1)[:, self.image_T.to(rows_HRS.device)].float().cpu()
         return context
 
 

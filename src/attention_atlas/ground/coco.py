@@ -21,10 +21,10 @@ SOURCE = "download it, or correct the path"
 
 
 def read_coco(path: str | Path, images: str | Path) -> list[Example]:
-    """One example for each picture and category in it: the category's name, and the boxes of all its
+    """One example for each image and category in it: the category's name, and the boxes of all its
     instances. Left out where one of them is a crowd, which has no box of its own, or has an empty box.
 
-    images: the folder of the pictures. Raises AtlasError for a missing file, field or category.
+    images: the folder of the images. Raises AtlasError for a missing file, field or category.
     """
     path, folder = Path(path), _folder(images)
     table = read_published(path, SOURCE)
@@ -37,21 +37,21 @@ def read_coco(path: str | Path, images: str | Path) -> list[Example]:
     where: dict[tuple[str, str], list[str]] = {}
     crowds = set()
     for row in row_list(table, "annotations", path, INSTANCES):
-        place, picture, box = _annotation(row, path, names)
+        place, image, box = _annotation(row, path, names)
         category = identifier(row, "category_id", place)
         if category not in categories:
             raise AtlasError(
                 f"{place}: category_id: {category} is not among the categories; download it again"
             )
-        key = picture, category
+        key = image, category
         if row.get("iscrowd") or box[2] <= box[0] or box[3] <= box[1]:
             crowds.add(key)
         boxes.setdefault(key, []).append(box)
         where.setdefault(key, []).append(place)
     return [
-        Example(folder / names[picture], categories[category], tuple(found), tuple(where[picture, category]))
-        for (picture, category), found in boxes.items()
-        if (picture, category) not in crowds
+        Example(folder / names[image], categories[category], tuple(found), tuple(where[image, category]))
+        for (image, category), found in boxes.items()
+        if (image, category) not in crowds
     ]
 
 
@@ -87,37 +87,37 @@ def read_refcoco(
             raise AtlasError(
                 f"{place}: ann_id: {annotation} is not in {path}; give the instances of these references"
             )
-        _, picture, box = _annotation(annotations[annotation], path, names)
+        _, image, box = _annotation(annotations[annotation], path, names)
         for n, sentence in enumerate(items(row, "sentences", place)):
             at = f"{place}: sentence {n}"
             phrase = " ".join(text(sentence, "sent", at).split())
-            found.append(Example(folder / names[picture], phrase, (box,), (at,)))
+            found.append(Example(folder / names[image], phrase, (box,), (at,)))
     if not found:
         raise AtlasError(f"{refs}: split: no reference is in '{split}'{did_you_mean(str(split), splits)}")
     return found
 
 
 def _annotation(row: Any, path: Path, names: dict[str, str]) -> tuple[str, str, Box]:
-    """(where it is, picture, box)."""
+    """(where it is, image, box)."""
     place = f"{path}: annotation {identifier(row, 'id', f'{path}: annotations')}"
     x, y, w, h = reals(row, "bbox", place, 4)
-    picture = identifier(row, "image_id", place)
-    if picture not in names:
-        raise AtlasError(f"{place}: image_id: {picture} is not among the images; download it again")
-    return place, picture, (x, y, x + w, y + h)
+    image = identifier(row, "image_id", place)
+    if image not in names:
+        raise AtlasError(f"{place}: image_id: {image} is not among the images; download it again")
+    return place, image, (x, y, x + w, y + h)
 
 
 def _names(table: Any, path: Path) -> dict[str, str]:
     rows = row_list(table, "images", path, INSTANCES)
     found = {str(number(r, "id", f"{path}: images")): text(r, "file_name", f"{path}: images") for r in rows}
-    for picture, name in found.items():
-        check_place(name, f"{path}: image {picture}: file_name")
+    for image, name in found.items():
+        check_place(name, f"{path}: image {image}: file_name")
     return found
 
 
 def _folder(images: str | Path) -> Path:
     if not Path(images).is_dir():
-        raise ConfigError(f"--images: {images}: no such folder; give the folder of the pictures")
+        raise ConfigError(f"--images: {images}: no such folder; give the folder of the images")
     return Path(images)
 
 

@@ -12,25 +12,25 @@ from attention_atlas.look.command import add_machine
 if TYPE_CHECKING:
     from attention_atlas.data.phrase_boxes import Example
 
-HELP = "which attention heads find what a phrase names, scored on boxes in your pictures"
+HELP = "which attention heads find what a phrase names, scored on boxes in your images"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Ask a vision-language model about phrases whose boxes are known, score each attention head by how "
-        "well it finds them, pick heads, measure them on other pictures, and write heads.csv, summary.json "
+        "well it finds them, pick heads, measure them on other images, and write heads.csv, summary.json "
         "and index.html."
     )
     parser.add_argument("model", metavar="MODEL", help="hub id, or a folder that save_pretrained wrote")
     parser.add_argument(
         *("--data", "--images"), dest="data", required=True, type=Path, metavar="FOLDER",
-        help="folder of the pictures",
+        help="folder of the images",
     )  # fmt: skip
     parser.add_argument(
         "--boxes",
         type=Path,
         metavar="CSV",
-        help="picture,phrase,x,y,w,h in pixels (default: FOLDER/boxes.csv)",
+        help="image,phrase,x,y,w,h in pixels (default: FOLDER/boxes.csv)",
     )
     parser.add_argument(
         "--coco", type=Path, metavar="JSON", help="COCO's instances_*.json: categories and their boxes"
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--best", type=int, default=3, metavar="K", help="heads whose maps are averaged (default: 3)"
     )
-    parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds of pictures (default: 5)")
+    parser.add_argument("--folds", type=int, default=5, metavar="N", help="folds of images (default: 5)")
     parser.add_argument("--limit", type=int, metavar="N", help="score N phrases, drawn at random")
     parser.add_argument(
         "--seed", type=int, default=0, help="of --limit, folds, intervals, control (default: 0)"
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
     layers = None if args.layers is None else layer_numbers(args.layers)
     if args.limit is not None and args.limit < 2:
-        raise ConfigError(f"--limit: {args.limit} is less than 2; heads are measured on other pictures")
+        raise ConfigError(f"--limit: {args.limit} is less than 2; heads are measured on other images")
     checked_folder(args.out)
     examples = checked(some(examples_of(args), args.limit, args.seed))
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> None:
         if args.prompt is not None or args.query != "phrase":
             option = "--query" if args.prompt is None else "--prompt"
             raise ConfigError(
-                f"{option}: '{args.model}' is a model for pictures only, which reads no text; leave it out"
+                f"{option}: '{args.model}' is a model for images only, which reads no text; leave it out"
             )
         model, processor = load_vision(args.model, args.device, args.dtype), None
     else:
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
         layer, head = best["in_sample"]["heads"][0]
         print(
             f"{measure}: best head {layer}.{head} {best['in_sample']['value']:.3f}, picked and measured on "
-            f"other pictures {best['held_out']['value']:.3f} [{best['held_out']['ci_low']:.3f}, "
+            f"other images {best['held_out']['value']:.3f} [{best['held_out']['ci_low']:.3f}, "
             f"{best['held_out']['ci_high']:.3f}], uniform chance {found.chance[measure]['uniform']:.3f}"
         )
     for name in FILES:

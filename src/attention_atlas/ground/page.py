@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.ground.scores import MEASURES
 from attention_atlas.measures.places import Places
 
 if TYPE_CHECKING:
     from attention_atlas.ground.result import Grounded, Shown
 
-LONGEST = 320  # pixels of a drawn picture
+LONGEST = 320  # pixels of a drawn image
 TITLES = {"pointing": "Pointing game", "mass": "Mass in box", "iou": "IoU"}
 ROWS = {
-    ("best_head", "held_out"): "best head, other pictures",
-    ("mean_of_best", "held_out"): "mean map of the best {}, other pictures",
-    ("best_head", "in_sample"): "best head, same pictures",
-    ("mean_of_best", "in_sample"): "mean map of the best {}, same pictures",
+    ("best_head", "held_out"): "best head, other images",
+    ("mean_of_best", "held_out"): "mean map of the best {}, other images",
+    ("best_head", "in_sample"): "best head, same images",
+    ("mean_of_best", "in_sample"): "mean map of the best {}, same images",
 }
 LISTED = 10
 
@@ -99,17 +99,17 @@ def _interval(found: dict[str, Any], signed: bool = False) -> str:
 
 def _drawn(shown: Shown) -> dict[str, Any]:
     example = shown.example
-    given = example.picture
+    given = example.image
     image = read_rgb(given) if isinstance(given, str | Path) else given.convert("RGB")
     return {
         "name": example.name,
         "phrase": example.phrase,
-        "pictures": [overlay(image, shown.places, map_T, example.boxes) for map_T in shown.maps_KT],
+        "images": [overlay(image, shown.places, map_T, example.boxes) for map_T in shown.maps_KT],
     }
 
 
 def overlay(image: Any, places: Places, map_T: np.ndarray, boxes: Any) -> str:
-    """A data URI of the picture with the map over it, brightest where the attention per pixel is highest, and
+    """A data URI of the image with the map over it, brightest where the attention per pixel is highest, and
     the boxes as frames."""
     from PIL import Image, ImageDraw
 

@@ -1,6 +1,6 @@
-"""Scores of all heads, picked heads on other pictures, and the files of both.
+"""Scores of all heads, picked heads on other images, and the files of both.
 
-Axes: E examples, I pictures, C heads (layer · heads + head), M measures, B baselines, F folds, K picked.
+Axes: E examples, I images, C heads (layer · heads + head), M measures, B baselines, F folds, K picked.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from attention_atlas.ground.scores import CHANCES, MEASURES
 from attention_atlas.look.result import checked_folder
 from attention_atlas.measures.places import Places
 
-SCHEMA = "atlas.ground/1"
+SCHEMA = "atlas.ground/2"
 FILES = ("heads.csv", "summary.json", "index.html")
 COLUMNS = (
-    *("layer", "head", "measure", "value", "ci_low", "ci_high", "n", "pictures", "rank"),
+    *("layer", "head", "measure", "value", "ci_low", "ci_high", "n", "images", "rank"),
     *(f"chance_{name}" for name in CHANCES),
     *("control", "above_control", "above_control_ci_low", "above_control_ci_high", "share"),
 )
@@ -42,9 +42,9 @@ class Shown:
 @dataclass
 class Grounded:
     """values_EMC: score of each example, measure and head. control_EMC: the same maps against boxes of other
-    pictures. chance_EMB: maps that do not look at the picture. share_EC: share of a head's attention on the
-    picture. picture_E: number of each example's picture. layers, heads: the numbers of the layers, and heads
-    per layer. fold_I: of each picture. held_FMK: heads picked on the other folds; whole_MK: on all pictures.
+    images. chance_EMB: maps that do not look at the image. share_EC: share of a head's attention on the
+    image. image_E: number of each example's image. layers, heads: the numbers of the layers, and heads
+    per layer. fold_I: of each image. held_FMK: heads picked on the other folds; whole_MK: on all images.
     mean_2EM {held_out, in_sample}: scores and controls of the mean of the picked heads' maps."""
 
     model: str
@@ -54,7 +54,7 @@ class Grounded:
     examples: list[Example]
     layers: list[int]
     heads: int
-    picture_E: np.ndarray
+    image_E: np.ndarray
     values_EMC: np.ndarray
     control_EMC: np.ndarray
     chance_EMB: np.ndarray
@@ -69,8 +69,8 @@ class Grounded:
     @cached_property
     def estimates(self) -> dict[str, np.ndarray]:
         """value, ci_low, ci_high, control, and above_control with its interval, (M,C) each."""
-        own = estimate(self.values_EMC, self.picture_E, self.seed)
-        above = difference(self.values_EMC, self.control_EMC, self.picture_E, self.seed)
+        own = estimate(self.values_EMC, self.image_E, self.seed)
+        above = difference(self.values_EMC, self.control_EMC, self.image_E, self.seed)
         out = own | {"control": own["value"] - above["value"], "above_control": above["value"]}
         return out | {f"above_control_{end}": above[end] for end in ("ci_low", "ci_high")}
 
@@ -88,7 +88,7 @@ class Grounded:
             rank_C = np.argsort(np.argsort(-value_C, kind="stable"), kind="stable") + 1
             for c, (layer, head) in enumerate(named(range(len(value_C)), self.layers, self.heads)):
                 row = {"layer": layer, "head": head, "measure": measure, "rank": int(rank_C[c])}
-                row |= {"n": len(self.examples), "pictures": len(self.fold_I), "share": float(share_C[c])}
+                row |= {"n": len(self.examples), "images": len(self.fold_I), "share": float(share_C[c])}
                 row |= {name: float(value_MC[m, c]) for name, value_MC in self.estimates.items()}
                 row |= {f"chance_{name}": value for name, value in self.chance[measure].items()}
                 out.append({name: row[name] for name in COLUMNS})
@@ -98,7 +98,7 @@ class Grounded:
     def picks(self) -> dict[str, dict[str, Any]]:
         """{measure: {best_head, mean_of_best: {held_out, in_sample: value, interval, differences to the
         baselines, heads}}}. The heads are [layer, head]; those of held_out are listed by fold."""
-        fold_E = self.fold_I[self.picture_E]
+        fold_E = self.fold_I[self.image_E]
         whole_FMK = np.repeat(self.whole_MK[None], len(self.held_FMK), 0)
         out: dict[str, dict[str, Any]] = {}
         for m, measure in enumerate(MEASURES):
@@ -113,7 +113,7 @@ class Grounded:
                     against["control"] = control_E
                     heads = [named(k, self.layers, self.heads) for k in heads_FMK[:, m, :count]]
                     out[measure][kind][name] = {
-                        **compared(value_E, against, self.picture_E, self.seed),
+                        **compared(value_E, against, self.image_E, self.seed),
                         "heads": heads if name == "held_out" else heads[0],
                     }
         return out
@@ -131,7 +131,7 @@ class Grounded:
             "layers": self.layers,
             "heads": self.heads,
             "n": len(self.examples),
-            "pictures": len(self.fold_I),
+            "images": len(self.fold_I),
             "notes": self.notes,
             "chance": self.chance,
             "picked": self.picks,

@@ -1,6 +1,6 @@
-"""`ground(model, processor, examples)`: score every head, pick heads, measure them on other pictures.
+"""`ground(model, processor, examples)`: score every head, pick heads, measure them on other images.
 
-Axes: E examples, I pictures, L layer, H head, C = L·H, T picture tokens with a place, M measures, B
+Axes: E examples, I images, L layer, H head, C = L·H, T image tokens with a place, M measures, B
 baselines, F folds, K heads picked, N sets of boxes.
 """
 
@@ -27,8 +27,8 @@ PROMPT = "Where is the {phrase}?"
 QUERIES = ("phrase", "last")
 BEST = 3  # heads whose maps are averaged, as in Kang et al. (2025)
 FOLDS = 5
-CONTROLS = 8  # sets of boxes of other pictures, per example
-SHOWN = 4  # pictures on the page
+CONTROLS = 8  # sets of boxes of other images, per example
+SHOWN = 4  # images on the page
 
 
 def ground(
@@ -44,16 +44,16 @@ def ground(
 ) -> Grounded:
     """Score each attention head of the language model by how well it finds the boxes of phrases.
 
-    model, processor: a transformers model for pictures and text (AutoModelForImageTextToText) and its
+    model, processor: a transformers model for images and text (AutoModelForImageTextToText) and its
     processor; or a `look.vision.Vision` and None, whose class token is asked instead of a phrase (all patches
     without one), so that
     prompt and query do not apply. prompt: has {phrase} in it; used as in `Atlas.look`. query: that of the
     phrase's tokens, averaged, or that of the prompt's last token (as in Kang et al. 2025). layers: those that
-    are scored, from 0; default: all. best: heads whose maps are averaged. folds: of pictures; each is
+    are scored, from 0; default: all. best: heads whose maps are averaged. folds: of images; each is
     measured with the heads that were best on the others. seed: of folds, intervals and the control.
 
     Raises AtlasError for bad examples (see `checked`), a phrase that is not in the tokenised prompt, and a
-    model whose picture tokens have no known place; ConfigError for a wrong argument.
+    model whose image tokens have no known place; ConfigError for a wrong argument.
     """
     check_arguments(prompt, query, best, folds)
     examples = checked(examples)
@@ -64,9 +64,9 @@ def ground(
         scene, model, prompt = VisionScene(vision), vision.net, ""
     found = _first_pass(capture, scene, examples, layers, seed)
     with found.maps:
-        picture_E, values_EMC = found.picture_E, found.values_EMC
-        fold_I = folds_of(int(picture_E.max()) + 1, min(folds, int(picture_E.max()) + 1), seed)
-        held_FMK = picked(values_EMC, picture_E, fold_I, best)
+        image_E, values_EMC = found.image_E, found.values_EMC
+        fold_I = folds_of(int(image_E.max()) + 1, min(folds, int(image_E.max()) + 1), seed)
+        held_FMK = picked(values_EMC, image_E, fold_I, best)
         whole_MK = np.stack([best_heads(values_EC, best) for values_EC in values_EMC.swapaxes(0, 1)])
         return _second_pass(found, model, prompt, scene.query, fold_I, held_FMK, whole_MK, seed)
 
@@ -81,7 +81,7 @@ def check_arguments(prompt: str, query: str, best: int, folds: int) -> None:
     if best < 1:
         raise ConfigError(f"--best: {best} is less than 1; give the number of heads to average")
     if folds < 2:
-        raise ConfigError(f"--folds: {folds} is less than 2; heads are measured on other pictures")
+        raise ConfigError(f"--folds: {folds} is less than 2; heads are measured on other images")
 
 
 class _Found:
@@ -89,7 +89,7 @@ class _Found:
 
     def __init__(self) -> None:
         self.examples: list[Example] = []
-        self.places: list[tuple[Places, list[Any]]] = []  # with boxes: its own, those of other pictures
+        self.places: list[tuple[Places, list[Any]]] = []  # with boxes: its own, those of other images
         self.maps, self.layers, self.heads = MapFile(), list[int](), 0
         self.notes: list[str] = []
         self.values: list[np.ndarray] = []
@@ -100,10 +100,8 @@ class _Found:
     def done(self) -> None:
         number = {key: n for n, key in enumerate(dict.fromkeys(e.key for e in self.examples))}
         if len(number) < 2:
-            raise AtlasError(
-                "boxes: fewer than 2 pictures have one in the part that the model sees; give more"
-            )
-        self.picture_E = np.array([number[e.key] for e in self.examples])
+            raise AtlasError("boxes: fewer than 2 images have one in the part that the model sees; give more")
+        self.image_E = np.array([number[e.key] for e in self.examples])
         self.values_EMC, self.control_EMC = np.stack(self.values), np.stack(self.controls)
         self.chance_EMB, self.share_EC = np.stack(self.chances), np.stack(self.shares)
 
@@ -126,7 +124,7 @@ def _first_pass(
         map_LHT = map_LHT[keep]
         if not bool((map_LHT > 0).any()):
             raise AtlasError(
-                f"--prompt: '{scene.prompt}': no head sees the picture from its query; put the picture first"
+                f"--prompt: '{scene.prompt}': no head sees the image from its query; put the image first"
             )
         found.heads, map_CT = map_LHT.shape[1], map_LHT.flatten(0, 1)
         others = _of_others(example, examples, places, rng)
@@ -141,7 +139,7 @@ def _first_pass(
     if unseen:
         found.notes.append(
             f"{unseen} of {len(examples)} phrases are left out: the processor cuts off the "
-            "part of the picture where their boxes are"
+            "part of the image where their boxes are"
         )
     found.notes += [*scene.notes, *capture.notes]
     found.done()
@@ -162,7 +160,7 @@ def _kept(numbers: list[int], layers: Sequence[int] | None) -> tuple[list[int], 
 def _of_others(
     example: Example, examples: list[Example], places: Places, rng: np.random.Generator
 ) -> dict[Any, Target]:
-    """Boxes of other pictures, drawn at random, stretched to this one's size."""
+    """Boxes of other images, drawn at random, stretched to this one's size."""
     found: dict[Any, Target] = {}
     for index in rng.permutation(len(examples)).tolist():
         other = examples[index]
@@ -178,7 +176,7 @@ def _of_others(
 
 
 def _control(value_MCN: np.ndarray) -> np.ndarray:
-    """(M,C) the mean over boxes of other pictures; NaN without any."""
+    """(M,C) the mean over boxes of other images; NaN without any."""
     if value_MCN.shape[2] == 1:
         return np.full(value_MCN.shape[:2], np.nan, np.float32)
     return value_MCN[..., 1:].mean(-1).astype(np.float32)
@@ -195,10 +193,10 @@ def _second_pass(
     seed: int,
 ) -> Grounded:
     """Scores of the mean of the best heads' maps, and the maps that the page shows."""
-    fold_E = fold_I[found.picture_E]
+    fold_E = fold_I[found.image_E]
     groups = ("held_out", "in_sample")
     mean = {name: np.zeros((2, len(fold_E), len(MEASURES))) for name in groups}  # values, controls
-    shown = _to_show(found.picture_E)
+    shown = _to_show(found.image_E)
     pages = []
     for e, (places, boxes) in enumerate(found.places):
         map_CT, targets = found.maps[e], [Target.of(places, given) for given in boxes]
@@ -219,7 +217,7 @@ def _second_pass(
         examples=found.examples,
         layers=found.layers,
         heads=found.heads,
-        picture_E=found.picture_E,
+        image_E=found.image_E,
         values_EMC=found.values_EMC,
         control_EMC=found.control_EMC,
         chance_EMB=found.chance_EMB,
@@ -233,7 +231,7 @@ def _second_pass(
     )
 
 
-def _to_show(picture_E: np.ndarray) -> set[int]:
-    """The first example of some pictures, evenly spaced."""
-    pictures = np.unique(np.linspace(0, picture_E.max(), SHOWN).round())
-    return {int(np.flatnonzero(picture_E == p)[0]) for p in pictures}
+def _to_show(image_E: np.ndarray) -> set[int]:
+    """The first example of some images, evenly spaced."""
+    images = np.unique(np.linspace(0, image_E.max(), SHOWN).round())
+    return {int(np.flatnonzero(image_E == p)[0]) for p in images}

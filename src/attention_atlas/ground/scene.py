@@ -1,4 +1,4 @@
-"""From an example to the model's inputs, and where the picture's tokens lie."""
+"""From an example to the model's inputs, and where the image's tokens lie."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from attention_atlas.capture import roles_of_ids
+from attention_atlas.data.images import read_rgb
 from attention_atlas.data.phrase_boxes import Example
-from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.ground.attend import phrase_positions
-from attention_atlas.look.inputs import picture_token, prompt_inputs, tokenizer_of
+from attention_atlas.look.inputs import image_token, prompt_inputs, tokenizer_of
 from attention_atlas.look.keys import Keys, keys_of
 from attention_atlas.look.vision import Vision
 from attention_atlas.measures.places import Places
 
 
 class Scene:
-    """From an example to the model's inputs and their geometry. The last picture is kept."""
+    """From an example to the model's inputs and their geometry. The last image is kept."""
 
     def __init__(self, model: Any, processor: Any, prompt: str, query: str) -> None:
         self.model, self.processor, self.prompt, self.query = model, processor, prompt, query
@@ -29,13 +29,13 @@ class Scene:
 
     def image(self, example: Example) -> Any:
         if example.key != self._key:
-            given = example.picture
+            given = example.image
             image = read_rgb(given) if isinstance(given, str | Path) else given.convert("RGB")
             self._key, self._image = example.key, image
         return self._image
 
     def of(self, example: Example) -> tuple[dict[str, Any], list[int], list[int], Places]:
-        """(inputs, query rows, keys of the picture that have a place, their places)."""
+        """(inputs, query rows, keys of the image that have a place, their places)."""
         image = self.image(example)
         text = self.prompt.replace("{phrase}", example.phrase)
         inputs = prompt_inputs(self.model, self.processor, [image], text)
@@ -46,10 +46,10 @@ class Scene:
         (roles,) = roles_of_ids(inputs["input_ids"], self.model.config, mask, special)
         keys = keys_of(self.model, self.processor, inputs, roles, [image.size[::-1]])
         if keys.reason:
-            raise AtlasError(f"{type(self.model).__name__}: no place in the picture is known: {keys.reason}")
+            raise AtlasError(f"{type(self.model).__name__}: no place in the image is known: {keys.reason}")
         rows = [len(ids) - 1]
         if self.query == "phrase":
-            template = self.prompt.replace(picture_token(self.processor), " ")
+            template = self.prompt.replace(image_token(self.processor), " ")
             rows = phrase_positions(tokenizer, ids, roles, template, example.phrase)
             if not rows:
                 raise AtlasError(
@@ -65,7 +65,7 @@ class Scene:
 
 
 class VisionScene(Scene):
-    """The same for a model that sees pictures only: its class token attends, or all patches without one."""
+    """The same for a model that sees images only: its class token attends, or all patches without one."""
 
     def __init__(self, vision: Vision) -> None:
         super().__init__(vision.net, vision.processor, "", "")

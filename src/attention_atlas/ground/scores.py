@@ -1,4 +1,4 @@
-"""How well a map over a picture's tokens fits boxes: three measures, and maps that know nothing.
+"""How well a map over an image's tokens fits boxes: three measures, and maps that know nothing.
 
 pointing  whether the token with the largest value is a hit (pointing game, Zhang et al. 2018, with tokens
           in place of pixels; `Target.of` says which tokens count). Of equal largest values each counts in
@@ -6,10 +6,10 @@ pointing  whether the token with the largest value is a hit (pointing game, Zhan
 mass      share of the map inside the boxes; a token on their edge counts by the part of its area inside
           (energy-based pointing game, Wang et al. 2020).
 iou       intersection over union of the boxes and the region where the map per pixel is at least its mean
-          over the seen picture. The mean is the threshold at which Kang et al. (2025) binarise maps; they go
+          over the seen image. The mean is the threshold at which Kang et al. (2025) binarise maps; they go
           on to smooth the map and to take the hull of the region, this measure does not.
 
-Axes: C maps, T picture tokens with a place, N sets of boxes, M measures.
+Axes: C maps, T image tokens with a place, N sets of boxes, M measures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MEASURES = ("pointing", "mass", "iou")
 CHANCES = ("uniform", "area", "centre")
 # Values that differ by rounding are equal: the largest ones, and those at the mean.
 SAME, NEAR = 1e-5, 1e-4
-SPREAD = 0.25  # standard deviation of the centre's Gaussian, in widths and heights of the picture
+SPREAD = 0.25  # standard deviation of the centre's Gaussian, in widths and heights of the image
 
 
 def normalised(map_CT: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def normalised(map_CT: Tensor) -> Tensor:
 
 
 def scores(map_CT: Tensor, places: Places, targets: Sequence[Target]) -> np.ndarray:
-    """(M,C,N) values in 0..1. A map of zeros scores 0: a head that does not see the picture finds nothing."""
+    """(M,C,N) values in 0..1. A map of zeros scores 0: a head that does not see the image finds nothing."""
     map_CT = normalised(map_CT)
 
     def stacked(name: str) -> Tensor:
@@ -56,11 +56,11 @@ def scores(map_CT: Tensor, places: Places, targets: Sequence[Target]) -> np.ndar
 
 
 def chances(places: Places, size: tuple[int, int], target: Target) -> np.ndarray:
-    """(M,B) scores of maps that do not look at the picture; size: its width and height.
+    """(M,B) scores of maps that do not look at the image; size: its width and height.
 
     uniform: the same on every token. area: the same on every pixel that a token covers; for pointing, a token
     drawn in proportion to its area. The two differ only where tokens differ in size or overlap. centre: a
-    Gaussian around the centre of the picture, with a quarter of its width and height as standard deviations.
+    Gaussian around the centre of the image, with a quarter of its width and height as standard deviations.
     """
     offset_T2 = (places.centre_T2 / np.array(size) - 0.5) / SPREAD
     centre_T = places.area_T * np.exp(-(offset_T2**2).sum(1) / 2)

@@ -1,4 +1,4 @@
-"""What a model's answer depends on: cut attention (knock-out), hide parts of the picture (faithfulness).
+"""What a model's answer depends on: cut attention (knock-out), hide parts of the image (faithfulness).
 
     from attention_atlas.interventions import faithfulness, knock_out
 

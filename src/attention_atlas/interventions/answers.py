@@ -1,4 +1,4 @@
-"""A picture, a prompt and an answer, and the answer's log-probability, teacher-forced.
+"""An image, a prompt and an answer, and the answer's log-probability, teacher-forced.
 
 Axes: N token of the answer, S position of the sequence.
 """
@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look.inputs import (
     Sequenced,
-    picture_token,
+    image_token,
     prompt_inputs,
     sequence,
     tokenizer_of,
@@ -27,9 +27,9 @@ from attention_atlas.look.words import Word, words_of
 
 @dataclass
 class Answered:
-    """pictures: PIL, upright, RGB. whole: inputs of the model for prompt and answer. words: of the answer."""
+    """images: PIL, upright, RGB. whole: inputs of the model for prompt and answer. words: of the answer."""
 
-    pictures: list[Any]
+    images: list[Any]
     prompt: str
     whole: Sequenced
     words: list[Word]
@@ -53,34 +53,34 @@ def answered(
     answer: str | None = None,
     max_new_tokens: int = 40,
 ) -> Answered:
-    """image: a path or PIL picture, or a list of them. answer: None lets the model write it, greedily.
+    """image: a path or PIL image, or a list of them. answer: None lets the model write it, greedily.
 
-    Raises AtlasError for a picture that cannot be read and an answer without a word.
+    Raises AtlasError for an image that cannot be read and an answer without a word.
     """
-    pictures = opened(image)
-    inputs = prompt_inputs(model, processor, pictures, prompt)
+    images = opened(image)
+    inputs = prompt_inputs(model, processor, images, prompt)
     whole = sequence(model, processor, inputs, answer, max_new_tokens)
-    plain = prompt.replace(picture_token(processor), " ")
+    plain = prompt.replace(image_token(processor), " ")
     found = words_of(tokenizer_of(processor), whole.ids, whole.roles, whole.start, plain)
     words = [word for word in found if word.part == "answer"]
     if not words:
         raise AtlasError(f"answer: '{whole.answer}' has no word; give --answer")
-    return Answered(pictures, prompt, whole, words)
+    return Answered(images, prompt, whole, words)
 
 
-def same_answer(model: Any, processor: Any, first: Answered, pictures: list[Any]) -> Sequenced:
-    """The same prompt and the same tokens of the answer, with other pictures."""
-    inputs = prompt_inputs(model, processor, pictures, first.prompt)
+def same_answer(model: Any, processor: Any, first: Answered, images: list[Any]) -> Sequenced:
+    """The same prompt and the same tokens of the answer, with other images."""
+    inputs = prompt_inputs(model, processor, images, first.prompt)
     return with_answer(model, processor, inputs, first.new, first.whole.answer)
 
 
 def opened(image: Any) -> list[Any]:
-    """PIL pictures in RGB. image: a path or PIL picture, or a list of them."""
+    """PIL images in RGB. image: a path or PIL image, or a list of them."""
     from PIL.Image import Image
 
     images = list(image) if isinstance(image, list | tuple) else [image]
     if not images:
-        raise ConfigError("--image: no picture; give at least one")
+        raise ConfigError("--image: no image; give at least one")
     return [x.convert("RGB") if isinstance(x, Image) else read_rgb(x) for x in images]
 
 

@@ -1,7 +1,7 @@
 """Deletion and insertion curves (Petsiuk et al. 2018): the answer's log-probability while parts of the
-picture are hidden, the most relevant first, or shown, the most relevant first.
+image are hidden, the most relevant first, or shown, the most relevant first.
 
-Axes: T picture token, K step of a curve.
+Axes: T image token, K step of a curve.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ STATES = ("cross_attention_states", "encoder_hidden_states")
 
 
 class Hidden:
-    """`hidden(mask_T)`: log p of the answer, in nats, where the picture tokens of the mask are hidden.
+    """`hidden(mask_T)`: log p of the answer, in nats, where the image tokens of the mask are hidden.
 
     baseline (one of BASELINES): what takes the place of a token. mean, blur: the pixels of its box become the
-    picture's mean colour, or those of the blurred picture (Gaussian, σ = a tenth of the longer side); the
-    model then reads the whole picture again. embedding: its input to the language model becomes the mean
-    over the picture's tokens, which still holds what the whole picture is about. With cross-attention it is
+    image's mean colour, or those of the blurred image (Gaussian, σ = a tenth of the longer side); the
+    model then reads the whole image again. embedding: its input to the language model becomes the mean
+    over the image's tokens, which still holds what the whole image is about. With cross-attention it is
     what the keys are made of.
 
     Tokens whose boxes overlap (tiles and thumbnail) hide each other's pixels. Tokens without a place are not
@@ -37,29 +37,29 @@ class Hidden:
     Raises AtlasError for a baseline that the model does not allow.
     """
 
-    def __init__(self, model: Any, processor: Any, case: Answered, picture_T: Sequence[int], baseline: str):
+    def __init__(self, model: Any, processor: Any, case: Answered, image_T: Sequence[int], baseline: str):
         self.model, self.processor, self.case, self.baseline = model, processor, case, baseline
-        self.picture_T = list(picture_T)
-        sizes = [picture.size[::-1] for picture in case.pictures]
+        self.image_T = list(image_T)
+        sizes = [image.size[::-1] for image in case.images]
         self.keys = keys_of(model, processor, case.whole.inputs, case.whole.roles, sizes)
-        self.boxes_T4 = self.keys.boxes_K4[self.picture_T]
-        self.owner_T = np.maximum(self.keys.picture_K[self.picture_T], 0)
-        self.usable_T = np.ones(len(self.picture_T), dtype=bool)
+        self.boxes_T4 = self.keys.boxes_K4[self.image_T]
+        self.owner_T = np.maximum(self.keys.image_K[self.image_T], 0)
+        self.usable_T = np.ones(len(self.image_T), dtype=bool)
         self._known: dict[bytes, float] = {}
         if baseline == "embedding":
             return
         self.usable_T = np.isfinite(self.boxes_T4).all(1)
         if not self.usable_T.any():
             raise AtlasError(
-                f"--baseline: {baseline} hides pixels, but the picture tokens have no place "
+                f"--baseline: {baseline} hides pixels, but the image tokens have no place "
                 f"({self.keys.reason}); use --baseline embedding"
             )
-        self.instead = [_instead(np.asarray(p), baseline) for p in case.pictures]
+        self.instead = [_instead(np.asarray(p), baseline) for p in case.images]
 
     def __call__(self, mask_T: np.ndarray) -> float:
         mask_T = np.asarray(mask_T, dtype=bool)
-        if mask_T.shape != (len(self.picture_T),) or (mask_T & ~self.usable_T).any():
-            raise AtlasError(f"hidden tokens: give a mask of {len(self.picture_T)} tokens that have a place")
+        if mask_T.shape != (len(self.image_T),) or (mask_T & ~self.usable_T).any():
+            raise AtlasError(f"hidden tokens: give a mask of {len(self.image_T)} tokens that have a place")
         key = mask_T.tobytes()
         if key not in self._known:
             with torch.no_grad():
@@ -68,10 +68,10 @@ class Hidden:
         return self._known[key]
 
     def painted(self, mask_T: np.ndarray) -> list[Any]:
-        """The pictures, with the boxes of the masked tokens replaced."""
+        """The images, with the boxes of the masked tokens replaced."""
         from PIL import Image
 
-        pixels = [np.array(picture) for picture in self.case.pictures]
+        pixels = [np.array(image) for image in self.case.images]
         for t in np.flatnonzero(mask_T):
             n = int(self.owner_T[t])
             left, top, right, bottom = np.rint(self.boxes_T4[t]).astype(int)
@@ -84,11 +84,11 @@ class Hidden:
         if mask_T.any():
             whole = same_answer(self.model, self.processor, self.case, self.painted(mask_T))
             if whole.ids != self.case.whole.ids:
-                raise AtlasError("the processor cuts the picture by its contents; use --baseline embedding")
+                raise AtlasError("the processor cuts the image by its contents; use --baseline embedding")
         return float(answer_log_probs(self.model, whole).sum())
 
     def _embedded(self, mask_T: np.ndarray) -> float:
-        chosen = torch.tensor(self.picture_T)
+        chosen = torch.tensor(self.image_T)
         ran = []
 
         names = STATES if self.keys.cross else ("inputs_embeds",)
@@ -105,7 +105,7 @@ class Hidden:
             deep = [name for name, value in kwargs.items() if "deepstack" in name and value is not None]
             if deep:
                 raise AtlasError(
-                    f"--baseline: embedding: {type(self.model).__name__} adds the picture in later layers "
+                    f"--baseline: embedding: {type(self.model).__name__} adds the image in later layers "
                     f"too ({deep[0]}); use mean or blur"
                 )
             ran.append(True)
@@ -128,7 +128,7 @@ class Hidden:
 
 
 def _instead(pixels_HW3: np.ndarray, baseline: str) -> np.ndarray:
-    """The picture in its mean colour, or blurred."""
+    """The image in its mean colour, or blurred."""
     if baseline == "mean":
         return np.broadcast_to(np.rint(pixels_HW3.mean((0, 1))).astype(np.uint8), pixels_HW3.shape)
     from PIL import Image, ImageFilter

@@ -9,12 +9,12 @@ from typing import Any
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.interventions.arguments import add_output, add_question, checked_question, number
 
-HELP = "which relevance of picture tokens is faithful: deletion and insertion curves against random orders"
+HELP = "which relevance of image tokens is faithful: deletion and insertion curves against random orders"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Rank the tokens of a picture by raw attention, rollout, norm-based attention, gradient × attention "
+        "Rank the tokens of an image by raw attention, rollout, norm-based attention, gradient × attention "
         "and Chefer's relevance; hide and show them in that order, and compare how the log-probability of "
         "the answer falls and rises with random and centre-first orders (docs/howto/faithfulness.md)."
     )
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline",
         default="mean",
-        help="what hides a token: mean (colour of the picture), blur, embedding (default: mean)",
+        help="what hides a token: mean (colour of the image), blur, embedding (default: mean)",
     )
     parser.add_argument("--steps", type=int, default=10, metavar="N", help="points of a curve (default: 10)")
     parser.add_argument(
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
 def _examples(args: argparse.Namespace) -> tuple[list[tuple[Any, str, str | None]], list[str]]:
     """(examples, their names)."""
     from attention_atlas.data.csv_rows import csv_rows
-    from attention_atlas.data.pictures import read_rgb
+    from attention_atlas.data.images import read_rgb
 
     if args.data is None:
         if args.image is None or args.prompt is None:

@@ -1,14 +1,14 @@
 """Attention knock-out for a free-form answer: how much less probable does it become if parts of the sequence
-cannot read each other (Geva et al. 2023; for pictures Zhang et al. 2024)?
+cannot read each other (Geva et al. 2023; for images Zhang et al. 2024)?
 
 A cut also puts the model in a state that it was never trained in, which costs probability independent of the
-picture. So every cut is repeated with another picture and the same answer:
+image. So every cut is repeated with another image and the same answer:
 
-    change       log p(answer | own picture, cut) − log p(answer | own picture)
-    other        the same difference where the other picture is shown throughout
-    net          change − other: what the cut withholds of the own picture's information
+    change       log p(answer | own image, cut) − log p(answer | own image)
+    other        the same difference where the other image is shown throughout
+    net          change − other: what the cut withholds of the own image's information
 
-If the text is cut off from the picture in all layers, net is log p(answer | other) − log p(answer | own).
+If the text is cut off from the image in all layers, net is log p(answer | other) − log p(answer | own).
 Axes: C cut, N token of the answer.
 """
 
@@ -55,7 +55,7 @@ class Cut:
 
 @dataclass
 class KnockOut:
-    """log-probabilities of the answer's tokens: plain_N, cut_CN with the own picture, other_plain_N,
+    """log-probabilities of the answer's tokens: plain_N, cut_CN with the own image, other_plain_N,
     other_CN with another one. words: (text, its tokens in N)."""
 
     model: str
@@ -84,7 +84,7 @@ class KnockOut:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row for each cut and word, and one (word "", position −1) for the whole answer, in nats.
-        log_prob: with the own picture and the cut. A row without a cut (cut "") comes first."""
+        log_prob: with the own image and the cut. A row without a cut (cut "") comes first."""
         every = list(range(len(self.plain_N)))
         parts = [("", -1, every)] + [(text, n, at) for n, (text, at) in enumerate(self.words)]
         out = []
@@ -149,12 +149,12 @@ def knock_out(
 ) -> KnockOut:
     """Cut attention while the model reads prompt and answer, once for each cut and window or head.
 
-    image, answer, max_new_tokens: as in `Atlas.look`. other: the control's picture, or as many as `image`
-    has; None: the own pictures, painted over with their mean colour. cuts: "query → key" (cut_edges; "->"
+    image, answer, max_new_tokens: as in `Atlas.look`. other: the control's image, or as many as `image`
+    has; None: the own images, painted over with their mean colour. cuts: "query → key" (cut_edges; "->"
     and "-" also separate). windows: layers (first, last), or how many windows of equal width to make, with
     one of all layers (default: 8, or one for each layer of a smaller model). heads: (layer, head), cut alone.
 
-    One forward pass for each cut, and one with the other picture. Raises ConfigError for a wrong argument,
+    One forward pass for each cut, and one with the other image. Raises ConfigError for a wrong argument,
     AtlasError for a model whose attention cannot be cut (capture.knockout).
     """
     model.eval()
@@ -175,13 +175,13 @@ def knock_out(
     if not made:
         raise ConfigError("--cut: nothing is cut; name at least one cut, and a window or a head")
     own = answered(model, processor, image, prompt, answer, max_new_tokens)
-    control, pictures = "another picture", opened(other) if other is not None else []
+    control, images = "another image", opened(other) if other is not None else []
     if other is None:
-        control, pictures = "own picture in its mean colour", [plain_picture(p) for p in own.pictures]
-    if len(pictures) != len(own.pictures):
-        raise ConfigError(f"--other: {len(pictures)} pictures for {len(own.pictures)}; give one for each")
+        control, images = "own image in its mean colour", [plain_image(p) for p in own.images]
+    if len(images) != len(own.images):
+        raise ConfigError(f"--other: {len(images)} images for {len(own.images)}; give one for each")
     plain_N, cut_CN = _run(model, own.whole, made)
-    other_plain_N, other_CN = _run(model, same_answer(model, processor, own, pictures), made)
+    other_plain_N, other_CN = _run(model, same_answer(model, processor, own, images), made)
     pieces = getattr(processor, "tokenizer", processor).convert_ids_to_tokens(own.new)
     return KnockOut(
         model=model.config.name_or_path or type(model).__name__,
@@ -198,12 +198,12 @@ def knock_out(
     )
 
 
-def plain_picture(picture: Any) -> Any:
-    """A picture of the same size in its mean colour."""
+def plain_image(image: Any) -> Any:
+    """An image of the same size in its mean colour."""
     from PIL import Image
 
-    mean = np.asarray(picture, dtype=np.float64).mean((0, 1))
-    return Image.new("RGB", picture.size, tuple(int(x) for x in np.rint(mean)))
+    mean = np.asarray(image, dtype=np.float64).mean((0, 1))
+    return Image.new("RGB", image.size, tuple(int(x) for x in np.rint(mean)))
 
 
 def _pair(name: str) -> tuple[str, str]:

@@ -9,13 +9,13 @@ from pathlib import Path
 from attention_atlas.errors import ConfigError
 from attention_atlas.interventions.arguments import add_output, add_question, checked_question, number
 
-HELP = "how much less probable an answer becomes when text and picture cannot read each other"
+HELP = "how much less probable an answer becomes when text and image cannot read each other"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Cut attention between text and picture in windows of layers, and report the change of the answer's "
-        "log-probability, by word, against the same cut with another picture (docs/howto/faithfulness.md)."
+        "Cut attention between text and image in windows of layers, and report the change of the answer's "
+        "log-probability, by word, against the same cut with another image (docs/howto/faithfulness.md)."
     )
     add_question(parser, required=True)
     parser.add_argument(
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="PHOTO",
-        help="the control's picture (default: your own, painted in its mean colour)",
+        help="the control's image (default: your own, painted in its mean colour)",
     )
     parser.add_argument(
         "--cut",
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before anything is loaded where an argument is wrong."""
-    from attention_atlas.data.pictures import read_rgb
+    from attention_atlas.data.images import read_rgb
 
     longest = checked_question(args)
     heads = [] if args.heads is None else _numbers(args.heads)

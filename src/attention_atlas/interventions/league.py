@@ -1,12 +1,12 @@
-"""The league: which relevance of picture tokens is most faithful to what the model does?
+"""The league: which relevance of image tokens is most faithful to what the model does?
 
-For each example and order of the picture tokens, the areas under the deletion and the insertion curve of the
+For each example and order of the image tokens, the areas under the deletion and the insertion curve of the
 answer's log-probability (curves.py). Orders: those of the methods (relevance.py), tokens next to the centre
-first, and random ones. Axes: E example, T picture token, K step, D random order.
+first, and random ones. Axes: E example, T image token, K step, D random order.
 
 - area: in nats; low is good for deletion, high for insertion.
-- normalised: (Σ area − Σ hidden) / (Σ shown − Σ hidden), sums over examples: 1 is the plain picture, 0 the
-  picture that is wholly hidden. Undefined (None) where the picture makes no difference.
+- normalised: (Σ area − Σ hidden) / (Σ shown − Σ hidden), sums over examples: 1 is the plain image, 0 the
+  image that is wholly hidden. Undefined (None) where the image makes no difference.
 - gain: the area's distance from the mean of the example's random orders, in nats, positive where the method
   is better than random (lower for deletion, higher for insertion).
 
@@ -30,7 +30,7 @@ from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import write_json, write_text
 from attention_atlas.interventions.answers import Answered, answered
 from attention_atlas.interventions.curves import BASELINES, Hidden, area, curve_of, steps_of
-from attention_atlas.interventions.relevance import METHODS, centre_first, order_of, picture_tokens, relevance
+from attention_atlas.interventions.relevance import METHODS, centre_first, image_tokens, order_of, relevance
 from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
 
 SCHEMA = "atlas.faithfulness/1"
@@ -46,7 +46,7 @@ COLUMNS = (
 
 @dataclass
 class Example:
-    """One picture, prompt and answer. count_K: tokens hidden or shown at each step. curves: {method: {curve:
+    """One image, prompt and answer. count_K: tokens hidden or shown at each step. curves: {method: {curve:
     (K,) log p}}; random_DK: deletion curves of random orders. relevance: {method: (T,)}; boxes_T4: pixels."""
 
     prompt: str
@@ -161,7 +161,7 @@ def faithfulness(
     seed: int = 0,
     names: Sequence[str] = (),
 ) -> League:
-    """examples: (picture or pictures, prompt, answer or None for the model's own). baseline: what hides a
+    """examples: (image or images, prompt, answer or None for the model's own). baseline: what hides a
     token (curves.Hidden). steps: points of a curve after the first. draws: random orders for each example.
     names: of the examples in messages. Of several examples, one that cannot be measured is left out.
 
@@ -200,17 +200,17 @@ def _example(
     draws: int,
     rng: np.random.Generator,
 ) -> Example:
-    hidden = Hidden(model, processor, case, picture_tokens(model, case), baseline)
+    hidden = Hidden(model, processor, case, image_tokens(model, case), baseline)
     usable = np.flatnonzero(hidden.usable_T)
-    size, count_K = len(hidden.picture_T), steps_of(len(usable), steps)
+    size, count_K = len(hidden.image_T), steps_of(len(usable), steps)
     values, notes = relevance(model, case, methods)
     # Only tokens that can be hidden are ordered.
     orders = {name: usable[order_of(value_T[usable])] for name, value_T in values.items()}
     if np.isfinite(hidden.boxes_T4[usable]).all():
-        sizes = [case.pictures[int(i)].size for i in hidden.owner_T[usable]]
+        sizes = [case.images[int(i)].size for i in hidden.owner_T[usable]]
         orders[CENTRE] = usable[centre_first(hidden.boxes_T4[usable], sizes.__getitem__)]
     else:
-        notes.append("no centre-first order: the picture tokens have no place")
+        notes.append("no centre-first order: the image tokens have no place")
     by_method = {
         name: {c: curve_of(hidden, order, size, count_K, c == "insertion") for c in CURVES}
         for name, order in orders.items()

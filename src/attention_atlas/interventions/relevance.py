@@ -1,7 +1,7 @@
-"""How much each picture token matters for an answer, by several methods.
+"""How much each image token matters for an answer, by several methods.
 
 Rows are the positions that predict the answer; y = Σ log p of its tokens, teacher-forced, in nats; A is the
-attention, ∇A = ∂y/∂A, (x)⁺ = max(x, 0). Axes: L layer, H head, S position (query or key), T picture token.
+attention, ∇A = ∂y/∂A, (x)⁺ = max(x, 0). Axes: L layer, H head, S position (query or key), T image token.
 
 - attention_last, attention: A, mean over heads and rows, of the last layer / of all layers
 - rollout: Abnar and Zuidema 2020, through all layers, mean over rows
@@ -10,7 +10,7 @@ attention, ∇A = ∂y/∂A, (x)⁺ = max(x, 0). Axes: L layer, H head, S positi
 - chefer: R ← R + E_h[(∇A ⊙ A)⁺] R from R = I, layer by layer; mean over rows of R (Chefer et al. 2021,
   eq. 5 and 6: the rule for self-attention; with cross-attention also 8 to 10)
 
-Where the language model reads pictures by cross-attention, A is that of its layers with cross-attention, and
+Where the language model reads images by cross-attention, A is that of its layers with cross-attention, and
 there is no rollout. Only the attention of the language model counts: what the vision tower mixes does not.
 
 The first five need one pass of the capture, which does not form the attention matrix. The others need all
@@ -44,7 +44,7 @@ METHODS = (*CAPTURED, *GRADIENTS)
 def relevance(
     model: Any, case: Answered, methods: Sequence[str] = METHODS
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """({method: (T,) relevance of the picture tokens, in their order}, notes on methods left out).
+    """({method: (T,) relevance of the image tokens, in their order}, notes on methods left out).
 
     Raises AtlasError for an encoder-decoder, and for a cross-attention whose keys are not known.
     """
@@ -59,20 +59,20 @@ def relevance(
         attention, gradient, crossing = attention_gradients(model, case)
         read = [n for n, cross in enumerate(crossing) if cross == keys.cross]
         columns_K = gradient_attention([attention[n] for n in read], [gradient[n] for n in read])
-        found["gradient_attention"] = columns_K[keys.picture_T].numpy()
-        R_ST = chefer(attention, gradient, keys.picture_T, crossing)
+        found["gradient_attention"] = columns_K[keys.image_T].numpy()
+        R_ST = chefer(attention, gradient, keys.image_T, crossing)
         found["chefer"] = R_ST[case.rows].mean(0).numpy()
     return {name: found[name] for name in methods if name in found}, notes
 
 
-def picture_tokens(model: Any, case: Answered) -> list[int]:
-    """The keys that are picture tokens: positions of the sequence, or keys of cross-attention."""
-    return _keys(model, case).picture_T
+def image_tokens(model: Any, case: Answered) -> list[int]:
+    """The keys that are image tokens: positions of the sequence, or keys of cross-attention."""
+    return _keys(model, case).image_T
 
 
 def _keys(model: Any, case: Answered) -> Keys:
     check_tokens(model)
-    sizes = [picture.size[::-1] for picture in case.pictures]
+    sizes = [image.size[::-1] for image in case.images]
     return keys_of(model, None, case.whole.inputs, case.whole.roles, sizes)
 
 
@@ -94,7 +94,7 @@ def _captured(model: Any, case: Answered, keys: Keys) -> tuple[dict[str, np.ndar
         by_layer = capture.word_values[statistic]
         if by_layer:
             mean_LT = np.stack(
-                [by_layer[n][:, 0, keys.picture_T].mean(0).float().numpy() for n in sorted(by_layer)]
+                [by_layer[n][:, 0, keys.image_T].mean(0).float().numpy() for n in sorted(by_layer)]
             )
             found[f"{name}_last"], found[name] = mean_LT[-1], mean_LT.mean(0)
     rollout = capture.word_values["rollout"]
@@ -108,7 +108,7 @@ def _captured(model: Any, case: Answered, keys: Keys) -> tuple[dict[str, np.ndar
 
 def attention_gradients(model: Any, case: Answered) -> tuple[list[Tensor], list[Tensor], list[bool]]:
     """(A, ∇A, whether it is cross-attention), lists over the modules of the language model in the order of
-    the pass; tensors (H,S,S), or (H,S,K) with K keys of the pictures, on the CPU. y is the answer's
+    the pass; tensors (H,S,S), or (H,S,K) with K keys of the images, on the CPU. y is the answer's
     log-probability."""
     decoder = decoder_layers(model)
     globs = [*decoder, "!vision"] if cross_layers(model) else ["decoder"]
@@ -212,14 +212,14 @@ def normalised(R_SS: Tensor) -> Tensor:
 
 
 def order_of(value_T: np.ndarray) -> np.ndarray:
-    """Picture tokens by falling relevance, ties by position."""
+    """Image tokens by falling relevance, ties by position."""
     return np.argsort(-np.asarray(value_T), kind="stable")
 
 
 def centre_first(boxes_T4: np.ndarray, size_of: Callable[[int], tuple[int, int]]) -> np.ndarray:
-    """Tokens by the distance of their box from the middle of their picture, relative to its sides.
+    """Tokens by the distance of their box from the middle of their image, relative to its sides.
 
-    size_of: token → (width, height) of its picture. Tokens without a place come last."""
+    size_of: token → (width, height) of its image. Tokens without a place come last."""
     away = []
     for t, (left, top, right, bottom) in enumerate(boxes_T4):
         width, height = size_of(t)

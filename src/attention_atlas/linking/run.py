@@ -58,7 +58,7 @@ def similarities(
 def contexts(
     parses: Sequence[Parse], corpus: Corpus, features: FeaturesFile, threshold: float = 0.1
 ) -> Iterator[LinkContext]:
-    """The linkers' input for each example whose picture has regions (see `features.skipped`)."""
+    """The linkers' input for each example whose image has regions (see `features.skipped`)."""
     examples = {e.id: e for e in corpus.examples}
     skipped = set(features.skipped)
     for parse in parses:

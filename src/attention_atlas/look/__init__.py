@@ -1,4 +1,4 @@
-"""Any vision-language model, any picture: what each word of a prompt and of its answer attends to.
+"""Any vision-language model, any image: what each word of a prompt and of its answer attends to.
 
     from attention_atlas.look import Atlas
 

@@ -12,13 +12,13 @@ import torch
 
 from attention_atlas.capture import Captured
 from attention_atlas.capture.summaries import sink_keys
+from attention_atlas.data.images import read_rgb
 from attention_atlas.data.phrase_boxes import Example
-from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look.attend import WordCapture
-from attention_atlas.look.inputs import Sequenced, picture_token, prompt_inputs, sequence, tokenizer_of
+from attention_atlas.look.inputs import Sequenced, image_token, prompt_inputs, sequence, tokenizer_of
 from attention_atlas.look.keys import NO_ROLLOUT, Keys, captured_words, kept_layers, keys_of
-from attention_atlas.look.result import Look, Picture
+from attention_atlas.look.result import Look, NamedImage
 from attention_atlas.look.things import things_of
 from attention_atlas.look.words import Word, words_of
 
@@ -29,7 +29,7 @@ TOLERANCE = {torch.float32: 1e-2, torch.float16: 0.5, torch.bfloat16: 1.0}
 
 
 class Atlas:
-    """model: a transformers model for pictures and text (AutoModelForImageTextToText). processor: its own."""
+    """model: a transformers model for images and text (AutoModelForImageTextToText). processor: its own."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor = model.eval(), processor
@@ -46,29 +46,29 @@ class Atlas:
     ) -> Look:
         """What each word of `prompt` and of the answer attends to.
 
-        image: a path or PIL picture, or a list of them. answer: a text to look at; by default the model
+        image: a path or PIL image, or a list of them. answer: a text to look at; by default the model
         writes one, greedily, at most `max_new_tokens` long. layers: those whose maps are kept, from 0; by
         default all, or as many, evenly spaced, as `budget` bytes hold. Masses and entropies are those of all
-        layers. boxes: of things in these pictures, drawn and measured.
+        layers. boxes: of things in these images, drawn and measured.
 
-        Raises AtlasError if no position of the prompt is a picture's, ConfigError for a wrong argument.
+        Raises AtlasError if no position of the prompt is an image's, ConfigError for a wrong argument.
         """
-        images = list(image) if isinstance(image, list | tuple) else [image]
-        if not images:
-            raise ConfigError("--image: no picture; give at least one")
-        pictures = [opened(n, given) for n, given in enumerate(images)]
-        things = things_of(images, pictures, boxes)
-        inputs = prompt_inputs(self.model, self.processor, [p.pixels for p in pictures], prompt)
+        given = list(image) if isinstance(image, list | tuple) else [image]
+        if not given:
+            raise ConfigError("--image: no image; give at least one")
+        images = [opened(n, x) for n, x in enumerate(given)]
+        things = things_of(given, images, boxes)
+        inputs = prompt_inputs(self.model, self.processor, [p.pixels for p in images], prompt)
         whole = sequence(self.model, self.processor, inputs, answer, max_new_tokens)
-        sizes = [p.pixels.size[::-1] for p in pictures]
+        sizes = [p.pixels.size[::-1] for p in images]
         keys = keys_of(self.model, self.processor, whole.inputs, whole.roles, sizes)
         notes = keys.notes + ([NO_ROLLOUT] if keys.cross else [])
         notes += [_no_places(keys.reason)] if keys.reason else []
-        plain = prompt.replace(picture_token(self.processor), " ")
+        plain = prompt.replace(image_token(self.processor), " ")
         words = words_of(tokenizer_of(self.processor), whole.ids, whole.roles, whole.start, plain)
         if not any(word.part == "answer" for word in words):
             raise AtlasError(f"answer: '{whole.answer}' has no word; give --answer")
-        per_head = len(words) * len(keys.picture_T)
+        per_head = len(words) * len(keys.image_T)
         kept = kept_layers(self.model.config.get_text_config(), keys, layers, per_head, budget)
         capture, captured, more = self._pass(whole, words, keys, kept)
         (kind,) = captured.values()
@@ -81,7 +81,7 @@ class Atlas:
             prompt=prompt,
             answer=whole.answer,
             generated=answer is None,
-            pictures=pictures,
+            images=images,
             tokens=tokens,
             roles=whole.roles,
             cross=keys.cross,
@@ -102,7 +102,7 @@ class Atlas:
             query_R=capture.query_R,
             sinks=real_N[sink_keys(received_LHK[..., real_N])].tolist(),
             boxes_S4=keys.boxes_K4,
-            picture_S=keys.picture_K,
+            image_S=keys.image_K,
             notes=notes + more,
             things=things,
         )
@@ -120,7 +120,7 @@ class Atlas:
         is_pad_K = np.array(keys.roles) == "pad"
         if any(seen_RK[:, is_pad_K].any() for seen_RK in capture.visible.values()):
             notes.append(
-                "words before the picture attend to all keys, also to tiles that are not there: the model "
+                "words before the image attend to all keys, also to tiles that are not there: the model "
                 "masks nothing for them"
             )
         if whole.logits_NV is not None:
@@ -136,15 +136,15 @@ class Atlas:
 
 
 def _no_places(reason: str) -> str:
-    return f"the page shows the picture tokens' share of the attention, not their places: {reason}"
+    return f"the page shows the image tokens' share of the attention, not their places: {reason}"
 
 
-def opened(number: int, given: Any) -> Picture:
+def opened(number: int, given: Any) -> NamedImage:
     from PIL.Image import Image
 
     if isinstance(given, Image):
-        return Picture(f"picture {number + 1}", given.convert("RGB"))
-    return Picture(Path(given).name, read_rgb(given))
+        return NamedImage(f"image {number + 1}", given.convert("RGB"))
+    return NamedImage(Path(given).name, read_rgb(given))
 
 
 def _pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:

@@ -1,7 +1,7 @@
 """One forward pass that keeps, of each layer's attention, what a look needs: little, and never the matrix.
 
 Axes: L layer, H head, S position of the sequence, K key (a position, or a key of cross-attention), W word,
-R query of a word, T token of a picture, G group.
+R query of a word, T token of an image, G group.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class WordCapture(Capture):
     rows, norm_rows {layer: (H,W,K)}; rollout {layer: (W,T)}, through that layer; received {layer: (H,K)},
     the mean over words for every layer; visible {layer: (R,K) bool}.
 
-    Rollout (Abnar and Zuidema 2020) is computed from the first layer on, for the columns `picture_T` only:
+    Rollout (Abnar and Zuidema 2020) is computed from the first layer on, for the columns `image_T` only:
     R ← (R + mean over heads of A_h R) / 2. A_h R is attention with R as its values, so no matrix is formed.
-    picture_T=None leaves it out.
+    image_T=None leaves it out.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class WordCapture(Capture):
         layers: str | Sequence[str],
         words: Sequence[Word],
         groups: Groups,
-        picture_T: Sequence[int] | None,
+        image_T: Sequence[int] | None,
         kept: Sequence[int],
         norm: bool = True,
         queries: int | None = None,
@@ -56,7 +56,7 @@ class WordCapture(Capture):
         keys = groups.member_BKG.shape[1]
         self.shape = queries or keys, keys
         self.kept = set(kept)
-        self.picture_T = None if picture_T is None else torch.tensor(list(picture_T))
+        self.image_T = None if image_T is None else torch.tensor(list(image_T))
         at = {row: n for n, row in enumerate(self.query_R)}
         self.mean_WR = torch.zeros(len(words), len(self.query_R))
         for w, word in enumerate(words):
@@ -87,7 +87,7 @@ class WordCapture(Capture):
                 if layer in self.kept:
                     self.word_values[statistic][layer] = mean_HWK
         self.visible[layer] = self._visible(call)
-        if self.picture_T is not None:
+        if self.image_T is not None:
             self._roll(call, layer, mean_WR)
         return context
 
@@ -103,7 +103,7 @@ class WordCapture(Capture):
         call = call.factored().in_float32()
         before = self._rollout_ST
         if before is None:
-            before = torch.eye(self.shape[1], dtype=call.q.dtype, device=call.q.device)[:, self.picture_T]
+            before = torch.eye(self.shape[1], dtype=call.q.dtype, device=call.q.device)[:, self.image_T]
         elif before.device != call.q.device:  # layers spread over several GPUs
             before = before.to(call.q.device)
         # A learned sink takes a share of every row; the column of ones measures what is left.
@@ -127,7 +127,7 @@ def decoder_layers(model: Any) -> list[str]:
     text = model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False):
         raise AtlasError(
-            f"{type(model).__name__}: is an encoder-decoder, whose pictures are in another sequence than its "
+            f"{type(model).__name__}: is an encoder-decoder, whose images are in another sequence than its "
             "answers; use a decoder-only model"
         )
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model

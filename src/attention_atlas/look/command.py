@@ -12,14 +12,14 @@ from attention_atlas.errors import ConfigError
 if TYPE_CHECKING:
     from attention_atlas.data.phrase_boxes import Example
 
-HELP = "what each word of a prompt and its answer looks at in your pictures, as one HTML page"
+HELP = "what each word of a prompt and its answer looks at in your images, as one HTML page"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Let a vision-language model answer a prompt about pictures (or take your answer), run it once more "
+        "Let a vision-language model answer a prompt about images (or take your answer), run it once more "
         "over the whole text, and write statistics.h5, summary.json and index.html, a page without a server. "
-        "A model for pictures only (ViT, DINOv2, a CLIP or SigLIP tower) takes no prompt: the page shows its "
+        "A model for images only (ViT, DINOv2, a CLIP or SigLIP tower) takes no prompt: the page shows its "
         "class token and your boxes."
     )
     parser.add_argument(
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--prompt",
-        help="the question to a vision-language model; with its picture token in it, used as it is",
+        help="the question to a vision-language model; with its image token in it, used as it is",
     )
     parser.add_argument("--answer", help="text to look at (default: the model writes it, greedily)")
     parser.add_argument(
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_boxes(parser: argparse.ArgumentParser) -> None:
     """--boxes, --detector and --score."""
     parser.add_argument(
-        "--boxes", type=Path, metavar="CSV", help="picture,phrase,x,y,w,h in pixels; pictures beside the file"
+        "--boxes", type=Path, metavar="CSV", help="image,phrase,x,y,w,h in pixels; images beside the file"
     )
     parser.add_argument(
         "--detector",
@@ -76,7 +76,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before anything is loaded where an argument is wrong."""
-    from attention_atlas.data.pictures import read_rgb
+    from attention_atlas.data.images import read_rgb
     from attention_atlas.look.result import FILES, checked_folder
     from attention_atlas.look.vision import is_vision
 
@@ -92,11 +92,11 @@ def run(args: argparse.Namespace) -> None:
     for option in ("prompt", "answer", "max_new_tokens") if vision else ():
         if getattr(args, option) is not None:
             raise ConfigError(
-                f"--{option.replace('_', '-')}: '{args.model}' is a model for pictures only, which reads no "
+                f"--{option.replace('_', '-')}: '{args.model}' is a model for images only, which reads no "
                 "text; leave it out"
             )
     if args.prompt is None and not vision:
-        raise ConfigError("--prompt: is missing; give a question or an instruction about the picture")
+        raise ConfigError("--prompt: is missing; give a question or an instruction about the image")
     boxes = boxes_of(args)
     if vision:
         from attention_atlas.look.vision import load_vision
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
     look.model, look.predicted_by = args.model, args.detector
     look.save(args.out)
     if args.detector is not None:
-        found = ", ".join(f"{thing.name} in {look.pictures[thing.picture].name}" for thing in look.things)
+        found = ", ".join(f"{thing.name} in {look.images[thing.image].name}" for thing in look.things)
         print(f"note: the boxes are predictions of {args.detector}, not annotations: {found or 'none found'}")
     for note in look.notes:
         print(f"note: {note}")
@@ -143,7 +143,7 @@ def check_boxes(args: argparse.Namespace) -> None:
 
 
 def boxes_of(args: argparse.Namespace) -> list[Example]:
-    """What --boxes or --detector give for the pictures."""
+    """What --boxes or --detector give for the images."""
     if args.boxes is not None:
         from attention_atlas.data.phrase_boxes import read_boxes
 

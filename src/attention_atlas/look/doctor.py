@@ -25,7 +25,7 @@ from attention_atlas.look.doctor_result import Captured, Diagnosis
 from attention_atlas.look.doctor_verdict import Run, judged
 from attention_atlas.look.inputs import Sequenced, prompt_inputs, sequence
 from attention_atlas.look.keys import checked_layers, cross_layers
-from attention_atlas.look.result import Picture
+from attention_atlas.look.result import NamedImage
 
 PROMPT = "What is in the picture?"
 MAX_NEW_TOKENS = 20
@@ -43,7 +43,7 @@ def diagnose(
 ) -> Diagnosis:
     """Run one input through every attention implementation and compare logits, answers and maps.
 
-    model, processor: as in `Atlas`. image: a path or PIL picture, or a list of them; None: a made-up picture.
+    model, processor: as in `Atlas`. image: a path or PIL image, or a list of them; None: a made-up image.
     answer: a text to compare on; by default each implementation writes its own, greedily, and the logits and
     maps are those of one pass over the reference's. layers: of the language model, whose maps are compared;
     by default all attention modules, also those of the vision tower.
@@ -54,19 +54,19 @@ def diagnose(
     Raises ConfigError for a wrong argument, AtlasError if neither runs or the model is an encoder-decoder.
     """
     decoder_layers(model)  # raises for an encoder-decoder
-    images = [None] if image is None else list(image) if isinstance(image, list | tuple) else [image]
-    if not images:
-        raise ConfigError("--image: no picture; give at least one, or leave it out for a made-up one")
-    pictures = [made_up_picture() if x is None else opened(n, x) for n, x in enumerate(images)]
+    given = [None] if image is None else list(image) if isinstance(image, list | tuple) else [image]
+    if not given:
+        raise ConfigError("--image: no image; give at least one, or leave it out for a made-up one")
+    images = [made_up_image() if x is None else opened(n, x) for n, x in enumerate(given)]
     model.eval()
-    inputs = prompt_inputs(model, processor, [p.pixels for p in pictures], prompt)
+    inputs = prompt_inputs(model, processor, [p.pixels for p in images], prompt)
     patient = _Patient(model, processor, inputs, answer, max_new_tokens, _globs(model, layers))
     with _restored(model) as as_loaded:
         patient.as_loaded = as_loaded
-        return patient.examined(pictures, prompt)
+        return patient.examined(images, prompt)
 
 
-def made_up_picture() -> Picture:
+def made_up_image() -> NamedImage:
     """A red square and a blue disc on a gradient; always the same pixels."""
     import numpy as np
     from PIL import Image
@@ -75,7 +75,7 @@ def made_up_picture() -> Picture:
     pixels = np.stack([x * 255 // 319, y * 255 // 239, np.full_like(x, 160)], -1).astype(np.uint8)
     pixels[60:160, 40:140] = (220, 30, 30)
     pixels[(x - 230) ** 2 + (y - 140) ** 2 < 60**2] = (30, 60, 220)
-    return Picture("a made-up picture", Image.fromarray(pixels))
+    return NamedImage("a made-up image", Image.fromarray(pixels))
 
 
 @dataclass
@@ -88,7 +88,7 @@ class _Patient:
     globs: list[str]
     as_loaded: list[tuple[Any, Any]] = field(default_factory=list)
 
-    def examined(self, pictures: list[Picture], prompt: str) -> Diagnosis:
+    def examined(self, images: list[NamedImage], prompt: str) -> Diagnosis:
         runs = {name: Run(name) for name in ("sdpa", "flash_attention_2", "eager")}
         reference = self._reference(runs["sdpa"], runs["eager"])
         assert reference.text is not None
@@ -110,7 +110,7 @@ class _Patient:
             model=self.model.config.name_or_path or type(self.model).__name__,
             dtype=str(self.model.dtype).removeprefix("torch."),
             device=str(next(self.model.parameters()).device),
-            pictures=tuple(f"{p.name} ({p.pixels.width} × {p.pixels.height})" for p in pictures),
+            images=tuple(f"{p.name} ({p.pixels.width} × {p.pixels.height})" for p in images),
             prompt=prompt,
             answer=common.answer,
             tokens=len(common.ids),

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="PHOTO",
-        help="one or more files (default: a made-up picture)",
+        help="one or more files (default: a made-up image)",
     )
     parser.add_argument("--prompt", help="the question (default: What is in the picture?)")
     parser.add_argument("--answer", help="text to compare on (default: each implementation writes its own)")
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Raises AtlasError before anything is loaded where an argument is wrong."""
-    from attention_atlas.data.pictures import read_rgb
+    from attention_atlas.data.images import read_rgb
     from attention_atlas.look.command import checked_length, layer_numbers
     from attention_atlas.look.result import checked_folder
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from attention_atlas.files import write_text
 
-SCHEMA = "atlas.doctor/1"
+SCHEMA = "atlas.doctor/2"
 FILE = "doctor.json"
 FAULTS = ("formula", "weights", "mask")
 CAUSES = {
@@ -106,7 +106,7 @@ class Diagnosis:
     model: str
     dtype: str
     device: str
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     prompt: str
     answer: str
     tokens: int
@@ -140,7 +140,7 @@ class Diagnosis:
         """The report."""
         lines = [
             f"model        {self.model}, {self.dtype} on {self.device}",
-            f"input        {', '.join(self.pictures)}; {self.tokens} tokens; prompt: {self.prompt}",
+            f"input        {', '.join(self.images)}; {self.tokens} tokens; prompt: {self.prompt}",
             f"answer       {self.answer}",
             "",
             *_table(

@@ -1,4 +1,4 @@
-"""From pictures, a prompt and an answer to the tensors of any transformers model for pictures and text."""
+"""From images, a prompt and an answer to the tensors of any transformers model for images and text."""
 
 from __future__ import annotations
 
@@ -32,30 +32,28 @@ class Sequenced:
     logits_NV: Tensor | None
 
 
-def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: str) -> dict[str, Any]:
+def prompt_inputs(model: Any, processor: Any, images: Sequence[Any], prompt: str) -> dict[str, Any]:
     """The processor's tensors, on the model's device and in its type.
 
-    A prompt that contains the processor's picture token is used as it is. Otherwise the processor's chat
-    template makes one turn of a user, pictures first; without a template the picture tokens and a line break
-    precede the prompt. The processors of BLIP-2 and InstructBLIP add the tokens of the picture themselves.
+    A prompt that contains the processor's image token is used as it is. Otherwise the processor's chat
+    template makes one turn of a user, images first; without a template the image tokens and a line break
+    precede the prompt. The processors of BLIP-2 and InstructBLIP add the tokens of the image themselves.
     """
     tokenizer = tokenizer_of(processor)
-    token = picture_token(processor)
+    token = image_token(processor)
     special = {}
     if getattr(processor, "num_query_tokens", None):
         text = prompt.replace(token, "").strip()
-        if len(pictures) != 1:
+        if len(images) != 1:
             raise ConfigError(
-                f"--image: {len(pictures)} pictures, but {type(processor).__name__} takes one for each prompt"
+                f"--image: {len(images)} images, but {type(processor).__name__} takes one for each prompt"
             )
     elif token in prompt:
         text, count = prompt, prompt.count(token)
-        if count != len(pictures):
-            raise ConfigError(
-                f"--prompt: has {count} {token} for {len(pictures)} pictures; give one for each"
-            )
+        if count != len(images):
+            raise ConfigError(f"--prompt: has {count} {token} for {len(images)} images; give one for each")
     elif getattr(processor, "chat_template", None):
-        content = [{"type": "image"} for _ in pictures] + [{"type": "text", "text": prompt}]
+        content = [{"type": "image"} for _ in images] + [{"type": "text", "text": prompt}]
         turn = [{"role": "user", "content": content}]
         with loading("processor: chat template", f"write the template into --prompt, with {token}"):
             text = processor.apply_chat_template(turn, add_generation_prompt=True)
@@ -63,14 +61,14 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
         if bos and text.startswith(bos):
             special["add_special_tokens"] = False
     else:
-        text = token * len(pictures) + "\n" + prompt
-    with loading(f"{type(processor).__name__}: pictures and prompt", "see the model's card for its prompt"):
-        made = processor(text=[text], images=[list(pictures)], return_tensors="pt", **special)
+        text = token * len(images) + "\n" + prompt
+    with loading(f"{type(processor).__name__}: images and prompt", "see the model's card for its prompt"):
+        made = processor(text=[text], images=[list(images)], return_tensors="pt", **special)
         begin = getattr(tokenizer, "bos_token_id", None)
         if not special and made["input_ids"][0].tolist().count(begin) == 2:
             # The processor writes a BOS into the text, and its tokenizer adds another (Mllama).
             special["add_special_tokens"] = False
-            alone = processor(text=[text], images=[list(pictures)], return_tensors="pt", **special)
+            alone = processor(text=[text], images=[list(images)], return_tensors="pt", **special)
             made = alone if alone["input_ids"][0].tolist().count(begin) == 1 else made
     accepted = inspect.signature(model.forward).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
@@ -83,7 +81,7 @@ def prompt_inputs(model: Any, processor: Any, pictures: Sequence[Any], prompt: s
             value = value.to(device, dtype if value.is_floating_point() else value.dtype)
         inputs[name] = value
     if model.config.model_type not in CROSS:
-        roles_of(inputs, model.config)  # raises if no position is a picture's
+        roles_of(inputs, model.config)  # raises if no position is an image's
     return inputs
 
 
@@ -119,7 +117,7 @@ def text_ids(config: Any, tokenizer: Any, text: str, prompt_ids: Sequence[int]) 
     """The tokens of a text that follows the prompt. A space precedes it where a model would write one: after
     a prompt that ends in text, such as `Assistant:`, if the tokenizer does not add it by itself.
 
-    Raises ConfigError for a text with a picture's token, which would stand for a picture that is not there.
+    Raises ConfigError for a text with an image's token, which would stand for an image that is not there.
     """
 
     def ids_of(words: str) -> list[int]:
@@ -166,7 +164,7 @@ def extended(inputs: dict[str, Any], new: Sequence[int]) -> dict[str, Any]:
         if name == "input_ids":
             more = torch.tensor([list(new)], dtype=value.dtype, device=value.device)
         elif name == "token_type_ids":
-            # PaliGemma: 0 prompt, whose positions see each other; 1 answer. Gemma 3: 1 picture, 0 text.
+            # PaliGemma: 0 prompt, whose positions see each other; 1 answer. Gemma 3: 1 image, 0 text.
             more = value.new_full((1, len(new)), int(not value.any()))
         elif name.endswith("mm_token_type_ids"):  # 0 text
             more = value.new_zeros(1, len(new))
@@ -176,8 +174,8 @@ def extended(inputs: dict[str, Any], new: Sequence[int]) -> dict[str, Any]:
     return out
 
 
-def picture_token(processor: Any) -> str:
-    """How a prompt marks a picture."""
+def image_token(processor: Any) -> str:
+    """How a prompt marks an image."""
     for owner in (processor, tokenizer_of(processor)):
         if getattr(owner, "image_token", None) is not None:
             return str(owner.image_token)
@@ -191,7 +189,7 @@ def tokenizer_of(processor: Any) -> Any:
 @torch.no_grad()
 def _generated(model: Any, tokenizer: Any, inputs: dict[str, Any], longest: int) -> Any:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # A placeholder in the answer would stand for a picture that is not there.
+    # A placeholder in the answer would stand for an image that is not there.
     never = sorted(media_ids(model.config).values()) or None
     with plain_generation(model):
         return model.generate(

@@ -1,5 +1,5 @@
 """What the words of a sequence attend to: the positions of the sequence, or the keys of a cross-attention.
-In a model that sees pictures only (vision.py), words are its class token and patches in boxes.
+In a model that sees images only (vision.py), words are its class token and patches in boxes.
 
 Axes: K key, L layer.
 """
@@ -15,13 +15,13 @@ import numpy as np
 
 from attention_atlas.capture import Captured, role_groups
 from attention_atlas.capture.boxes import token_boxes
-from attention_atlas.capture.cross_boxes import CROSS, picture_keys
+from attention_atlas.capture.cross_boxes import CROSS, image_keys
 from attention_atlas.capture.sites import Sites
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look.attend import WordCapture, decoder_layers
 from attention_atlas.look.words import Word
 
-OTHERS = {"class": "class tokens", "empty": "patches without a part of the picture"}
+OTHERS = {"class": "class tokens", "empty": "patches without a part of the image"}
 LINEAR = "linear_attention"
 LARGEST = 256_000_000  # bytes of the maps of one layer
 NO_ROLLOUT = "no rollout: it is defined for self-attention (Abnar and Zuidema 2020)"
@@ -29,9 +29,9 @@ NO_ROLLOUT = "no rollout: it is defined for self-attention (Abnar and Zuidema 20
 
 @dataclass(frozen=True)
 class Keys:
-    """cross: whether the keys are those of cross-attention to the pictures, not the positions of the
+    """cross: whether the keys are those of cross-attention to the images, not the positions of the
     sequence. globs: of the attention modules; layers: their numbers. roles, names: of the keys. boxes_K4,
-    picture_K: as in `token_boxes` and `picture_keys`. reason: why no box is known; '' if some are."""
+    image_K: as in `token_boxes` and `image_keys`. reason: why no box is known; '' if some are."""
 
     cross: bool
     globs: list[str]
@@ -39,12 +39,12 @@ class Keys:
     roles: list[str]
     names: list[str]
     boxes_K4: np.ndarray
-    picture_K: np.ndarray
+    image_K: np.ndarray
     reason: str
 
     @property
-    def picture_T(self) -> list[int]:
-        """The keys that are picture tokens."""
+    def image_T(self) -> list[int]:
+        """The keys that are image tokens."""
         return [k for k, role in enumerate(self.roles) if role == "image"]
 
     @property
@@ -56,9 +56,9 @@ class Keys:
         rest = " and ".join(f"{count} {name}" for name, count in counts.items())
         layers = ", ".join(map(str, self.layers))
         return [
-            f"the model reads pictures by cross-attention in layers {layers}: only these are shown. Rows are "
-            "over the keys of the pictures and add up to 1, so they do not say how much a word reads the "
-            f"pictures at all. Share on the picture is that of {len(self.picture_T)} patches; "
+            f"the model reads images by cross-attention in layers {layers}: only these are shown. Rows are "
+            "over the keys of the images and add up to 1, so they do not say how much a word reads the "
+            f"images at all. Share on the image is that of {len(self.image_T)} patches; "
             + (f"the rest is on {rest}" if rest else "it is always 1")
         ]
 
@@ -70,14 +70,14 @@ def keys_of(
     roles: Sequence[str],
     sizes: Sequence[tuple[int, int]],
 ) -> Keys:
-    """The keys for one example. inputs, roles: of its sequence. sizes: (height, width) of its pictures.
+    """The keys for one example. inputs, roles: of its sequence. sizes: (height, width) of its images.
 
     Raises AtlasError for an encoder-decoder.
     """
     images = getattr(processor, "image_processor", None)
     layers = cross_layers(model)
     if layers:
-        found = picture_keys(model.config, inputs, sizes, images)
+        found = image_keys(model.config, inputs, sizes, images)
         boxes_K4 = found.boxes_K4.numpy()
         return Keys(
             cross=True,
@@ -86,20 +86,20 @@ def keys_of(
             roles=found.roles,
             names=found.names,
             boxes_K4=boxes_K4,
-            picture_K=found.picture_K.numpy(),
+            image_K=found.image_K.numpy(),
             reason="" if np.isfinite(boxes_K4).any() else "its keys have no place",
         )
     is_image_K = np.array([role == "image" for role in roles])
     try:
-        boxes, picture = token_boxes(model.config, inputs, sizes, images)
-        boxes_K4, picture_K = boxes.numpy(), picture.numpy()
+        boxes, image = token_boxes(model.config, inputs, sizes, images)
+        boxes_K4, image_K = boxes.numpy(), image.numpy()
         reason = "" if np.isfinite(boxes_K4[is_image_K]).any() else "its tokens have no place"
     except AtlasError as error:
-        # A single picture has all picture tokens, wherever they lie.
-        picture_K = np.where(is_image_K & (len(sizes) == 1), 0, -1)
+        # A single image has all image tokens, wherever they lie.
+        image_K = np.where(is_image_K & (len(sizes) == 1), 0, -1)
         boxes_K4, reason = np.full((len(roles), 4), np.nan), str(error)
     layers = attention_layers(model.config.get_text_config())
-    return Keys(False, key_globs(model), layers, list(roles), [], boxes_K4, picture_K, reason)
+    return Keys(False, key_globs(model), layers, list(roles), [], boxes_K4, image_K, reason)
 
 
 def attention_layers(config: Any) -> list[int]:
@@ -114,8 +114,8 @@ def word_capture(
 ) -> WordCapture:
     """The capture of the words' rows over these keys. queries: how many positions the sequence has."""
     groups = role_groups([keys.roles])
-    picture_T = None if keys.cross else keys.picture_T
-    return WordCapture(model, keys.globs, words, groups, picture_T, kept, norm, queries)
+    image_T = None if keys.cross else keys.image_T
+    return WordCapture(model, keys.globs, words, groups, image_T, kept, norm, queries)
 
 
 def captured_words(
@@ -166,7 +166,7 @@ def kept_layers(
     if per_layer > LARGEST:
         raise ConfigError(
             f"--prompt: the maps of a single layer would take {per_layer / 1e6:.0f} MB, too much for a page; "
-            "shorten the prompt, or give fewer or smaller pictures"
+            "shorten the prompt, or give fewer or smaller images"
         )
     fits = max(1, budget // max(1, per_layer))
     chosen = np.linspace(len(keys.layers) - 1, 0, min(len(keys.layers), fits))
@@ -192,7 +192,7 @@ def key_globs(model: Any) -> list[str]:
 
 
 def cross_layers(model: Any) -> list[int]:
-    """Layers in which the language model attends to pictures that are not in the sequence; [] where pictures
+    """Layers in which the language model attends to images that are not in the sequence; [] where images
     are tokens, or where the family is not in CROSS."""
     if model.config.model_type not in CROSS:
         return []
@@ -200,12 +200,12 @@ def cross_layers(model: Any) -> list[int]:
 
 
 def check_tokens(model: Any) -> None:
-    """Raises AtlasError for a model that reads pictures by a cross-attention whose keys are not known."""
+    """Raises AtlasError for a model that reads images by a cross-attention whose keys are not known."""
     found = [] if model.config.model_type in CROSS else cross_modules(model)
     if found:
         raise AtlasError(
-            f"{type(model).__name__}: reads pictures by cross-attention ({found[0][1]}) whose keys are not "
-            "known; add the family to capture/cross_boxes.py, or use a model whose pictures are tokens"
+            f"{type(model).__name__}: reads images by cross-attention ({found[0][1]}) whose keys are not "
+            "known; add the family to capture/cross_boxes.py, or use a model whose images are tokens"
         )
 
 

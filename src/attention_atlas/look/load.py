@@ -15,7 +15,7 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
     device: auto, cpu, cuda, ...; with auto on a GPU, accelerate spreads a model over several. dtype: see
     `resolved_precision`. Attention runs as the checkpoint's class runs by default (SDPA where it can).
 
-    Raises ConfigError for a name that transformers does not find, a model without pictures, a processor that
+    Raises ConfigError for a name that transformers does not find, a model without images, a processor that
     needs a package that is missing.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -37,7 +37,7 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
         raise ConfigError(f"MODEL: '{name}': {str(error).removeprefix(f'{name}: ')}") from None
     if not hasattr(processor, "image_processor") or not hasattr(processor, "tokenizer"):
         raise ConfigError(
-            f"MODEL: '{name}': its {type(processor).__name__} reads no pictures; save the model's processor "
+            f"MODEL: '{name}': its {type(processor).__name__} reads no images; save the model's processor "
             "beside it (processor.save_pretrained)"
         )
     found = resolve_device(device)

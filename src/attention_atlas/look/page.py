@@ -1,10 +1,10 @@
-"""index.html of a look: one page with its pictures and numbers inside, which needs no server and no network.
+"""index.html of a look: one page with its images and numbers inside, which needs no server and no network.
 
-Numbers are embedded deflated, in base64. Maps are one byte per word, layer, head and picture token: share =
+Numbers are embedded deflated, in base64. Maps are one byte per word, layer, head and image token: share =
 scale · (byte / 255)², with one scale per word, layer and head; the root keeps small shares apart. Sinks are
 floats beside them, because one sink would take the whole scale.
 
-Axes: M kept layer, H head, W word, S position, T token of a picture, N picture sinks.
+Axes: M kept layer, H head, W word, S position, T token of an image, N image sinks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 if TYPE_CHECKING:
     from attention_atlas.look.result import Look
 
-LONGEST = 1200  # pixels of an embedded picture
+LONGEST = 1200  # pixels of an embedded image
 
 
 def page(look: Look) -> str:
@@ -37,8 +37,8 @@ def page(look: Look) -> str:
 
 def payload(look: Look) -> dict[str, Any]:
     """What the page's script reads."""
-    picture_T = look.picture_T
-    sink_N = np.flatnonzero(np.isin(picture_T, look.sinks))
+    image_T = look.image_T
+    sink_N = np.flatnonzero(np.isin(image_T, look.sinks))
     rows = look.word_values["rows"]
     maps = {"raw": _map(rows, look, sink_N)}
     if "norm_rows" in look.word_values:
@@ -61,22 +61,20 @@ def payload(look: Look) -> dict[str, Any]:
         "generated": look.generated,
         "notes": look.notes,
         "vision": look.is_vision,
-        "words": [
-            {"text": w.text, "part": w.part, "space": w.space, "picture": w.picture} for w in look.words
-        ],
-        "things": [{"name": t.name, "picture": t.picture, "box": list(t.box)} for t in look.things],
+        "words": [{"text": w.text, "part": w.part, "space": w.space, "image": w.image} for w in look.words],
+        "things": [{"name": t.name, "image": t.image, "box": list(t.box)} for t in look.things],
         "predicted_by": look.predicted_by,
         "layers": look.kept,
         "depth": len(look.layers),
         "heads": int(rows.shape[1]),
-        "tokens": len(picture_T),
+        "tokens": len(image_T),
         "boxes": [
-            None if np.isnan(box).any() else np.round(box, 2).tolist() for box in look.boxes_S4[picture_T]
+            None if np.isnan(box).any() else np.round(box, 2).tolist() for box in look.boxes_S4[image_T]
         ],
-        "picture": look.picture_S[picture_T].tolist(),
+        "image": look.image_S[image_T].tolist(),
         "sinks": sink_N.tolist(),
         "sink_tokens": _sink_tokens(look),
-        "pictures": [_picture(p.name, p.pixels) for p in look.pictures],
+        "images": [_image(p.name, p.pixels) for p in look.images],
         "maps": maps,
         "entropy": packed(entropy_WMH),
         "chance": {name: packed(value) for name, value in chance.items()},
@@ -84,7 +82,7 @@ def payload(look: Look) -> dict[str, Any]:
 
 
 def _sink_tokens(look: Look) -> list[str]:
-    """Those outside the pictures; each picture of a vision model has its own class token."""
+    """Those outside the images; each image of a vision model has its own class token."""
     found = [s for s in look.sinks if look.key_roles[s] != "image"]
     if look.is_vision:
         return list(dict.fromkeys(f"{look.tokens[s]} token" for s in found))
@@ -92,10 +90,10 @@ def _sink_tokens(look: Look) -> list[str]:
 
 
 def _map(rows_MHWS: np.ndarray, look: Look, sink_N: np.ndarray) -> dict[str, Any]:
-    """One measure by head: its bytes, and the shares of the picture and of all sinks in the row."""
+    """One measure by head: its bytes, and the shares of the image and of all sinks in the row."""
     rows_WMHS = rows_MHWS.transpose(2, 0, 1, 3)
-    out = _quantised(rows_WMHS[..., look.picture_T], sink_N)
-    out["share"] = packed(rows_WMHS[..., look.picture_T].sum(-1))
+    out = _quantised(rows_WMHS[..., look.image_T], sink_N)
+    out["share"] = packed(rows_WMHS[..., look.image_T].sum(-1))
     out["sunk"] = packed(rows_WMHS[..., look.sinks].sum(-1))
     return out
 
@@ -120,7 +118,7 @@ def packed(values: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(values, kind).tobytes(), 6)).decode()
 
 
-def _picture(name: str, pixels: Any) -> dict[str, Any]:
+def _image(name: str, pixels: Any) -> dict[str, Any]:
     small = pixels.copy()
     small.thumbnail((LONGEST, LONGEST))
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
 """The result of a look: statistics of one sequence, as arrays, and as the three files of `save`.
 
 Axes: L layer, M layers whose maps are kept, H head, S position (query or key), R queries of words, W word,
-T token of a picture, G group. In a model that reads pictures by cross-attention, keys are not positions of
+T token of an image, G group. In a model that reads images by cross-attention, keys are not positions of
 the sequence but those of `key_roles`; wherever S is an axis of keys, it counts them.
 """
 
@@ -23,13 +23,13 @@ from attention_atlas.look.sinks import look_sinks
 from attention_atlas.look.things import Thing, shares_in_boxes
 from attention_atlas.look.words import Word
 
-SCHEMA = "atlas.look/1"
+SCHEMA = "atlas.look/2"
 FILES = ("statistics.h5", "summary.json", "index.html")
 
 
 @dataclass
-class Picture:
-    """name: of its file. pixels: PIL picture in RGB, upright; boxes refer to its pixels."""
+class NamedImage:
+    """name: of its file. pixels: PIL image in RGB, upright; boxes refer to its pixels."""
 
     name: str
     pixels: Any
@@ -41,8 +41,8 @@ class Look:
 
     word_values {rows, norm_rows: (M,H,W,S); rollout: (M,W,T)}: attention of the words, in the layers `kept`.
     received_LHS: mean over words of the attention that each key receives. visible: for each layer (R,S),
-    the keys that the queries `query_R` may attend to. sinks: keys. boxes_S4, picture_S: see `token_boxes`.
-    notes: what the page cannot show, one line each. things: boxes in the pictures; predicted_by: the detector
+    the keys that the queries `query_R` may attend to. sinks: keys. boxes_S4, image_S: see `token_boxes`.
+    notes: what the page cannot show, one line each. things: boxes in the images; predicted_by: the detector
     that they are predictions of, None for annotations. cross: whether the keys are those of cross-attention;
     key_tokens, key_roles: of the keys (default: of the sequence).
 
@@ -53,7 +53,7 @@ class Look:
     prompt: str
     answer: str
     generated: bool
-    pictures: list[Picture]
+    images: list[NamedImage]
     tokens: list[str]
     roles: list[str]
     words: list[Word]
@@ -67,7 +67,7 @@ class Look:
     query_R: list[int]
     sinks: list[int]
     boxes_S4: np.ndarray
-    picture_S: np.ndarray
+    image_S: np.ndarray
     notes: list[str] = field(default_factory=list)
     things: list[Thing] = field(default_factory=list)
     predicted_by: str | None = None
@@ -81,12 +81,12 @@ class Look:
 
     @property
     def is_vision(self) -> bool:
-        """Whether the model sees pictures only."""
-        return all(word.part == "picture" for word in self.words)
+        """Whether the model sees images only."""
+        return all(word.part == "image" for word in self.words)
 
     @cached_property
-    def picture_T(self) -> np.ndarray:
-        """The keys that are picture tokens."""
+    def image_T(self) -> np.ndarray:
+        """The keys that are image tokens."""
         return np.flatnonzero(np.array(self.key_roles) == "image")
 
     @cached_property
@@ -152,15 +152,15 @@ class Look:
             "generated": self.generated,
             "notes": self.notes,
             "attention": "cross" if self.cross else "self",
-            "pictures": [
-                {"name": p.name, "width": p.pixels.width, "height": p.pixels.height} for p in self.pictures
+            "images": [
+                {"name": p.name, "width": p.pixels.width, "height": p.pixels.height} for p in self.images
             ],
             "layers": self.layers,
             "heads": int(self.values["mass"].shape[1]),
             "layers_with_maps": self.kept,
-            "picture_tokens": [
-                {"position": int(s), "picture": int(self.picture_S[s]), "box": box}
-                for s, box in zip(self.picture_T, _plain(self.boxes_S4[self.picture_T], 2))
+            "image_tokens": [
+                {"position": int(s), "image": int(self.image_S[s]), "box": box}
+                for s, box in zip(self.image_T, _plain(self.boxes_S4[self.image_T], 2))
             ],
             "sinks": [
                 {
@@ -174,7 +174,7 @@ class Look:
             "sink_statistics": self._sinks(),
             "answer_words": self._shares(over_answer),
             "boxes": [
-                {"name": t.name, "picture": t.picture, "box": _plain(np.array(t.box), 2)} for t in self.things
+                {"name": t.name, "image": t.image, "box": _plain(np.array(t.box), 2)} for t in self.things
             ],
             "boxes_predicted_by": self.predicted_by,
             "words": [
@@ -182,7 +182,7 @@ class Look:
                     "text": word.text,
                     "part": word.part,
                     "positions": word.positions,
-                    "picture": word.picture if self.is_vision else None,
+                    "image": word.image if self.is_vision else None,
                     **self._shares({n: v[:, w] if n == "chance" else v[:, :, w] for n, v in by_word.items()}),
                     "strongest": self._strongest(w),
                     **({} if inside is None else {"in_boxes": _plain(np.moveaxis(inside[:, :, w], -1, 0))}),
@@ -216,13 +216,13 @@ class Look:
         }
 
     def _strongest(self, word: int) -> list[dict[str, Any]]:
-        """The picture token with the largest attention, heads averaged: in all kept layers, and in each."""
-        mean_MT = self.word_values["rows"][:, :, word][..., self.picture_T].mean(1)
+        """The image token with the largest attention, heads averaged: in all kept layers, and in each."""
+        mean_MT = self.word_values["rows"][:, :, word][..., self.image_T].mean(1)
         out = []
         for layer, value_T in [(None, mean_MT.mean(0)), *zip(self.kept, mean_MT)]:
             t = int(value_T.argmax())
             out.append(
-                {"layer": layer, "position": int(self.picture_T[t]), "share": round(float(value_T[t]), 6)}
+                {"layer": layer, "position": int(self.image_T[t]), "share": round(float(value_T[t]), 6)}
             )
         return out
 
@@ -238,15 +238,15 @@ class Look:
             "words": Axis([word.text for word in self.words]),
         }
         own = "encoder_self" if self.is_vision else "decoder_self"
-        keys, kind = ("pictures", "cross") if self.cross else ("sequence", own)
+        keys, kind = ("images", "cross") if self.cross else ("sequence", own)
         if self.cross:
             axes[keys] = Axis(self.key_tokens, self.key_roles)
         kinds = {kind: ("sequence", keys), "words": ("words", keys)}
         of_words = {n: v.astype(np.float32) for n, v in self.word_values.items()}
         statistics = {kind: self.values, "words": of_words}
         if "rollout" in of_words:
-            axes["picture"] = Axis([self.tokens[s] for s in self.picture_T], ["image"] * len(self.picture_T))
-            kinds["rollout"] = "words", "picture"
+            axes["image"] = Axis([self.tokens[s] for s in self.image_T], ["image"] * len(self.image_T))
+            kinds["rollout"] = "words", "image"
             statistics["rollout"] = {"rollout": of_words.pop("rollout")}
         writer = StatisticsWriter(
             path, model=self.model, config_hash="", kinds=kinds, groups={keys: self.groups}

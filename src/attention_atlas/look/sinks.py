@@ -22,7 +22,7 @@ SHOWN = 10
 class SinkToken:
     """One position that is a sink of some head. sort: first, special, delimiter (a text token without a
     letter or digit), text, or its role. heads: share of heads in which it is a sink; mass: share of all
-    attention that these heads give it, averaged over all heads. place: of a picture token, where known."""
+    attention that these heads give it, averaged over all heads. place: of an image token, where known."""
 
     position: int
     token: str
@@ -35,7 +35,7 @@ class SinkToken:
 @dataclass(frozen=True)
 class LookSinks:
     """by_head: see `capture.sinks.Sinks`; its queries are those of the words, each word with equal weight.
-    tokens: those that take most first. at_edges: share of the picture tokens (sinks or not) that lie at an
+    tokens: those that take most first. at_edges: share of the image tokens (sinks or not) that lie at an
     edge, the chance level for `edge`; None without places."""
 
     layers: list[int]
@@ -66,7 +66,7 @@ class LookSinks:
         if len(self.tokens) > SHOWN:
             found.append(f"and {len(self.tokens) - SHOWN} more in summary.json")
         if self.at_edges is not None:
-            found.append(f"{self.at_edges:.0%} of all picture tokens lie at an edge")
+            found.append(f"{self.at_edges:.0%} of all image tokens lie at an edge")
         return "\n".join([*found, "", *_aligned(layers)])
 
 
@@ -76,12 +76,12 @@ def look_sinks(look: Look) -> LookSinks:
     for rows in look.seen_by:
         for row in rows:
             weights_R[row] += 1 / len(rows) / len(look.words)
-    # A vision model's queries see one picture each, and all of it.
+    # A vision model's queries see one image each, and all of it.
     least = 0.0 if look.is_vision else LEAST
     visible = np.stack(look.visible)
     by_head = find_sinks(look.received_LHS, visible, look.key_roles, least=least, weights_Q=weights_R)
-    pixels = [np.asarray(picture.pixels) for picture in look.pictures]
-    places = places_of(look.boxes_S4, look.picture_S, pixels)
+    pixels = [np.asarray(image.pixels) for image in look.images]
+    places = places_of(look.boxes_S4, look.image_S, pixels)
     taken_K = (by_head.taken_LHK * by_head.is_sink_LHK).mean((0, 1))
     tokens = [
         SinkToken(

@@ -1,4 +1,4 @@
-"""Models that see pictures only (ViT, DINOv2, CLIP's and SigLIP's towers): inputs, tokens, places."""
+"""Models that see images only (ViT, DINOv2, CLIP's and SigLIP's towers): inputs, tokens, places."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ class Vision:
         inputs = self._inputs(image)
         pixels = inputs["pixel_values"]
         if pixels.ndim != 4:
-            raise AtlasError(
-                f"{type(self.net).__name__}: its pictures are not one grid of patches; give a ViT"
-            )
+            raise AtlasError(f"{type(self.net).__name__}: its images are not one grid of patches; give a ViT")
         rows, columns = (side // self.patch for side in pixels.shape[2:])
         if self._first is None:
             self._first = self._before_patches(inputs, rows * columns)
@@ -58,7 +56,7 @@ class Vision:
             roles=roles,
             names=[],
             boxes_K4=torch.cat([nowhere_N4, boxes_T4]).numpy(),
-            picture_K=np.where(np.array(roles) == "image", 0, -1),
+            image_K=np.where(np.array(roles) == "image", 0, -1),
             reason="",
         )
 
@@ -66,7 +64,7 @@ class Vision:
         if self.processor is None:
             pixels = Backbone(self.net, self.patch).pixels([image], PATCHES * self.patch)
         else:
-            with loading(f"{type(self.processor).__name__}: picture", "give the model's own image processor"):
+            with loading(f"{type(self.processor).__name__}: image", "give the model's own image processor"):
                 pixels = self.processor(images=image, return_tensors="pt")["pixel_values"]
         inputs: dict[str, Any] = {"pixel_values": pixels.to(self.net.device, self.net.dtype)}
         usual = getattr(self.net.config, "image_size", None)
@@ -93,7 +91,7 @@ class Vision:
 
 
 def is_vision(name: str) -> bool:
-    """Whether a hub id, folder or ONNX file is a model for pictures only, by its configuration."""
+    """Whether a hub id, folder or ONNX file is a model for images only, by its configuration."""
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     from attention_atlas.look.load import REMEDY
@@ -108,7 +106,7 @@ def is_vision(name: str) -> bool:
 
 
 def load_vision(name: str, device: str = "auto", dtype: str = "auto") -> Vision:
-    """A vision model, or the vision tower of one for pictures and texts (CLIP, SigLIP).
+    """A vision model, or the vision tower of one for images and texts (CLIP, SigLIP).
 
     name: hub id, folder, or an ONNX export of DINOv2 (a path or `package:NAME/FILE.onnx`). device, dtype: as
     `load`. Raises ConfigError for what cannot be loaded or has no patches.

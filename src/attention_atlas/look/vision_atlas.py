@@ -1,7 +1,7 @@
-"""`VisionAtlas(model, image_processor).look(images, boxes)`: the look of a model that sees pictures only.
+"""`VisionAtlas(model, image_processor).look(images, boxes)`: the look of a model that sees images only.
 
-Each picture is a pass of its own. The result holds the positions of all pictures, one after the other, and a
-position of one picture gives nothing to those of the others.
+Each image is a pass of its own. The result holds the positions of all images, one after the other, and a
+position of one image gives nothing to those of the others.
 
 Axes: L layer, M layer with maps, H head, S position, W word, T patch.
 """
@@ -43,23 +43,23 @@ class VisionAtlas:
     ) -> Look:
         """What the class token and the patches in each box attend to.
 
-        image: a path or PIL picture, or a list of them. boxes: of things in these pictures; the attention of
+        image: a path or PIL image, or a list of them. boxes: of things in these images; the attention of
         a box is the mean over the patches whose centre lies in it. Without a class token, the mean over all
         patches takes its place. layers, budget: as in `Atlas.look`.
 
         Raises AtlasError for a model whose sequence is not one grid of patches, ConfigError for a bad layer.
         """
-        images = list(image) if isinstance(image, list | tuple) else [image]
-        if not images:
-            raise ConfigError("--image: no picture; give at least one")
-        pictures = [opened(n, given) for n, given in enumerate(images)]
-        things = things_of(images, pictures, boxes)
-        scenes = [self.vision.scene(picture.pixels) for picture in pictures]
+        given = list(image) if isinstance(image, list | tuple) else [image]
+        if not given:
+            raise ConfigError("--image: no image; give at least one")
+        images = [opened(n, x) for n, x in enumerate(given)]
+        things = things_of(given, images, boxes)
+        scenes = [self.vision.scene(p.pixels) for p in images]
         roles = [role for _, keys in scenes for role in keys.roles]
         starts = np.cumsum([0, *(len(keys.roles) for _, keys in scenes)])
         boxes_S4 = np.concatenate([keys.boxes_K4 for _, keys in scenes])
-        picture_S = np.repeat(np.arange(len(scenes)), np.diff(starts))
-        picture_S = np.where(np.array(roles) == "image", picture_S, -1)
+        image_S = np.repeat(np.arange(len(scenes)), np.diff(starts))
+        image_S = np.where(np.array(roles) == "image", image_S, -1)
         words, notes = [], []
         for p, (_, keys) in enumerate(scenes):
             found, left = _words(p, keys, things)
@@ -83,7 +83,7 @@ class VisionAtlas:
             prompt="",
             answer="",
             generated=False,
-            pictures=pictures,
+            images=images,
             tokens=_names(scenes),
             roles=roles,
             words=joined.words,
@@ -97,14 +97,14 @@ class VisionAtlas:
             query_R=joined.query_R,
             sinks=joined.sinks,
             boxes_S4=boxes_S4,
-            picture_S=picture_S,
+            image_S=image_S,
             notes=notes,
             things=things,
         )
 
 
 class _Joined:
-    """The captures of all pictures as one sequence."""
+    """The captures of all images as one sequence."""
 
     def __init__(
         self,
@@ -145,30 +145,30 @@ class _Joined:
                 values[..., own_W, own_T if name == "rollout" else slice(start, end)] = part
             for word in found:
                 rows = [start + row for row in word.rows]
-                self.words.append(Word(word.text, word.part, rows, rows, True, word.picture, word.box))
+                self.words.append(Word(word.text, word.part, rows, rows, True, word.image, word.box))
                 first_W.append(rows[0])
-        # All positions of a picture see the same keys: one of each word is enough.
+        # All positions of an image see the same keys: one of each word is enough.
         self.query_R = sorted(set(first_W))
         number_R = np.searchsorted(starts, self.query_R, "right") - 1
         of_S = np.searchsorted(starts, np.arange(length), "right") - 1
         self.visible = number_R[:, None] == of_S
 
 
-def _words(picture: int, keys: Keys, things: list[Thing]) -> tuple[list[Word], list[str]]:
-    """(the words of one picture, notes on boxes without a patch)."""
+def _words(image: int, keys: Keys, things: list[Thing]) -> tuple[list[Word], list[str]]:
+    """(the words of one image, notes on boxes without a patch)."""
     role = "class" if "class" in keys.roles else "image"
     whole = [n for n, own in enumerate(keys.roles) if own == role]
-    found, notes = [Word(WHOLE[role], "picture", whole, whole, True, picture)], []
+    found, notes = [Word(WHOLE[role], "image", whole, whole, True, image)], []
     boxes_K4 = keys.boxes_K4
     x_K, y_K = (boxes_K4[:, 0] + boxes_K4[:, 2]) / 2, (boxes_K4[:, 1] + boxes_K4[:, 3]) / 2
     for index, thing in enumerate(things):
-        if thing.picture != picture:
+        if thing.image != image:
             continue
         left, top, right, bottom = thing.box
         inside_K = (left <= x_K) & (x_K < right) & (top <= y_K) & (y_K < bottom)
         rows = np.flatnonzero(inside_K).tolist()
         if rows:
-            found.append(Word(thing.name, "picture", rows, rows, True, picture, index))
+            found.append(Word(thing.name, "image", rows, rows, True, image, index))
         else:
             notes.append(f"{thing.name}: no patch has its centre in this box, so it cannot be chosen")
     return found, notes

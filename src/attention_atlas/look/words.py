@@ -17,15 +17,15 @@ UNFINISHED = "\ufffd"  # a character whose bytes are in the next token too
 @dataclass
 class Word:
     """One word of the sequence. positions: of its tokens. rows: of the queries whose attention is its own.
-    part: prompt, answer, or picture (a vision model). space: whether there is white space before it.
-    picture: the only one that it sees, -1 for all. box: index of the box that it stands for, -1 for none."""
+    part: prompt, answer, or image (a vision model). space: whether there is white space before it.
+    image: the only one that it sees, -1 for all. box: index of the box that it stands for, -1 for none."""
 
     text: str
     part: str
     positions: list[int]
     rows: list[int]
     space: bool = True
-    picture: int = -1
+    image: int = -1
     box: int = -1
 
 

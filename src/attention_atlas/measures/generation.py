@@ -1,4 +1,4 @@
-"""Formulas of the measures of generated pictures. Axes: N pictures, K classes, D units of a feature."""
+"""Formulas of the measures of generated images. Axes: N images, K classes, D units of a feature."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attention_atlas.errors import AtlasError
 
 
 def score_of(probabilities_NK: ArrayLike) -> float:
-    """exp of the mean KL divergence of p(class | picture) from p(class) (Salimans et al. 2016). This is the
+    """exp of the mean KL divergence of p(class | image) from p(class) (Salimans et al. 2016). This is the
     Inception score only with the Inception network's probabilities."""
     p_NK = np.asarray(probabilities_NK, np.float64)
     mean_K = p_NK.mean(0)
@@ -23,13 +23,13 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
     2017).
 
     With C = RᵀR, R from the QR decomposition of the centred features, the trace of the root is the sum of the
-    singular values of R1 R2ᵀ. This avoids complex numbers and is cheap for few pictures of many units. Raises
-    AtlasError for fewer than two pictures or different numbers of units.
+    singular values of R1 R2ᵀ. This avoids complex numbers and is cheap for few images of many units. Raises
+    AtlasError for fewer than two images or different numbers of units.
     """
     a_ND, b_MD = np.asarray(a_ND, np.float64), np.asarray(b_MD, np.float64)
     if a_ND.ndim != 2 or b_MD.ndim != 2 or a_ND.shape[1] != b_MD.shape[1] or min(len(a_ND), len(b_MD)) < 2:
         raise AtlasError(
-            f"Fréchet distance: features {a_ND.shape} and {b_MD.shape}: pass two sets (N,D) of two pictures "
+            f"Fréchet distance: features {a_ND.shape} and {b_MD.shape}: pass two sets (N,D) of two images "
             f"or more"
         )
     gap_D = a_ND.mean(0) - b_MD.mean(0)
@@ -43,7 +43,7 @@ def frechet_distance(a_ND: ArrayLike, b_MD: ArrayLike) -> float:
 def r_precision(
     image_ND: ArrayLike, text_ND: ArrayLike, candidates: int = 100, seed: int = 0
 ) -> tuple[np.ndarray, float]:
-    """Whether each picture's own text is the closest by cosine among `candidates` texts (Xu et al. 2018,
+    """Whether each image's own text is the closest by cosine among `candidates` texts (Xu et al. 2018,
     R = 1): its own and others drawn at random, deterministic in seed and N.
 
     Ties count as the probability of winning them. Returns ((N,) values in 0..1, chance level). With fewer
@@ -53,9 +53,9 @@ def r_precision(
     count = len(image_ND)
     if image_ND.shape != text_ND.shape or count < 2 or candidates < 2:
         raise AtlasError(
-            f"R-precision: pictures {image_ND.shape}, texts {text_ND.shape}, {candidates} candidates: give "
+            f"R-precision: images {image_ND.shape}, texts {text_ND.shape}, {candidates} candidates: give "
             f"as many "
-            "texts as pictures, two or more"
+            "texts as images, two or more"
         )
     size = min(candidates, count)
     rng = np.random.default_rng(seed)

@@ -1,8 +1,8 @@
-"""Where a picture's tokens lie, and which of them belong to boxes. Areas are exact, in pixels of the picture.
+"""Where an image's tokens lie, and which of them belong to boxes. Areas are exact, in pixels of the image.
 
-Axes: T picture tokens with a place, S cells of the picture, N sets of boxes, C maps.
+Axes: T image tokens with a place, S cells of the image, N sets of boxes, C maps.
 
-Tokens may overlap (tiles and the thumbnail of the whole picture), so the picture is cut along the edges of
+Tokens may overlap (tiles and the thumbnail of the whole image), so the image is cut along the edges of
 all tokens into cells, each covered by the same tokens everywhere.
 """
 

@@ -11,7 +11,7 @@ One tidy row per number. The columns, in this order (empty cells mean "does not 
 | `condition` | variant of the measure: a part of speech, a direction such as `text → image`, ... |
 | `alignment` | alignment function of the model |
 | `seed` | seed of a single training; empty: mean over seeds |
-| `input` | what the model gets in place of its own picture: `other`, `blank`, or `none`; empty: its own |
+| `input` | what the model gets in place of its own image: `other`, `blank`, or `none`; empty: its own |
 | `group` | subset of the examples, layers or pairs, such as a type of question; empty: all |
 | `setting` | value of a quantity that is varied, such as a threshold or the number of pruned heads |
 | `against` | the other side of a comparison: a model, alignment, input, group or condition |

@@ -1,7 +1,7 @@
 """Inception score and FID, computed with the Inception-v3 network on which both are defined.
 
 The network is torch-fidelity's port (Apache 2.0) of the TensorFlow graph of 2015-12-05, including the graph's
-method of scaling pictures to 299 pixels. Axes: N pictures, S side in pixels, K = 1008 classes, D = 2048
+method of scaling images to 299 pixels. Axes: N images, S side in pixels, K = 1008 classes, D = 2048
 units.
 """
 
@@ -47,7 +47,7 @@ class InceptionReader:
 
     @torch.no_grad()
     def __call__(self, batches: Iterable[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-        """Batches of uint8 pictures (B,3,S,S) -> (probabilities (N,K), features (N,D)). As in the published
+        """Batches of uint8 images (B,3,S,S) -> (probabilities (N,K), features (N,D)). As in the published
         score, the probabilities omit the last layer's bias."""
         found, features = [], []
         for pixels_BCSS in batches:
@@ -57,27 +57,27 @@ class InceptionReader:
         return np.concatenate(found), np.concatenate(features)
 
     def scores(self, made: Iterable[Tensor], real: Iterable[Tensor]) -> dict[str, float]:
-        """ "Inception score" (mean over 10 parts), "Inception score of all pictures" (over all at once) and
-        "FID" of the generated pictures against the real ones."""
+        """ "Inception score" (mean over 10 parts), "Inception score of all images" (over all at once) and
+        "FID" of the generated images against the real ones."""
         probabilities_NK, made_ND = self(made)
         _, real_ND = self(real)
         return {
             "Inception score": split_score(probabilities_NK),
-            "Inception score of all pictures": score_of(probabilities_NK),
+            "Inception score of all images": score_of(probabilities_NK),
             "FID": frechet_distance(made_ND, real_ND),
         }
 
 
 def split_score(probabilities_NK: ArrayLike, splits: int = SPLITS, seed: int = 0) -> float:
-    """Mean of the score over `splits` parts of the pictures (Salimans et al. 2016).
+    """Mean of the score over `splits` parts of the images (Salimans et al. 2016).
 
-    Shuffles the pictures first, deterministically in seed and N, because in a data set's own order a part
-    would contain only few categories. Raises AtlasError for fewer pictures than parts.
+    Shuffles the images first, deterministically in seed and N, because in a data set's own order a part
+    would contain only few categories. Raises AtlasError for fewer images than parts.
     """
     p_NK = np.asarray(probabilities_NK, np.float64)
     if len(p_NK) < splits:
         raise AtlasError(
-            f"Inception score: {len(p_NK)} pictures for {splits} parts; raise evaluator.judged or unset "
+            f"Inception score: {len(p_NK)} images for {splits} parts; raise evaluator.judged or unset "
             f"evaluator.inception"
         )
     parts = np.array_split(np.random.default_rng(seed).permutation(len(p_NK)), splits)
@@ -85,7 +85,7 @@ def split_score(probabilities_NK: ArrayLike, splits: int = SPLITS, seed: int = 0
 
 
 def as_bytes(pixels_NCSS: Tensor) -> Tensor:
-    """Pictures in -1..1 -> uint8, rounded and clipped."""
+    """Images in -1..1 -> uint8, rounded and clipped."""
     return ((pixels_NCSS.clamp(-1, 1) + 1) * 127.5).round().byte()
 
 

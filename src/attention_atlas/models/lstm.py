@@ -60,10 +60,10 @@ class HierarchicalLSTM(CaptionModel):
 
     @torch.no_grad()
     def fit(self, batch: Batch) -> None:
-        """Scale the projection such that the largest value over a picture's regions has mean 0 and deviation
-        1 over the pictures of `batch` (data-dependent initialisation, Salimans and Kingma 2016).
+        """Scale the projection such that the largest value over an image's regions has mean 0 and deviation
+        1 over the images of `batch` (data-dependent initialisation, Salimans and Kingma 2016).
 
-        Otherwise the maximum of many regions is large everywhere and pooled pictures hardly differ.
+        Otherwise the maximum of many regions is large everywhere and pooled images hardly differ.
         """
         linear = self.project[0]
         assert isinstance(linear, nn.Linear)

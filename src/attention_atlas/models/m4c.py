@@ -1,4 +1,4 @@
-"""M4C (Hu et al. 2020): one transformer over the question, objects and OCR words of the picture, which
+"""M4C (Hu et al. 2020): one transformer over the question, objects and OCR words of the image, which
 decodes the answer step by step; each step is a vocabulary word or a pointer to an OCR word.
 
 Each layer of the joint transformer has its own alignment function, shared by its heads and without a factor
@@ -128,7 +128,7 @@ class M4C(nn.Module):
 
     def _make_inputs(self, vocab_size: int, feature_dim: int, look_dim: int, dim: int) -> None:
         self.words = nn.Embedding(vocab_size, dim, padding_idx=PAD)
-        # A shared projection: a word has the same letters in the question and in the picture.
+        # A shared projection: a word has the same letters in the question and in the image.
         self.spelling = nn.Linear(SPELLING, dim, bias=False)
         self.word_places = nn.Embedding(self.max_text, dim)
         self.word_norm = nn.LayerNorm(dim)

@@ -80,7 +80,7 @@ class Step(nn.Module):
 
 
 class Regions(nn.Module):
-    """Knowledge from detected regions: features and boxes relative to the picture -> (B,N,D)."""
+    """Knowledge from detected regions: features and boxes relative to the image -> (B,N,D)."""
 
     def __init__(self, feature_dim: int, dim: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Regions(nn.Module):
 
 
 class Grid(nn.Module):
-    """Knowledge from a picture's cells by convolutions over `grid_BCHW` (pixels, or a network's channels).
+    """Knowledge from an image's cells by convolutions over `grid_BCHW` (pixels, or a network's channels).
 
     `stem`: channels of each convolution; `strides`: its stride s, with kernel 2s - 1 (at least 3), so that no
     pixel is skipped. The last one is 3×3, with two extra input channels for each cell's position.

@@ -79,8 +79,8 @@ class ObjectRelationTransformer(CaptionModel):
     `attention_dropout` None means `dropout`; 0 allows fused attention in training on a CPU. `encoder_init`
     scales the initial output matrices of the encoder's residual branches; 1 as published. Below 1 the encoder
     starts near the identity, and regions stay distinct at a high learning rate. `standardised`: features have
-    mean 0 and deviation 1 over the training regions (as published: unchanged). `blind`: every picture is one
-    region of zeros over the whole picture, so that only the text is informative.
+    mean 0 and deviation 1 over the training regions (as published: unchanged). `blind`: every image is one
+    region of zeros over the whole image, so that only the text is informative.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class ObjectRelationTransformer(CaptionModel):
 
     def encode(self, batch: Batch) -> Any:
         if self.blind:
-            batch = without_picture(batch)
+            batch = without_image(batch)
         return {"layers": self.decoder.memory(self.encode_regions(batch)), "regions_BN": batch["regions_BN"]}
 
     def forward(self, batch: Batch) -> Tensor:
@@ -139,8 +139,8 @@ class ObjectRelationTransformer(CaptionModel):
         return logits_BTV[:, -1], state
 
 
-def without_picture(batch: Batch) -> Batch:
-    """The batch with a single region: zero features (B,1,F), and a box (B,1,4) over the whole picture."""
+def without_image(batch: Batch) -> Batch:
+    """The batch with a single region: zero features (B,1,F), and a box (B,1,4) over the whole image."""
     features_B1F = torch.zeros_like(batch["features_BND"][:, :1])
     box_4 = features_B1F.new_tensor([0.0, 0.0, 1.0, 1.0])
     return {

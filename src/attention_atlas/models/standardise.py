@@ -11,7 +11,7 @@ LEAST = 1e-3  # standard deviation below which a feature counts as constant
 class Standardise(nn.Module):
     """(x − mean) / std of each feature; the identity until `fit`. The statistics are saved with the weights.
 
-    Features after a ReLU are never negative, so all regions, and pooled pictures even more, are similar:
+    Features after a ReLU are never negative, so all regions, and pooled images even more, are similar:
     without this a model first has to learn to ignore what they share.
     """
 

@@ -2,7 +2,7 @@
 
 Optional differences from transformers' class: patches return to raster order after the embedding, which
 samples them randomly; a small stack of convolutions before the patch projection helps to learn from few
-pictures (Xiao et al. 2021); if scenes are annotated, heads on the patches predict what a patch shows and
+images (Xiao et al. 2021); if scenes are annotated, heads on the patches predict what a patch shows and
 whether the question is about it. Patches are a set to the encoder, so their order does not change the output.
 """
 
@@ -60,11 +60,11 @@ def sinusoids_2d(rows: int, columns: int, dim: int) -> Tensor:
 
 class Vilt(nn.Module):
     """forward(batch) -> answer scores (B,A). A batch: `ids_BT` (CLS words SEP PAD...), `pixels_BCHW` within
-    -1..1, optional `pixel_mask_BHW` (1 for pixels, 0 for padding), optional `picture_B`: index of each
-    question's picture, if questions share pictures.
+    -1..1, optional `pixel_mask_BHW` (1 for pixels, 0 for padding), optional `image_B`: index of each
+    question's image, if questions share images.
 
-    stem: channels of the convolutions before the projection. blind: omit the picture (a question-only model:
-    text and the picture's class token). pretrained: hub id or folder of a ViLT checkpoint, which sets sizes
+    stem: channels of the convolutions before the projection. blind: omit the image (a question-only model:
+    text and the image's class token). pretrained: hub id or folder of a ViLT checkpoint, which sets sizes
     and vocabulary. patch_words: number of words (labels, colours) of the auxiliary head on the patches, 0
     without scene annotation; patch_depth: depth of the auxiliary heads' input as a fraction of the layers (1:
     the last).
@@ -144,7 +144,7 @@ class Vilt(nn.Module):
         return [layer.attention.attention for layer in self.vilt.encoder.layer]
 
     def embed(self, batch: Batch) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Embedded sequence (B,S,D) [text | picture's CLS | patches in raster order], bool mask (B,S) and the
+        """Embedded sequence (B,S,D) [text | image's CLS | patches in raster order], bool mask (B,S) and the
         grid's rows and columns. Padded patches are last and masked."""
         ids_BT = batch["ids_BT"]
         longest = self.vilt.config.max_position_embeddings
@@ -167,13 +167,13 @@ class Vilt(nn.Module):
                 pixel_mask = torch.ones_like(pixels[:, 0])
             elif self.has_stem and not bool(pixel_mask.all()):
                 raise AtlasError(
-                    "ViLT: stem: requires pictures of one size, as it would see their padding; set it to []"
+                    "ViLT: stem: requires images of one size, as it would see their padding; set it to []"
                 )
             image_BPD, mask, (index_BP2, shape) = embeddings.visual_embed(pixels, pixel_mask, -1)
             image_BPD, image_mask_BP = in_raster_order(image_BPD, mask.bool(), index_BP2, int(shape[1]))
-            if "picture_B" in batch:
-                picture_B = batch["picture_B"]
-                image_BPD, image_mask_BP = image_BPD[picture_B], image_mask_BP[picture_B]
+            if "image_B" in batch:
+                image_B = batch["image_B"]
+                image_BPD, image_mask_BP = image_BPD[image_B], image_mask_BP[image_B]
         kinds = embeddings.token_type_embeddings.weight
         sequence = torch.cat([text_BTD + kinds[0], image_BPD + kinds[1]], 1)
         return sequence, torch.cat([text_mask_BT, image_mask_BP], 1), (int(shape[0]), int(shape[1]))

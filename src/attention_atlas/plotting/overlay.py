@@ -1,4 +1,4 @@
-"""Attention over a picture."""
+"""Attention over an image."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 
-def overlay(ax: Any, picture: np.ndarray, grid_RC: np.ndarray, most: float) -> None:
-    """Draw a picture (H,W,3) and over it one value per patch: each cell of the grid covers the same share of
-    the picture. `most` is drawn opaque."""
-    height, width = picture.shape[:2]
-    ax.imshow(picture, extent=(0, width, height, 0))
+def overlay(ax: Any, image: np.ndarray, grid_RC: np.ndarray, most: float) -> None:
+    """Draw an image (H,W,3) and over it one value per patch: each cell of the grid covers the same share of
+    the image. `most` is drawn opaque."""
+    height, width = image.shape[:2]
+    ax.imshow(image, extent=(0, width, height, 0))
     strength = np.clip(grid_RC / most, 0, 1) if most > 0 else np.zeros_like(grid_RC)
     colour = np.zeros((*grid_RC.shape, 4))
     colour[..., 0], colour[..., 1] = 1.0, 0.85

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 def one_ahead(items: Iterable[T]) -> Iterator[T]:
     """The same items in the same order, each produced in a second thread while the previous one is in use.
-    Useful if producing an item releases the GIL (pictures, large arrays)."""
+    Useful if producing an item releases the GIL (images, large arrays)."""
     source, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, source, end)

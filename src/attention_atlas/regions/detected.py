@@ -6,34 +6,34 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from attention_atlas.data.images import read_rgb
 from attention_atlas.data.phrase_boxes import Example
-from attention_atlas.data.pictures import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import files_under
 from attention_atlas.progress import progress
 from attention_atlas.regions.hf_detector import detect, load_detector
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MOST = 100  # detections of a picture
+MOST = 100  # detections of an image
 
 
 Found = tuple[str, float, tuple[float, float, float, float]]  # name, score, box in pixels
 
 
 def detected(detector: str, folder: str | Path, device: str = "cpu", score: float = 0.5) -> list[Example]:
-    """One example for each picture below `folder` and class that the detector finds there: the name of the
+    """One example for each image below `folder` and class that the detector finds there: the name of the
     class, and the boxes of its detections with at least `score` (0..1).
 
     detector: hub id or folder of any object detector of transformers, or a frozen SSD graph for COCO (a path
     or `package:NAME/FILE.pb`). device: a torch device, for the former. Raises AtlasError for a folder without
-    pictures or detections, ConfigError for a detector that cannot be loaded.
+    images or detections, ConfigError for a detector that cannot be loaded.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ConfigError(f"--data: {folder}: no such folder; give the folder of the pictures")
+        raise ConfigError(f"--data: {folder}: no such folder; give the folder of the images")
     paths = [path for path in files_under(folder) if path.suffix.lower() in SUFFIXES]
     if not paths:
-        raise AtlasError(f"--data: {folder}: has no pictures ({', '.join(SUFFIXES)}); give their folder")
+        raise AtlasError(f"--data: {folder}: has no images ({', '.join(SUFFIXES)}); give their folder")
     examples = detected_in(detector, paths, device, score)
     if not examples:
         raise AtlasError(f"--detector: '{detector}' finds nothing with a score of {score:g}; lower --score")
@@ -43,7 +43,7 @@ def detected(detector: str, folder: str | Path, device: str = "cpu", score: floa
 def detected_in(
     detector: str, paths: Sequence[Path], device: str = "cpu", score: float = 0.5
 ) -> list[Example]:
-    """The same for the pictures `paths`; [] where the detector finds nothing."""
+    """The same for the images `paths`; [] where the detector finds nothing."""
     find, examples = _finder(detector, device), []
     for path in progress(paths, "detect"):
         by_class: dict[str, list[tuple[float, ...]]] = {}

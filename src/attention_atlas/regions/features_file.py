@@ -52,9 +52,9 @@ def first_synonym(name: str) -> str:
 
 
 def with_regions(corpus: Corpus, features: FeaturesFile) -> Corpus:
-    """`corpus` without the examples on pictures in `features.skipped`; prints their number.
+    """`corpus` without the examples on images in `features.skipped`; prints their number.
 
-    Keeps pictures that the file lacks for another reason; reading these raises AtlasError.
+    Keeps images that the file lacks for another reason; reading these raises AtlasError.
     """
     skipped = set(features.skipped)
     kept = [e for e in corpus.examples if e.image_id not in skipped]
@@ -62,7 +62,7 @@ def with_regions(corpus: Corpus, features: FeaturesFile) -> Corpus:
         return corpus
     print(
         f"{features.path}: {len(corpus.examples) - len(kept)} of {len(corpus.examples)} examples of "
-        f"{corpus.name} are dropped, because their pictures have no regions (skipped)"
+        f"{corpus.name} are dropped, because their images have no regions (skipped)"
     )
     scenes = {i: s for i, s in corpus.scenes.items() if i not in skipped}
     return dataclasses.replace(corpus, scenes=scenes, examples=kept)

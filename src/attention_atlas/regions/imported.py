@@ -19,7 +19,7 @@ from attention_atlas.regions.source import FeatureSource, ImageRegions, write_re
 
 MIN_SIDE = 1.0  # pixels; detectors sometimes return boxes thinner than that at the border
 SKIP = "skip_damaged=N skips up to N images whose row is damaged or missing"
-OUTSIDE = 0.05  # fraction of a side by which a box may exceed the picture; more means a wrong picture
+OUTSIDE = 0.05  # fraction of a side by which a box may exceed the image; more means a wrong image
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Record:
 
     features: np.ndarray
     boxes: np.ndarray
-    size: tuple[int, int] | None  # width, height of the picture that the detector saw; None: unknown
+    size: tuple[int, int] | None  # width, height of the image that the detector saw; None: unknown
     objects_id: np.ndarray | None = None
     objects_conf: np.ndarray | None = None
     attrs_id: np.ndarray | None = None
@@ -68,7 +68,7 @@ class ImportedFeatures(FeatureSource):
     archives), 1 if it was kept.
 
     `image_key` converts an image's id to the archive's. It is a format string with the fields `image_id`,
-    `stem` (name of the picture file without its suffix) and `number` (the digits at the end of the id, as an
+    `stem` (name of the image file without its suffix) and `number` (the digits at the end of the id, as an
     integer): "COCO_val2014_{number:012d}".
 
     Skips up to `skip_damaged` images whose row is damaged or missing, stores their ids as `skipped` and
@@ -162,7 +162,7 @@ class ImportedFeatures(FeatureSource):
         reach = np.abs(boxes / np.array([*size, *size]) - 0.5).max(initial=0.0)
         if reach > 0.5 + OUTSIDE:
             raise AtlasError(
-                f"{at}: boxes: one exceeds the picture of {size[0]}x{size[1]} pixels; use the pictures that "
+                f"{at}: boxes: one exceeds the image of {size[0]}x{size[1]} pixels; use the images that "
                 "the detector saw, or correct boxes_are"
             )
         boxes = clean_boxes(boxes, size)
@@ -178,23 +178,23 @@ class ImportedFeatures(FeatureSource):
             row.attribute, row.attribute_confidence = self._classes(at, "attrs", record, keep)
         return row
 
-    def _size(self, at: str, archive: tuple[int, int] | None, picture: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) in pixels, checked to be the same in archive and picture where both have it."""
-        if min(picture) < 1:  # read without pictures
-            picture = archive or picture
-        if min(picture) < 1:
-            raise AtlasError(f"{at}: size: unknown to the archive and the corpus; read it with its pictures")
-        if archive is None or archive == picture:
-            return picture
-        remedy = "use the pictures that the detector saw, or run it on these"
-        if archive == picture[::-1]:
+    def _size(self, at: str, archive: tuple[int, int] | None, image: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) in pixels, checked to be the same in archive and image where both have it."""
+        if min(image) < 1:  # read without images
+            image = archive or image
+        if min(image) < 1:
+            raise AtlasError(f"{at}: size: unknown to the archive and the corpus; read it with its images")
+        if archive is None or archive == image:
+            return image
+        remedy = "use the images that the detector saw, or run it on these"
+        if archive == image[::-1]:
             remedy = (
                 "swap width and height in columns or names (LXMERT writes the height "
-                "first); if this picture alone has an EXIF orientation, run the detector on it upright"
+                "first); if this image alone has an EXIF orientation, run the detector on it upright"
             )
         raise AtlasError(
-            f"{at}: width, height: {archive[0]}x{archive[1]} in the archive, but the picture has "
-            f"{picture[0]}x{picture[1]}; {remedy}"
+            f"{at}: width, height: {archive[0]}x{archive[1]} in the archive, but the image has "
+            f"{image[0]}x{image[1]}; {remedy}"
         )
 
     def _classes(self, at: str, kind: str, record: Record, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -225,7 +225,7 @@ def spelled(scenes: Mapping[str, Scene], image_key: str) -> dict[str, Scene]:
         except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
             raise ConfigError(
                 f"image_key: '{image_key}' does not match image '{image_id}' ({error}); known: "
-                "image_id, stem (of the picture file), number (digits at the end of the id)"
+                "image_id, stem (of the image file), number (digits at the end of the id)"
             ) from None
         if key in keys:
             raise ConfigError(

@@ -1,6 +1,6 @@
-"""Read the words in pictures with RapidOCR: PP-OCR's detector and recogniser, weights included.
+"""Read the words in images with RapidOCR: PP-OCR's detector and recogniser, weights included.
 
-Small pictures are enlarged first: letters of ten pixels are too small for the detector.
+Small images are enlarged first: letters of ten pixels are too small for the detector.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from attention_atlas.data.ocr_file import OcrPicture, OcrToken, look_of, read_ocr, write_ocr
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
+from attention_atlas.data.ocr_file import OcrImage, OcrToken, look_of, read_ocr, write_ocr
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.progress import progress
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
 
 Box = tuple[float, float, float, float]
-BLOCK = 24  # pictures per task of a worker process, stored together
+BLOCK = 24  # images per task of a worker process, stored together
 
 
 class OcrSource(Protocol):
@@ -34,9 +34,9 @@ class OcrSource(Protocol):
 
 @dataclass
 class RapidOcr:
-    """scale: enlargement factor of the pictures. side: minimum length in pixels of the shorter side of the
+    """scale: enlargement factor of the images. side: minimum length in pixels of the shorter side of the
     detector's input (PP-OCR: 736). least: minimum confidence of a line. longest: maximum number of words per
-    picture; the most confident are kept (M4C: 50). only_texts: if scenes are annotated, read only pictures
+    image; the most confident are kept (M4C: 50). only_texts: if scenes are annotated, read only images
     whose scene contains words. workers: number of processes, 0: one per core."""
 
     scale: float = 2.0
@@ -52,12 +52,12 @@ class RapidOcr:
         self._engine: Any = None
 
     def extract(self, corpus: Corpus, out: Path, work: Path) -> None:
-        """Read the pictures in the order of their ids; resumes an interrupted run from `work`."""
+        """Read the images in the order of their ids; resumes an interrupted run from `work`."""
         wanted = sorted({e.image_id for e in corpus.examples})
         if self.only_texts:
             wanted = [i for i in wanted if any(o.text for o in corpus.scenes[i].objects)]
         if not wanted:
-            raise AtlasError(f"{corpus.root}: no picture with words; set only_texts to false")
+            raise AtlasError(f"{corpus.root}: no image with words; set only_texts to false")
         import os
 
         from joblib import Parallel, delayed, parallel_config
@@ -77,12 +77,12 @@ class RapidOcr:
                 write_ocr(part, done)
         write_ocr(out, done)
 
-    def read(self, image_id: str, picture_HWC: np.ndarray) -> OcrPicture:
-        """The words of one RGB picture (H,W,3) uint8, sorted by row, then column of their boxes."""
+    def read(self, image_id: str, image_HWC: np.ndarray) -> OcrImage:
+        """The words of one RGB image (H,W,3) uint8, sorted by row, then column of their boxes."""
         from PIL import Image
 
-        height, width = picture_HWC.shape[:2]
-        large = Image.fromarray(picture_HWC).resize(
+        height, width = image_HWC.shape[:2]
+        large = Image.fromarray(image_HWC).resize(
             (round(width * self.scale), round(height * self.scale)), Image.Resampling.BICUBIC
         )
         # The package's networks expect BGR, as in OpenCV.
@@ -98,10 +98,10 @@ class RapidOcr:
                 for word, part in split_line(text, box):
                     rounded = tuple(round(v, 1) for v in part)
                     share = round(min(max(float(confidence), 0.0), 1.0), 4)
-                    tokens.append(OcrToken(word, rounded, share, look_of(picture_HWC, part)))  # type: ignore[arg-type]
+                    tokens.append(OcrToken(word, rounded, share, look_of(image_HWC, part)))  # type: ignore[arg-type]
         kept = sorted(tokens, key=lambda t: (-t.confidence, t.box))[: self.longest]
         kept.sort(key=lambda t: (t.box[1], t.box[0], t.text))
-        return OcrPicture(image_id, (width, height), kept, self.source())
+        return OcrImage(image_id, (width, height), kept, self.source())
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_engine": None}  # networks are not sent to other processes
@@ -132,7 +132,7 @@ class RapidOcr:
         return self._engine
 
 
-def _read_block(reader: RapidOcr, block: list[tuple[str, Path]]) -> list[OcrPicture]:
+def _read_block(reader: RapidOcr, block: list[tuple[str, Path]]) -> list[OcrImage]:
     return [reader.read(image_id, np.asarray(read_rgb(path))) for image_id, path in block]
 
 
@@ -149,11 +149,11 @@ def split_line(text: str, box: Box) -> list[tuple[str, Box]]:
     ]
 
 
-def words_on(picture: OcrPicture, box: Box) -> list[int]:
+def words_on(image: OcrImage, box: Box) -> list[int]:
     """Indices of the tokens whose centre is in a box, in reading order: by lines, then from the left."""
     inside = [
         (i, t)
-        for i, t in enumerate(picture.tokens)
+        for i, t in enumerate(image.tokens)
         if box[0] <= (t.box[0] + t.box[2]) / 2 < box[2] and box[1] <= (t.box[1] + t.box[3]) / 2 < box[3]
     ]
     inside.sort(key=lambda item: (item[1].box[1] + item[1].box[3]) / 2)

@@ -1,4 +1,4 @@
-"""Detector features of the boxes of OCR words: an archive with one file per picture."""
+"""Detector features of the boxes of OCR words: an archive with one file per image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attention_atlas.errors import AtlasError
 
 
 class OcrFeatures:
-    """`<folder>/<image_id>.npy`, (R, D) floats: row r describes entry r of the picture's `ocr_info`.
+    """`<folder>/<image_id>.npy`, (R, D) floats: row r describes entry r of the image's `ocr_info`.
 
     M4C (Hu et al. 2020) uses Faster R-CNN's features of each box, D = 2048. Files are read on demand and
     never unpickled. Raises AtlasError for a folder without such files.
@@ -25,7 +25,7 @@ class OcrFeatures:
             )
         first = next(self.folder.glob("*.npy"), None)
         if first is None:
-            raise AtlasError(f"{field}: {folder}: has no .npy file; give one <image_id>.npy per picture")
+            raise AtlasError(f"{field}: {folder}: has no .npy file; give one <image_id>.npy per image")
         self.dim = self._load(first).shape[1]
 
     def get(self, image_id: str, rows: Sequence[int]) -> np.ndarray:
@@ -44,7 +44,7 @@ class OcrFeatures:
             )
         if max(rows) >= len(table):
             raise AtlasError(
-                f"{path}: has {len(table)} rows, but the picture has a word {max(rows)}; use the "
+                f"{path}: has {len(table)} rows, but the image has a word {max(rows)}; use the "
                 "features of the same OCR"
             )
         found = table[list(rows)].astype(np.float32)

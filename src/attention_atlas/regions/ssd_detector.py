@@ -66,7 +66,7 @@ def detect_ssd(net: Any, image: Image) -> list[tuple[str, float, tuple[float, fl
     """(name, score, box) of each detection, best first; boxes are left, top, right, bottom in pixels.
 
     net: as load_ssd gives it: for a (1,3,300,300) input with RGB values 0..255 it returns (1,1,N,7) rows of
-    picture, COCO id, score and the box's edges in shares of the picture.
+    image, COCO id, score and the box's edges in shares of the image.
     """
     pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32)
     net.setInput(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))

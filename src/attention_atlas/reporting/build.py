@@ -233,7 +233,7 @@ def figure(folder: Path, entry: Mapping[str, Any]) -> dict[str, Any]:
         raise AtlasError(f"{png}: no such figure; run the plot stage, or correct conf/report")
     content = png.read_bytes()
     if content[:8] != b"\x89PNG\r\n\x1a\n":
-        raise AtlasError(f"{png}: not a PNG picture; run the plot stage again")
+        raise AtlasError(f"{png}: not a PNG image; run the plot stage again")
     return {
         "title": str(entry.get("title", name)),
         "caption": str(entry.get("caption", "")),

@@ -128,7 +128,7 @@ def _put_in_place(folder: Path, out: Path) -> None:
 
 
 def finish_scene(world: World, work: Path, job: Job) -> str:
-    """Create and store one scene: first the picture, then its row, which marks it as finished."""
+    """Create and store one scene: first the image, then its row, which marks it as finished."""
     from PIL import Image
 
     image_id, split, seeds = job

@@ -19,7 +19,7 @@ Color = tuple[float, float, float]
 class Material:
     """The appearance of a surface. `pattern` names a function of textures.py ("plain": one colour).
 
-    `scale` is the side of one texture tile in metres; 0 stretches one tile over each face (pictures).
+    `scale` is the side of one texture tile in metres; 0 stretches one tile over each face (images).
     """
 
     color: Color = (0.8, 0.8, 0.8)

@@ -1,6 +1,6 @@
-"""Pictures and exact masks from triangles, off-screen through VTK.
+"""Images and exact masks from triangles, off-screen through VTK.
 
-One `Renderer` per process, which reuses its two windows for all scenes. A picture is rendered larger and
+One `Renderer` per process, which reuses its two windows for all scenes. An image is rendered larger and
 averaged down (driver-independent anti-aliasing); masks come from a second, flat pass without lights.
 """
 
@@ -48,7 +48,7 @@ class View:
 
 
 @dataclass
-class Picture:
+class Rendering:
     rgb: NDArray[np.uint8]  # (S, S, 3)
     ids: NDArray[np.int32]  # (S, S), object id of each pixel, -1 none
     whole: dict[int, int]  # pixels of each object within the frame, without occlusion
@@ -100,9 +100,9 @@ class Renderer:
             window.SetSize(pixels, pixels)
             self._windows.append(window)
 
-    def draw(self, view: View) -> Picture:
-        """Picture, masks and unoccluded areas of a view."""
-        return Picture(self._rgb(view), *self._ids(view))
+    def draw(self, view: View) -> Rendering:
+        """Image, masks and unoccluded areas of a view."""
+        return Rendering(self._rgb(view), *self._ids(view))
 
     def _rgb(self, view: View) -> NDArray[np.uint8]:
         from vtkmodules.vtkRenderingCore import vtkLight
@@ -204,7 +204,7 @@ def _flat(number: int, parts: list[Part]) -> Any:
 
 
 def _painted(view: View) -> list[Any]:
-    """Actors of the picture: plain surfaces joined by shine, textured ones by material."""
+    """Actors of the image: plain surfaces joined by shine, textured ones by material."""
     groups: dict[Any, list[Part]] = defaultdict(list)
     for _, parts in view.solids:
         for part in parts:

@@ -70,7 +70,7 @@ class Annotator:
 
 
 def numbered(image_id: str, captions: Sequence[Telling]) -> list[Example]:
-    """The captions of one picture as examples."""
+    """The captions of one image as examples."""
     return [
         Example(f"{image_id}.c{n}", image_id, c.text, c.phrases, c.relations) for n, c in enumerate(captions)
     ]

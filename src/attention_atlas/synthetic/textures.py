@@ -267,11 +267,11 @@ def face(m: Material) -> NDArray[np.float64]:
 @pattern
 def sign(m: Material) -> NDArray[np.float64]:
     """Words in the second colour on a board twice as wide as high (stretched faces only)."""
-    from PIL import Image as Picture
+    from PIL import Image as PILImage
     from PIL import ImageDraw, ImageFont
 
     wide, high = 256, 128
-    mask = Picture.new("L", (wide, high), 0)
+    mask = PILImage.new("L", (wide, high), 0)
     draw = ImageDraw.Draw(mask)
     lines = m.words.split("\n")
     size = 110.0

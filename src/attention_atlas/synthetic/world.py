@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from attention_atlas.data.corpus import Example, Scene, SceneObject
 from attention_atlas.errors import ConfigError
-from attention_atlas.synthetic.render import Picture, Renderer, View
+from attention_atlas.synthetic.render import Renderer, Rendering, View
 
 REDRAWS = 20
 
@@ -58,10 +58,10 @@ class RenderedWorld(ABC):
         """What is shown and its view; None if it will not do."""
 
     @abstractmethod
-    def visible(self, shown: Any, picture: Picture) -> list[SceneObject] | None:
+    def visible(self, shown: Any, image: Rendering) -> list[SceneObject] | None:
         """The objects of the scene that a person can see; None if they are too few."""
 
-    def draw(self, split: str, seeds: list[int]) -> tuple[Picture, Any, list[SceneObject]]:
+    def draw(self, split: str, seeds: list[int]) -> tuple[Rendering, Any, list[SceneObject]]:
         if self._renderer is None:
             self._renderer = Renderer(self.image_size)
         for attempt in range(REDRAWS):
@@ -69,10 +69,10 @@ class RenderedWorld(ABC):
             sampled = self.sample(rng, split)
             if sampled is None:
                 continue
-            picture = self._renderer.draw(sampled[1])
-            objects = self.visible(sampled[0], picture)
+            image = self._renderer.draw(sampled[1])
+            objects = self.visible(sampled[0], image)
             if objects is not None:
-                return picture, sampled[0], objects
+                return image, sampled[0], objects
         raise ConfigError(f"{type(self).__name__}: {self.too_few} in {REDRAWS} draws; use a lower value")
 
     def scene(self, image_id: str, split: str, objects: list[SceneObject], category: str = "") -> Scene:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CaptionDecoder:
-    """Greedy or beam search over the pictures of some examples; see models/search.py for the scoring."""
+    """Greedy or beam search over the images of some examples; see models/search.py for the scoring."""
 
     beam: int = 2
     max_words: int = 150
@@ -39,7 +39,7 @@ class CaptionDecoder:
                 raise ConfigError(f"CaptionDecoder: {name}: must be at least 1, not {getattr(self, name)}")
 
     def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
-        """Describe the pictures of the analysed split: data/generated/<study>/<model>.jsonl."""
+        """Describe the images of the analysed split: data/generated/<study>/<model>.jsonl."""
         from hydra.utils import instantiate
 
         from attention_atlas.files import write_jsonl
@@ -58,7 +58,7 @@ class CaptionDecoder:
     def rows(
         self, model: Any, vocab: Any, examples: Sequence[Example], features: FeaturesFile, device: str = "cpu"
     ) -> Iterator[dict[str, Any]]:
-        """One row per picture, in the order of the examples: image_id, text (words joined by spaces), words,
+        """One row per image, in the order of the examples: image_id, text (words joined by spaces), words,
         score (sum of log-probabilities, nats, over length**length_power), ended (whether EOS was
         generated)."""
         from attention_atlas.models.search import generate

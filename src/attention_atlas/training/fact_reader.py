@@ -1,4 +1,4 @@
-"""Inference with the trained classifier: facts, probabilities and features of pictures."""
+"""Inference with the trained classifier: facts, probabilities and features of images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLOTS = "slots.json"
 
 
 class FactReader:
-    """A run of `PictureClassifier` (folder with slots.json). Raises AtlasError for any other folder."""
+    """A run of `ImageClassifier` (folder with slots.json). Raises AtlasError for any other folder."""
 
     def __init__(self, folder: str | Path, device: str = "cpu") -> None:
         from attention_atlas.files import read_json
@@ -34,7 +34,7 @@ class FactReader:
 
     @torch.no_grad()
     def __call__(self, pixels_NCSS: Tensor) -> tuple[list[np.ndarray], np.ndarray]:
-        """(probabilities (N,values) of each slot, features (N,D)); pictures of another size are scaled."""
+        """(probabilities (N,values) of each slot, features (N,D)); images of another size are scaled."""
         size, device = self.model.size, next(self.model.parameters()).device
         found, features = [], []
         for part in pixels_NCSS.split(64):
@@ -46,7 +46,7 @@ class FactReader:
         return [np.concatenate(rows) for rows in zip(*found)], torch.cat(features).cpu().numpy()
 
     def hits(self, probabilities: Sequence[np.ndarray], facts: Sequence[Facts]) -> list[dict[str, float]]:
-        """For each picture and fact, whether the most probable value is the stated one."""
+        """For each image and fact, whether the most probable value is the stated one."""
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
         return [
             {s: self._hit(probabilities[numbers[s]][n], s, v) for s, v in caption_facts.items()}
@@ -56,7 +56,7 @@ class FactReader:
     def rates(
         self, probabilities: Sequence[np.ndarray], facts: Sequence[Facts]
     ) -> dict[tuple[str, str], float]:
-        """Fact -> share of all pictures in which the classifier reads it: what a model that ignores its
+        """Fact -> share of all images in which the classifier reads it: what a model that ignores its
         captions reaches from frequencies alone."""
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
         return {

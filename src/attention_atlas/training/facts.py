@@ -1,4 +1,4 @@
-"""Facts (slot, value) that a caption states and a picture can show; the same facts of annotated scenes.
+"""Facts (slot, value) that a caption states and an image can show; the same facts of annotated scenes.
 
 `PartColors` (birds): a slot is a part of the body, its values are colours. `Presence` (tables): a slot is a
 colour or a shape, its values are "absent" and "present".
@@ -67,10 +67,10 @@ class PartColors:
 
 
 class Presence:
-    """Which words of the scenes' labels and attributes are in the picture. Words that apply to nearly all
-    pictures, or to nearly none, are left out: they carry no information."""
+    """Which words of the scenes' labels and attributes are in the image. Words that apply to nearly all
+    images, or to nearly none, are left out: they carry no information."""
 
-    RARE, COMMON = 0.02, 0.8  # shares of pictures
+    RARE, COMMON = 0.02, 0.8  # shares of images
 
     def __init__(self, slots: dict[str, list[str]]) -> None:
         self.slots = slots

@@ -1,4 +1,4 @@
-"""Pictures with their captions, in batches in which each picture occurs at most once.
+"""Images with their captions, in batches in which each image occurs at most once.
 
 Axes: B pairs, T words, S pixels of a side.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.language.vocabulary import Vocabulary
 from attention_atlas.training.batches import padded_ids
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
 
 
-class SquarePictures:
-    """Pictures of a corpus as uint8 (3,S,S). `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out, else the
-    centre square. Pictures are kept in memory up to `keep_bytes`; the rest are read each time.
+class SquareImages:
+    """Images of a corpus as uint8 (3,S,S). `Example.extra["crop"]` ([x1,y1,x2,y2]) is cut out, else the
+    centre square. Images are kept in memory up to `keep_bytes`; the rest are read each time.
 
-    enlarged: length of the shorter edge at which the whole picture (or its crop) is kept, so that squares can
+    enlarged: length of the shorter edge at which the whole image (or its crop) is kept, so that squares can
     be cut at different places; 0: only the square itself is kept.
     """
 
@@ -95,10 +95,10 @@ def word_ids(vocab: Vocabulary, text: str, max_words: int) -> list[int]:
 
 
 class Pairs:
-    """The examples of a split. mirror: flip half of the pictures horizontally. by_category: pictures of one
+    """The examples of a split. mirror: flip half of the images horizontally. by_category: images of one
     category count as one class (`class_B`), so they are not negatives for each other's captions. rounds:
-    captions per picture and epoch (0: all); the next epoch takes others. enlarged: training pictures are
-    random square crops of pictures with this shorter edge (0: the whole squares)."""
+    captions per image and epoch (0: all); the next epoch takes others. enlarged: training images are
+    random square crops of images with this shorter edge (0: the whole squares)."""
 
     def __init__(
         self,
@@ -109,14 +109,14 @@ class Pairs:
         max_words: int,
         mirror: bool = True,
         by_category: bool = False,
-        pictures: SquarePictures | None = None,
+        images: SquareImages | None = None,
         rounds: int = 0,
         enlarged: int = 0,
     ) -> None:
         self.examples = corpus.some(split)
         self.split, self.wanted_rounds = split, rounds
         self.corpus, self.mirror, self.by_category = corpus, mirror, by_category
-        self.pictures = pictures or SquarePictures(corpus, size, enlarged=enlarged)
+        self.pixels = images or SquareImages(corpus, size, enlarged=enlarged)
         self.ids = [word_ids(vocab, e.text, max_words) for e in self.examples]
         self.of_image: dict[str, list[int]] = {}
         for i, example in enumerate(self.examples):
@@ -139,7 +139,7 @@ class Pairs:
         chosen = [self.examples[i] for i in numbers]
         return {
             "ids_BT": padded_ids([self.ids[i] for i in numbers]),
-            "pixels_BCSS": self.pictures.batch(chosen, mirrored_B, places_B2),
+            "pixels_BCSS": self.pixels.batch(chosen, mirrored_B, places_B2),
             "class_B": torch.tensor([self._class[e.image_id] for e in chosen]),
         }
 
@@ -147,16 +147,16 @@ class Pairs:
         return self.wanted_rounds or max(map(len, self.of_image.values()))
 
     def steps(self, batch_size: int) -> int:
-        """Batches of an epoch. Raises AtlasError if there are fewer pictures than a batch needs, or if all
+        """Batches of an epoch. Raises AtlasError if there are fewer images than a batch needs, or if all
         are of one class, which leaves no negatives."""
         if self.by_category and len(set(self._class.values())) < 2:
             raise AtlasError(
-                f"{self.corpus.root}: all pictures of split '{self.split}' have the same category, so none "
+                f"{self.corpus.root}: all images of split '{self.split}' have the same category, so none "
                 "is a wrong answer to a caption and the DAMSM loss is 0; set by_category: false"
             )
         if len(self.images) < batch_size:
             raise AtlasError(
-                f"{self.corpus.root}: {len(self.images)} pictures to train on, fewer than batch_size "
+                f"{self.corpus.root}: {len(self.images)} images to train on, fewer than batch_size "
                 f"{batch_size}; make it smaller"
             )
         return self.rounds() * (len(self.images) // batch_size)
@@ -164,7 +164,7 @@ class Pairs:
     def shuffled(
         self, batch_size: int, seed: int, epoch: int, start: int = 0, every: int = 1
     ) -> Iterator[dict[str, Tensor]]:
-        """Rounds over the pictures in a new order, each with a different caption of every picture. The order
+        """Rounds over the images in a new order, each with a different caption of every image. The order
         depends only on seed and epoch."""
         rng = np.random.default_rng([seed, epoch])
         turns = {name: rng.permutation(own).tolist() for name, own in self.of_image.items()}
@@ -172,7 +172,7 @@ class Pairs:
         for turn in range(self.rounds()):
             order = rng.permutation(len(self.images)).tolist()
             turned = (rng.random(len(order)) < 0.5) & self.mirror
-            where = rng.random((len(order), 2)).tolist() if self.pictures.enlarged else None
+            where = rng.random((len(order), 2)).tolist() if self.pixels.enlarged else None
             for b in range(per_round):
                 number = turn * per_round + b
                 if number < start or (number - start) % every:
@@ -184,6 +184,6 @@ class Pairs:
                 yield self.batch(numbers, [bool(turned[i]) for i in places], cut)
 
     def first_captions(self, judged: int = 0) -> list[int]:
-        """Numbers of the first caption of each picture; `judged` of them, evenly spread (0: all)."""
+        """Numbers of the first caption of each image; `judged` of them, evenly spread (0: all)."""
         numbers = [own[0] for own in self.of_image.values()]
         return numbers[:: max(1, len(numbers) // judged)][:judged] if judged else numbers

@@ -1,4 +1,4 @@
-"""Questions of one split in batches: ids, pictures, soft targets and, where known, what each patch shows."""
+"""Questions of one split in batches: ids, images, soft targets and, where known, what each patch shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attention_atlas.training.batches import cut
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
     from attention_atlas.training.question_text import QuestionText
-    from attention_atlas.training.vilt_pictures import Pictures
+    from attention_atlas.training.vilt_images import Images
 
 UNKNOWN = -1
 
@@ -32,14 +32,14 @@ class QuestionBatches:
         corpus: Corpus,
         examples: Sequence[Example],
         text: QuestionText,
-        pictures: Pictures,
+        images: Images,
         answers: Sequence[str],
         longest: int,
         words: Sequence[str] = (),
     ) -> None:
         if not examples:
             raise AtlasError("questions: no example in this split; check data and split names")
-        self.corpus, self.examples, self.pictures = corpus, list(examples), pictures
+        self.corpus, self.examples, self.images = corpus, list(examples), images
         self.encoded = [text.encode(e.text, longest) for e in self.examples]
         self.answers = list(answers)
         index = {a: i for i, a in enumerate(self.answers)}
@@ -51,8 +51,8 @@ class QuestionBatches:
         return len(self.examples)
 
     def batch(self, indices: Sequence[int], patches: bool = False) -> dict[str, Tensor]:
-        """`ids_BT`, `target_BA`, pictures (each once; `picture_B` is the index of each question's picture).
-        With `patches` also `shown_BPW` and `asked_BP`, with P of the largest picture and -1 where unknown."""
+        """`ids_BT`, `target_BA`, images (each once; `image_B` is the index of each question's image).
+        With `patches` also `shown_BPW` and `asked_BP`, with P of the largest image and -1 where unknown."""
         longest = max(len(self.encoded[i].ids) for i in indices)
         ids_BT = torch.full((len(indices), longest), PAD)
         target_BA = torch.zeros(len(indices), len(self.answers))
@@ -63,9 +63,9 @@ class QuestionBatches:
                 target_BA[row, answer] = score
         names = [self.examples[i].image_id for i in indices]
         once = {name: k for k, name in enumerate(dict.fromkeys(names))}
-        out = {"ids_BT": ids_BT, "target_BA": target_BA, **self.pictures.batch(list(once))}
+        out = {"ids_BT": ids_BT, "target_BA": target_BA, **self.images.batch(list(once))}
         if len(once) < len(names):
-            out["picture_B"] = torch.tensor([once[name] for name in names])
+            out["image_B"] = torch.tensor([once[name] for name in names])
         if patches and self.words:
             out |= self._patches(indices)
         return out
@@ -87,7 +87,7 @@ class QuestionBatches:
         """(P,W) 0/1: whether a word is true of a patch, in raster order."""
         if image_id not in self._shown:
             scene = self.corpus.scenes[image_id]
-            found = shown_on_patches(scene, self.pictures.shape(image_id), self.words)
+            found = shown_on_patches(scene, self.images.shape(image_id), self.words)
             self._shown[image_id] = torch.from_numpy(found)
         return self._shown[image_id]
 
@@ -98,14 +98,14 @@ class QuestionBatches:
         if not objects:
             return None
         return patches_of(
-            [o.box for o in objects], (scene.width, scene.height), self.pictures.shape(example.image_id)
+            [o.box for o in objects], (scene.width, scene.height), self.images.shape(example.image_id)
         )
 
-    def order(self, batch_size: int, seed: int, epoch: int, by_picture: bool = False) -> list[list[int]]:
+    def order(self, batch_size: int, seed: int, epoch: int, by_image: bool = False) -> list[list[int]]:
         """A shuffled epoch as lists of indices; questions are short, so they are not sorted by length.
-        `by_picture` keeps the questions about a picture together, so that it is embedded once."""
+        `by_image` keeps the questions about an image together, so that it is embedded once."""
         shuffled = np.random.default_rng([seed, epoch]).permutation(len(self)).tolist()
-        if by_picture:
+        if by_image:
             together: dict[str, list[int]] = {}
             for i in shuffled:
                 together.setdefault(self.examples[i].image_id, []).append(i)
@@ -119,14 +119,14 @@ class QuestionBatches:
 def of_run(
     corpus: Corpus, examples: Sequence[Example], vocab: Any, config: Mapping[str, Any], answers: Sequence[str]
 ) -> QuestionBatches:
-    """The examples with the tokenizer and picture settings of a run's configuration."""
+    """The examples with the tokenizer and image settings of a run's configuration."""
     from attention_atlas.training.question_text import question_text
-    from attention_atlas.training.vilt_pictures import Pictures
+    from attention_atlas.training.vilt_images import Images
 
     task = config.get("train", {}).get("task", {})
-    pictures = Pictures(corpus, int(task.get("patch", 16)), task.get("shorter"))
+    images = Images(corpus, int(task.get("patch", 16)), task.get("shorter"))
     text = question_text(task.get("tokenizer"), vocab)
-    return QuestionBatches(corpus, examples, text, pictures, answers, int(task.get("longest", 40)))
+    return QuestionBatches(corpus, examples, text, images, answers, int(task.get("longest", 40)))
 
 
 def spread(examples: Sequence[Example], count: int) -> list[Example]:

@@ -1,4 +1,4 @@
-"""Questions of one split with the objects and OCR words of their pictures, in batches for M4C."""
+"""Questions of one split with the objects and OCR words of their images, in batches for M4C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.data.ocr_file import LOOK, OcrPicture, OcrToken
+from attention_atlas.data.ocr_file import LOOK, OcrImage, OcrToken
 from attention_atlas.errors import AtlasError
 from attention_atlas.language.vocabulary import BOS, EOS, PAD, UNK, Vocabulary
 from attention_atlas.measures.vqa_normalise import normalise
@@ -65,7 +65,7 @@ def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longes
 
 class TextQuestions:
     """vocab: words of questions; answer_vocab: words of answers. longest: maximum words of a question; steps:
-    of an answer, including its end; objects, words: maximum number per picture (0: all objects). exchange:
+    of an answer, including its end; objects, words: maximum number per image (0: all objects). exchange:
     share of training questions in which the OCR words are exchanged for others (see `exchanged`). published:
     sources of M4C's own inputs (see `PublishedInputs`); without it questions are words of `vocab`, and OCR
     words are described by the colours of their boxes."""
@@ -76,7 +76,7 @@ class TextQuestions:
         vocab: Vocabulary,
         answer_vocab: Vocabulary,
         regions: RegionCache,
-        ocr: Mapping[str, OcrPicture],
+        ocr: Mapping[str, OcrImage],
         longest: int,
         steps: int,
         objects: int = 0,
@@ -108,7 +108,7 @@ class TextQuestions:
         none = np.zeros(SIZE, np.float32)
         self.word_spelling = torch.from_numpy(np.stack([none, none, *map(phoc, known)]))
         self.others = np.array(sorted({known[w] for w in read}))
-        self._picture = {i: token_tensors(tokens_, ocr[i].size) for i, tokens_ in self.read.items()}
+        self._image = {i: token_tensors(tokens_, ocr[i].size) for i, tokens_ in self.read.items()}
         self.published = published
         if published is not None:
             self.pieces = [published.question(e.text, longest) for e in self.examples]
@@ -145,7 +145,7 @@ class TextQuestions:
             for name in ("features_BND", "boxes_BN4", "regions_BN"):
                 out[name] = out[name][:, : self.objects]
         out |= self._ocr(names, exchanged)
-        # Numbers of words are compared, which an exchange replaces in question and picture alike.
+        # Numbers of words are compared, which an exchange replaces in question and image alike.
         read = [[e.get(w, w) for w in self.read_numbers[n]] for n, e in zip(names, exchanged)]
         asked = [[int(w in row) for w in words] or [0] for words, row in zip(read, rows)]
         out["ocr_asked_BO"] = padded_ids(asked, 0) > 0
@@ -154,10 +154,10 @@ class TextQuestions:
         return out
 
     def exchanged(self, name: str, rng: np.random.Generator) -> dict[int, int]:
-        """{number of an OCR word: number of its replacement}, for all words of a picture or empty.
+        """{number of an OCR word: number of its replacement}, for all words of an image or empty.
 
-        The word is replaced in question, picture and answer alike, so the question stays true of a picture
-        with other signs. This keeps the model from memorising the answers of a few pictures.
+        The word is replaced in question, image and answer alike, so the question stays true of an image
+        with other signs. This keeps the model from memorising the answers of a few images.
         """
         if not self.exchange or rng.random() >= self.exchange:
             return {}
@@ -175,7 +175,7 @@ class TextQuestions:
         look_BOL = np.zeros((*index_BO.shape, published.features.dim if published else LOOK), np.float32)
         boxes_BO4 = np.zeros((*index_BO.shape, 4), np.float32)
         for b, name in enumerate(names):
-            look, boxes = self._picture[name]
+            look, boxes = self._image[name]
             if published:
                 look = published.features.get(name, [token.row for token in self.read[name]])
             look_BOL[b, : len(look)], boxes_BO4[b, : len(boxes)] = look, boxes
@@ -245,10 +245,10 @@ class TextQuestions:
         return " ".join(words)
 
 
-def best_read(picture: OcrPicture, most: int) -> list[OcrToken]:
-    """The `most` most confident words of a picture, in the file's order."""
-    order = sorted(range(len(picture.tokens)), key=lambda i: (-picture.tokens[i].confidence, i))[:most]
-    return [picture.tokens[i] for i in sorted(order)]
+def best_read(image: OcrImage, most: int) -> list[OcrToken]:
+    """The `most` most confident words of an image, in the file's order."""
+    order = sorted(range(len(image.tokens)), key=lambda i: (-image.tokens[i].confidence, i))[:most]
+    return [image.tokens[i] for i in sorted(order)]
 
 
 def token_tensors(read: Sequence[OcrToken], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -210,7 +210,7 @@ def inputs_of(
 ) -> list[str]:
     """The files and folders that a configuration names for reading, sorted, none inside
     another or in `outputs`: paths below data/ or results/ and absolute ones. exists: with it also any other
-    string of the data set, the model and the features that it is true for, such as `data.root=pictures`."""
+    string of the data set, the model and the features that it is true for, such as `data.root=images`."""
     from omegaconf import OmegaConf
 
     parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_READ}

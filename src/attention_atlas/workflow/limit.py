@@ -4,7 +4,7 @@
 units. Both are applied once, in stage.run_stage, to the composed configuration, so that all stages of a
 profile run within minutes with its own configuration files. The profile smoke is mini with a limit. A size
 named in a list below is reduced to the limit if it is larger. All other numbers stay: rates, layers, heads,
-vocabularies, picture sizes and everything that a published file format fixes. tests/test_limit.py fails for a
+vocabularies, image sizes and everything that a published file format fixes. tests/test_limit.py fails for a
 number in conf/ that no list names.
 """
 
@@ -36,9 +36,9 @@ EXAMPLES = (
     *("*task.judged", "*task.written"),
     *("*evaluator.judged", "*evaluator.choosing", "*evaluator.images"),
     *("*.samples.*", "dump.examples.#", "study.importance_examples", "study.pruned_examples"),
-    *("metrics.pictures", "data.annotator.pairs"),
+    *("metrics.images", "data.annotator.pairs"),
 )
-# Each is as slow as many examples: pictures that a full-size network generates and two others evaluate,
+# Each is as slow as many examples: images that a full-size network generates and two others evaluate,
 # passes with attention cut in every layer, norms of every head.
 SLOW = ("data.attngan.judged", "*.samples.knockout", "*.samples.norm")
 # What `effort` multiplies. Warm-ups keep their length.
@@ -85,7 +85,7 @@ KEPT = (
     *("capture.shards", "capture.shard", "capture.actors", "capture.readers"),
     *("seed", "*.seed", "workers", "gpus", "*.workers", "*threads", "study.processes", "trainer.processes"),
     *("study.alignments", "trainer.alignments", "study.examples", "*evaluator.shown"),
-    *("dump.pictures", "dump.width", "dump.stride", "published.*"),
+    *("dump.images", "dump.width", "dump.stride", "published.*"),
     *("*loop.validate_every", "*loop.validate_steps", "*loop.betas.#", "*loop.lr", "*loop.lr_scales.*"),
     # Reducing these steps and epochs would save no time.
     *("*loop.schedule.every", "*loop.schedule.milestones.#", "data.scan.lower_after"),
@@ -93,7 +93,7 @@ KEPT = (
     # Layers, heads and what they attend to determine which figures exist.
     *("model*layers", "model*heads", "model.cross_every", "model.queries", "model.strides.#", "model.steps"),
     *("model.stages", "*.residuals", "model.max_length", "model.max_text", "train.task.steps"),
-    # Sizes of pictures and their parts, and the model sizes that must match them.
+    # Sizes of images and their parts, and the model sizes that must match them.
     *(
         "*image_size",
         "*patch_size",
@@ -111,9 +111,9 @@ KEPT = (
         "features.draws",
         "ocr.side",
         "ocr.longest",
-        "data.reader.parts.*.pictures.#",
+        "data.reader.parts.*.images.#",
     ),
-    # Words of a text, texts of a picture, things of a picture, and the vocabularies.
+    # Words of a text, texts of an image, things of an image, and the vocabularies.
     *(
         "*max_words",
         "data.attngan.*words",

@@ -36,7 +36,7 @@ function at(measure, word, l, h) {
   return measure === "rollout" ? word * L + l : (word * L + l) * H + h;
 }
 
-// (T) shares of attention of a word on the picture tokens, averaged over the chosen layers and heads. Without sinks the
+// (T) shares of attention of a word on the image tokens, averaged over the chosen layers and heads. Without sinks the
 // rest is scaled to what the sinks leave, as in summaries.without_sinks.
 function mapOf(word, measure, layer, head, sinks) {
   const map = DATA.maps[measure], out = new Float32Array(T), chosen = places(measure, layer, head);
@@ -50,7 +50,7 @@ function mapOf(word, measure, layer, head, sinks) {
   return out;
 }
 
-// Share of a word's attention on the whole picture at one layer and head.
+// Share of a word's attention on the whole image at one layer and head.
 function shareAt(word, measure, l, h, sinks) {
   const map = DATA.maps[measure], n = at(measure, word, l, h);
   if (measure === "rollout") return mapOf(word, measure, l, 0, sinks).reduce((a, b) => a + b, 0);
@@ -73,8 +73,8 @@ function chanceOf(word, layer, sinks) {
 // Statistics of one head that the grid shows: f(word, l, h, sinks), and how to print it.
 const percent = (x) => `${(100 * x).toFixed(x < 0.0995 ? 2 : 1)} %`;
 const STATISTICS = {
-  picture: { label: "share on the picture", print: percent, f: (w, l, h, s) => shareAt(w, "raw", l, h, s) },
-  norm: { label: "norm-based share on the picture", print: percent, f: (w, l, h, s) => shareAt(w, "norm", l, h, s) },
+  image: { label: "share on the image", print: percent, f: (w, l, h, s) => shareAt(w, "raw", l, h, s) },
+  norm: { label: "norm-based share on the image", print: percent, f: (w, l, h, s) => shareAt(w, "norm", l, h, s) },
   top: { label: "share of the strongest patch", print: percent, f: (w, l, h, s) => {
     const n = at("raw", w, l, h), map = DATA.maps.raw;
     return s ? map.top[n] : map.scale[n] / Math.max(1 - map.sunk[n], 1e-6);
@@ -84,14 +84,14 @@ const STATISTICS = {
 };
 if (!DATA.maps.norm) delete STATISTICS.norm;
 
-// The part of each picture token's area that lies in the box of a thing.
-const INSIDE = DATA.things.map(({ picture, box }) => Float32Array.from(DATA.boxes, (b, t) => {
-  if (!b || DATA.picture[t] !== picture) return 0;
+// The part of each image token's area that lies in the box of a thing.
+const INSIDE = DATA.things.map(({ image, box }) => Float32Array.from(DATA.boxes, (b, t) => {
+  if (!b || DATA.image[t] !== image) return 0;
   const wide = Math.min(b[2], box[2]) - Math.max(b[0], box[0]), high = Math.min(b[3], box[3]) - Math.max(b[1], box[1]);
   return Math.max(0, wide) * Math.max(0, high) / Math.max((b[2] - b[0]) * (b[3] - b[1]), 1e-6);
 }));
 const shareInBox = (values, thing) => values.reduce((sum, v, t) => sum + v * INSIDE[thing][t], 0);
-DATA.things.forEach(({ name, picture }, n) => {
-  const label = `share in the box “${name}”${DATA.pictures.length > 1 ? ` of ${DATA.pictures[picture].name}` : ""}`;
+DATA.things.forEach(({ name, image }, n) => {
+  const label = `share in the box “${name}”${DATA.images.length > 1 ? ` of ${DATA.images[image].name}` : ""}`;
   STATISTICS[`box${n}`] = { label, print: percent, f: (w, l, h, s) => shareInBox(mapOf(w, "raw", l, h, s), n) };
 });

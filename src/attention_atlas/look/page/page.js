@@ -2,21 +2,21 @@
 // Controls and what they change. The state is one object; every change draws the page again.
 
 const $ = (id) => document.getElementById(id);
-const state = { word: 0, layer: MEAN, head: MEAN, measure: "raw", sinks: true, strength: 0.75, statistic: "picture", falling: true, boxes: true };
+const state = { word: 0, layer: MEAN, head: MEAN, measure: "raw", sinks: true, strength: 0.75, statistic: "image", falling: true, boxes: true };
 const BEST = 12;
-const images = [];
-const groups = DATA.vision ? DATA.pictures.map((_, p) => `turn${p}`) : ["prompt", "answer"];
+const decoded = [];
+const groups = DATA.vision ? DATA.images.map((_, p) => `turn${p}`) : ["prompt", "answer"];
 
-// The word that a picture is painted for: the chosen one, or, of a vision model, the one of that name in the picture.
-function wordOf(picture) {
+// The word that an image is painted for: the chosen one, or, of a vision model, the one of that name in the image.
+function wordOf(image) {
   const chosen = DATA.words[state.word];
-  if (!DATA.vision || chosen.picture === picture) return state.word;
-  return DATA.words.findIndex((w) => w.picture === picture && w.text === chosen.text);
+  if (!DATA.vision || chosen.image === image) return state.word;
+  return DATA.words.findIndex((w) => w.image === image && w.text === chosen.text);
 }
 
-function drawPictures() {
+function drawImages() {
   const map = (word) => mapOf(word, state.measure, state.layer, state.head, state.sinks);
-  const values = map(state.word), canvases = [...document.querySelectorAll("#pictures canvas")];
+  const values = map(state.word), canvases = [...document.querySelectorAll("#images canvas")];
   const heats = canvases.map((c, p) => {
     const word = wordOf(p);
     return word < 0 ? null : density(p, word === state.word ? values : map(word), c.width, c.height);
@@ -24,7 +24,7 @@ function drawPictures() {
   const shared = DATA.vision ? 0 : largest(heats);
   canvases.forEach((canvas, p) => {
     if (heats[p]) paint(canvas, p, heats[p], DATA.vision ? largest([heats[p]]) : shared);
-    else canvas.getContext("2d").drawImage(images[p], 0, 0, canvas.width, canvas.height);
+    else canvas.getContext("2d").drawImage(decoded[p], 0, 0, canvas.width, canvas.height);
     if (state.boxes) frames(canvas, p);
   });
   let top = -1;
@@ -46,16 +46,16 @@ function describe({ values, top }) {
   const share = shareOf(state.word, state.measure, state.layer, state.head, state.sinks);
   const chance = chanceOf(state.word, state.layer, state.sinks);
   const kind = { raw: "attention", norm: "norm-based attention", rollout: "rollout" }[state.measure];
-  const owner = DATA.vision && DATA.pictures.length > 1 ? ` of ${DATA.pictures[DATA.words[state.word].picture].name}` : "";
-  let text = `“${DATA.words[state.word].text}”${owner}, ${where()}: ${percent(share)} of its ${kind} is on the picture (chance ${percent(chance)})`;
-  if (chance === 0) text = `“${DATA.words[state.word].text}” precedes the picture and cannot see it`;
+  const owner = DATA.vision && DATA.images.length > 1 ? ` of ${DATA.images[DATA.words[state.word].image].name}` : "";
+  let text = `“${DATA.words[state.word].text}”${owner}, ${where()}: ${percent(share)} of its ${kind} is on the image (chance ${percent(chance)})`;
+  if (chance === 0) text = `“${DATA.words[state.word].text}” precedes the image and cannot see it`;
   else if (top >= 0) {
-    const box = DATA.boxes[top].map(Math.round), name = !DATA.vision && DATA.pictures.length > 1 ? ` of ${DATA.pictures[DATA.picture[top]].name}` : "";
+    const box = DATA.boxes[top].map(Math.round), name = !DATA.vision && DATA.images.length > 1 ? ` of ${DATA.images[DATA.image[top]].name}` : "";
     text += `; strongest patch: ${percent(values[top])}, pixels ${box[0]}, ${box[1]} to ${box[2]}, ${box[3]}${name}`;
   }
-  const inside = DATA.things.flatMap(({ name, picture, box }, n) => {
-    if (DATA.vision && picture !== DATA.words[state.word].picture) return [];
-    const { width, height } = DATA.pictures[picture], where = !DATA.vision && DATA.pictures.length > 1 ? ` of ${DATA.pictures[picture].name}` : "";
+  const inside = DATA.things.flatMap(({ name, image, box }, n) => {
+    if (DATA.vision && image !== DATA.words[state.word].image) return [];
+    const { width, height } = DATA.images[image], where = !DATA.vision && DATA.images.length > 1 ? ` of ${DATA.images[image].name}` : "";
     return [`${percent(shareInBox(values, n))} in “${name}”${where} (${percent(areaOf(box) / width / height)} of the area)`];
   });
   $("readout").textContent = `${text}${inside.length ? `; in boxes: ${inside.join(", ")}` : ""}.`;
@@ -68,7 +68,7 @@ function drawWords() {
     const w = Number(button.dataset.word);
     button.setAttribute("aria-pressed", String(w === state.word));
     button.tabIndex = w === state.word ? 0 : -1;
-    button.title = `${percent(shares[w])} on the picture`;
+    button.title = `${percent(shares[w])} on the image`;
     button.querySelector("i").style.width = `calc((100% - .6rem) * ${shares[w] / most})`;
   });
   for (const id of groups) { // each group stays reachable by Tab
@@ -91,13 +91,13 @@ function drawHeads() {
   all.sort((a, b) => (state.falling ? b.value - a.value : a.value - b.value) || a.l - b.l || a.h - b.h);
   const measure = state.measure === "rollout" ? "raw" : state.measure;
   const maps = all.slice(0, BEST).map(({ l, h }) => mapOf(state.word, measure, l, h, state.sinks));
-  const counts = DATA.pictures.map((_, p) => maps.reduce((sum, m) => sum + m.reduce((a, v, t) => a + (DATA.picture[t] === p ? v : 0), 0), 0));
-  const picture = counts.indexOf(Math.max(...counts));
+  const counts = DATA.images.map((_, p) => maps.reduce((sum, m) => sum + m.reduce((a, v, t) => a + (DATA.image[t] === p ? v : 0), 0), 0));
+  const image = counts.indexOf(Math.max(...counts));
   $("best").replaceChildren(...all.slice(0, BEST).map(({ l, h, value }, n) => {
     const button = document.createElement("button"), canvas = document.createElement("canvas");
-    canvas.width = 132; canvas.height = Math.max(1, Math.round((132 * images[picture].height) / images[picture].width));
-    const heat = density(picture, maps[n], canvas.width, canvas.height);
-    paint(canvas, picture, heat, largest([heat]));
+    canvas.width = 132; canvas.height = Math.max(1, Math.round((132 * decoded[image].height) / decoded[image].width));
+    const heat = density(image, maps[n], canvas.width, canvas.height);
+    paint(canvas, image, heat, largest([heat]));
     button.type = "button";
     button.append(canvas, `L${DATA.layers[l]} H${h}`, document.createElement("br"), print(value));
     button.setAttribute("aria-label", `layer ${DATA.layers[l]}, head ${h}: ${label} ${print(value)}`);
@@ -118,12 +118,12 @@ function markHead() {
   for (const b of $("best").children) b.setAttribute("aria-pressed", String(Number(b.dataset.head) === chosen));
 }
 
-// The box that sorts the heads is one of the chosen picture: of a vision model nearly all attention is on the picture.
+// The box that sorts the heads is one of the chosen image: of a vision model nearly all attention is on the image.
 function followBox() {
-  const { picture, text } = DATA.words[state.word], number = /^box(\d+)$/.exec(state.statistic)?.[1];
-  if (number === undefined && state.statistic !== "picture" || number !== undefined && DATA.things[number].picture === picture) return;
-  const own = DATA.things.findIndex((t) => t.picture === picture && t.name === text);
-  const first = own < 0 ? DATA.things.findIndex((t) => t.picture === picture) : own;
+  const { image, text } = DATA.words[state.word], number = /^box(\d+)$/.exec(state.statistic)?.[1];
+  if (number === undefined && state.statistic !== "image" || number !== undefined && DATA.things[number].image === image) return;
+  const own = DATA.things.findIndex((t) => t.image === image && t.name === text);
+  const first = own < 0 ? DATA.things.findIndex((t) => t.image === image) : own;
   state.statistic = first < 0 ? "top" : `box${first}`;
   $("statistic").value = state.statistic;
 }
@@ -144,7 +144,7 @@ function change(what) {
   $("order").textContent = state.falling ? "highest first" : "lowest first";
   document.querySelectorAll("#measure button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.measure === state.measure)));
   drawWords();
-  describe(drawPictures());
+  describe(drawImages());
   const { word, statistic, falling, sinks, strength } = state;
   const wanted = JSON.stringify([word, statistic, falling, sinks, strength, rollout ? "raw" : state.measure]);
   if (wanted !== headsShown) drawHeads();
@@ -167,46 +167,46 @@ const across = (n, key) => {
   return n + ({ ArrowRight: 1, ArrowLeft: -1, ArrowDown: H, ArrowUp: -H }[key] ?? NaN);
 };
 
-// A vision model has no words: one turn for each picture, with its class token and its boxes.
+// A vision model has no words: one turn for each image, with its class token and its boxes.
 function buildVision() {
   document.title = "Attention Atlas: look at a vision model";
-  $("title").textContent = "What each part of a picture looks at";
+  $("title").textContent = "What each part of an image looks at";
   document.querySelectorAll("#words .turn").forEach((turn) => turn.remove());
-  DATA.pictures.forEach(({ name }, p) => {
+  DATA.images.forEach(({ name }, p) => {
     const turn = document.createElement("div"), label = document.createElement("h2"), group = document.createElement("div");
     turn.className = "turn wide"; label.id = `turn${p}-label`; label.textContent = name.replace(/\.\w+$/, "");
     group.id = `turn${p}`; group.setAttribute("role", "group"); group.setAttribute("aria-labelledby", label.id);
     turn.append(label, group);
     $("hint").before(turn);
   });
-  $("words").setAttribute("aria-label", "Pictures and what is in them");
-  $("hint").textContent = "Choose the class token, which sums up the picture for the model, or a box. Bright patches get its attention. Each picture shows its own token or box of that name, coloured from 0 to its strongest patch; the other pictures stay plain.";
-  $("how").textContent = "Each picture is a pass of its own, and its patches see that picture only. A box attends from all patches whose centre lies in it, averaged; “all patches” is the mean over the picture. Attention that is not on the picture is on the class token or on registers.";
+  $("words").setAttribute("aria-label", "Images and what is in them");
+  $("hint").textContent = "Choose the class token, which sums up the image for the model, or a box. Bright patches get its attention. Each image shows its own token or box of that name, coloured from 0 to its strongest patch; the other images stay plain.";
+  $("how").textContent = "Each image is a pass of its own, and its patches see that image only. A box attends from all patches whose centre lies in it, averaged; “all patches” is the mean over the image. Attention that is not on the image is on the class token or on registers.";
 }
 
 function build() {
-  const { model, layers, depth, pictures } = DATA;
+  const { model, layers, depth, images } = DATA;
   const shown = layers.length < depth ? `${layers.length} of ${depth} layers (${layers.join(", ")})` : `${depth} layers`;
-  $("about").textContent = `${model} · ${shown} × ${H} heads · ${T} picture positions · ${DATA.vision ? "a model that sees pictures only" : DATA.generated ? "answer by the model" : "answer given"}`;
+  $("about").textContent = `${model} · ${shown} × ${H} heads · ${T} image positions · ${DATA.vision ? "a model that sees images only" : DATA.generated ? "answer by the model" : "answer given"}`;
   if (DATA.vision) buildVision();
   DATA.words.forEach((word, w) => {
     const button = document.createElement("button"), bar = document.createElement("i");
     button.type = "button"; button.dataset.word = w; button.className = word.space ? "" : "joined";
     button.append(word.text, bar);
     button.onclick = () => change({ word: w });
-    $(DATA.vision ? `turn${word.picture}` : word.part).append(button);
+    $(DATA.vision ? `turn${word.image}` : word.part).append(button);
   });
-  pictures.forEach((picture, p) => {
+  images.forEach((image, p) => {
     const figure = document.createElement("figure"), canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
-    const size = LONGEST / Math.max(picture.width, picture.height);
-    canvas.width = Math.round(size * picture.width); canvas.height = Math.round(size * picture.height);
-    canvas.style.maxWidth = `calc(68vh * ${picture.width / picture.height})`;
+    const size = LONGEST / Math.max(image.width, image.height);
+    canvas.width = Math.round(size * image.width); canvas.height = Math.round(size * image.height);
+    canvas.style.maxWidth = `calc(68vh * ${image.width / image.height})`;
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `${picture.name} with the attention of the chosen word; described below`);
-    figure.style.flexGrow = picture.width / picture.height; // side by side at one height
-    caption.textContent = `${picture.name}, ${picture.width} × ${picture.height}`;
+    canvas.setAttribute("aria-label", `${image.name} with the attention of the chosen word; described below`);
+    figure.style.flexGrow = image.width / image.height; // side by side at one height
+    caption.textContent = `${image.name}, ${image.width} × ${image.height}`;
     figure.append(canvas, caption);
-    $("pictures").append(figure);
+    $("images").append(figure);
     canvas.onpointermove = (event) => point(event, p);
     canvas.onpointerleave = () => { $("pointer").textContent = ""; };
   });
@@ -219,14 +219,14 @@ function build() {
   $("strength").oninput = () => change({ strength: $("strength").value / 100 });
   $("sinks").onclick = () => change({ sinks: !state.sinks });
   const others = DATA.sink_tokens.length ? `${DATA.vision ? "" : "others: "}${DATA.sink_tokens.join(", ")}` : "";
-  $("sinks-note").textContent = [`${N} in the picture`, others].filter(Boolean).join("; ");
+  $("sinks-note").textContent = [`${N} in the image`, others].filter(Boolean).join("; ");
   $("sinks").disabled = !N && !others;
   $("boxes").hidden = !DATA.things.length;
   $("boxes").onclick = () => change({ boxes: !state.boxes });
   if (DATA.predicted_by) DATA.notes.unshift(`The boxes are predictions of ${DATA.predicted_by}, not annotations.`);
   $("order").onclick = () => change({ falling: !state.falling });
   for (const [name, { label }] of Object.entries(STATISTICS)) $("statistic").append(new Option(label, name));
-  if (DATA.vision) $("statistic").querySelector("[value=picture]").remove(); // 100 % but for the class token
+  if (DATA.vision) $("statistic").querySelector("[value=image]").remove(); // 100 % but for the class token
   $("statistic").onchange = () => change({ statistic: $("statistic").value });
   document.querySelectorAll("#measure button").forEach((button) => {
     button.disabled = !DATA.maps[button.dataset.measure];
@@ -251,19 +251,19 @@ function build() {
   for (const note of DATA.notes) $("notes").append(Object.assign(document.createElement("li"), { textContent: note }));
 }
 
-function point(event, picture) {
-  const x = (event.offsetX / event.target.clientWidth) * DATA.pictures[picture].width;
-  const y = (event.offsetY / event.target.clientHeight) * DATA.pictures[picture].height;
-  const word = wordOf(picture);
+function point(event, image) {
+  const x = (event.offsetX / event.target.clientWidth) * DATA.images[image].width;
+  const y = (event.offsetY / event.target.clientHeight) * DATA.images[image].height;
+  const word = wordOf(image);
   if (word < 0) return;
   const values = mapOf(word, state.measure, state.layer, state.head, state.sinks);
-  const hit = DATA.boxes.findIndex((b, t) => b && DATA.picture[t] === picture && b[0] <= x && x < b[2] && b[1] <= y && y < b[3]);
+  const hit = DATA.boxes.findIndex((b, t) => b && DATA.image[t] === image && b[0] <= x && x < b[2] && b[1] <= y && y < b[3]);
   $("pointer").textContent = hit < 0 ? "not seen by the model" : `here: ${percent(values[hit])}`;
 }
 
-// The pictures side by side with a caption, at the size of the embedded pictures.
+// The images side by side with a caption, at the size of the embedded images.
 function composed() {
-  const parts = [...document.querySelectorAll("#pictures canvas")], gap = 12;
+  const parts = [...document.querySelectorAll("#images canvas")], gap = 12;
   const out = document.createElement("canvas"), context = out.getContext("2d");
   out.width = parts.reduce((sum, c) => sum + c.width, gap * (parts.length - 1));
   const line = Math.round(20 + out.width / 80);
@@ -294,14 +294,14 @@ async function start() {
     return;
   }
   await unpackAll();
-  for (const { source } of DATA.pictures) {
+  for (const { source } of DATA.images) {
     const image = Object.assign(new Image(), { src: source });
     await image.decode();
-    images.push(image);
+    decoded.push(image);
   }
   build();
   $("main").hidden = false;
-  // Begin with the first word of a vision model, else with the word of the answer that looks most at the picture.
+  // Begin with the first word of a vision model, else with the word of the answer that looks most at the image.
   const shares = DATA.words.map((word, w) => DATA.vision ? -w : word.part === "answer" ? shareOf(w, "raw", MEAN, MEAN, true) : -1);
   // A vision model's few sink patches would hide all others, and its last layer is the one that tasks use.
   change({ word: shares.indexOf(Math.max(...shares)), ...(DATA.vision ? { sinks: false, layer: L - 1 } : {}) });

@@ -36,6 +36,6 @@ class Residual(nn.Module):
         return x + self.block(x)
 
 
-def to_picture(channels: int) -> nn.Sequential:
+def to_image(channels: int) -> nn.Sequential:
     """(B,C,H,W) -> pixels (B,3,H,W) in -1..1."""
     return nn.Sequential(conv(channels, 3), nn.Tanh())

@@ -1,7 +1,7 @@
 """DAMSM, the deep attentional multimodal similarity model (Xu et al. 2018, section 3.2): word-level matching
-of picture and text.
+of image and text.
 
-Axes: B pairs, I pictures, C captions, T words, N regions, D units.
+Axes: B pairs, I images, C captions, T words, N regions, D units.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPSILON = 1e-8
 
 
 class Damsm(nn.Module):
-    """forward(batch) -> word-level similarity (B,) of each picture and its own caption.
+    """forward(batch) -> word-level similarity (B,) of each image and its own caption.
 
     A batch: `ids_BT` (words, PAD...), `pixels_BCSS` in -1..1. image: configuration of the image encoder.
     gamma1 sharpens a word's attention over regions (eq. 9), gamma2 weights the best words of a caption (eq.
@@ -91,7 +91,7 @@ class Damsm(nn.Module):
         words_BT: Tensor,
         class_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """(word loss, sentence loss): each the sum of -log P(own caption | picture) and -log P(own picture |
+        """(word loss, sentence loss): each the sum of -log P(own caption | image) and -log P(own image |
         caption) over the batch (eqs. 11 to 13). class_B: other pairs of the same class (bird species) are not
         negatives; None: each pair is its own class."""
         words_II = self.word_scores(words_BTD[:, None], words_BT, regions_BND[None])
@@ -102,7 +102,7 @@ class Damsm(nn.Module):
         if class_B is not None:
             same_BB = class_B[:, None] == class_B[None]
             same_BB = same_BB & ~torch.eye(len(class_B), dtype=torch.bool, device=class_B.device)
-        # Rows are captions and columns pictures in both.
+        # Rows are captions and columns images in both.
         return _both_ways(self.gamma3 * words_II, same_BB), _both_ways(self.gamma3 * whole_II, same_BB)
 
 

@@ -1,4 +1,4 @@
-"""One discriminator per stage: whether the picture is real, and whether it is real and matches the
+"""One discriminator per stage: whether the image is real, and whether it is real and matches the
 sentence."""
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def fake(logit_B: Tensor) -> Tensor:
 def discriminator_loss(
     critic: Discriminator, true_BCSS: Tensor, made_BCSS: Tensor, sentence_BD: Tensor
 ) -> Tensor:
-    """The discriminator's loss; a real picture with the next pair's sentence counts as false:
+    """The discriminator's loss; a real image with the next pair's sentence counts as false:
     (real alone + real with) / 2 + (made alone + made with + wrong sentence) / 3, as in the published code."""
     true, made = critic(true_BCSS), critic(made_BCSS.detach())
     true_alone, true_with = critic.judge(true, sentence_BD)

@@ -1,7 +1,7 @@
-"""The generators: from noise and sentence to a small picture, doubled by each later stage with attention to
+"""The generators: from noise and sentence to a small image, doubled by each later stage with attention to
 words.
 
-Axes: B pictures, Z noise, T words, D units of a word, C channels, H and W rows and columns, Q = H·W regions.
+Axes: B images, Z noise, T words, D units of a word, C channels, H and W rows and columns, Q = H·W regions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from attention_atlas.alignments.base import Alignment
 from attention_atlas.alignments.build import build_alignment
 from attention_atlas.capture.seam import attend
 from attention_atlas.errors import ConfigError
-from attention_atlas.models.attngan.blocks import Residual, to_picture, up_block
+from attention_atlas.models.attngan.blocks import Residual, to_image, up_block
 
 
 class Conditioning(nn.Module):
@@ -94,7 +94,7 @@ class NextStage(nn.Module):
 
 
 class Generator(nn.Module):
-    """All stages: noise (B,Z), sentence (B,D), words (B,T,D) -> pictures with sides first, 2·first, ... and
+    """All stages: noise (B,Z), sentence (B,D), words (B,T,D) -> images with sides first, 2·first, ... and
     the mean and log variance of the condition."""
 
     def __init__(
@@ -118,15 +118,15 @@ class Generator(nn.Module):
             NextStage(channels, residuals, WordAttention(dim, channels, i, alignment))
             for i in range(stages - 1)
         )
-        self.pictures = nn.ModuleList(to_picture(channels) for _ in range(stages))
+        self.images = nn.ModuleList(to_image(channels) for _ in range(stages))
 
     def forward(
         self, noise_BZ: Tensor, sentence_BD: Tensor, words_BTD: Tensor, words_BT: Tensor
     ) -> tuple[list[Tensor], Tensor, Tensor]:
         drawn_BC, mean_BC, logvar_BC = self.condition(sentence_BD)
         hidden = self.first(torch.cat([drawn_BC, noise_BZ], 1))
-        out = [self.pictures[0](hidden)]
-        for stage, picture in zip(self.next, list(self.pictures)[1:]):
+        out = [self.images[0](hidden)]
+        for stage, image in zip(self.next, list(self.images)[1:]):
             hidden = stage(hidden, words_BTD, words_BT)
-            out.append(picture(hidden))
+            out.append(image(hidden))
         return out, mean_BC, logvar_BC

@@ -1,8 +1,8 @@
-"""Image encoders of the DAMSM: from a picture to regions and a global vector, in the space of the words.
+"""Image encoders of the DAMSM: from an image to regions and a global vector, in the space of the words.
 
 `ImageEncoder` is a small CNN trained from scratch with the DAMSM. The other two use a frozen pretrained
 network and train only the two projections: `InceptionEncoder` the paper's Inception-v3 by path,
-`BackboneEncoder` a network of transformers by path or hub id. `reads` is the required side of the pictures
+`BackboneEncoder` a network of transformers by path or hub id. `reads` is the required side of the images
 (None: any).
 """
 
@@ -45,7 +45,7 @@ class ImageEncoder(nn.Module):
     def forward(self, pixels_BCSS: Tensor) -> tuple[Tensor, Tensor]:
         if pixels_BCSS.shape[-1] != self.size:
             raise AtlasError(
-                f"ImageEncoder: size: {self.size}, but pictures have {pixels_BCSS.shape[-1]} pixels; "
+                f"ImageEncoder: size: {self.size}, but images have {pixels_BCSS.shape[-1]} pixels; "
                 "use the same size for the DAMSM and its tasks"
             )
         found_BCHW = self.trunk(pixels_BCSS)
@@ -62,7 +62,7 @@ def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class InceptionEncoder(nn.Module):
-    """Like ImageEncoder, with a frozen Inception-v3 (Xu et al. 2018, section 3.2): pictures of any size are
+    """Like ImageEncoder, with a frozen Inception-v3 (Xu et al. 2018, section 3.2): images of any size are
     scaled to 299 pixels; the regions are the 17 × 17 × 768 outputs of block Mixed_6e, the global vector is
     the last pooling (2,048).
 
@@ -104,7 +104,7 @@ class BackboneEncoder(nn.Module):
     """Like ImageEncoder, with a frozen convolutional network of transformers (`weights`: hub id or folder,
     such as microsoft/resnet-50).
 
-    size: pictures are scaled to it. The regions are the second-to-last stage, the global vector is the mean
+    size: images are scaled to it. The regions are the second-to-last stage, the global vector is the mean
     of the last. Raises AtlasError if the weights cannot be loaded or belong to another kind of network.
     """
 

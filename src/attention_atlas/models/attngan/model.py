@@ -19,12 +19,12 @@ Batch = dict[str, Tensor]
 
 
 class AttnGan(nn.Module):
-    """forward(batch) -> the final pictures (B,3,S,S) in -1..1 for `ids_BT` (words, PAD...) and `noise_BZ`,
+    """forward(batch) -> the final images (B,3,S,S) in -1..1 for `ids_BT` (words, PAD...) and `noise_BZ`,
     drawn if missing.
 
     damsm: the model section of a DAMSM run; `TextToImageTask.start` loads its weights, which stay frozen.
     alignment: an alignment or its configuration, for the attention of each stage. stages, first: number of
-    pictures and side of the first (in the paper 3 and 64). average: decay of the running mean of the
+    images and side of the first (in the paper 3 and 64). average: decay of the running mean of the
     generator's weights used in evaluation (0: none; 0.999 as published).
     """
 
@@ -54,7 +54,7 @@ class AttnGan(nn.Module):
 
     @property
     def size(self) -> int:
-        """Side of the final picture."""
+        """Side of the final image."""
         return self.generator.sizes[-1]
 
     def train(self, mode: bool = True) -> AttnGan:

@@ -1,7 +1,7 @@
 """A small CLIP of transformers' class (Radford et al. 2021): the vision tower of the vision LLMs trained
 here.
 
-Two differences, both because there are only thousands of training pictures instead of four hundred million:
+Two differences, both because there are only thousands of training images instead of four hundred million:
 optional convolutions before the patch projection (as in models/vilt.py), and a head that predicts what a
 patch shows if scenes are annotated. The head reads the second-to-last layer, as LLaVA does.
 """
@@ -74,7 +74,7 @@ def put_stem(vision: Any, config: Any, stem: Sequence[int]) -> None:
 
 
 class ClipTower(nn.Module):
-    """forward(pixels (B,3,h,w), ids (B,T)) -> (picture (B,P), text (B,P)) unit vectors of P units.
+    """forward(pixels (B,3,h,w), ids (B,T)) -> (image (B,P), text (B,P)) unit vectors of P units.
 
     pieces: size of the text vocabulary. patch_words: number of words (labels, attributes) that the head on
     the patches predicts, 0 without annotated scenes. Texts end with EOS and are padded at the right.
@@ -128,10 +128,10 @@ class ClipTower(nn.Module):
         return self.clip.vision_model
 
     def see(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """(picture's unit vector (B,P), hidden states (B,1+patches,D) of the second-to-last layer)."""
+        """(image's unit vector (B,P), hidden states (B,1+patches,D) of the second-to-last layer)."""
         out = self.vision(pixel_values=pixels_BCHW, output_hidden_states=True)
-        picture = self.clip.visual_projection(out.pooler_output)
-        return F.normalize(picture, dim=-1), out.hidden_states[-2]
+        image = self.clip.visual_projection(out.pooler_output)
+        return F.normalize(image, dim=-1), out.hidden_states[-2]
 
     def read(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         out = self.clip.text_model(input_ids=ids_BT, attention_mask=mask_BT)
@@ -144,9 +144,9 @@ class ClipTower(nn.Module):
         """`contrastive`: mean of both directions' cross-entropy over the batch (CLIP, Fig. 3); `shown`:
         binary cross-entropy of the words true of each patch, summed over words, mean over patches, weighted,
         where the batch has `shown_BPW` (0/1, -1 unknown)."""
-        picture_BP, hidden_BSD = self.see(batch["pixels_BCHW"])
+        image_BP, hidden_BSD = self.see(batch["pixels_BCHW"])
         text_BP = self.read(batch["ids_BT"], batch["mask_BT"])
-        scores_BB = self.clip.logit_scale.exp().clamp(max=100.0) * picture_BP @ text_BP.T
+        scores_BB = self.clip.logit_scale.exp().clamp(max=100.0) * image_BP @ text_BP.T
         right_B = torch.arange(len(scores_BB), device=scores_BB.device)
         both = F.cross_entropy(scores_BB, right_B) + F.cross_entropy(scores_BB.T, right_B)
         found = {"contrastive": both / 2}

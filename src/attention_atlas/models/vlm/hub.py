@@ -32,7 +32,7 @@ def checked_config(pretrained: str) -> Any:
     if getattr(text, "is_encoder_decoder", False):
         raise AtlasError(
             f"{pretrained}: text_config: '{text.model_type}' is an encoder-decoder, without a single "
-            "stack of layers for picture and text; use a vicuna variant"
+            "stack of layers for image and text; use a vicuna variant"
         )
     if text.model_type not in ("llama", "mistral", "qwen2"):
         raise AtlasError(
@@ -126,18 +126,18 @@ def hub_inputs(pretrained: str, config: Any, template: str) -> VlmInputs:
     if config.model_type == "instructblip":
         count = int(config.num_query_tokens)
     else:
-        count = picture_positions(pretrained, config)
+        count = image_positions(pretrained, config)
     image_id = config.image_token_index if config.image_token_index is not None else config.image_token_id
     if image_id is None:
         raise AtlasError(f"{pretrained}: config.json: lacks image_token_index; use a current conversion")
     return VlmInputs(tokenizer, images, template, int(image_id), int(count), qformer_tokenizer)
 
 
-def picture_positions(pretrained: str, config: Any) -> int:
-    """Positions of a picture in LLaVA's sequence: the tower's, and with the strategy `default` one less.
+def image_positions(pretrained: str, config: Any) -> int:
+    """Positions of an image in LLaVA's sequence: the tower's, and with the strategy `default` one less.
 
     That one is CLIP's class token; SigLIP has none, so `default` drops its first patch. Raises AtlasError for
-    a tower whose pictures have several sizes (Pixtral)."""
+    a tower whose images have several sizes (Pixtral)."""
     vision = config.vision_config
     if not isinstance(getattr(vision, "image_size", None), int) or vision.model_type == "pixtral":
         raise AtlasError(

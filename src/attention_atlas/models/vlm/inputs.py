@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class VlmInputs:
     """tokenizer, image_processor: transformers' objects. qformer_tokenizer: of InstructBLIP, else None.
 
     template: contains "{prompt}", and for LLaVA "<image>", e.g. "USER: <image>\\n{prompt} ASSISTANT:".
-    image_tokens: positions of a picture; InstructBLIP's come first, LLaVA's are placed by the template. 0: no
-    picture (a blind model).
+    image_tokens: positions of an image; InstructBLIP's come first, LLaVA's are placed by the template. 0: no
+    image (a blind model).
     """
 
     alone = False
@@ -72,7 +72,7 @@ class VlmInputs:
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Ids of the filled template, including BOS and the picture's positions."""
+        """Ids of the filled template, including BOS and the image's positions."""
         text = self.template.replace(SLOT, prompt)
         if self.qformer_tokenizer is not None:
             return [self.image_token_id] * self.image_tokens + self._ids(text)
@@ -101,11 +101,11 @@ class VlmInputs:
     def spans(
         self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
     ) -> list[tuple[int, int]]:
-        """[start, stop) of each sample's text in its row; every picture has as many positions."""
+        """[start, stop) of each sample's text in its row; every image has as many positions."""
         return [(start, len(ids)) for ids, start in self.rows(samples, end)]
 
     def grid(self, config: Any) -> tuple[int, int] | None:
-        """(rows, columns) of the picture's positions; None for queries, and with a class token."""
+        """(rows, columns) of the image's positions; None for queries, and with a class token."""
         if self.qformer_tokenizer is not None:
             return None
         vision = config.vision_config
@@ -126,7 +126,7 @@ class VlmInputs:
         """input_ids, attention_mask (B,S), pixel_values (B,3,h,w), for InstructBLIP also qformer_input_ids
         and qformer_attention_mask; padded at the right (`left`: at the left, to generate).
 
-        images: pictures to show instead of the samples' own (to shuffle or blank them).
+        images: images to show instead of the samples' own (to shuffle or blank them).
         """
         if not samples:
             raise AtlasError("vision LLM: the batch has no samples; pass at least one")
@@ -153,7 +153,7 @@ class VlmInputs:
         return {"input_ids": ids_BS, "attention_mask": mask_BS}
 
     def pixels(self, images: Sequence[Any]) -> Tensor:
-        """(B,3,h,w) input of the tower, from paths or PIL pictures."""
+        """(B,3,h,w) input of the tower, from paths or PIL images."""
         opened = [self.open_image(image) for image in images]
         return self.image_processor(images=opened, return_tensors="pt")["pixel_values"]
 

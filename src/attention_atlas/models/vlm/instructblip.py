@@ -1,5 +1,5 @@
 """A small InstructBLIP (Dai et al. 2023) of transformers' classes: the tower, a Q-Former whose queries read
-the picture given the instruction, and a LLaMA-architecture language model."""
+the image given the instruction, and a LLaMA-architecture language model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from attention_atlas.errors import ConfigError
 from attention_atlas.models.vlm.clip_tower import put_stem
 from attention_atlas.models.vlm.packed import packed_loss
 
-ALIKE = 20.0  # weight of `alikeness`: a short training otherwise makes all queries of a picture equal
+ALIKE = 20.0  # weight of `alikeness`: a short training otherwise makes all queries of an image equal
 
 
 class PlacedPatches(nn.Module):
@@ -43,7 +43,7 @@ class InstructBlip(nn.Module):
     layer (LLaVA reads the same layer). Other arguments as in llava.Llava.
 
     queries, qformer_layers, qformer_heads, qformer_inner: sizes of the Q-Former; cross_every: every n-th
-    layer, starting with the first, has cross-attention to the picture.
+    layer, starting with the first, has cross-attention to the image.
     """
 
     instruction_aware = True
@@ -134,7 +134,7 @@ class InstructBlip(nn.Module):
 
     @torch.no_grad()
     def standardise(self, features_BPD: Tensor) -> None:
-        """Standardise the tower's output by these features, per unit over pictures and places, and start with
+        """Standardise the tower's output by these features, per unit over images and places, and start with
         visual tokens as long as word embeddings; see `Llava.standardise`."""
         norm = self.vision.post_layernorm
         deviation_D = features_BPD[:, 1:].std((0, 1)).clamp(min=1e-6)
@@ -172,7 +172,7 @@ class InstructBlip(nn.Module):
         return loss
 
     def words_cost(self, queries_BND: Tensor, words_BV: Tensor) -> Tensor:
-        """Binary cross-entropy of the words in a picture's texts, summed over words. A word's logit is the
+        """Binary cross-entropy of the words in an image's texts, summed over words. A word's logit is the
         smooth maximum over queries: one query that sees its thing is enough."""
         logits_BV = self.word_head(queries_BND).logsumexp(1) - math.log(queries_BND.shape[1])
         return F.binary_cross_entropy_with_logits(logits_BV, words_BV) * words_BV.shape[1]
@@ -185,8 +185,8 @@ class InstructBlip(nn.Module):
     @torch.no_grad()
     def place_queries(self, mean_PD: Tensor, sharpness: float = 4.0) -> None:
         """Initialise query i with the mean feature at the i-th of as many evenly spaced positions, and let
-        queries attend to similar keys, so that each reads another part of the picture from the first step on.
-        mean_PD: `features` averaged over pictures, class token first."""
+        queries attend to similar keys, so that each reads another part of the image from the first step on.
+        mean_PD: `features` averaged over images, class token first."""
         places_PD = mean_PD[1:]
         count = self.model.query_tokens.shape[1]
         chosen = torch.linspace(0, len(places_PD) - 1, count).round().long()
@@ -201,7 +201,7 @@ class InstructBlip(nn.Module):
 
 
 def alikeness(queries_BND: Tensor) -> Tensor:
-    """Mean squared cosine between two queries of a picture."""
+    """Mean squared cosine between two queries of an image."""
     unit_BND = F.normalize(queries_BND, dim=-1)
     count = unit_BND.shape[1]
     cosine_BNN = unit_BND @ unit_BND.mT

@@ -32,7 +32,7 @@ class Llava(nn.Module):
     """`model`: LlavaForConditionalGeneration on the tower's second-to-last layer, without its class token.
 
     vision, text: arguments (sizes) of the tower and the language model. stem: channels of the convolutions
-    before the patches of a CLIP tower. image_token_id: id replaced by the patches. blind: omit the picture,
+    before the patches of a CLIP tower. image_token_id: id replaced by the patches. blind: omit the image,
     in training too.
     """
 
@@ -108,7 +108,7 @@ class Llava(nn.Module):
 
     @torch.no_grad()
     def standardise(self, features_BPD: Tensor) -> None:
-        """Let the projector standardise its input by these features, per unit over pictures and places, and
+        """Let the projector standardise its input by these features, per unit over images and places, and
         start with outputs as long as word embeddings. Most of a small tower's output is the same everywhere,
         and visual tokens much longer than words hardly change from layer to layer."""
         first, last = self.projector.linear_1, self.projector.linear_2

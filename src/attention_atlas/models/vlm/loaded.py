@@ -25,7 +25,7 @@ NORMS = ("norm", "final_layernorm", "final_layer_norm")
 
 
 class LoadedVlm:
-    """`model`: a model of transformers with pictures in the sequence of its decoder, in evaluation mode.
+    """`model`: a model of transformers with images in the sequence of its decoder, in evaluation mode.
 
     `inputs` converts samples to tensors. Raises AtlasError, naming what is missing, for a model whose decoder
     is not a list of layers over word embeddings.
@@ -55,15 +55,15 @@ class LoadedVlm:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """(rows, columns) of the picture's positions in raster order; None if they are not one grid that is
-        the same for every picture (InstructBLIP's queries)."""
+        """(rows, columns) of the image's positions in raster order; None if they are not one grid that is
+        the same for every image (InstructBLIP's queries)."""
         return self.inputs.grid(self.model.config)
 
     def batch(
         self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
     ) -> dict[str, Tensor]:
         """Inputs for `model(**inputs)`, on the model's device: see VlmInputs.batch. `images` replace the
-        samples' pictures (paths or PIL)."""
+        samples' images (paths or PIL)."""
         return self._placed(self.inputs.batch(samples, end=end, images=images))
 
     def _placed(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def decoder_stack(name: str, model: Any) -> Any:
     if getattr(model.config, "is_encoder_decoder", False) or getattr(text, "is_encoder_decoder", False):
         raise AtlasError(
             f"{name}: language model: {kind} is an encoder-decoder, without a single stack of layers for "
-            "picture and text; use a decoder-only one (vicuna)"
+            "image and text; use a decoder-only one (vicuna)"
         )
     words = model.get_input_embeddings()
     for module in model.modules():

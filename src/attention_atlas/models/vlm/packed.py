@@ -1,7 +1,7 @@
-"""Packing several texts about one picture into one sequence, equivalent to separate sequences.
+"""Packing several texts about one image into one sequence, equivalent to separate sequences.
 
-A row is [picture | text 1 | text 2 ...]; a text sees the picture and itself, and its positions continue from
-the picture's end. So the picture's positions, most of a short sequence, are computed once for all its texts.
+A row is [image | text 1 | text 2 ...]; a text sees the image and itself, and its positions continue from
+the image's end. So the image's positions, most of a short sequence, are computed once for all its texts.
 The losses equal those of separate rows (tested).
 
 Axes: B rows, S positions.
@@ -23,7 +23,7 @@ Row = tuple[Sequence[int], int]
 
 
 def pack(rows_of_image: Sequence[Sequence[Row]], image_token_id: int, pad: int) -> dict[str, Tensor]:
-    """input_ids, position_ids, labels (B,S) and seen_BSS (bool) of each picture's texts.
+    """input_ids, position_ids, labels (B,S) and seen_BSS (bool) of each image's texts.
 
     labels[s] is the token after position s, -100 where it does not count.
     """
@@ -49,7 +49,7 @@ def pack(rows_of_image: Sequence[Sequence[Row]], image_token_id: int, pad: int) 
 
 
 def seen(segment_BS: Tensor) -> Tensor:
-    """Visible positions (B, query, key): earlier ones of the same segment or of segment 0, the picture.
+    """Visible positions (B, query, key): earlier ones of the same segment or of segment 0, the image.
     Padding (-1) sees only itself, so that no row of the softmax is empty."""
     length = segment_BS.shape[1]
     query, key = segment_BS[:, :, None], segment_BS[:, None, :]
@@ -75,7 +75,7 @@ def _pack_one(rows: Sequence[Row], image_token_id: int) -> tuple[list[int], list
 
 def packed_loss(model: Any, batch: Mapping[str, Tensor], images_BND: Tensor | None) -> Tensor:
     """Mean cross-entropy of the counted tokens of a packed batch, nats. images_BND: embeddings at the
-    picture's positions, None for a blind model."""
+    image's positions, None for a blind model."""
     ids_BS = batch["input_ids"]
     x_BSD = model.language_model.embed_tokens(ids_BS)
     if images_BND is not None:

@@ -1,6 +1,6 @@
 """Processors by hub id or folder, also without torchvision.
 
-Processors that also take videos (Qwen2-VL) do not load without torchvision, although their pictures only need
+Processors that also take videos (Qwen2-VL) do not load without torchvision, although their images only need
 PIL and NumPy.
 """
 
@@ -19,7 +19,7 @@ SETTINGS = ("image_seq_len", "image_seq_length")  # of a processor itself, not o
 
 def load_processor(pretrained: str) -> Any:
     """transformers' AutoProcessor. Without torchvision, a processor that would need it for videos takes texts
-    and pictures, by the PIL backend of its image processor.
+    and images, by the PIL backend of its image processor.
 
     Raises AtlasError in one line when a package or a file is missing.
     """
@@ -29,7 +29,7 @@ def load_processor(pretrained: str) -> Any:
         return AutoProcessor.from_pretrained(pretrained)
     except (ImportError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if "orchvision" in str(error) and find_spec("torchvision") is None:
-            return _of_pictures(pretrained)
+            return _of_images(pretrained)
         if isinstance(error, ImportError):
             raise AtlasError(
                 f"{pretrained}: its processor needs a package ({_line(error)}); install it"
@@ -54,13 +54,13 @@ def save_processor(processor: Any, folder: Path) -> None:
     write_text(folder / "processor_config.json", json.dumps(settings, indent=2) + "\n")
 
 
-def _of_pictures(pretrained: str) -> Any:
+def _of_images(pretrained: str) -> Any:
     import transformers
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
     remedy = "install torchvision, which its video processor needs"
-    with loading(f"{pretrained}: processor of pictures", remedy):
+    with loading(f"{pretrained}: processor of images", remedy):
         config = transformers.AutoConfig.from_pretrained(pretrained)
         own: Any = getattr(transformers, PROCESSOR_MAPPING_NAMES[config.model_type])
         images = AutoImageProcessor.from_pretrained(pretrained, backend="pil")

@@ -1,4 +1,4 @@
-"""Samples of a vision LLM: a picture, an instruction, and the target or generated text."""
+"""Samples of a vision LLM: an image, an instruction, and the target or generated text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CAPTION_PROMPT = "describe the picture."
 
 @dataclass(frozen=True)
 class Sample:
-    """`image`: the picture's file. `prompt`: the instruction, without any template. `text`: the caption or
-    answer that follows, "" to let the model generate it. `id` names the text, `image_id` the picture."""
+    """`image`: the image's file. `prompt`: the instruction, without any template. `text`: the caption or
+    answer that follows, "" to let the model generate it. `id` names the text, `image_id` the image."""
 
     id: str
     image_id: str

@@ -20,7 +20,7 @@ MEAN = STD = 0.5
 
 class PooledDinov2(Dinov2Model):
     """Dinov2Model with fewer positions: all hidden states hold the class token, then the means of squares of
-    `config.pool` x `config.pool` patches, row by row. A picture has `config.image_size` pixels a side."""
+    `config.pool` x `config.pool` patches, row by row. An image has `config.image_size` pixels a side."""
 
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> Any:
         out = super().forward(pixel_values, **kwargs)
@@ -39,7 +39,7 @@ class PooledDinov2(Dinov2Model):
 
 
 class VitTower:
-    """`vision`: the PooledDinov2, for pictures of `image_size` pixels with values of -1..1. `sizes`: the
+    """`vision`: the PooledDinov2, for images of `image_size` pixels with values of -1..1. `sizes`: the
     arguments of its configuration and `model_type`. model, revision, digest, layers: as in `load_backbone`.
 
     Raises ConfigError for sizes that do not fit, AtlasError for a model of another architecture.
@@ -85,7 +85,7 @@ def vit_config(sizes: Mapping[str, Any]) -> Dinov2Config:
 
 @torch.no_grad()
 def _fitted(backbone: Backbone, image_size: int) -> dict[str, Tensor]:
-    """Weights for pictures of `image_size` pixels with values of -1..1: positions are interpolated once, and
+    """Weights for images of `image_size` pixels with values of -1..1: positions are interpolated once, and
     the backbone's normalisation is made part of the patch projection."""
     weights = {name: value.clone() for name, value in backbone.net.state_dict().items()}
     weights.pop("embeddings.mask_token", None)

@@ -1,4 +1,4 @@
-"""Evaluation of AttnGAN's runs: whether pictures match their captions, and where the words are attended."""
+"""Evaluation of AttnGAN's runs: whether images match their captions, and where the words are attended."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class _Weights:
 
 @dataclass
 class AttnGanEvaluator:
-    """split, judged: the first caption of each picture, `judged` of them (0: all). classifier: run folder of
-    the picture classifier, null if there is none (real pictures). candidates: number for R-precision. shown:
-    number of pictures whose attention is drawn. noise_seed: the same noise for every alignment. inception:
+    """split, judged: the first caption of each image, `judged` of them (0: all). classifier: run folder of
+    the image classifier, null if there is none (real images). candidates: number for R-precision. shown:
+    number of images whose attention is drawn. noise_seed: the same noise for every alignment. inception:
     file with the weights of the Inception network, for IS and FID under their own names; null: not
     computed."""
 
@@ -67,23 +67,23 @@ class AttnGanEvaluator:
         """Scores: "R-precision" and "attribute accuracy" in per cent with their chances, "classifier score"
         and "classifier Fréchet distance" (the formulas of IS and FID with the world's own classifier, not
         comparable to IS and FID); with `inception` those of InceptionReader.scores, against the real
-        pictures of the whole split. Rows for each caption; grounding by `grounded`."""
+        images of the whole split. Rows for each caption; grounding by `grounded`."""
         # Read first, so that a missing file is reported before hours of generation.
         inception = None if self.inception is None else InceptionReader(self.inception, device)
         model = model.to(device).eval()
         pairs = self.pairs(task, model.size)
         numbers = pairs.first_captions(self.judged)
         examples = [pairs.examples[i] for i in numbers]
-        made_NCSS, attention = self.pictures(model, pairs, numbers, device)
+        made_NCSS, attention = self.images(model, pairs, numbers, device)
         scores, rows = self.precision(model, pairs, numbers, made_NCSS)
-        true_NCSS = pairs.pictures.batch(examples)
+        true_NCSS = pairs.pixels.batch(examples)
         if self.classifier is not None:
             more, read = self.attributes(examples, made_NCSS, true_NCSS, device)
             scores, rows = scores | more, rows + read
         if inception is not None:
             made = (as_bytes(made_NCSS[rows]) for rows in blocks(list(range(len(made_NCSS)))))
             real = (
-                torch.stack([pairs.pictures.get(pairs.examples[i]) for i in rows])
+                torch.stack([pairs.pixels.get(pairs.examples[i]) for i in rows])
                 for rows in blocks(pairs.first_captions())
             )
             scores |= inception.scores(made, real)
@@ -103,10 +103,10 @@ class AttnGanEvaluator:
         return Pairs(*given, mirror=False)
 
     @torch.no_grad()
-    def pictures(
+    def images(
         self, model: Any, pairs: Any, numbers: list[int], device: str
     ) -> tuple[Tensor, list[np.ndarray]]:
-        """Generated pictures (N,3,S,S) and the last stage's weights (Q,T) of each for its own words."""
+        """Generated images (N,3,S,S) and the last stage's weights (Q,T) of each for its own words."""
         generator = torch.Generator().manual_seed(self.noise_seed)
         noise_NZ = torch.randn(len(numbers), model.generator.noise, generator=generator)
         made, attention = [], []
@@ -140,9 +140,9 @@ class AttnGanEvaluator:
     def attributes(
         self, examples: list[Example], made_NCSS: Tensor, true_NCSS: Tensor, device: str
     ) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        """Each caption's share of facts that the classifier reads from its picture; the mean over captions
-        that state any. "chance attribute accuracy": the same mean over the pictures of all captions; GAIN:
-        the difference, which has an interval over pictures."""
+        """Each caption's share of facts that the classifier reads from its image; the mean over captions
+        that state any. "chance attribute accuracy": the same mean over the images of all captions; GAIN:
+        the difference, which has an interval over images."""
         assert self.classifier is not None
         reader = FactReader(self.classifier, device)
         stated = [reader.reading.stated(e) for e in examples]
@@ -170,14 +170,14 @@ class AttnGanEvaluator:
             "attribute accuracy": float(np.mean(shares)),
             "chance attribute accuracy": float(np.mean(chances)),
             GAIN: float(np.mean(shares) - np.mean(chances)),
-            "attribute accuracy of real pictures": 100 * float(np.mean(real)),
+            "attribute accuracy of real images": 100 * float(np.mean(real)),
             "classifier score": reader.score(probabilities),
             "classifier Fréchet distance": frechet_distance(features, true_features),
         }, rows
 
     def show(self, examples: list[Example], made_NCSS: Tensor, attention: list[np.ndarray]) -> list[Shown]:
         """Evenly spaced over the captions. Row w of the attention is the distribution of word w over the
-        picture: the transposed weights divided by their sum."""
+        image: the transposed weights divided by their sum."""
         if self.shown < 1:
             return []
         out = []
@@ -188,7 +188,7 @@ class AttnGanEvaluator:
             out.append(
                 Shown(
                     example=examples[n].id,
-                    picture=np.ascontiguousarray(pixels),
+                    pixels=np.ascontiguousarray(pixels),
                     size=(pixels.shape[1], pixels.shape[0]),
                     words=[w.text for w in words(examples[n].text)][: len(weights_TQ)],
                     attn_WN=weights_TQ,
@@ -211,7 +211,7 @@ def spread(weights_QT: np.ndarray) -> np.ndarray:
 
 
 def mirrored(made_NCSS: Tensor, true_NCSS: Tensor) -> list[bool]:
-    """Whether each generated picture is closer, in mean absolute difference, to the mirror image of the
+    """Whether each generated image is closer, in mean absolute difference, to the mirror image of the
     real one."""
     straight_N = (made_NCSS - true_NCSS).abs().flatten(1).mean(1)
     turned_N = (made_NCSS - true_NCSS.flip(-1)).abs().flatten(1).mean(1)
@@ -225,8 +225,8 @@ def grounded(
     of the generator: the share of the regions' weight on this word that comes from inside the objects' boxes;
     chance is the boxes' share of the regions.
 
-    A proxy: the positions of parts in the generated picture are unknown, so the boxes are those of the
-    caption's own real picture, mirrored (`turned`) if the generated one is closer to its mirror image
+    A proxy: the positions of parts in the generated image are unknown, so the boxes are those of the
+    caption's own real image, mirrored (`turned`) if the generated one is closer to its mirror image
     (decided by pixels, not by attention).
     """
     if not scene.width or not any(p.objects for p in example.phrases):
@@ -250,7 +250,7 @@ def grounded(
 
 
 def covered(scene: Scene, objects: Sequence[int], side: int) -> np.ndarray:
-    """(side,side) bool: cells of a grid over the picture whose centre is in a box of these objects."""
+    """(side,side) bool: cells of a grid over the image whose centre is in a box of these objects."""
     inside_YX = np.zeros((side, side), bool)
     middle = (np.arange(side) + 0.5) / side
     for number in objects:

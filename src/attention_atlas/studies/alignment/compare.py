@@ -1,6 +1,6 @@
-"""Which differences between alignments exceed the noise of seeds and of test pictures.
+"""Which differences between alignments exceed the noise of seeds and of test images.
 
-The variance of seeds is pooled over the alignments of a model and data set; that of pictures comes from a
+The variance of seeds is pooled over the alignments of a model and data set; that of images comes from a
 paired bootstrap. One t test uses both (Clark 1973), with Holm's correction (1979) over all pairs.
 Pairs that are mathematically the same function are the negative control: see `control`.
 """
@@ -93,7 +93,7 @@ def consistent(panel: Panel, name: str) -> tuple[Sums, float] | None:
 
 
 def estimates(panel: Panel, name: str, seed: int = 0) -> list[Estimate]:
-    """One per alignment. The interval resamples pictures if the score is a mean over examples; otherwise it
+    """One per alignment. The interval resamples images if the score is a mean over examples; otherwise it
     is Student's t interval over the seeds, and NaN for one seed."""
     score_AS = panel.scores(name)
     sd_A = score_AS.std(1, ddof=1) if panel.seeds > 1 else np.full(len(score_AS), np.nan)
@@ -139,10 +139,10 @@ def pooled(score_AS: np.ndarray) -> SeedNoise:
 def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Verdict]:
     """Every ordered pair (a, b) of alignments: a minus b.
 
-    The test treats both seeds and test pictures as random (Clark 1973, min F′): their squared standard errors
-    add up. That is conservative, because both contain the noise of one seed on one picture. Holm's correction
+    The test treats both seeds and test images as random (Clark 1973, min F′): their squared standard errors
+    add up. That is conservative, because both contain the noise of one seed on one image. Holm's correction
     is over all pairs, so it still holds when one of the two is chosen as the best row of the same table. With
-    one seed there is no p value. A score of the whole set has no error over pictures.
+    one seed there is no p value. A score of the whole set has no error over images.
     """
     score_AS = panel.scores(name)
     places = list(combinations(range(len(score_AS)), 2))
@@ -153,7 +153,7 @@ def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Ve
     noise = pooled(score_AS)
     seeds_P = np.full(len(places), noise.sd * np.sqrt(2 / panel.seeds))
     found = consistent(panel, name)
-    pictures_P, p_pictures_P = (np.full(len(places), np.nan) for _ in range(2))
+    images_P, p_images_P = (np.full(len(places), np.nan) for _ in range(2))
     images = 0
     if found is not None:
         sums, factor = found
@@ -162,13 +162,13 @@ def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Ve
         counts_BI = resampling_matrix(sums.images, seed=seed)
         difference = paired_difference((num_IA[:, first], den_I1), (num_IA[:, second], den_I1), counts_BI)
         ratio_BA = factor * resampled_ratio(num_IA, den_I1, counts_BI)
-        pictures_P = np.nanstd(ratio_BA[:, first] - ratio_BA[:, second], axis=0, ddof=1)
-        p_pictures_P = difference.p
-    error_P, freedom_P = combined_error(seeds_P, noise.freedom, pictures_P, images - 1)
+        images_P = np.nanstd(ratio_BA[:, first] - ratio_BA[:, second], axis=0, ddof=1)
+        p_images_P = difference.p
+    error_P, freedom_P = combined_error(seeds_P, noise.freedom, images_P, images - 1)
     half_P = error_P * _quantile(freedom_P)
     p_seeds_P = t_test(gap_P, seeds_P, np.full(len(places), float(noise.freedom)))
     p_P = t_test(gap_P, error_P, freedom_P)
-    columns = (gap_P, gap_P - half_P, gap_P + half_P, p_pictures_P, p_seeds_P, p_P, holm(p_P))
+    columns = (gap_P, gap_P - half_P, gap_P + half_P, p_images_P, p_seeds_P, p_P, holm(p_P))
     out = {}
     for (i, j), row in zip(places, zip(*columns, strict=True), strict=True):
         one = Verdict(*map(float, row))
@@ -180,13 +180,13 @@ def verdicts(panel: Panel, name: str, seed: int = 0) -> dict[tuple[str, str], Ve
 
 
 def combined_error(
-    seeds_P: np.ndarray, seeds_freedom: int, pictures_P: np.ndarray, pictures_freedom: int
+    seeds_P: np.ndarray, seeds_freedom: int, images_P: np.ndarray, images_freedom: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Standard error and Satterthwaite's degrees of freedom of differences with the given errors over seeds
-    and over pictures. NaN for pictures adds nothing; NaN for seeds gives NaN."""
-    pictures_P = np.nan_to_num(pictures_P)
-    error_P = np.sqrt(seeds_P**2 + pictures_P**2)
-    parts_P = seeds_P**4 / max(seeds_freedom, 1) + pictures_P**4 / max(pictures_freedom, 1)
+    and over images. NaN for images adds nothing; NaN for seeds gives NaN."""
+    images_P = np.nan_to_num(images_P)
+    error_P = np.sqrt(seeds_P**2 + images_P**2)
+    parts_P = seeds_P**4 / max(seeds_freedom, 1) + images_P**4 / max(images_freedom, 1)
     safe_P = np.where(parts_P > 0, parts_P, 1.0)
     return error_P, np.where(parts_P > 0, error_P**4 / safe_P, max(seeds_freedom, 1))
 

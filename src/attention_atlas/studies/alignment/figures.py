@@ -46,18 +46,18 @@ def score_table(
 ) -> Figure:
     """A heat map as in the paper: darker is better within a column. Under each value half its 95 % interval;
     *: differs from the best row beyond noise (needs two seeds or more and a passed negative control);
-    letters: rows that are the same function. Below the rows: chance, the model without a picture, the spread
+    letters: rows that are the same function. Below the rows: chance, the model without an image, the spread
     of seeds.
 
     columns: {model, data, measure, label, over (heading shared by neighbours), factor, digits, and condition
     and group of a breakdown}. titles: the rows, name -> text, in their order. lower: prefixes of measures for
-    which less is better. original: model -> its own alignment (marked ⋄). blind: model -> model without a
-    picture.
+    which less is better. original: model -> its own alignment (marked ⋄). blind: model -> model without an
+    image.
     """
     known = [alignment for alignment in titles if any(_has(table, c, alignment) for c in columns)]
     if not known:
         raise AtlasError("no alignment of `titles` is in the table; correct the figure's YAML")
-    labels = ("chance", "no picture", NOISE)
+    labels = ("chance", "no image", NOISE)
     below = {n: [_extra(table, c, n, blind) for c in columns] for n in labels}
     extra = [label for label, texts in below.items() if any(texts)]
     figure = new_figure(PAGE, 0.8 + 0.32 * (len(known) + 0.7 * len(extra)))
@@ -171,7 +171,7 @@ def _column(
 def _extra(
     table: pd.DataFrame, column: Mapping[str, Any], label: str, blind: Mapping[str, str] | None
 ) -> str:
-    """Text of the rows under the alignments: chance, the model without a picture, the pooled standard
+    """Text of the rows under the alignments: chance, the model without an image, the pooled standard
     deviation of seeds with its degrees of freedom; "" for none."""
     factor, digits = float(column.get("factor", 1)), int(column.get("digits", 1))
     if label == NOISE:

@@ -113,7 +113,7 @@ def seeds(
     for ax in axes.ravel()[len(panels) :]:
         ax.set_visible(False)
     figure.supxlabel(
-        "● mean and 95 % interval over test pictures, | single seeds, dotted: chance",
+        "● mean and 95 % interval over test images, | single seeds, dotted: chance",
         fontsize=6.5,
         color=GREY,
     )

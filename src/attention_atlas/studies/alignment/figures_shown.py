@@ -1,4 +1,4 @@
-"""Attention over pictures for the best and worst alignment side by side (as in Figs. 3 to 19 of the
+"""Attention over images for the best and worst alignment side by side (as in Figs. 3 to 19 of the
 paper)."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.data.pictures import decode_picture
+from attention_atlas.data.images import image_from_base64
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json
 from attention_atlas.measures.examples import AT_RANDOM
@@ -34,7 +34,7 @@ def paint(shape: tuple[int, int], boxes_N4: np.ndarray, attn_N: np.ndarray, scal
 
 
 def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int = 5) -> Figure:
-    """One example of shown_<panel>.json: a row for each alignment, first the picture, then a map for each of
+    """One example of shown_<panel>.json: a row for each alignment, first the image, then a map for each of
     `words` words (see `chosen_words`). Below each map: the share of its highest place; each map has its own
     scale. The last line shows how the example was chosen."""
     content = read_json(shown, schema=SCHEMA)
@@ -54,12 +54,12 @@ def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int =
     alike = [m for m in maps if m["words"] == maps[0]["words"]]
     for part, shown_map, alignment, role in zip(parts, maps, content["alignments"], ("best", "worst")):
         axes = part.subplots(1, columns + 1, squeeze=False)[0]
-        picture = decode_picture(shown_map["picture"])
-        axes[0].imshow(picture)
+        image = image_from_base64(shown_map["image"])
+        axes[0].imshow(image)
         _bare(axes[0])
         for ax, place in zip(axes[1:], chosen_words(shown_map, alike, meant, columns)):
             attn = np.array(shown_map["attention"][place])
-            overlay(ax, picture, attention_map(shown_map, attn, picture), float(attn.max()))
+            overlay(ax, image, attention_map(shown_map, attn, image), float(attn.max()))
             ax.set_title(_short(shown_map["words"][place]), fontsize=7, pad=2)
             ax.set_xlabel(f"{100 * attn.max():.0f} %", fontsize=6, labelpad=1)
         for ax in axes[1 + min(columns, len(shown_map["words"])) :]:
@@ -86,12 +86,12 @@ def chosen_words(
     return sorted(sorted(range(len(peaks)), key=rank)[:count])
 
 
-def attention_map(entry: Mapping[str, Any], attn_N: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Attention as a grid over the picture: the model's own grid, or its boxes drawn on the pixels."""
+def attention_map(entry: Mapping[str, Any], attn_N: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Attention as a grid over the image: the model's own grid, or its boxes drawn on the pixels."""
     if entry["grid"] is not None:
         return attn_N.reshape(entry["grid"])
-    scale = picture.shape[1] / (entry["size"][0] or picture.shape[1])
-    return paint(picture.shape[:2], np.array(entry["boxes"]), attn_N, scale)
+    scale = image.shape[1] / (entry["size"][0] or image.shape[1])
+    return paint(image.shape[:2], np.array(entry["boxes"]), attn_N, scale)
 
 
 def _bare(ax: Any) -> None:

@@ -113,7 +113,7 @@ def correlation_rows(
 ) -> Iterator[Row]:
     """Kind `grounding correlation`: Spearman's rho over alignments of the score `name` (negated if less is
     better) and grounding (condition: its measure), n = alignments, and its p. The interval resamples test
-    pictures in both; it is empty if the score is not a mean over examples."""
+    images in both; it is empty if the score is not a mean over examples."""
     if len(panel.runs) < 3 or not all(r.grounding for found in panel.runs.values() for r in found):
         return
     sign = -1.0 if is_lower(name, lower) else 1.0

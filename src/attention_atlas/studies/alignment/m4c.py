@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from attention_atlas.data.corpus import with_other_pictures
-from attention_atlas.data.ocr_file import OcrPicture, OcrToken
+from attention_atlas.data.corpus import with_other_images
+from attention_atlas.data.ocr_file import OcrImage, OcrToken
 from attention_atlas.language.vocabulary import BOS
 from attention_atlas.measures.text.anls import anls
 from attention_atlas.measures.vqa_accuracy import consensus, vqa_accuracy
@@ -67,7 +67,7 @@ class M4cEvaluator:
         scores |= baselines(questions)
         if model.blind:
             return RunResult(scores, rows)
-        exchanged = task.questions(with_other_pictures(questions.examples))
+        exchanged = task.questions(with_other_images(questions.examples))
         others = generate_answers(model, exchanged, self.batch_size)
         for example, answer, other in zip(questions.examples, predicted, others, strict=True):
             gain = 100 * (vqa_accuracy(answer, example.answers) - vqa_accuracy(other, example.answers))
@@ -95,7 +95,7 @@ class M4cEvaluator:
         if chances:
             scores[POINTED] = float(np.mean([r["value"] for r in rows if r["metric"] == POINTED]))
             scores[f"chance {POINTED}"] = 100 * float(np.mean(chances))
-        # Without annotated signs (TextVQA): questions about pictures with several OCR words.
+        # Without annotated signs (TextVQA): questions about images with several OCR words.
         able = able or [i for i, (_, attn_WO) in enumerate(looks) if attn_WO.shape[1] > 1]
         count = min(self.shown, len(able))
         shown = [
@@ -218,7 +218,7 @@ def grounded(questions: TextQuestions, index: int, looks: Looks, task: TextVqaTa
     """
     example = questions.examples[index]
     read = questions.read[example.image_id]
-    gold = gold_tokens(example, task.corpus, read, task.pictures[example.image_id].size)
+    gold = gold_tokens(example, task.corpus, read, task.images[example.image_id].size)
     words, attn_WO = looks
     rows = []
     for word, attn_O, right in zip(words, attn_WO, gold):
@@ -247,7 +247,7 @@ def gold_tokens(
     if "sign" not in example.extra:
         return [[] for _ in words]
     sign = corpus.scene(example).object(int(example.extra["sign"]))
-    on = words_on(OcrPicture(example.image_id, size, list(read)), sign.box)
+    on = words_on(OcrImage(example.image_id, size, list(read)), sign.box)
     if example.extra.get("from") != "sign":
         return [on for _ in words]
     out: list[list[int]] = []
@@ -270,7 +270,7 @@ def _shown(
     return Shown(
         example=example.id,
         image=task.corpus.image_path(example.image_id).as_posix(),
-        size=task.pictures[example.image_id].size,
+        size=task.images[example.image_id].size,
         words=[*words, *(f"{word} (pointer)" for word in words)],
         attn_WN=np.concatenate([attn_WO, pointer[1]]),
         boxes_N4=np.array([t.box for t in read], np.float32),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from attention_atlas.capture.engine import Capture
-from attention_atlas.data.corpus import with_other_pictures
+from attention_atlas.data.corpus import with_other_images
 from attention_atlas.errors import AtlasError
 from attention_atlas.studies.alignment.result import GAIN, RunResult, Shown
 from attention_atlas.training.questions import spread
@@ -59,7 +59,7 @@ class MacEvaluator:
         scores["chance accuracy"] = most_frequent(task.train.examples, examples)
         if not looks:
             return RunResult(scores, rows)
-        turned = task.questions(with_other_pictures(examples))
+        turned = task.questions(with_other_images(examples))
         others = _run(model, turned, device, self.batch_size, looks)
         gains = [
             {

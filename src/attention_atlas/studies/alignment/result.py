@@ -1,4 +1,4 @@
-"""Result of one run (model, data, alignment, seed): scores, per-example rows, pictures to show.
+"""Result of one run (model, data, alignment, seed): scores, per-example rows, images to show.
 
 On disk a folder: `scores.json`, `examples.jsonl`, `grounding.jsonl`, `shown.json` and `shown.safetensors`.
 """
@@ -17,8 +17,8 @@ from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
 from attention_atlas.measures.distribution import check_weights
 
-# Accuracy (points) with the own picture minus that with another one: the gain from seeing the picture.
-GAIN = "gain over another picture"
+# Accuracy (points) with the own image minus that with another one: the gain from seeing the image.
+GAIN = "gain over another image"
 EXAMPLE_KEYS = ("example", "metric", "value")
 GROUNDING_KEYS = ("example", "word", "mass", "chance", "top1")
 SHOWN_KEYS = ("example", "image", "size", "words", "grid", "text")
@@ -28,7 +28,7 @@ SHOWN_KEYS = ("example", "image", "size", "words", "grid", "text")
 class Shown:
     """One example whose attention is drawn.
 
-    `image` is the picture's path from the working directory, or "" if the pixels are in `picture` (H,W,3)
+    `image` is the image's path from the working directory, or "" if they are given as `pixels` (H,W,3)
     uint8; `size` is (width, height) of the coordinates in `boxes_N4` (x1,y1,x2,y2), in pixels. Attention is
     over N boxes, or over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w
     belongs to `words[w]` (a word, a step or an answer), rows sum to at most 1. `text` is the caption, or the
@@ -37,7 +37,7 @@ class Shown:
 
     example: str
     image: str = ""
-    picture: np.ndarray | None = None
+    pixels: np.ndarray | None = None
     size: tuple[int, int] = (0, 0)
     words: list[str]
     attn_WN: np.ndarray
@@ -99,8 +99,8 @@ class RunResult:
             arrays[f"{i:03d}.attn"] = np.ascontiguousarray(item.attn_WN, np.float32)
             if item.boxes_N4 is not None:
                 arrays[f"{i:03d}.boxes"] = np.ascontiguousarray(item.boxes_N4, np.float32)
-            if item.picture is not None:
-                arrays[f"{i:03d}.picture"] = np.ascontiguousarray(item.picture)
+            if item.pixels is not None:
+                arrays[f"{i:03d}.pixels"] = np.ascontiguousarray(item.pixels)
         rows: list[dict[str, Any]] = [{k: getattr(item, k) for k in SHOWN_KEYS} for item in self.shown]
         write_json(folder / "shown.json", rows)
         with atomic_path(folder / "shown.safetensors") as temporary:
@@ -130,7 +130,7 @@ class RunResult:
                     **{**row, "size": tuple(row["size"]), "grid": grid},
                     attn_WN=arrays[f"{i:03d}.attn"],
                     boxes_N4=arrays.get(f"{i:03d}.boxes"),
-                    picture=arrays.get(f"{i:03d}.picture"),
+                    pixels=arrays.get(f"{i:03d}.pixels"),
                 )
             )
         examples = [row for _, row in read_jsonl(folder / "examples.jsonl", may_be_empty=True)]
@@ -184,8 +184,8 @@ def _check_shown(item: Shown, where: str) -> None:
         raise AtlasError(f"{where}: attn_WN: has {attn.shape[1]} columns for {places} places; correct one")
     if item.boxes_N4 is not None and np.asarray(item.boxes_N4).shape != (places, 4):
         raise AtlasError(f"{where}: boxes_N4: shape {np.asarray(item.boxes_N4).shape} is not (N,4)")
-    picture = item.picture
-    if picture is None and not item.image:
-        raise AtlasError(f"{where}: give image (a path) or picture (pixels)")
-    if picture is not None and (picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8):
-        raise AtlasError(f"{where}: picture: {picture.dtype} {picture.shape} is not uint8 (H,W,3)")
+    pixels = item.pixels
+    if pixels is None and not item.image:
+        raise AtlasError(f"{where}: give image (a path) or pixels")
+    if pixels is not None and (pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8):
+        raise AtlasError(f"{where}: pixels: {pixels.dtype} {pixels.shape} is not uint8 (H,W,3)")

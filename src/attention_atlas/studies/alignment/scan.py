@@ -49,7 +49,10 @@ class ScanEvaluator:
         attention = dict(self.attention(model, captions, device))
         grounding = [row for e in captions.examples for row in grounded(e, attention[e.id], task)]
         return RunResult(
-            numbers, self.rows(captions, found, task), grounding, self.pictures(captions, attention, task)
+            numbers,
+            self.rows(captions, found, task),
+            grounding,
+            self.examples_shown(captions, attention, task),
         )
 
     def captions(self, task: Any) -> ImageCaptions:
@@ -76,8 +79,8 @@ class ScanEvaluator:
                 yield captions.examples[i].id, weights_BTN[row, 1 : len(captions.ids[i]) + 1][:, real_N]
 
     def rows(self, captions: ImageCaptions, found: dict[str, np.ndarray], task: Any) -> list[dict[str, Any]]:
-        """R@1, R@10 and Rsum of every query. Rsum has one row for each kind of scene or object in the picture
-        (`category`) and the number of nouns of the caption, or the largest number among the picture's
+        """R@1, R@10 and Rsum of every query. Rsum has one row for each kind of scene or object in the image
+        (`category`) and the number of nouns of the caption, or the largest number among the image's
         captions (`nouns`). Plain "Rsum" is per image: its own plus the mean of its captions."""
         count = dict(zip((e.id for e in captions.examples), nouns(captions.examples)))
         rows: list[dict[str, Any]] = []
@@ -94,7 +97,9 @@ class ScanEvaluator:
             rows.append({"example": name, "metric": "Rsum", "value": 100 * float(both), "image": name})
         return rows
 
-    def pictures(self, captions: ImageCaptions, attention: dict[str, np.ndarray], task: Any) -> list[Shown]:
+    def examples_shown(
+        self, captions: ImageCaptions, attention: dict[str, np.ndarray], task: Any
+    ) -> list[Shown]:
         """Evenly spaced over the images in the order of their names; for each the caption that names most."""
         if self.shown < 1:
             return []

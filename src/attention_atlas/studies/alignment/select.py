@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.data.pictures import encode_picture
+from attention_atlas.data.images import image_to_base64
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import write_json
 from attention_atlas.measures.examples import half_at_random
@@ -69,7 +69,7 @@ def write_shown(
 ) -> None:
     """Write {"schema", "model", "score", "rule", "alignments": [{name, title, score}], "examples":
     [{"example", "chosen": by rule | at random, "meant": words that mean a region, "maps": [Shown of each
-    alignment, its picture as PNG in base64]}]}. Half of the `count` examples follow the rule of `choose`."""
+    alignment, its image as PNG in base64]}]}. Half of the `count` examples follow the rule of `choose`."""
     pair = best_and_worst(panel, name, lower)
     shown = {a: {item.example: item for item in panel.runs[a][0].shown} for a in pair}
     scores = dict(zip(panel.alignments, panel.scores(name).mean(1), strict=True))
@@ -107,5 +107,5 @@ def entry(item: Shown) -> dict[str, Any]:
         "boxes": None if item.boxes_N4 is None else np.round(item.boxes_N4.astype(float), 1).tolist(),
         "grid": None if item.grid is None else list(item.grid),
         "attention": np.round(item.attn_WN.astype(float), 5).tolist(),
-        "picture": encode_picture(Path(item.image) if item.picture is None else item.picture),
+        "image": image_to_base64(Path(item.image) if item.pixels is None else item.pixels),
     }

@@ -45,7 +45,7 @@ def study_table(
     study: str = "alignment",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """All rows of the study. `blind` are panels of models that see no picture; `scores` names the main score
+    """All rows of the study. `blind` are panels of models that see no image; `scores` names the main score
     of a model. If the negative control fails, no difference is marked (`marked` is empty)."""
     rows: list[Row] = []
     for panel in panels:

@@ -82,7 +82,7 @@ def difference_rows(
     panel: Panel, name: str, found: Mapping[tuple[str, str], Verdict], against: str, role: str
 ) -> Iterator[Row]:
     """Kind `difference`, condition `role`: each alignment minus the reference or the best one (`against`).
-    Statistics: `p pictures` and `p seeds` from one kind of noise alone; `p`, from both; `p Holm`, corrected;
+    Statistics: `p images` and `p seeds` from one kind of noise alone; `p`, from both; `p Holm`, corrected;
     `marked`, 0 or 1, empty without a test."""
     for alignment in panel.alignments:
         if alignment == against:
@@ -92,7 +92,7 @@ def difference_rows(
         at["n"] = panel.seeds
         yield at | {"value": one.value, "ci_low": one.ci_low, "ci_high": one.ci_high, "chance": 0.0}
         for statistic, value in (
-            ("p pictures", one.p_examples),
+            ("p images", one.p_examples),
             ("p seeds", one.p_seeds),
             ("p", one.p_both),
             ("p Holm", one.p),

@@ -71,8 +71,8 @@ def caption_table(
     """One row per model and metric, per cent, with a 95 % bootstrap interval over images.
 
     All texts about an image are its references. Each model has a second set of rows with input `other`: its
-    texts about the next picture, scored as texts about this one. Measure `different`: the share of pairs of
-    pictures with different texts. compare: pairs (a, b) of models; rows with `against` hold the difference
+    texts about the next image, scored as texts about this one. Measure `different`: the share of pairs of
+    images with different texts. compare: pairs (a, b) of models; rows with `against` hold the difference
     a − b, from the same resamples.
     """
     from attention_atlas.measures.bootstrap import LEAST_IMAGES, interval, resampling_matrix
@@ -119,7 +119,7 @@ def caption_table(
 
 
 def different(texts: Sequence[str], counts_BI: np.ndarray) -> np.ndarray:
-    """(B,) per cent of the pairs of different pictures whose texts differ, in each resample of the pictures;
+    """(B,) per cent of the pairs of different images whose texts differ, in each resample of the images;
     NaN without such a pair."""
     known = {text: n for n, text in enumerate(dict.fromkeys(texts))}
     one_IT = np.eye(len(known))[[known[text] for text in texts]]
@@ -129,7 +129,7 @@ def different(texts: Sequence[str], counts_BI: np.ndarray) -> np.ndarray:
 
 
 def _both(own: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
-    """By input: a model's texts and, for two pictures or more, each picture with the text about the next
+    """By input: a model's texts and, for two images or more, each image with the text about the next
     one."""
     images = sorted(own)
     if len(images) < 2:

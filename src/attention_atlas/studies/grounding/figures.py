@@ -125,7 +125,7 @@ def by_layer(table: pd.DataFrame, kind: str = "cross", condition: str = "phrases
 
 
 def _above_chance(heads: pd.DataFrame, chance: float) -> str:
-    """Number of heads above both chance levels; unknown for a single picture, which gives no intervals."""
+    """Number of heads above both chance levels; unknown for a single image, which gives no intervals."""
     if heads["ci_low"].isna().all():
         return "heads above chance: not known (interval: none)"
     above = int((heads["ci_low"] > chance).sum())

@@ -27,7 +27,7 @@ HELD_OUT = "grounding_held_out"
 
 
 def by_cause(table: pd.DataFrame, kind: str = "cross", condition: str = "phrases") -> Figure:
-    """(a) The head chosen on other pictures and the mean of all heads, by links; (b) the chosen head by the
+    """(a) The head chosen on other images and the mean of all heads, by links; (b) the chosen head by the
     probability that the model gave the head word of the phrase; (c) the mean of each layer, by links."""
     rows = table[table["kind"] == kind]
     everything = rows_of(rows, measure="grounding", condition=condition, setting=None, group=None)
@@ -49,9 +49,9 @@ def by_cause(table: pd.DataFrame, kind: str = "cross", condition: str = "phrases
     links.set_ylabel("P (%)")
     figure.legend(*layers.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     note = (
-        "filled: head chosen on one half of the pictures and measured on the other; hollow: mean of all heads"
+        "filled: head chosen on one half of the images and measured on the other; hollow: mean of all heads"
     )
-    note += "\ngrey and dashed: chance, uniform; dotted: by area; bars: 95 % intervals over pictures"
+    note += "\ngrey and dashed: chance, uniform; dotted: by area; bars: 95 % intervals over images"
     if GOLD not in settings:
         note += "\nno gold links of these texts"
     if not groups:
@@ -103,7 +103,7 @@ def _layer_means(ax: Axes, item: Curve, colour: str) -> None:
 
 
 def _overall(rows: pd.DataFrame, where: Mapping[str, Any]) -> pd.Series | None:
-    """The row over all layers and heads; None where a half of the pictures has no such phrase."""
+    """The row over all layers and heads; None where a half of the images has no such phrase."""
     found = measured(rows, layer=-1, head=-1, **where)
     return None if found.empty else found.iloc[0]
 

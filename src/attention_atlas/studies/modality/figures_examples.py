@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.measures.examples import AT_RANDOM
 from attention_atlas.measures.table import head_matrix, measured
@@ -28,7 +28,7 @@ MAPS = ("drop", "keep")
 
 
 def maps(table: pd.DataFrame, examples: str, models: Sequence[str], start: str = "drop") -> Figure:
-    """Figure 5: per caption its picture, a source × target map for each model (mean of all heads), and for
+    """Figure 5: per caption its image, a source × target map for each model (mean of all heads), and for
     each model the dispersion of every head on this caption.
 
     start: drop (START left out and rows renormalised, so that the two models can be compared) or keep.
@@ -43,7 +43,7 @@ def maps(table: pd.DataFrame, examples: str, models: Sequence[str], start: str =
     spread = [[dispersion(_attention(c, m)) for c in captions] for m in models]
     images: dict[str, Any] = {}
     for i, caption in enumerate(captions):
-        _picture(axes[0, i], caption["image"])
+        _image(axes[0, i], caption["image"])
         axes[0, i].set_title(f"({i + 1}) {caption['chosen']}", size=7.5)
         for r, model in enumerate(models):
             map_TS, sources = mean_map(_attention(caption, model), caption["words"], start)
@@ -171,7 +171,7 @@ def _head_view(ax: Any, attn_TS: np.ndarray, words: Sequence[str], colour: str) 
 
 def top_objects(table: pd.DataFrame, examples: str, captions: Sequence[int] = (0, 1), top: int = 5) -> Figure:
     """Figure 8: for every generated word the `top` regions of cross-attention (mean of all heads) with
-    their share; the picture shows the most attended box of each noun-like word, with the word's number."""
+    their share; the image shows the most attended box of each noun-like word, with the word's number."""
     content = read_examples(examples)
     shown = [content["captions"][i] for i in captions if i < len(content["captions"])]
     if not shown:
@@ -180,7 +180,7 @@ def top_objects(table: pd.DataFrame, examples: str, captions: Sequence[int] = (0
     figure = new_figure(PAGE * 1.25, len(shown) * (0.35 + 0.21 * longest))
     axes = figure.subplots(len(shown), 2, squeeze=False, width_ratios=[1, 2.4])
     for (left, right), caption in zip(axes, shown):
-        _picture(left, caption["image"])
+        _image(left, caption["image"])
         left.set_title(caption["chosen"], size=7)
         groups = _boxes(caption)
         for n, (box, numbers) in enumerate(groups):
@@ -217,7 +217,7 @@ def _box(ax: Any, box: Sequence[float], label: str, colour: str) -> None:
 
     x1, y1, x2, y2 = box
     ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=1.4))
-    # A label near the right edge would leave the picture: align its end with the box instead.
+    # A label near the right edge would leave the image: align its end with the box instead.
     ends = x1 > 0.8 * max(ax.get_xlim())
     ax.text(
         x2 - 1 if ends else x1 + 1,
@@ -244,7 +244,7 @@ def _rows(ax: Any, caption: dict[str, Any], colours: dict[int, str], top: int) -
             ax.text(1.3 + n, i, text, size=6.5, va="center", color=LINES[1] if same else "black")
 
 
-def _picture(ax: Any, path: str) -> None:
+def _image(ax: Any, path: str) -> None:
     ax.imshow(np.asarray(read_rgb(path)), interpolation="antialiased")
     ax.axis("off")
 

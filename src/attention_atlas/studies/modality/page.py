@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from attention_atlas.data.pictures import encode_picture
+from attention_atlas.data.images import image_to_base64
 from attention_atlas.files import write_text
 from attention_atlas.measures.entropy import row_entropy
 from attention_atlas.studies.modality.page_template import PAGE
 
 START = "START"
-LONGEST = 640  # pixels: larger pictures are scaled down for the page
+LONGEST = 640  # pixels: larger images are scaled down for the page
 
 
 def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
-    """content: that of the examples file (examples.py). Raises AtlasError for a picture that is missing."""
+    """content: that of the examples file (examples.py). Raises AtlasError for an image that is missing."""
     import jinja2
 
     captions = []
@@ -33,7 +33,7 @@ def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
             {
                 "words": caption["words"],
                 "chosen": caption["chosen"],
-                "image": picture(caption["image"]),
+                "image": image(caption["image"]),
                 "models": {
                     name: {
                         "attention": np.round(a, 3).tolist(),
@@ -51,9 +51,9 @@ def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
     write_text(path, environment.from_string(PAGE).render(data=data))
 
 
-def picture(path: str) -> str:
+def image(path: str) -> str:
     """A data URI. Re-encoded, as browsers cannot show every format of a corpus (TIFF, 16-bit samples)."""
-    return f"data:image/png;base64,{encode_picture(path, LONGEST)}"
+    return f"data:image/png;base64,{image_to_base64(path, LONGEST)}"
 
 
 def dispersion(attn_LHTS: np.ndarray) -> np.ndarray:

@@ -21,7 +21,7 @@ word to see only its lines. In the grid, darker cells are heads with higher entr
 <label>Model <select id="model"></select></label>
 <label><input type="checkbox" id="start"> show START</label>
 <main>
-<figure><img id="image" alt="the picture that was captioned"><figcaption id="caption-text"></figcaption></figure>
+<figure><img id="image" alt="the image that was captioned"><figcaption id="caption-text"></figcaption></figure>
 <figure><svg id="grid" role="group" aria-label="heads"></svg><figcaption>layer (down) and head (across), from 1</figcaption></figure>
 <figure><svg id="view"></svg><figcaption id="which"></figcaption></figure>
 </main>

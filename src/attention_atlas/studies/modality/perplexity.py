@@ -1,7 +1,7 @@
 """Do the models of study 2 predict text equally well? Their perplexity on the reference captions of the test
-pictures, which none of them wrote.
+images, which none of them wrote.
 
-A picture tells a captioner the nouns, which no text-only model can know. The other words show better what
+An image tells a captioner the nouns, which no text-only model can know. The other words show better what
 both have learned of the language, although some of them (colours, numbers) are visible too.
 """
 

@@ -23,8 +23,8 @@ KIND = "answer"
 
 
 class Who(NamedTuple):
-    """Who answers: a model, with its own picture or another `input`; or `majority`, a baseline without the
-    picture (condition: what the most frequent answer is counted over)."""
+    """Who answers: a model, with its own image or another `input`; or `majority`, a baseline without the
+    image (condition: what the most frequent answer is counted over)."""
 
     model: str
     input: str = ""

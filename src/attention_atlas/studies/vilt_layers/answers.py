@@ -1,4 +1,4 @@
-"""Answers of a trained model to all questions of a split, and baselines that need no picture."""
+"""Answers of a trained model to all questions of a split, and baselines that need no image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from attention_atlas.data.corpus import with_other_pictures
+from attention_atlas.data.corpus import with_other_images
 from attention_atlas.data.json_rows import items, text
 from attention_atlas.data.question_types import group_of
 from attention_atlas.errors import AtlasError
@@ -51,7 +51,7 @@ def answer_questions(model: Any, data: QuestionBatches, batch_size: int, device:
 
 
 def read_given(path: str | Path, field: str = "answer") -> dict[str, str]:
-    """{question id: answer} of a file of `answer_split`; field `other`: with another picture."""
+    """{question id: answer} of a file of `answer_split`; field `other`: with another image."""
     given: dict[str, str] = {}
     for line, row in read_jsonl(path):
         where = f"{path}: line {line}"
@@ -60,7 +60,7 @@ def read_given(path: str | Path, field: str = "answer") -> dict[str, str]:
 
 
 def majority(train: Sequence[Example], asked: Sequence[Example], by: str = "question") -> dict[str, str]:
-    """{question id: answer} without the picture: the most frequent consensus answer in training for the same
+    """{question id: answer} without the image: the most frequent consensus answer in training for the same
     text (`by` question; for unseen questions, for the group), for the group (`group`), or overall (`all`)."""
     everywhere: Counter[str] = Counter()
     of_group: dict[str, Counter[str]] = {}
@@ -99,14 +99,14 @@ def answer_split(
     batch_size: int = 64,
 ) -> list[dict[str, Any]]:
     """Answers of a run (its configuration and folder) to all questions of a split, by id. Unless the model is
-    blind, `other` is its answer when another picture is shown."""
+    blind, `other` is its answer when another image is shown."""
     from attention_atlas.training.questions import of_run
 
     examples = sorted(corpus.split(split), key=lambda e: e.id)
     answers = read_answers(folder)
     rows = answer_questions(model, of_run(corpus, examples, vocab, config, answers), batch_size, device)
     if not model.blind:
-        turned = of_run(corpus, with_other_pictures(examples), vocab, config, answers)
+        turned = of_run(corpus, with_other_images(examples), vocab, config, answers)
         for row, other in zip(rows, answer_questions(model, turned, batch_size, device), strict=True):
             row["other"] = other["answer"]
     return rows

@@ -120,7 +120,7 @@ def pruning(table: pd.DataFrame, groups: Sequence[str]) -> Figure:
         ax.set_xlabel("heads silenced")
         ax.set_ylim(bottom=0)
     outside(figure, axes, columns=5)
-    figure.supxlabel("heads are judged on other pictures (validation)", fontsize=6.5, color=GREY)
+    figure.supxlabel("heads are judged on other images (validation)", fontsize=6.5, color=GREY)
     return figure
 
 

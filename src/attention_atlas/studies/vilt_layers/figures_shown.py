@@ -1,4 +1,4 @@
-"""Overlays: attention of each word of a question over the picture, layer by layer."""
+"""Overlays: attention of each word of a question over the image, layer by layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from attention_atlas.data.pictures import decode_picture
+from attention_atlas.data.images import image_from_base64
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json
 from attention_atlas.measures.vqa_accuracy import consensus
@@ -34,19 +34,19 @@ def words_by_layers(
         many = len(content["questions"])
         raise AtlasError(f"{shown}: has {many} questions, not {question + 1}; ask for fewer")
     item = content["questions"][question]
-    picture = decode_picture(item["picture"])
+    image = image_from_base64(item["image"])
     maps = item["maps"][:words]
     depth = len(maps[0]["map"])
     columns = list(layers) or list(range(2, depth + 1, 2))
     columns = [c for c in columns if 1 <= c <= depth]
     cell = (PAGE - 0.7) / (len(columns) + 1)
-    figure = new_figure(PAGE, len(maps) * cell * picture.shape[0] / picture.shape[1] + 0.75)
+    figure = new_figure(PAGE, len(maps) * cell * image.shape[0] / image.shape[1] + 0.75)
     axes = figure.subplots(len(maps), len(columns) + 1, squeeze=False)
-    scale = picture.shape[1] / item["size"][0]
+    scale = image.shape[1] / item["size"][0]
     for row, entry in enumerate(maps):
         ax = axes[row, 0]
         if row == 0:
-            overlay(ax, picture, np.zeros((1, 1)), 0.0)
+            overlay(ax, image, np.zeros((1, 1)), 0.0)
             ax.images[1].remove()
             for x1, y1, x2, y2 in item["boxes"]:
                 corner, size = (x1 * scale, y1 * scale), ((x2 - x1) * scale, (y2 - y1) * scale)
@@ -56,7 +56,7 @@ def words_by_layers(
         for column, layer in enumerate(columns, start=1):
             ax = axes[row, column]
             grid = np.array(entry["map"][layer - 1], dtype=float)
-            overlay(ax, picture, grid, float(grid.max()))
+            overlay(ax, image, grid, float(grid.max()))
             share = 100 * float(grid.sum())
             ax.set_xlabel(f"{share:.0f} %", fontsize=6, labelpad=1)
             if row == 0:
@@ -64,7 +64,7 @@ def words_by_layers(
         axes[row, 1].set_ylabel(entry["word"], fontsize=7)
     agreed = consensus(item["people"])
     verdict = "" if agreed == item["answer"] else f" (people: {agreed})"
-    note = "below each map: share of the word's attention that goes to the picture; "
+    note = "below each map: share of the word's attention that goes to the image; "
     note += "each map has its own scale; box: what the question asks about"
     note += f"\nquestion: {item['chosen']}"
     figure.supxlabel(note, fontsize=6.5, color=GREY)

@@ -114,7 +114,7 @@ def pruned(
     batch_size: int,
     device: str,
 ) -> np.ndarray:
-    """(orders, N, steps) accuracy with the first 0, ... heads of each order silenced. Words and pictures are
+    """(orders, N, steps) accuracy with the first 0, ... heads of each order silenced. Words and images are
     embedded once for all of them."""
     out = np.zeros((len(orders), len(data), len(steps)))
     for indices in progress(data.in_order(batch_size), "prune heads"):

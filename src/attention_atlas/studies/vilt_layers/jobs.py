@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """Answers of `cfg.model` to all questions of the split, with its own and with another picture."""
+    """Answers of `cfg.model` to all questions of the split, with its own and with another image."""
 
     def __init__(self, name: str = "answers", split: str = "test") -> None:
         self.name, self.split = name, split

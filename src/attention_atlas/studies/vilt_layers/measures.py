@@ -75,7 +75,7 @@ def quadrants(item: Question) -> Measured:
 
 
 def words(item: Question) -> Measured:
-    """`word_mass`: from question words and content words to the picture and to the question's words."""
+    """`word_mass`: from question words and content words to the image and to the question's words."""
     found: Measured = {}
     for role in ("question word", "content words"):
         if item.queries(role).any():
@@ -85,7 +85,7 @@ def words(item: Question) -> Measured:
 
 
 def entropy(item: Question) -> Measured:
-    """`entropy` of text, picture and CLS queries in nats over the logarithm of the number of keys: 0..1."""
+    """`entropy` of text, image and CLS queries in nats over the logarithm of the number of keys: 0..1."""
     most = np.log(len(item.axis))
     return {
         ("entropy", role): (item.entropy_LHQ[:, :, item.queries(role)].mean(-1) / most, 1.0)
@@ -94,7 +94,7 @@ def entropy(item: Question) -> Measured:
 
 
 def asked(item: Question) -> Measured:
-    """`asked`: of what goes to the picture, the share on the patches of the things asked about.
+    """`asked`: of what goes to the image, the share on the patches of the things asked about.
 
     Chance is these patches' share of all patches. No values if the things are unknown.
     """

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attention_atlas.data.corpus import Corpus
+from attention_atlas.data.images import image_to_base64
 from attention_atlas.data.patches import asked_objects
-from attention_atlas.data.pictures import encode_picture
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json, write_json
 from attention_atlas.recording import AttentionStore, Axis
@@ -38,7 +38,7 @@ def patch_grid(axis: Axis) -> tuple[int, int]:
 
 
 def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folder: Path) -> None:
-    """Write `folder`/shown.json: per question its text, how it was chosen, answers, picture (PNG as base64),
+    """Write `folder`/shown.json: per question its text, how it was chosen, answers, image (PNG as base64),
     boxes of the things asked about, and `maps` {word: (L, rows, columns)}, attention averaged over heads (not
     renormalised). Raises AtlasError if the dump lacks the file of how its questions were chosen."""
     examples = {e.id: e for e in corpus.examples}
@@ -60,7 +60,7 @@ def write_shown(attention: Path, corpus: Corpus, given: Mapping[str, str], folde
                 "people": example.answers,
                 "size": [scene.width, scene.height],
                 "boxes": [list(o.box) for o in objects],
-                "picture": encode_picture(corpus.image_path(example.image_id)),
+                "image": image_to_base64(corpus.image_path(example.image_id)),
                 "maps": word_maps(attn_LHQK, store.axis(id, AXIS)),
             }
             out.append(entry)

@@ -1,4 +1,4 @@
-"""Do vision LLMs use the picture? Captions with their own picture, with another one, and by a blind model."""
+"""Do vision LLMs use the image? Captions with their own image, with another one, and by a blind model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from attention_atlas.workflow.stage import Job
 
 
-class PictureAblation(MetricTable):
+class ImageAblation(MetricTable):
     """Log-probability per token (nats) and CIDEr (per cent) of each of `models` on `split` of the data set.
 
-    blind: run name of the model tuned without pictures, "" for none. pictures: number of captions, of
-    different pictures as far as possible; null = all. threads: CPU threads, 0 = all.
+    blind: run name of the model tuned without images, "" for none. images: number of captions, of
+    different images as far as possible; null = all. threads: CPU threads, 0 = all.
     """
 
     def __init__(
@@ -28,16 +28,16 @@ class PictureAblation(MetricTable):
         models: list[str],
         blind: str | None = None,
         split: str = "test",
-        pictures: int | None = None,
+        images: int | None = None,
         prompt: str = "describe the picture.",
         batch_size: int = 32,
         threads: int = 0,
-        name: str = "picture_ablation",
+        name: str = "image_ablation",
     ) -> None:
         if not models:
             raise AtlasError("models: the list is empty; name at least one model")
         self.models, self.blind, self.split, self.prompt = list(models), blind, split, prompt
-        self.pictures, self.batch_size, self.name, self.threads = pictures, batch_size, name, threads
+        self.images, self.batch_size, self.name, self.threads = images, batch_size, name, threads
 
     def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 
@@ -47,7 +47,7 @@ class PictureAblation(MetricTable):
         from attention_atlas.models.load import source_of
         from attention_atlas.models.vlm.load import load_vlm
         from attention_atlas.models.vlm.samples import samples_of
-        from attention_atlas.studies.vlm_phases.picture_ablation import (
+        from attention_atlas.studies.vlm_phases.image_ablation import (
             BLIND,
             OTHER,
             OWN,
@@ -62,7 +62,7 @@ class PictureAblation(MetricTable):
 
         corpus = instantiate(cfg.data.reader)
         examples = corpus.split(self.split)
-        drawn = samples_of(corpus, draw(examples, int(cfg.seed))[: self.pictures], self.prompt)
+        drawn = samples_of(corpus, draw(examples, int(cfg.seed))[: self.images], self.prompt)
         references: dict[Path, list[str]] = {}
         for example in examples:
             references.setdefault(corpus.image_path(example.image_id), []).append(example.text)

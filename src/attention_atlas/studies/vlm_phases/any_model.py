@@ -11,7 +11,7 @@ import torch
 
 from attention_atlas.capture import roles_of
 from attention_atlas.capture.boxes import token_boxes
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.look.inputs import extended, prompt_inputs, text_ids, tokenizer_of
 from attention_atlas.look.keys import cross_modules
@@ -23,7 +23,7 @@ class ProcessorInputs:
     """From one sample to the input tensors of `model`, by its own `processor`.
 
     The prompt is filled into the processor's chat template (look/inputs.py); the text follows its end. One
-    sample at a time: families pad and mask pictures of several sizes each in its own way, and a sequence
+    sample at a time: families pad and mask images of several sizes each in its own way, and a sequence
     without padding has none of that.
     """
 
@@ -32,14 +32,14 @@ class ProcessorInputs:
     def __init__(self, model: Any, processor: Any) -> None:
         if found := cross_modules(model):
             raise AtlasError(
-                f"{type(model).__name__}: reads pictures by cross-attention ({found[0][1]}); this needs a "
-                "model whose pictures are tokens of the sequence (`attention-atlas look` takes this one)"
+                f"{type(model).__name__}: reads images by cross-attention ({found[0][1]}); this needs a "
+                "model whose images are tokens of the sequence (`attention-atlas look` takes this one)"
             )
         self.model, self.processor, self.tokenizer = model, processor, tokenizer_of(processor)
         pad = self.tokenizer.pad_token_id
         self.pad = pad if pad is not None else self.tokenizer.eos_token_id
-        self._start: dict[tuple[str, str], int] = {}  # {(picture, prompt): length of the prompt}
-        self._last: dict[str, int] = {}  # {prompt: its last token, which the picture does not change}
+        self._start: dict[tuple[str, str], int] = {}  # {(image, prompt): length of the prompt}
+        self._last: dict[str, int] = {}  # {prompt: its last token, which the image does not change}
 
     def __getstate__(self) -> dict[str, Any]:
         """For a process that only prepares inputs: without the model's weights."""
@@ -52,7 +52,7 @@ class ProcessorInputs:
         left: bool = False,
         images: Sequence[Any] | None = None,
     ) -> dict[str, Any]:
-        """What the processor returns, with `text` appended. images: pictures to show instead of the samples'
+        """What the processor returns, with `text` appended. images: images to show instead of the samples'
         own (paths or PIL). Raises AtlasError unless there is one sample."""
         if len(samples) != 1:
             raise ConfigError(f"batch: {len(samples)} samples; a model with its own processor takes one")
@@ -64,7 +64,7 @@ class ProcessorInputs:
     def spans(
         self, samples: Sequence[Sample], end: bool = False, images: Sequence[Any] | None = None
     ) -> list[tuple[int, int]]:
-        """[start, stop) of each sample's text; the start depends on the size of the picture."""
+        """[start, stop) of each sample's text; the start depends on the size of the image."""
         out = []
         for n, sample in enumerate(samples):
             image = sample.image if images is None else images[n]
@@ -93,17 +93,17 @@ class ProcessorInputs:
         return None
 
     def places(self, sample: Sample) -> list[list[float] | None] | None:
-        """For each position of the picture its box (left, top, right, bottom) as shares of the picture's
+        """For each position of the image its box (left, top, right, bottom) as shares of the image's
         width and height, None for one without a place; None for a family whose geometry is not known."""
-        picture = _opened(sample.image)
-        inputs = prompt_inputs(self.model, self.processor, [picture], sample.prompt)
+        image = _opened(sample.image)
+        inputs = prompt_inputs(self.model, self.processor, [image], sample.prompt)
         images = getattr(self.processor, "image_processor", None)
         try:
-            boxes_S4, _ = token_boxes(self.model.config, inputs, [picture.size[::-1]], images)
+            boxes_S4, _ = token_boxes(self.model.config, inputs, [image.size[::-1]], images)
         except AtlasError:
             return None
         (roles,) = self.roles(inputs)
-        width, height = picture.size
+        width, height = image.size
         share_N4 = boxes_S4[np.array(roles) == "image"] / torch.tensor([width, height, width, height])
         found = [None if box.isnan().any() else np.round(box.tolist(), 5).tolist() for box in share_N4]
         return found if any(box is not None for box in found) else None

@@ -1,4 +1,4 @@
-"""The command `phases`: study 5 for a model and pictures of one's own."""
+"""The command `phases`: study 5 for a model and images of one's own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from attention_atlas.errors import ConfigError
 from attention_atlas.files import move
 from attention_atlas.look.command import add_machine
 
-HELP = "study 5 (phases of words and pictures by layer) for your model and your pictures with texts"
+HELP = "study 5 (phases of words and images by layer) for your model and your images with texts"
 EXTRA = "pipeline"  # of pyproject.toml, which has what this command needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Run a vision-language model over pictures and their texts, measure how both interact in its layers, "
+        "Run a vision-language model over images and their texts, measure how both interact in its layers, "
         "and write the tables and figures of study 5 (docs/vlm_phases.md)."
     )
     parser.add_argument("model", metavar="MODEL", help="hub id, or a folder that save_pretrained wrote")
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="DIR",
-        help="folder with pictures and texts.csv or captions.csv, columns image,text",
+        help="folder with images and texts.csv or captions.csv, columns image,text",
     )
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="folder for tables and figures"
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     if not args.prompt.strip():
         raise ConfigError("--prompt: is empty; give an instruction that the texts answer")
     if args.most is not None and args.most < 2:
-        raise ConfigError(f"--most: {args.most} is less than 2; chance needs a second picture")
+        raise ConfigError(f"--most: {args.most} is less than 2; chance needs a second image")
     out = checked_folder(args.out)
     if not (out / "metrics.json").is_file():
         for own in (DUMP, TABLES, FIGURES):
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     shutil.rmtree(part)
     for note in made.notes:
         print(f"note: {note}")
-    print(f"{len(corpus.examples)} texts, {len(corpus.scenes)} pictures")
+    print(f"{len(corpus.examples)} texts, {len(corpus.scenes)} images")
     for folder in sorted(out.iterdir()):
         print(folder)
 

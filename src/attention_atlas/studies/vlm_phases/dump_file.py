@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     *("model", "data", "grid", "layers", "groups", "rows", "conditions", "counts", "pieces", "samples"),
-    *("pairs", "pictures"),
+    *("pairs", "images"),
 )
 
 

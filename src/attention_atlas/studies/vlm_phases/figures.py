@@ -90,7 +90,7 @@ def lens(
                 _line(ax, seen, measure, LINES[i], shade)
         ax.set_title(title)
         ax.set_ylim(0, None)
-    _finish(figure, found, "share", f"shaded: {_SHADES[shade]}; dashed: captions of other pictures")
+    _finish(figure, found, "share", f"shaded: {_SHADES[shade]}; dashed: captions of other images")
     return figure
 
 
@@ -108,9 +108,7 @@ def context(
                 _line(ax, seen, name, LINES[i], shade)
         ax.set_title(title)
         bands(ax, rows)
-    note = (
-        f"shaded: {_SHADES[shade]}; dashed: tokens of different pictures (anisotropy); bands: phases by rule"
-    )
+    note = f"shaded: {_SHADES[shade]}; dashed: tokens of different images (anisotropy); bands: phases by rule"
     _finish(figure, found, "mean cosine", note)
     return figure
 
@@ -132,7 +130,7 @@ def over_baseline(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[
         figure,
         found,
         "cosine − baseline",
-        "shaded: 95 % interval over pictures; bands: phases of the raw curve",
+        "shaded: 95 % interval over images; bands: phases of the raw curve",
     )
     return figure
 
@@ -141,8 +139,8 @@ def knockout(
     table: pd.DataFrame, models: Mapping[str, str], data: Mapping[str, str], measure: str = NET
 ) -> Figure:
     """Change of the caption's log-probability per token when attention is cut in a window of layers; drawn at
-    the window's centre. Dotted: all layers cut; dash-dotted: another picture. measure: by default the change
-    minus the same change when another picture is shown (studies/vlm_phases/knockout_rows.py)."""
+    the window's centre. Dotted: all layers cut; dash-dotted: another image. measure: by default the change
+    minus the same change when another image is shown (studies/vlm_phases/knockout_rows.py)."""
     figure, found = panels(table, models, data, 1.95)
     for ax, rows, title in found:
         part = select(rows, kind="knockout", measure=measure, input="", group="")
@@ -165,11 +163,11 @@ def knockout(
         ax.axhline(0, color=GREY, linewidth=0.6)
         ax.set_title(title)
         bands(ax, rows)
-    note = "dotted: all layers cut; dash-dotted: another picture; shaded: 95 % interval; bands: phases"
+    note = "dotted: all layers cut; dash-dotted: another image; shaded: 95 % interval; bands: phases"
     label = "change of log p per token (nats)"
     if measure == NET:
         label = "net change of log p (nats)"
-        note = f"per token, minus the same cut under another picture\n{note}"
+        note = f"per token, minus the same cut under another image\n{note}"
     _finish(figure, found, label, note)
     return figure
 
@@ -186,7 +184,7 @@ def bands(ax: Any, rows: pd.DataFrame) -> None:
             ax.text(*at, name.split()[0], transform=ax.get_xaxis_transform(), ha="center", va="top", size=6.5)
 
 
-_SHADES = {"sd": "standard deviation over samples", "ci": "95 % interval over pictures"}
+_SHADES = {"sd": "standard deviation over samples", "ci": "95 % interval over images"}
 
 
 def _finish(figure: Figure, found: list[Any], label: str, note: str) -> None:

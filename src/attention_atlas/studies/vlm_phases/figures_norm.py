@@ -1,4 +1,4 @@
-"""Figure 4 of study 5: norm-based attention over tokens and layers, over the picture, and by modality."""
+"""Figure 4 of study 5: norm-based attention over tokens and layers, over the image, and by modality."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.data.pictures import decode_picture
+from attention_atlas.data.images import image_from_base64
 from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_json
 from attention_atlas.plotting.overlay import overlay
@@ -108,7 +108,7 @@ def _key(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
 
 
-def over_picture(
+def over_image(
     table: pd.DataFrame,
     shown: str,
     models: Mapping[str, str],
@@ -116,12 +116,12 @@ def over_picture(
     row: str = "last prompt",
     columns: int = 6,
 ) -> Figure:
-    """Norm-based attention of `row` over the picture, for models whose visual tokens have positions; columns
+    """Norm-based attention of `row` over the image, for models whose visual tokens have positions; columns
     are layers. Each map has its own scale. Tokens with boxes of their own are spread evenly over them."""
     samples = [s for s in _samples(shown, models, data) if s["grid"] or s.get("places")]
     if not samples:
         raise AtlasError(
-            f"{shown}: no model has visual tokens with positions in the picture; leave the figure out"
+            f"{shown}: no model has visual tokens with positions in the image; leave the figure out"
         )
     depth = len(samples[0]["norm"][row])
     layers = np.unique(np.linspace(1, depth, columns).round().astype(int))
@@ -129,29 +129,29 @@ def over_picture(
     figure = new_figure(PAGE, len(samples) * (cell + 0.2) + 0.3)
     axes = figure.subplots(len(samples), len(layers) + 1, squeeze=False)
     for r, sample in enumerate(samples):
-        picture = decode_picture(sample["picture"])
+        image = image_from_base64(sample["image"])
         if sample["grid"]:
-            side = min(picture.shape[:2])  # the towers see the centre square
-            top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-            picture = picture[top : top + side, left : left + side]
-        image = np.array(sample["roles"]) == "image"
+            side = min(image.shape[:2])  # the towers see the centre square
+            top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+            image = image[top : top + side, left : left + side]
+        is_image = np.array(sample["roles"]) == "image"
         value = np.array(sample["norm"][row], dtype=float)
-        axes[r, 0].imshow(picture)
+        axes[r, 0].imshow(image)
         axes[r, 0].set_axis_off()
         axes[r, 0].set_title(_wrap(sample["text"]), fontsize=5, pad=2)
         for c, layer in enumerate(layers, start=1):
-            of_N = value[layer - 1, image]
+            of_N = value[layer - 1, is_image]
             if sample["grid"]:
                 grid = of_N.reshape(sample["grid"])
             else:
-                grid = spread(of_N, sample["places"], picture.shape[:2])
-            overlay(axes[r, c], picture, grid, float(grid.max()))
+                grid = spread(of_N, sample["places"], image.shape[:2])
+            overlay(axes[r, c], image, grid, float(grid.max()))
             share = 100 * of_N.sum() / max(value[layer - 1].sum(), 1e-12)
             axes[r, c].set_xlabel(f"{share:.0f} %", fontsize=6, labelpad=1)
             if r == 0:
                 axes[r, c].set_title(f"layer {layer}")
-    note = f"{row} token; below each map the picture's share of the norms at that layer; "
-    note += "pictures drawn at random"
+    note = f"{row} token; below each map the image's share of the norms at that layer; "
+    note += "images drawn at random"
     figure.supxlabel(note, fontsize=6.5, color=GREY)
     return figure
 
@@ -204,7 +204,7 @@ def by_modality(
         figure,
         found,
         label,
-        f"of the {row} token; dashed: spread evenly; shaded: 95 % interval over pictures",
+        f"of the {row} token; dashed: spread evenly; shaded: 95 % interval over images",
     )
     return figure
 
@@ -226,5 +226,5 @@ def concentration(table: pd.DataFrame, models: Mapping[str, str], data: Mapping[
                 ax.lines[-1].set_linestyle(style)
         ax.set_title(title)
         ax.set_ylim(0, 1)
-    _finish(figure, found, "1 − entropy / maximum", "shaded: 95 % interval over pictures")
+    _finish(figure, found, "1 − entropy / maximum", "shaded: 95 % interval over images")
     return figure

@@ -1,8 +1,8 @@
 """Attention knock-out between modalities by layer window (Geva et al. 2023, section 5; here for the phases of
-Wei et al. 2025): in layers a..b no text position may attend to the picture; how much less probable does the
-caption become? If it does, these layers carry information from the picture to the text.
+Wei et al. 2025): in layers a..b no text position may attend to the image; how much less probable does the
+caption become? If it does, these layers carry information from the image to the text.
 
-The picture and the prompt are embedded once; only the decoder is rerun for each window.
+The image and the prompt are embedded once; only the decoder is rerun for each window.
 Axes: B samples, S positions, D width.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attention_atlas.models.vlm.loaded import LoadedVlm
 
 PARTS = ("text", "image")
-PLAIN, OTHER = "plain", "another picture"
+PLAIN, OTHER = "plain", "another image"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
 
 def decoder_call(loaded: LoadedVlm, inputs: dict[str, Any]) -> dict[str, Any]:
     """Arguments of the decoder in the model's own pass: `inputs_embeds` (B,S,D), word embeddings with the
-    picture's positions filled in; mask, positions and what else the family passes on."""
+    image's positions filled in; mask, positions and what else the family passes on."""
     import torch
 
     seen: list[dict[str, Any]] = []

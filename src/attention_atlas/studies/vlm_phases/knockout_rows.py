@@ -21,13 +21,13 @@ ALL = "all"  # setting: attention is cut in all layers
 class Knockout:
     """`log-prob change` per token of the text, in nats, against the plain model: by block (condition) and
     window (layer: its first; setting: its width), all layers (setting `all`), and without a block for another
-    picture (the total value of the picture). With phases: the mean over windows whose centre is in it, group
+    image (the total value of the image). With phases: the mean over windows whose centre is in it, group
     = phase (layer l maps state l to state l + 1).
 
     A block also puts the model in a state that it was never trained in, which costs probability independent
-    of the picture. With input `other` it is the same change when another picture is shown throughout, and
-    `net log-prob change` is the first minus the second: the information of its own picture that the block
-    withholds from the text. If the text is cut off in all layers, it equals the change under another picture
+    of the image. With input `other` it is the same change when another image is shown throughout, and
+    `net log-prob change` is the first minus the second: the information of its own image that the block
+    withholds from the text. If the text is cut off in all layers, it equals the change under another image
     alone."""
 
     def rows(self, dump: Dump) -> list[dict[str, Any]]:

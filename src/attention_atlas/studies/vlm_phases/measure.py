@@ -30,7 +30,7 @@ GROUPS = ("image", "prompt", "caption")
 class Measured:
     """sums (B,L+2,G,D): unit vectors summed by group for the embeddings, each layer's output, and the last
     one after the final norm; counts (B,G); lens {plain | normalised: per sample (L+1,N) token ids at the
-    picture's positions}; norm, attention (B,L,R,S) or None."""
+    image's positions}; norm, attention (B,L,R,S) or None."""
 
     sums: np.ndarray
     counts: np.ndarray

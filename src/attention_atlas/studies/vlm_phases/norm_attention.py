@@ -26,12 +26,12 @@ SINK_TIMES, SINK_LAYERS = 5.0, 0.5
 
 
 def chosen_rows(roles: Sequence[str], start: int, stop: int) -> list[int]:
-    """Positions of ROWS: the picture's last, the prompt's last (it writes the first word), the text's last.
-    [start, stop) is the text. Raises AtlasError for a sequence without picture, prompt or text."""
+    """Positions of ROWS: the image's last, the prompt's last (it writes the first word), the text's last.
+    [start, stop) is the text. Raises AtlasError for a sequence without image, prompt or text."""
     image = [i for i, role in enumerate(roles) if role == "image"]
     if not image or not 0 < start < stop <= len(roles):
         raise AtlasError(
-            "norm-based attention: a sample needs picture, prompt and text; see the model's template"
+            "norm-based attention: a sample needs image, prompt and text; see the model's template"
         )
     return [image[-1], start - 1, stop - 1]
 
@@ -68,7 +68,7 @@ def norm_rows(
 
 def sinks(attn_LRS: np.ndarray, times: float = SINK_TIMES, layers: float = SINK_LAYERS) -> np.ndarray:
     """(S,) bool: tokens that get, in at least `layers` of the layers, more than `times` the even share of
-    some row's attention weight. Sinks get weight independent of the picture (often BOS and a few visual
+    some row's attention weight. Sinks get weight independent of the image (often BOS and a few visual
     tokens); positions after the row have weight 0 and are not counted in the even share."""
     visible_LRS = attn_LRS > 0
     even_LR1 = 1.0 / np.maximum(visible_LRS.sum(-1, keepdims=True), 1)

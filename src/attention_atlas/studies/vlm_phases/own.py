@@ -37,7 +37,7 @@ NAMED = {
     "norm": "norm-based attention",
     "knockout": "knock-out",
     "pairs": "word-order pairs",
-    "places": "attention over the picture",
+    "places": "attention over the image",
 }
 _HERE = "attention_atlas.studies.vlm_phases"
 # {figure: (the part that it needs, function, its settings)}, as in conf/figure/vlm_phases.yaml.
@@ -47,7 +47,7 @@ DRAWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "context": ("context", "figures.context", {}),
     "context_over_baseline": ("context", "figures.over_baseline", {}),
     "norm": ("norm", "figures_norm.tokens_by_layers", {}),
-    "norm_picture": ("places", "figures_norm.over_picture", {}),
+    "norm_image": ("places", "figures_norm.over_image", {}),
     "norm_modality": ("norm", "figures_norm.by_modality", {}),
     "attention_modality": (
         "norm",
@@ -57,9 +57,9 @@ DRAWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "norm_modality_no_sinks": ("norm", "figures_norm.by_modality", {"measure": "norm share, no sinks"}),
     "concentration": ("norm", "figures_norm.concentration", {}),
     "knockout": ("knockout", "figures.knockout", {}),
-    "knockout_own_picture": ("knockout", "figures.knockout", {"measure": CHANGE}),
+    "knockout_own_image": ("knockout", "figures.knockout", {"measure": CHANGE}),
 }
-WITH_SHOWN = ("norm", "norm_picture")
+WITH_SHOWN = ("norm", "norm_image")
 
 
 @dataclass
@@ -126,7 +126,7 @@ def phases(
     Shown().write(opened([out / DUMP], seed), out / TABLES / "shown.json")
     about = read_json(out / DUMP / ABOUT)
     if "norm" not in absent and not (about["grid"] or any(about["places"].values())):
-        absent["places"] = "the places of the model's picture tokens are not known"
+        absent["places"] = "the places of the model's image tokens are not known"
     notes = [f"{NAMED[part]}: left out: {reason}" for part, reason in absent.items()]
     write_results(out, frame, {"left out": notes})
     return Phases(notes, _figures(loaded.name, title, corpus.name, out, _parts(absent, samples), workers))
@@ -158,12 +158,12 @@ def _figures(model: str, title: str, data: str, out: Path, parts: set[str], work
 
 
 def own_corpus(folder: Path) -> Corpus:
-    """Pictures and texts of a user: texts.csv or captions.csv in `folder`, with the columns image,text
-    (data/folder.py); pictures below images/, or beside it. Raises AtlasError for what is missing or wrong."""
+    """Images and texts of a user: texts.csv or captions.csv in `folder`, with the columns image,text
+    (data/folder.py); images below images/, or beside it. Raises AtlasError for what is missing or wrong."""
     from attention_atlas.data.folder import read_folder
 
     if not folder.is_dir():
-        raise ConfigError(f"--data: {folder}: no such folder; give one with pictures and texts.csv")
+        raise ConfigError(f"--data: {folder}: no such folder; give one with images and texts.csv")
     names = ("texts.csv", "captions.csv")
     texts = next((folder / name for name in names if (folder / name).is_file()), None)
     if texts is None:

@@ -26,7 +26,7 @@ def missing(loaded: LoadedVlm, samples: Sequence[Sample]) -> dict[str, str]:
     """{part: why the model or the data cannot have it}; parts as in run.PARTS, and `normalised`, the lens
     behind the final norm. Raises AtlasError if the model does not run on the first sample."""
     if len({s.image_id for s in samples}) < 2:
-        raise AtlasError("study 5: one picture only; give two, as chance compares with other pictures")
+        raise AtlasError("study 5: one image only; give two, as chance compares with other images")
     found: dict[str, str] = {}
     inputs, spans, own_NV = _run(loaded, samples[0])
     roles = loaded.roles(inputs)
@@ -73,7 +73,7 @@ def _run(loaded: LoadedVlm, sample: Sample) -> tuple[dict[str, Any], list[tuple[
     except OTHERS as error:
         raise AtlasError(
             f"{loaded.name}: does not run on what its processor returns ({_line(error)}); check the files of "
-            "the processor, for example the number of tokens of a picture"
+            "the processor, for example the number of tokens of an image"
         ) from None
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attention_atlas.data.pictures import encode_picture
+from attention_atlas.data.images import image_to_base64
 from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 from attention_atlas.files import link, write_json
 from attention_atlas.progress import progress
@@ -39,7 +39,7 @@ STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
 KIND, QUERY, KEY = "decoder", "row", "sequence"
 HELD = "val+test"  # all that no model was trained on
-SHOWN = 160  # pixels: the longer side of pictures kept for figures
+SHOWN = 160  # pixels: the longer side of images kept for figures
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PhasesDump:
     """What `pipeline.dump` runs for a vision LLM. samples: {context | lens | norm | knockout |
     pairs: how many, null = all}; every part takes the first of the same random order. blocks, width, stride:
     knock-out (knockout.windows). prompt: instruction; split, pair_split: as in Corpus.split, the second for
-    pairs; pictures: how many samples' pictures are kept for the figures. threads: CPU threads, 0 = all."""
+    pairs; images: how many samples' images are kept for the figures. threads: CPU threads, 0 = all."""
 
     samples: Mapping[str, int | None]
     blocks: Sequence[str] = ("text → image",)
@@ -58,7 +58,7 @@ class PhasesDump:
     pair_split: str = HELD
     batch_size: int = 16
     lens: Sequence[str] = ("plain", "normalised")
-    pictures: int = 2
+    images: int = 2
     threads: int = 0
 
     def __post_init__(self) -> None:
@@ -97,7 +97,7 @@ class PhasesDump:
 
 
 def draw(examples: Sequence[Example], seed: int) -> list[Example]:
-    """A random order of image-text pairs in which no picture repeats before all pictures have occurred."""
+    """A random order of image-text pairs in which no image repeats before all images have occurred."""
     rng = np.random.default_rng([seed, 5])
     turn: dict[str, int] = {}
     ranked: list[tuple[int, int, int]] = []
@@ -167,8 +167,8 @@ def dump_phases(
             "counts": counts,
             "pieces": readable(_vocabulary(loaded)),
             "samples": [{"id": s.id, "image_id": s.image_id, "text": s.text} for s in drawn],
-            "pictures": {s.id: encode_picture(s.image, SHOWN) for s in drawn[: settings.pictures]},
-            "places": {s.id: loaded.inputs.places(s) for s in drawn[: settings.pictures]},
+            "images": {s.id: image_to_base64(s.image, SHOWN) for s in drawn[: settings.images]},
+            "places": {s.id: loaded.inputs.places(s) for s in drawn[: settings.images]},
             "pairs": [{"id": p.id, "scores": np.round(s, 5).tolist()} for p, s in zip(pairs, scores)],
         },
     )
@@ -226,13 +226,13 @@ def _knock(
 ) -> None:
     """Add log_prob, log_prob_other and tokens to the statistics of the batch's samples before `count`.
 
-    log_prob_other has the same conditions with another picture shown throughout: the cost of a block there is
-    that of running in an unusual state, as that picture has no information about the text."""
+    log_prob_other has the same conditions with another image shown throughout: the cost of a block there is
+    that of running in an unusual state, as that image has no information about the text."""
     few = [b for b, i in enumerate(at) if i < count]
     samples = [batch[b] for b in few]
-    others = [other_picture(drawn, at[b]).image for b in few]
+    others = [other_image(drawn, at[b]).image for b in few]
     (plain, *blocked), spans = _blocked(loaded, samples, None, blocks)
-    # Pictures of another size have another number of positions.
+    # Images of another size have another number of positions.
     (other, *blocked_other), _ = _blocked(loaded, samples, others, blocks)
     own_NC = np.array([plain, other, *blocked], dtype=np.float32).T
     other_NC = np.array([other, other, *blocked_other], dtype=np.float32).T
@@ -251,13 +251,13 @@ def _blocked(
     return block_log_probs(loaded, call, inputs, spans, loaded.roles(inputs), blocks), spans
 
 
-def other_picture(drawn: Sequence[Sample], index: int) -> Sample:
-    """The next sample in the order with a different picture. Raises AtlasError if there is none."""
+def other_image(drawn: Sequence[Sample], index: int) -> Sample:
+    """The next sample in the order with a different image. Raises AtlasError if there is none."""
     for step in range(1, len(drawn)):
         other = drawn[(index + step) % len(drawn)]
         if other.image_id != drawn[index].image_id:
             return other
-    raise AtlasError("knock-out: all samples show one picture; take more samples")
+    raise AtlasError("knock-out: all samples show one image; take more samples")
 
 
 def _vocabulary(loaded: LoadedVlm) -> list[str]:

@@ -1,4 +1,4 @@
-"""shown.json: the samples of figure 4, with norm-based attention, attention and picture."""
+"""shown.json: the samples of figure 4, with norm-based attention, attention and image."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Shown:
         write_json(path, {"schema": SCHEMA, "samples": [s for dump in dumps for s in self.samples(dump)]})
 
     def samples(self, dump: Dump) -> list[dict[str, Any]]:
-        """Those samples of `norm` whose picture the dump kept."""
+        """Those samples of `norm` whose image the dump kept."""
         out = []
         for sample in dump.samples("norm"):
-            if sample["id"] not in dump.about["pictures"]:
+            if sample["id"] not in dump.about["images"]:
                 continue
             id, axis = sample["id"], dump.axis(sample["id"])
             norm = dump.store.read(id, "decoder", "norm")
@@ -51,7 +51,7 @@ class Shown:
                     "sinks": np.flatnonzero(sink).tolist(),
                     "norm": {row: _short(norm[:, r]) for r, row in enumerate(dump.about["rows"])},
                     "attention": {row: _short(attention[:, r]) for r, row in enumerate(dump.about["rows"])},
-                    "picture": dump.about["pictures"][sample["id"]],
+                    "image": dump.about["images"][sample["id"]],
                 }
             )
         return out

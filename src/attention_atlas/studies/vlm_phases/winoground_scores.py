@@ -1,8 +1,8 @@
-"""Winoground's scores (Thrush et al. 2022, section 3.2): two pictures, two captions of the same words in
-another order; s(c, i) is the log-probability of caption c given picture i.
+"""Winoground's scores (Thrush et al. 2022, section 3.2): two images, two captions of the same words in
+another order; s(c, i) is the log-probability of caption c given image i.
 
-text score    each picture prefers its own caption: s00 > s10 and s11 > s01          (chance 1/4)
-image score   each caption prefers its own picture: s00 > s01 and s11 > s10          (chance 1/4)
+text score    each image prefers its own caption: s00 > s10 and s11 > s01          (chance 1/4)
+image score   each caption prefers its own image: s00 > s01 and s11 > s10          (chance 1/4)
 group score   both                                                                  (chance 1/6)
 matching      the right pairing as a whole is preferred: s00 + s11 > s01 + s10       (chance 1/2)
 
@@ -31,7 +31,7 @@ CHANCE = {"text score": 1 / 4, "image score": 1 / 4, "group score": 1 / 6, "matc
 
 @dataclass(frozen=True)
 class Quadruple:
-    """Two examples, each true of its own picture only; both have the same `extra.pair`."""
+    """Two examples, each true of its own image only; both have the same `extra.pair`."""
 
     id: str
     first: Example
@@ -40,7 +40,7 @@ class Quadruple:
 
 def quadruples(examples: Sequence[Example]) -> list[Quadruple]:
     """Pairs of examples by `extra.pair`, sorted; none for a corpus without. Examples without a value have no
-    pair. Raises AtlasError for a pair without exactly two examples of two pictures."""
+    pair. Raises AtlasError for a pair without exactly two examples of two images."""
     by_pair: dict[str, list[Example]] = {}
     for example in examples:
         if example.extra.get("pair") not in (None, ""):
@@ -50,7 +50,7 @@ def quadruples(examples: Sequence[Example]) -> list[Quadruple]:
         both = by_pair[name]
         if len(both) != 2 or both[0].image_id == both[1].image_id:
             raise AtlasError(
-                f"pair '{name}': {len(both)} captions of {len({e.image_id for e in both})} pictures, a "
+                f"pair '{name}': {len(both)} captions of {len({e.image_id for e in both})} images, a "
                 "pair has two of two; keep both of a pair in one split or remove it"
             )
         out.append(Quadruple(name, both[0], both[1]))
@@ -60,7 +60,7 @@ def quadruples(examples: Sequence[Example]) -> list[Quadruple]:
 def score_quadruples(
     loaded: LoadedVlm, corpus: Corpus, found: Sequence[Quadruple], prompt: str, batch: int = 8
 ) -> np.ndarray:
-    """s (N,2,2): caption, picture; Σ log p of the caption, in nats."""
+    """s (N,2,2): caption, image; Σ log p of the caption, in nats."""
     from attention_atlas.models.vlm.samples import Sample
 
     calls: list[Sample] = []

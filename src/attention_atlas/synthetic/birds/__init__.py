@@ -1,4 +1,4 @@
-"""The world `birds`: one parametric bird per picture, each part with its own colour."""
+"""The world `birds`: one parametric bird per image, each part with its own colour."""
 
 from attention_atlas.synthetic.birds.world import Birds
 

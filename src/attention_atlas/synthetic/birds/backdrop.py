@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from attention_atlas.synthetic.birds.loft import loft
 from attention_atlas.synthetic.mesh import Material, Part, box, ellipsoid, panel
 
-FAR = 5.0  # how far behind the bird, in sides of the picture
+FAR = 5.0  # how far behind the bird, in sides of the image
 Made = tuple[str, list[str], list[Part]]  # label, attributes, triangles
 GROUND_COLORS = {
     "branch": (("brown", (0.34, 0.24, 0.16)), ("gray", (0.42, 0.41, 0.4))),
@@ -23,7 +23,7 @@ GROUND_COLORS = {
 
 
 def ground(kind: str, feet: float, rng: np.random.Generator) -> Made:
-    """The ground below the feet, which are at height `feet`. Lengths are fractions of the picture's side."""
+    """The ground below the feet, which are at height `feet`. Lengths are fractions of the image's side."""
     colors = GROUND_COLORS[kind]
     word, rgb = colors[int(rng.integers(len(colors)))]
     material = Material(rgb, glow=0.12 if kind in ("branch", "rock") else 0.3)

@@ -14,7 +14,7 @@ PARTS = ("back", "breast", "belly", "throat", "head", "crown", "beak", "wing", "
 IDS = {name: number for number, name in enumerate(("bird", *PARTS, "ground", "backdrop"))}
 WING_PATTERNS, BREAST_PATTERNS = ("barred", "striped", "spotted"), ("striped", "spotted")
 FLYING = "air"
-FRAME = (0.72, 0.97)  # longer side of a bird as a fraction of the picture's side
+FRAME = (0.72, 0.97)  # longer side of a bird as a fraction of the image's side
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Bird:
     patterns: dict[str, tuple[str, str]]  # part -> pattern and its second colour; plain parts are absent
     ground: str
     backdrop: str
-    share: float  # of the picture's side
+    share: float  # of the image's side
     side: int  # 1: looks to the right, -1: to the left
     yaw: float
     turn: float  # of the head, towards the viewer

@@ -15,7 +15,7 @@ from attention_atlas.synthetic.birds.phrases import Telling, Writer
 from attention_atlas.synthetic.telling import Annotator, numbered
 
 TRIES = 60
-NAMED_SHARE = 0.002  # fraction of the picture's pixels; captions do not mention smaller parts
+NAMED_SHARE = 0.002  # fraction of the image's pixels; captions do not mention smaller parts
 
 
 def this_has(w: Writer, out: Telling, parts: Sequence[SceneObject]) -> None:
@@ -125,7 +125,7 @@ class Captions(Annotator):
     def of_bird(
         self, objects: Sequence[SceneObject], family: str, pixels: int, rng: np.random.Generator
     ) -> list[Telling]:
-        """`pixels`: of the whole picture."""
+        """`pixels`: of the whole image."""
         writer = Writer(objects, family, rng)
         least = max(1, round(NAMED_SHARE * pixels))
         return self.different(lambda: caption(writer, least, self.max_words))

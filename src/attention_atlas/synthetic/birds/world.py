@@ -1,4 +1,4 @@
-"""Birds: from seeds to a picture of one bird, exact masks of its parts, and a full description."""
+"""Birds: from seeds to an image of one bird, exact masks of its parts, and a full description."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from attention_atlas.synthetic.birds.backdrop import BACKDROPS, ground
 from attention_atlas.synthetic.birds.bird import IDS, PARTS, Bird, sample_bird
 from attention_atlas.synthetic.birds.palette import color_of
 from attention_atlas.synthetic.mesh import Part, bounds, moved
-from attention_atlas.synthetic.render import Light, Picture, View
+from attention_atlas.synthetic.render import Light, Rendering, View
 from attention_atlas.synthetic.world import Made, RenderedWorld, seen
 
-LEAST_SHARE = 0.001  # minimum fraction of the picture's pixels of a visible part
+LEAST_SHARE = 0.001  # minimum fraction of the image's pixels of a visible part
 MAIN_SHARE = 0.6  # minimum fraction of the plumage of the bird's main colour
 PLUMAGE = ("back", "breast", "belly", "throat", "head", "crown", "wing", "tail")
 DISTANCE, ANGLE = 6.0, 2 * np.degrees(np.arctan(0.5 / 6.0))  # a far eye that sees one unit of length
@@ -38,28 +38,28 @@ class Birds(RenderedWorld):
         return {"world": "birds", "image_size": self.image_size, "least_parts": self.least_parts}
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
-        """Picture, Scene and description of one bird, deterministic in the seeds."""
+        """Image, Scene and description of one bird, deterministic in the seeds."""
         from attention_atlas.synthetic.birds.captions import account
 
-        picture, (bird, _), objects = self.draw(split, seeds)
+        image, (bird, _), objects = self.draw(split, seeds)
         scene = self.scene(image_id, split, objects, bird.family)
         full = account(objects, bird.family)
         example = Example(image_id, image_id, full.text, full.phrases, full.relations)
-        return Made(picture.rgb, scene, {"descriptions": [example]})
+        return Made(image.rgb, scene, {"descriptions": [example]})
 
     def sample(self, rng: np.random.Generator, split: str) -> tuple[Any, View] | None:
         bird = sample_bird(rng)
         view, around = pose(bird)
         return (bird, around), view
 
-    def visible(self, shown: Any, picture: Picture) -> list[SceneObject] | None:
+    def visible(self, shown: Any, image: Rendering) -> list[SceneObject] | None:
         bird, around = shown
-        objects = scene_objects(bird, around, picture.ids, picture.whole)
+        objects = scene_objects(bird, around, image.ids, image.whole)
         return objects if sum(o.label in PARTS for o in objects) >= self.least_parts else None
 
 
 def pose(bird: Bird) -> tuple[View, dict[str, tuple[str, list[str]]]]:
-    """The bird centred in a picture of side 1, with its surroundings.
+    """The bird centred in an image of side 1, with its surroundings.
 
     Second: label and attributes of `backdrop` and, unless it flies, of `ground`.
     """
@@ -108,7 +108,7 @@ def scene_objects(
     """The bird (id 0: all its parts), its visible parts, the ground and the background, by id.
 
     `ids` (S, S): part of each pixel; `whole`: number of pixels of each part without occlusion. Omits parts
-    below 0.1 % of the picture. The bird's colour is the one of at least 60 % of its visible feathers, if any;
+    below 0.1 % of the image. The bird's colour is the one of at least 60 % of its visible feathers, if any;
     its own occlusion is unknown and set to 0.
     """
     masks = {name: ids == number for name, number in IDS.items()}

@@ -14,9 +14,9 @@ from attention_atlas.synthetic.rooms.text.lexicon import plural_of
 from attention_atlas.synthetic.rooms.text.things import Thing, View
 from attention_atlas.synthetic.telling import article
 
-LARGE = 0.008  # minimum fraction of the picture of an object in a question
+LARGE = 0.008  # minimum fraction of the image of an object in a question
 COUNTED = 0.004  # minimum fraction of each object to be counted
-MARGIN = 0.12  # of the picture's width between "left" and its middle
+MARGIN = 0.12  # of the image's width between "left" and its middle
 PURPOSES = {
     "kitchen": "to cook",
     "dining room": "to eat",
@@ -92,7 +92,7 @@ class Asked:
 
 
 def questions(view: View, objects: Sequence[SceneObject]) -> Iterator[Asked]:
-    """All questions about one picture. `objects`: all that are visible, even slightly."""
+    """All questions about one image. `objects`: all that are visible, even slightly."""
     alone = [t for t in view.things if _alone(t, view)]
     present = {o.label for o in objects}
     yield from _of_room(view)

@@ -32,7 +32,7 @@ SMALL_LOOKS = ("size", "shape", "color", "pattern", "material")
 OF_ROOM = ("table", "chair", "cabinet", "counter", "sink", "mirror", "window", "door", "rug", "bed", "desk")
 # Facts seldom worth a caption, or awkward as one.
 UNSAID = ("far", "near", "on floor", "against", "hanging", "below", "left", "right", "middle")
-# People mention the same few things of a picture: the number of facts and kinds to choose from.
+# People mention the same few things of an image: the number of facts and kinds to choose from.
 FACTS, LABELS = 5, 5
 # Several things of a kind are counted together rather than described one by one: how much more they are
 # looked at than one thing, and one of them less.

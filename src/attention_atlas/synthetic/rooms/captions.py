@@ -19,9 +19,9 @@ from attention_atlas.synthetic.rooms.text.things import look_at
 from attention_atlas.synthetic.telling import Annotator, numbered
 
 TRIES = 60
-# Captions of photographs are longer for busier pictures. A room with at least FULL_ROOM kinds of visible
+# Captions of photographs are longer for busier images. A room with at least FULL_ROOM kinds of visible
 # things (about one in six) gets captions of at least LONG words, so that a captioner can learn when to write
-# long captions. Beam search prefers short ones: if length did not depend on the picture, none would reach 16
+# long captions. Beam search prefers short ones: if length did not depend on the image, none would reach 16
 # words, and trained on 15 or 16 words it stops at 15.
 FULL_ROOM, LONG = 12, 16
 

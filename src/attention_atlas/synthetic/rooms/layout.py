@@ -74,7 +74,7 @@ class Layout:
     def fits(
         self, label: str, low: NDArray[np.float64], high: NDArray[np.float64], ignored: tuple[int, ...] = ()
     ) -> bool:
-        """Whether it is within the room, in the picture, and free of overlap, except with ignored objects."""
+        """Whether it is within the room, in the image, and free of overlap, except with ignored objects."""
         width, depth, height = self.size
         inside = (
             low[0] >= -width / 2 and high[0] <= width / 2 and high[1] <= depth and high[2] <= height + 1e-6
@@ -92,9 +92,9 @@ class Layout:
                 continue
             if np.all(corner_low < thing.high + GAP / 2) and np.all(corner_high > thing.low - GAP / 2):
                 return False
-        return self._in_picture(label, low, high)
+        return self._in_image(label, low, high)
 
-    def _in_picture(self, label: str, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
+    def _in_image(self, label: str, low: NDArray[np.float64], high: NDArray[np.float64]) -> bool:
         """Whether the centre is visible; for a sign every corner, so that its words can be read."""
         points = ((low + high) / 2)[None]
         if label == "sign":

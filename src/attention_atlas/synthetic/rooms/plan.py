@@ -14,7 +14,7 @@ WALLS = ("back", "left", "right")
 
 @dataclass(frozen=True)
 class Placed:
-    """One object of a room. `id` is the SceneObject id of the corpus and the number in the id picture."""
+    """One object of a room. `id` is the SceneObject id of the corpus and the number in the id image."""
 
     id: int
     label: str  # a name in kinds.KINDS, or wall, floor, ceiling

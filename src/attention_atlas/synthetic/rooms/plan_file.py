@@ -33,7 +33,7 @@ def read_plans(path: str | Path) -> dict[str, Plan]:
 
 
 def plans_of(corpus_root: str | Path, image_ids: Iterable[str]) -> dict[str, Plan]:
-    """The plans of a world. Raises AtlasError if it lacks one of these pictures."""
+    """The plans of a world. Raises AtlasError if it lacks one of these images."""
     plans = read_plans(Path(corpus_root) / "plans.jsonl")
     for image_id in image_ids:
         if image_id not in plans:

@@ -1,6 +1,6 @@
-"""Open questions about rooms with ten answers each, in pairs: one question, two pictures, two answers.
+"""Open questions about rooms with ten answers each, in pairs: one question, two images, two answers.
 
-The pairing is VQAv2's (Goyal et al. 2017, section 3): without the picture the two are indistinguishable.
+The pairing is VQAv2's (Goyal et al. 2017, section 3): without the image the two are indistinguishable.
 Simulated people give one of the right answers, or sometimes a wrong one, more often for harder questions;
 most of the ten answers are right.
 """
@@ -60,12 +60,12 @@ def _one_answer(asked: Asked, rng: np.random.Generator, error: float) -> str:
 
 @dataclass
 class _Pool:
-    """Pictures by answer for one question text; each picture is used once."""
+    """Images by answer for one question text; each image is used once."""
 
     by_answer: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def draw(self, rng: np.random.Generator, load: Sequence[int]) -> tuple[int, int] | None:
-        """Two entries with different answers, each from the pictures with the fewest questions so far."""
+        """Two entries with different answers, each from the images with the fewest questions so far."""
         answers = sorted(a for a, left in self.by_answer.items() if left)
         if len(answers) < 2:
             return None
@@ -83,9 +83,9 @@ class _Pool:
 def pair_up(
     candidates: Sequence[Sequence[Asked]], total: int, shares: Mapping[str, float], rng: np.random.Generator
 ) -> list[tuple[int, Asked, int, Asked]]:
-    """About `total`/2 pairs (picture, question, picture, question): same text, different answers.
+    """About `total`/2 pairs (image, question, image, question): same text, different answers.
 
-    The answers to a question are balanced as far as the pictures allow. A group with too few pictures gives
+    The answers to a question are balanced as far as the images allow. A group with too few images gives
     fewer pairs than its share.
     """
     pools: dict[str, dict[str, _Pool]] = {group: {} for group in shares}
@@ -124,7 +124,7 @@ def _size(pool: _Pool) -> int:
 
 
 class Questions:
-    """The annotator of data=rooms_questions: about `per_scene` questions for each picture.
+    """The annotator of data=rooms_questions: about `per_scene` questions for each image.
 
     shares: of the groups (what, what color, where, how many, which, why, is, are, does); error: fraction of
     wrong answers to the hardest questions.
@@ -144,7 +144,7 @@ class Questions:
     def of_rooms(
         self, rooms: Sequence[tuple[str, Plan, Sequence[SceneObject]]], rng: np.random.Generator
     ) -> list[Example]:
-        """Questions about (image id, plan, visible objects), paired among these pictures."""
+        """Questions about (image id, plan, visible objects), paired among these images."""
         candidates = [list(questions(look_at(plan, objects), objects)) for _, plan, objects in rooms]
         pairs = pair_up(candidates, round(self.per_scene * len(rooms)), self.shares, rng)
         count = [0] * len(rooms)
@@ -186,5 +186,5 @@ class Questions:
             rooms = [(i, plans[i], s.objects) for i, s in sorted(scenes.items()) if s.split == split]
             examples += self.of_rooms(rooms, np.random.default_rng([seed, number]))
         if not examples:
-            raise AtlasError(f"{corpus_root}: no two pictures differ in any answer; render more rooms")
+            raise AtlasError(f"{corpus_root}: no two images differ in any answer; render more rooms")
         write_examples(out, examples)

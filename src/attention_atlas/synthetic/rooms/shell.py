@@ -10,7 +10,7 @@ from attention_atlas.synthetic.rooms.kinds import COLORS
 from attention_atlas.synthetic.rooms.looks import jittered
 from attention_atlas.synthetic.rooms.plan import Placed, Vector
 
-FRONT = -2.5  # front end of the shell, behind the viewer, so that no picture shows its edge
+FRONT = -2.5  # front end of the shell, behind the viewer, so that no image shows its edge
 
 # name: (colour word, pattern word, material word, texture, tile in metres)
 FLOORS: dict[str, tuple[str, str, str, str, float]] = {

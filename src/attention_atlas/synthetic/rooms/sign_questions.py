@@ -31,7 +31,7 @@ SHARES = {
     "which side": 0.05,
 }
 VOCABULARY = ("what color", "which side")  # types not answered by copying
-MARGIN = 0.1  # minimum lead of the leftmost, highest, ... sign, in widths or heights of the picture
+MARGIN = 0.1  # minimum lead of the leftmost, highest, ... sign, in widths or heights of the image
 LARGER = 1.3  # minimum ratio of the largest sign's area to the next
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SAYS = ("what does {} say?", "what is written on {}?")
@@ -157,7 +157,7 @@ def _above_things(scene: Scene, written: Sequence[SceneObject]) -> Iterator[tupl
 
 
 class SignQuestions:
-    """The annotator of data=rooms_signs: at most `per_scene` questions for each picture with signs.
+    """The annotator of data=rooms_signs: at most `per_scene` questions for each image with signs.
 
     error: fraction of wrong human answers. shares: relative frequency of each type where it is possible.
     """
@@ -174,7 +174,7 @@ class SignQuestions:
                 raise ConfigError(f"SignQuestions: shares: '{name}'{did_you_mean(name, SHARES)}")
 
     def of_scene(self, scene: Scene, rng: np.random.Generator, known: set[str]) -> list[Example]:
-        """Questions about one scene; `known` are the words on signs of training pictures."""
+        """Questions about one scene; `known` are the words on signs of training images."""
         found = [f for f in sign_questions(scene, rng) if self.shares.get(f[0].group)]
         if not found:
             return []
@@ -210,7 +210,7 @@ class SignQuestions:
         return Example(f"{scene.image_id}_t{number:02d}", scene.image_id, text, [phrase], [], answers, extra)
 
     def __call__(self, corpus_root: Path, out: Path, seed: int) -> None:
-        """Write the questions about all pictures with signs under `corpus_root` to `out`."""
+        """Write the questions about all images with signs under `corpus_root` to `out`."""
         from attention_atlas.data.corpus import read_corpus
 
         scenes = read_corpus(corpus_root).scenes
@@ -225,5 +225,5 @@ class SignQuestions:
         for number, (_, scene) in enumerate(sorted(scenes.items())):
             examples += self.of_scene(scene, np.random.default_rng([seed, number]), known)
         if not examples:
-            raise AtlasError(f"{corpus_root}: no picture has a sign that can be read; render more rooms")
+            raise AtlasError(f"{corpus_root}: no image has a sign that can be read; render more rooms")
         write_examples(out, examples)

@@ -1,6 +1,6 @@
-"""The words on the signs of signed rooms, and those held out from training pictures.
+"""The words on the signs of signed rooms, and those held out from training images.
 
-Every fifth word in alphabetical order is held out: it occurs only in validation and test pictures, where a
+Every fifth word in alphabetical order is held out: it occurs only in validation and test images, where a
 model can only answer it by copying.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-LONGEST = 8  # maximum number of letters that is readable in a small picture
+LONGEST = 8  # maximum number of letters that is readable in a small image
 HELD_OUT = 5  # every n-th word is held out
 TEXT_HIDDEN = 0.02  # maximum hidden fraction of a readable sign
 TWO = 0.3  # fraction of signs with two words
@@ -48,14 +48,14 @@ def usable() -> list[str]:
 
 
 def held_out() -> set[str]:
-    """The words held out from training pictures."""
+    """The words held out from training images."""
     return set(usable()[::HELD_OUT])
 
 
 def draw_text(rng: np.random.Generator, split: str, taken: set[str]) -> str:
     """Text of one sign in capitals: one or two words, none of them in `taken`.
 
-    In training pictures no held-out word; in others half of the words are.
+    In training images no held-out word; in others half of the words are.
     """
     held = held_out()
     words = []

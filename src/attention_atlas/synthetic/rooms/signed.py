@@ -1,7 +1,7 @@
 """Signed rooms: furnished rooms with several signs on their walls, with words from a long list.
 
 The rooms of `rooms` have at most one sign and only thirty texts in total: a text can be guessed, and there is
-no choice. Here every picture has several signs, usually of different colours.
+no choice. Here every image has several signs, usually of different colours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from attention_atlas.data.corpus import SceneObject
 from attention_atlas.errors import ConfigError
-from attention_atlas.synthetic.render import Picture, View
+from attention_atlas.synthetic.render import Rendering, View
 from attention_atlas.synthetic.rooms.categories import CATEGORIES
 from attention_atlas.synthetic.rooms.kinds import KINDS
 from attention_atlas.synthetic.rooms.layout import Layout, Thing
@@ -53,8 +53,8 @@ class SignedRooms(Rooms):
         signs = sum(bool(o.text) for o in room.plan.objects)
         return (room.plan, room.view) if signs >= self.least else None
 
-    def visible(self, shown: Plan, picture: Picture) -> list[SceneObject] | None:
-        objects = scene_objects(shown, picture.ids, picture.whole)
+    def visible(self, shown: Plan, image: Rendering) -> list[SceneObject] | None:
+        objects = scene_objects(shown, image.ids, image.whole)
         return objects if len(readable(objects)) >= self.least else None
 
 

@@ -26,7 +26,7 @@ def _vector(values: tuple[float, ...]) -> Vector:
 
 
 def project(camera: Camera, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points (N, 3) in metres to (N, 3): x and y in the picture (-1..1, y up) and the depth in metres.
+    """Points (N, 3) in metres to (N, 3): x and y in the image (-1..1, y up) and the depth in metres.
 
     Points behind the eye have a depth <= 0 and no meaningful x and y.
     """

@@ -85,7 +85,7 @@ class Question:
     program: Program
     answer: str
     asked: tuple[int, ...]
-    form: str = ""  # what is known without the picture, except for the attribute words
+    form: str = ""  # what is known without the image, except for the attribute words
     outputs: tuple[Value, ...] = field(default=(), compare=False)
 
 

@@ -1,6 +1,6 @@
 """Up to five one-sentence captions per table: positions, counts and lists of shapes.
 
-Every caption is true of its picture; a phrase for one shape has attributes that are unique to it.
+Every caption is true of its image; a phrase for one shape has attributes that are unique to it.
 """
 
 from __future__ import annotations

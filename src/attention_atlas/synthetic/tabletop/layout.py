@@ -19,14 +19,14 @@ from attention_atlas.synthetic.tabletop.shapes import build
 from attention_atlas.synthetic.tabletop.table import Item, Table
 
 GAP = 0.06  # minimum distance between two footprints in metres
-LEAST_ASIDE = 0.1  # minimum horizontal distance of two centres in the picture (-1..1)
+LEAST_ASIDE = 0.1  # minimum horizontal distance of two centres in the image (-1..1)
 LEAST_DEEPER = 0.16  # minimum distance of two feet along the line of sight in metres
 FIELD = ((-1.75, 1.75), (-1.55, 1.9))  # x and y where shapes stand
 ALIKE = (
     0.45  # chance that a shape shares two attributes with an earlier one, so that there is something to count
 )
 TRIES, STARTS = 120, 60
-TABLE_ID, WALL_ID = 1000, 1001  # in the id picture; shapes count from 0
+TABLE_ID, WALL_ID = 1000, 1001  # in the id image; shapes count from 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Place:
     side: float
     height: float
     depth: float
-    seen: float  # radius in the picture
+    seen: float  # radius in the image
 
 
 def lay_table(rng: np.random.Generator, least: int = 3, most: int = 8) -> Laid:

@@ -1,4 +1,4 @@
-"""Two pictures and two captions with the same words in different order, each true of its own picture only.
+"""Two images and two captions with the same words in different order, each true of its own image only.
 
 The layout is Winoground's (Thrush et al. 2022, section 3): a model that treats a caption as a bag of words
 cannot distinguish the two. Two kinds of swap:
@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Pair:
-    """Picture numbers, with the claim that is true only of each."""
+    """Image numbers, with the claim that is true only of each."""
 
     swap: str
     images: tuple[int, int]
@@ -79,7 +79,7 @@ def claims(table: Table, kind: str) -> Iterator[Claim]:
 def find_pairs(
     tables: Sequence[Table], pairs: int, times: int, kinds: Sequence[str], rng: np.random.Generator
 ) -> list[Pair]:
-    """Up to `pairs` of each swap; no picture is used more than `times` times for a swap, no claim twice."""
+    """Up to `pairs` of each swap; no image is used more than `times` times for a swap, no claim twice."""
     tables_of: dict[Claim, list[int]] = {}
     for number, table in enumerate(tables):
         for kind in kinds:
@@ -113,7 +113,7 @@ def _images(
     used: Counter[int],
     times: int,
 ) -> tuple[int, int] | None:
-    """The least used picture that only the claim is true of, and one that only the other is true of."""
+    """The least used image that only the claim is true of, and one that only the other is true of."""
     chosen = []
     for true, untrue in ((claim, other), (other, claim)):
         fit = [n for n in tables_of[true] if used[n] < times and not untrue.things(tables[n])]
@@ -127,7 +127,7 @@ class Order:
     """The annotator of data=tabletop_order.
 
     pairs: maximum number per swap and split; splits: the splits to use, separately; times: maximum number of
-    uses of a picture per swap; kinds: kinds of adjectives (color, size, material).
+    uses of an image per swap; kinds: kinds of adjectives (color, size, material).
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Order:
                 examples += _examples(f"{split}_{n:05d}", pair, some)
         if not examples:
             raise AtlasError(
-                f"{corpus_root}: splits {', '.join(self.splits)}: no two pictures match the same words in"
+                f"{corpus_root}: splits {', '.join(self.splits)}: no two images match the same words in"
                 " different order; render more scenes"
             )
         write_examples(out, examples)

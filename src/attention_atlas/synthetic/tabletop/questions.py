@@ -1,7 +1,7 @@
 """Compositional questions with programs, after CLEVR, whose words do not predict the answer.
 
 Within each form of question (its words without attribute words) the answers are as balanced as the tables
-allow, so that a model without the picture has little information.
+allow, so that a model without the image has little information.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ RELATIONS = tuple(OPPOSITE)
 
 @dataclass(frozen=True)
 class Item:
-    """One shape. `side`: horizontal position of its centre in the picture, -1 (left edge) to 1; `depth`:
+    """One shape. `side`: horizontal position of its centre in the image, -1 (left edge) to 1; `depth`:
     distance of its foot from the viewer along the line of sight, in metres."""
 
     id: int

@@ -1,4 +1,4 @@
-"""Tabletop: from seeds to a picture, its exact objects, their positions and a full description."""
+"""Tabletop: from seeds to an image, its exact objects, their positions and a full description."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from attention_atlas.data.corpus import SceneObject
 from attention_atlas.errors import ConfigError
-from attention_atlas.synthetic.render import Picture, View
+from attention_atlas.synthetic.render import Rendering, View
 from attention_atlas.synthetic.tabletop.describe import describe
 from attention_atlas.synthetic.tabletop.layout import Laid, lay_table
 from attention_atlas.synthetic.tabletop.table import Table, table_row
 from attention_atlas.synthetic.world import Made, RenderedWorld, seen
 
-LEAST_SHARE = 0.004  # minimum visible fraction of the picture of each shape (37 of 9,216 pixels)
+LEAST_SHARE = 0.004  # minimum visible fraction of the image of each shape (37 of 9,216 pixels)
 MOST_HIDDEN = 0.7
 
 
@@ -37,28 +37,28 @@ class Tabletop(RenderedWorld):
         return {"world": "tabletop", "image_size": self.image_size, "objects": [self.least, self.most]}
 
     def make(self, image_id: str, split: str, seeds: list[int]) -> Made:
-        """Picture, Scene, row of tables.jsonl and description of one table, deterministic in the seeds."""
-        picture, laid, objects = self.draw(split, seeds)
+        """Image, Scene, row of tables.jsonl and description of one table, deterministic in the seeds."""
+        image, laid, objects = self.draw(split, seeds)
         scene = self.scene(image_id, split, objects)
         row = table_row(image_id, laid.table, dataclasses.asdict(laid.camera), laid.centers)
         words = np.random.default_rng(np.random.SeedSequence([*seeds, 1]))
         return Made(
-            picture.rgb, scene, {"descriptions": [describe(image_id, laid.table, words)]}, {"tables": row}
+            image.rgb, scene, {"descriptions": [describe(image_id, laid.table, words)]}, {"tables": row}
         )
 
     def sample(self, rng: np.random.Generator, split: str) -> tuple[Laid, View] | None:
         laid = lay_table(rng, self.least, self.most)
         return laid, laid.view
 
-    def visible(self, shown: Laid, picture: Picture) -> list[SceneObject] | None:
-        return scene_objects(shown.table, picture)
+    def visible(self, shown: Laid, image: Rendering) -> list[SceneObject] | None:
+        return scene_objects(shown.table, image)
 
 
-def scene_objects(table: Table, picture: Picture) -> list[SceneObject] | None:
+def scene_objects(table: Table, image: Rendering) -> list[SceneObject] | None:
     """The shapes with box, visible area and hidden fraction; None if one of them is hardly visible."""
     objects = []
     for item in table.items:
-        mask, whole = picture.ids == item.id, picture.whole[item.id]
+        mask, whole = image.ids == item.id, image.whole[item.id]
         area = int(mask.sum())
         if area < LEAST_SHARE * mask.size or 1 - area / max(whole, area) > MOST_HIDDEN:
             return None

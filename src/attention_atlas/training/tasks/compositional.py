@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from attention_atlas.data.pictures import read_rgb
+from attention_atlas.data.images import read_rgb
 from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
 from attention_atlas.language.vocabulary import Vocabulary
@@ -38,7 +38,7 @@ class CompositionalTask:
     min_count: rarer words become UNK. longest: maximum words of a question. judged: held-out questions that
     select the checkpoint (0: all). knowledge: `regions` of features.h5; or a `grid`: what `grid` reads (an
     object with `channels` and `read(image_id) -> (C,H,W)`, such as data/clevr_grid.py), else pixels,
-    `picture` per side; or `nothing`, for a blind model. naming: weight of the loss on the names of annotated
+    `image` per side; or `nothing`, for a blind model. naming: weight of the loss on the names of annotated
     regions (label and attributes that questions use), which replaces the features of a large detector; 0
     turns it off.
     """
@@ -51,7 +51,7 @@ class CompositionalTask:
     judged: int = 0
     knowledge: str = "regions"
     grid: Any = None
-    picture: int = 64
+    image: int = 64
     naming: float = 0.0
     seed: int = 0
 
@@ -78,7 +78,7 @@ class CompositionalTask:
         elif self.knowledge == "nothing":
             self.seen = Nothing()
         else:
-            self.seen = Cells(corpus, self.picture, self.grid)
+            self.seen = Cells(corpus, self.image, self.grid)
         self.train = self.questions(train)
         self.names = self._names(train) if self.naming else None
         self.held_out = self.questions(spread(sorted(held_out, key=lambda e: e.id), self.judged))
@@ -160,7 +160,7 @@ def _answer(example: Example, corpus: Corpus) -> str:
 
 
 class Questions:
-    """Questions in batches: `ids_BT` (words, PAD), `answer_B`, and the picture input of the model."""
+    """Questions in batches: `ids_BT` (words, PAD), `answer_B`, and the image input of the model."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class Questions:
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         ids_BT = padded_ids([self.ids[i] for i in indices])
         seen = self.seen.batch([self.examples[i].image_id for i in indices])
-        if "regions_BN" in seen:  # no padding beyond the picture with the most regions
+        if "regions_BN" in seen:  # no padding beyond the image with the most regions
             most = int(seen["regions_BN"].sum(1).max())
             seen = {name: value[:, :most] for name, value in seen.items()}
         return {"ids_BT": ids_BT, "answer_B": torch.tensor([self.answer[i] for i in indices]), **seen}
@@ -228,18 +228,18 @@ class Names:
 
 
 class Nothing:
-    """The picture input of a blind model."""
+    """The image input of a blind model."""
 
     def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
         return {}
 
 
 class Cells:
-    """`grid_BCHW` of pictures: the channels of `source`, else pixels in -1..1 resized to `side`."""
+    """`grid_BCHW` of images: the channels of `source`, else pixels in -1..1 resized to `side`."""
 
     def __init__(self, corpus: Corpus, side: int, source: Any = None) -> None:
         if source is None and side < 8:
-            raise ConfigError(f"picture: must be at least 8 pixels, not {side}")
+            raise ConfigError(f"image: must be at least 8 pixels, not {side}")
         self.corpus, self.side, self.source = corpus, side, source
         self.channels = 3 if source is None else int(source.channels)
         self._kept: dict[str, Tensor] = {}
@@ -255,7 +255,7 @@ class Cells:
         if image_id not in self._kept:
             from PIL.Image import Resampling
 
-            picture = read_rgb(self.corpus.image_path(image_id))
-            small = picture.resize((self.side, self.side), Resampling.BOX)
+            image = read_rgb(self.corpus.image_path(image_id))
+            small = image.resize((self.side, self.side), Resampling.BOX)
             self._kept[image_id] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
         return self._kept[image_id]

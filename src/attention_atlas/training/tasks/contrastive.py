@@ -1,4 +1,4 @@
-"""Train a picture tower contrastively on captions (CLIP), and on the content of patches where annotated."""
+"""Train an image tower contrastively on captions (CLIP), and on the content of patches where annotated."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from attention_atlas.models.vlm.samples import Sample
 
 SCHEMA = "atlas.clip/1"
-# Number of pictures whose patches initialise the words' frequencies.
+# Number of images whose patches initialise the words' frequencies.
 STARTING = 256
 
 
 @dataclass
 class ContrastiveTask:
-    """An epoch shows every picture once, with `joined` of its texts, drawn at random and concatenated: a
-    single sentence fits too many pictures.
+    """An epoch shows every image once, with `joined` of its texts, drawn at random and concatenated: a
+    single sentence fits too many images.
 
     layers: text layers {root, layer} in addition to `data=`. pieces: size of the tokenizer learned from the
     texts. longest: maximum tokens of the joined texts, including BOS and EOS. patch_weight: weight of the
@@ -57,7 +57,7 @@ class ContrastiveTask:
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         from attention_atlas.models.vlm.images import mini_image_processor
         from attention_atlas.models.vlm.tokenizer import train_tokenizer
-        from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples, scenes_by_image
+        from attention_atlas.training.vlm_images import PixelCache, read_layers, samples, scenes_by_image
 
         corpora = read_layers(corpus, self.layers)
         train, held_out = (_captions(samples(corpora, s), s) for s in (self.split, self.select_on))
@@ -90,7 +90,7 @@ class ContrastiveTask:
         write_json(folder / "patch_words.json", {"schema": SCHEMA, "words": self.words})
 
     def steps_per_epoch(self) -> int:
-        # A last batch of one picture has no negatives.
+        # A last batch of one image has no negatives.
         whole, rest = divmod(len(self.train), self.batch_size)
         return whole + (rest > 1)
 
@@ -123,14 +123,14 @@ class ContrastiveTask:
         return batch
 
     def shown(self, path: Path) -> Tensor:
-        """(patches, W) 0/1; all -1 for a picture whose scene names no object."""
+        """(patches, W) 0/1; all -1 for an image whose scene names no object."""
         if path not in self._shown:
             from attention_atlas.data.patches import shown_on_patches
 
             scene, side = self.scenes[path], self.image_size // self.patch_size
             if scene.width != scene.height and scene.objects:
                 raise AtlasError(
-                    f"{path}: {scene.width} × {scene.height}: boxes of a picture cropped to a square do "
+                    f"{path}: {scene.width} × {scene.height}: boxes of an image cropped to a square do "
                     "not fit its patches; set patch_weight to 0"
                 )
             found = torch.from_numpy(shown_on_patches(scene, (side, side), self._word_ids))
@@ -142,7 +142,7 @@ class ContrastiveTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """`loss`; `retrieval`: share (per cent) of held-out pictures whose own text scores highest in a
+        """`loss`; `retrieval`: share (per cent) of held-out images whose own text scores highest in a
         batch; `retrieval_chance`; `shown_precision`, `shown_recall` of the words on patches at a probability
         of 0.5."""
         tower: Any = model
@@ -158,8 +158,8 @@ class ContrastiveTask:
             )
             batch = {k: v.to(device) for k, v in batch.items()}
             total += float(sum(tower.losses(batch, self.patch_weight).values())) * len(rows)
-            picture, hidden = tower.see(batch["pixels_BCHW"])
-            scores = picture @ tower.read(batch["ids_BT"], batch["mask_BT"]).T
+            image, hidden = tower.see(batch["pixels_BCHW"])
+            scores = image @ tower.read(batch["ids_BT"], batch["mask_BT"]).T
             right += int((scores.argmax(1) == torch.arange(len(rows), device=device)).sum())
             chance, count = chance + 1.0, count + len(rows)
             if self.words:
@@ -168,7 +168,7 @@ class ContrastiveTask:
                 hits, predicted = hits + float((wanted * found).sum()), predicted + float(found.sum())
                 true += float(wanted.sum())
         if not count:
-            raise AtlasError(f"select_on: '{self.select_on}' has fewer than two pictures; add some")
+            raise AtlasError(f"select_on: '{self.select_on}' has fewer than two images; add some")
         row = {
             "loss": total / count,
             "retrieval": 100 * right / count,
@@ -183,7 +183,7 @@ class ContrastiveTask:
 
 
 def _captions(found: Sequence[Sample], split: str) -> dict[Path, list[Sample]]:
-    """Descriptive texts by picture, without questions."""
+    """Descriptive texts by image, without questions."""
     from attention_atlas.models.vlm.samples import CAPTION_PROMPT
 
     by_image: dict[Path, list[Sample]] = {}

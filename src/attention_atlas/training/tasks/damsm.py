@@ -1,4 +1,4 @@
-"""Pre-training of the DAMSM: match pictures and captions by regions and words."""
+"""Pre-training of the DAMSM: match images and captions by regions and words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class PairsTask:
-    """A task on pictures with captions. size: side of the pictures; mirror, by_category, rounds, enlarged:
+    """A task on images with captions. size: side of the images; mirror, by_category, rounds, enlarged:
     see training/pairs.py; candidates: number for the R-precision of a validation."""
 
     split: str = "train"
@@ -46,7 +46,7 @@ class PairsTask:
         self.corpus, self.vocab = corpus, vocab
         given = (vocab, self.size, self.max_words, self.mirror, self.by_category)
         self.train = Pairs(corpus, self.split, *given, rounds=self.rounds, enlarged=self.enlarged)
-        self.held_out = Pairs(corpus, self.select_on, *given, pictures=self.train.pictures)
+        self.held_out = Pairs(corpus, self.select_on, *given, images=self.train.pixels)
         self.train.steps(self.batch_size)
 
     def save(self, folder: Path) -> None:
@@ -59,7 +59,7 @@ class PairsTask:
         return self.train.shuffled(self.batch_size, self.seed, epoch, start, every)
 
     def precision(self, found: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-        """R-precision of pictures by their sentences, in per cent, and its chance level."""
+        """R-precision of images by their sentences, in per cent, and its chance level."""
         image_ND, text_ND = (np.concatenate(x) for x in zip(*found))
         hits, chance = r_precision(image_ND, text_ND, self.candidates)
         return {"R-precision": 100 * float(hits.mean()), "chance": 100 * chance}
@@ -96,7 +96,7 @@ class DamsmTask(PairsTask):
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """R-precision of real pictures."""
+        """R-precision of real images."""
         first = self.held_out.first_captions()
         return self.precision([embeddings(model, self.held_out.batch(n)) for n in blocks(first)])
 
@@ -107,7 +107,7 @@ def blocks(numbers: list[int], size: int = 64) -> Iterator[list[int]]:
 
 
 def embeddings(model: Any, batch: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Whole pictures and sentences (B,D) by a DAMSM."""
+    """Whole images and sentences (B,D) by a DAMSM."""
     device = next(model.parameters()).device
     _, whole_BD = model.image(batch["pixels_BCSS"].to(device))
     _, sentence_BD = model.text(batch["ids_BT"].to(device))

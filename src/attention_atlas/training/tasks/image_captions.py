@@ -24,7 +24,7 @@ IMAGES = ("own", "shuffled")
 class ImageCaptioningTask(CaptioningTask):
     """CaptioningTask for several captions per image; `batch_size` counts images.
 
-    images: own, or shuffled: in training each image is replaced by another one, so words and pictures keep
+    images: own, or shuffled: in training each image is replaced by another one, so words and images keep
     their distributions but are unrelated. Attention that such a model learns is not caused by vision.
     """
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 class TextToImageTask(PairsTask):
     """Chosen by `_target_` in conf/train/text_to_image.yaml.
 
-    damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest picture
+    damsm: run folder of the DAMSM, whose vocabulary and encoders are used. size: side of the finest image
     (as the model makes it). mirror, by_category, rounds, enlarged: see training/pairs.py. damsm_weight:
     λ of eq. 3 (5 for birds, 50 for COCO as published). adversarial_weight: of the generator's adversarial
     loss; divergence_weight: of conditioning augmentation. Not in the paper, for short training, off by
-    default: reconstruction_weight of the L1 distance to the caption's own picture, feature_weight of the
-    distance of DAMSM regions; to the picture or its mirror image (`mirror`), as a bird may face either way.
+    default: reconstruction_weight of the L1 distance to the caption's own image, feature_weight of the
+    distance of DAMSM regions; to the image or its mirror image (`mirror`), as a bird may face either way.
     critic_rate: the discriminators' learning rate as a multiple of the generator's.
     """
 
@@ -62,17 +62,17 @@ class TextToImageTask(PairsTask):
         return {"vocab_size": len(self.vocab), "damsm": self.damsm_config}
 
     def start(self, model: Any) -> None:
-        """Give the model the trained DAMSM. Raises ConfigError if its finest picture, or the input of the
+        """Give the model the trained DAMSM. Raises ConfigError if its finest image, or the input of the
         DAMSM, is not of `size`."""
         if model.size != self.size:
             raise ConfigError(
-                f"size: {self.size} is not the model's finest picture ({model.size}: first, "
+                f"size: {self.size} is not the model's finest image ({model.size}: first, "
                 "doubled by each further stage)"
             )
         reads = model.damsm.image.reads
         if reads not in (None, self.size):
             raise ConfigError(
-                f"size: {self.size}, but the DAMSM of {self.damsm} reads pictures of {reads} "
+                f"size: {self.size}, but the DAMSM of {self.damsm} reads images of {reads} "
                 "pixels only; train both at one size"
             )
         model.damsm.load_state_dict(self.damsm_weights)
@@ -92,11 +92,11 @@ class TextToImageTask(PairsTask):
         if model.training:
             model.follow()
         noise_BZ = model.noise(sentence_BD)
-        pictures, mean_BC, logvar_BC = model.generator(noise_BZ, sentence_BD, words_BTD, words_BT)
-        true = [at_size(batch["pixels_BCSS"], p.shape[-1]) for p in pictures]
+        images, mean_BC, logvar_BC = model.generator(noise_BZ, sentence_BD, words_BTD, words_BT)
+        true = [at_size(batch["pixels_BCSS"], p.shape[-1]) for p in images]
         critics = list(model.critics)
         if self.adversarial_weight:
-            players = zip(critics, true, pictures, strict=True)
+            players = zip(critics, true, images, strict=True)
             yield (
                 "critics",
                 sum(
@@ -106,15 +106,15 @@ class TextToImageTask(PairsTask):
             )
         loss = self.divergence_weight * divergence(mean_BC, logvar_BC)
         if self.adversarial_weight:
-            fooled = (generator_loss(c, p, sentence_BD) for c, p in zip(critics, pictures))
+            fooled = (generator_loss(c, p, sentence_BD) for c, p in zip(critics, images))
             loss = loss + self.adversarial_weight * sum(fooled, sentence_BD.new_zeros(()))
-        regions_BND, whole_BD = model.damsm.image(pictures[-1])
+        regions_BND, whole_BD = model.damsm.image(images[-1])
         word, sentence = model.damsm.losses(
             regions_BND, whole_BD, words_BTD, sentence_BD, words_BT, batch["class_B"]
         )
         loss = loss + self.damsm_weight * (word + sentence)
         if self.reconstruction_weight:
-            near = [nearest(p, t, self.mirror) for p, t in zip(pictures, true)]
+            near = [nearest(p, t, self.mirror) for p, t in zip(images, true)]
             loss = loss + self.reconstruction_weight * torch.stack(near).mean()
         if self.feature_weight:
             side = round(regions_BND.shape[1] ** 0.5)
@@ -127,7 +127,7 @@ class TextToImageTask(PairsTask):
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """R-precision of pictures for held-out captions, in per cent: reported only, not used for
+        """R-precision of images for held-out captions, in per cent: reported only, not used for
         selection."""
         found = []
         for numbers in blocks(self.held_out.first_captions(self.judged)):
@@ -139,7 +139,7 @@ class TextToImageTask(PairsTask):
 
 
 def at_size(pixels_BCSS: Tensor, size: int) -> Tensor:
-    """Pictures scaled down to a stage's side by averaging pixels."""
+    """Images scaled down to a stage's side by averaging pixels."""
     return pixels_BCSS if pixels_BCSS.shape[-1] == size else F.adaptive_avg_pool2d(pixels_BCSS, size)
 
 

@@ -1,4 +1,4 @@
-"""Answer questions about the text in pictures: answers are made of vocabulary words and OCR words."""
+"""Answer questions about the text in images: answers are made of vocabulary words and OCR words."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TextVqaTask:
     ocr: file of the OCR words. min_count: rarer words of questions become UNK. answer_min: minimum number of
     training questions whose answers have a word of the answer vocabulary; answer_size: its maximum size (M4C:
     5,000). longest: maximum words of a question; steps: of an answer, including its end; objects, words:
-    maximum number per picture (0: all objects). exchange: share of the training questions in which the OCR
+    maximum number per image (0: all objects). exchange: share of the training questions in which the OCR
     words are exchanged for others. judged: held-out questions (0: all).
     text_encoder, fasttext, ocr_features: M4C's published inputs (see `PublishedInputs`), all three or none.
     """
@@ -79,7 +79,7 @@ class TextVqaTask:
 
     def prepare(self, corpus: Corpus, features: FeaturesFile) -> None:
         """Read questions, objects and words; both vocabularies come from the training split."""
-        self.corpus, self.regions, self.pictures = corpus, RegionCache(features), read_ocr(self.ocr)
+        self.corpus, self.regions, self.images = corpus, RegionCache(features), read_ocr(self.ocr)
         if self.text_encoder:
             self.published = PublishedInputs(self.text_encoder, self.fasttext, self.ocr_features)
         train = self.of(self.split)
@@ -103,7 +103,7 @@ class TextVqaTask:
             self.vocab,
             self.answer_vocab,
             self.regions,
-            self.pictures,
+            self.images,
             self.longest,
             self.steps,
             self.objects,

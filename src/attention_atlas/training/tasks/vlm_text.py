@@ -47,7 +47,7 @@ class VlmTextTask:
 
     def prepare(self, corpus: Corpus, features: None = None) -> None:
         from attention_atlas.models.vlm.tokenizer import train_tokenizer
-        from attention_atlas.training.vlm_pictures import read_layers, samples
+        from attention_atlas.training.vlm_images import read_layers, samples
 
         corpora = read_layers(corpus, self.layers)
         train = samples(corpora, self.split)

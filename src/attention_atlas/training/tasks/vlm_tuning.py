@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus
     from attention_atlas.models.vlm.samples import Sample
 
-# Number of pictures whose features standardise the tower's output and initialise the queries.
+# Number of images whose features standardise the tower's output and initialise the queries.
 STARTING = 256
 # What a LlamaConfig of the same shape is made from.
 TEXT_SIZES = (
@@ -41,15 +41,15 @@ TEXT_SIZES = (
 
 @dataclass
 class VlmTuningTask:
-    """An epoch shows every picture once with `turns` of its texts; see models/vlm/packed.py.
+    """An epoch shows every image once with `turns` of its texts; see models/vlm/packed.py.
 
     tower, text_model: run folders of the two; for a pretrained tower, the arguments of VitTower.
     layers: text layers {root, layer} in addition to `data=`.
     projector_steps: batches of the first phase, in which the language model is frozen, as LLaVA's is; a blind
     model has nothing else to train and no such phase. instructions: how many of them an instruction-aware
-    model sees per picture and step (a row each). words_weight: of its auxiliary loss on the words of a
-    picture's texts (0: none). longest: maximum tokens of a text with its instruction. judged: held-out texts
-    of each layer (0: all) for the validation loss; written: held-out pictures captioned for CIDEr at each
+    model sees per image and step (a row each). words_weight: of its auxiliary loss on the words of an
+    image's texts (0: none). longest: maximum tokens of a text with its instruction. judged: held-out texts
+    of each layer (0: all) for the validation loss; written: held-out images captioned for CIDEr at each
     validation (0: none).
     """
 
@@ -80,7 +80,7 @@ class VlmTuningTask:
         from attention_atlas.models.vlm.text_model import LlamaText
         from attention_atlas.models.vlm.tokenizer import load_tokenizer
         from attention_atlas.models.vlm.vit_tower import load_tower
-        from attention_atlas.training.vlm_pictures import PixelCache, read_layers, samples
+        from attention_atlas.training.vlm_images import PixelCache, read_layers, samples
 
         tower, text = load_tower(self.tower), load_run(self.text_model)[0]
         if not isinstance(text, LlamaText):
@@ -128,7 +128,7 @@ class VlmTuningTask:
             model.expect_words(torch.stack([self._words(p) for p in self.images]).mean(0))
 
     def _words(self, path: Path) -> Tensor:
-        """(V,) 0/1: pieces of all texts about a training picture."""
+        """(V,) 0/1: pieces of all texts about a training image."""
         if path not in self._piece_ids:
             texts = [s.text for s in self.by_image[path]]
             coded = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -146,7 +146,7 @@ class VlmTuningTask:
         return -(-len(self.images) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[list[list[Sample]]]:
-        """Lists of the texts about each picture; `losses`, which has the model, makes the tensors."""
+        """Lists of the texts about each image; `losses`, which has the model, makes the tensors."""
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.images)).tolist()
         keys = rng.random((len(self.images), 64))
@@ -200,14 +200,14 @@ class VlmTuningTask:
         if not (model.instruction_aware and self.words_weight):
             yield "all", model.loss(tensors)
             return
-        # As many rows as instructions; the words are those of the row's picture.
+        # As many rows as instructions; the words are those of the row's image.
         rows = [g for group in batch for g in self._by_instruction(group)]
         tensors["words_BV"] = torch.stack([self._words(g[0].image) for g in rows]).to(device)
         yield "all", model.loss(tensors, self.words_weight)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """`loss` per token of held-out captions and answers, `loss_other` when another picture is shown, and
+        """`loss` per token of held-out captions and answers, `loss_other` when another image is shown, and
         the same for captions and for answers alone; `cider`, `cider_other` of greedy captions (x 100)."""
         vlm: Any = model
         device = next(model.parameters()).device
@@ -231,7 +231,7 @@ class VlmTuningTask:
                 row[f"loss_answers{name}"] = a / m
         if self.written and self.references:
             row |= self._cider(vlm)
-        # A model without pictures gives the same result for another picture.
+        # A model without images gives the same result for another image.
         return row | {f"{key}_other": value for key, value in row.items()} if vlm.blind else row
 
     def _cider(self, model: Any) -> dict[str, float]:

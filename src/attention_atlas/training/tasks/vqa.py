@@ -1,4 +1,4 @@
-"""Answer questions about pictures: soft targets over an answer list, judged by the official accuracy."""
+"""Answer questions about images: soft targets over an answer list, judged by the official accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attention_atlas.training.captions import tokens
 from attention_atlas.training.question_text import question_text
 from attention_atlas.training.questions import QuestionBatches
 from attention_atlas.training.settings import TrainSettings
-from attention_atlas.training.vilt_pictures import Pictures
+from attention_atlas.training.vilt_images import Images
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
@@ -48,8 +48,8 @@ class VqaTask:
     """Chosen by `_target_` in conf/train/vqa.yaml.
 
     min_count: rarer words become UNK. answers_min, answers_size: the answer list (ViLT: 9, 3,129). longest:
-    maximum tokens of a question. by_picture: a batch holds all questions of a few pictures, which are
-    embedded once. patch, shorter: size of a patch and of a picture's shorter side (null: unchanged).
+    maximum tokens of a question. by_image: a batch holds all questions of a few images, which are
+    embedded once. patch, shorter: size of a patch and of an image's shorter side (null: unchanged).
     tokenizer: hub id or folder (null: own vocabulary). patch_weight, asked_weight: of the auxiliary losses on
     the patches of annotated scenes (what a patch shows; whether the question is about it), 0 turns them off.
     head_lr: factor of the learning rate of the answer head (ViLT: 10). judged: held-out questions (0: all).
@@ -61,7 +61,7 @@ class VqaTask:
     answers_min: int = 1
     answers_size: int | None = None
     batch_size: int = 32
-    by_picture: bool = False
+    by_image: bool = False
     longest: int = 40
     patch: int = 16
     shorter: int | None = None
@@ -85,15 +85,15 @@ class VqaTask:
         )
         self.answers = answer_list([e.answers for e in train], self.answers_min, self.answers_size)
         self.patch_words = self._patch_words(corpus, train)
-        pictures = Pictures(corpus, self.patch, self.shorter)
+        images = Images(corpus, self.patch, self.shorter)
         text = question_text(self.tokenizer, self.vocab)
         self.train = QuestionBatches(
-            corpus, train, text, pictures, self.answers, self.longest, self.patch_words
+            corpus, train, text, images, self.answers, self.longest, self.patch_words
         )
         held_out = sorted(held_out, key=lambda e: e.id)
         if self.judged:
             held_out = held_out[:: max(1, len(held_out) // self.judged)][: self.judged]
-        self.held_out = QuestionBatches(corpus, held_out, text, pictures, self.answers, self.longest)
+        self.held_out = QuestionBatches(corpus, held_out, text, images, self.answers, self.longest)
 
     def _patch_words(self, corpus: Corpus, train: list[Example]) -> list[str]:
         if not (self.patch_weight or self.asked_weight):
@@ -155,7 +155,7 @@ class VqaTask:
         return -(-len(self.train) // self.batch_size)
 
     def batches(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[dict[str, Tensor]]:
-        for indices in self.train.order(self.batch_size, self.seed, epoch, self.by_picture)[start::every]:
+        for indices in self.train.order(self.batch_size, self.seed, epoch, self.by_image)[start::every]:
             yield self.train.batch(indices, patches=True)
 
     def losses(self, model: Any, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:

@@ -35,7 +35,7 @@ def describe(
 ) -> tuple[str, list[Phrase], list[Relation]]:
     """Describe a room as people do in about five sentences.
 
-    `objects`: the visible objects of the picture (boxes and areas in pixels). Returns the text, all its noun
+    `objects`: the visible objects of the image (boxes and areas in pixels). Returns the text, all its noun
     phrases on every level of nesting with their objects, and its target-relation-landmark triples; offsets
     are in characters. Every relation between existing objects is true of the plan; phrases of kind 'miss'
     name objects that do not exist. Raises AtlasError if nothing is visible.

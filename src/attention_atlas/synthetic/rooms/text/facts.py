@@ -1,6 +1,6 @@
 """Relations that are geometrically true of a room: on, in, against, above, beside, in front of, ...
 
-Directions are the viewer's. Thresholds are chosen so that a person who sees the picture agrees; doubtful
+Directions are the viewer's. Thresholds are chosen so that a person who sees the image agrees; doubtful
 relations are not facts. Each fact has a canonical relation; its wordings are in `RELATION_WORDS`.
 """
 
@@ -175,7 +175,7 @@ def _heights(a: Thing, b: Thing) -> Iterator[Fact]:
 
 
 def _before(a: Thing, b: Thing) -> bool:
-    """Whether `a` is between the viewer and `b`: nearer, and before it in the picture."""
+    """Whether `a` is between the viewer and `b`: nearer, and before it in the image."""
     nearer = (b.depth[0] + b.depth[1] - a.depth[0] - a.depth[1]) / 2
     return (
         nearer > 0.35

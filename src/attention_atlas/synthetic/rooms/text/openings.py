@@ -46,19 +46,19 @@ def opening(teller: Teller, leading: list[list[Thing]]) -> Sentence:
 
 
 def _lead(teller: Teller, room: Node) -> list[str | Node]:
-    picture = teller.pick(("picture", "image", "photo", "picture"))
+    image = teller.pick(("picture", "image", "photo", "picture"))
     kind = teller.weighted(range(8), (5, 2, 1.6, 1.2, 0.8, 0.5, 0.8, 0.8))
     if kind == 0:
         return [phrase("this", kind="pronoun"), " is ", room]
     if kind == 1:
         return [phrase("it", kind="pronoun"), " is ", room]
     if kind == 2:
-        inner = phrase(f"{article(picture)} {picture}", kind="abstract")
+        inner = phrase(f"{article(image)} {image}", kind="abstract")
         whole = Node([inner, " of ", room], (), "abstract", False, inner)
         return [phrase(teller.pick(("this", "it")), kind="pronoun"), " is ", whole]
     if kind == 3:
         shows = teller.pick((" shows ", " is of ", " is "))
-        return [phrase(f"the {picture}", kind="abstract"), shows, room]
+        return [phrase(f"the {image}", kind="abstract"), shows, room]
     if kind == 4:
         return ["there is ", room]
     if kind == 5:

@@ -18,7 +18,7 @@ Maker = Callable[[Teller, Sequence[Thing]], Sentence | None]
 FORMS: list[tuple[float, Maker]] = []
 AGAIN: list[tuple[float, Maker]] = []  # forms that also suit objects mentioned before
 APART = ("corner", "middle", "against", "far", "near", "on floor")  # rarely said of two objects at once
-CENTRE = (0.36, 0.64)  # of the picture's width
+CENTRE = (0.36, 0.64)  # of the image's width
 
 
 def form(weight: float, again: bool = False) -> Callable[[Maker], Maker]:
@@ -89,7 +89,7 @@ def place_first(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
 
 
 @form(1.1)
-def in_the_picture(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
+def in_the_image(teller: Teller, things: Sequence[Thing]) -> Sentence | None:
     """'On the left there is a lamp.'"""
     centre = sum(t.u[0] + t.u[1] for t in things) / (2 * len(things))
     spread = max(t.u[1] for t in things) - min(t.u[0] for t in things)

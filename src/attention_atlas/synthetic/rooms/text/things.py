@@ -12,7 +12,7 @@ from attention_atlas.synthetic.rooms.plan import Placed, Plan
 from attention_atlas.synthetic.rooms.text.lexicon import LOW_SALIENCE, names_of
 
 SHELL = ("wall", "floor", "ceiling")
-MIN_AREA = 0.0012  # minimum fraction of the picture of an object that people mention
+MIN_AREA = 0.0012  # minimum fraction of the image of an object that people mention
 MAX_OCCLUSION = 0.75
 Range = tuple[float, float]
 
@@ -20,7 +20,7 @@ Range = tuple[float, float]
 @dataclass(frozen=True, eq=False)
 class Thing:
     """One visible object. Ranges in metres: x, y, z in the room; side (to the viewer's right) and depth (away
-    from the viewer) along the camera's axes. `u` is its horizontal range in the picture, 0..1."""
+    from the viewer) along the camera's axes. `u` is its horizontal range in the image, 0..1."""
 
     id: int
     label: str
@@ -31,7 +31,7 @@ class Thing:
     side: Range
     depth: Range
     u: Range
-    share: float  # of the picture's pixels
+    share: float  # of the image's pixels
     salience: float
     names: tuple[str, ...]  # the first is the usual one
     plural: bool
@@ -82,7 +82,7 @@ class View:
         return next((t for t in self.shell if t.label == "wall" and t.placed.wall == name), None)
 
     def part(self, label: str) -> Thing | None:
-        """The floor, the ceiling, or the wall that fills most of the picture."""
+        """The floor, the ceiling, or the wall that fills most of the image."""
         found = [t for t in self.shell if t.label == label]
         return max(found, key=lambda t: (t.share, -t.id)) if found else None
 
@@ -90,7 +90,7 @@ class View:
 def look_at(plan: Plan, objects: Sequence[SceneObject]) -> View:
     """The view of a plan through its camera. `objects` are the corpus's: boxes, visible areas in pixels."""
     placed = {p.id: p for p in plan.objects}
-    # Walls, floor and ceiling extend to the edges of the picture, so the boxes give its size.
+    # Walls, floor and ceiling extend to the edges of the image, so the boxes give its size.
     size = max((max(o.box[2], o.box[3]) for o in objects), default=1.0)
     eye, target = plan.camera.eye, plan.camera.target
     fx, fy = target[0] - eye[0], target[1] - eye[1]

@@ -1,4 +1,4 @@
-"""One picture gives values but no interval and no p; tables, figures and the report can do without."""
+"""One image gives values but no interval and no p; tables, figures and the report can do without."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from attention_atlas.studies.modality.frequency import NounFrequency
 from attention_atlas.studies.modality.locality import Locality
 from attention_atlas.studies.modality.pos import PosMass
 from attention_atlas.studies.modality.start import StartShare
+from attention_atlas.studies.vlm_phases.image_ablation import OTHER, OWN, gain_rows
 from attention_atlas.studies.vlm_phases.phases import bootstrap_phases
-from attention_atlas.studies.vlm_phases.picture_ablation import OTHER, OWN, gain_rows
 
 LIMITS = ["ci_low", "ci_high"]
 METRICS = {
@@ -76,7 +76,7 @@ def test_a_head_that_one_image_alone_feeds_has_no_interval_but_its_layer_does():
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_metrics_of_one_picture_have_values_only(name, tmp_path):
+def test_metrics_of_one_image_have_values_only(name, tmp_path):
     single = random_study(examples=2)
     assert single.images == 1
     table = measure_all({name: METRICS[name]}, single)

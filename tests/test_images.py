@@ -1,4 +1,4 @@
-"""The one opener of pictures: orientation, sample depths, modes, damaged files; that there is no other."""
+"""The one opener of images: orientation, sample depths, modes, damaged files; that there is no other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from attention_atlas.data.corpus import Corpus, Example, Scene
 from attention_atlas.data.folder import read_folder
-from attention_atlas.data.pictures import decode_picture, encode_picture, picture_size, read_rgb
+from attention_atlas.data.images import image_from_base64, image_to_base64, image_size, read_rgb
 from attention_atlas.errors import AtlasError
 
 # What EXIF orientation 1 to 8 asks for, as an operation on the stored pixels (H,W,3).
@@ -45,17 +45,17 @@ def test_exif_orientation_turns_pixels_and_size(tmp_path: Path, orientation: int
     path = turned(tmp_path / f"a.{ending}", orientation)
     expected = UPRIGHT[orientation](stored())
     pixels = np.asarray(read_rgb(path))
-    assert pixels.shape == expected.shape and picture_size(path) == expected.shape[1::-1]
+    assert pixels.shape == expected.shape and image_size(path) == expected.shape[1::-1]
     if ending != "webp":  # lossy
         assert np.array_equal(pixels, expected)
-    assert np.array_equal(decode_picture(encode_picture(path)), pixels)
+    assert np.array_equal(image_from_base64(image_to_base64(path)), pixels)
 
 
-def test_every_reader_sees_the_upright_picture(tmp_path: Path) -> None:
+def test_every_reader_sees_the_upright_image(tmp_path: Path) -> None:
     from attention_atlas.models.vlm.inputs import VlmInputs
     from attention_atlas.regions.source import open_image
     from attention_atlas.training.tasks.compositional import Cells
-    from attention_atlas.training.vilt_pictures import Pictures
+    from attention_atlas.training.vilt_images import Images
 
     (tmp_path / "images").mkdir()
     path = turned(tmp_path / "images/a.png", 6)
@@ -66,7 +66,7 @@ def test_every_reader_sees_the_upright_picture(tmp_path: Path) -> None:
     assert (scene.width, scene.height) == (4, 7)
     assert np.array_equal(np.asarray(open_image(corpus, "a.png")), upright)
     assert np.array_equal(np.asarray(VlmInputs.open_image(path)), upright)
-    assert np.array_equal(Pictures(corpus, patch=1).get("a.png").permute(1, 2, 0).numpy(), upright)
+    assert np.array_equal(Images(corpus, patch=1).get("a.png").permute(1, 2, 0).numpy(), upright)
     small = np.asarray(Image.fromarray(upright).resize((8, 8), Image.Resampling.BOX))
     cells = Cells(corpus, 8).batch(["a.png"])["grid_BCHW"][0].permute(1, 2, 0).numpy()
     assert np.allclose((cells + 1) * 127.5, small, atol=1e-3)
@@ -106,7 +106,7 @@ def test_integers_of_32_bits_and_no_finite_value(tmp_path: Path) -> None:
     Image.fromarray(np.array([[-5, 0, 5, 10]], np.int32)).save(tmp_path / "a.tif")
     assert rgb_values(tmp_path / "a.tif") == [0, 85, 170, 255]
     Image.fromarray(np.full((1, 2), np.nan, np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(AtlasError, match=r"a.tif: picture: no pixel has a finite value"):
+    with pytest.raises(AtlasError, match=r"a.tif: no pixel has a finite value"):
         read_rgb(tmp_path / "a.tif")
 
 
@@ -128,7 +128,7 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, ending: str) -> None:
     content = path.read_bytes()
     for share in (0.1, 0.5, 0.9):
         path.write_bytes(content[: int(share * len(content))])
-        with pytest.raises(AtlasError, match=rf"a.{ending}: (picture: is truncated|not a picture)") as caught:
+        with pytest.raises(AtlasError, match=rf"a.{ending}: (is truncated|not an image)") as caught:
             read_rgb(path)
         assert "\n" not in str(caught.value)
 
@@ -136,21 +136,21 @@ def test_a_truncated_file_is_one_line(tmp_path: Path, ending: str) -> None:
 def test_missing_huge_and_wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AtlasError, match=r"a.png: no such image; correct the path"):
         read_rgb(tmp_path / "a.png")
-    with pytest.raises(AtlasError, match=r"not a picture that can be read \(.*directory"):
-        picture_size(tmp_path)
-    (tmp_path / "a.png").write_text("a page that says the picture has moved")
-    with pytest.raises(AtlasError, match=r"a.png: not a picture that can be read; save it again"):
-        picture_size(tmp_path / "a.png")
+    with pytest.raises(AtlasError, match=r"not an image that can be read \(.*directory"):
+        image_size(tmp_path)
+    (tmp_path / "a.png").write_text("a page that says the image has moved")
+    with pytest.raises(AtlasError, match=r"a.png: not an image that can be read; save it again"):
+        image_size(tmp_path / "a.png")
     Image.new("L", (64, 64)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(AtlasError, match=r"a.png: picture: Image size .* exceeds"):
-        picture_size(tmp_path / "a.png")
+    with pytest.raises(AtlasError, match=r"a.png: Image size .* exceeds"):
+        image_size(tmp_path / "a.png")
 
 
-def test_small_pictures_of_tables(tmp_path: Path) -> None:
+def test_small_images_of_tables(tmp_path: Path) -> None:
     Image.new("RGB", (40, 20), (9, 8, 7)).save(tmp_path / "a.png")
-    assert decode_picture(encode_picture(tmp_path / "a.png", longest=10)).shape == (5, 10, 3)
-    assert np.array_equal(decode_picture(encode_picture(stored())), stored())
+    assert image_from_base64(image_to_base64(tmp_path / "a.png", longest=10)).shape == (5, 10, 3)
+    assert np.array_equal(image_from_base64(image_to_base64(stored())), stored())
 
 
 def test_a_scene_of_another_size_is_named(tmp_path: Path) -> None:
@@ -162,13 +162,13 @@ def test_a_scene_of_another_size_is_named(tmp_path: Path) -> None:
         open_image(corpus, "a")
 
 
-def test_nothing_else_opens_pictures(root: Path) -> None:
+def test_nothing_else_opens_images(root: Path) -> None:
     """`read_rgb` turns and scales; a second opener would not."""
     opener = re.compile(r"\bImage\.open\b|\bimread\b|from PIL\.Image import [^\n]*\bopen\b|\bdecode_image\b")
     files = [p for folder in ("src", "pipeline", "benchmarks") for p in (root / folder).rglob("*.py")]
     found = {p.relative_to(root).as_posix() for p in files if opener.search(p.read_text(encoding="utf-8"))}
-    assert found == {"src/attention_atlas/data/pictures.py"}
-    # Files embedded as they are would be shown unturned, beside boxes of the turned picture.
+    assert found == {"src/attention_atlas/data/images.py"}
+    # Files embedded as they are would be shown unturned, beside boxes of the turned image.
     embeds = {p.name for p in files if "b64encode" in p.read_text(encoding="utf-8")}
     # reporting/build.py: figures drawn here; look/page.py: pixels that read_rgb returned.
-    assert embeds == {"pictures.py", "build.py", "page.py"}
+    assert embeds == {"images.py", "build.py", "page.py"}

@@ -1,5 +1,5 @@
-"""Does a vision LLM use the picture? Its texts with their own picture against the same model with another
-picture or a grey one, and against a model tuned without pictures."""
+"""Does a vision LLM use the image? Its texts with their own image against the same model with another
+image or a grey one, and against a model tuned without images."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.models.vlm.samples import Sample
 
-# Values of the column `input`: the model's own picture, another one, a grey one; tuned without pictures.
+# Values of the column `input`: the model's own image, another one, a grey one; tuned without images.
 OWN, OTHER, GREY, BLIND = "", "other", "blank", "none"
 
 
-def other_pictures(samples: Sequence[Sample]) -> list[Path]:
-    """For each sample the picture of the next sample with a different one, wrapping around at the end.
+def other_images(samples: Sequence[Sample]) -> list[Path]:
+    """For each sample the image of the next sample with a different one, wrapping around at the end.
 
-    Raises AtlasError if all samples show one picture.
+    Raises AtlasError if all samples show one image.
     """
     paths = [s.image for s in samples]
     if len(set(paths)) < 2:
-        raise AtlasError("picture ablation: samples of one picture only; give at least two pictures")
+        raise AtlasError("image ablation: samples of one image only; give at least two images")
     count = len(paths)
     return [
         next(paths[(i + k) % count] for k in range(1, count) if paths[(i + k) % count] != own)
@@ -44,7 +44,7 @@ def log_probs(loaded: LoadedVlm, samples: Sequence[Sample], batch_size: int = 32
     return {
         OWN: own,
         "tokens": tokens,
-        OTHER: _summed(loaded, samples, other_pictures(samples), batch_size)[0],
+        OTHER: _summed(loaded, samples, other_images(samples), batch_size)[0],
         GREY: _summed(loaded, samples, [grey] * len(samples), batch_size)[0],
     }
 
@@ -52,7 +52,7 @@ def log_probs(loaded: LoadedVlm, samples: Sequence[Sample], batch_size: int = 32
 def blind_log_probs(
     blind: LoadedVlm, samples: Sequence[Sample], batch_size: int = 32
 ) -> dict[str, np.ndarray]:
-    """The same for the model tuned without pictures: {BLIND: (N,)}, to compare with any other model."""
+    """The same for the model tuned without images: {BLIND: (N,)}, to compare with any other model."""
     return {BLIND: _summed(blind, samples, [s.image for s in samples], batch_size)[0]}
 
 
@@ -70,8 +70,8 @@ def _summed(
 def gain_rows(
     found: Mapping[str, np.ndarray], images: Sequence[Any], about: Mapping[str, str], seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Rows of a metric table: `log-probability per token` with each input, and the gain of the own picture
-    `against` each other input, nats, 95 % bootstrap over pictures. about: study, model, data."""
+    """Rows of a metric table: `log-probability per token` with each input, and the gain of the own image
+    `against` each other input, nats, 95 % bootstrap over images. about: study, model, data."""
     from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
 
     order = {image: i for i, image in enumerate(dict.fromkeys(images))}
@@ -98,12 +98,12 @@ def gain_rows(
 def captions(
     loaded: LoadedVlm, samples: Sequence[Sample], inputs: Sequence[str], batch_size: int = 32
 ) -> dict[str, dict[Path, str]]:
-    """Greedy captions of each picture once, with each input: {input: {picture: caption}}. OTHER: with another
-    picture; any other name: with its own."""
+    """Greedy captions of each image once, with each input: {input: {image: caption}}. OTHER: with another
+    image; any other name: with its own."""
     once = list({s.image: replace(s, text="") for s in samples}.values())
     found = {}
     for shown in inputs:
-        images = other_pictures(once) if shown == OTHER else [s.image for s in once]
+        images = other_images(once) if shown == OTHER else [s.image for s in once]
         texts: list[str] = []
         for at in range(0, len(once), batch_size):
             part = slice(at, at + batch_size)
@@ -119,7 +119,7 @@ def caption_rows(
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Rows of a metric table: CIDEr (per cent) of `generated` captions with each input, 95 % bootstrap over
-    pictures."""
+    images."""
     from attention_atlas.measures.bootstrap import interval, ratio, resampled_ratio, resampling_matrix
     from attention_atlas.measures.text.cider import cider
     from attention_atlas.measures.text.tokenize import plain
@@ -130,7 +130,7 @@ def caption_rows(
         one_I = np.ones(len(texts))
         hypotheses = dict(zip(map(str, texts), plain(list(texts.values()))))
         scores = cider(wanted, hypotheses)[1]
-        num_I = 100 * np.array([scores[picture] for picture in hypotheses])
+        num_I = 100 * np.array([scores[image] for image in hypotheses])
         low, high = interval(resampled_ratio(num_I, one_I, resampling_matrix(len(texts), seed=seed)))
         row = {**about, "kind": "text", "measure": "CIDEr", "input": name}
         value = float(ratio(num_I, one_I))

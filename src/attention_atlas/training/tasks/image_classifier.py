@@ -1,4 +1,4 @@
-"""Read facts (colours of parts, presence of things) from pictures of a synthetic world."""
+"""Read facts (colours of parts, presence of things) from images of a synthetic world."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 from attention_atlas.files import write_json
 from attention_atlas.training.fact_reader import SLOTS
 from attention_atlas.training.facts import reading_of, saved_reading
-from attention_atlas.training.pairs import SquarePictures
+from attention_atlas.training.pairs import SquareImages
 
 if TYPE_CHECKING:
     from attention_atlas.data.corpus import Corpus, Example
@@ -25,8 +25,8 @@ UNSEEN = -100  # ignored by the loss
 
 
 @dataclass
-class PictureClassifierTask:
-    """Chosen by `_target_` in conf/train/picture_classifier.yaml. A slot that cannot be seen is not learned.
+class ImageClassifierTask:
+    """Chosen by `_target_` in conf/train/image_classifier.yaml. A slot that cannot be seen is not learned.
 
     place_weight: weight of the loss that keeps a slot's attention inside the box of its part, where known.
     """
@@ -47,14 +47,14 @@ class PictureClassifierTask:
     def prepare(self, corpus: Corpus, features: Any = None) -> None:
         self.corpus = corpus
         self.reading = reading_of(corpus, self.split)
-        self.pictures = SquarePictures(corpus, self.size)
+        self.images = SquareImages(corpus, self.size)
         self.examples = {}
         self.targets = {}
         for split in (self.split, self.select_on):
             first = {e.image_id: e for e in reversed(corpus.split(split))}
             if len(first) < (self.batch_size if split == self.split else 1):
                 raise AtlasError(
-                    f"{corpus.root}: split '{split}' has {len(first)} pictures; too few for a batch"
+                    f"{corpus.root}: split '{split}' has {len(first)} images; too few for a batch"
                 )
             self.examples[split] = [first[name] for name in sorted(first)]
             rows = []
@@ -82,7 +82,7 @@ class PictureClassifierTask:
             chosen = order[b * self.batch_size : (b + 1) * self.batch_size]
             examples = [self.examples[self.split][i] for i in chosen]
             yield {
-                "pixels_BCSS": self.pictures.batch(examples, [bool(turned[i]) for i in chosen]),
+                "pixels_BCSS": self.images.batch(examples, [bool(turned[i]) for i in chosen]),
                 "target_BX": self.targets[self.split][chosen],
                 "box_BX4": torch.stack(
                     [self.box_of(self.examples[self.split][i], turned[i]) for i in chosen]
@@ -118,13 +118,13 @@ class PictureClassifierTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """accuracy: share of visible slots that are right in held-out real pictures, in per cent; chance: the
+        """accuracy: share of visible slots that are right in held-out real images, in per cent; chance: the
         same for always predicting each slot's most frequent value."""
         examples, target_NX = self.examples[self.select_on], self.targets[self.select_on]
         device = next(model.parameters()).device
         rows = []
         for start in range(0, len(examples), 64):
-            out = model(self.pictures.batch(examples[start : start + 64]).to(device))
+            out = model(self.images.batch(examples[start : start + 64]).to(device))
             rows.append(torch.stack([x.argmax(-1) for x in out], 1).cpu())
         real_NX = target_NX != UNSEEN
         frequent_X = torch.stack(
@@ -137,7 +137,7 @@ class PictureClassifierTask:
 
 
 def cells(box_BX4: Tensor, side: int) -> Tensor:
-    """Which cells (B,X,side²) of a grid over the picture a relative box touches; none for an empty box."""
+    """Which cells (B,X,side²) of a grid over the image a relative box touches; none for an empty box."""
     low = torch.arange(side, device=box_BX4.device) / side
     high = low + 1 / side
     x1, y1, x2, y2 = (box_BX4[..., i, None] for i in range(4))

@@ -1,6 +1,6 @@
-"""A small CNN that classifies attributes of pictures, for the measures of generated pictures.
+"""A small CNN that classifies attributes of images, for the measures of generated images.
 
-Axes: B pictures, S side in pixels, X slots, P = (S/2)² positions, C channels.
+Axes: B images, S side in pixels, X slots, P = (S/2)² positions, C channels.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def _conv(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     )
 
 
-class PictureClassifier(nn.Module):
+class ImageClassifier(nn.Module):
     """pixels (B,3,S,S) in -1..1 -> logits, one tensor (B,values) per slot.
 
-    Each slot attends to its position in the picture; one layer shared by all slots classifies what is there,
+    Each slot attends to its position in the image; one layer shared by all slots classifies what is there,
     so that a colour learned on the wing is recognised on the throat. values: number of values of each slot
     (from the task); channels: of the first convolution; dim: units read at a position.
     """
@@ -31,13 +31,13 @@ class PictureClassifier(nn.Module):
     def __init__(self, values: Sequence[int], size: int = 32, channels: int = 24, dim: int = 96) -> None:
         super().__init__()
         if size % 8:
-            raise ConfigError(f"PictureClassifier: size: {size} must be a multiple of 8")
+            raise ConfigError(f"ImageClassifier: size: {size} must be a multiple of 8")
         self.values, self.size = list(values), size
         fine, coarse = channels, 2 * channels
         self.fine = nn.Sequential(_conv(3, fine, 2), _conv(fine, fine, 1))
         self.coarse = nn.Sequential(_conv(fine, coarse, 2), _conv(coarse, coarse, 1))
         self.wide = nn.Sequential(_conv(coarse, 2 * coarse, 2), _conv(2 * coarse, 2 * coarse, 1))
-        # Two channels of coordinates for the position within the picture.
+        # Two channels of coordinates for the position within the image.
         self.place = nn.Conv2d(fine + 3 * coarse + 2, len(self.values), 1)
         self.what = nn.Sequential(nn.Linear(fine + coarse + 3, dim), nn.LeakyReLU(0.2))
         self.slot_XD = nn.Parameter(torch.zeros(len(self.values), dim))

@@ -1,4 +1,4 @@
-"""Pictures and texts of several corpora for training: one list of samples, one cache of pixels."""
+"""Images and texts of several corpora for training: one list of samples, one cache of pixels."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def samples(corpora: Sequence[Corpus], split: str, limit: int = 0) -> list[Sampl
 
 
 def scenes_by_image(corpora: Sequence[Corpus]) -> dict[Path, Scene]:
-    """The scene of each picture's path."""
+    """The scene of each image's path."""
     return {c.image_path(image_id): scene for c in corpora for image_id, scene in c.scenes.items()}
 
 
 class PixelCache:
-    """Pictures as the tower takes them, kept as uint8 (3,h,w) up to `keep_bytes`.
+    """Images as the tower takes them, kept as uint8 (3,h,w) up to `keep_bytes`.
 
     The image processor resizes and crops once; the rest, (value - mean) / std, is done per batch.
     """

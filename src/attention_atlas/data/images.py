@@ -1,4 +1,4 @@
-"""The only module that opens picture files, so that all models and figures see the same pixels.
+"""The only module that opens image files, so that all models and figures see the same pixels.
 
 `read_rgb` applies the EXIF orientation, converts samples to 8 bits and returns RGB:
 
@@ -31,9 +31,9 @@ ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap width and height
 
 
 def read_rgb(path: str | Path) -> Image:
-    """The picture in RGB, upright, 8 bits per channel.
+    """The image in RGB, upright, 8 bits per channel.
 
-    Raises AtlasError for a file that is missing, truncated, too large or not a picture.
+    Raises AtlasError for a file that is missing, truncated, too large or not an image.
     """
     from PIL import ImageOps
 
@@ -45,14 +45,14 @@ def read_rgb(path: str | Path) -> Image:
             raise
         except Exception as error:  # Pillow's decoders raise almost any exception for damaged files
             raise AtlasError(
-                f"{path}: picture: is truncated or damaged ({_first_line(error)}); replace the file"
+                f"{path}: is truncated or damaged ({_first_line(error)}); replace the file"
             ) from None
 
 
-def picture_size(path: str | Path) -> tuple[int, int]:
-    """(width, height) of `read_rgb(path)` in pixels. Decodes the pixels only if the picture is rotated.
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(width, height) of `read_rgb(path)` in pixels. Decodes the pixels only if the image is rotated.
 
-    Raises AtlasError for a file that is missing or not a picture.
+    Raises AtlasError for a file that is missing or not an image.
     """
     with _opened(path) as image:
         try:
@@ -63,20 +63,20 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     return read_rgb(path).size if turned else size
 
 
-def encode_picture(picture: str | Path | np.ndarray, longest: int | None = None) -> str:
+def image_to_base64(image: str | Path | np.ndarray, longest: int | None = None) -> str:
     """PNG in base64 of a file or of (H,W,3) uint8 pixels, at most `longest` pixels wide and high."""
     from PIL.Image import fromarray
 
-    image = fromarray(picture) if isinstance(picture, np.ndarray) else read_rgb(picture)
+    small = fromarray(image) if isinstance(image, np.ndarray) else read_rgb(image)
     if longest is not None:
-        image.thumbnail((longest, longest))
+        small.thumbnail((longest, longest))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    small.save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def decode_picture(encoded: str) -> np.ndarray:
-    """The (H,W,3) uint8 pixels of a result of `encode_picture`."""
+def image_from_base64(encoded: str) -> np.ndarray:
+    """The (H,W,3) uint8 pixels of a result of `image_to_base64`."""
     from PIL import Image
 
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as opened:
@@ -93,12 +93,12 @@ def _opened(path: str | Path) -> Image:
     except FileNotFoundError:
         raise AtlasError(f"{path}: no such image; correct the path or add the file") from None
     except UnidentifiedImageError:
-        raise AtlasError(f"{path}: not a picture that can be read; save it again as PNG or JPEG") from None
+        raise AtlasError(f"{path}: not an image that can be read; save it again as PNG or JPEG") from None
     except Image.DecompressionBombError as error:
-        raise AtlasError(f"{path}: picture: {_first_line(error)}; save it smaller") from None
+        raise AtlasError(f"{path}: {_first_line(error)}; save it smaller") from None
     except Exception as error:  # as above
         raise AtlasError(
-            f"{path}: not a picture that can be read ({_first_line(error)}); save it again as PNG or JPEG"
+            f"{path}: not an image that can be read ({_first_line(error)}); save it again as PNG or JPEG"
         ) from None
 
 
@@ -123,7 +123,7 @@ def _eight_bits(values: Any, path: str | Path) -> np.ndarray:
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     if not finite.size:
-        raise AtlasError(f"{path}: picture: no pixel has a finite value; replace the file")
+        raise AtlasError(f"{path}: no pixel has a finite value; replace the file")
     low, high = float(finite.min()), float(finite.max())
     if low >= 0 and high <= 1:
         low, high = 0.0, 1.0
@@ -140,12 +140,12 @@ def used_corpus(
     parts: Mapping[str, Mapping[str, Any]],
     require_images: bool,
 ) -> Corpus:
-    """The checked corpus of some questions, with the pictures that they use; with `require_images` their
+    """The checked corpus of some questions, with the images that they use; with `require_images` their
     sizes are read from the files."""
     used = {e.image_id for e in examples}
     kept = {i: s for i, s in scenes.items() if i in used}
     if require_images:
         for scene in kept.values():
-            scene.width, scene.height = picture_size(Path(root) / scene.path)
+            scene.width, scene.height = image_size(Path(root) / scene.path)
     check_examples(examples, kept, ", ".join(str(f.get("questions")) for f in parts.values()))
     return Corpus(Path(root), kept, examples, name)

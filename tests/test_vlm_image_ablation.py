@@ -1,4 +1,4 @@
-"""Own picture against others: gains by hand, and a model that uses the picture is distinguished from one that
+"""Own image against others: gains by hand, and a model that uses the image is distinguished from one that
 does not."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from attention_atlas.measures.table import make_table
 from attention_atlas.models.vlm.inputs import mini_inputs
 from attention_atlas.models.vlm.loaded import LoadedVlm
 from attention_atlas.models.vlm.samples import samples_of
-from attention_atlas.studies.vlm_phases.picture_ablation import (
+from attention_atlas.studies.vlm_phases.image_ablation import (
     BLIND,
     GREY,
     OTHER,
@@ -22,7 +22,7 @@ from attention_atlas.studies.vlm_phases.picture_ablation import (
     captions,
     gain_rows,
     log_probs,
-    other_pictures,
+    other_images,
 )
 
 ABOUT = {"study": "e", "model": "m", "data": "d"}
@@ -38,7 +38,7 @@ def test_gains_by_hand():
     assert rows[OWN, None]["value"] == pytest.approx(-12 / 8)
     gain = rows[None, OTHER]
     assert gain["value"] == pytest.approx(8 / 8) and gain["n"] == 3
-    # Two pictures with gains 2/4 and 6/4: resamples lie between them.
+    # Two images with gains 2/4 and 6/4: resamples lie between them.
     assert gain["ci_low"] == pytest.approx(0.5) and gain["ci_high"] == pytest.approx(1.5)
     assert not any(GREY in key for key in rows)
     assert {r["measure"] for r in rows.values()} == {"log-probability per token"}
@@ -52,7 +52,7 @@ def test_inputs_show_what_they_say(tmp_path):
     loaded = LoadedVlm("m", model.model, mini_inputs(model, tokenizer))
     unseeing = LoadedVlm("b", blind.model, mini_inputs(blind, tokenizer))
     samples = samples_of(corpus, corpus.examples)
-    others = other_pictures(samples)
+    others = other_images(samples)
     assert all(s.image != o for s, o in zip(samples, others)) and others[0] == samples[2].image
     found = log_probs(loaded, samples, batch_size=5) | blind_log_probs(unseeing, samples, batch_size=5)
     assert found[OTHER][0] == pytest.approx(loaded.log_prob(samples[:1], images=others[:1])[0][0], abs=1e-3)
@@ -67,12 +67,12 @@ def test_inputs_show_what_they_say(tmp_path):
     assert [r["input"] for r in rows] == [OWN, OTHER, BLIND] and {r["n"] for r in rows} == {8}
     assert all(r["ci_low"] <= r["value"] <= r["ci_high"] for r in rows)
     make_table(rows)
-    with pytest.raises(AtlasError, match="at least two pictures"):
-        other_pictures(samples[:2])
+    with pytest.raises(AtlasError, match="at least two images"):
+        other_images(samples[:2])
 
 
 def test_a_table_of_no_models_is_refused():
-    from attention_atlas.studies.vlm_phases.ablation_table import PictureAblation
+    from attention_atlas.studies.vlm_phases.ablation_table import ImageAblation
 
     with pytest.raises(AtlasError, match="models: the list is empty"):
-        PictureAblation(models=[])
+        ImageAblation(models=[])

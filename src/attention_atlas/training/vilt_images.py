@@ -1,4 +1,4 @@
-"""Pictures as ViLT takes them: both sides multiples of the patch size, values in -1..1, padded in a batch."""
+"""Images as ViLT takes them: both sides multiples of the patch size, values in -1..1, padded in a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attention_atlas.data.pictures import picture_size, read_rgb
+from attention_atlas.data.images import image_size, read_rgb
 from attention_atlas.errors import AtlasError
 
 if TYPE_CHECKING:
@@ -33,14 +33,12 @@ def fitted(width: int, height: int, shorter: int | None, patch: int) -> tuple[in
         size = (int(width * scale + 0.5), int(height * scale + 0.5))
     out = (size[0] // patch * patch, size[1] // patch * patch)
     if min(out) < patch:
-        raise AtlasError(
-            f"picture of {width} × {height} pixels: smaller than a patch of {patch}; leave it out"
-        )
+        raise AtlasError(f"image of {width} × {height} pixels: smaller than a patch of {patch}; leave it out")
     return out
 
 
-class Pictures:
-    """Pictures of a corpus as uint8 tensors (3,H,W), kept in memory up to `keep_bytes`."""
+class Images:
+    """Images of a corpus as uint8 tensors (3,H,W), kept in memory up to `keep_bytes`."""
 
     def __init__(
         self, corpus: Corpus, patch: int, shorter: int | None = None, keep_bytes: int = 4 << 30
@@ -68,14 +66,14 @@ class Pictures:
     def shape(self, image_id: str) -> tuple[int, int]:
         """Rows and columns of patches; the pixels are not read."""
         if image_id not in self._shapes:
-            whole = picture_size(self.corpus.image_path(image_id))
+            whole = image_size(self.corpus.image_path(image_id))
             width, height = fitted(*whole, self.shorter, self.patch)
             self._shapes[image_id] = (height // self.patch, width // self.patch)
         return self._shapes[image_id]
 
     def batch(self, image_ids: Sequence[str]) -> dict[str, Tensor]:
         """`pixels_BCHW` float32 in -1..1, padded at the right and bottom; `pixel_mask_BHW` is 1 inside the
-        picture."""
+        image."""
         items = [self.get(i) for i in image_ids]
         height, width = max(i.shape[1] for i in items), max(i.shape[2] for i in items)
         pixels = torch.zeros(len(items), 3, height, width)
