@@ -12,7 +12,7 @@ from PIL import Image
 
 from attention_atlas.data.corpus import Corpus, Example, Scene
 from attention_atlas.data.folder import read_folder
-from attention_atlas.data.images import image_from_base64, image_to_base64, image_size, read_rgb
+from attention_atlas.data.images import image_from_base64, image_size, image_to_base64, read_rgb
 from attention_atlas.errors import AtlasError
 
 # What EXIF orientation 1 to 8 asks for, as an operation on the stored pixels (H,W,3).

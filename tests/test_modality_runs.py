@@ -223,7 +223,7 @@ def test_runs_are_checked(study, tmp_path):
     where = {"corpus": corpus, "features": None, "split": "test", "config_hash": "x"}
     for run, message in (
         ({"title": "x"}, "no model"),
-        ({"model": "captioner", "image": "own"}, "unknown 'image'"),
+        ({"model": "captioner", "picture": "own"}, "unknown 'picture'"),
         ({"model": "captioner", "image": "upside down"}, "image: 'upside down'"),
     ):
         with pytest.raises(ConfigError, match=message):
