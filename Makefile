@@ -60,7 +60,7 @@ lint: setup
 	mypy
 
 ui: setup
-	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}
+	mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
 # The site reads the source files and imports nothing, so it needs neither torch nor the other packages.
 DOCS := .venv-docs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,16 @@ def test_inputs_are_the_paths_of_a_configuration() -> None:
     }
     assert inputs_of(config) == ["data/models/a", "data/v", "data/w", "results/t.csv"]
     assert inputs_of(config, ["data/w"]) == ["data/models/a", "data/v", "results/t.csv"]
+
+
+def test_a_string_that_is_a_folder_is_read_but_not_the_repository_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The LSTM's `sentence_ends` has ".": a work folder named by the digest of everything never resumes."""
+    (tmp_path / "here" / "images").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    model = {"sentence_ends": [".", "..", "../", "!"], "path": "images"}
+    assert inputs_of({"model": model}, exists=os.path.exists) == ["images"]
     assert list(paths_in({"a": ["/abs/x", "hub/id", 3, None]})) == ["/abs/x"]
 
 

@@ -210,7 +210,8 @@ def inputs_of(
 ) -> list[str]:
     """The files and folders that a configuration names for reading, sorted, none inside
     another or in `outputs`: paths below data/ or results/ and absolute ones. exists: with it also any other
-    string of the data set, the model and the features that it is true for, such as `data.root=images`."""
+    string of the data set, the model and the features that it is true for, such as `data.root=images`, except
+    "." and other folders around the working directory."""
     from omegaconf import OmegaConf
 
     parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_READ}
@@ -223,7 +224,8 @@ def inputs_of(
     found = set(paths_in(read))
     if exists is not None:
         given = [read[1], parts.get("model"), parts.get("features")]
-        found |= {os.path.normpath(text) for text in _strings(given) if text and exists(text)}
+        texts = {text for text in _strings(given) if text and exists(text)}
+        found |= {os.path.normpath(t) for t in texts if not Path.cwd().is_relative_to(os.path.abspath(t))}
     made = {path for path in found if path in outputs or any(path.startswith(f"{out}/") for out in outputs)}
     return sorted(p for p in found - made if not any(p.startswith(f"{other}/") for other in found))
 
