@@ -156,3 +156,19 @@ def test_an_interrupt_starts_no_further_job(project: Path) -> None:
     os.killpg(run.pid, signal.SIGINT)  # as a terminal sends it
     assert run.wait(50) != 0
     assert 0 < len(list(project.glob("begun_*"))) < count and not list(project.glob("out_*"))
+
+
+def test_after_a_kill_of_the_first_process_the_same_command_succeeds_at_once(project: Path) -> None:
+    """Its `dvc` processes end with it; alive, they would hold the locks of their stages."""
+    stages = {"slow": {"cmd": "test -e begun && echo > out || { echo > begun; sleep 60; }", "outs": ["out"]}}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    command = [sys.executable, "-m", "attention_atlas.workflow.parallel"]
+    run = subprocess.Popen(command, cwd=project)
+    while not (project / "begun").exists():
+        assert run.poll() is None
+        time.sleep(0.1)
+    run.kill()
+    run.wait()
+    again = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stdout[-900:] + again.stderr[-900:]
+    assert (project / "out").exists()

@@ -170,7 +170,7 @@ _printing = threading.Lock()
 
 
 def _dvc(root: Path, environment: Mapping[str, str], words: Sequence[str], name: str = "") -> int:
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", *words]
+    command = [sys.executable, "-m", "attention_atlas.workflow.orphans", "--wait-for-lock", "repro", *words]
     if not name:
         return subprocess.run(command, cwd=root, env=dict(environment)).returncode
     with subprocess.Popen(
