@@ -18,7 +18,7 @@ from attention_atlas.workflow.tracking_runs import ORDERS, artifact_copy, store_
 
 # MLflow refuses batches over these numbers, and longer names of a data set.
 MAX_PARAMS, MAX_METRICS, MAX_NAME = 100, 1000, 500
-# MLflow opens an experiment without runs and traces in its view for generative AI.
+# Of older MLflow: shows the runs instead of the view for generative AI. MLflow 3.17 asks the user.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Few and short attempts: the stage waits for them. What fails is sent again later. Seconds.
 PATIENCE = {
