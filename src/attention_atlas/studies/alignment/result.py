@@ -28,11 +28,11 @@ SHOWN_KEYS = ("example", "image", "size", "words", "grid", "text")
 class Shown:
     """One example whose attention is drawn.
 
-    `image` is the image's path from the working directory, or "" if they are given as `pixels` (H,W,3)
-    uint8; `size` is (width, height) of the coordinates in `boxes_N4` (x1,y1,x2,y2), in pixels. Attention is
-    over N boxes, or over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w
-    belongs to `words[w]` (a word, a step or an answer), rows sum to at most 1. `text` is the caption, or the
-    question and the given answer.
+    `image` is its path from the working directory; without one, `pixels` has its (H,W,3) uint8. `size` is
+    (width, height) of the coordinates in `boxes_N4` (x1,y1,x2,y2), in pixels. Attention is over N boxes, or
+    over a `grid` of (rows, columns) with N = rows * columns in raster order. `attn_WN` row w belongs to
+    `words[w]` (a word, a step or an answer), rows sum to at most 1. `text` is the caption, or the question
+    and the given answer.
     """
 
     example: str
