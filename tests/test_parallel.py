@@ -172,3 +172,10 @@ def test_after_a_kill_of_the_first_process_the_same_command_succeeds_at_once(pro
     again = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stdout[-900:] + again.stderr[-900:]
     assert (project / "out").exists()
+
+
+@pytest.mark.parametrize("left", ["", '{"write": {"/x'])
+def test_a_lock_file_that_a_killed_dvc_left_half_written_is_no_obstacle(project: Path, left: str) -> None:
+    (project / ".dvc" / "tmp").mkdir(exist_ok=True)
+    (project / ".dvc" / "tmp" / "rwlock").write_text(left)
+    assert repro_side_by_side(project, os.environ, targets=["world@a"]) == 0

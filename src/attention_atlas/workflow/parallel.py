@@ -9,6 +9,7 @@ confirms that everything is up to date.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -57,6 +58,7 @@ def repro_side_by_side(
     share = str(max(1, cores // jobs))
     of_a_job = {"OMP_NUM_THREADS": share, **everywhere}
     waiting = stage_needs(root, targets)
+    _mend_rwlock(root / ".dvc" / "tmp")
     all_needs = _with_their_needs(waiting)
     done: set[str] = set()
     running: dict[Future[int], str] = {}
@@ -88,6 +90,20 @@ def repro_side_by_side(
     if code == 0:
         sort_lock(root / "dvc.lock")
     return code
+
+
+def _mend_rwlock(folder: Path) -> None:
+    """DVC writes this file in place. If killed meanwhile, no DVC could read it again."""
+    from dvc.lock import LockError, make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    if (file := folder / RWLOCK_FILE).exists():
+        # If the lock is taken, another DVC is at work and can read the file.
+        with contextlib.suppress(LockError), make_lock(str(folder / RWLOCK_LOCK), tmp_dir=str(folder)):
+            try:
+                json.loads(file.read_bytes())
+            except ValueError:
+                file.unlink()
 
 
 def _title(root: Path, targets: Sequence[str]) -> str:
