@@ -347,6 +347,13 @@ def test_bad_run_folders_are_named(tmp_path: Path, features: FeaturesFile) -> No
     (folder / "vocab.json").write_text('{"schema": "atlas.vocab/1", "words": ["a"]}')
     with pytest.raises(AtlasError, match=r"vocab.json: has 5 ids, config.yaml expects"):
         load_run(folder)
+    text = (folder / "config.yaml").read_text()
+    whole = text.splitlines(keepends=True)
+    # Also where what is left is valid YAML: without its last line, and without the end of a nested part.
+    for broken in ("just text", "", "\xff", "".join(whole[:-1]), "".join(whole[:-2]), text[:-4]):
+        (folder / "config.yaml").write_text(broken, encoding="latin-1")
+        with pytest.raises(AtlasError, match=r"config.yaml: is not the configuration of a run, or cut off"):
+            load_run(folder)
     (folder / "config.yaml").write_text("just text")
     with pytest.raises(AtlasError, match=r"config.yaml: is not the configuration of a run"):
         load_run(folder)

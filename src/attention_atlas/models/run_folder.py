@@ -61,13 +61,33 @@ def save_run(
     with atomic_path(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
     with atomic_path(folder / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(config, sort_keys=True, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(config, sort_keys=True, allow_unicode=True, explicit_end=True)
+        temporary.write_text(text, encoding="utf-8")
     with atomic_path(folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
         # A row validated before the first update has no training loss.
         columns = dict.fromkeys(name for row in reversed(history) for name in row)
         writer = csv.DictWriter(file, list(columns), restval="nan", lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in history)
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """config.yaml of a run folder. Raises AtlasError for a file that is missing, broken or cut off."""
+    import yaml
+
+    path = Path(folder) / "config.yaml"
+    if not path.exists():
+        raise AtlasError(f"{path}: no such file; train the model (dvc repro)")
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+        known = {"model", "sizes"} <= config.keys()
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):
+        known = False
+    # The first half of a YAML file is often valid YAML, hence the mark at the end.
+    if not known or not text.endswith("\n...\n"):
+        raise AtlasError(f"{path}: is not the configuration of a run, or cut off; retrain the model")
+    return dict(config)
 
 
 def read_history(folder: str | Path) -> list[dict[str, float]]:
@@ -83,21 +103,14 @@ def load_run(folder: str | Path, device: str = "cpu") -> tuple[nn.Module, Any, d
 
     Raises AtlasError for a missing or broken file, or for weights that do not match the configuration.
     """
-    import yaml
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    for name in ("config.yaml", "model.safetensors"):
-        if not (folder / name).exists():
-            raise AtlasError(f"{folder / name}: no such file; train the model (dvc repro)")
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-        sizes = config["sizes"]
-    except (yaml.YAMLError, KeyError, TypeError):
-        raise AtlasError(
-            f"{folder / 'config.yaml'}: is not the configuration of a run; retrain the model"
-        ) from None
+    config = read_config(folder)
+    sizes = config["sizes"]
+    if not (folder / "model.safetensors").exists():
+        raise AtlasError(f"{folder / 'model.safetensors'}: no such file; train the model (dvc repro)")
     vocab: Vocabulary | Subwords | None = None
     expected = sizes.get("vocab_size")
     if expected is not None:

@@ -46,11 +46,9 @@ def learning_table(folder: Path, study: str) -> pd.DataFrame:
 
 def learning_rows(run: Path) -> Iterator[dict[str, Any]]:
     """The rows of one run folder."""
-    import yaml
+    from attention_atlas.models.run_folder import read_config, read_history
 
-    from attention_atlas.models.run_folder import read_history
-
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    config = read_config(run)
     names = {
         "model": config["model"]["name"],
         "data": config["data"],
