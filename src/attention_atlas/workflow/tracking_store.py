@@ -18,7 +18,7 @@ from attention_atlas.workflow.tracking_runs import ORDERS, artifact_copy, store_
 
 # MLflow refuses batches over these numbers, and longer names of a data set.
 MAX_PARAMS, MAX_METRICS, MAX_NAME = 100, 1000, 500
-# Of older MLflow: shows the runs instead of the view for generative AI. MLflow 3.17 asks the user.
+# Marks an experiment as one of model training. MLflow 3.17 opens that view once the user has chosen it.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 # Few and short attempts: the stage waits for them. What fails is sent again later. Seconds.
 PATIENCE = {
@@ -133,7 +133,7 @@ def _client(uri: str) -> Any:
     from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # what fails raises, and is one line
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)  # we report errors in one line
     if not uri.startswith("sqlite:///"):
         return MlflowClient(tracking_uri=uri)
     quoted = Path(uri.removeprefix("sqlite:///"))
