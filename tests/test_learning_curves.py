@@ -21,7 +21,8 @@ HISTORY = [{"epoch": 1, "step": 10, "loss": 2.0}, {"epoch": 2, "step": 20, "loss
 def saved(folder: Path, name: str, seed: int, alignment: str = "", shift: float = 0.0) -> Path:
     model: dict[str, Any] = {"name": name} | ({"alignment": {"name": alignment}} if alignment else {})
     history = [row | {"loss": row["loss"] + shift} for row in HISTORY]
-    save_run(folder, {"w": torch.zeros(1)}, {"model": model, "data": "rooms", "seed": seed}, history)
+    config = {"model": model, "data": "rooms", "seed": seed, "sizes": {}}
+    save_run(folder, {"w": torch.zeros(1)}, config, history)
     return folder
 
 
