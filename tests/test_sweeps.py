@@ -105,6 +105,7 @@ def test_submitit_names_what_failed_and_one_command_runs_only_that(project: Path
     parents = [r for r in found if "atlas.session" in r.data.tags]
     children = [r for r in found if "atlas.session" not in r.data.tags]
     assert len(parents) == 1 and len(children) == 5, "one parent for the sweep and its continuation"
+    assert parents[0].info.status == "FINISHED", "the last run of each job has succeeded"
     assert {r.data.tags["mlflow.parentRunId"] for r in children} == {parents[0].info.run_id}
     finished = [r.data.metrics["seed squared"] for r in children if r.info.status == "FINISHED"]
     assert sorted(finished) == [1, 4, 9]

@@ -339,8 +339,9 @@ def test_what_mlflow_refuses_is_left_out_and_noted(tmp_path: Path) -> None:
 
 def test_sending_twice_changes_nothing(tmp_path: Path) -> None:
     """As after a kill between the last line and the removal of the record."""
+    from attention_atlas.workflow.tracking_delivery import Delivery
     from attention_atlas.workflow.tracking_runs import Record
-    from attention_atlas.workflow.tracking_store import Delivery, Store
+    from attention_atlas.workflow.tracking_store import Store
 
     record = Record(tmp_path, "1-a")
     record.write(
@@ -395,7 +396,7 @@ def test_two_processes_that_send_the_same_run_create_it_once(
 
 
 def test_a_line_that_a_full_disk_cut_is_left_out(tmp_path: Path) -> None:
-    from attention_atlas.workflow.tracking_store import _order
+    from attention_atlas.workflow.tracking_delivery import _order
 
     assert _order(b'{"do": "metr\n') is None and _order(b"7\n") is None
 

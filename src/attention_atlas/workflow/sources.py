@@ -15,13 +15,9 @@ PACKAGE = "attention_atlas"
 # Logging, reporting and memory allocation; no result depends on them.
 MACHINERY = (
     *("errors", "progress", "threads", "workflow/memory", "workflow/params", "workflow/parallel"),
-    *("workflow/graph", "workflow/tracking", "workflow/tracking_origin", "workflow/tracking_runs"),
-    *(
-        "workflow/tracking_store",
-        "workflow/tracking_writer",
-        "workflow/track_command",
-        "workflow/tracking_title",
-    ),
+    *("workflow/graph", "workflow/track_command", "workflow/tracking", "workflow/tracking_delivery"),
+    *("workflow/tracking_origin", "workflow/tracking_runs", "workflow/tracking_store"),
+    *("workflow/tracking_title", "workflow/tracking_writer"),
 )
 
 

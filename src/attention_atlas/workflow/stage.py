@@ -246,7 +246,7 @@ def run_stage(name: str, function: Callable[[DictConfig, Job], Any], cfg: DictCo
         sweep_dir.mkdir(parents=True, exist_ok=True)
     cfg, config = resolved(cfg)
     choices = hydra_cfg.runtime.choices
-    title, keys, tags = described(name, cfg, choices)
+    title, keys, tags = described(name, cfg, choices, sweep_dir)
     logged = {**config, **keys}
     tracked = nullcontext(Silent()) if follows() else stage_run(Path.cwd(), title, logged, tags)
     hash_of = functools.cache(content_hash)  # a world has thousands of files

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ORDERS = "orders.jsonl"
+JOB = "atlas.job"  # tag of a run of a sweep: the folder of its job
 MAX_KEPT_FILE = 50 * 2**20  # bytes; a larger artifact is not copied into the record
 YOUNG = 60.0  # seconds in which a record without a line may be one that a stage is about to lock
 OLD = 24 * 3600.0  # seconds without a new line after which a record is left over, where files have no locks

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attention_atlas.workflow.sweeps import uses_alignment
+from attention_atlas.workflow.tracking_runs import JOB
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -15,10 +18,10 @@ GROUPS = {"model": "", "data": "on ", "alignment": ", ", "linker": ", ", "metric
 
 
 def described(
-    name: str, cfg: DictConfig, choices: Mapping[str, Any]
+    name: str, cfg: DictConfig, choices: Mapping[str, Any], sweep_dir: Path | None
 ) -> tuple[str, dict[str, Any], dict[str, str]]:
     """(title, key parameters, tags): "train MAC on tabletop_questions, dot, seed 0", the choices in it by
-    short names, and the tags `stage` and `study`."""
+    short names, and the tags `stage`, `study` and, for a job of a sweep, its folder."""
     keys = {group: str(choices[group]) for group in GROUPS if choices.get(group)}
     model = cfg.get("model")
     if model is None or not uses_alignment(model):
@@ -34,6 +37,8 @@ def described(
     tags = {"stage": name}
     if choices.get("study"):
         tags["study"] = str(choices["study"])
+    if sweep_dir is not None:
+        tags[JOB] = os.path.relpath(sweep_dir)
     if set(keys) == {"metrics"} or set(keys) == {"figure"}:
         title = f"{title} of {tags.get('study', 'data')}"
     return title, {**keys, "stage": name}, tags

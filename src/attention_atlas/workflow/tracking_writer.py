@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from attention_atlas.workflow.tracking_delivery import Delivery
 from attention_atlas.workflow.tracking_runs import claimed, kept, records_folder
-from attention_atlas.workflow.tracking_store import Delivery, Store
+from attention_atlas.workflow.tracking_store import Store
 
 EVERY = 1.0  # seconds between two looks at the records
 PAUSE = 30.0  # seconds without an attempt after one that failed, also of the stages that follow
