@@ -48,7 +48,7 @@ def roles(length: int) -> Groups:
 
 
 def one_layer(shape: str, length: int, device: str) -> Ways:
-    """One causal attention call; all ways but the first also give the statistics they name."""
+    """One causal attention call; all ways but the first also return the statistics they name."""
     hidden_size, _, _, heads, key_heads = SHAPES[shape]
     width = hidden_size // heads
 
@@ -74,7 +74,7 @@ def one_layer(shape: str, length: int, device: str) -> Ways:
         return flash(), one_pass(names, False)
 
     def passes() -> Any:
-        # As for a type or statistic that the kernel does not support.
+        # As used for a type or statistic that the kernel does not support.
         return flash(), compute(call.factored(), Want(frozenset(BOTH), member_BKG=member), None, "fused")
 
     def eager() -> Any:

@@ -93,7 +93,7 @@ def ways(model: Any, length: int, others: dict[str, Any]) -> dict[str, Any]:
 
 
 def other_libraries(model: Any) -> dict[str, Any]:
-    """{name: function of ids and groups} of those that are installed."""
+    """{name: function of ids and groups} of the installed ones."""
     found = {"nnsight on eager": nnsight_way(model), "TransformerLens bridge": bridge_way(model)}
     return {name: way for name, way in found.items() if way is not None}
 
@@ -104,7 +104,7 @@ def statistics(attn: torch.Tensor, member: torch.Tensor) -> tuple[Any, Any]:
 
 
 def fits(name: str, model: Any, length: int) -> bool:
-    """Whether the matrices that a way keeps at a time have room. Three are needed for softmax and entropy."""
+    """Whether the matrices that a way holds at once fit into memory; softmax and entropy need three."""
     config = model.config
     layers = config.num_hidden_layers if name.startswith("eager") else 1
     kept = 0 if name in ("plain sdpa", "fused capture") else layers + 3
@@ -142,7 +142,7 @@ def nnsight_way(model: Any) -> Any:
 
 
 def bridge_way(model: Any) -> Any:
-    """The same statistics in hooks of TransformerLens' bridge, which replaces modules: of a copy."""
+    """The same statistics in hooks of TransformerLens' bridge, on a copy because it replaces modules."""
     try:
         from transformer_lens.model_bridge import TransformerBridge
     except ImportError:
@@ -154,7 +154,7 @@ def bridge_way(model: Any) -> Any:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=words, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>"
     )
-    with tempfile.TemporaryDirectory() as folder:  # the bridge reads it again
+    with tempfile.TemporaryDirectory() as folder:  # the bridge rereads the tokenizer
         tokenizer.save_pretrained(folder)
         bridge: Any = TransformerBridge.boot_transformers(
             "random llama",

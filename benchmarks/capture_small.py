@@ -16,7 +16,7 @@ from attention_atlas.capture import Capture, Groups
 
 
 def vilt() -> tuple[Any, dict[str, Any], dict[str, Groups]]:
-    """ViLT base at 384 × 384: 12 layers, 12 heads, 40 text tokens and 145 of the image."""
+    """ViLT base at 384 × 384: 12 layers, 12 heads, 40 text and 145 image tokens."""
     from transformers import ViltConfig, ViltModel
 
     torch.manual_seed(0)

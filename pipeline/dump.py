@@ -1,4 +1,4 @@
-"""Run trained models and keep their attention: the class of conf/dump/<study>.yaml says of what."""
+"""Run trained models and store their attention, with the class in conf/dump/<study>.yaml."""
 
 from attention_atlas.workflow.stage import stage
 

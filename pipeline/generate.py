@@ -1,4 +1,4 @@
-"""Let a trained model write or answer: the class of conf/decode/<name>.yaml says what."""
+"""Generate texts or answers with a trained model, with the class in conf/decode/<name>.yaml."""
 
 from attention_atlas.workflow.stage import stage
 

@@ -1,4 +1,4 @@
-"""Measure: tables and metrics.json of a study, by the class of conf/metrics/<name>.yaml."""
+"""Compute the tables and metrics.json of a study, with the class in conf/metrics/<name>.yaml."""
 
 from attention_atlas.workflow.stage import stage
 

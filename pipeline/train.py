@@ -1,4 +1,4 @@
-"""Train a model on a task, once or under every alignment and seed: the class of conf/trainer/<name>.yaml."""
+"""Train a model on a task, once or with every alignment and seed: the class in conf/trainer/<name>.yaml."""
 
 from attention_atlas.workflow.stage import stage
 

@@ -40,7 +40,7 @@ def loading(what: str, remedy: str = "give a hub id or a folder") -> Iterator[No
         raise
     except Exception as error:  # also those of safetensors, pickle and huggingface_hub
         first = " ".join(str(error).split())[:160] or type(error).__name__
-        if "weights_only" in first:  # torch advises to open the file without this protection
+        if "weights_only" in first:  # torch advises opening the file without this protection
             first = "the weights are a pickle of more than tensors, which is not opened"
         raise AtlasError(f"{what} cannot be loaded ({first}); {remedy}") from None
 
@@ -50,7 +50,7 @@ def first_line(error: object) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
-# What Python raises while it takes a damaged file apart.
+# Exceptions that Python raises while parsing a damaged file.
 DAMAGE = (
     OSError,
     ValueError,
@@ -65,7 +65,7 @@ DAMAGE = (
 
 @contextmanager
 def reading(where: object, remedy: str) -> Iterator[None]:
-    """Turn what reading a damaged file raises into one line. where: the file, and the row if it is known."""
+    """Turn an exception from reading a damaged file into one line. where: the file, and the row if known."""
     try:
         yield
     except DAMAGE as error:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; renamed to `path` on success, removed on failure. What a killed
-    process of this machine left is removed.
+    """Yield a temporary path beside `path`; renamed to `path` on success, removed on failure. Removes
+    files left by killed processes of this machine.
 
     Raises AtlasError for a full disk and for a place that cannot be written."""
     final = Path(path)
@@ -56,7 +56,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def results_in(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder inside `folder`; on success, its contents replace those of the same names."""
+    """Yield an empty folder inside `folder`; on success, its contents replace entries of the same name."""
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +74,8 @@ def results_in(folder: Path) -> Iterator[Path]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename a file or a folder to `target`, which is replaced; on another file system it is copied under a
-    temporary name first. Raises AtlasError for a full disk and for a place that cannot be written."""
+    """Rename a file or a folder, replacing `target`; on another file system, copy it under a temporary name
+    first. Raises AtlasError for a full disk and for a place that cannot be written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir() and target.exists():
@@ -91,8 +91,8 @@ def move(source: Path, target: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Let `target` be the same file as `source`, which stays: a stage that is killed before its end finds it.
-    Where there are no hard links, the file is moved."""
+    """Hard-link `target` to `source`, which stays so that a rerun finds it if the stage is killed before its
+    end. Without support for hard links, move the file."""
     try:
         with atomic_path(target) as temporary:
             os.link(source, temporary)
@@ -107,7 +107,7 @@ def to_disk(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """A file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -119,7 +119,7 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # owned by another user
         pass
     return True
 
@@ -156,7 +156,7 @@ def write_jsonl(path: str | Path, rows: Iterable[Any]) -> None:
 
 
 def read_text(path: str | Path, remedy: str) -> str:
-    """A UTF-8 file, without its byte order mark. Raises AtlasError for any other, and for a missing one."""
+    """The text of a UTF-8 file, without byte order mark. Raises AtlasError for other encodings or no file."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -198,7 +198,7 @@ def _reading_json(where: object, remedy: str) -> Iterator[None]:
 
 
 def parsed_json(text: str) -> Any:
-    """`json.loads`. Raises ValueError also for half a surrogate pair, which no file can hold as UTF-8."""
+    """`json.loads` that also raises ValueError for a lone surrogate, which UTF-8 cannot encode."""
     value = json.loads(text)
     if "\\ud" in text.lower():
         json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -207,8 +207,8 @@ def parsed_json(text: str) -> Any:
 
 class _Sink(io.FileIO):
     """The file that HDF5 writes to. After a failed write, HDF5 (2.0.0 in h5py 3.16) ends the process with a
-    segmentation fault. Therefore HDF5 never hears of a failure: what the disk refuses is kept in memory until
-    the file is closed, and `check` raises the error."""
+    segmentation fault. Therefore failures are hidden from HDF5: data that cannot be written stays in memory
+    until the file is closed, and `check` raises the error."""
 
     failed: OSError | None = None
     kept: list[tuple[int, bytes]]

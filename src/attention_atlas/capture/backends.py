@@ -23,7 +23,7 @@ ONE_PASS = "one pass: the kernel supports this call"
 
 
 def plan(call: AttentionCall, want: Want, backend: str) -> tuple[AttentionCall, str, str]:
-    """(the call as its back end takes it, and what `choose` says): factored, unless in one pass."""
+    """(the call, factored unless computed in one pass; the back end and reason of `choose`)."""
     if backend != "materialised" and not one_pass.why_not(call, want):
         return call, "one_pass", ONE_PASS
     call = call.factored()

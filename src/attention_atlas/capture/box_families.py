@@ -1,4 +1,4 @@
-"""How families cut an image into tokens: for one image the boxes of its tokens, in their order.
+"""How model families cut an image into tokens: the boxes of one image's tokens, in order.
 
 Each function takes (ImageInput) and returns boxes (N,4): left, top, right, bottom in pixels of the original
 image, NaN for a token without a place. Boxes may reach over the edge, into padding.
@@ -63,7 +63,7 @@ def fixed(image: ImageInput) -> Tensor:
 
 
 def sized(image: ImageInput) -> Tensor:
-    """Pixtral: an image of its own size, in squares of `spatial_merge_size` patches; ends of rows are other
+    """Pixtral: an image in its own size, in squares of `spatial_merge_size` patches; row ends are separate
     tokens."""
     config = image.config
     height, width = torch.as_tensor(image.inputs["image_sizes"])[image.index].tolist()
@@ -85,7 +85,7 @@ def merged(image: ImageInput) -> Tensor:
 def anyres(image: ImageInput) -> Tensor:
     """LLaVA-NeXT, LLaVA-OneVision: the whole image, then tiles of the image, enlarged and padded to the
     best resolution; rows of the tiles' common grid that show only padding are left out, and each row ends
-    with a token of its own."""
+    with an extra token."""
     from transformers.image_processing_utils import select_best_resolution
 
     config, (height, width) = image.config, image.size
@@ -237,14 +237,14 @@ def grid_boxes(rows: int, columns: int, region: Region) -> Tensor:
 
 
 def seen_region(size: tuple[int, int], processor: Any) -> Region:
-    """What fills the model's input, in pixels of the original; larger than the image where the processor
-    pads, smaller where it crops."""
+    """The region that fills the model's input, in pixels of the original; larger than the image where the
+    processor pads, smaller where it crops."""
     height, width = size
     left, top = 0.0, 0.0
     if processor is None:
         return left, top, float(width), float(height)
     if getattr(processor, "do_pad", False) and hasattr(processor, "pad_to_square"):
-        # To a square around the image (LLaVA if asked to, Janus, DeepSeek-VL).
+        # Padded to a square around the image (LLaVA if asked to, Janus, DeepSeek-VL).
         side = max(height, width)
         left, top = -float((side - width) // 2), -float((side - height) // 2)
         height = width = side

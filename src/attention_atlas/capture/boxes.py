@@ -28,14 +28,14 @@ def token_boxes(
     bottom) in pixels of the original image, and the image's index in `sizes`.
 
     config: the model's. inputs: what the processor returned. sizes: (height, width) of all images of the
-    batch, in their order. image_processor: its cropping, padding and tiling are undone; None: none of them
+    batch, in order. image_processor: its cropping, padding and tiling are undone; None: none of them
     (an error for families that depend on it). row: which element of the batch.
 
     A box is NaN for a token without a place: text, a class token, the end of a row of patches, a query of a
     Q-Former, a patch of padding. Such a token of an image still has its index; others have -1.
 
-    Raises AtlasError for a family whose geometry is not known, and when the image tokens are not as many as
-    it gives.
+    Raises AtlasError for a family whose geometry is not known, and when the number of image tokens does
+    not match it.
     """
     roles = roles_of(inputs, config)
     positions = [[t for t, role in enumerate(found) if role == "image"] for found in roles]
@@ -64,7 +64,7 @@ def _cut(
 ) -> list[Tensor]:
     """Boxes of each image of one text that has `tokens` image tokens; sizes[first] is its first image."""
     wrong = ""
-    for alone in (True, False):  # an image may be cut otherwise when it has company
+    for alone in (True, False):  # an image may be cut differently when its text has others
         found: list[Tensor] = []
         while sum(map(len, found)) < tokens:
             index = first + len(found)
@@ -89,6 +89,6 @@ def clipped(boxes_N4: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = size
     limit = torch.tensor([width, height, width, height], dtype=boxes_N4.dtype)
     inside = torch.minimum(boxes_N4.clamp(min=0), limit)
-    # Less than a thousandth of a pixel is an edge of the image that was rounded.
+    # A width below a thousandth of a pixel is a rounding error at the image's edge.
     empty = (inside[:, 2:] - inside[:, :2] < 1e-3).any(1)
     return inside.masked_fill(empty[:, None], float("nan"))

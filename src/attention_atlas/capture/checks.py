@@ -38,7 +38,8 @@ def validate(
     tolerance: float | None = None,
     visible_BT: Tensor | None = None,
 ) -> list[str]:
-    """Check every selected attention module of `model`. `run` does a small forward pass, returns its output.
+    """Check every selected attention module of `model`. `run` does a small forward pass and returns its
+    output.
 
     backend: that of the capture; auto checks both, because the choice depends on the size.
     tolerance: largest difference relative to typical values; None means 1e-3, and 0.02 (float16) or 0.1

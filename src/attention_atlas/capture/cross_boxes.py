@@ -23,12 +23,12 @@ from attention_atlas.errors import AtlasError
 @dataclass(frozen=True)
 class ImageKeys:
     """boxes_K4: left, top, right, bottom in pixels of the original image; NaN for a key without a place.
-    image_K: index of the image, −1 for padding. names: for a person to read. roles, of each key:
+    image_K: index of the image, −1 for padding. names: human-readable. roles, of each key:
 
     - image: a patch that shows a part of the image
     - class: the class token of an image or tile
     - empty: a patch that shows only what the processor added around the image; the model can attend to it
-    - pad: of a tile or image that is not there; masked
+    - pad: belongs to a missing tile or image; masked
     """
 
     boxes_K4: Tensor
@@ -47,7 +47,7 @@ def image_keys(
     """The keys of one row of the batch, in the model's order.
 
     config: the model's. inputs: what the processor returned. sizes: (height, width) of all images of the
-    batch, in their order. image_processor: its cropping is undone.
+    batch, in order. image_processor: its cropping is undone.
 
     Raises AtlasError for a family that is not in CROSS, and when `sizes` has more or fewer images than the
     inputs.
@@ -96,8 +96,8 @@ def _mllama_there(inputs: Mapping[str, Any]) -> Any:
 
 
 def _mllama(image: ImageInput, row: int, slot: int) -> Parts:
-    """Tiles of the image, enlarged to fill as few tiles as possible, at their upper left; each begins with
-    a class token. The processor's arrangement is in the inputs."""
+    """Tiles of the image, which is enlarged to fill as few as possible, at their upper left; each tile
+    begins with a class token. The processor's arrangement is in the inputs."""
     from transformers.models.mllama.image_processing_pil_mllama import (
         get_all_supported_aspect_ratios,
         get_image_size_fit_to_canvas,

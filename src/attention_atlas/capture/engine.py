@@ -51,7 +51,7 @@ class Capture:
 
     backend: auto | fused | one_pass | materialised (docs/capture.md). layers: one or more globs over module
     names and "kind.layer"; a leading "!" excludes. "decoder", "vision", "cross" ("decoder.3": its
-    layer 3) are the parts of any model (sites.py), here and wherever globs are.
+    layer 3) are the parts of any model (sites.py), valid wherever globs are.
     kinds: {your name: glob over module names}; default: a module's `attention_kind`, or its name with the
     layer number replaced by *. convention: used, or unnormalised (see seam.py). projections: {module glob:
     path of its output projection}, where it is not found automatically.
@@ -196,7 +196,7 @@ class Capture:
         found = [] if self._inventory is None else self._inventory.outside
         return [n for n in found if n not in self._ever and self.sites.wanted_name(n)]
 
-    # What the seam calls ------------------------------------------------------------------------------
+    # Called by the seam -------------------------------------------------------------------------------
 
     def wants(self, module: nn.Module) -> bool:
         if id(module) not in self.sites.names or in_backward():
@@ -256,7 +256,7 @@ class Capture:
         return output_weight_HDM(*self._projecting(call)).to(call.q.device)
 
     def _projecting(self, call: AttentionCall) -> tuple[Mapping[str, nn.Module], str, int, int, str | None]:
-        """What output_weight_HDM needs."""
+        """The arguments of output_weight_HDM."""
         name = self.sites.names[id(call.module)]
         aliases = self.sites.aliases_of_kind(call.module)
         path = for_kind(self.projections, name, aliases) if self.projections else None

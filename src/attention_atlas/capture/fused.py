@@ -133,7 +133,7 @@ def _ready(x: Tensor, width: int) -> Tensor:
 def _inputs(
     q: Tensor, k: Tensor, v: Tensor, additive: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """What all kernels accept: one head size for q, k and v, a multiple of 8, and contiguous last axes."""
+    """Inputs for any kernel: one head size for q, k and v, a multiple of 8, and contiguous last axes."""
     width = max(q.shape[-1], v.shape[-1])
     width += -width % 8
     if additive is not None:

@@ -1,8 +1,8 @@
 """Finding modules whose attention did not pass through the capture.
 
 Attention is recognised by its operations, not by names. Either one of PyTorch's attention kernels runs, or
-weights meet values. Weights are the result of a softmax (also one written as exp divided by a sum) and what
-keeps their number of elements: dropout, casts, masks, reshapes. They meet values in
+weights meet values. Weights are the result of a softmax (also one written as exp divided by a sum) and
+results of operations that keep their number of elements: dropout, casts, masks, reshapes. They meet values in
 
 - a matrix product, unless the other factor is a parameter (classes to expected values, a codebook);
 - a product element by element that is larger than both factors, and then summed: (…,Q,K,1) · (…,1,K,D);

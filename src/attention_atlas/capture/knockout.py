@@ -5,8 +5,8 @@
         model(**inputs, use_cache=False)
 
 The score of a cut edge is −∞, so its weight is exactly 0 and the softmax spreads the row over the other keys.
-Rows without a cut edge keep the context that the module computes itself, bit by bit. Nothing of the model is
-changed: after the block it computes as before.
+Rows without a cut edge keep the module's own context bit for bit. The model is unchanged: after the block it
+computes as before.
 
 Blocks nest. A capture around them records the attention with the cuts: `capture.run(f)`, where f opens
 `knocked_out` and calls the model.
@@ -96,7 +96,7 @@ def knocked_out(
     layers, heads: numbers from 0; None: all. Works under sdpa and eager, with and without gradients.
 
     Raises AtlasError where a layer has no attention that passes through the seam (linear attention, flash),
-    and for a sequence of another length than the edges'.
+    and for a sequence whose length differs from that of the edges.
     """
     cut = _Cut(Sites(model, ["*"], {}), edges, layers, heads, current())
     with captured_by(cut, model):
@@ -105,7 +105,7 @@ def knocked_out(
 
 
 def _firsts(roles_S: Sequence[str]) -> list[bool]:
-    """BOS; without one, the first position."""
+    """Whether each position is BOS or, without one, the first position."""
     if "bos" in roles_S:
         return [role == "bos" for role in roles_S]
     first = next((s for s, role in enumerate(roles_S) if role != "pad"), -1)
@@ -152,7 +152,7 @@ class _Cut:
         return context
 
     def finish(self) -> None:
-        """Raises AtlasError for layers that were to be cut and were not."""
+        """Raise AtlasError for requested layers that were not cut."""
         cut = {part: set().union(*stacks.values()) for part, stacks in self.seen.items()}
         missing = sorted((self.layers or set()) - cut["decoder"] - cut["cross"])
         if missing or not any(cut.values()):
@@ -203,7 +203,7 @@ class _Cut:
         return found.to(call.q.device)
 
     def _without(self, call: AttentionCall, barred_BHQK: Tensor) -> AttentionCall:
-        """The call with these edges masked. `own` is its context, in rows without a cut edge the module's."""
+        """Mask these edges in the call. `own` is its context; rows without a cut edge keep the module's."""
         plain_BHQE = call.context()
         full = call.factored().explicit()
         if self.heads is not None:

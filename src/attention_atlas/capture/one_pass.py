@@ -1,7 +1,7 @@
-"""Statistics on CUDA in one pass over the keys, by a kernel of our own (one_pass_kernel.py, needs Triton).
+"""Statistics on CUDA in one pass over the keys, by a custom kernel (one_pass_kernel.py, needs Triton).
 
 The kernel returns lse, entropy and group mass, and on request the context, without the matrix and without
-repeating the heads of grouped queries. The passes of fused.py are its reference, and what computes every call
+repeating the heads of grouped queries. The passes of fused.py are its reference, and its fallback for calls
 that it does not support.
 """
 
@@ -29,7 +29,7 @@ WIDTHS = {torch.bfloat16: 256, torch.float16: 256, torch.float32: 128}
 A100, H100 = 163 * 2**10, 227 * 2**10
 GROUPS = 64  # most groups in one pass
 CAPABILITY = 8  # tensor cores with bfloat16: Ampere and later
-SHORT = 2  # a run of fewer blocks is not worth a loop of its own
+SHORT = 2  # a run of fewer blocks is not worth a separate loop
 _members: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
@@ -39,7 +39,7 @@ def why_not(call: AttentionCall, want: Want) -> str:
 
 
 def unsupported(call: AttentionCall, want: Want) -> str:
-    """As `why_not`, whatever the device."""
+    """Like `why_not`, regardless of the device."""
     q, k, v = call.q, call.k, call.v
     if call.alignment is not None or call.softcap is not None or call.sink is not None:
         return "the score is not a plain dot product"
@@ -118,7 +118,7 @@ def attention(
     call: AttentionCall, member_BKG: Tensor | None = None, entropy: bool = False, context: bool = True
 ) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor | None]:
     """(context (B,H,Q,E) in the type of v, lse (B,H,Q), entropy (B,H,Q), mass (B,H,Q,G)); all but the first
-    are float32, and what was not requested is None."""
+    are float32. Those not requested are None."""
     from attention_atlas.capture import one_pass_kernel
 
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (call.q, call.k, call.v))
@@ -168,7 +168,7 @@ def _shared(device: torch.device) -> int:
 
 
 def _sizes(dtype: torch.dtype, width: int, masked: bool, context: bool, shared: int) -> dict[str, int]:
-    """Block sizes, warps and stages: those of several that were fastest on an H200 and do not spill."""
+    """Block sizes, warps and stages: the fastest of several on an H200 that do not spill registers."""
     if dtype == torch.float32 or shared < A100:
         found = (64, 32, 4, 2)
     elif width > 128:
@@ -184,13 +184,13 @@ def _sizes(dtype: torch.dtype, width: int, masked: bool, context: bool, shared: 
 
 
 def _power(size: int) -> int:
-    """The next power of two, at least 16: what the kernel's matrix products accept."""
+    """The next power of two, at least 16, as the kernel's matrix products require."""
     return max(16, 1 << (size - 1).bit_length())
 
 
 @dataclass(frozen=True)
 class _Table:
-    """What the kernel reads about the groups. member (B,K,W): bfloat16, W 16, 32 or 64 groups. runs (B,R,3):
+    """The kernel's table of the groups. member (B,K,W): bfloat16, W 16, 32 or 64 groups. runs (B,R,3):
     first and last key (exclusive) of runs of whole blocks, and whether all their keys are in the same groups;
     rows (B,R,W): those groups. Runs of different groups, and short ones, are joined."""
 

@@ -5,7 +5,7 @@ running maximum m of score·log₂e: with t = score·log₂e − m they are l = 
 Σ 2^t·M for the groups and Σ 2^t·V. A new maximum rescales all of them.
 
 Groups are mostly long runs of keys (an image, a prompt). The keys of a run share one row of M, so that its
-Σ 2^t·M is its l times that row, and costs nothing in the loop; only other blocks take a product with M.
+Σ 2^t·M is its l times that row, and costs nothing in the loop; only other blocks need a product with M.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-# Triton's interpreter (TRITON_INTERPRET=1, for tests on a CPU) has no matrix product of bfloat16.
+# Triton's interpreter (TRITON_INTERPRET=1, for tests on a CPU) has no matrix product for bfloat16.
 INTERPRETED = tl.constexpr(bool(triton.knobs.runtime.interpret))
 
 
@@ -57,7 +57,7 @@ def _blocks(
                 visible = visible & (shown != 0)
             score = tl.where(visible, score, float("-inf"))
         top = tl.maximum(m, tl.max(score, 1) * scale)
-        # A row that has seen no key yet has no maximum; 0 in its place keeps −inf − −inf out.
+        # A row that has seen no key yet has no maximum; 0 in its place avoids −inf − −inf.
         base = tl.where(top == float("-inf"), 0.0, top) if EDGE else top
         rescale = tl.exp2(m - base)
         t = score * scale - base[:, None]

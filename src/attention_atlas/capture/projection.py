@@ -60,7 +60,7 @@ def output_layer(
 
 
 class UnchangedContexts:
-    """Whether contexts reach their output projection as they are: with a gate or a norm between them, α·f(x)
+    """Whether contexts reach their output projection unchanged: with a gate or a norm between them, α·f(x)
     is not what the module adds. Looks at the first call of each projection."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class UnchangedContexts:
         contexts, self._contexts[id(layer)] = self._contexts[id(layer)], []
         self._fine.add(id(layer))
         if sum(x.numel() for x in contexts) != given.numel():
-            return  # in other pieces
+            return  # split differently
         whole = torch.cat(contexts, 1).reshape(-1).to(given)
         error = (whole - given.detach().reshape(-1)).abs().max() if whole.numel() else whole.sum()
         if float(error) > 0.02 * float(whole.abs().max() if whole.numel() else 1.0):

@@ -18,7 +18,7 @@ block that owns the residual connection reports x before it calls the attention:
 The capture then calls the attention a second time with x in place of norm(x) (its first argument,
 wherever that very tensor object occurs; so for self-attention pass `source=None` or the same tensor
 twice), records that call, and leaves the model's own computation alone. For a kind that contains "self"
-do not hand over precomputed keys and values in such a pass; the capture refuses it, because they would
+do not supply precomputed keys and values in such a pass; the capture refuses it, because they would
 come from norm(x).
 
 Axis letters: B batch, H head, Q query = target, K key = source, D head size.

@@ -52,7 +52,7 @@ class Sinks:
 
     @property
     def positions(self) -> list[int]:
-        """Keys that are a sink of some head; those that take most as sinks first."""
+        """Keys that are a sink of some head, by decreasing mass taken as sinks."""
         taken_K = (self.taken_LHK * self.is_sink_LHK).mean((0, 1))
         return sorted(np.flatnonzero(self.heads_K).tolist(), key=lambda k: -taken_K[k])
 
@@ -76,10 +76,10 @@ def find_sinks(
     The score of a key is its mean attention over the queries that see it, α_k = Σ_q α_qk / #{q sees k}
     (Gu et al. 2025, When Attention Sink Emerges in Language Models). It is a sink of a head if its
     score is above `epsilon`, 0.3 in that paper, or `times` the uniform share u_k, the score under equal
-    attention to all visible keys: one of many image tokens takes much long before it takes 0.3. The score
+    attention to all visible keys: one of many image tokens stands out far below 0.3. The score
     must also be above 2·u_k, because in short texts uniform attention gives the first token 0.3 as well.
-    None leaves one of the two out. Keys that fewer than `least` of the queries see are not judged: the last
-    ones are seen by themselves only.
+    None disables one of the two. Keys that less than the share `least` of the queries see are not judged:
+    the last ones are visible only to themselves.
 
     Raises AtlasError for shapes that do not fit, ConfigError without a threshold.
     """

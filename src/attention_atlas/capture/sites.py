@@ -1,4 +1,4 @@
-"""What a capture calls the attention modules of a model: name, kind, layer, and part of the model."""
+"""How a capture identifies a model's attention modules: name, kind, layer, and part of the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from attention_atlas.capture.want import fits, matches
 
 IMAGES = {"image", "video"}
-# Attention to another sequence, where its module does not say so (BART, T5, Kosmos-2).
+# Names of attention to another sequence, for modules that do not declare it (BART, T5, Kosmos-2).
 CROSS = re.compile(r"cross|encoder_attn|encdecattention|x_attn", re.IGNORECASE)
 
 
@@ -52,12 +52,11 @@ class Sites:
     def part(self, name: str) -> str:
         """ "decoder", "vision", "cross", or "" for none of them; `name` is that of an attention module.
 
-        cross: it attends to another sequence, as its `is_cross_attention` or its name says. vision: the
-        innermost transformers model around it takes images only (`input_modalities`), or a configuration
-        in between is the vision part of the model's. decoder: it is in
-        what transformers calls the decoder, without an encoder in that, and the innermost model takes text;
-        or the model generates text from both in one stack (GIT, Idefics). Modules of this project say it by
-        their attention_kind.
+        cross: it attends to another sequence, according to its `is_cross_attention` or its name. vision: the
+        innermost transformers model around it takes images only (`input_modalities`), or a configuration in
+        between is the vision part of the model's. decoder: it is in transformers' decoder (without any
+        encoder in it), and the innermost model takes text; or the model generates text from both in one stack
+        (GIT, Idefics). Modules of this project declare it in `attention_kind`.
         """
         module: Any = self.modules.get(name)
         own = getattr(module, "attention_kind", None)
@@ -77,7 +76,7 @@ class Sites:
         return "decoder" if inside and (takes == {"text"} or generates) else ""
 
     def aliases_of_kind(self, module: nn.Module) -> list[str]:
-        """What {kind glob: value} may say instead of the kind's own name."""
+        """Names that {kind glob: value} accepts besides the kind's own."""
         name, _, layer = self.site(module)
         return self._aliases(name, layer)[:1]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from attention_atlas.errors import AtlasError
 
 MEDIA = ("image", "video", "audio")
-# Models without an id for images say in the inputs where they are: 0 text, else an index into MEDIA + 1.
+# Inputs that locate images for models without an id for them: 0 text, else an index into MEDIA + 1.
 MASKS = ("image_embeds_position_mask", "mm_token_type_ids")
 # Parts of a configuration whose special ids are not those of the text.
 NOT_TEXT = ("vision", "audio", "qformer", "vq", "image")
@@ -88,7 +88,7 @@ def media_ids(config: Any) -> dict[str, int]:
 
 
 def parts(config: Any, without: tuple[str, ...] = ()) -> Iterator[Any]:
-    """The configuration and those nested in it, outermost first; not those whose name starts as `without`."""
+    """The configuration and those nested in it, outermost first, except names that start with `without`."""
     level = [config]
     while level:
         yield from level
@@ -112,7 +112,7 @@ def _roles(
     known: dict[int, str] = {}
     for name, tokens in (("special", special), ("eos", eos), ("bos", bos)):
         known |= dict.fromkeys(tokens, name)
-    # A placeholder is what it stands for, also where it is the EOS id of a tiny configuration.
+    # A placeholder keeps its medium's role even if a tiny configuration uses its id as EOS.
     known |= {token: name for name, token in reversed(media_ids(config).items())}
     visible_BK = ids_BK.new_ones(ids_BK.shape, dtype=torch.bool)
     if attention_mask is not None:

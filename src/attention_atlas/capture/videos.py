@@ -35,14 +35,14 @@ def video_boxes(
     among those that the model received (the first of them where a token joins several, as in Qwen2-VL).
 
     config: the model's. inputs: what the processor returned. sizes: (height, width) of all videos of the
-    batch, in their order. video_processor: its cropping is undone; None: none. row: which element of the
+    batch, in order. video_processor: its cropping is undone; None: none. row: which element of the
     batch.
 
-    Tokens that are not of a video have a box of NaN and -1 for the others; so has the token that ends a video
+    Tokens outside videos have a box of NaN and -1 for the others; so does the token that ends a video
     (LLaVA-OneVision), except for its `video_T`.
 
-    Raises AtlasError for a family whose geometry is not known, and when the video tokens are not as many as
-    it gives.
+    Raises AtlasError for a family whose geometry is not known, and when the number of video tokens does
+    not match it.
     """
     roles = roles_of(inputs, config)
     boxes_T4 = torch.full((len(roles[row]), 4), float("nan"))
@@ -95,7 +95,7 @@ def _merged(video: ImageInput) -> Cut:
 
 
 def _fixed(video: ImageInput) -> Cut:
-    """Video-LLaVA: each frame as an image of its own, and with its class token, which images lose."""
+    """Video-LLaVA: each frame as a separate image that keeps its class token, which images lose."""
     grid_N4 = fixed(video)
     if video.config.vision_feature_select_strategy != "full":
         grid_N4 = torch.cat([nowhere(1), grid_N4])
@@ -103,7 +103,7 @@ def _fixed(video: ImageInput) -> Cut:
 
 
 def _pooled(video: ImageInput) -> Cut:
-    """LLaVA-NeXT-Video: squares of `spatial_pool_stride` patches are averaged; what does not fill one is left
+    """LLaVA-NeXT-Video: squares of `spatial_pool_stride` patches are averaged; incomplete squares are left
     out."""
     config = video.config
     patches = config.vision_config.image_size // config.vision_config.patch_size

@@ -172,7 +172,7 @@ def check_split(split: str, where: str) -> None:
 
 
 def check_place(path: str, where: str) -> None:
-    """Raise AtlasError for a path of an image that leads out of the folder of the images."""
+    """Raise AtlasError for an image path that leads out of the folder of images."""
     place = PurePosixPath(path)
     if place.is_absolute() or ".." in place.parts:
         raise AtlasError(f"{where}: '{path}' is outside the folder of images; give a path below it")

@@ -21,7 +21,7 @@ def read_generated_corpus(
 
 
 def of_generated(corpus: Corpus, generated: str | Path, name: str = "") -> Corpus:
-    """The same for a corpus that was already read (by the reader of any data set)."""
+    """The same for a corpus that has already been read, by any reader."""
     texts = read_generated(generated)
     examples = [Example(i, i, text) for i, text in texts.items() if any(c.isalnum() for c in text)]
     if not examples:

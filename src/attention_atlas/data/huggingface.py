@@ -39,11 +39,11 @@ def import_dataset(
     split: str = "test",
     limit: int | None = None,
 ) -> int:
-    """Write the rows `rows` (the data set's own split) to the folder `out`; returns their number.
+    """Write the rows of the data set's split `rows` to the folder `out`; returns their number.
 
     image, text: columns; a text is a string or a list of strings. config: of a hub data set. files: data
-    files of a format such as parquet. split: that of the images in the corpus. limit: number of rows, from
-    the first on. `out` appears when all rows are there.
+    files of a format such as parquet. split: split of the images in the corpus. limit: maximum number of
+    rows, from the start. `out` appears once all rows are written.
     Raises AtlasError for a data set that cannot be opened, a missing column, and a row without an image or
     text that can be read.
     """

@@ -1,4 +1,4 @@
-"""Phrases with boxes in images: what heads are scored on. Read from a CSV file, and checked."""
+"""Phrases with boxes in images, for scoring heads: read from a CSV file, and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from attention_atlas.errors import AtlasError, ConfigError
 
 Box = tuple[float, float, float, float]
 COLUMNS = ("image", "phrase", "x", "y", "w", "h")
-SLACK = 1.0  # pixels by which a box may reach over the edge: published boxes are rounded
+SLACK = 1.0  # pixels by which a box may exceed the image: published boxes are rounded
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Example:
 
     @property
     def key(self) -> str:
-        """The same for all examples of one image."""
+        """A key that all examples of one image share."""
         return str(self.image) if isinstance(self.image, str | Path) else f"image {id(self.image)}"
 
     @property
@@ -51,8 +51,8 @@ def read_boxes(path: str | Path, folder: str | Path) -> list[Example]:
     image: path below `folder`. x, y: the upper left corner; w, h: width and height; all in pixels. Rows
     with the same image and phrase are one example with several boxes. Other columns are ignored.
 
-    Raises AtlasError, with the line and the column, for a missing file or column, an empty phrase, a number
-    that is none, or a box without an area.
+    Raises AtlasError, with the line and the column, for a missing file or column, an empty phrase, an
+    invalid number, or a box without an area.
     """
     path, folder = Path(path), Path(folder)
     if not folder.is_dir():
@@ -101,10 +101,10 @@ def some(examples: Sequence[Example], limit: int | None, seed: int = 0) -> list[
 
 
 def checked(examples: Sequence[Example]) -> list[Example]:
-    """The examples with boxes cut at the edge of their image.
+    """The examples with boxes clipped to their image.
 
     Raises AtlasError for an empty phrase, an example without a box, an image that cannot be read, a box that
-    lies outside its image or reaches over its edge by more than a pixel, and fewer than two images.
+    lies outside its image or exceeds it by more than a pixel, and fewer than two images.
     """
     sizes: dict[str, tuple[int, int]] = {}
     out = []

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from attention_atlas.errors import AtlasError
 
-KEPT_LISTS = 256  # of the members of tar files, in memory
+KEPT_LISTS = 256  # lists of tar members kept in memory
 
 
 def read_member(path: Path) -> io.BytesIO | None:
-    """The bytes of a member of a tar file; None if no folder of the path is one.
+    """The bytes of a member of a tar file; None if no folder in the path is a tar file.
 
-    Raises AtlasError for a member that is not there or a damaged file."""
+    Raises AtlasError for a missing member or a damaged file."""
     archive = next((p for p in path.parents if p.suffix == ".tar" and p.is_file()), None)
     if archive is None:
         return None
@@ -36,11 +36,11 @@ def read_member(path: Path) -> io.BytesIO | None:
 
 @functools.lru_cache(KEPT_LISTS)
 def members(archive: Path, changed: int = 0) -> dict[str, tuple[int, int]]:
-    """{name: (offset, size) in bytes} of the files in a tar, in its order; folders are left out. changed:
+    """{name: (offset, size) in bytes} of the files in a tar, in archive order; omits folders. changed:
     time of the last change, for the cache.
 
-    Raises AtlasError for a file that is not a tar or is damaged, a compressed one, a link or device, a name
-    that occurs twice, or one that leads out of the archive.
+    Raises AtlasError for a missing, damaged or compressed file or one that is not a tar, a link or device, a
+    name that occurs twice, or a name that leads out of the archive.
     """
     found: dict[str, tuple[int, int]] = {}
     try:

@@ -81,7 +81,7 @@ def read_textvqa(
             examples.append(example)
     if subset is not None:
         examples = _drawn(examples, scenes, subset, seed)
-    # The sizes in the file are those of the original images; some were rotated since.
+    # The sizes in the file are those of the original images; some have been rotated since.
     return used_corpus(images, scenes, examples, name, parts, require_images)
 
 
@@ -129,7 +129,7 @@ class RosettaOcr:
             for i, row in enumerate(_data(Path(name))):
                 where = f"{name}: data: {i}"
                 image_id, words = identifier(row, "image_id", where), value(row, "ocr_info", where)
-                if not isinstance(words, list):  # [] of an image without words
+                if not isinstance(words, list):  # [] for an image without words
                     raise AtlasError(f"{where}: ocr_info: is not a list; download the file again")
                 if found.setdefault(image_id, words) is not words:
                     raise AtlasError(f"{where}: image_id: '{image_id}' occurs twice; keep one of the rows")

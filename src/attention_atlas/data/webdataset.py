@@ -31,11 +31,11 @@ def read_webdataset(
 
     A sample is the members whose names are equal up to the first dot: one image (jpg, png, ...) and one
     text with the suffix `text`: a UTF-8 file, or with `json` its field `field`, a string or a list of them.
-    The image id is the common name with '--' for '/'; examples are `<image id>#0`, #1, .... limit: number of
-    samples, from the first on. Texts are kept in memory. Images stay in the tar files and are read from
-    there when they are needed.
+    The image id is the common name with '--' for '/'; examples are `<image id>#0`, #1, .... limit: maximum
+    number of samples, from the start. Texts are kept in memory; images are read from the tar files when
+    needed.
 
-    Raises AtlasError for no tar file, a damaged or compressed one, a member whose path leads out of it, a
+    Raises AtlasError for a missing, damaged or compressed tar file, a member whose path leads out of it, a
     sample without exactly one image and one text, an image or text that cannot be read, or a name in two
     files.
     """

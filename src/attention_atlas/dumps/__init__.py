@@ -1,1 +1,1 @@
-"""How the examples of each task are run through a model for a dump; one file per task."""
+"""How a dump runs the examples of each task through a model; one file per task."""

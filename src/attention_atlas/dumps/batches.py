@@ -1,4 +1,4 @@
-"""The batches of a dump: what a task prepares, and what one forced pass over a batch gives."""
+"""The batches of a dump: their preparation by a task, and the forward pass over each."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class DumpBatch:
     def first(self, count: int) -> DumpBatch:
         """The first `count` examples, still padded to the lengths of the batch."""
         if count >= len(self.ids):
-            return self  # also where the first axis of an input is not that of examples
+            return self  # also if the first axis of an input is not that of examples
         inputs = {name: value[:count] for name, value in self.inputs.items()}
         generated = self.generated and (self.generated[0], self.generated[1][:count])
         return DumpBatch(self.ids[:count], inputs, self.axes[:count], self.lengths, generated)
@@ -62,8 +62,8 @@ class DumpTask(Protocol):
 
 
 class Planned:
-    """Base of the tasks. plan: the ids of each batch. It depends on the examples alone, not on what is done
-    already or on the number of shards, because rounding depends on the batch."""
+    """Base of the tasks. plan: the ids of each batch. It depends on the examples alone, not on which are
+    done or on the number of shards, because rounding depends on the batch."""
 
     names: dict[str, str] = {}  # noqa: RUF012  (tasks replace it, and none changes it)
 
@@ -74,14 +74,14 @@ class Planned:
         raise NotImplementedError
 
     def batches(self, done: Collection[str] = ()) -> Iterator[DumpBatch]:
-        """All batches but those of which every example is done."""
+        """All batches except those whose examples are all done."""
         for ids in self.plan():
             if any(id not in done for id in ids):
                 yield self.batch(ids)
 
 
 class Found(NamedTuple):
-    """What is stored of one example: {kind: {statistic: (L,...) array}} and its axes."""
+    """The stored values of one example: {kind: {statistic: (L,...) array}} and its axes."""
 
     id: str
     values: dict[str, dict[str, np.ndarray]]
@@ -89,14 +89,14 @@ class Found(NamedTuple):
 
 
 def part_of(file: str, values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    """What one of the two files holds of an example: {kind: attn}, or {kind: {statistic: array}}."""
+    """The values of an example in one of the two files: {kind: attn}, or {kind: {statistic: array}}."""
     if file == ATTENTION:
         return {kind: of_kind["attn"] for kind, of_kind in values.items() if "attn" in of_kind}
     return {kind: {n: v for n, v in of_kind.items() if n != "attn"} for kind, of_kind in values.items()}
 
 
 class Passes:
-    """Forced passes of one model with a capture. The capture is validated on the first two examples of the
+    """Forward passes of one model with a capture. The capture is validated on the first two examples of the
     first batch (settings.check). kinds: those that `settings.layers` selects."""
 
     def __init__(

@@ -1,8 +1,8 @@
 """The dump: run a trained model over examples and write attention.h5 and statistics.h5, whole or as one of
 several shards.
 
-What belongs to a task (building batches, naming axes and groups) is in dumps/<task>.py, chosen by `_target_`
-in conf/capture/<name>.yaml.
+Task-specific code (building batches, naming axes and groups) is in dumps/<task>.py, chosen by `_target_` in
+conf/capture/<name>.yaml.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ATTENTION", "STATISTICS", "DumpBatch", "DumpSettings", "Shard", "dump", "read_settings"]
 
-# (task, planned batches, settings, kinds) -> what each batch gives, in any order.
+# (task, planned batches, settings, kinds) -> the results of each batch, in any order.
 Engine = Callable[
     [DumpTask, list[list[str]], "DumpSettings", Mapping[str, tuple[str, str]]], Iterable[list[Found]]
 ]
@@ -54,7 +54,7 @@ class DumpSettings:
     check: bool = True
 
     def files(self) -> list[str]:
-        """Which files hold the statistics."""
+        """The files that hold the statistics."""
         others = set(self.statistics) - {"attn"}
         return [*([ATTENTION] if "attn" in self.statistics else []), *([STATISTICS] if others else [])]
 
@@ -109,8 +109,8 @@ def dump(
     else is). Resumes from `work` after a kill. `task` is prepared, `model` in evaluation mode on `device`.
 
     shard: write one shard of each file to `out`, and their index once all shards are there (recording/
-    index.py); it resumes from `out`, and `work` is not used. engine: what runs the batches (default: this
-    process, one after another).
+    index.py); it resumes from `out`, and `work` is not used. engine: runs the batches (default: one after
+    another in this process).
     """
     from attention_atlas.capture.engine import Capture
 

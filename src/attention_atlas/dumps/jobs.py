@@ -1,4 +1,4 @@
-"""What `pipeline.dump` runs: one model over a data set, or several models over the same texts."""
+"""The jobs of `pipeline.dump`: one model over a data set, or several models over the same texts."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class VlmModelDump(ModelDump):
 def _dumped(
     cfg: DictConfig, job: Job, task: DumpTask, model: nn.Module, load: Callable[[str], nn.Module]
 ) -> dict[str, float]:
-    """Run the dump. load: the model again, in another process."""
+    """Run the dump. load: loads the model again in another process."""
     from attention_atlas.dumps.dump import dump, read_settings
     from attention_atlas.recording.index import shard_path
     from attention_atlas.workflow.digests import config_hash
 
-    # Which back end a kind got, and why.
+    # Print which back end a kind got, and why.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("attention_atlas.capture").setLevel(logging.INFO)
     shard, settings = shard_of(cfg, job), read_settings(cfg.capture.settings)
@@ -116,7 +116,7 @@ def shard_of(cfg: DictConfig, job: Job) -> Shard:
 
 
 def engine_of(cfg: DictConfig, load: Callable[[str], nn.Module]) -> Engine | None:
-    """What runs the batches: None for this process. load: the model, on a device."""
+    """The engine that runs the batches; None: this process. load: loads the model on a device."""
     from attention_atlas.dumps.on_ray import RayEngine
 
     capture = cfg.capture
@@ -128,7 +128,7 @@ def engine_of(cfg: DictConfig, load: Callable[[str], nn.Module]) -> Engine | Non
 
 
 def _anywhere(source: Source) -> Source:
-    """The source for another process, which may have another working directory."""
+    """The source with absolute paths, for a process that may have another working directory."""
     if isinstance(source, Path):
         return source.absolute()
     there = {key: value for key, value in source.items() if isinstance(value, str) and os.path.exists(value)}
@@ -150,7 +150,7 @@ def _load_vlm(source: Source, device: str) -> nn.Module:
 
 
 class RunsDump:
-    """One forced pass over the same texts for each of `runs` (dumps/runs.py): <run>/attention.h5."""
+    """One teacher-forced pass over the same texts for each of `runs` (dumps/runs.py): <run>/attention.h5."""
 
     def __init__(self, runs: Mapping[str, Any], split: str = "test") -> None:
         self.split = split

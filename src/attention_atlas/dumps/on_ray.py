@@ -1,8 +1,8 @@
 """The batches of a dump on a Ray cluster: `capture.engine=ray`.
 
 Ray Data streams them through two pools of actors: readers prepare batches ahead of the models, and each model
-has an actor (and a GPU, if the cluster has any) of its own. Both wait while the results are not fetched. An
-actor that dies is started again, and its batches are run again. The process that started the dump writes the
+has its own actor (and GPU, if the cluster has any). Both pools wait until their results are fetched. An actor
+that dies is restarted, and its batches are run again. The process that started the dump writes the
 results, so the files are the same as without Ray.
 """
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from attention_atlas.dumps.dump import DumpSettings
 
 OURS = re.compile(r"attention_atlas\.errors\.\w+: (.+)")
-READ_AHEAD = 2  # batches that wait at a model
+READ_AHEAD = 2  # batches in flight per model
 
 
 @dataclass
 class RayEngine:
-    """load: device -> model, called in each model's actor; it must be picklable, and what it reads must be
-    there on every node. actors: number of models (0: one per GPU of the cluster, or, without GPUs, one for
-    two of its CPUs). readers: largest number of processes that prepare batches; each takes a CPU. device:
+    """load: device -> model, called in each model's actor; it must be picklable, and the files it reads must
+    exist on every node. actors: number of models (0: one per GPU of the cluster or, without GPUs, one per
+    two CPUs). readers: largest number of processes that prepare batches; each takes a CPU. device:
     cpu, or anything else for the GPUs of the cluster."""
 
     load: Callable[[str], nn.Module]
@@ -99,7 +99,7 @@ class Reader:
 
 
 class Model:
-    """Runs batches through a model of its own."""
+    """Runs batches through its own model."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Model:
 
 
 def _sent(make: Callable[[], Any]) -> bytes:
-    """What `make` returns, or the AtlasError that it raises: Ray would wrap it and print a traceback."""
+    """Pickled: the result of `make`, or its AtlasError, which Ray would wrap and print with a traceback."""
     try:
         return pickle.dumps(make())
     except AtlasError as error:
@@ -153,7 +153,7 @@ def connected() -> Any:
             raise AtlasError(f"RAY_ADDRESS: no cluster ({first}); start one with 'ray start'") from None
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what is wrong is raised
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised
     return ray
 
 

@@ -23,8 +23,8 @@ BATCH = 50  # captions are short
 
 
 def forced(vocab: Any, *, split: str, image: str = "own", seed: int = 0) -> ImageDump | TextOnlyDump:
-    """The teacher-forced passes of a model with this vocabulary: a captioner's on `image`, or a text-only
-    model's."""
+    """The dump task of a model with this vocabulary, teacher-forced: a captioner on `image`, or a text-only
+    model."""
     if isinstance(vocab, Subwords):
         return TextOnlyDump(split=split, batch_size=BATCH)
     return ImageDump(split=split, image=image, seed=seed, batch_size=BATCH)
@@ -46,7 +46,7 @@ def dump_runs(
 ) -> dict[str, float]:
     """Write `out`/<run>/attention.h5 for every run of conf/study: {model, image, convention, kinds}.
 
-    source_of: what `load_model` reads, by the model's name. Runs on their own image keep cross-attention
+    source_of: model name -> source that `load_model` reads. Runs on their own image keep cross-attention
     too (`kinds`: globs "kind.layer" to keep instead). Returns the number of examples by run.
     """
     found: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""How many bytes a dump will take, from a few of its examples, next to the space on the disk."""
+"""Estimate the size of a dump from a few of its examples, and show it next to the free disk space."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(samples: list[Found], writers: Mapping[str, Any], left: int, free: int
         for part, size in total.items():
             lines.append(f"  {name:<14} {part:<12} {size / len(samples):>15,.0f}")
         each += sum(total.values()) / len(samples)
-    # While a file is put together, its examples are there twice.
+    # While a file is assembled, its examples exist twice.
     needed = 2 * each * left
     lines.append(f"{left:,} examples: {human(each * left)}, until they are put together {human(needed)}")
     enough = "" if needed <= free else "; NOT ENOUGH: store fewer statistics, or make space"

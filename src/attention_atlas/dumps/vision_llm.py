@@ -1,4 +1,4 @@
-"""Vision LLMs: image, instruction and text in one sequence, teacher-forced. Any that `load_vlm` loads."""
+"""Vision LLMs: image, instruction and text in one sequence, teacher-forced, for all that `load_vlm` loads."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class VisionLlmDump(Planned):
         return DumpBatch(ids, inputs, axes, {AXIS: ids_BS.shape[1]})
 
     def _axis(self, sample: Sample, ids: list[int], roles: list[str], span: tuple[int, int]) -> Axis:
-        """Without the padding at the right."""
+        """The axis without the padding at the right."""
         start, stop = span
         word = [-1] * stop
         word[start:stop] = self._words(sample.text, stop - start)
@@ -79,7 +79,7 @@ class VisionLlmDump(Planned):
 
     def _words(self, text: str, count: int) -> list[int]:
         """The word of each piece of the text. A piece without one belongs to the word before it. A slow
-        tokenizer does not say where its pieces are: then all belong to word 0."""
+        tokenizer gives no offsets: all pieces then belong to word 0."""
         tokenizer = self.inputs.tokenizer
         if not getattr(tokenizer, "is_fast", False):
             return [0] * count

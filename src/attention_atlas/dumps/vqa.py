@@ -1,6 +1,6 @@
 """ViLT-like models: words and patches in one sequence with joint attention.
 
-Patches are in raster order because the model puts them back (transformers' ViLT shuffles them, also in
+Patches are in raster order because the model restores it (transformers' ViLT shuffles them, even in
 evaluation). Padding for images of different sizes belongs to no group and is removed.
 """
 
@@ -55,8 +55,8 @@ class VqaDump(Planned):
         self.data.images.keep_bytes = KEEP_BYTES
 
     def plan(self) -> list[list[str]]:
-        # Questions of one length together, so that there is no padding between text and image; likewise
-        # images of one size.
+        # Questions of equal length together, so that there is no padding between text and image; likewise
+        # images of equal size.
         by_shape: dict[tuple[int, ...], list[str]] = {}
         for example, encoded in zip(self.data.examples, self.data.encoded):
             shape = (len(encoded.ids), *self.data.images.shape(example.image_id))

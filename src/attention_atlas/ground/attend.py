@@ -46,8 +46,8 @@ class RowCapture(Capture):
         self, inputs: dict[str, Any], rows: Sequence[int], image_T: Sequence[int], keys: int
     ) -> tuple[list[int], Tensor]:
         """(layers, (L,H,T) float32 on the CPU): the mean attention of `rows` to the keys `image_T`, as
-        shares of the rows' whole attention. One pass of one example, without padding. keys: how many there
-        are; as many as positions, unless the model reads images by cross-attention.
+        shares of the rows' whole attention. One pass of one example, without padding. keys: their number,
+        which is that of positions unless the model reads images by cross-attention.
 
         Raises AtlasError for a model whose language model attends in several ways.
         """
@@ -111,7 +111,7 @@ def phrase_positions(
 ) -> list[int]:
     """Positions of the tokens that spell `phrase` where `template` has {phrase}; [] if it is not there.
 
-    Found by what the tokens decode to, without white space and case: a tokenizer may change both. Where the
+    Compares decoded tokens without white space and case, because a tokenizer may change both. Where the
     rest of the prompt is spelled otherwise, the last occurrence of the phrase is taken.
     """
     prompt, before = template.replace("{phrase}", phrase), template.partition("{phrase}")[0]

@@ -22,7 +22,7 @@ SOURCE = "download it, or correct the path"
 
 def read_coco(path: str | Path, images: str | Path) -> list[Example]:
     """One example for each image and category in it: the category's name, and the boxes of all its
-    instances. Left out where one of them is a crowd, which has no box of its own, or has an empty box.
+    instances. Left out if one of them is a crowd, which has no individual box, or has an empty box.
 
     images: the folder of the images. Raises AtlasError for a missing file, field or category.
     """

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises AtlasError before the model is loaded where an argument or a row is wrong."""
+    """Raises AtlasError for a wrong argument or row before the model is loaded."""
     from attention_atlas.data.phrase_boxes import checked, some
     from attention_atlas.look.command import layer_numbers
     from attention_atlas.look.result import checked_folder
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def examples_of(args: argparse.Namespace) -> list[Example]:
-    """What --boxes, --coco, --refcoco or --detector name. Raises ConfigError for options that clash."""
+    """The examples of --boxes, --coco, --refcoco or --detector. Raises ConfigError for options that clash."""
     given = [name for name in ("boxes", "coco", "detector") if getattr(args, name) is not None]
     if len(given) > 1:
         raise ConfigError(f"--{given[0]}: has no effect with --{given[1]}; leave one of them out")

@@ -1,6 +1,6 @@
 """Heads picked on some images and measured on others; values with intervals over images.
 
-The best of a thousand heads lies above chance by luck, on the images where it was picked. So images are
+The best of a thousand heads beats chance by luck on the images where it was picked. Therefore images are
 split into folds; the head with the highest mean on the other folds is measured on each fold.
 
 Axes: E examples, I images, F folds, M measures, C heads (layer · heads + head), K heads picked.
@@ -45,7 +45,7 @@ def estimate(values_EX: np.ndarray, image_E: np.ndarray, seed: int) -> dict[str,
 def difference(
     first_EX: np.ndarray, second_EX: np.ndarray, image_E: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """The same for the mean of the first less that of the second, in the same resamples."""
+    """The same for the mean of the first minus that of the second, in the same resamples."""
     first, second = by_image(first_EX, image_E), by_image(second_EX, image_E)
     found = paired_difference(first, second, resampling_matrix(len(first[0]), RESAMPLES, seed))
     return {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high}
@@ -57,7 +57,7 @@ def folds_of(images: int, folds: int, seed: int) -> np.ndarray:
 
 
 def best_heads(values_EC: np.ndarray, count: int) -> np.ndarray:
-    """(K,) the heads with the highest mean over examples, best first; of equal ones the first."""
+    """(K,) the heads with the highest mean over examples, best first; the first among ties."""
     return np.argsort(-values_EC.mean(0), kind="stable")[:count]
 
 

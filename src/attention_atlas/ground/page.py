@@ -1,4 +1,4 @@
-"""index.html: the scores as one page without scripts, which needs no server and no network."""
+"""index.html: the scores as one page without scripts, which needs no server or network."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def head_name(layer: int, head: int) -> str:
 
 
 def _measure(found: Grounded, m: int, name: str) -> dict[str, Any]:
-    """What the page says about one measure."""
+    """The page's data for one measure."""
     value_C = found.estimates["value"][m]
     low, high = float(value_C.min()), float(value_C.max())
     rows = [row for row in found.rows() if row["measure"] == name]

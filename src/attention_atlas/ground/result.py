@@ -32,7 +32,7 @@ COLUMNS = (
 
 @dataclass
 class Shown:
-    """What the page draws of an example: maps_KT of the best heads by IoU, then their mean."""
+    """An example as drawn on the page: maps_KT of the best heads by IoU, then their mean."""
 
     example: Example
     places: Places

@@ -45,12 +45,12 @@ def ground(
     """Score each attention head of the language model by how well it finds the boxes of phrases.
 
     model, processor: a transformers model for images and text (AutoModelForImageTextToText) and its
-    processor; or a `look.vision.Vision` and None, whose class token is asked instead of a phrase (all patches
-    without one), so that
-    prompt and query do not apply. prompt: has {phrase} in it; used as in `Atlas.look`. query: that of the
-    phrase's tokens, averaged, or that of the prompt's last token (as in Kang et al. 2025). layers: those that
-    are scored, from 0; default: all. best: heads whose maps are averaged. folds: of images; each is
-    measured with the heads that were best on the others. seed: of folds, intervals and the control.
+    processor; or a `look.vision.Vision` and None, whose class token (or all patches, without one) attends in
+    place of a phrase, so that prompt and query do not apply. prompt: has {phrase} in it; used as in
+    `Atlas.look`. query: that of the phrase's tokens, averaged, or that of the prompt's last token (as in Kang
+    et al. 2025). layers: those that are scored, from 0; default: all. best: heads whose maps are averaged.
+    folds: of images; each is measured with the heads that were best on the others. seed: of folds, intervals
+    and the control.
 
     Raises AtlasError for bad examples (see `checked`), a phrase that is not in the tokenised prompt, and a
     model whose image tokens have no known place; ConfigError for a wrong argument.
@@ -85,7 +85,7 @@ def check_arguments(prompt: str, query: str, best: int, folds: int) -> None:
 
 
 class _Found:
-    """What the first pass leaves: of each example that the model sees, its scores, and geometry."""
+    """Results of the first pass: scores and geometry of each example that the model sees."""
 
     def __init__(self) -> None:
         self.examples: list[Example] = []

@@ -19,7 +19,7 @@ from attention_atlas.measures.places import Places
 
 
 class Scene:
-    """From an example to the model's inputs and their geometry. The last image is kept."""
+    """Turns an example into the model's inputs and their geometry. The last image is kept."""
 
     def __init__(self, model: Any, processor: Any, prompt: str, query: str) -> None:
         self.model, self.processor, self.prompt, self.query = model, processor, prompt, query

@@ -1,13 +1,12 @@
-"""How well a map over an image's tokens fits boxes: three measures, and maps that know nothing.
+"""How well a map over an image's tokens fits boxes: three measures, and baseline maps that ignore the image.
 
 pointing  whether the token with the largest value is a hit (pointing game, Zhang et al. 2018, with tokens
-          in place of pixels; `Target.of` says which tokens count). Of equal largest values each counts in
-          part.
+          in place of pixels; `Target.of` says which tokens count). Tied largest values count in part.
 mass      share of the map inside the boxes; a token on their edge counts by the part of its area inside
           (energy-based pointing game, Wang et al. 2020).
 iou       intersection over union of the boxes and the region where the map per pixel is at least its mean
-          over the seen image. The mean is the threshold at which Kang et al. (2025) binarise maps; they go
-          on to smooth the map and to take the hull of the region, this measure does not.
+          over the seen image. The mean is the threshold at which Kang et al. (2025) binarise maps; they
+          also smooth the map and take the hull of the region; this measure does not.
 
 Axes: C maps, T image tokens with a place, N sets of boxes, M measures.
 """

@@ -5,7 +5,7 @@
     knock_out(model, processor, "kitchen.jpg", "What is on the table?", other="street.jpg").save("out")
     faithfulness(model, processor, [("kitchen.jpg", "What is on the table?", None)]).save("out")
 
-Above `look`, from which it has prompts, answers and words.
+Builds on `look` for prompts, answers and words.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from attention_atlas.interventions.answers import Answered, answer_log_probs, sa
 from attention_atlas.look.keys import keys_of
 
 BASELINES = ("mean", "blur", "embedding")
-# What a language model with cross-attention gets from the vision tower.
+# Names of the vision tower's output as an argument of a language model with cross-attention.
 STATES = ("cross_attention_states", "encoder_hidden_states")
 
 
@@ -28,8 +28,8 @@ class Hidden:
     baseline (one of BASELINES): what takes the place of a token. mean, blur: the pixels of its box become the
     image's mean colour, or those of the blurred image (Gaussian, σ = a tenth of the longer side); the
     model then reads the whole image again. embedding: its input to the language model becomes the mean
-    over the image's tokens, which still holds what the whole image is about. With cross-attention it is
-    what the keys are made of.
+    over the image's tokens, which still represents the image as a whole. With cross-attention it is the
+    state from which the key is computed.
 
     Tokens whose boxes overlap (tiles and thumbnail) hide each other's pixels. Tokens without a place are not
     hidden by mean and blur: `usable_T` is False. Values are kept, so that no mask is computed twice.

@@ -1,7 +1,7 @@
 """Attention knock-out for a free-form answer: how much less probable does it become if parts of the sequence
 cannot read each other (Geva et al. 2023; for images Zhang et al. 2024)?
 
-A cut also puts the model in a state that it was never trained in, which costs probability independent of the
+A cut also puts the model in a state that it was never trained in, which lowers the probability whatever the
 image. So every cut is repeated with another image and the same answer:
 
     change       log p(answer | own image, cut) − log p(answer | own image)

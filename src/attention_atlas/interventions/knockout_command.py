@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises AtlasError before anything is loaded where an argument is wrong."""
+    """Raises AtlasError for a wrong argument before anything is loaded."""
     from attention_atlas.data.images import read_rgb
 
     longest = checked_question(args)

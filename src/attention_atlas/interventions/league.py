@@ -1,12 +1,12 @@
 """The league: which relevance of image tokens is most faithful to what the model does?
 
 For each example and order of the image tokens, the areas under the deletion and the insertion curve of the
-answer's log-probability (curves.py). Orders: those of the methods (relevance.py), tokens next to the centre
+answer's log-probability (curves.py). Orders: those of the methods (relevance.py), tokens nearest the centre
 first, and random ones. Axes: E example, T image token, K step, D random order.
 
 - area: in nats; low is good for deletion, high for insertion.
 - normalised: (Σ area − Σ hidden) / (Σ shown − Σ hidden), sums over examples: 1 is the plain image, 0 the
-  image that is wholly hidden. Undefined (None) where the image makes no difference.
+  fully hidden image. Undefined (None) where the image makes no difference.
 - gain: the area's distance from the mean of the example's random orders, in nats, positive where the method
   is better than random (lower for deletion, higher for insertion).
 
@@ -163,7 +163,7 @@ def faithfulness(
 ) -> League:
     """examples: (image or images, prompt, answer or None for the model's own). baseline: what hides a
     token (curves.Hidden). steps: points of a curve after the first. draws: random orders for each example.
-    names: of the examples in messages. Of several examples, one that cannot be measured is left out.
+    names: of the examples in messages. Among several examples, one that cannot be measured is left out.
 
     One pass of the capture and one with gradients for each example, then at most (2 · methods + 2 + draws) ·
     steps passes.

@@ -11,7 +11,7 @@ attention, ∇A = ∂y/∂A, (x)⁺ = max(x, 0). Axes: L layer, H head, S positi
   eq. 5 and 6: the rule for self-attention; with cross-attention also 8 to 10)
 
 Where the language model reads images by cross-attention, A is that of its layers with cross-attention, and
-there is no rollout. Only the attention of the language model counts: what the vision tower mixes does not.
+there is no rollout. Only the attention of the language model counts: mixing in the vision tower does not.
 
 The first five need one pass of the capture, which does not form the attention matrix. The others need all
 matrices and their gradients at once: about 3 · 4 · L · H · S² bytes besides the model's activations.
@@ -159,7 +159,7 @@ class _WithGradient:
 
 @contextlib.contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
-    """Without gradients of parameters, whose inputs would be kept for them."""
+    """Disable gradients of parameters, which would keep the layers' inputs in memory."""
     free = [p for p in model.parameters() if p.requires_grad]
     for parameter in free:
         parameter.requires_grad_(False)
@@ -212,7 +212,7 @@ def normalised(R_SS: Tensor) -> Tensor:
 
 
 def order_of(value_T: np.ndarray) -> np.ndarray:
-    """Image tokens by falling relevance, ties by position."""
+    """Image tokens by decreasing relevance, ties by position."""
     return np.argsort(-np.asarray(value_T), kind="stable")
 
 

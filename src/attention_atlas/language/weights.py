@@ -14,8 +14,8 @@ def resolve_weights(where: str, field: str, extra: str = "language-data") -> str
     """The path or hub id for `where`.
 
     `package:NAME/FOLDER` is a folder or file inside an installed package, whose code is not executed;
-    anything else is returned unchanged if it exists on disk or looks like a hub id. `field` and `extra` (that
-    installs the package) are named in the AtlasError for a missing package or path.
+    anything else is returned unchanged if it exists on disk or looks like a hub id. `field` and `extra`,
+    which installs the package, are named in the AtlasError for a missing package or path.
     """
     if where.startswith(_PREFIX):
         package, _, inner = where.removeprefix(_PREFIX).partition("/")

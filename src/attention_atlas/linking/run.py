@@ -20,7 +20,7 @@ def link_corpus(
 ) -> list[Links]:
     """Links of every parsed example, in the order of `parses`.
 
-    Skips phrases that Appendix B stops. `threshold`: minimum confidence (exclusive) of an attribute in a
+    Skips phrases excluded by Appendix B. `threshold`: minimum confidence (exclusive) of an attribute in a
     region's description. Raises AtlasError for a parse without an example or an image without features.
     """
     result = []

@@ -6,9 +6,9 @@
     look.save("out")                              # statistics.h5, summary.json, index.html
 
 `python -m attention_atlas look` does the same for a hub id or a folder. `diagnose(model, processor)`, the
-command `doctor`, compares attention implementations. This is a package of its own because it joins rooms that
-do not know each other: it loads a model (`models`), captures it (`capture`), stores statistics (`recording`)
-and draws one HTML page. No study, measure or stage needs it.
+command `doctor`, compares attention implementations. It is a separate package because it combines independent
+packages: it loads a model (`models`), captures it (`capture`), stores statistics (`recording`) and draws one
+HTML page. No study, measure or stage needs it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Atlas:
         default all, or as many, evenly spaced, as `budget` bytes hold. Masses and entropies are those of all
         layers. boxes: of things in these images, drawn and measured.
 
-        Raises AtlasError if no position of the prompt is an image's, ConfigError for a wrong argument.
+        Raises AtlasError if the prompt has no position of an image, ConfigError for a wrong argument.
         """
         given = list(image) if isinstance(image, list | tuple) else [image]
         if not given:

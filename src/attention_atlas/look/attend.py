@@ -1,4 +1,4 @@
-"""One forward pass that keeps, of each layer's attention, what a look needs: little, and never the matrix.
+"""One forward pass that keeps only what a look needs of each layer's attention, and never the matrix.
 
 Axes: L layer, H head, S position of the sequence, K key (a position, or a key of cross-attention), W word,
 R query of a word, T token of an image, G group.

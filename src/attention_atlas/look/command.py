@@ -75,7 +75,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises AtlasError before anything is loaded where an argument is wrong."""
+    """Raises AtlasError for a wrong argument before anything is loaded."""
     from attention_atlas.data.images import read_rgb
     from attention_atlas.look.result import FILES, checked_folder
     from attention_atlas.look.vision import is_vision
@@ -143,7 +143,7 @@ def check_boxes(args: argparse.Namespace) -> None:
 
 
 def boxes_of(args: argparse.Namespace) -> list[Example]:
-    """What --boxes or --detector give for the images."""
+    """The boxes from --boxes or --detector for the images."""
     if args.boxes is not None:
         from attention_atlas.data.phrase_boxes import read_boxes
 

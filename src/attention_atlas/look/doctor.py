@@ -29,7 +29,7 @@ from attention_atlas.look.result import NamedImage
 
 PROMPT = "What is in the picture?"
 MAX_NEW_TOKENS = 20
-LOGITS = 2**26  # numbers: of longer texts, the last positions are compared
+LOGITS = 2**26  # numbers; of longer texts, only the last positions are compared
 
 
 def diagnose(
@@ -48,7 +48,7 @@ def diagnose(
     maps are those of one pass over the reference's. layers: of the language model, whose maps are compared;
     by default all attention modules, also those of the vision tower.
 
-    The reference is sdpa; eager, if the model cannot run sdpa or sdpa computes something else than
+    The reference is sdpa; eager, if the model cannot run sdpa or sdpa computes something other than
     softmax(scale · q·k + mask) · v. The model's implementation is set back at the end.
 
     Raises ConfigError for a wrong argument, AtlasError if neither runs or the model is an encoder-decoder.
@@ -179,7 +179,7 @@ class _Patient:
         if name == "flash_attention_2":
             self._check_flash()
         _restore(self.as_loaded)
-        # What the model was loaded with may be sdpa in those parts only that have it.
+        # The model may have been loaded with sdpa only in the parts that support it.
         if self.model.config._attn_implementation != name:
             self.model.set_attn_implementation(name)
         if self.model.config._attn_implementation != name:

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises AtlasError before anything is loaded where an argument is wrong."""
+    """Raises AtlasError for a wrong argument before anything is loaded."""
     from attention_atlas.data.images import read_rgb
     from attention_atlas.look.command import checked_length, layer_numbers
     from attention_atlas.look.result import checked_folder

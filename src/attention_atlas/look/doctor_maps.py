@@ -52,7 +52,7 @@ class MapCapture(Capture):
     """A capture that keeps rows of every call, in the order of the pass, whatever their shapes.
 
     It keeps all queries where they take at most `PER_MODULE` bytes, and evenly spaced ones otherwise. With
-    check=False a call that cannot be reproduced is no error; its `fault` says how it differs.
+    check=False a call that cannot be reproduced is not an error; its `fault` says how it differs.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the doctor found: frozen dataclasses, a table to read, and doctor.json."""
+"""The doctor's findings: frozen dataclasses, a readable table, and doctor.json."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Implementation:
 
     verdict: reference | agrees | rounding | differs | absent; words: the same as a sentence.
     logits: largest difference relative to the reference's largest logit. flipped: number of the `positions`
-    compared whose most likely token is another one. answer: greedily generated, None for a given one.
-    differs_at: first token (from 0) in which it leaves the reference's answer, None if it does not. lead: by
+    compared whose most likely token differs. answer: greedily generated, None for a given one.
+    differs_at: first token (from 0) that differs from the reference's answer, None if none does. lead: by
     how many nats the reference prefers its own token there, None where one of the answers has ended.
     maps: see MapDifference; empty where maps cannot be compared. starts: the module at fault, or else the
     first whose maps differ.

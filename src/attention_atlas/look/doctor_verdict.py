@@ -17,7 +17,7 @@ from attention_atlas.look.inputs import Sequenced
 
 @dataclass
 class Run:
-    """What an implementation gave: its own answer; logits (N,V) and maps of a pass over the common text."""
+    """An implementation's output: its own answer; logits (N,V) and maps of a pass over the common text."""
 
     name: str
     text: Sequenced | None = None

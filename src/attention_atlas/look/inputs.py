@@ -117,7 +117,7 @@ def text_ids(config: Any, tokenizer: Any, text: str, prompt_ids: Sequence[int]) 
     """The tokens of a text that follows the prompt. A space precedes it where a model would write one: after
     a prompt that ends in text, such as `Assistant:`, if the tokenizer does not add it by itself.
 
-    Raises ConfigError for a text with an image's token, which would stand for an image that is not there.
+    Raises ConfigError for a text with an image token, which would stand for a missing image.
     """
 
     def ids_of(words: str) -> list[int]:
@@ -189,7 +189,7 @@ def tokenizer_of(processor: Any) -> Any:
 @torch.no_grad()
 def _generated(model: Any, tokenizer: Any, inputs: dict[str, Any], longest: int) -> Any:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    # A placeholder in the answer would stand for an image that is not there.
+    # A placeholder in the answer would stand for a missing image.
     never = sorted(media_ids(model.config).values()) or None
     with plain_generation(model):
         return model.generate(

@@ -126,8 +126,8 @@ def captured_words(
     kept: Sequence[int],
     inputs: Mapping[str, Any],
 ) -> tuple[WordCapture, Captured, list[str]]:
-    """(capture, its result, what it cannot show, one line each) of one pass over `inputs`; without norms
-    where the model does not give them.
+    """(capture, its result, one-line notes on what it cannot show) of one pass over `inputs`; without norms
+    where the model does not provide them.
 
     Raises AtlasError for a model that attends in several ways.
     """
@@ -210,7 +210,7 @@ def check_tokens(model: Any) -> None:
 
 
 def cross_modules(model: Any) -> list[tuple[int, str]]:
-    """(layer, name) of each in the language model."""
+    """(layer, name) of each cross-attention module in the language model."""
     sites = Sites(model, ["*"], {})
     inside = f"{sites.decoder_name()}." if sites.decoder_name() else ""
     return [

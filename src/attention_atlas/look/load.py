@@ -1,4 +1,4 @@
-"""A model and its processor by hub id or folder. What cannot be used is one line."""
+"""A model and its processor by hub id or folder. Unusable ones give one-line errors."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def load(name: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any
     """(model in evaluation mode, processor).
 
     device: auto, cpu, cuda, ...; with auto on a GPU, accelerate spreads a model over several. dtype: see
-    `resolved_precision`. Attention runs as the checkpoint's class runs by default (SDPA where it can).
+    `resolved_precision`. Attention uses the default of the checkpoint's class (SDPA where possible).
 
-    Raises ConfigError for a name that transformers does not find, a model without images, a processor that
-    needs a package that is missing.
+    Raises ConfigError for a name that transformers does not find, a model without images, or a processor
+    that needs a missing package.
     """
     from transformers import AutoConfig, AutoModelForImageTextToText
 

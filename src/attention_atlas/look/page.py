@@ -1,7 +1,7 @@
-"""index.html of a look: one page with its images and numbers inside, which needs no server and no network.
+"""index.html of a look: one page with its images and numbers inside, which needs no server or network.
 
-Numbers are embedded deflated, in base64. Maps are one byte per word, layer, head and image token: share =
-scale · (byte / 255)², with one scale per word, layer and head; the root keeps small shares apart. Sinks are
+Numbers are embedded as deflated base64. Maps are one byte per word, layer, head and image token: share =
+scale · (byte / 255)², with one scale per word, layer and head; the root spreads out small shares. Sinks are
 floats beside them, because one sink would take the whole scale.
 
 Axes: M kept layer, H head, W word, S position, T token of an image, N image sinks.
@@ -36,7 +36,7 @@ def page(look: Look) -> str:
 
 
 def payload(look: Look) -> dict[str, Any]:
-    """What the page's script reads."""
+    """The data for the page's script."""
     image_T = look.image_T
     sink_N = np.flatnonzero(np.isin(image_T, look.sinks))
     rows = look.word_values["rows"]
@@ -82,7 +82,7 @@ def payload(look: Look) -> dict[str, Any]:
 
 
 def _sink_tokens(look: Look) -> list[str]:
-    """Those outside the images; each image of a vision model has its own class token."""
+    """Sinks outside the images; each image of a vision model has its own class token."""
     found = [s for s in look.sinks if look.key_roles[s] != "image"]
     if look.is_vision:
         return list(dict.fromkeys(f"{look.tokens[s]} token" for s in found))

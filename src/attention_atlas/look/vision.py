@@ -14,7 +14,7 @@ from attention_atlas.errors import AtlasError, ConfigError, loading
 from attention_atlas.look.keys import Keys
 from attention_atlas.regions.backbone import Backbone, load_backbone
 
-# SigLIP's pooling has one query of its own, which is no position of the sequence.
+# SigLIP's pooling has a separate query, which is not a position of the sequence.
 GLOBS = ["vision", "!head.*"]
 PATCHES = 28  # along the shorter side, for a model without an image processor
 
@@ -75,7 +75,7 @@ class Vision:
         return inputs
 
     def _before_patches(self, inputs: dict[str, Any], patches: int) -> list[str]:
-        """Roles of the positions before the patches, found by how many there are."""
+        """Roles of the positions before the patches, inferred from their number."""
         with torch.no_grad(), loading(type(self.net).__name__, "give a ViT and its own image processor"):
             length = self.net(**inputs).last_hidden_state.shape[1]
         registers = int(getattr(self.net.config, "num_register_tokens", 0) or 0)
@@ -109,7 +109,7 @@ def load_vision(name: str, device: str = "auto", dtype: str = "auto") -> Vision:
     """A vision model, or the vision tower of one for images and texts (CLIP, SigLIP).
 
     name: hub id, folder, or an ONNX export of DINOv2 (a path or `package:NAME/FILE.onnx`). device, dtype: as
-    `load`. Raises ConfigError for what cannot be loaded or has no patches.
+    `load`. Raises ConfigError for a model that cannot be loaded or has no patches.
     """
     from transformers import AutoModel
     from transformers.models.auto.image_processing_auto import AutoImageProcessor

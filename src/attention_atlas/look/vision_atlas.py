@@ -1,7 +1,7 @@
 """`VisionAtlas(model, image_processor).look(images, boxes)`: the look of a model that sees images only.
 
-Each image is a pass of its own. The result holds the positions of all images, one after the other, and a
-position of one image gives nothing to those of the others.
+Each image has a separate pass. The result holds the positions of all images, one after the other, without
+attention between images.
 
 Axes: L layer, M layer with maps, H head, S position, W word, T patch.
 """
@@ -175,7 +175,7 @@ def _words(image: int, keys: Keys, things: list[Thing]) -> tuple[list[Word], lis
 
 
 def _names(scenes: Sequence[Any]) -> list[str]:
-    """What the sinks and statistics.h5 call the positions."""
+    """Names of the positions in the sinks and in statistics.h5."""
     names = []
     for _, keys in scenes:
         count: dict[str, int] = {}

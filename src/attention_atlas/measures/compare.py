@@ -25,8 +25,8 @@ def compare(
     runs: Mapping[str, AnnotatedAttention],
     pairs: Sequence[tuple[str, str]] = (),
 ) -> pd.DataFrame:
-    """Rows of every metric for every run (column model), then for each pair (a, b) the difference of model
-    a against b with its interval, and its p.
+    """Rows of every metric for every run (column model), then for each pair (a, b) the difference a − b
+    (columns model, against) with its interval, and its p.
 
     Differences are between means over heads: overall, per layer if both have the same number of layers, and
     per head if both have the same heads. Raises AtlasError if two runs have different captions.

@@ -34,8 +34,8 @@ BOS = ("drop", "keep")
 
 
 class Key(NamedTuple):
-    """What a sum is about: the columns `condition`, `group` and `setting` of its rows, and `measure` if that
-    is not the metric's name."""
+    """Identifies a sum: the columns `condition`, `group` and `setting` of its rows, and `measure` if that is
+    not the metric's name."""
 
     condition: str
     group: str = ""
@@ -101,7 +101,7 @@ class Metric(ABC):
         """Add the contribution of one example's attention of one kind, `item.kinds[kind]`."""
 
     def keys(self, tally: Tally) -> list[Key]:
-        """The keys of the table in its order; by default all in the order of their first occurrence."""
+        """The table's keys in order; by default all, in order of first occurrence."""
         return list(tally.sums)
 
     def rows(self, attention: AnnotatedAttention, kind: str, tally: Tally) -> list[dict[str, Any]]:

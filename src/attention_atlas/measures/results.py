@@ -1,9 +1,9 @@
-"""What the metrics stage of every study writes: a metric table, metrics.json, and its numbers for MLflow.
+"""Output of the metrics stage of every study: a metric table, metrics.json, and its numbers for MLflow.
 
-metrics.json has {"about": {...}, "metrics": {model: {data: {name: value}}}}. `about` describes what was
-measured, for the report. `metrics` has the overall numbers: means over all layers, heads, seeds and groups,
-without differences and statistics, which are in the table. A name is "<kind> <measure>", followed by what
-else identifies the row: condition, alignment, input, setting.
+metrics.json has {"about": {...}, "metrics": {model: {data: {name: value}}}}. `about` describes the
+measured data for the report. `metrics` has the overall numbers: means over all layers, heads, seeds and
+groups, without differences and statistics, which are in the table. A name is "<kind> <measure>", followed by
+the other columns that identify the row: condition, alignment, input, setting.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def source_of(cfg: DictConfig, job: Job, name: str = "") -> Source:
         return job.input(f"{cfg.paths.models}/{name or cfg.model.name}")
     resolved: Any = OmegaConf.to_container(model, resolve=True)
     for key in ("weights", "words"):
-        if Path(resolved.get(key, "")).suffix:  # a hub id is no file
+        if Path(resolved.get(key, "")).suffix:  # a hub id is not a file
             job.input(resolved[key])
     return resolved
 

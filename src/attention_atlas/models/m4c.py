@@ -2,7 +2,7 @@
 decodes the answer step by step; each step is a vocabulary word or a pointer to an OCR word.
 
 Each layer of the joint transformer has its own alignment function, shared by its heads and without a factor
-1/√d (as in the code of the alignment study, whose M4C this is); the question encoder keeps the scaled dot
+1/√d (as in the alignment study's code, whose M4C this is); the question encoder keeps the scaled dot
 product.
 """
 

@@ -144,8 +144,8 @@ class Mac(nn.Module):
     with `knowledge: grid` `grid_BCHW`. alignment: an alignment or its configuration, None for the dot
     product; control_alignment: use the same kind in the control unit. steps: length of the chain (4 in the
     study). multiply: m = W[r, m, r ∘ c], so that the write unit sees how well the read vector matches the
-    control. tally: it also sees log Σ exp(score), which the softmax of the read unit divides by, so that what
-    was found can be counted. plain_start: the read unit starts close to a plain comparison of control and
+    control. tally: it also sees log Σ exp(score), the log-normaliser of the read unit's softmax, so that
+    matches can be counted. plain_start: the read unit starts close to a plain comparison of control and
     knowledge (I near ELU(k), w = 1/√D) instead of a random function, and learns to attend in fewer steps.
     blind: replace all visual input by one learned vector.
     """

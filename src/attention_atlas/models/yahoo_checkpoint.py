@@ -1,8 +1,8 @@
 """Load the released Object Relation Transformer: the public code's weights, and words from its JSON.
 
-The words come from the JSON of the public code's data preparation
-(`ix_to_word`); the `infos_*.pkl` beside the weights is a pickle and is not opened. There id 0 is PAD, BOS and
-EOS at once, and UNK is an ordinary word.
+The words come from the JSON of the public code's data preparation (`ix_to_word`); the `infos_*.pkl` beside
+the weights is a pickle and is not opened. In the release, id 0 is PAD, BOS and EOS at once, and UNK is an
+ordinary word.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ def heatmaps(
     """A figure of heat maps with a value in each cell.
 
     `scale`: own (each panel its own range), shared (one range and one colour bar), or full (0 to 1 or 100).
-    `label` names the quantity at the colour bars. `digits` after the point; None: 1 if every value is below
+    `label` names the quantity on the colour bars. `digits`: decimal places; None: 1 if every value is below
     10, else 0. `frame` marks the highest head of each panel. `note` is printed under the figure. `tallest`:
-    maximum height of a panel in inches, for models of many layers. Numbers too wide for their cells get a
+    maximum height of a panel in inches, for models with many layers. Numbers too wide for their cells get a
     smaller font, and are omitted below 4.5 points; the colours stay. Raises AtlasError for an unknown scale,
     no panels, or a panel without a finite value.
     """

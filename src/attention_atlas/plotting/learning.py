@@ -1,4 +1,4 @@
-"""Learning curves: what is validated during training, over training steps."""
+"""Learning curves: validation results over training steps."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def learning(
 
     history: learning.csv of the study. panels: {title: {measure, models: {name: label}}}; a model whose label
     is "" is grey and not in the legend. Panels with the same models share the legend of the first. across:
-    panels beside each other.
+    number of panels in a row.
     """
-    del table  # the validations have a table of their own
+    del table  # the validation results have their own table
     rows = read_table(history)
     count = len(panels)
     across = min(across, count)

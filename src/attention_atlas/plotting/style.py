@@ -1,7 +1,7 @@
 """A common style for all figures, and reproducible files.
 
 Sizes are inches at print size: 3.15 is one column of a two-column page, 6.5 the full text width. Fonts are 7
-pt and larger, 6 pt inside cells. The sequential colour map is from ColorBrewer and readable for colour-blind
+pt and larger, 6 pt inside cells. The sequential colour map is from ColorBrewer and readable by colour-blind
 readers and in greyscale; darker is more, as in the papers. Lines use the Okabe-Ito colours.
 """
 

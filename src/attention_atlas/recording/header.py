@@ -1,4 +1,4 @@
-"""What attention.h5 and statistics.h5 have beside their examples: attributes, kinds, groups."""
+"""The header of attention.h5 and statistics.h5: attributes, kinds and groups."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def identity(file: h5py.File) -> dict[str, str]:
 
 
 def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[tuple[str, str | None, str | None]]:
-    """(name, value in a, value in b) where they differ; None: not there."""
+    """(name, value in a, value in b) where they differ; None: missing."""
     return [(n, a.get(n), b.get(n)) for n in sorted(a.keys() | b.keys()) if a.get(n) != b.get(n)]
 
 

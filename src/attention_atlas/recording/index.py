@@ -61,7 +61,7 @@ def write_index(path: str | Path, shards: int, partial: bool = False, copy: bool
     """Write the index `path` of its shards; returns the number of examples.
 
     partial: leave out the shards that are not complete; the index is then marked incomplete. copy: write a
-    whole file instead of an index: the same bytes as those of a dump that was not sharded.
+    whole file instead of an index, with the same bytes as a dump without shards.
     Raises AtlasError for a missing shard, shards of different runs, or an example in two of them.
     """
     path = Path(path)
@@ -129,7 +129,7 @@ def _link(path: Path, where: dict[str, Path], shards: Sequence[Path], complete: 
 
 
 def sharded(folder: Path) -> dict[Path, int]:
-    """{whole file: number of shards} of a folder. Raises AtlasError if there is none, or two numbers."""
+    """{whole file: number of shards} of a folder. Raises AtlasError without shards, or for two numbers."""
     found: dict[Path, set[int]] = {}
     for entry in sorted(folder.glob("*-of-*.h5*")):
         if match := NAME.fullmatch(entry.name):

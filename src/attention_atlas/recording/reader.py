@@ -19,12 +19,12 @@ from attention_atlas.recording.axis import Axis, read_axis
 from attention_atlas.recording.header import WORK, kinds_of
 from attention_atlas.recording.shards import HEADER, first_bad
 
-OPEN_SHARDS = 64  # kept open at most: a process may have 1,024 files open, or fewer
+OPEN_SHARDS = 64  # kept open at most: a process may be limited to 1,024 open files, or fewer
 
 
 class StoreReader:
     """Base of AttentionStore and StatisticsStore. `config_hash`: the expected value, None = any. partial:
-    a file that is not finished is read too, with the examples that are there."""
+    an unfinished file is read too, with the examples that it has so far."""
 
     schema = ""
     stage = "dump"
@@ -79,7 +79,7 @@ class StoreReader:
         return file
 
     def _check_shards(self, file: h5py.File) -> None:
-        """That the shards of an index are those that it was written for."""
+        """Check that the shards of an index are those that it was written for."""
         if "shards" not in file:
             return
         for name, size in zip(file["shards/name"][()], file["shards/bytes"][()]):
@@ -103,7 +103,7 @@ class StoreReader:
         return self._kept(group) if "shards" in self._file else group
 
     def _kept(self, group: h5py.Group) -> h5py.Group:
-        """`group`, kept so that its file stays open. Of too many files, the one opened first is closed."""
+        """`group`, kept so that its file stays open. If too many are open, the one opened first is closed."""
         name = group.file.filename
         if name not in self._open_shards and len(self._open_shards) >= OPEN_SHARDS:
             self._open_shards.pop(next(iter(self._open_shards))).file.close()

@@ -200,11 +200,11 @@ class ShardWriter:
         self.done.add(id)
 
     def _fill(self, id: str, values: Any, axes: Any) -> Fill:
-        """What writes one example into its file."""
+        """A function that writes one example into its file."""
         raise NotImplementedError
 
     def stored(self, id: str, values: Any, axes: Any) -> dict[str, int]:
-        """Bytes that an example would take, by statistic; `axes`: tokens, roles and HDF5's own."""
+        """Bytes that an example would take, by statistic; `axes`: tokens, roles and HDF5's overhead."""
         image, found = io.BytesIO(), dict[str, int]()
 
         def add(name: str, item: Any) -> None:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 # Normalisation of ImageNet's images, with which DINOv2 was trained.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLASS_TOKEN = "embeddings.cls_token"
-HEAD = 64  # units of a head, in every size of DINOv2; an ONNX graph does not say it in its weights
+HEAD = 64  # units per head in every size of DINOv2; the weights of an ONNX graph do not show it
 
 
 @dataclass
 class Backbone:
-    """net: a model of transformers whose sequence ends with one token per patch, row by row."""
+    """net: a transformers model whose sequence ends with one token per patch, row by row."""
 
     net: Any
     patch: int  # pixels of a patch's side
@@ -113,8 +113,8 @@ def dinov2_from_onnx(path: str | Path, layers: int | None = None) -> Any:
     """transformers' Dinov2Model, in evaluation mode, with the weights in an ONNX export of it as float32. The
     export may contain further tensors. layers: as in load_backbone.
 
-    It keeps the names of all tensors except the transposed matrices of linear layers, whose MatMul nodes bear
-    the layers' names, and the positions, which are split into those of the class token and the patches.
+    The export keeps the names of all tensors except the transposed matrices of linear layers, whose MatMul
+    nodes bear the layers' names, and the positions, which are split into class token and patches.
     Raises AtlasError if a tensor is missing or has an unexpected shape.
     """
     import torch
@@ -191,7 +191,7 @@ def _weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndar
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar and report, whose findings are raised here."""
+    """Hide transformers' progress bar and loading report, whose findings are raised here."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

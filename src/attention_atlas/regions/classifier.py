@@ -1,6 +1,6 @@
 """Training and use of a region classifier: a net that turns regions into features, labels and attributes.
 
-A net is called with what is seen of each region and with its place (B,6). It returns features (B,D), label
+A net takes the visual input of each region and its place (B,6). It returns features (B,D), label
 logits (B, labels + 1), the last one for background, and attribute logits (B,A). Attributes are independent.
 """
 
@@ -34,7 +34,7 @@ class Schedule(Protocol):
 
 @dataclass
 class Batch:
-    """seen (B,...) is what the net takes; places (B,6); label (B,), where the number of labels means
+    """seen (B,...) is the visual input; places (B,6); label (B,), where the number of labels means
     background; attributes (B,A) 0/1."""
 
     seen: np.ndarray
@@ -93,7 +93,7 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-        # Through Python's file: torch's own writer does not say that the disk is full.
+        # Through a Python file: torch's own writer does not report a full disk.
         with atomic_path(checkpoint) as temporary, temporary.open("wb") as file:
             torch.save(
                 {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch + 1}, file
@@ -116,7 +116,7 @@ class Prediction:
 def predict(
     net: Any, seen: Sequence[np.ndarray], places: Sequence[np.ndarray], device: str
 ) -> list[Prediction]:
-    """One Prediction per image, from what the net takes of its regions (n,...) and their places (n,6)."""
+    """One Prediction per image, from the visual input of its regions (n,...) and their places (n,6)."""
     import torch
 
     net.eval()

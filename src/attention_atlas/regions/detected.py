@@ -14,7 +14,7 @@ from attention_atlas.progress import progress
 from attention_atlas.regions.hf_detector import detect, load_detector
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-MOST = 100  # detections of an image
+MOST = 100  # detections per image
 
 
 Found = tuple[str, float, tuple[float, float, float, float]]  # name, score, box in pixels
@@ -24,7 +24,7 @@ def detected(detector: str, folder: str | Path, device: str = "cpu", score: floa
     """One example for each image below `folder` and class that the detector finds there: the name of the
     class, and the boxes of its detections with at least `score` (0..1).
 
-    detector: hub id or folder of any object detector of transformers, or a frozen SSD graph for COCO (a path
+    detector: hub id or folder of any transformers object detector, or a frozen SSD graph for COCO (a path
     or `package:NAME/FILE.pb`). device: a torch device, for the former. Raises AtlasError for a folder without
     images or detections, ConfigError for a detector that cannot be loaded.
     """
@@ -43,7 +43,7 @@ def detected(detector: str, folder: str | Path, device: str = "cpu", score: floa
 def detected_in(
     detector: str, paths: Sequence[Path], device: str = "cpu", score: float = 0.5
 ) -> list[Example]:
-    """The same for the images `paths`; [] where the detector finds nothing."""
+    """The same for the images `paths`; [] if the detector finds nothing."""
     find, examples = _finder(detector, device), []
     for path in progress(paths, "detect"):
         by_class: dict[str, list[tuple[float, ...]]] = {}

@@ -153,7 +153,7 @@ class FeaturesFile:
         return image_id in self._index
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Another process opens the file again."""
+        """Another process reopens the file."""
         return functools.partial(FeaturesFile, self.path.absolute(), check_values=False), ()
 
     def __enter__(self) -> FeaturesFile:

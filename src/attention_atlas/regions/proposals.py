@@ -2,7 +2,7 @@
 
 No detector is trained in the mini profile. The oracle knows where the objects are (not what they are)
 and errs as detectors do: it misses small and hidden objects, jitters boxes, proposes an object several
-times and adds background. `features.h5` made this way says `source="proposal-oracle+..."`.
+times and adds background. `features.h5` made this way has `source="proposal-oracle+..."`.
 """
 
 from __future__ import annotations

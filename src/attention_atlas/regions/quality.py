@@ -14,7 +14,7 @@ def measure_features(features: FeaturesFile, corpus: Corpus, split: str = "val")
     """Accuracies over the regions that show an object (gold >= 0) in the images of a split.
 
     images, regions (that show an object); label_accuracy; attribute_accuracy (the best attribute is one of
-    the object's, without regions of objects that have none); attribute_share (regions whose attribute is
+    the object's; excludes regions of objects that have none); attribute_share (regions whose attribute is
     above 0.1); majority_label, majority_attribute (accuracy of the most frequent one); recall (fraction of
     objects with a region); background (fraction of regions without an object); confused: the ten most
     frequent (true label, predicted label, count).

@@ -65,8 +65,8 @@ def load_ssd(graph: str) -> Any:
 def detect_ssd(net: Any, image: Image) -> list[tuple[str, float, tuple[float, float, float, float]]]:
     """(name, score, box) of each detection, best first; boxes are left, top, right, bottom in pixels.
 
-    net: as load_ssd gives it: for a (1,3,300,300) input with RGB values 0..255 it returns (1,1,N,7) rows of
-    image, COCO id, score and the box's edges in shares of the image.
+    net: from load_ssd. For a (1,3,300,300) input with RGB values 0..255 it returns (1,1,N,7) rows of image,
+    COCO id, score and the box's edges as fractions of the image.
     """
     pixels = np.asarray(image.convert("RGB").resize((SIDE, SIDE)), dtype=np.float32)
     net.setInput(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))

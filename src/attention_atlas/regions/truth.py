@@ -1,4 +1,4 @@
-"""What regions of annotated scenes show: targets of the classifiers that a features stage trains."""
+"""Labels and attributes of regions in annotated scenes: targets of the classifiers of a features stage."""
 
 from __future__ import annotations
 

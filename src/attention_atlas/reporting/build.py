@@ -1,6 +1,6 @@
 """results/report.html: the papers' numbers next to ours, tables and figures of every study, in one file.
 
-A study is one file of conf/report/ (see conf/report/grounding.yaml), or none: then its figures are shown.
+A study has one file in conf/report/ (see conf/report/grounding.yaml); without one, its figures are shown.
 This module is independent of the studies. The page needs no network: figures are embedded. It contains no
 time, host or path, so the same results give the same bytes.
 """
@@ -30,7 +30,7 @@ def build_report(
 ) -> dict[str, dict[str, float]]:
     """Write the page; return {name: {headline: number}} of each study.
 
-    reports: name -> content of its conf/report YAML, as plain dicts and lists, or of `plain`.
+    reports: name -> content of its conf/report YAML, as plain dicts and lists, or the result of `plain`.
 
     Raises AtlasError if the results of a study are missing or lack a quoted row or figure, ConfigError if a
     YAML names an unknown key, table or column.

@@ -1,10 +1,10 @@
 """Whether our numbers agree with a paper's claims: as in the paper, contrary to it, or not decided.
 
-A claim in conf/report has one of these forms (and so has a target of `targets`, which is met or not):
+A claim in conf/report has one of these forms; so does a target of `targets`, which is met or not:
 
     {greater_than: TARGET} or {less_than: TARGET}
         TARGET: a number in the unit of the report, `chance`, the name of another entry, {of: one of the last
-        two, times: FACTOR, plus: NUMBER} for a multiple of it or a distance to it, or a list of these; all
+        two, times: FACTOR, plus: NUMBER} for a multiple of it or a distance from it, or a list of these; all
         must hold
     {greater_than: NUMBER, p: NAME} or {less_than: NUMBER, p: NAME}
         for a value without an interval: the entry NAME is the p value of its difference from NUMBER

@@ -36,7 +36,7 @@ def targets(
 
     An entry is that of a headline with `target`, in the form of a claim. It may name the headlines in `shown`
     and `other`, {name, where, pick}: the number to compare with, in another row of the same table (`where` is
-    what differs). With `sparse` an entry without a matching row is shown as not measured.
+    the difference). With `sparse` an entry without a matching row is shown as not measured.
     """
     lines = []
     for entry in entries:

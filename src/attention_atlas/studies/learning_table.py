@@ -1,4 +1,4 @@
-"""The validations of all trainings of a study as a metric table."""
+"""Validation results of all training runs of a study as a metric table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIND = "learning"
 class LearningTable(MetricTable):
     """learning.csv: one row for each number of each validation, from the run folders below `folder`.
 
-    `measure` is the name of the number in history.csv and `setting` the step: batches since the start of the
+    `measure` is the name of the number in history.csv and `setting` the step: batches since the start of
     training.
     """
 

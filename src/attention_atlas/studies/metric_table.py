@@ -26,7 +26,7 @@ class Measure(Protocol):
     - `vilt_layers`: studies.vilt_layers.record.Record: attention, answers and silenced heads of one model.
     - `vlm_phases`: studies.vlm_phases.dump_file.Dump: one model over one data set. There are several.
 
-    A record without the data of a measure, such as an analysis with 0 samples, has no rows.
+    There are no rows if the record lacks the measure's data, such as an analysis with 0 samples.
     """
 
     def rows(self, record: Any) -> Iterable[dict[str, Any]]: ...
@@ -50,8 +50,8 @@ class MetricTable(ABC):
 
     @abstractmethod
     def measure(self, cfg: DictConfig, job: Job, out: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
-        """The table, as measures.table.make_table makes it, and what metrics.json says about the data. Writes
-        the other files of the study below `out`."""
+        """The table, made by measures.table.make_table, and the description of the data for metrics.json.
+        Writes the other files of the study below `out`."""
 
     def __call__(self, cfg: DictConfig, job: Job) -> dict[str, float]:
         from attention_atlas.measures.results import write_results

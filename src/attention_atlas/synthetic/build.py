@@ -73,7 +73,7 @@ def _jobs(sizes: dict[str, int], seed: int) -> list[Job]:
 
 
 def _code_hash() -> str:
-    """Identifies unfinished work, so that work of other code is not mixed in."""
+    """Identifies unfinished work, so that results of other code are not mixed in."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
     for file in sorted(folder.rglob("*.py")):
@@ -82,7 +82,7 @@ def _code_hash() -> str:
 
 
 def _claim(work: Path, stamp: dict[str, Any]) -> None:
-    """Empty `work` unless it holds the unfinished work of the same settings and code."""
+    """Empty `work` unless it holds unfinished work with the same settings and code."""
     file = work / "stamp.json"
     known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
     if known != json.loads(json.dumps(stamp)):

@@ -27,7 +27,7 @@ class Material:
     pattern: str = "plain"
     scale: float = 0.4
     shine: float = 0.0  # strength of the specular highlight, 0..1
-    glow: float = 0.0  # light of its own, added to the ambient share
+    glow: float = 0.0  # emitted light, added to the ambient fraction
     seed: int = 0  # of random textures (paintings, books)
     words: str = ""  # letters to draw ("sign" pattern)
 
@@ -150,7 +150,7 @@ def cushion(
     """A pillow: an ellipsoid whose outline, seen from the front, is stretched to a rounded square."""
     part = ellipsoid((2.0, 2.0, 2.0), (0, 0, 0), material, sides)
     x, y, z = part.normals.T
-    square = np.hypot(x, z) / np.maximum(np.abs(x), np.abs(z)).clip(1e-9)  # 1 to the sides, √2 to the corners
+    square = np.hypot(x, z) / np.maximum(np.abs(x), np.abs(z)).clip(1e-9)  # 1 at the sides, √2 at the corners
     square = np.maximum(square, 1.0)
     points = np.stack([x * square**0.8, np.sign(y) * np.abs(y) ** 1.3, z * square**0.8], axis=1)
     half = np.array(size) / 2
@@ -174,7 +174,7 @@ def panel(width: float, height: float, center: tuple[float, float, float], mater
 
 
 def turned(part: Part, degrees: float, axis: str = "z") -> Part:
-    """The part rotated about an axis through the origin, counter-clockwise seen from the axis' tip."""
+    """The part rotated about an axis through the origin, counter-clockwise seen from the tip of the axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     rotation = {
         "x": np.array([[1, 0, 0], [0, c, -s], [0, s, c]]),

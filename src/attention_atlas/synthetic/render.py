@@ -268,7 +268,7 @@ def _actor(
     mapper.SetScalarVisibility(colors is not None)
     actor = vtkActor()
     actor.SetMapper(mapper)
-    # The shell of a room looks inwards; culled from behind it lets light in and the camera stand outside.
+    # The shell of a room faces inwards; culling its back faces lets light in and the camera stay outside.
     actor.GetProperty().SetBackfaceCulling(True)
     return actor
 

@@ -45,9 +45,9 @@ class Chooser:
 
 
 class Annotator:
-    """Of captions: at most `per_scene` different ones for each scene, of at most `max_words` words."""
+    """Writes at most `per_scene` different captions for each scene, of at most `max_words` words."""
 
-    shortest: int  # least value of max_words
+    shortest: int  # minimum of max_words
     tries: int
 
     def __init__(self, per_scene: int, max_words: int) -> None:
@@ -58,7 +58,7 @@ class Annotator:
         self.per_scene, self.max_words = per_scene, max_words
 
     def different(self, write: Callable[[], Any]) -> list[Any]:
-        """Captions (Telling) by `write`, which may also return None."""
+        """Different captions (Telling) from `write`, which may also return None."""
         found: dict[str, Any] = {}
         for _ in range(self.tries):
             new = write()

@@ -55,11 +55,11 @@ class RenderedWorld(ABC):
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, split: str) -> tuple[Any, View] | None:
-        """What is shown and its view; None if it will not do."""
+        """The contents of a scene and their view; None if they are unsuitable."""
 
     @abstractmethod
     def visible(self, shown: Any, image: Rendering) -> list[SceneObject] | None:
-        """The objects of the scene that a person can see; None if they are too few."""
+        """The objects of the scene that a person can see; None if there are too few."""
 
     def draw(self, split: str, seeds: list[int]) -> tuple[Rendering, Any, list[SceneObject]]:
         if self._renderer is None:

@@ -51,8 +51,8 @@ class ImageCaptions(Captions):
 
 
 class TurningTexts(Captions):
-    """Batches of images with some of their texts, others in every epoch: the next `texts` of each image or,
-    in the first `first_epochs` epochs, all its texts in `first`, e.g. captions.
+    """Batches of images with some of their texts, which change every epoch: the next `texts` of each image
+    or, in the first `first_epochs` epochs, all its texts in `first`, e.g. captions.
 
     Rows are the examples, then those of `first`; a batch is a list of rows.
     """

@@ -56,8 +56,8 @@ class FactReader:
     def rates(
         self, probabilities: Sequence[np.ndarray], facts: Sequence[Facts]
     ) -> dict[tuple[str, str], float]:
-        """Fact -> share of all images in which the classifier reads it: what a model that ignores its
-        captions reaches from frequencies alone."""
+        """Fact -> share of all images in which the classifier reads it: the rate of a model that ignores
+        its captions and reproduces frequencies alone."""
         numbers = {slot: i for i, slot in enumerate(self.reading.slots)}
         return {
             (s, v): float(np.mean(probabilities[numbers[s]].argmax(1) == self.reading.slots[s].index(v)))
@@ -66,7 +66,7 @@ class FactReader:
         }
 
     def score(self, probabilities: Sequence[np.ndarray]) -> float:
-        """The Inception score's formula over each slot; geometric mean over the slots."""
+        """The Inception score computed for each slot; geometric mean over the slots."""
         return float(np.exp(np.mean([np.log(score_of(p)) for p in probabilities])))
 
     def _hit(self, p_K: np.ndarray, slot: str, value: str) -> float:

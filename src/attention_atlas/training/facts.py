@@ -1,4 +1,4 @@
-"""Facts (slot, value) that a caption states and an image can show; the same facts of annotated scenes.
+"""Facts (slot, value) that a caption states and an image can show, also read from annotated scenes.
 
 `PartColors` (birds): a slot is a part of the body, its values are colours. `Presence` (tables): a slot is a
 colour or a shape, its values are "absent" and "present".
@@ -38,7 +38,7 @@ class Reading(Protocol):
 
 
 class PartColors:
-    """Colours of parts. Only parts and colours that captions mention (`Example.extra["colors"]`)."""
+    """Colours of parts, limited to parts and colours that captions mention (`Example.extra["colors"]`)."""
 
     def __init__(self, slots: dict[str, list[str]]) -> None:
         self.slots = slots
@@ -86,7 +86,7 @@ class Presence:
         return {word: PRESENT if word in there else ABSENT for word in self.slots}
 
     def boxes(self, scene: Scene) -> dict[str, Box]:
-        """None: an absent word has no place."""
+        """Empty: an absent word has no position."""
         return {}
 
     def stated(self, example: Example) -> Facts:

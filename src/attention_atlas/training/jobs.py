@@ -1,4 +1,4 @@
-"""What `pipeline.train` runs."""
+"""The job of `pipeline.train`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Once:
         accumulate = run_config(cfg)[1]["loop"].get("accumulate", 1)
         workers = 1 if job.beside_others else cfg.workers
         count = process_count(accumulate, job.device, workers, cfg.gpus)
-        with processes(count, job.device) as together:  # they start while this one checks what it reads
+        with processes(count, job.device) as together:  # they start while this one checks its inputs
             own: dict[str, Any] = {}
             if not follows():
                 own = {

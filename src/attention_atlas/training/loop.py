@@ -102,7 +102,7 @@ class _Run:
             sharding.shard_layers(model, self.accelerator)
         base = optimizers_of(task, model, settings)
         self.bare = model
-        # "Evaluation": on its device and in its precision, but not wrapped; see the top of this file.
+        # evaluation_mode sets device and precision but adds no wrapper; see the top of this file.
         self.model = self.accelerator.prepare_model(model, evaluation_mode=True)
         self.optimizers = {name: self.accelerator.prepare(o) for name, o in base.items()}
         self.count, self.rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -221,7 +221,7 @@ class _Run:
         bar.close()
 
     def agreed(self, value: float) -> float:
-        """The first process's value, for a decision that all take alike where they share one model."""
+        """The first process's value, for a decision that must be the same in all when they share a model."""
         return shared.of_the_first(value, self.accelerator) if self.sharded else value
 
     def own_batches(self, epoch: int, start: int) -> Iterator[Any]:

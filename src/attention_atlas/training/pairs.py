@@ -1,6 +1,6 @@
 """Images with their captions, in batches in which each image occurs at most once.
 
-Axes: B pairs, T words, S pixels of a side.
+Axes: B pairs, T words, S pixels per side.
 """
 
 from __future__ import annotations

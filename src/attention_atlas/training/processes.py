@@ -1,8 +1,8 @@
 """Several processes that train one model together, each on its share of the batches of an update.
 
 On a CPU two processes of one thread take 0.38 to 0.78 of the time of two threads in one process: at the size
-of the mini models an operation ends before the second thread wakes up. On GPUs each process has one of them.
-The stage starts the processes of its machine itself, or `torchrun` or `accelerate launch` has started them,
+of the mini models an operation ends before the second thread wakes up. On GPUs each process uses one GPU.
+The stage starts the processes on its own machine, unless `torchrun` or `accelerate launch` has started them,
 on one or several machines.
 
 Not for models with batch normalisation: each process would keep statistics of its own batches.
@@ -71,7 +71,7 @@ Together = Callable[[Callable[..., Any], dict[str, Any], dict[str, Any]], Any]
 def processes(count: int, device: str = "cpu") -> Iterator[Together]:
     """Start `count` - 1 processes, which import torch in the background, and yield
     `together(job, arguments, own)`: `job(**arguments, **own, join=...)` here and
-    `job(**arguments, join=...)` in each of the others. Under a launcher all run already, and each calls this.
+    `job(**arguments, join=...)` in each of the others. Under a launcher all run already and each calls this.
 
     Every process calls `join()` once, when it is ready to train; after that they form one group. `job` and
     `arguments` must be picklable. `together` returns what `job` returns here, and raises the AtlasError of a

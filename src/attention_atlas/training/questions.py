@@ -24,8 +24,8 @@ UNKNOWN = -1
 
 
 class QuestionBatches:
-    """answers: the model's answer list; words: what patches are trained to show (labels, colours), empty if
-    scenes have no objects."""
+    """answers: the model's answer list; words: labels and colours that patches are trained to predict,
+    empty if scenes have no objects."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ def of_run(
 
 
 def spread(examples: Sequence[Example], count: int) -> list[Example]:
-    """`count` of them, evenly spaced (0: all)."""
+    """`count` of the examples, evenly spaced (0: all)."""
     if not count or count >= len(examples):
         return list(examples)
     return [examples[i * len(examples) // count] for i in range(count)]

@@ -44,8 +44,8 @@ class Spelled:
 
 
 def spell(answers: Sequence[str], vocab: Vocabulary, read: Sequence[str], longest: int) -> list[Spelled]:
-    """The annotators' answers, most frequent first, whose words are all in the vocabulary or among the OCR
-    words; at most `longest` words."""
+    """The annotators' answers of at most `longest` words that are all in the vocabulary or among the OCR
+    words, most frequent first."""
     counts: dict[str, int] = {}
     for answer in answers:
         text = " ".join(answer_words(answer))
@@ -130,8 +130,8 @@ class TextQuestions:
         return cut(range(len(self)), batch_size)
 
     def batch(self, indices: Sequence[int], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """What M4C reads. With `rng` also its targets: an answer of each question, drawn in proportion to how
-        many annotators gave it, and the previous words; where a word has several ids, one is drawn."""
+        """The inputs of M4C. With `rng` also its targets: an answer to each question, drawn in proportion to
+        how many annotators gave it, and the previous words; where a word has several ids, one is drawn."""
         names = [self.examples[i].image_id for i in indices]
         exchanged = [self.exchanged(n, rng) if rng is not None else {} for n in names]
         rows = [[e.get(w, w) for w in self.numbers[i]] for i, e in zip(indices, exchanged)]
@@ -145,7 +145,7 @@ class TextQuestions:
             for name in ("features_BND", "boxes_BN4", "regions_BN"):
                 out[name] = out[name][:, : self.objects]
         out |= self._ocr(names, exchanged)
-        # Numbers of words are compared, which an exchange replaces in question and image alike.
+        # Words are compared by number; an exchange replaces the numbers in question and image alike.
         read = [[e.get(w, w) for w in self.read_numbers[n]] for n, e in zip(names, exchanged)]
         asked = [[int(w in row) for w in words] or [0] for words, row in zip(read, rows)]
         out["ocr_asked_BO"] = padded_ids(asked, 0) > 0

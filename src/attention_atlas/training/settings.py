@@ -54,7 +54,7 @@ class Schedule:
         return max(0.0, (last - step + 1) / max(last - self.warmup, 1))
 
     def _reductions(self, done: int, epoch: int) -> int:
-        """How often the rate has been reduced after `done` steps."""
+        """How many times the rate has been reduced after `done` steps."""
         unit = epoch if self.unit == "epoch" else 1
         count = sum(done >= milestone * unit for milestone in self.milestones)
         count += done // (self.every * unit) if self.every else 0
@@ -83,8 +83,9 @@ class TrainSettings:
     """Settings of the loop. `clip_norm` limits the gradient's norm and `clip_value` each of its elements, for
     parameters whose names begin with `clip_prefix` (default: all).
 
-    `max_steps` ends the run early (0: never), `precision`: no, bf16 or fp16. Validation is after every
-    `validate_every` epochs, within an epoch after every `validate_steps` batches (0: not), and at the end.
+    `max_steps` ends the run early (0: never), `precision`: no, bf16 or fp16. Validation runs after
+    every `validate_every` epochs, within an epoch after every `validate_steps` batches (0: never), and at the
+    end.
     `lr_scales` multiplies the rate of the parameters whose names begin with a prefix, e.g. {encoder.: 0.1}.
     `threads` fixes the number of CPU threads (0: all), since sums may depend on it.
     `average` is the decay of an exponential moving average of the weights (0: none), which is then validated

@@ -26,13 +26,13 @@ def is_sharded(tensor: Any) -> bool:
 
 
 def by_kind(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Whole and sharded tensors apart: torch's fused operations do not take both at once."""
+    """Separate whole and sharded tensors: torch's fused operations do not accept both at once."""
     kinds = ([t for t in tensors if not is_sharded(t)], [t for t in tensors if is_sharded(t)])
     return [kind for kind in kinds if kind]
 
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
-    """The modules that transformers keeps in one piece (`_no_split_modules`), split already or not.
+    """The modules that transformers keeps in one piece (`_no_split_modules`), whether already split or not.
 
     Raises ConfigError for a model without them.
     """
@@ -46,8 +46,8 @@ def layers_of(model: nn.Module) -> list[nn.Module]:
 
 
 def apart(model: nn.Module, parameters: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Parameters of layers and others. Like `by_kind`, but the same in one process, whose optimiser must be
-    able to read the checkpoint of several."""
+    """Separate the parameters of layers from all others: `by_kind`, but also in a single process, whose
+    optimiser must be able to read a checkpoint of several processes."""
     inside = {id(p) for layer in layers_of(model) for p in layer.parameters()}
     parts = ([p for p in parameters if id(p) not in inside], [p for p in parameters if id(p) in inside])
     return [part for part in parts if part]
@@ -68,7 +68,7 @@ def shard_layers(model: nn.Module, accelerator: Any) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for layer in reversed(layers_of(model)):  # a layer within another one first
+    for layer in reversed(layers_of(model)):  # inner layers first
         layer.to(accelerator.device)
         same_start(layer)
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
@@ -115,8 +115,8 @@ def _like(value: Tensor, other: Tensor) -> Tensor:
 
 
 def same_trained(parameters: Sequence[Tensor], before: list[bool] | None) -> list[bool]:
-    """Which of the sharded parameters are trained. Raises ConfigError if the list differs from `before`, that
-    of the last update: FSDP decides once, in the first forward pass, which parameters get gradients."""
+    """Which of the sharded parameters are trained. Raises ConfigError if the list differs from `before`, the
+    list of the last update: FSDP decides once, in the first forward pass, which parameters get gradients."""
     now = [p.requires_grad for p in parameters if is_sharded(p)]
     if before is not None and now != before:
         raise ConfigError(

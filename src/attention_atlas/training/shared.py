@@ -18,7 +18,7 @@ from attention_atlas.files import atomic_path
 from attention_atlas.training.settings import TrainSettings
 from attention_atlas.training.sharding import by_kind, clip_norm, is_sharded, whole
 
-# Accelerate's ways to distribute a model, of which the loop uses none (see sharding.py).
+# Accelerate's own ways to distribute a model; the loop uses none of them (see sharding.py).
 SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
 
@@ -60,7 +60,7 @@ def _own_threads() -> Iterator[None]:
 
 def read_checkpoint(path: Path, device: torch.device, sharded: bool = False) -> dict[str, Any]:
     """Raises AtlasError for a file that cannot be read, for example after a power failure. sharded: the
-    device may be too small for the whole of it."""
+    whole checkpoint may not fit on the device."""
     where = torch.device("cpu") if sharded else device
     try:
         saved: dict[str, Any] = torch.load(path, map_location=where, weights_only=True, mmap=sharded)
@@ -77,7 +77,7 @@ def write_checkpoint(path: Path, state: dict[str, Any], accelerator: Any, sharde
     first = accelerator.is_main_process
     state = whole(state, keep=first) if sharded else state
     if first:
-        with atomic_path(path) as temporary, temporary.open("wb") as file:  # says if the disk is full
+        with atomic_path(path) as temporary, temporary.open("wb") as file:  # reports a full disk
             torch.save(state, file)
 
 
@@ -108,7 +108,7 @@ def same_batch(batch: int, accelerator: Any, checkpoint: Path) -> None:
 
 
 def of_the_first(value: float, accelerator: Any) -> float:
-    """The first process's value, for a decision that all must take alike."""
+    """The first process's value, for a decision that must be the same in all processes."""
     from accelerate.utils import broadcast
 
     sent: Any = broadcast(torch.tensor(value, dtype=torch.float64, device=accelerator.device))
@@ -132,7 +132,7 @@ def summed_loss(value: float, accelerator: Any) -> float:
 
 def average_gradients(parameters: Sequence[Tensor], accelerator: Any) -> None:
     """Average `.grad` over the processes; a parameter that no process used keeps no gradient. FSDP has
-    averaged those of sharded parameters."""
+    already averaged those of sharded parameters."""
     parameters = [p for p in parameters if not is_sharded(p)]
     has = torch.tensor([p.grad is not None for p in parameters], dtype=torch.float32)
     flat = torch.cat(

@@ -1,8 +1,8 @@
 """Compose the configuration of a script, with the files of the current profile.
 
 conf/profiles/<profile>/<group>/<name>.yaml takes the place of conf/<group>/<name>.yaml under that profile.
-The folder is `profiles`, in the plural: with a folder conf/profile, Hydra would read `profile=paper` as the
-choice of a file in it.
+The folder is not called conf/profile, because Hydra would then read `profile=paper` as the choice of a file
+in it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ProfileFiles(SearchPathPlugin):  # type: ignore[misc]  # Hydra has no type
 
 
 def profile_of(root: Path, overrides: Iterable[str] = ()) -> str:
-    """The profile that `profile=NAME` among Hydra overrides chooses, otherwise that of params.yaml.
+    """The profile that the override `profile=NAME` selects, otherwise the one in params.yaml.
 
     Raises ConfigError for an unknown profile or for several."""
     import yaml
@@ -58,7 +58,7 @@ def profile_of(root: Path, overrides: Iterable[str] = ()) -> str:
 
 @contextlib.contextmanager
 def profile_files(root: Path, overrides: Iterable[str] = ()) -> Iterator[None]:
-    """Hydra, if started inside, reads the files of the profile before those of conf/."""
+    """Within this context, Hydra reads the files of the profile before those of conf/."""
     from hydra.core.plugins import Plugins
 
     folder = root.resolve() / "conf" / "profiles" / profile_of(root, overrides)

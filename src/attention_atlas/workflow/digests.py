@@ -1,4 +1,4 @@
-"""The digests by which work that is done, or half done, is recognised."""
+"""Digests that identify finished and partly finished work."""
 
 from __future__ import annotations
 

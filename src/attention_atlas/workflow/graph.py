@@ -23,7 +23,7 @@ from attention_atlas.errors import AtlasError, ConfigError, did_you_mean
 OF_A_STUDY = ("train", "generate", "dump", "metrics", "plot")
 # Parts of a configuration that name files which the stage does not read.
 NOT_READ = ("outputs", "paths", "study", "reports", "figure", "data")
-# What a data set's file says of how its files are made, and the script that makes them.
+# Section of a data set's configuration -> script that makes the files it describes.
 MADE_BY = {"world": "world", "annotator": "annotate", "region_features": "features", "scene_text": "ocr"}
 HEAD = """\
 # Written by `python -m attention_atlas.workflow.manifests` from conf/ and params.yaml; edit those.
@@ -48,7 +48,7 @@ class Stage:
 
     @property
     def trains_published_weights(self) -> bool:
-        """Such a stage is left out: published weights are loaded as they are."""
+        """Whether to leave the stage out: published weights are loaded without training."""
         model = self.config.get("model") or {}
         return self.script == "train" and model.get("run_folder", "") is None
 
@@ -208,10 +208,10 @@ class Graph:
 def inputs_of(
     config: Mapping[str, Any], outputs: Sequence[str] = (), exists: Callable[[str], bool] | None = None
 ) -> list[str]:
-    """The files and folders that a configuration names for reading, sorted, none inside
-    another or in `outputs`: paths below data/ or results/ and absolute ones. exists: with it also any other
-    string of the data set, the model and the features that it is true for, such as `data.root=images`, except
-    "." and other folders around the working directory."""
+    """The files and folders that a configuration names for reading, sorted, none inside another or in
+    `outputs`: paths below data/ or results/ and absolute ones. exists: also include any other string of the
+    data set, the model and the features for which it is true, such as `data.root=images`, except "." and
+    parents of the working directory."""
     from omegaconf import OmegaConf
 
     parts: dict[str, Any] = {key: value for key, value in config.items() if key not in NOT_READ}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 # Globs over dotted paths in the composed configuration; `#` matches an index of a list.
-# Seeds are repetitions, and need two for their variance.
+# Seeds are repetitions; a variance needs two of them.
 STEPS = (
     "study.seeds.*",
     "trainer.seeds.*",
@@ -38,22 +38,22 @@ EXAMPLES = (
     *("*.samples.*", "dump.examples.#", "study.importance_examples", "study.pruned_examples"),
     *("metrics.images", "data.annotator.pairs"),
 )
-# Each is as slow as many examples: images that a full-size network generates and two others evaluate,
-# passes with attention cut in every layer, norms of every head.
+# Each of these takes as long as many examples: images that a full-size network generates and two others
+# evaluate, passes with attention cut in every layer, norms of every head.
 SLOW = ("data.attngan.judged", "*.samples.knockout", "*.samples.norm")
 # What `effort` multiplies. Warm-ups keep their length.
 LENGTHS = (
     *("*loop.max_steps", "*loop.epochs", "*task.first_epochs"),
     *("train.task.hardest_from", "train.task.projector_steps"),
 )
-# Sizes of training batches, of which the examples must fill several, and a first phase in batches.
+# Sizes of training batches (the examples must fill several), and the length of a first phase in batches.
 BATCHES = (
     "train.task.projector_steps",
     *("*task.batch_size", "*net.images_per_step", "*net.regions_per_image", "train.task.instructions"),
     *("*task.candidates", "*evaluator.candidates", "*task.turns", "*task.samples", "*task.joined"),
 )
-# Batches of an update, each in a process of its own on a CPU; epochs on texts to begin with; seeds of
-# AttnGAN, whose networks of published depth are slow to train and to evaluate.
+# Batches per update (on a CPU each in its own process); initial epochs on other texts; seeds of AttnGAN,
+# whose networks have the published depth and are slow to train and evaluate.
 SINGLE = ("*loop.accumulate", "*task.first_epochs", "study.seeds.attngan", "trainer.seeds.attngan")
 # Here 0 means none; elsewhere in EXAMPLES it means all.
 NONE = "*.samples.*"
@@ -167,9 +167,9 @@ EVEN = 24
 
 
 def longer(cfg: DictConfig) -> DictConfig:
-    """`cfg` without the parameter `effort`, and the length of every training times it, at least 1.
+    """`cfg` without the parameter `effort`, with the length of every training multiplied by it (at least 1).
 
-    0 and null, which mean no bound, stay. Raises ConfigError for an effort that is not above 0.
+    0 and null, which mean no bound, are kept. Raises ConfigError for an effort that is not above 0.
     """
     from omegaconf import open_dict
 
@@ -189,8 +189,8 @@ def longer(cfg: DictConfig) -> DictConfig:
 def limited(cfg: DictConfig) -> DictConfig:
     """`cfg` without the parameter `limit`, with each size at most the limit. With `null` no size changes.
 
-    0 and null mean everything, and also become the limit. Raises ConfigError for a number below 1, a width
-    that heads do not divide, or a number that no list names.
+    0 and null, where they mean everything, also become the limit. Raises ConfigError for a number below 1, a
+    width that heads do not divide, or a number that no list names.
     """
     from omegaconf import open_dict
 

@@ -2,8 +2,8 @@
 
 `python -m attention_atlas.workflow.manifests` is itself a stage. It runs when src/, pipeline/, conf/ or
 params.yaml change, and writes data/manifests/<stage>.yaml. Every other stage depends on its manifest and on
-its data. So a change makes exactly those stages stale whose result it could change: none for a comment in
-conf/, and for the file of a model the stages that build or load it. If dvc.yaml no longer matches conf/
+its data. A change thus makes exactly those stages stale whose results it could affect: none for a comment
+in conf/, and for a model's file those that build or load the model. If dvc.yaml no longer matches conf/
 (workflow/graph.py), the stage writes it and asks for another `dvc repro`.
 
 The source files of a stage are what its script and the classes that its configuration names (`_target_`)
@@ -111,7 +111,7 @@ class Manifests:
         os.replace(new, self.out)
 
     def write_graph(self) -> bool:
-        """Write dvc.yaml if it is not as conf/ says. Returns whether it was written."""
+        """Write dvc.yaml if it does not match conf/. Returns whether it was written."""
         path, text = self.root / "dvc.yaml", self.graph.text()
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             return False

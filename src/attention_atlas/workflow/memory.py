@@ -36,5 +36,5 @@ def keep_freed_memory() -> bool:
 
 def collect_seldom() -> None:
     """Collect cycles less often: imports and corpora create hundreds of thousands of objects that all stay,
-    and half of the time to read a corpus was spent scanning them."""
+    and scanning them took half of the time needed to read a corpus."""
     gc.set_threshold(YOUNG, 20, 100)

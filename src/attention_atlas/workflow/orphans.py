@@ -1,6 +1,6 @@
-"""A process ends when the one that started it is killed; otherwise it would work beside its successor.
+"""End a process when its parent is killed; otherwise it would keep running alongside its successor.
 
-`python -m attention_atlas.workflow.orphans WORD ...` is `dvc WORD ...` that does so.
+`python -m attention_atlas.workflow.orphans WORD ...` runs `dvc WORD ...` in this way.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 
-LOOK, GRACE = 0.5, 10.0  # seconds between looks at the parent; seconds to close files after it is gone
+LOOK, GRACE = 0.5, 10.0  # seconds between checks of the parent; seconds to close files after it is gone
 PATIENCE = GRACE + 10.0  # seconds that a successor waits for the work folder
 
 

@@ -45,8 +45,8 @@ def repro_side_by_side(
     """Run `dvc repro` in `root`, `jobs` stages at a time (0: `jobs_here`). Returns 0 or DVC's exit status.
     targets: only these stages and their dependencies (none: all).
 
-    Output lines are prefixed with their stage. All stages are under one MLflow parent. A stage is not started
-    if a stage that it depends on fails; all others are.
+    Output lines are prefixed with their stage. All runs are nested under one MLflow parent. A stage is not
+    started if a stage that it depends on fails; all others are.
     """
     cores = os.cpu_count() or 1
     if jobs < 0:
@@ -85,7 +85,7 @@ def repro_side_by_side(
             pool.shutdown(cancel_futures=True)
             raise
     code = _dvc(root, everywhere, targets)
-    if kept(root):  # MLflow was away for a while
+    if kept(root):  # MLflow was unreachable for a while
         subprocess.run([sys.executable, "-m", "attention_atlas", "track"], cwd=root, env=everywhere)
     if code == 0:
         sort_lock(root / "dvc.lock")
@@ -93,7 +93,7 @@ def repro_side_by_side(
 
 
 def _mend_rwlock(folder: Path) -> None:
-    """DVC writes this file in place. If killed meanwhile, no DVC could read it again."""
+    """Remove DVC's rwlock file if it is damaged: DVC writes it in place, and a kill can truncate it."""
     from dvc.lock import LockError, make_lock
     from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
@@ -115,7 +115,7 @@ def _title(root: Path, targets: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _tracker(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """One process that records the runs of all stages in MLflow; yields what tells the stages about it."""
+    """One process that records the runs of all stages in MLflow; yields the variable that leads to it."""
     from attention_atlas.workflow.tracking import SOCKET_VARIABLE
 
     # Not in the repository: the path of a socket has at most about 100 characters.
@@ -153,7 +153,7 @@ def stage_needs(root: Path, targets: Sequence[str] = ()) -> dict[str, set[str]]:
             wanted = {by_name[name] for name in targets}
             graph = graph.subgraph(wanted.union(*(networkx.descendants(graph, stage) for stage in wanted)))
         way: dict[Stage, int] = {}
-        for stage in networkx.topological_sort(graph):  # the last first
+        for stage in networkx.topological_sort(graph):  # dependents first
             long = any(script in str(stage.cmd) for script in LONG)
             way[stage] = (TIMES if long else 1) + max((way[s] for s in graph.predecessors(stage)), default=0)
         order = sorted(graph, key=lambda stage: (-way[stage], stage.name))

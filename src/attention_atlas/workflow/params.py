@@ -92,7 +92,7 @@ def check_values(values: Mapping[str, Any], where: str = "") -> None:
 
 def is_shown(entry: Mapping[str, Any], profile: str) -> bool:
     """Whether a figure, table or text of conf/ belongs to a profile: `profiles` includes it, or is missing.
-    mini-long has what mini has."""
+    mini-long shows the same as mini."""
     return profile.removesuffix("-long") in entry.get("profiles", [profile.removesuffix("-long")])
 
 

@@ -50,7 +50,7 @@ class Job:
 
         self.name, self.cfg, self.run = name, cfg, run
         self.inputs = present_inputs(cfg)
-        self.written = [] if written is None else written  # what a job of a sweep must have left when done
+        self.written = [] if written is None else written  # outputs that a finished job of a sweep must have
         self._sweep_dir = sweep_dir
         self.beside_others = sweep_dir is not None and _launches_together()
         self.device = resolve_device(cfg.device[name], name)
@@ -79,19 +79,19 @@ class Job:
         # A stage whose `dvc` was killed ends by itself soon, and then leaves its work to this one.
         patience = PATIENCE if "DVC_STAGE" in os.environ else 0.0
         self._lock = lock(work.with_suffix(".lock"), work, patience)
-        work.mkdir(exist_ok=True)  # the one before may have ended well and removed it
+        work.mkdir(exist_ok=True)  # its previous owner may have succeeded and removed it
         self._work = work
         return work
 
     def digest(self) -> str:
-        """Of the configuration, the code and the content of all inputs."""
+        """Digest of the configuration, the code and the content of all inputs."""
         for path in self.inputs:
             self.input(path)
         return work_digest(self.cfg, self.inputs, self._hash)
 
     def input(self, path: str | Path) -> Path:
-        """Check that an input exists and is one of `inputs`, or inside or around one, and log its digest to
-        MLflow."""
+        """Check that an input exists and is one of `inputs`, inside one or contains one, and log its digest
+        to MLflow."""
         path = Path(path)
         if not any(overlap(str(path), known) for known in self.inputs):
             raise ConfigError(f"{path}: the configuration does not name it; add it to `inputs` in conf/")
@@ -114,8 +114,8 @@ class Job:
 
 
 def present_inputs(cfg: DictConfig) -> list[str]:
-    """The files and folders that a configuration names for reading, also those that a user gave outside
-    data/."""
+    """The files and folders that a configuration names for reading, including those that a user gave
+    outside data/."""
     values: Any = OmegaConf.to_container(cfg, resolve=True)
     return inputs_of(values, list(paths_in(values["outputs"])), os.path.exists)
 
@@ -127,7 +127,7 @@ def job_digest(cfg: DictConfig, hash_of: Callable[[Path], str] = content_hash) -
 
 
 def seed_everything(seed: int) -> None:
-    """Python, NumPy and (if a stage has loaded it) torch."""
+    """Seed Python, NumPy and (if a stage has loaded it) torch."""
     import random
 
     import numpy as np
@@ -154,7 +154,7 @@ def stage(name: str) -> Callable[[Callable[[DictConfig, Job], Any]], Callable[[]
                 error = _atlas_error(raised)
                 if error is None and not _is_sweep():
                     raise
-                if error is None:  # the sweep reports one line of it, and not every exception can be pickled
+                if error is None:  # the sweep reports one line, and not every exception can be pickled
                     traceback.print_exc()
                     error = AtlasError(f"{type(raised).__name__}: {raised}")
                 if _is_sweep():
@@ -213,7 +213,7 @@ def _launches_together() -> bool:
 
 
 def resolved(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
-    """`cfg` with `effort` and `limit` applied, and all its values.
+    """`cfg` with `effort` and `limit` applied, and all its values resolved.
 
     Raises ConfigError for a missing or invalid value."""
     from attention_atlas.workflow.limit import limited, longer

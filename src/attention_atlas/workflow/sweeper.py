@@ -1,7 +1,7 @@
-"""The sweeper of every script (conf/hydra/sweeper/resumable.yaml): Hydra's basic one, which besides skips
-finished jobs and checks at the end what each job wrote about itself.
+"""The sweeper of every script (conf/hydra/sweeper/resumable.yaml): Hydra's basic one, but it skips
+finished jobs and checks the status file of each job at the end.
 
-Hydra and the launchers are not asked whether a job succeeded: a job that was killed, ran out of time or never
+Hydra and the launchers cannot tell which jobs succeeded: a job that was killed, ran out of time or never
 started has no return value, and the first failure would hide the others.
 """
 
@@ -85,7 +85,7 @@ class ResumableSweeper(Sweeper):  # type: ignore[misc]  # Hydra has no types
                     self.launcher.launch(todo[start : start + (self.size or len(todo))], start)
         except (Exception, KeyboardInterrupt) as error:
             problem = error
-        # On a file system of several machines a job's last word may arrive after its end.
+        # On a shared file system a job's final status may arrive after the job has ended.
         patience = PATIENCE if "Slurm" in type(self.launcher).__name__ and problem is None else 0.0
         _check(list(left), len(jobs), folder, problem, patience)
         return []

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: what each says about itself, and those that make no sense."""
+"""The jobs of a sweep: their status files, and combinations that make no sense."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUS = "job.json"
 
 
 def uses_alignment(model: DictConfig) -> bool:
-    """Whether conf/model/<name>.yaml takes the chosen alignment: `${alignment}`, `${oc.select:alignment}`."""
+    """Whether conf/model/<name>.yaml uses the chosen alignment: `${alignment}`, `${oc.select:alignment}`."""
     from omegaconf import OmegaConf
 
     def mentions(value: Any) -> bool:
@@ -34,8 +34,8 @@ def uses_alignment(model: DictConfig) -> bool:
 
 
 def skip_reason(cfg: DictConfig) -> str:
-    """Why a job over models and alignments makes no sense, or "". A model without an alignment function is
-    trained with the study's reference only."""
+    """Why a combination of model and alignment makes no sense, or "". A model without an alignment function
+    is trained with the study's reference only."""
     if cfg.get("alignment") is None:
         return ""
     name, chosen = cfg.model.name, cfg.alignment.name
@@ -48,8 +48,8 @@ def skip_reason(cfg: DictConfig) -> str:
 
 
 def skipped(cfg: DictConfig, in_sweep: bool) -> bool:
-    """Whether to skip a job of a sweep that makes no sense; prints why. A single command trains the model it
-    names; raises ConfigError if there is nothing to train it on."""
+    """Whether to skip this job of a sweep because it makes no sense; prints why. A single command trains the
+    model it names; raises ConfigError if there is nothing to train it on."""
     why = skip_reason(cfg)
     if why and ("train" not in cfg or "data" not in cfg) and not in_sweep:
         raise ConfigError(f"{why}; choose another model, or give data= and train=")
@@ -59,8 +59,8 @@ def skipped(cfg: DictConfig, in_sweep: bool) -> bool:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What a job wrote about itself in its folder: status (running, done or failed), digest, error, written
-    (paths). Empty if it never started, or the file is not one of ours."""
+    """The content of a job's status file: status (running, done or failed), digest, error, written (paths).
+    Empty if the job never started, or the file is not one of ours."""
     try:
         found = json.loads((folder / STATUS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -77,8 +77,8 @@ def job_status(
     folder: Path | None, digest: Callable[[], str], written: Sequence[Path] = ()
 ) -> Iterator[None]:
     """Write the status of a sweep's job into `folder` (None: not a job of a sweep), with the digest of its
-    configuration, code and inputs, by which it is recognised as done, and those of its outputs `written` that
-    are there. A job that is killed stays "running"."""
+    configuration, code and inputs, which identifies a finished job, and the outputs in `written` that exist.
+    A job that is killed stays "running"."""
     if folder is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""`attention-atlas track`: hand over to MLflow the runs that were kept while it could not be reached."""
+"""`attention-atlas track`: send MLflow the runs that were kept while it could not be reached."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ DVC's temporary copies (`dvc exp run --temp`, queued experiments) uses the store
 user is in.
 
 A stage writes what it logs to a record (workflow/tracking_runs.py). A separate process
-(workflow/tracking_writer.py) sends it to MLflow while the stage works. Tracking never decides how a stage
-ends: what MLflow did not take stays in the record, one line says so, and the next stage hands it over.
+(workflow/tracking_writer.py) sends it to MLflow while the stage works. Tracking never makes a stage fail:
+data that MLflow did not accept stay in the record, one line says so, and the next stage sends them.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ SOCKET_VARIABLE = "ATLAS_TRACKER"  # path of the socket of tracking_writer.py's 
 # Experiments of MLflow: one per study, and one for the stages that make data.
 EXPERIMENT, DATA = "attention-atlas", "data"
 MAX_VALUE = 6000  # maximum characters of a value in MLflow
-# Longest wait in seconds for the writer at the end of a stage. Longer than its own attempts, which it ends
-# earlier with a reason.
+# Longest wait in seconds for the writer at the end of a stage. The writer's own attempts end earlier, with a
+# reason.
 WAIT = 300.0
 
 
@@ -54,7 +54,7 @@ class _Writer:
         self.process: subprocess.Popen[str] | None = None
         self.pid = os.getpid()
         self.open: list[Run] = []
-        self.ended: list[Run] = []  # and not yet recorded
+        self.ended: list[Run] = []  # but not yet recorded
         self.failed = ""
         pipes = _connection()
         if pipes is None:
@@ -128,7 +128,7 @@ class _Writer:
             self.failed = "its process ended"
 
     def stop(self) -> None:
-        """End the process, which does not answer any more."""
+        """End the process, which no longer answers."""
         global _writer
         _writer = None
         for pipe in (self.lines, self.answers):
@@ -157,7 +157,7 @@ def _now() -> int:
 
 
 def _connection() -> tuple[IO[str], IO[str]] | None:
-    """To the process that workflow/parallel.py started for all its stages; None if there is none."""
+    """Connect to the process that workflow/parallel.py started for all its stages; None if there is none."""
     path = os.environ.get(SOCKET_VARIABLE)
     if not path:
         return None
@@ -185,7 +185,7 @@ def start_writer() -> _Writer:
 
 
 class Run:
-    """What a stage can log to MLflow. `key` identifies the run before MLflow knows it."""
+    """Logs a stage to MLflow. `key` identifies the run before MLflow knows it."""
 
     def __init__(self, record: Record, root: Path) -> None:
         self.record, self.root = record, root
@@ -227,7 +227,7 @@ def _finite(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _name(key: str) -> str:
-    """MLflow refuses other characters in the name of a metric or parameter (mAP@36, DET+ADJ)."""
+    """Replace characters that MLflow refuses in the name of a metric or parameter (mAP@36, DET+ADJ)."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]
 
 

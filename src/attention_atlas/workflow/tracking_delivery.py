@@ -30,7 +30,7 @@ class Delivery:
         self._refused: list[str] = []
 
     def advance(self) -> None:
-        """Send the complete lines that were written since. Raises what MLflow raises."""
+        """Send the complete lines written since the last call. Raises MLflow's errors."""
         with (self.folder / ORDERS).open("rb") as file:
             file.seek(self._offset)
             lines = [line for line in file if line.endswith(b"\n")]
@@ -57,7 +57,7 @@ class Delivery:
             self._do_close(0, "FAILED", int(end * 1000))
 
     def _try(self, send: Any, **what: Any) -> None:
-        """What MLflow will never take (an invalid value, a file that is gone) is left out and noted."""
+        """Send; skip and note what MLflow will never accept (an invalid value, a missing file)."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -133,7 +133,7 @@ class Delivery:
         with self.store.locked():
             if client.search_logged_models(here, f"source_run_id = '{self._id}'", max_results=1):
                 return
-            tags = {"path": path, "mlflow.model.isExternal": "true"}  # its files are those of DVC
+            tags = {"path": path, "mlflow.model.isExternal": "true"}  # DVC owns its files
             model = client.create_logged_model(
                 self._experiment, name, source_run_id=self._id, tags=tags, params=params
             )
@@ -154,7 +154,7 @@ class Delivery:
 
 
 def _order(line: bytes) -> dict[str, Any] | None:
-    """None: a line that a full disk or a kill has cut."""
+    """The content of a line; None if a full disk or a kill has truncated it."""
     with contextlib.suppress(ValueError):
         order = json.loads(line)
         return order if isinstance(order, dict) else None

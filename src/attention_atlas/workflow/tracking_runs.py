@@ -23,8 +23,8 @@ from typing import IO, Any
 ORDERS = "orders.jsonl"
 JOB = "atlas.job"  # tag of a run of a sweep: the folder of its job
 MAX_KEPT_FILE = 50 * 2**20  # bytes; a larger artifact is not copied into the record
-YOUNG = 60.0  # seconds in which a record without a line may be one that a stage is about to lock
-OLD = 24 * 3600.0  # seconds without a new line after which a record is left over, where files have no locks
+YOUNG = 60.0  # seconds during which an empty record may belong to a stage that is about to lock it
+OLD = 24 * 3600.0  # seconds without a new line after which a record is abandoned, where files have no locks
 
 
 def store_root(root: Path) -> Path:
@@ -52,14 +52,14 @@ def records_folder(root: Path) -> Path:
 
 
 def new_key() -> str:
-    """A name for a run. The names of later runs come later in the alphabet."""
+    """A name for a run; names sort in the order of creation."""
     return f"{time.time_ns()}-{uuid.uuid4().hex[:8]}"
 
 
 class Record:
     """The record of a run, while its stage writes it.
 
-    Tracking is a side service: if the record cannot be written, `lost` says why, and nothing is raised."""
+    Tracking is optional: if the record cannot be written, `lost` gives the reason and nothing is raised."""
 
     def __init__(self, root: Path, key: str) -> None:
         self.key, self.folder = key, records_folder(root) / key
@@ -124,7 +124,7 @@ def kept(root: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process may hand over the record: no stage is writing it, and nobody else hands it over.
+    """Whether this process may hand over the record: no stage writes it and no other process hands it over.
     Locked until the end of the block."""
     try:
         file = (folder / ORDERS).open("r+b")  # NFS locks no file that is open for reading only

@@ -1,4 +1,4 @@
-"""The experiments, runs and parents of a repository in MLflow. Nothing of MLflow ever enters a DVC output."""
+"""The experiments, runs and parents of a repository in MLflow. DVC outputs contain no MLflow data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from attention_atlas.workflow.tracking_runs import JOB, store_root
 
 # Marks an experiment as one of model training. MLflow 3.17 opens that view once the user has chosen it.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-# Few and short attempts: the stage waits for them. What fails is sent again later. Seconds.
+# Few and short attempts, because the stage waits for them; failed requests are repeated later. In seconds.
 PATIENCE = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
-MAX_ROWS = 50_000  # MLflow's limit of a search
-LOCK_WAIT = 60.0  # for another process that creates the store, an experiment or a parent
+MAX_ROWS = 50_000  # MLflow's limit for a search
+LOCK_WAIT = 60.0  # seconds to wait for another process that creates the store, an experiment or a parent
 
 
 class Store:
@@ -44,9 +44,9 @@ class Store:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        # Creating the schema of a fresh SQLite store is not safe against other processes; nor is
-        # "look for it, else create it": of a parent, and of a run, which the writer of a killed stage may
-        # still send while another process hands it over.
+        # Two processes must not create the schema of a fresh SQLite store at the same time, nor the same
+        # parent or run: the writer of a killed stage may still send a run while another process hands it
+        # over.
         from filelock import FileLock
 
         lock = store_root(self.root) / ".work" / "mlflow.lock"
@@ -72,7 +72,7 @@ class Store:
             try:
                 return str(client.create_experiment(name, artifact_location=location, tags=KIND))
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another machine, just now
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine has just created it
                     raise
                 found = client.get_experiment_by_name(name)
         if found.lifecycle_stage == "deleted":
@@ -113,8 +113,8 @@ class Store:
         return self._parents[experiment, key]
 
     def extend(self, parent: str, end: int, status: str, is_job: bool = False) -> None:
-        """The parent lasts until its last child ends, and has failed if one of them has. Of a sweep's job
-        (`is_job`), which a later run may have completed, the last run counts."""
+        """The parent lasts until its last child ends, and has failed if one of them has. For a sweep's
+        job (`is_job`) only the last run counts, since it may complete an earlier one."""
         with self.locked():
             info = self.client.get_run(parent).info
             status = "FAILED" if "FAILED" in (info.status, status) else "FINISHED"

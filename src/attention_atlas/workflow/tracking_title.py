@@ -1,4 +1,4 @@
-"""How a run of a stage is called in MLflow, and by which columns the UI can sort it."""
+"""The title of a stage's run in MLflow, and the columns by which the UI can sort runs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ GROUPS = {"model": "", "data": "on ", "alignment": ", ", "linker": ", ", "metric
 def described(
     name: str, cfg: DictConfig, choices: Mapping[str, Any], sweep_dir: Path | None
 ) -> tuple[str, dict[str, Any], dict[str, str]]:
-    """(title, key parameters, tags): "train MAC on tabletop_questions, dot, seed 0", the choices in it by
-    short names, and the tags `stage`, `study` and, for a job of a sweep, its folder."""
+    """(title, key parameters, tags): e.g. "train MAC on tabletop_questions, dot, seed 0", its choices by
+    group of conf/, and the tags `stage`, `study` and, for a job of a sweep, its folder."""
     keys = {group: str(choices[group]) for group in GROUPS if choices.get(group)}
     model = cfg.get("model")
     if model is None or not uses_alignment(model):

@@ -2,7 +2,7 @@
 its store takes longer (2 to 3 s) than many stages.
 
 It reads one JSON object per line: {"begin": folder of a record, "root": ..., "uri": ...} starts to send this
-record; {"end": true} sends all of them to their end and hands over older records. The answer to "end" is
+record; {"end": true} sends the rest of all of them and hands over older records. The answer to "end" is
 {"kept": {name of a record: reason}}, empty if MLflow has everything. If its input ends without an "end", the
 stage was killed: its runs are marked FAILED.
 
@@ -27,9 +27,9 @@ from attention_atlas.workflow.tracking_delivery import Delivery
 from attention_atlas.workflow.tracking_runs import claimed, kept, records_folder
 from attention_atlas.workflow.tracking_store import Store
 
-EVERY = 1.0  # seconds between two looks at the records
-PAUSE = 30.0  # seconds without an attempt after one that failed, also of the stages that follow
-SLOW = 5.0  # seconds; what fails faster costs the next stage little
+EVERY = 1.0  # seconds between checks of the records
+PAUSE = 30.0  # seconds without attempts after a failed one, also in the stages that follow
+SLOW = 5.0  # seconds; a faster failure costs the next stage little
 HAND_OVER = 20.0  # seconds that a stage spends on the records of others
 
 
@@ -111,8 +111,8 @@ def _failure_file(store: Store) -> Path:
 
 
 def _known_failure(store: Store) -> str:
-    """What another stage found less than PAUSE seconds ago: a server that does not answer costs each attempt
-    its full time."""
+    """The failure that another stage met less than PAUSE seconds ago, or "": every attempt to reach a server
+    that does not answer takes its full timeout."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(_failure_file(store).read_text(encoding="utf-8"))
         if known["uri"] == store.uri and 0 <= time.time() - known["time"] < PAUSE:

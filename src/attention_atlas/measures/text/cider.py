@@ -10,7 +10,7 @@ from attention_atlas.errors import AtlasError
 def cider(
     references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, str]
 ) -> tuple[float, dict[str, float]]:
-    """Mean and per-example CIDEr-D (Vedantam et al. 2015; the field's implementation, σ = 6, n = 1..4).
+    """Mean and per-example CIDEr-D (Vedantam et al. 2015; the standard implementation, σ = 6, n = 1..4).
 
     Texts are tokenised, words joined by spaces. Document frequencies are counted over all `references`;
     `hypotheses` may cover only a part. A hypothesis equal to its single reference scores 10 (the

@@ -116,7 +116,7 @@ class ClipTower(nn.Module):
         self.clip = CLIPModel(config)
         put_stem(self.clip.vision_model, config.vision_config, self.stem)
         side = image_size // patch_size
-        # Much smaller than a fresh patch embedding, which positions would otherwise drown.
+        # Much smaller than a fresh patch embedding, which positions would otherwise drown out.
         places = torch.cat([torch.zeros(1, dim), 0.15 * sinusoids_2d(side, side, dim)])
         self.clip.vision_model.embeddings.position_embedding.weight.data.copy_(places)
         self.patch_norm = nn.LayerNorm(dim) if patch_words else None

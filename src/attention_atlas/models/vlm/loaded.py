@@ -167,8 +167,8 @@ def decoder_stack(name: str, model: Any) -> Any:
 
 @contextlib.contextmanager
 def plain_generation(model: Any) -> Iterator[None]:
-    """Greedy, with none of the checkpoint's own settings (sampling, penalties, lengths) but its special
-    tokens, so that a text can be repeated and each of its tokens is the most likely one."""
+    """Greedy generation without the checkpoint's settings (sampling, penalties, lengths) except its special
+    tokens, so that texts are reproducible and each token is the most likely one."""
     from transformers import GenerationConfig
 
     own = model.generation_config

@@ -75,7 +75,7 @@ class VitTower:
 
 
 def is_vit(sizes: Mapping[str, Any]) -> bool:
-    """Whether they are sizes of a PooledDinov2, not of a CLIP tower."""
+    """Whether these are sizes of a PooledDinov2, not of a CLIP tower."""
     return sizes.get("model_type") == KIND
 
 
@@ -86,7 +86,7 @@ def vit_config(sizes: Mapping[str, Any]) -> Dinov2Config:
 @torch.no_grad()
 def _fitted(backbone: Backbone, image_size: int) -> dict[str, Tensor]:
     """Weights for images of `image_size` pixels with values of -1..1: positions are interpolated once, and
-    the backbone's normalisation is made part of the patch projection."""
+    the backbone's normalisation is folded into the patch projection."""
     weights = {name: value.clone() for name, value in backbone.net.state_dict().items()}
     weights.pop("embeddings.mask_token", None)
     patches = (image_size // backbone.patch) ** 2

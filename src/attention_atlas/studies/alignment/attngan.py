@@ -1,4 +1,4 @@
-"""Evaluation of AttnGAN's runs: whether images match their captions, and where the words are attended."""
+"""Evaluation of AttnGAN runs: whether images match their captions, and which regions attend to each word."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class _Weights:
 @dataclass
 class AttnGanEvaluator:
     """split, judged: the first caption of each image, `judged` of them (0: all). classifier: run folder of
-    the image classifier, null if there is none (real images). candidates: number for R-precision. shown:
-    number of images whose attention is drawn. noise_seed: the same noise for every alignment. inception:
-    file with the weights of the Inception network, for IS and FID under their own names; null: not
+    the image classifier, null if there is none (real images). candidates: number of texts in R-precision.
+    shown: number of images whose attention is drawn. noise_seed: gives every alignment the same noise.
+    inception: weights file of the Inception network, for IS and FID under their own names; null: not
     computed."""
 
     split: str = "test"
@@ -176,8 +176,8 @@ class AttnGanEvaluator:
         }, rows
 
     def show(self, examples: list[Example], made_NCSS: Tensor, attention: list[np.ndarray]) -> list[Shown]:
-        """Evenly spaced over the captions. Row w of the attention is the distribution of word w over the
-        image: the transposed weights divided by their sum."""
+        """Examples evenly spaced over the captions. Row w of the attention is the distribution of word w
+        over the image: the transposed weights divided by their sum."""
         if self.shown < 1:
             return []
         out = []

@@ -1,7 +1,7 @@
 """Which differences between alignments exceed the noise of seeds and of test images.
 
-The variance of seeds is pooled over the alignments of a model and data set; that of images comes from a
-paired bootstrap. One t test uses both (Clark 1973), with Holm's correction (1979) over all pairs.
+The variance over seeds is pooled over the alignments of a model and data set; the variance over images comes
+from a paired bootstrap. One t test uses both (Clark 1973), with Holm's correction (1979) over all pairs.
 Pairs that are mathematically the same function are the negative control: see `control`.
 """
 

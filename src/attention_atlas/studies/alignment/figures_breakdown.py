@@ -82,7 +82,7 @@ def seeds(
     columns: int = 3,
 ) -> Figure:
     """Every seed of every alignment, with mean and interval, to show what is within noise. panels:
-    title -> {model, data, measure, factor}. Dotted: chance, which may be each row's own."""
+    title -> {model, data, measure, factor}. Dotted: chance, which may differ between rows."""
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(PAGE, 2.1 * rows)
@@ -126,8 +126,8 @@ def grounding(
     titles: Mapping[str, str],
     measure: str = "mass",
 ) -> Figure:
-    """Share of attention on the region that a word refers to, by alignment, with chance: `seeds` for
-    grounding."""
+    """Share of attention on the region that a word refers to, by alignment, with chance, drawn by
+    `seeds`."""
     chosen = {
         title: {
             "model": e["model"],

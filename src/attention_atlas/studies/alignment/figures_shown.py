@@ -35,7 +35,7 @@ def paint(shape: tuple[int, int], boxes_N4: np.ndarray, attn_N: np.ndarray, scal
 
 def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int = 5) -> Figure:
     """One example of shown_<panel>.json: a row for each alignment, first the image, then a map for each of
-    `words` words (see `chosen_words`). Below each map: the share of its highest place; each map has its own
+    `words` words (see `chosen_words`). Below each map: its highest value, in per cent; each map has its own
     scale. The last line shows how the example was chosen."""
     content = read_json(shown, schema=SCHEMA)
     if example >= len(content["examples"]):

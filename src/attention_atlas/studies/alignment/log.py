@@ -20,7 +20,7 @@ def log_run(
     scores: Mapping[str, float],
     history: list[dict[str, float]],
 ) -> None:
-    """One child run: the chosen settings, the scores, the validations by step."""
+    """One child run: the chosen settings, the scores, the validation results by step."""
     chosen = {
         "model": cfg.model.name,
         "data": cfg.data.name,

@@ -1,5 +1,5 @@
-"""Evaluation of M4C: accuracy over ten answers, ANLS, correctness of copied words, and where its steps look:
-the attention of one head, and the pointer that copies (a softmax over the OCR words)."""
+"""Evaluation of M4C: accuracy over ten answers, ANLS, correctness of copied words, and where its steps
+attend: the attention of one head, and the pointer that copies (a softmax over the OCR words)."""
 
 from __future__ import annotations
 
@@ -153,9 +153,9 @@ def _score(words: Sequence[str], example: Example) -> float:
 def steps_look(
     model: Any, questions: TextQuestions, batch_size: int, device: str
 ) -> tuple[list[Looks], list[Looks]]:
-    """For each question the words of its right answer, and how the step that produces each of them looks at
-    the OCR words, given the right previous words: attention (L,H,W,O) in every layer and head, and the
-    softmax (W,O) of the pointer over the OCR words."""
+    """For each question the words of its right answer and, for the step that produces each of them given the
+    right previous words, the attention (L,H,W,O) to the OCR words in every layer and head, and the pointer's
+    softmax (W,O) over the OCR words."""
     from attention_atlas.capture import Capture
 
     out: list[Looks] = []

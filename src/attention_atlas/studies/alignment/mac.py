@@ -1,9 +1,9 @@
 """Evaluation of MAC on the test questions: accuracy by type, and attention of its read unit.
 
 Grounding: the read attention of the answer step on the regions of the objects that the answer depends on
-(`Example.extra["asked"]`, else the objects of the phrases). Which step that is depends on training; it is the
-one with most attention on these objects in the split `select_on`, so the test questions do not influence the
-choice.
+(`Example.extra["asked"]`, else the objects of the phrases). The answer step depends on training: it is the
+step with the most attention on these objects in the split `select_on`, so the test questions do not influence
+the choice.
 """
 
 from __future__ import annotations

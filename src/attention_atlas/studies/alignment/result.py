@@ -17,7 +17,7 @@ from attention_atlas.errors import AtlasError, did_you_mean
 from attention_atlas.files import atomic_path, read_json, read_jsonl, write_json, write_jsonl
 from attention_atlas.measures.distribution import check_weights
 
-# Accuracy (points) with the own image minus that with another one: the gain from seeing the image.
+# Accuracy (points) with an example's own image minus that with another one: the gain from seeing the image.
 GAIN = "gain over another image"
 EXAMPLE_KEYS = ("example", "metric", "value")
 GROUNDING_KEYS = ("example", "word", "mass", "chance", "top1")

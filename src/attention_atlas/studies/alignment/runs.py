@@ -1,6 +1,6 @@
 """Training and evaluating every run of one model on one data set: alignments times seeds.
 
-A finished run is a folder moved into the work folder, so that a killed stage resumes with the next one.
+A finished run is a folder moved into the work folder, so a killed stage resumes with the next run.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOSS_TOLERANCE = 1e-4  # relative; float32 sums in another order differ by 1e-6
 ATTENTION_TOLERANCE = 1e-3
-VALUE_TOLERANCE = 0.01  # share of examples whose result may differ, by ties in a ranking or an argmax
+VALUE_TOLERANCE = 0.01  # share of examples whose result may differ because of ties in a ranking or an argmax
 BATCHES = 1
 
 

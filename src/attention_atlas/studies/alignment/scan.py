@@ -28,7 +28,7 @@ BARE = frozenset({"a", "an", "the", "some", "its", "their", "of", "and", "with",
 
 @dataclass
 class ScanEvaluator:
-    """split: what is ranked; images: the first n of it (null: all; COCO uses 1,000). shown: number of
+    """split: the ranked split; images: only its first n images (null: all; COCO uses 1,000). shown: number of
     captions whose attention is drawn."""
 
     split: str = "test"
@@ -100,7 +100,7 @@ class ScanEvaluator:
     def examples_shown(
         self, captions: ImageCaptions, attention: dict[str, np.ndarray], task: Any
     ) -> list[Shown]:
-        """Evenly spaced over the images in the order of their names; for each the caption that names most."""
+        """Evenly spaced over the images by name; for each the caption with the most phrases about objects."""
         if self.shown < 1:
             return []
         names = sorted(captions.images)

@@ -29,7 +29,7 @@ def best_and_worst(panel: Panel, name: str, lower: Sequence[str] = ()) -> list[s
 def choose(panel: Panel, pair: Sequence[str], metric: str, count: int) -> list[str]:
     """Ids of examples that runs keep, sorted by the gain of the best alignment over the worst one.
 
-    The gain is that of the example's value of `metric`; ties by the grounding mass of its words, then by id.
+    The gain is the difference in the example's `metric`; ties by the grounding mass of its words, then by id.
     Raises AtlasError if the alignments show different examples.
     """
     first = [panel.runs[name][0] for name in pair]

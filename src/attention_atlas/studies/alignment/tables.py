@@ -40,7 +40,7 @@ def ranked(panel: Panel, name: str, lower: Sequence[str] = ()) -> list[str]:
 
 
 def panel_rows(panel: Panel, reference: str, lower: Sequence[str] = (), seed: int = 0) -> Iterator[Row]:
-    """All rows of one panel. `reference`: differences are to this alignment and to the best one."""
+    """All rows of one panel, with differences from the alignment `reference` and from the best one."""
     for name in panel.score_names:
         yield from score_rows(panel, name, seed)
         found = verdicts(panel, name, seed)

@@ -1,4 +1,4 @@
-"""Share of attention from the words of a noun phrase to the regions it is linked with.
+"""Share of attention from the words of a noun phrase to the regions it is linked to.
 
 Eq. 3 of "Attention as Grounding" with T = a noun phrase, S = its linked regions, over cross-attention. The
 equation is a ratio of sums over all phrases; the figure's caption says "averaged over the noun phrases".
@@ -41,7 +41,7 @@ from attention_atlas.measures.bootstrap import paired_difference, ratio
 from attention_atlas.measures.item import Item, KindIndex, Link, proportion
 from attention_atlas.measures.metric import Key, Metric, Sums, Tally, chance_of, check_bos, head_rows
 
-# Heads whose span got no attention at all (nothing visible) have no proportion.
+# A head in which a span attends to nothing (no visible keys) has no proportion.
 EPSILON = 1e-9
 CHANCE = "grounding_chance"
 LINKABLE, GOLD = "linkable", "gold links"
@@ -231,7 +231,7 @@ def held_out_difference(
     sums: Sums, other: Sums, counts_BI: np.ndarray, base: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """One row: the held-out value of `sums` minus that of `other`, with the interval of a paired bootstrap.
-    Each has its own heads."""
+    Heads are selected separately for each."""
     first, second = _held_out_sums(sums), _held_out_sums(other)
     if first is None or second is None:
         return []

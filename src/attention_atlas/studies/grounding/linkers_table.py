@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class LinkerTable(MetricTable):
     """mAP@K and accuracy of each of `linkers` (the configs of conf/linker/) against gold.
 
-    `gold`: a CSV of your own (docs/linking.md), or null for the annotation of a rendered world.
+    `gold`: your own CSV file (docs/linking.md), or null for the annotation of a rendered world.
     """
 
     def __init__(self, linkers: Mapping[str, Any], gold: str | None = None, name: str = "linkers") -> None:

@@ -1,4 +1,4 @@
-"""What study 1 says about its data, for metrics.json."""
+"""Summary of study 1's data for metrics.json."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attention_atlas.measures.annotated import AnnotatedAttention
 
 
 def about(attention: AnnotatedAttention) -> dict[str, Any]:
-    """Sizes, model, linker, regions and texts of what was measured."""
+    """Sizes, model, linker, regions and texts of the measured data."""
     return {
         "examples": len(attention.ids),
         "images": attention.images,

@@ -114,7 +114,7 @@ def write_examples(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def read_examples(path: str | Path) -> dict[str, Any]:
-    """Raises AtlasError for a missing file or another schema. Attention comes back as arrays."""
+    """Raises AtlasError for a missing file or another schema. Attention is returned as arrays."""
     path = Path(path)
     again = "run the study's metrics again (dvc repro)"
     content: dict[str, Any] = read_json(path, again, SCHEMA)

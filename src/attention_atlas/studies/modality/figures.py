@@ -116,7 +116,7 @@ def entropies(
 
 def prediction(perplexity: pd.DataFrame, models: Mapping[str, str]) -> str:
     """How well models predict the reference captions without nouns, and whether all are within MATCHED of the
-    best; else attention may differ because one is the better model."""
+    best; otherwise attention may differ because one is the better model."""
     found = {}
     for model in models:
         rows = measured(perplexity, measure="perplexity", model=model, condition=OTHERS)
@@ -221,7 +221,7 @@ def runs(
 def _marked(
     table: pd.DataFrame, quantities: Sequence[Mapping[str, object]], first: str, models: Sequence[str]
 ) -> set[tuple[str, str]]:
-    """(title of the quantity, run) of the differences to the first run that are significant after Holm's
+    """(title of the quantity, run) of the differences from the first run that are significant after Holm's
     correction."""
     found: dict[tuple[str, str], float] = {}
     for quantity in quantities:

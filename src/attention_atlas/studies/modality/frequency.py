@@ -7,7 +7,7 @@ so probably positions. `unit` chooses:
 - positions: for each position in the caption, how many captions have a noun there, against the share of all
   attention that goes to that position;
 - words: for each noun, how often it occurs, against the attention that one occurrence receives per
-  generated word after it (the total would grow with the frequency by itself).
+  generated word after it (the total would grow with frequency anyway).
 """
 
 from __future__ import annotations

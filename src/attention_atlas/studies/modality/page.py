@@ -23,7 +23,7 @@ LONGEST = 640  # pixels: larger images are scaled down for the page
 
 
 def write_page(path: str | Path, content: Mapping[str, Any]) -> None:
-    """content: that of the examples file (examples.py). Raises AtlasError for an image that is missing."""
+    """content: the content of the examples file (examples.py). Raises AtlasError for a missing image."""
     import jinja2
 
     captions = []

@@ -2,7 +2,7 @@
 images, which none of them wrote.
 
 An image tells a captioner the nouns, which no text-only model can know. The other words show better what
-both have learned of the language, although some of them (colours, numbers) are visible too.
+both have learned about language, although some of them (colours, numbers) are visible too.
 """
 
 from __future__ import annotations

@@ -118,8 +118,8 @@ def maps(
 def differences(
     table: pd.DataFrame, measure: str, condition: str, groups: Sequence[str], factor: float = 100.0
 ) -> Figure:
-    """Difference of each group of questions and all others, head by layer; a dot marks p < 0.05 after Holm's
-    correction over the heads (permutation test)."""
+    """Difference between each group of questions and all others, head by layer; a dot marks p < 0.05 after
+    Holm's correction over the heads (permutation test)."""
     found = []
     for name in groups:
         against = "wrong" if name == "right" else "others"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Answers:
-    """Answers of `cfg.model` to all questions of the split, with its own and with another image."""
+    """Answers of `cfg.model` to all questions of the split, with their own and with another image."""
 
     def __init__(self, name: str = "answers", split: str = "test") -> None:
         self.name, self.split = name, split
@@ -41,7 +41,7 @@ class Answers:
 
 class QuestionsDump:
     """statistics.h5 of many questions, attention.h5 of those that are shown (dump.py). shown: groups of
-    questions of which one that is answered right is shown."""
+    questions; one question of each is shown (see dump.choose)."""
 
     def __init__(self, shown: Sequence[str]) -> None:
         self.shown = list(shown)

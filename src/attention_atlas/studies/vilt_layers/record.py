@@ -1,4 +1,4 @@
-"""What the measures of study 4 read: attention, answers and silenced heads of one model.
+"""The input of the measures of study 4: attention, answers and silenced heads of one model.
 
 Axes: N questions, L layers, H heads, Q queries, G groups of keys.
 """
@@ -36,8 +36,8 @@ RIGHT = 0.5
 @dataclass
 class Record:
     """statistics: path of statistics.h5. answers: {who: {question id: answer}}, with those of `model`. heads:
-    the arrays of heads.npz. least: minimum number of questions of a group to report it. optional: measures of
-    attention that need annotated scenes. seed, resamples: of resampling."""
+    the arrays of heads.npz. least: minimum number of questions in a reported group. optional: measures of
+    attention that need annotated scenes. seed, resamples: for resampling."""
 
     model: str
     corpus: Corpus

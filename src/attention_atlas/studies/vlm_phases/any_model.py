@@ -1,4 +1,4 @@
-"""Any vision-language model of transformers in study 5: its own processor makes the inputs, as in `look`."""
+"""Study 5 for any vision-language model of transformers, whose processor makes the inputs, as in `look`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from attention_atlas.models.vlm.samples import Sample
 
 
 class ProcessorInputs:
-    """From one sample to the input tensors of `model`, by its own `processor`.
+    """Makes the input tensors of `model` from one sample with the model's own `processor`.
 
     The prompt is filled into the processor's chat template (look/inputs.py); the text follows its end. One
-    sample at a time: families pad and mask images of several sizes each in its own way, and a sequence
-    without padding has none of that.
+    sample at a time: families differ in how they pad and mask images of several sizes, and a single sequence
+    needs no padding.
     """
 
     alone = True
@@ -82,7 +82,7 @@ class ProcessorInputs:
         return inputs
 
     def roles(self, inputs: dict[str, Any]) -> list[list[str]]:
-        """'image', 'bos', 'pad', or 'text' for all else: marks of the template belong to the prompt."""
+        """'image', 'bos', 'pad', or 'text' for everything else: template tokens belong to the prompt."""
         return [
             [role if role in ("image", "bos", "pad") else "text" for role in row]
             for row in roles_of(inputs, self.model.config)
@@ -109,7 +109,7 @@ class ProcessorInputs:
         return found if any(box is not None for box in found) else None
 
     def _text_ids(self, sample: Sample, end: bool) -> list[int]:
-        """After `_prompt`."""
+        """Call `_prompt` first."""
         ids: list[int] = []
         if sample.text:
             before = [self._last[sample.prompt]]
@@ -121,7 +121,7 @@ class ProcessorInputs:
 
 
 class _Described:
-    """What `prompt_inputs` reads of a model."""
+    """The parts of a model that `prompt_inputs` reads."""
 
     def __init__(self, model: Any) -> None:
         self.config, self.dtype, self.forward = model.config, model.dtype, type(model).forward
@@ -136,7 +136,7 @@ def load_any(
     """(model in evaluation mode, its inputs, {}), as models.load.load_model expects it.
 
     path: hub id, or a folder that save_pretrained wrote. precision, device_map: see models/vlm/hub.py. Raises
-    AtlasError in one line for what cannot be used."""
+    a one-line AtlasError for a model that cannot be used."""
     if not path:
         raise ConfigError("model.path: is empty; give a hub id or a folder, model.path=ID")
     spread = device.startswith("cuda") and device_map

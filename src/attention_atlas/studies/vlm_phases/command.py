@@ -1,4 +1,4 @@
-"""The command `phases`: study 5 for a model and images of one's own."""
+"""The command `phases`: study 5 for the user's own model and images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attention_atlas.files import move
 from attention_atlas.look.command import add_machine
 
 HELP = "study 5 (phases of words and images by layer) for your model and your images with texts"
-EXTRA = "pipeline"  # of pyproject.toml, which has what this command needs
+EXTRA = "pipeline"  # the extra of pyproject.toml that this command needs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Raises AtlasError. What is unfinished stays in a hidden folder beside --out, from which the same
+    """Raises AtlasError. Unfinished results stay in a hidden folder beside --out, from which the same
     command resumes."""
     from attention_atlas.look.load import load
     from attention_atlas.look.result import checked_folder
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _moved(done: Path, out: Path) -> None:
-    """Put the results into `out`, in place of those of an earlier run; other files there stay."""
+    """Move the results into `out`, replacing those of an earlier run; other files there stay."""
     out.mkdir(parents=True, exist_ok=True)
     for new in sorted(done.iterdir()):
         move(new, out / new.name)

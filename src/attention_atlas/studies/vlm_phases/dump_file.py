@@ -27,7 +27,7 @@ class Dump:
     """One folder of `dump_phases`, the record of study 5's measures; a context manager. Raises AtlasError for
     a missing or broken file.
 
-    seed: of resampling. phases: what the measure `context` found; None before it."""
+    seed: for resampling. phases: those found by the measure `context`; None before it runs."""
 
     def __init__(self, folder: str | Path, seed: int = 0) -> None:
         self.seed = seed

@@ -65,7 +65,7 @@ def tokens_by_layers(
             last = int(np.flatnonzero(value.any(0)).max()) + 1
             value = value[:, :last]
             layers = len(value)
-            # BOS and a few others may take many times the rest: the scale ends at the 99th percentile.
+            # BOS and a few others may get far more than the rest, so the scale ends at the 99th percentile.
             image = ax.imshow(
                 value,
                 aspect="auto",
@@ -117,7 +117,7 @@ def over_image(
     columns: int = 6,
 ) -> Figure:
     """Norm-based attention of `row` over the image, for models whose visual tokens have positions; columns
-    are layers. Each map has its own scale. Tokens with boxes of their own are spread evenly over them."""
+    are layers. Each map has its own scale. Tokens with their own boxes are spread evenly over them."""
     samples = [s for s in _samples(shown, models, data) if s["grid"] or s.get("places")]
     if not samples:
         raise AtlasError(

@@ -1,7 +1,7 @@
-"""Fine-tuning of a published vision-language model on captions and questions, as LLaVA-1.5's second stage.
+"""Fine-tuning of a published vision-language model on captions and questions, as in LLaVA-1.5's second stage.
 
-Any model that `model=hub` takes. The run folder is a checkpoint of transformers too, so `look`, `ground` and
-`model=hub model.path=FOLDER` read it.
+Works with any model that `model=hub` accepts. The run folder is also a transformers checkpoint, so `look`,
+`ground` and `model=hub model.path=FOLDER` can read it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class FineTuningTask:
             names[name].requires_grad_(False)
 
     def save(self, folder: Path) -> None:
-        """What transformers reads beside the weights."""
+        """Write the files that transformers reads besides the weights."""
         from attention_atlas.models.vlm.processors import save_processor
 
         self.model.config.save_pretrained(folder)

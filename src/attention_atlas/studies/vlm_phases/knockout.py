@@ -1,6 +1,6 @@
 """Attention knock-out between modalities by layer window (Geva et al. 2023, section 5; here for the phases of
-Wei et al. 2025): in layers a..b no text position may attend to the image; how much less probable does the
-caption become? If it does, these layers carry information from the image to the text.
+Wei et al. 2025): in layers a..b no text position may attend to the image; by how much does the caption's
+probability fall? If it falls, these layers carry information from the image to the text.
 
 The image and the prompt are embedded once; only the decoder is rerun for each window.
 Axes: B samples, S positions, D width.
@@ -60,7 +60,7 @@ def windows(blocks: Sequence[str], layers: int, width: int, stride: int = 1) -> 
 
 def decoder_call(loaded: LoadedVlm, inputs: dict[str, Any]) -> dict[str, Any]:
     """Arguments of the decoder in the model's own pass: `inputs_embeds` (B,S,D), word embeddings with the
-    image's positions filled in; mask, positions and what else the family passes on."""
+    image's positions filled in; mask, positions and whatever else the family passes on."""
     import torch
 
     seen: list[dict[str, Any]] = []
@@ -135,7 +135,7 @@ def block_log_probs(
 ) -> list[list[float]]:
     """`text_log_prob` without a block, then with each; the layers before a block are computed once.
 
-    call: of `decoder_call` for these inputs."""
+    call: the result of `decoder_call` for these inputs."""
     outputs: list[Any] = []
     with kept(loaded, outputs):
         rows = [text_log_prob(loaded, call, inputs, spans, roles)]

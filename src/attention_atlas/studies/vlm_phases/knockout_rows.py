@@ -21,8 +21,8 @@ ALL = "all"  # setting: attention is cut in all layers
 class Knockout:
     """`log-prob change` per token of the text, in nats, against the plain model: by block (condition) and
     window (layer: its first; setting: its width), all layers (setting `all`), and without a block for another
-    image (the total value of the image). With phases: the mean over windows whose centre is in it, group
-    = phase (layer l maps state l to state l + 1).
+    image (the total value of the image). For each phase found: the mean over the windows whose centre is
+    in it, group = phase (layer l maps state l to state l + 1).
 
     A block also puts the model in a state that it was never trained in, which costs probability independent
     of the image. With input `other` it is the same change when another image is shown throughout, and

@@ -1,11 +1,11 @@
 """Logit lens on visual tokens (nostalgebraist 2021; Wei et al. 2025, section 2): which words do the hidden
 states at the image's positions encode, layer by layer, and are they words of the caption?
 
-A state is decoded to the token of the largest logit. What the paper leaves open is a switch here:
+A state is decoded to the token of the largest logit. Details that the paper leaves open are options here:
 
 joining     join (default): a token that begins a word, and the tokens that continue it at the next
             positions, make one word; a piece without a beginning is a fragment. whole: every token is a
-            word of its own, pieces are fragments. prefix: as join, and a beginning of at least three letters
+            separate word, pieces are fragments. prefix: as join, and a beginning of at least three letters
             also counts as the caption's word that begins with it.
 stop words  left out on both sides (spaCy's English list), as are marks, digits and special tokens.
 precision   correct decoded words / decoded words (fragments count as decoded: they are words of no caption).
@@ -53,8 +53,8 @@ def scheme_of(pieces: Sequence[str]) -> str:
 
 
 def readable(pieces: Sequence[str]) -> list[str]:
-    """The pieces of a byte-level vocabulary as text, with 'Ġ' before a beginning; those that hold a part of a
-    character, and other vocabularies, as they are."""
+    """The pieces of a byte-level vocabulary as text, with 'Ġ' before a beginning; those that hold part of a
+    character, and those of other vocabularies, are unchanged."""
     if scheme_of(pieces) != "Ġ":
         return list(pieces)
     from transformers.convert_slow_tokenizer import bytes_to_unicode

@@ -1,4 +1,4 @@
-"""Study 5 for one model and one data set in one go: dump, tables, figures, and what was left out and why."""
+"""Study 5 for one model and data set in one go: dump, tables, figures, and the reasons for omitted parts."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ WITH_SHOWN = ("norm", "norm_image")
 
 @dataclass
 class Phases:
-    """What was made: notes, one line for each part that is left out; figures, their files."""
+    """The results. notes: one line for each part that is left out; figures: their files."""
 
     notes: list[str]
     figures: list[Path]
@@ -87,8 +87,8 @@ def phases(
 ) -> Phases:
     """Write dump/, tables/, metrics.json and figures/ below `out`; the dump resumes from `work`.
 
-    title: of the model in the figures. samples: how many of each part (see PhasesDump). Raises AtlasError if
-    the model or the data cannot have study 5 at all; parts that they cannot have are left out and noted."""
+    title: the model's name in the figures. samples: number for each part (see PhasesDump). Raises AtlasError
+    if study 5 is impossible with the model or the data; single impossible parts are left out and noted."""
     from attention_atlas.measures.results import write_results
     from attention_atlas.models.vlm.samples import samples_of
 
@@ -138,7 +138,7 @@ def window(layers: int) -> int:
 
 
 def _parts(absent: Mapping[str, str], samples: Mapping[str, int | None]) -> set[str]:
-    """Parts that figures can be drawn of."""
+    """Parts for which figures can be drawn."""
     there = {part for part, wanted in samples.items() if wanted != 0 and part not in absent}
     there |= {"normalised"} if "lens" in there and "normalised" not in absent else set()
     return there | ({"places"} if "norm" in there and "places" not in absent else set())
@@ -158,8 +158,8 @@ def _figures(model: str, title: str, data: str, out: Path, parts: set[str], work
 
 
 def own_corpus(folder: Path) -> Corpus:
-    """Images and texts of a user: texts.csv or captions.csv in `folder`, with the columns image,text
-    (data/folder.py); images below images/, or beside it. Raises AtlasError for what is missing or wrong."""
+    """A user's images and texts: texts.csv or captions.csv in `folder`, with the columns image,text
+    (data/folder.py); images below images/, or beside it. Raises AtlasError for missing or invalid files."""
     from attention_atlas.data.folder import read_folder
 
     if not folder.is_dir():

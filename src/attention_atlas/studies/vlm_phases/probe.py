@@ -1,4 +1,4 @@
-"""What a model cannot have of study 5, found by trying it on one sample before the long run."""
+"""Which parts of study 5 a model does not support, found by trying them on one sample before the long run."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from attention_atlas.models.vlm.loaded import LoadedVlm
     from attention_atlas.models.vlm.samples import Sample
 
-# Largest difference of two ways to the same log-probability, nats per token.
+# Largest difference between two computations of one log-probability, nats per token.
 TOLERANCE = {"torch.float32": 1e-2, "torch.float16": 0.2, "torch.bfloat16": 0.5}
 OTHERS = (ValueError, RuntimeError, TypeError, KeyError, AttributeError, IndexError)
-LEAST_EQUAL = 0.9  # share of positions where two ways decode the same token; ties differ by rounding
+LEAST_EQUAL = 0.9  # share of positions where two computations decode the same token; ties differ by rounding
 
 
 def missing(loaded: LoadedVlm, samples: Sequence[Sample]) -> dict[str, str]:
-    """{part: why the model or the data cannot have it}; parts as in run.PARTS, and `normalised`, the lens
-    behind the final norm. Raises AtlasError if the model does not run on the first sample."""
+    """{part: why the model or the data do not support it}; parts as in run.PARTS, and `normalised`, the
+    lens after the final norm. Raises AtlasError if the model does not run on the first sample."""
     if len({s.image_id for s in samples}) < 2:
         raise AtlasError("study 5: one image only; give two, as chance compares with other images")
     found: dict[str, str] = {}

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 STATISTICS, ABOUT = "statistics.h5", "dump.json"
 PARTS = ("context", "lens", "norm", "knockout", "pairs")
 KIND, QUERY, KEY = "decoder", "row", "sequence"
-HELD = "val+test"  # all that no model was trained on
+HELD = "val+test"  # all splits that no model was trained on
 SHOWN = 160  # pixels: the longer side of images kept for figures
 
 
@@ -232,7 +232,7 @@ def _knock(
     samples = [batch[b] for b in few]
     others = [other_image(drawn, at[b]).image for b in few]
     (plain, *blocked), spans = _blocked(loaded, samples, None, blocks)
-    # Images of another size have another number of positions.
+    # Images of another size have a different number of positions.
     (other, *blocked_other), _ = _blocked(loaded, samples, others, blocks)
     own_NC = np.array([plain, other, *blocked], dtype=np.float32).T
     other_NC = np.array([other, other, *blocked_other], dtype=np.float32).T

@@ -1,8 +1,8 @@
 """From a `Bird` to the triangles of its parts.
 
-The bird is modelled facing +x, z up, the centre of the body at the origin, and finally rotated. Body and neck
-are one surface, the head another; the parts of the plumage are regions of them, so that neighbours meet
-without gap or overlap.
+The bird is modelled facing +x, with z up and the centre of its body at the origin, and then rotated. Body and
+neck are one surface, the head another; the parts of the plumage are regions of these surfaces, so that
+neighbours meet without gap or overlap.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def head(bird: Bird, frame: Frame) -> Pieces:
         "beak": [beak],
         "eye": eyes,
     }
-    turn = -bird.turn * bird.side  # towards the viewer for both directions of the bird
+    turn = -bird.turn * bird.side  # towards the viewer, whichever way the bird faces
     place = (float(frame.head[0]), 0.0, float(frame.head[1]))
     return {name: [moved(turned(p, turn, "z"), place) for p in parts] for name, parts in pieces.items()}
 
@@ -136,7 +136,7 @@ def folded_wings(bird: Bird, frame: Frame) -> list[Part]:
     start = 0.32 * frame.axis + 0.34 * g * frame.up
     end = -0.78 * frame.axis + 0.08 * g * frame.up
     steps = np.array([0.0, 0.22, 0.5, 0.78, 1.0])
-    # Travelling backwards: the upper edge of a loft is then the wing's lower edge, which is the same shape.
+    # The spine runs backwards, so the loft's upper edge is the wing's lower edge; the shape is the same.
     spine = start + steps[:, None] * (end - start) + 0.1 * g * np.sin(np.pi * steps)[:, None] * frame.up
     parts = wing_surface(bird, spine, 0.52 * g, 0.14 * g)
     return [moved(turned(p, 4 * s, "z"), (0.0, s * 0.74 * g, 0.0)) for p in parts for s in (-1, 1)]

@@ -1,4 +1,4 @@
-"""Random sampling of one bird: its measures, colours and place."""
+"""Random sampling of one bird: its measurements, colours and position."""
 
 from __future__ import annotations
 

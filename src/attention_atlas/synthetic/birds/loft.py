@@ -16,9 +16,9 @@ def loft(
     """A tube along a curve in the x-z plane, closed at both ends.
 
     spine (P, 2): x and z of the points it passes through; half_width, half_height (P,): its half axes there,
-    across (y) and within the plane. Between the points a monotone cubic (PCHIP), which does not overshoot.
-    Returns the part and, for each triangle (T,), where along the spine its middle lies (0 .. P - 1) and its
-    side: 1 the upper edge (left of the direction of travel), -1 the lower one.
+    across (y) and within the plane. A monotone cubic (PCHIP), which does not overshoot, connects the points.
+    Returns the part and, for each triangle (T,), the position of its middle along the spine (0 .. P - 1) and
+    its side: 1 for the upper edge (left of the direction of travel), -1 for the lower one.
     """
     from scipy.interpolate import PchipInterpolator
 
@@ -75,7 +75,7 @@ def facing(part: Part) -> Array:
 
 
 def cut(part: Part, keep: NDArray[np.bool_], material: Material | None = None) -> Part:
-    """The triangles where `keep` (T,), with a material of their own."""
+    """The triangles where `keep` (T,) is true; `material`, if given, replaces theirs."""
     chosen = part.triangles[keep]
     wanted = np.zeros(len(part.points), dtype=bool)
     wanted[chosen] = True

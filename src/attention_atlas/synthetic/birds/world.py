@@ -18,9 +18,9 @@ from attention_atlas.synthetic.render import Light, Rendering, View
 from attention_atlas.synthetic.world import Made, RenderedWorld, seen
 
 LEAST_SHARE = 0.001  # minimum fraction of the image's pixels of a visible part
-MAIN_SHARE = 0.6  # minimum fraction of the plumage of the bird's main colour
+MAIN_SHARE = 0.6  # minimum fraction of the plumage in the bird's main colour
 PLUMAGE = ("back", "breast", "belly", "throat", "head", "crown", "wing", "tail")
-DISTANCE, ANGLE = 6.0, 2 * np.degrees(np.arctan(0.5 / 6.0))  # a far eye that sees one unit of length
+DISTANCE, ANGLE = 6.0, 2 * np.degrees(np.arctan(0.5 / 6.0))  # a distant camera whose image is one unit wide
 FLOAT = {"duck": 0.62}  # depth in water as a fraction of the girth
 
 
@@ -61,7 +61,7 @@ class Birds(RenderedWorld):
 def pose(bird: Bird) -> tuple[View, dict[str, tuple[str, list[str]]]]:
     """The bird centred in an image of side 1, with its surroundings.
 
-    Second: label and attributes of `backdrop` and, unless it flies, of `ground`.
+    Also returns the label and attributes of `backdrop` and, unless the bird flies, of `ground`.
     """
     rng = np.random.default_rng(bird.seed)
     pieces = build_bird(bird)
@@ -108,8 +108,8 @@ def scene_objects(
     """The bird (id 0: all its parts), its visible parts, the ground and the background, by id.
 
     `ids` (S, S): part of each pixel; `whole`: number of pixels of each part without occlusion. Omits parts
-    below 0.1 % of the image. The bird's colour is the one of at least 60 % of its visible feathers, if any;
-    its own occlusion is unknown and set to 0.
+    below 0.1 % of the image. The bird's colour is that of at least 60 % of its visible feathers, if any;
+    its occlusion is unknown and set to 0.
     """
     masks = {name: ids == number for name, number in IDS.items()}
     masks["bird"] = np.isin(ids, [IDS[p] for p in PARTS])

@@ -1,7 +1,7 @@
 """All questions that can be asked about a room, with their true answers, from the visible objects.
 
-Only questions that a person could answer: the object is large enough, the only one of its name, clearly left
-or right.
+Only questions that a person could answer: the object is large enough, the only one with its name, and clearly
+on the left or right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PURPOSES = {
     "living room": "to relax",
     "hallway": "to enter",
 }
-# Found in rooms of several purposes.
+# Found in rooms with different purposes.
 WHY_THINGS = (
     "table",
     "chair",
@@ -52,7 +52,7 @@ COUNTABLE = (
     "laptop",
     "pillow",
 )
-# Whether there is one is asked of these.
+# Objects whose presence is asked about.
 _LOOKED_FOR = """
 window rug painting ceiling_lamp chair door clock cabinet armchair table sign shelf plant sink bookshelf desk
 curtains mirror floor_lamp sofa bed fridge chandelier bathtub crib dresser stove toilet

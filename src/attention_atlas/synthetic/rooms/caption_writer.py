@@ -13,7 +13,7 @@ from attention_atlas.synthetic.rooms.text.lexicon import NUMBERS, plural_of, roo
 from attention_atlas.synthetic.rooms.text.things import Thing, View
 from attention_atlas.synthetic.telling import Chooser, Telling, article
 
-# What things are said to do where they are, by what holds them, if it is not their usual verb.
+# Verbs to choose from when a thing does not get its usual one, by its support.
 VERBS: dict[str, tuple[str, ...]] = {
     "floor": ("standing", "sitting", "placed"),
     "on": ("sitting", "resting", "placed"),
@@ -22,22 +22,22 @@ VERBS: dict[str, tuple[str, ...]] = {
     "ceiling": ("hanging",),
 }
 LYING = ("rug", "books", "pillow")
-# How often a thing does something, and how often it is what most people say of it. Beam search keeps only
-# words that annotators agree on: with several equally likely verbs, or none half of the time, it writes none.
+# How often a thing gets a verb, and how often that is its usual one. Beam search keeps only words that
+# annotators agree on: with several equally likely verbs, or none half of the time, it writes none.
 DOING, USUAL = 0.9, 0.85
-# Parts of the room do nothing.
+# Parts of the room, which get no verb.
 STILL = ("door", "window", "curtains", "fireplace", "shelf")
 SMALL_LOOKS = ("size", "shape", "color", "pattern", "material")
-# Things one can say a room's name before: "a kitchen table".
+# Things whose name can follow the room's: "a kitchen table".
 OF_ROOM = ("table", "chair", "cabinet", "counter", "sink", "mirror", "window", "door", "rug", "bed", "desk")
 # Facts seldom worth a caption, or awkward as one.
 UNSAID = ("far", "near", "on floor", "against", "hanging", "below", "left", "right", "middle")
 # People mention the same few things of an image: the number of facts and kinds to choose from.
 FACTS, LABELS = 5, 5
-# Several things of a kind are counted together rather than described one by one: how much more they are
-# looked at than one thing, and one of them less.
+# Several things of a kind are counted together rather than described one by one: weights of the group and of
+# one of its members, relative to a single thing.
 SEVERAL, ONE_OF_SEVERAL = 2.0, 0.15
-PLAIN = 0.35  # how much less a part of the room (a window, a door) is looked at
+PLAIN = 0.35  # relative salience of parts of the room (windows, doors)
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Writer(Chooser):
         return len(values) == 1 and values != {""}
 
     def verb(self, thing: Thing) -> str:
-        """What a thing is said to do: the usual verb of most people, another, or "" for none."""
+        """The verb for a thing: its usual one, another, or "" for none."""
         if thing.label in STILL or not self.chance(DOING):
             return ""
         return usual_verb(thing) if self.chance(USUAL) else self.pick(VERBS.get(thing.support, ("",)))
@@ -116,8 +116,7 @@ class Writer(Chooser):
         return weight * (targets + max(landmarks, default=0.05)) ** 2
 
     def tell(self, out: Telling, fact: Fact, target: tuple[int, int] | None = None) -> None:
-        """Say "<target> <verb> <relation> <landmark>"; a target that was name already is given by its
-        span."""
+        """Say "<target> <verb> <relation> <landmark>"; a target already named is given by its span."""
         targets, landmarks = self.things_of(fact.targets), self.things_of(fact.landmarks)
         if target is None:
             target = out.name(targets, self.phrase(targets))
@@ -170,8 +169,8 @@ def salience(thing: Thing) -> float:
 
 
 def usual_verb(thing: Thing) -> str:
-    """What most people say that a thing does, which its place and shape show: hanging, lying, or standing if
-    it is taller than wide, else sitting."""
+    """The verb most people use for a thing, from its place and shape: hanging, lying, or standing if it is
+    taller than wide, else sitting."""
     if thing.support in ("wall", "ceiling"):
         return "hanging"
     if thing.label in LYING:

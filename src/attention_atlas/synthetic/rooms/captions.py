@@ -22,7 +22,7 @@ TRIES = 60
 # Captions of photographs are longer for busier images. A room with at least FULL_ROOM kinds of visible
 # things (about one in six) gets captions of at least LONG words, so that a captioner can learn when to write
 # long captions. Beam search prefers short ones: if length did not depend on the image, none would reach 16
-# words, and trained on 15 or 16 words it stops at 15.
+# words, and after training on captions of 15 or 16 words it stops at 15.
 FULL_ROOM, LONG = 12, 16
 
 

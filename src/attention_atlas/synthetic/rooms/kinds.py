@@ -2,7 +2,7 @@
 
 A kind is a function that builds its parts: `build(size, look)` returns parts with the footprint centred on
 the origin, on z = 0, facing the viewer (-y). To add a kind, write a function with `@kind(label)` and an entry
-of TABLE.
+in TABLE.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ SETS = {
     "SOFT": "plain plain plain striped checkered floral",
     "BRIGHT": "red orange yellow green blue purple pink white",
 }
-# The fields of each kind. size: width, depth and height in metres; colors, materials and patterns are
-# repeated to be more likely; material "plain": none.
+# The fields of each kind. size: width, depth and height in metres; colors, materials, patterns: repeated
+# ones are more likely; material "plain": none.
 TABLE: dict[str, dict[str, Any]] = yaml.safe_load("""
 sofa: {size: 1.6-2.3 0.8-0.95 0.75-0.9, colors: CLOTH black, materials: plain plain leather, patterns: SOFT,
   words: [couch], top: 0.0, salience: 2.0}

@@ -102,7 +102,7 @@ class Layout:
                 [[x, y, z] for x in (low[0], high[0]) for y in (low[1], high[1]) for z in (low[2], high[2])]
             )
         x, y, away = project(self.camera, points).T
-        near = 1.5 if high[2] > 0.6 else 1.0  # nothing tall right before the viewer
+        near = 1.5 if high[2] > 0.6 else 1.0  # nothing tall directly in front of the viewer
         return bool(np.all(away > near) and np.all(np.abs(x) < 0.95) and np.all(np.abs(y) < 0.95))
 
     def put(

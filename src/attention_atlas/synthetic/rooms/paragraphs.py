@@ -14,9 +14,9 @@ from attention_atlas.synthetic.rooms.text import describe
 
 class Paragraphs:
     """The annotator of data=rooms_paragraphs: the world's own description of every scene, and for those of
-    `split` more by other describers, `per_scene` different texts in all.
+    `split` more by other describers, `per_scene` different texts in total.
 
-    Only training reads the further texts, so they come without phrases and relations.
+    Only training reads the additional texts, so they have no phrases or relations.
     """
 
     def __init__(self, per_scene: int = 16, split: str = "train") -> None:

@@ -27,7 +27,7 @@ PEOPLE = 10
 SHARES = {
     "what": 0.14,
     "what color": 0.15,
-    "where": 0.22,  # the slowest to be learned
+    "where": 0.22,  # the slowest to learn
     "how many": 0.17,
     "which": 0.12,
     "why": 0.06,
@@ -118,7 +118,7 @@ def pair_up(
 
 
 def _size(pool: _Pool) -> int:
-    """Maximum number of pairs of a pool: the entries other than its most frequent answer."""
+    """Maximum number of pairs of a pool: the number of entries without its most frequent answer."""
     counts = sorted(len(images) for images in pool.by_answer.values())
     return min(sum(counts[:-1]), sum(counts) // 2)
 

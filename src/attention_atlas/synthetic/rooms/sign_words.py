@@ -55,7 +55,7 @@ def held_out() -> set[str]:
 def draw_text(rng: np.random.Generator, split: str, taken: set[str]) -> str:
     """Text of one sign in capitals: one or two words, none of them in `taken`.
 
-    In training images no held-out word; in others half of the words are.
+    Training images get no held-out words; in others, half of the words are held out.
     """
     held = held_out()
     words = []

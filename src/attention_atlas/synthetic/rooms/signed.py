@@ -96,7 +96,7 @@ def sample_signed_room(rng: np.random.Generator, split: str, count: int) -> Room
 
 
 def _rounded(camera: Camera) -> Camera:
-    """To millimetres, as the sizes of rooms."""
+    """The camera rounded to millimetres, like the sizes of rooms."""
     eye, target = (tuple(round(v, 3) for v in point) for point in (camera.eye, camera.target))
     return Camera(eye, target, round(camera.angle, 2))  # type: ignore[arg-type]
 

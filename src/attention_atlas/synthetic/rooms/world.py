@@ -14,7 +14,7 @@ from attention_atlas.synthetic.rooms.plan_file import plan_row
 from attention_atlas.synthetic.rooms.sample import sample_room
 from attention_atlas.synthetic.world import Made, RenderedWorld, seen
 
-LEAST_PIXELS = 12  # a person cannot see an object with fewer visible pixels either
+LEAST_PIXELS = 12  # a person would not see an object with fewer visible pixels
 SHELL = ("wall", "floor", "ceiling")
 SHELL_SHARE = 0.03  # minimum fraction of the image at which a wall counts as an object
 

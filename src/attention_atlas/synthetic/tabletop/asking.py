@@ -64,7 +64,7 @@ class Chain:
         return found
 
     def tell(self, out: Telling, found: list[frozenset[int]], first: str) -> None:
-        """Its words; `first` is the determiner of its first noun: "the", "a", or "many" for a plural."""
+        """Add its words to `out`; `first`: the first determiner, "the", "a", or "many" for a plural."""
         for place, (noun, ids) in enumerate(zip(self.nouns, found, strict=True)):
             if place:
                 out.say(WORDS[self.relations[place - 1]])

@@ -28,7 +28,7 @@ from attention_atlas.synthetic.tabletop.telling import (
 from attention_atlas.synthetic.telling import Annotator, Chooser, numbered
 
 TRIES = 60
-CLEAR_ASIDE, CLEAR_DEEPER = 0.18, 0.3  # margins at which left of and behind are beyond doubt
+CLEAR_ASIDE, CLEAR_DEEPER = 0.18, 0.3  # margins from which "left of" and "behind" are clear
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Writer(Chooser):
         return out.name([item.id], f"{before} {wording(words_, self.rng)}")
 
     def place(self, out: Telling, target: Span, landmark: Item, relation: str) -> Span:
-        """Say "to the left of a blue sphere"; the landmark's span."""
+        """Say "to the left of a blue sphere"; returns the landmark's span."""
         words = out.say(self.pick(SIDE_WORDS[relation]))
         span = self.name(out, landmark)
         out.relate(relation, target, words, span)
@@ -65,7 +65,7 @@ class Writer(Chooser):
 
 
 def clear_relation(target: Item, landmark: Item, rng: np.random.Generator) -> str | None:
-    """A relation that holds by a wide margin, a random one of several."""
+    """A random relation among those that hold by a wide margin."""
     relations = [r for r in RELATIONS if holds(target, r, landmark)]
     aside = abs(target.side - landmark.side) >= CLEAR_ASIDE
     deeper = abs(target.depth - landmark.depth) >= CLEAR_DEEPER

@@ -1,7 +1,7 @@
 """The attributes of a shape: names and materials.
 
 After CLEVR (Johnson et al. 2017, section 3): two sizes, eight colours, two materials; five shapes. Every word
-is visibly true of the image and every object has one of each.
+is visibly true of the image, and every object has one word of each kind.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Pair:
-    """Image numbers, with the claim that is true only of each."""
+    """Two images by number, each with the claim that is true only of it."""
 
     swap: str
     images: tuple[int, int]
@@ -113,7 +113,7 @@ def _images(
     used: Counter[int],
     times: int,
 ) -> tuple[int, int] | None:
-    """The least used image that only the claim is true of, and one that only the other is true of."""
+    """The least used image of which only `claim` is true, and that of which only `other` is."""
     chosen = []
     for true, untrue in ((claim, other), (other, claim)):
         fit = [n for n in tables_of[true] if used[n] < times and not untrue.things(tables[n])]

@@ -23,7 +23,7 @@ Value = frozenset[int] | int | str | bool
 
 
 class NotUnique(AtlasError):
-    """The program says "the ..." of no object or of several."""
+    """The program says "the ..." where no object or several match."""
 
 
 @dataclass(frozen=True)

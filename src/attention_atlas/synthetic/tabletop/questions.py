@@ -106,7 +106,7 @@ class Questions:
 
 
 def _in_turn(names: list[str], shares: np.ndarray, number: int, rng: np.random.Generator) -> list[str]:
-    """`number` names in these shares, in random order."""
+    """`number` names in these proportions, in random order."""
     whole = np.floor(shares * number).astype(int)
     whole[np.argsort(-(shares * number - whole), kind="stable")[: number - int(whole.sum())]] += 1
     listed = [name for name, times in zip(names, whole, strict=True) for _ in range(times)]

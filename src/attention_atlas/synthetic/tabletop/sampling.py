@@ -63,7 +63,7 @@ class Sampler:
         return self.rng.choice(self.table.items)
 
     def _noun(self, number: int, without: str = "", like: Item | None = None) -> dict[str, str]:
-        """Attributes of a shape, of a mixture of the shapes here, or, seldom, of any."""
+        """Attributes of one shape, or a mixture from the shapes here and, rarely, arbitrary words."""
         words = {}
         mixed = self.rng.random() < 0.5
         for kind in self._kinds(number, without):
@@ -88,7 +88,7 @@ class Sampler:
         return words
 
     def _reached(self, hops: int) -> tuple[list[dict[str, str]], list[str], list[Item]] | None:
-        """Nouns and relations without the first noun, and the objects that they reach."""
+        """Nouns and relations except the first noun, and the objects that they lead to."""
         if hops == 0:
             return [], [], list(self.table.items)
         if len(self.table.items) <= hops:
@@ -121,7 +121,7 @@ class Sampler:
         return Chain(tuple(noun_of(n) for n in [words, *nouns]), tuple(relations))
 
     def single(self, hops: int, without: str = "") -> Chain | None:
-        """A chain that identifies one object, without one of its attributes, but only with the last
+        """A chain that identifies one object without the attribute `without`, but only thanks to the last
         relation."""
         reached = self._reached(hops)
         if reached is None or not reached[2]:

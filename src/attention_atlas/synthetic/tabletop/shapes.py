@@ -31,7 +31,7 @@ def build(shape: str, radius: float, material: Material) -> list[Part]:
 def torus(
     radius: float, thick: float, center: tuple[float, float, float], material: Material, sides: int = SIDES
 ) -> Part:
-    """A ring that lies flat: `radius` from its centre to the middle of the tube; `thick`: the tube's."""
+    """A ring that lies flat. radius: from its centre to the middle of the tube; thick: radius of the tube."""
     around, about = np.meshgrid(
         np.linspace(0, 2 * np.pi, sides + 1), np.linspace(0, 2 * np.pi, sides // 2 + 1), indexing="ij"
     )

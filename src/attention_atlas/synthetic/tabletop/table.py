@@ -1,6 +1,6 @@
 """The annotation of a scene for the texts: every shape with its attributes and position.
 
-`tables.jsonl` keeps the places beside `scenes.jsonl`, which keeps the attributes, boxes and hidden shares.
+`tables.jsonl` holds the positions; `scenes.jsonl` holds the attributes, boxes and hidden fractions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from attention_atlas.errors import AtlasError
 from attention_atlas.files import read_jsonl
 from attention_atlas.synthetic.tabletop.looks import ATTRIBUTES
 
-# Left, right, in front, behind: the viewer's. Relation -> the relation seen from the other thing.
+# Relation -> its inverse. Left, right, front and behind are the viewer's.
 OPPOSITE = {"left": "right", "right": "left", "front": "behind", "behind": "front"}
 RELATIONS = tuple(OPPOSITE)
 
@@ -49,7 +49,7 @@ class Table:
         return next(i for i in self.items if i.id == item_id)
 
     def related(self, landmark: Item, relation: str) -> list[Item]:
-        """Ids of the shapes left, right, front (nearer to the viewer) or behind of the landmark."""
+        """The shapes in this relation to the landmark; front: nearer to the viewer."""
         return [i for i in self.items if i.id != landmark.id and holds(i, relation, landmark)]
 
 
@@ -78,7 +78,7 @@ def table_row(image_id: str, table: Table, camera: dict[str, Any], centers: list
 def read_tables(root: str | Path) -> dict[str, tuple[Scene, Table]]:
     """Scenes with their tables by image id, in file order.
 
-    Raises AtlasError for a missing or bad row, a place without an object or an object without a place.
+    Raises AtlasError for a missing or bad row, a position without an object or vice versa.
     """
     file = Path(root) / "tables.jsonl"
     scenes = read_corpus(root).scenes

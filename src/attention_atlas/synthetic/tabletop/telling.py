@@ -43,13 +43,13 @@ class Telling(telling.Telling):
 
 
 def matching(table: Table, words: dict[str, str]) -> list[Item]:
-    """The shapes that have all these attributes (kind -> word); all of them for none."""
+    """The shapes that have all these attributes (kind -> word); all shapes if there are none."""
     return [i for i in table.items if all(getattr(i, kind) == word for kind, word in words.items())]
 
 
 def distinct(item: Item, table: Table, rng: np.random.Generator) -> dict[str, str]:
-    """Attributes that only this shape has: its shape, mostly its colour, as few more as a random order
-    needs, now and then one more. No two shapes are alike in all four, so there is always a way."""
+    """Attributes that identify this shape: its shape, usually its colour, as few others as a random order
+    needs, and occasionally one more. No two shapes agree in all four, so they always suffice."""
     chosen = {"shape": item.shape}
     if rng.random() < COLOR_NAMED:
         chosen["color"] = item.color
@@ -61,7 +61,7 @@ def distinct(item: Item, table: Table, rng: np.random.Generator) -> dict[str, st
 
 
 def wording(words: dict[str, str], rng: np.random.Generator | None = None, many: bool = False) -> str:
-    """Adjectives and noun: "small red cube", "cubes". With `rng`, now and then a synonym."""
+    """Adjectives and noun: "small red cube", "cubes". With `rng`, sometimes a synonym."""
 
     def synonym(word: str) -> str:
         if rng is None or word not in ALSO:

@@ -32,7 +32,7 @@ class CaptioningTask:
 
     split: the training data, e.g. train+extra. min_count: rarer words become UNK. max_words: texts are
     truncated to this length. select_on: val, or test as in "Attention as Grounding" (the choice of checkpoint
-    then has seen the test set). judged: number of captions generated per validation (0: all).
+    has then seen the test set). judged: number of captions generated per validation (0: all).
     texts: 0 for batches of `batch_size` texts and epochs over all of them, or the number of texts of each
     image in an epoch; the next epoch takes the next ones, and a batch has `batch_size` images.
     first, first_epochs: with `texts`, the file of other texts about the images, such as captions ("": none),
@@ -81,7 +81,7 @@ class CaptioningTask:
         return {"vocab_size": len(self.vocab), "feature_dim": self.feature_dim}
 
     def start(self, model: CaptionModel) -> None:
-        """Give a model with standardised features their statistics over the training images."""
+        """Give a model that standardises features their statistics over the training images."""
         standardise = getattr(model, "standardise", None)
         if isinstance(standardise, Standardise):
             images = list(dict.fromkeys(e.image_id for e in self.train.examples))

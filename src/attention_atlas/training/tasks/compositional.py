@@ -28,7 +28,7 @@ SCHEMA = "atlas.compositional/1"
 KNOWLEDGE = ("regions", "grid", "nothing")
 # The five types of the paper's Table 5, in its order.
 TYPES = ("Exist", "Count", "Compare Integer", "Query Attribute", "Compare Attribute")
-UNSEEN = -1  # an answer that no training question has: never right
+UNSEEN = -1  # an answer that no training question has: never correct
 
 
 @dataclass
@@ -36,8 +36,8 @@ class CompositionalTask:
     """Chosen by `_target_` in conf/train/compositional.yaml.
 
     min_count: rarer words become UNK. longest: maximum words of a question. judged: held-out questions that
-    select the checkpoint (0: all). knowledge: `regions` of features.h5; or a `grid`: what `grid` reads (an
-    object with `channels` and `read(image_id) -> (C,H,W)`, such as data/clevr_grid.py), else pixels,
+    select the checkpoint (0: all). knowledge: `regions` of features.h5; a `grid`, read by `grid` (an object
+    with `channels` and `read(image_id) -> (C,H,W)`, such as data/clevr_grid.py) or, without it, of pixels,
     `image` per side; or `nothing`, for a blind model. naming: weight of the loss on the names of annotated
     regions (label and attributes that questions use), which replaces the features of a large detector; 0
     turns it off.

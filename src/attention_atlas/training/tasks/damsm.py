@@ -107,7 +107,7 @@ def blocks(numbers: list[int], size: int = 64) -> Iterator[list[int]]:
 
 
 def embeddings(model: Any, batch: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Whole images and sentences (B,D) by a DAMSM."""
+    """Embeddings (B,D) of whole images and of sentences by a DAMSM."""
     device = next(model.parameters()).device
     _, whole_BD = model.image(batch["pixels_BCSS"].to(device))
     _, sentence_BD = model.text(batch["ids_BT"].to(device))

@@ -118,7 +118,7 @@ class ImageClassifierTask:
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """accuracy: share of visible slots that are right in held-out real images, in per cent; chance: the
+        """accuracy: per cent of visible slots predicted correctly in held-out real images; chance: the
         same for always predicting each slot's most frequent value."""
         examples, target_NX = self.examples[self.select_on], self.targets[self.select_on]
         device = next(model.parameters()).device

@@ -77,7 +77,7 @@ class SelfCriticalTask(ImageCaptioningTask):
 
     def losses(self, model: nn.Module, batch: Any, step: int) -> Iterator[tuple[str, Tensor]]:
         model.eval()
-        # Decoding steps around a wrapper for several processes; the loss below goes through it.
+        # Decoding bypasses the wrapper for several processes; the loss below goes through it.
         bare = getattr(model, "module", model)
         images = [self.train.images[i] for i in batch.pop("number_B").tolist()]
         many = batch | {
@@ -143,6 +143,6 @@ def log_probability(model: Any, batch: dict[str, Tensor], drawn: list[list[int]]
     ids_BT = ids_BT.to(device_of(batch))
     log_BTV = allowed(model(batch | {"ids_BT": ids_BT})).log_softmax(-1)
     log_BT = log_BTV.gather(-1, ids_BT[:, 1:, None])[..., 0]
-    # A truncated caption has no EOS of its own, though the padded batch holds one for it.
+    # A truncated caption has no EOS, although the padded batch has one in its row.
     counted_BT = torch.arange(log_BT.shape[1]) < length_B[:, None]
     return log_BT.masked_fill(~counted_BT.to(log_BT.device), 0.0).sum(1)

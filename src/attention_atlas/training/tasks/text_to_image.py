@@ -29,7 +29,7 @@ class TextToImageTask(PairsTask):
     λ of eq. 3 (5 for birds, 50 for COCO as published). adversarial_weight: of the generator's adversarial
     loss; divergence_weight: of conditioning augmentation. Not in the paper, for short training, off by
     default: reconstruction_weight of the L1 distance to the caption's own image, feature_weight of the
-    distance of DAMSM regions; to the image or its mirror image (`mirror`), as a bird may face either way.
+    distance of DAMSM regions; with `mirror` to the image or its mirror image, as a bird may face either way.
     critic_rate: the discriminators' learning rate as a multiple of the generator's.
     """
 

@@ -126,7 +126,7 @@ class TextVqaTask:
         }
 
     def start(self, model: nn.Module) -> None:
-        """Pretrained weights of the question encoder, where the model has one."""
+        """Load pretrained weights of the question encoder, if the model has one."""
         if hasattr(model, "load_pretrained"):
             model.load_pretrained()  # type: ignore[operator]
 
@@ -135,7 +135,7 @@ class TextVqaTask:
         write_json(folder / "answers.json", {"schema": SCHEMA, "answers": self.answer_vocab.words})
 
     def optimizers(self, model: nn.Module, settings: TrainSettings) -> dict[str, torch.optim.Optimizer]:
-        """Adam in one call for all tensors: for small tensors most of the time goes into the calls."""
+        """Adam in one call for all tensors: with small tensors the calls take most of the time."""
         groups = parameter_groups(model, settings)
         kind = torch.optim.AdamW if settings.weight_decay else torch.optim.Adam
         return {

@@ -1,5 +1,5 @@
-"""Connect a trained tower to a trained language model: first train what connects them, then that and the
-language model together, on captions and questions."""
+"""Connect a trained tower to a trained language model: first train the projector (or Q-Former) alone, then
+together with the language model, on captions and questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Number of images whose features standardise the tower's output and initialise the queries.
 STARTING = 256
-# What a LlamaConfig of the same shape is made from.
+# Fields that define a LlamaConfig of the same shape.
 TEXT_SIZES = (
     "vocab_size",
     "hidden_size",
@@ -123,7 +123,7 @@ class VlmTuningTask:
         chosen = self.images[:: max(1, len(self.images) // STARTING)]
         model.standardise(self._features_of(model, chosen, "cpu"))
         if model.instruction_aware:
-            self._features = {}  # they are standardised now
+            self._features = {}  # cached before standardisation
             model.place_queries(self._features_of(model, chosen, "cpu").mean(0))
             model.expect_words(torch.stack([self._words(p) for p in self.images]).mean(0))
 
@@ -155,7 +155,7 @@ class VlmTuningTask:
             yield [self._drawn(self.by_image[self.images[i]], keys[i]) for i in part]
 
     def _drawn(self, texts: Sequence[Sample], keys_64: np.ndarray) -> list[Sample]:
-        """`turns` texts in random order."""
+        """`turns` of the texts, in random order."""
         order = sorted(range(len(texts)), key=lambda i: keys_64[i % 64])
         return [texts[i] for i in order[: self.turns]]
 

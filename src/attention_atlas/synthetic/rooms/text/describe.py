@@ -16,7 +16,7 @@ from attention_atlas.synthetic.rooms.text.teller import Teller
 from attention_atlas.synthetic.rooms.text.things import Thing, look_at
 from attention_atlas.synthetic.rooms.text.tree import Sentence, render
 
-LENGTHS = (4, 5, 6)  # sentences, and how often
+LENGTHS = (4, 5, 6)  # numbers of sentences, weighted by LENGTH_WEIGHTS
 LENGTH_WEIGHTS = (0.12, 0.68, 0.2)
 OPENING = 0.8
 # The next sentence: more about the last object, the surfaces of the room, a vague mention, an error, an

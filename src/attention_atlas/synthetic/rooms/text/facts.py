@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from attention_atlas.synthetic.rooms.text.things import Range, Thing, View
 
-# canonical relation -> (type by Kolomiyets et al. 2013, weight of being said, words)
+# canonical relation -> (type by Kolomiyets et al. 2013, weight, words)
 RELATION_WORDS: dict[str, tuple[str, float, tuple[str, ...]]] = {
     "on": ("region", 3.0, ("on", "on", "on", "on", "on top of")),
     "on wall": ("region", 1.6, ("on",)),
@@ -159,7 +159,7 @@ def _at_foot(a: Thing, bed: Thing) -> bool:
 def _heights(a: Thing, b: Thing) -> Iterator[Fact]:
     over = common(a.x, b.x) > 0.6 and common(a.y, b.y) > 0.6
     if a.label == "curtains":
-        return  # their window says where they are
+        return  # located by their window instead
     if a.support == "wall" and a.placed.wall == b.placed.wall and a.z[0] > b.z[1] - 0.02:
         along = (a.x, b.x) if a.placed.wall == "back" else (a.y, b.y)
         if common(*along) > 0.6 and a.z[0] - b.z[1] < 1.3 and b.support in ("floor", "wall"):
@@ -190,7 +190,7 @@ def _sides(a: Thing, b: Thing) -> Iterator[Fact]:
     if a.support != b.support or a.parent != b.parent:
         if not (a.support == "floor" and b.support == "wall"):
             return
-        # A thing on the floor before a window or a painting that is not above anything else.
+        # A thing on the floor in front of a window or door.
         if b.label in ("window", "door") and _before(a, b) and -overlap(a.depth, b.depth) < 1.0:
             yield Fact((a.id,), "front", (b.id,))
         return

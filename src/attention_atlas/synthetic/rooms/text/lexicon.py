@@ -66,7 +66,7 @@ MISSES: dict[str, tuple[str, ...]] = {
     "office": ("printer", "keyboard", "phone", "pencil holder", "file"),
 }
 
-# Those of them that are never on furniture.
+# Misses that are never on furniture.
 LARGE_MISSES = """
 closet door; dishwasher; shower; shower curtain; fan; heater; outlet; coat; light switch; guitar; faucet
 """.strip().split("; ")

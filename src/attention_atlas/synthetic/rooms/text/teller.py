@@ -21,7 +21,7 @@ PLAIN_COLOR = {"plant": 0.2, "tv": 0.25, "toilet": 0.4, "bathtub": 0.5, "basket"
 CHAIN = 0.2  # probability that a landmark is itself located
 CHAINED = ("on", "in", "on rug", "left", "right", "front", "under")
 VERY = 0.3  # probability of 'very large' for 'large'
-MORE_THAN_FEW = 4  # from this number people sometimes stop counting
+MORE_THAN_FEW = 4  # from this number on, people sometimes stop counting
 
 
 class Teller:
@@ -276,8 +276,8 @@ class Teller:
 
 
 def locate(target: Node, preposition: str, landmark: Node, type_: str) -> tuple[Node, Claim]:
-    """The words before a landmark. A noun among them ("in the corner of") heads its own phrase, which
-    contains the landmark."""
+    """Join a preposition and a landmark. A noun in the preposition ("in the corner of") heads its own
+    phrase, which contains the landmark."""
     inner = re.fullmatch(r"(.*\b(?:in|on|at|to) )(the (?:\w+ )?\w+)( of)", preposition)
     if inner is None:
         words = Node([preposition])

@@ -1,8 +1,8 @@
 """Texts built together with their noun phrases and relations.
 
 A sentence is a tree: strings, noun phrases (`Node` with a `kind`) that may contain other noun phrases, and
-marks (`Node` without one) around words needed by a relation. `render` joins the tree and reads the character
-spans from it, so that no span is ever searched for in finished text.
+marks (`Node` without a `kind`) around words needed by a relation. `render` joins the tree and reads the
+character spans from it, so that no span is ever searched for in finished text.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def phrase(
 def render(sentences: Sequence[Sentence]) -> tuple[str, list[Phrase], list[Relation]]:
     """The paragraph, its phrases (by start, the longest first) and its relations (by the relation's start).
 
-    A phrase that would have the same span and objects as another is kept once.
+    Of phrases with the same span and objects, only one is kept.
     """
     pieces: list[str] = []
     spans: dict[int, Span] = {}

@@ -23,7 +23,7 @@ from attention_atlas.synthetic.rooms.ways.base import (
 
 @way
 def open(room: Layout, step: Step, chosen: Chosen) -> Thing | None:
-    """A window, or a door with free floor before it."""
+    """A window, or a door with free floor in front of it."""
     wall = some_wall(room)
     shape = room.shape(step.kind, chosen, WALL_TURN[wall])
     door = step.kind == "door"
@@ -40,7 +40,7 @@ def open(room: Layout, step: Step, chosen: Chosen) -> Thing | None:
 
 @way
 def drape(room: Layout, step: Step, chosen: Chosen) -> Thing | None:
-    """Curtains before a window that has none."""
+    """Curtains in front of a window that has none."""
     hung = {t.placed.parent for t in room.of_kind(step.kind)}
     bare = [t for t in room.of_kind(step.anchor) if t.placed.id not in hung]
     if not bare:
