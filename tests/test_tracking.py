@@ -465,3 +465,20 @@ def main(cfg, job):
 if __name__ == "__main__":
     main()
 """
+
+
+@pytest.mark.parametrize(
+    ("choices", "title"),
+    [
+        ({"figure": "grounding", "study": "grounding"}, "plot grounding"),
+        ({"figure": "learning", "study": "grounding"}, "plot learning of grounding"),
+        ({"figure": "learning"}, "plot learning of data"),
+        ({"model": "lstm", "data": "rooms", "study": "grounding"}, "plot lstm on rooms"),
+    ],
+)
+def test_a_title_says_each_thing_once(choices: dict[str, str], title: str) -> None:
+    from omegaconf import OmegaConf
+
+    from attention_atlas.workflow.tracking_title import described
+
+    assert described("plot", OmegaConf.create({"seed": 0}), choices, None)[0] == title

@@ -39,6 +39,7 @@ def described(
         tags["study"] = str(choices["study"])
     if sweep_dir is not None:
         tags[JOB] = os.path.relpath(sweep_dir)
-    if set(keys) == {"metrics"} or set(keys) == {"figure"}:
-        title = f"{title} of {tags.get('study', 'data')}"
+    study = tags.get("study", "data")
+    if set(keys) in ({"metrics"}, {"figure"}) and study not in keys.values():
+        title = f"{title} of {study}"
     return title, {**keys, "stage": name}, tags
