@@ -189,6 +189,10 @@ def test_examples_are_those_that_the_best_wins(made: Panel, tmp_path: Path) -> N
         with pytest.raises(AtlasError, match="has 2 examples, not 3"):
             side_by_side(pd.DataFrame(), str(path), 2)
     assert any(t.startswith("best: the general_kq") for t in found) and found.count("chair") == 2
+    drawn["maps"][0]["attention"] = [[0.004] * len(attn) for attn in drawn["maps"][0]["attention"]]
+    path.write_text(json.dumps(content))
+    with style():
+        assert "0.4 %" in texts(side_by_side(pd.DataFrame(), str(path), 1)), "not 0 %"
 
 
 def test_alignments_that_show_other_examples_are_refused(made: Panel) -> None:

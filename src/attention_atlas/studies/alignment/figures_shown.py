@@ -61,7 +61,8 @@ def side_by_side(table: pd.DataFrame, shown: str, example: int = 0, words: int =
             attn = np.array(shown_map["attention"][place])
             overlay(ax, image, attention_map(shown_map, attn, image), float(attn.max()))
             ax.set_title(_short(shown_map["words"][place]), fontsize=7, pad=2)
-            ax.set_xlabel(f"{100 * attn.max():.0f} %", fontsize=6, labelpad=1)
+            peak = 100 * attn.max()
+            ax.set_xlabel(f"{peak:.{0 if peak >= 1 else 1}f} %", fontsize=6, labelpad=1)
         for ax in axes[1 + min(columns, len(shown_map["words"])) :]:
             ax.set_axis_off()
         text = textwrap.shorten(shown_map["text"], 105, placeholder=" …")
