@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,12 +181,13 @@ def test_a_job_that_slurm_interrupts_is_submitted_again(project: Path, slurm: di
     (project / "sleeper.py").write_text(SLEEPER)
     environment = environment_of(slurm)
     command = [sys.executable, "sleeper.py", "-m", "hydra/launcher=slurm", "seed=1"]
+    state = partial(ask, slurm, "squeue", "-h", "--name=sleeper", "-o", "%t")
     pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=project, env=environment, **pipes) as sweep:
         wait_until((project / "started.txt").exists, "the job did not start")
-        job = ask(slurm, "squeue", "-h", "-o", "%i")
+        job = ask(slurm, "squeue", "-h", "--name=sleeper", "-o", "%i")
         ask(slurm, "scancel", "--signal=USR2", job)
-        wait_until(lambda: ask(slurm, "squeue", "-h", "-o", "%t") == "PD", "the job was not put back")
+        wait_until(lambda: state() == "PD", "the job was not put back")
         ask(slurm, "scontrol", "update", f"JobId={job}", "StartTime=now")  # by default after two minutes
         out, err = sweep.communicate(timeout=300)
     assert sweep.returncode == 0, out + err
