@@ -243,5 +243,6 @@ def test_two_nodes_learn_what_one_process_learns(
     log = (folder / "job.log").read_text()
     assert result.returncode == 0, log
     together = torch.load(folder / "data/weights.pt")
-    assert all(torch.equal(alone[name], together[name]) for name in alone)
-    assert ask(slurm, "sacct", "-n", "-X", "-P", "-o", "nnodes,state", "--name=job.sh") == "2|COMPLETED"
+    assert all(torch.equal(alone[name], together[name]) for name in alone), log
+    account = partial(ask, slurm, "sacct", "-n", "-X", "-P", "-o", "nnodes,state", "--name=job.sh")
+    wait_until(lambda: account() == "2|COMPLETED", "SLURM did not record two nodes", seconds=60)
